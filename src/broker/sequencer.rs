@@ -1,0 +1,96 @@
+//! What the broker needs from whoever orders commands: the Raft group of a cluster, or a single embedded process.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::model::{Command, Reply};
+
+/// How to reach a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct NodeAddress {
+    /// Random and never reused; a node that lost its disk gets another.
+    pub id: u64,
+    /// What its operator calls it.
+    pub name: String,
+    /// `host:port` for other nodes.
+    pub peer: String,
+    /// `host:port` for gRPC clients.
+    pub client: String,
+    /// `host:port` for HTTP.
+    pub http: String,
+}
+
+/// Who orders commands now, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Leader {
+    /// Nobody, or it is not known.
+    #[default]
+    Unknown,
+    /// This node, in this term.
+    Local {
+        /// Raft term.
+        term: u64,
+    },
+    /// Another node.
+    Remote(NodeAddress),
+}
+
+/// A command that was committed and applied on this node.
+#[derive(Clone, Debug)]
+pub struct Proposed {
+    /// Its log index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The machine's answer.
+    pub reply: Reply,
+}
+
+/// Why a command was not ordered, or may not have been.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SequencerError {
+    /// This node does not lead: the command was not taken.
+    #[error("this node is not the leader")]
+    NotLeader,
+    /// The node is stopping: the command was not taken.
+    #[error("this node is stopping")]
+    Stopped,
+    /// Leadership was lost, or the core stopped, while the command was on its way: it may yet be committed.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// Orders commands and applies them to the local replica.
+#[async_trait]
+pub trait Sequencer: Send + Sync + 'static {
+    /// Orders a command, with its leader only. Resolves when it is applied here. The order of calls is the order in
+    /// the log: the command is taken before the first suspension, so callers may keep several under way.
+    async fn propose(&self, command: Command) -> Result<Proposed, SequencerError>;
+
+    /// Who leads.
+    fn leader(&self) -> watch::Receiver<Leader>;
+
+    /// With the leader only: the log index that covers everything acknowledged before the call, once a majority
+    /// has confirmed that this node still leads.
+    async fn read_index(&self) -> Result<u64, SequencerError>;
+
+    /// Hands leadership to another node, because this one cannot apply what is committed.
+    async fn give_up_leadership(&self);
+}
+
+/// Requests of the broker to the brokers of other nodes. Bytes are opaque to the transport.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// One request to the broker of another node, and its answer. Calls to one node may overtake each other.
+    ///
+    /// # Errors
+    /// [`SequencerError::NotLeader`] when the request surely was not delivered, `Unknown` when it may have been.
+    async fn call(&self, node: &NodeAddress, request: Bytes) -> Result<Bytes, SequencerError>;
+
+    /// All other nodes of the cluster.
+    fn others(&self) -> Vec<NodeAddress>;
+
+    /// This node.
+    fn local(&self) -> NodeAddress;
+}

@@ -1,0 +1,158 @@
+//! What a node takes from the world around it: time, randomness and the network. A simulation puts its own in
+//! place, so that whole clusters run in one process from one seed. (The disk is behind `raft::log::LogStore` and
+//! `store::DurableStore`; tasks are spawned on the tokio runtime that the caller stands on.)
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+/// Everything a node takes from outside. Cloning shares it.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The network.
+    pub network: Arc<dyn Network>,
+}
+
+impl Env {
+    /// The real world.
+    pub fn real() -> Self {
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), network: Arc::new(Tcp) }
+    }
+}
+
+/// Wall-clock time. Durations are measured with tokio's clock, which a simulation controls as well.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// Randomness for identities; nothing that has to be secret.
+pub trait Random: Send + Sync + 'static {
+    /// Any number.
+    fn next_u64(&self) -> u64;
+}
+
+/// Connections between nodes, and from clients.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Connects to `host:port`.
+    async fn connect(&self, address: &str) -> io::Result<Connection>;
+    /// Listens on `host:port`.
+    async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>>;
+}
+
+/// Accepts connections.
+#[async_trait]
+pub trait Listener: Send + 'static {
+    /// The next connection and the address that it comes from.
+    async fn accept(&mut self) -> io::Result<(Connection, String)>;
+    /// Where it listens, with the real port when 0 was asked for.
+    fn local_address(&self) -> String;
+}
+
+/// A byte stream in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// A connection of any network.
+pub struct Connection(Box<dyn Stream>);
+
+impl Connection {
+    /// Wraps a byte stream.
+    pub fn new(stream: impl Stream) -> Self {
+        Self(Box::new(stream))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn next_u64(&self) -> u64 {
+        // The keys of a `RandomState` come from the operating system.
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(std::process::id())
+    }
+}
+
+struct Tcp;
+
+#[async_trait]
+impl Network for Tcp {
+    async fn connect(&self, address: &str) -> io::Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection::new(stream))
+    }
+
+    async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(TcpListener::bind(address).await?))
+    }
+}
+
+#[async_trait]
+impl Listener for TcpListener {
+    async fn accept(&mut self) -> io::Result<(Connection, String)> {
+        let (stream, from) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((Connection::new(stream), from.to_string()))
+    }
+
+    fn local_address(&self) -> String {
+        self.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,196 @@
+//! Channels: named, ordered streams of messages, and the catalogue of them that a node has applied.
+
+use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest channel name in bytes.
+pub const MAX_NAME: usize = 200;
+
+/// Never reused: a channel that is deleted and created again has another id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChannelId(pub u64);
+
+/// 1 to 200 of `[A-Za-z0-9._-]`, not `.` or `..`. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChannelName(Arc<str>);
+
+/// Why a text is no channel name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing at all.
+    #[error("a channel name must have at least one character")]
+    Empty,
+    /// More than 200 bytes.
+    #[error("a channel name may have {MAX_NAME} characters; this one has {0}")]
+    TooLong(usize),
+    /// Reserved by file systems and URLs.
+    #[error("`{0}` is no channel name: `.` and `..` are reserved")]
+    Reserved(String),
+    /// A character outside the allowed ones.
+    #[error("`{name}` is no channel name: `{character}` is not one of A-Z a-z 0-9 . _ -")]
+    Character {
+        /// The whole text.
+        name: String,
+        /// The first offending character.
+        character: char,
+    },
+}
+
+impl ChannelName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ChannelName {
+    type Err = InvalidName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidName> {
+        if name.is_empty() {
+            return Err(InvalidName::Empty);
+        }
+        if name.len() > MAX_NAME {
+            return Err(InvalidName::TooLong(name.len()));
+        }
+        if name == "." || name == ".." {
+            return Err(InvalidName::Reserved(name.to_owned()));
+        }
+        match name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+            Some(character) => Err(InvalidName::Character { name: name.to_owned(), character }),
+            None => Ok(Self(name.into())),
+        }
+    }
+}
+
+impl TryFrom<String> for ChannelName {
+    type Error = InvalidName;
+
+    fn try_from(name: String) -> Result<Self, InvalidName> {
+        name.parse()
+    }
+}
+
+impl From<ChannelName> for String {
+    fn from(name: ChannelName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The key of a channel's stream in a store: `"<channel>:<partition>"`. There is one partition today.
+pub fn stream_key(channel: &str) -> String {
+    format!("{channel}:0")
+}
+
+/// Whether messages are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Stored on every node; an ack means fsynced on a majority.
+    #[default]
+    Durable,
+    /// At most once, never stored.
+    Ephemeral,
+}
+
+/// What a channel's creator chooses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelConfig {
+    /// Whether messages are stored. Cannot change.
+    pub durability: Durability,
+    /// JSON Schema text; none means that any payload is taken.
+    pub schema: Option<String>,
+    /// How long an idempotency key is remembered, milliseconds of log time.
+    pub dedup_window_ms: u64,
+}
+
+impl ChannelConfig {
+    /// The default window: 24 hours.
+    pub const DEFAULT_DEDUP_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self { durability: Durability::Durable, schema: None, dedup_window_ms: Self::DEFAULT_DEDUP_WINDOW_MS }
+    }
+}
+
+/// A channel as all nodes know it: what changes only by channel commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelMeta {
+    /// Its identity.
+    pub id: ChannelId,
+    /// Its name.
+    pub name: ChannelName,
+    /// What its creator chose.
+    pub config: ChannelConfig,
+    /// Grows with each schema that the channel gets, never reused; 0 means that there is none.
+    pub schema_id: u64,
+    /// Leader's time of creation, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// A channel's counters at some applied index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStats {
+    /// First sequence number that is still stored.
+    pub first_seq: u64,
+    /// Sequence number of the next message.
+    pub next_seq: u64,
+    /// Idempotency keys in the window.
+    pub live_keys: u64,
+    /// Encoded bytes of the stored messages.
+    pub bytes: u64,
+}
+
+/// All channels at some applied index.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    by_name: BTreeMap<ChannelName, Arc<ChannelMeta>>,
+}
+
+impl Catalog {
+    /// The channel of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<ChannelMeta>> {
+        self.by_name.get(name)
+    }
+
+    /// All channels by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ChannelMeta>> {
+        self.by_name.values()
+    }
+
+    /// How many channels there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Adds or replaces a channel.
+    pub fn insert(&mut self, meta: Arc<ChannelMeta>) {
+        self.by_name.insert(meta.name.clone(), meta);
+    }
+
+    /// Forgets a channel.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<ChannelMeta>> {
+        self.by_name.remove(name)
+    }
+}

@@ -1,0 +1,197 @@
+//! What the replicated log says: commands, and the machine's replies to them. Variants are append-only: their
+//! order is part of the format.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Frame};
+
+/// The first 16 bytes of the BLAKE3 hash of an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyHash(pub [u8; 16]);
+
+/// The first 16 bytes of the BLAKE3 hash of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 16]);
+
+impl KeyHash {
+    /// Of a key's text.
+    pub fn of(key: &str) -> Self {
+        Self(hash(key.as_bytes()))
+    }
+}
+
+impl Digest {
+    /// Of a payload.
+    pub fn of(payload: &[u8]) -> Self {
+        Self(hash(payload))
+    }
+}
+
+fn hash(bytes: &[u8]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    short
+}
+
+/// One log entry. Every command carries the leader's time, which never goes backwards in the log: expiry of
+/// anything is driven by it and by nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// All publishes that arrived while the previous entry was on its way, at most one group for a channel and schema.
+    Publish {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// In the order in which the machine takes them.
+        groups: Vec<PublishGroup>,
+    },
+    /// Refused when the name is taken by a channel with another configuration.
+    CreateChannel {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// The new channel's name.
+        name: ChannelName,
+        /// What its creator chose.
+        config: ChannelConfig,
+    },
+    /// Absent fields stay as they are.
+    UpdateChannel {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// The channel to change.
+        name: ChannelName,
+        /// The new schema; the empty text removes it.
+        schema: Option<String>,
+        /// The new window in milliseconds.
+        dedup_window_ms: Option<u64>,
+    },
+    /// With all its messages and keys.
+    DeleteChannel {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// The channel to delete.
+        name: ChannelName,
+    },
+    /// Lets time pass when nothing else does.
+    Tick {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+    },
+    /// Every node hashes its whole state at this very index.
+    Checkpoint {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+    },
+}
+
+impl Command {
+    /// The leader's time, milliseconds since the Unix epoch.
+    pub fn time_ms(&self) -> u64 {
+        match self {
+            Self::Publish { time_ms, .. }
+            | Self::CreateChannel { time_ms, .. }
+            | Self::UpdateChannel { time_ms, .. }
+            | Self::DeleteChannel { time_ms, .. }
+            | Self::Tick { time_ms }
+            | Self::Checkpoint { time_ms } => *time_ms,
+        }
+    }
+}
+
+/// Messages for one channel, checked against one schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishGroup {
+    /// The channel, by id: a publish never lands in a later channel of the same name.
+    pub channel: ChannelId,
+    /// The schema that the messages were checked against; the machine refuses a stale one.
+    pub schema_id: u64,
+    /// The messages that carry an idempotency key, by increasing position.
+    pub keys: Vec<KeyClaim>,
+    /// The messages.
+    pub frame: Frame,
+}
+
+/// A message of a group claims its idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyClaim {
+    /// Position of the message in the group's frame.
+    pub position: u32,
+    /// Which key.
+    pub key: KeyHash,
+    /// With which payload.
+    pub digest: Digest,
+}
+
+/// The machine's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Publish`: one for each group, in order.
+    Published(Vec<GroupReply>),
+    /// To a channel command.
+    Channel(Result<ChannelReply, Refusal>),
+    /// To anything that cannot fail.
+    Done,
+}
+
+/// What became of a group: all of it refused, or each message assigned or excepted.
+pub type GroupReply = Result<Assigned, Refusal>;
+
+/// The messages of a group that are not excepted got consecutive sequence numbers, in order, from `first_seq`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Sequence number of the first message that was appended.
+    pub first_seq: u64,
+    /// Messages that were not appended, by increasing position.
+    pub except: Vec<(u32, KeyOutcome)>,
+}
+
+/// Why a message with a key was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyOutcome {
+    /// The same key with the same payload is there already.
+    Duplicate {
+        /// Where.
+        seq: u64,
+    },
+    /// The same key with another payload is there already.
+    Conflict {
+        /// Where.
+        seq: u64,
+    },
+    /// The channel has as many live keys as it may have.
+    TooManyKeys {
+        /// How many that is.
+        limit: u64,
+    },
+}
+
+/// A channel after a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelReply {
+    /// What it is (for a delete: what it was).
+    pub meta: ChannelMeta,
+    /// Its counters.
+    pub stats: ChannelStats,
+}
+
+/// A command that changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// No channel of that id or name.
+    #[error("the channel does not exist")]
+    NoSuchChannel,
+    /// Checked against a schema that is no longer the channel's.
+    #[error("the channel's schema is now {current}")]
+    StaleSchema {
+        /// The channel's schema.
+        current: u64,
+    },
+    /// The name is taken by a channel with another configuration.
+    #[error("the channel exists with another configuration")]
+    ChannelExists(Box<ChannelReply>),
+    /// As many channels as there may be.
+    #[error("there are {limit} channels already")]
+    TooManyChannels {
+        /// How many that is.
+        limit: u64,
+    },
+}

@@ -1,0 +1,251 @@
+//! A batch of messages that stays encoded.
+//!
+//! A [`Frame`] is the protobuf encoding of `liminal.v1.MessageBatch`: for each message the tag of field 1, its
+//! length and its bytes. The publisher encodes it; the leader concatenates frames (concatenating encodings of a
+//! message with one repeated field is again its encoding); the log, the store, the fan-out and the subscribers'
+//! streams carry those bytes as they are. Nothing on the way decodes more than it has to look at.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message as _;
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
+
+use crate::proto::v1::Message;
+
+/// The field number of `MessageBatch.messages`.
+const MESSAGES: u32 = 1;
+
+/// Encoded messages and their number. Cloning shares the bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Bytes,
+    count: u32,
+}
+
+/// Bytes that are no encoding of a `MessageBatch`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("byte {offset} of the batch does not begin a message: {reason}")]
+pub struct InvalidFrame {
+    offset: usize,
+    reason: String,
+}
+
+impl Frame {
+    /// Takes encoded bytes after walking over the records. The messages inside are not decoded.
+    ///
+    /// # Errors
+    /// When the bytes are no sequence of length-delimited records of field 1.
+    pub fn parse(bytes: Bytes) -> Result<Self, InvalidFrame> {
+        let mut rest = bytes.clone();
+        let mut count = 0;
+        while rest.has_remaining() {
+            let offset = bytes.len() - rest.len();
+            take_record(&mut rest).map_err(|reason| InvalidFrame { offset, reason })?;
+            count += 1;
+        }
+        Ok(Self { bytes, count })
+    }
+
+    /// Encodes messages.
+    pub fn encode<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Self {
+        let mut builder = FrameBuilder::default();
+        for message in messages {
+            builder.push(message);
+        }
+        builder.finish()
+    }
+
+    /// The encoded batch.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many messages it holds.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The encoded messages one by one, sharing the frame's bytes.
+    pub fn records(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let mut rest = self.bytes.clone();
+        // `parse` and `FrameBuilder` are the only ways to make a frame, so every record is whole.
+        std::iter::from_fn(move || take_record(&mut rest).ok())
+    }
+
+    /// The decoded messages, payloads sharing the frame's bytes.
+    pub fn messages(&self) -> impl Iterator<Item = Result<Message, prost::DecodeError>> + use<> {
+        self.records().map(Message::decode)
+    }
+
+    /// The frame without its first `n` messages.
+    #[must_use]
+    pub fn skip(&self, n: u32) -> Self {
+        let n = n.min(self.count);
+        let mut rest = self.bytes.clone();
+        for _ in 0..n {
+            // Whole by construction: see `records`.
+            let _ = take_record(&mut rest);
+        }
+        Self { bytes: rest, count: self.count - n }
+    }
+
+    /// The frame's first `n` messages.
+    #[must_use]
+    pub fn take(&self, n: u32) -> Self {
+        let tail = self.skip(n);
+        Self { bytes: self.bytes.slice(..self.bytes.len() - tail.bytes.len()), count: self.count - tail.count }
+    }
+
+    /// The frame without the messages at these positions, given in increasing order.
+    #[must_use]
+    pub fn without(&self, positions: &[u32]) -> Self {
+        if positions.is_empty() {
+            return self.clone();
+        }
+        let mut builder = FrameBuilder::default();
+        let mut dropped = positions.iter().peekable();
+        for (position, record) in (0u32..).zip(self.records()) {
+            if dropped.next_if(|next| **next == position).is_none() {
+                builder.push_record(&record);
+            }
+        }
+        builder.finish()
+    }
+}
+
+/// Cuts one record off the front and returns its message bytes.
+fn take_record(rest: &mut Bytes) -> Result<Bytes, String> {
+    let (tag, wire_type) = decode_key(rest).map_err(|error| error.to_string())?;
+    if tag != MESSAGES || wire_type != WireType::LengthDelimited {
+        return Err(format!("expected field {MESSAGES}, found field {tag} of wire type {wire_type:?}"));
+    }
+    let len = decode_varint(rest).map_err(|error| error.to_string())?;
+    match usize::try_from(len) {
+        Ok(len) if len <= rest.len() => Ok(rest.split_to(len)),
+        _ => Err(format!("a message of {len} bytes with only {} left", rest.len())),
+    }
+}
+
+/// Collects messages or whole frames into one frame.
+#[derive(Debug, Default)]
+pub struct FrameBuilder {
+    bytes: BytesMut,
+    count: u32,
+}
+
+impl FrameBuilder {
+    /// Encodes a message at the end.
+    pub fn push(&mut self, message: &Message) {
+        self.header(message.encoded_len());
+        message.encode_raw(&mut self.bytes);
+    }
+
+    /// Adds a message that is encoded already.
+    pub fn push_record(&mut self, record: &[u8]) {
+        self.header(record.len());
+        self.bytes.put_slice(record);
+    }
+
+    /// Adds all messages of a frame.
+    pub fn push_frame(&mut self, frame: &Frame) {
+        self.bytes.put_slice(&frame.bytes);
+        self.count += frame.count;
+    }
+
+    /// Encoded bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Messages so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The frame of all that was added.
+    pub fn finish(self) -> Frame {
+        Frame { bytes: self.bytes.freeze(), count: self.count }
+    }
+
+    fn header(&mut self, len: usize) {
+        self.bytes.reserve(1 + encoded_len_varint(len as u64) + len);
+        encode_key(MESSAGES, WireType::LengthDelimited, &mut self.bytes);
+        encode_varint(len as u64, &mut self.bytes);
+        self.count += 1;
+    }
+}
+
+/// Consecutive messages of one channel as they are stored: the n-th has the sequence number `first_seq + n`.
+/// The boundaries come from the log, so they are the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// Sequence number of the first message.
+    pub first_seq: u64,
+    /// Leader's time when it sequenced them, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The channel's schema that they were checked against; 0 means none.
+    pub schema_id: u64,
+    /// The messages; never empty in a store.
+    pub frame: Frame,
+}
+
+impl StoredBatch {
+    /// Sequence number after the last message.
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq + u64::from(self.frame.count())
+    }
+
+    /// The messages from `seq` on; the batch itself when it begins there or later.
+    #[must_use]
+    pub fn from_seq(&self, seq: u64) -> Self {
+        let skipped = u32::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX).min(self.frame.count());
+        Self { first_seq: self.first_seq + u64::from(skipped), frame: self.frame.skip(skipped), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &'static str) -> Message {
+        Message { payload: Bytes::from_static(payload.as_bytes()), ..Message::default() }
+    }
+
+    fn payloads(frame: &Frame) -> Vec<String> {
+        frame.messages().map(|m| String::from_utf8(m.unwrap().payload.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_frame_gives_back_its_messages_in_order() {
+        let frame = Frame::encode(&[message("a"), message(""), message("c")]);
+        assert_eq!(frame.count(), 3);
+        assert_eq!(payloads(&Frame::parse(frame.bytes().clone()).unwrap()), ["a", "", "c"]);
+    }
+
+    #[test]
+    fn frames_can_be_cut_and_thinned() {
+        let frame = Frame::encode(&[message("a"), message("b"), message("c"), message("d")]);
+        assert_eq!(payloads(&frame.skip(3)), ["d"]);
+        assert_eq!(payloads(&frame.take(2)), ["a", "b"]);
+        assert_eq!(payloads(&frame.without(&[0, 2])), ["b", "d"]);
+        assert!(frame.skip(9).is_empty());
+    }
+
+    #[test]
+    fn bytes_that_are_no_batch_are_refused_with_the_offset() {
+        let mut bytes = Frame::encode(&[message("abc")]).bytes().to_vec();
+        bytes.extend_from_slice(b"\x12\x01x");
+        let error = Frame::parse(bytes.into()).unwrap_err();
+        assert_eq!(error.offset, 7);
+        assert!(Frame::parse(Bytes::from_static(b"\x0a\x7f")).is_err());
+    }
+}

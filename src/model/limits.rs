@@ -1,0 +1,96 @@
+//! Every limit in one place. All can be configured; the defaults suit a node of a few cores.
+
+use std::time::Duration;
+
+/// What a node accepts and how much it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one payload.
+    pub message_bytes: usize,
+    /// Messages in one batch of a publish stream, and in one log entry.
+    pub batch_messages: usize,
+    /// Bytes of one batch of a publish stream.
+    pub batch_bytes: usize,
+    /// Bytes of messages in one log entry; a single larger batch still fits.
+    pub entry_bytes: usize,
+    /// Headers of one message.
+    pub headers: usize,
+    /// Bytes of all header names and values of one message, with its causal and trace context.
+    pub header_bytes: usize,
+    /// Bytes of an idempotency key.
+    pub key_bytes: usize,
+    /// Idempotency keys in a channel's window.
+    pub live_keys: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Bytes of a JSON Schema.
+    pub schema_bytes: usize,
+    /// Schema nodes after references are followed.
+    pub schema_nodes: usize,
+    /// Bytes of a compiled regular expression in a schema.
+    pub schema_regex_bytes: usize,
+    /// Nesting of a JSON payload.
+    pub json_depth: usize,
+    /// Violations reported for one payload.
+    pub violations: usize,
+    /// Client connections of a node.
+    pub connections: usize,
+    /// Client connections from one address.
+    pub connections_per_address: usize,
+    /// Subscriptions on a node.
+    pub subscriptions: usize,
+    /// Subscriptions on one connection.
+    pub subscriptions_per_connection: usize,
+    /// Bytes buffered for one subscriber before it has to read from the store.
+    pub subscriber_bytes: usize,
+    /// Bytes of recent messages that a node keeps in memory for all channels' live subscribers.
+    pub fanout_bytes: usize,
+    /// Bytes of publishes that a node holds until they are answered.
+    pub in_flight_bytes: usize,
+    /// Bytes of one page of a read.
+    pub page_bytes: usize,
+    /// How long a publish waits for its outcome before it is reported as unknown.
+    pub publish_timeout: Duration,
+    /// How long an ack waits for the hand-off to a subscriber before `delivered` is left out.
+    pub delivery_timeout: Duration,
+    /// How long a read waits for its index, and a request for a leader.
+    pub read_timeout: Duration,
+    /// How long a new connection may take to say something.
+    pub handshake_timeout: Duration,
+    /// How often an idle connection is probed, and how long the answer may take.
+    pub keepalive: (Duration, Duration),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            batch_messages: 4096,
+            batch_bytes: 4 << 20,
+            entry_bytes: 1 << 20,
+            headers: 64,
+            header_bytes: 16 << 10,
+            key_bytes: 128,
+            live_keys: 1_000_000,
+            channels: 100_000,
+            schema_bytes: 64 << 10,
+            schema_nodes: 10_000,
+            schema_regex_bytes: 1 << 20,
+            json_depth: 128,
+            violations: 100,
+            connections: 10_000,
+            connections_per_address: 256,
+            subscriptions: 10_000,
+            subscriptions_per_connection: 1_000,
+            subscriber_bytes: 8 << 20,
+            fanout_bytes: 64 << 20,
+            in_flight_bytes: 64 << 20,
+            page_bytes: 1 << 20,
+            publish_timeout: Duration::from_secs(10),
+            delivery_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
+            keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
+        }
+    }
+}

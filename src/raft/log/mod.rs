@@ -1,0 +1,83 @@
+//! The Raft log on a node's disk: entries, the vote and the commit mark, behind a trait of our own, so that a
+//! simulation can lose unsynced writes. Knows nothing of openraft and nothing of what entries mean.
+
+use std::{io, ops::Range};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Position of an entry: the leader that wrote it, and its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Term of the leader.
+    pub term: u64,
+    /// Id of the leader.
+    pub node: u64,
+    /// Place in the log, from 0.
+    pub index: u64,
+}
+
+/// The newest vote of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StoredVote {
+    /// The term voted in.
+    pub term: u64,
+    /// Who got the vote.
+    pub node: u64,
+    /// Whether a majority granted it: that node is the leader of the term.
+    pub committed: bool,
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The newest entry that was purged; entries begin after it.
+    pub purged: Option<LogPosition>,
+    /// The newest entry; `purged` when the log is empty.
+    pub last: Option<LogPosition>,
+}
+
+/// An entry's position and bytes.
+pub type LogEntry = (LogPosition, Bytes);
+
+/// Called once, when a write is on disk or has failed.
+pub type OnDurable = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// A durable log. Writes take effect in the order of the calls and are visible to reads at once; `OnDurable` is
+/// called, in that order too, when the write and all before it survive a power cut. After a failed write the log
+/// is unusable: every later write fails too, because what an fsync lost cannot be known.
+///
+/// Methods return quickly: writing and syncing happen on a thread of the log.
+pub trait LogStore: Send + Sync + 'static {
+    /// What the log holds.
+    fn bounds(&self) -> LogBounds;
+
+    /// Adds entries that continue the log.
+    fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()>;
+
+    /// The entries of a range of indexes that the log holds, from its beginning until about `max_bytes` are
+    /// reached; at least one when there is any. An entry that is not what was written is an error that names it.
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>>;
+
+    /// Replaces the vote.
+    fn save_vote(&self, vote: StoredVote, on_durable: OnDurable) -> io::Result<()>;
+
+    /// The newest vote.
+    fn vote(&self) -> Option<StoredVote>;
+
+    /// Remembers how far the log is committed. Need not survive a crash by itself.
+    fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()>;
+
+    /// The newest commit mark that survived.
+    fn committed(&self) -> Option<LogPosition>;
+
+    /// Removes the entries from `index` on; `last` is the position before it.
+    fn truncate_from(&self, index: u64) -> io::Result<()>;
+
+    /// Removes the entries up to and including a position, which may lie beyond the last one (after a snapshot
+    /// was installed): then the log continues behind it.
+    fn purge(&self, up_to: LogPosition) -> io::Result<()>;
+
+    /// Waits until all writes so far are on disk, and releases the files. Blocks.
+    fn close(&self) -> io::Result<()>;
+}

@@ -1,0 +1,3 @@
+//! The replicated log: every openraft type stays inside this module.
+
+pub mod log;

@@ -1,0 +1,265 @@
+//! One node's copy of the replicated state: the machine, its store and the live subscribers, kept in step.
+//!
+//! Whoever orders commands (the Raft group, or a single process that embeds the broker) hands them to
+//! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::{
+    fanout::Fanout,
+    machine::{CatalogChange, Machine},
+    model::{Catalog, ChannelId, ChannelStats, Command, Limits, Reply},
+    store::{DurableStore, StateHash, StoreError},
+};
+
+/// How long to wait before a failed commit is tried again; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(20);
+/// The longest wait between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// The writing side. There is one, owned by whoever orders the commands.
+pub struct Replica {
+    shared: Arc<Shared>,
+}
+
+/// The reading side. Cloning is cheap.
+#[derive(Clone)]
+pub struct ReplicaView {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn DurableStore>,
+    fanout: Arc<Fanout>,
+    limits: Limits,
+    machine: RwLock<Machine>,
+    catalog: RwLock<Arc<Catalog>>,
+    applied: watch::Sender<u64>,
+    health: watch::Sender<StoreHealth>,
+    checkpoint: watch::Sender<Option<Checkpoint>>,
+}
+
+/// Whether the store takes commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It does.
+    #[default]
+    Working,
+    /// The newest commit failed and is being tried again; the store's own words.
+    Failing(String),
+}
+
+/// The hash of the whole state at one log index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log index.
+    pub index: u64,
+    /// The hash.
+    pub hash: StateHash,
+}
+
+/// What a replica cannot open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store's content makes no sense.
+    #[error("the stored state cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl Replica {
+    /// Reads the machine's state back from a store.
+    ///
+    /// # Errors
+    /// When the store fails, or holds something else.
+    pub async fn open(store: Arc<dyn DurableStore>, fanout: Arc<Fanout>, limits: Limits) -> Result<Self, OpenError> {
+        let machine = restore(&store, &limits).await?;
+        let catalog = catalog_of(&machine);
+        let shared = Shared {
+            store,
+            fanout,
+            limits,
+            machine: RwLock::new(machine),
+            catalog: RwLock::new(Arc::new(catalog)),
+            applied: watch::channel(0).0,
+            health: watch::channel(StoreHealth::Working).0,
+            checkpoint: watch::channel(None).0,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The reading side.
+    pub fn view(&self) -> ReplicaView {
+        ReplicaView { shared: self.shared.clone() }
+    }
+
+    /// Tells readers how far the state is when nothing was applied yet in this process.
+    pub fn set_applied(&self, index: u64) {
+        self.shared.applied.send_replace(index);
+    }
+
+    /// Applies the command at a log index; `mark` is stored with its effects. While the store fails, the very same
+    /// effects are tried again until they succeed, and [`ReplicaView::health`] says so: a command is never skipped.
+    pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
+        let shared = &self.shared;
+        let (reply, mut effects) = shared.machine.write().apply(command);
+        effects.writes.applied = Some(mark);
+        self.commit(&effects.writes).await;
+        if !effects.catalog.is_empty() {
+            let mut catalog = Catalog::clone(&shared.catalog.read());
+            for change in &effects.catalog {
+                match change {
+                    CatalogChange::Put(meta) => catalog.insert(meta.clone()),
+                    CatalogChange::Remove(meta) => {
+                        catalog.remove(meta.name.as_str());
+                        shared.fanout.close(meta.id);
+                    }
+                }
+            }
+            *shared.catalog.write() = Arc::new(catalog);
+        }
+        for (channel, batch) in effects.deliveries {
+            shared.fanout.publish(channel, batch);
+        }
+        if effects.checkpoint {
+            self.checkpoint(index).await;
+        }
+        shared.applied.send_replace(index);
+        reply
+    }
+
+    /// Records that an entry without a command (a membership change, a leader's first entry) was applied.
+    pub async fn skip(&mut self, index: u64, mark: Bytes) {
+        let writes = crate::store::WriteBatch { applied: Some(mark), ..Default::default() };
+        self.commit(&writes).await;
+        self.shared.applied.send_replace(index);
+    }
+
+    /// Reads everything again after the store's state was replaced.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub async fn reload(&mut self, index: u64) -> Result<(), OpenError> {
+        let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
+        *self.shared.machine.write() = machine;
+        // Live subscribers find the gap when they next look, and read it from the store.
+        self.shared.fanout.reset();
+        self.shared.applied.send_replace(index);
+        Ok(())
+    }
+
+    async fn commit(&self, writes: &crate::store::WriteBatch) {
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.shared.store.commit(writes.clone()).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(%error, retry_in = ?wait, "the store refused a commit");
+                    self.shared.health.send_replace(StoreHealth::Failing(error.to_string()));
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+        self.shared.health.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
+    }
+
+    async fn checkpoint(&self, index: u64) {
+        match self.shared.store.root_hash().await {
+            Ok((hash, _)) => {
+                self.shared.checkpoint.send_replace(Some(Checkpoint { index, hash }));
+            }
+            Err(error) => tracing::error!(%error, index, "cannot hash the state"),
+        }
+    }
+}
+
+impl ReplicaView {
+    /// The store under the replica.
+    pub fn store(&self) -> &Arc<dyn DurableStore> {
+        &self.shared.store
+    }
+
+    /// The live subscribers.
+    pub fn fanout(&self) -> &Arc<Fanout> {
+        &self.shared.fanout
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// All channels as applied.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.shared.catalog.read().clone()
+    }
+
+    /// A channel's counters as applied. They may be ahead of the store for a moment.
+    pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
+        self.shared.machine.read().stats(channel)
+    }
+
+    /// The log's time.
+    pub fn time_ms(&self) -> u64 {
+        self.shared.machine.read().time_ms()
+    }
+
+    /// When something expires next, in log time.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.shared.machine.read().next_expiry_ms()
+    }
+
+    /// Log index of the newest applied entry.
+    pub fn applied(&self) -> u64 {
+        *self.shared.applied.borrow()
+    }
+
+    /// Waits until an index is applied.
+    pub async fn wait_applied(&self, index: u64) {
+        let mut applied = self.shared.applied.subscribe();
+        // The sender lives as long as `self`.
+        let _ = applied.wait_for(|applied| *applied >= index).await;
+    }
+
+    /// Whether the store takes commits.
+    pub fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.shared.health.subscribe()
+    }
+
+    /// The newest hash of the whole state.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.shared.checkpoint.borrow().clone()
+    }
+}
+
+/// Plain keys read from the store in one go.
+const PAGE: usize = 10_000;
+
+async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machine, OpenError> {
+    let mut entries = Vec::new();
+    loop {
+        let after: Option<Bytes> = entries.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
+        let page = store.range(b"", after.as_deref(), PAGE).await?;
+        let last = page.len() < PAGE;
+        entries.extend(page);
+        if last {
+            return Machine::restore(limits, entries).map_err(OpenError::Corrupt);
+        }
+    }
+}
+
+fn catalog_of(machine: &Machine) -> Catalog {
+    let mut catalog = Catalog::default();
+    for (meta, _) in machine.channels() {
+        catalog.insert(meta.clone());
+    }
+    catalog
+}

@@ -1,0 +1,219 @@
+//! Where a node keeps its state: streams of messages and plain keys, committed together.
+//!
+//! [`DurableStore`] is the interface that everything above relies on; [`MemoryStore`] keeps it in memory and the
+//! haematite adapter on disk. A commit is atomic and visible at once; it is *durable* from the next flush on,
+//! because a replica's log brings back whatever a crash takes from the store.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::model::StoredBatch;
+
+/// A store of streams and keys. All methods may be called from any task; implementations keep blocking work off
+/// the async runtime.
+#[async_trait]
+pub trait DurableStore: Send + Sync + 'static {
+    /// Appends one record to a stream and returns the sequence number that the next one will get.
+    ///
+    /// # Errors
+    /// [`StoreError::SequenceConflict`] when the stream does not end at `expected_seq`.
+    async fn append(&self, stream_key: &str, payload: Bytes, expected_seq: u64) -> Result<u64, StoreError>;
+
+    /// At most `limit` records of a stream from the sequence number `offset` on; empty for an unknown stream.
+    async fn read_from(&self, stream_key: &str, offset: u64, limit: usize) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Sets a number if its present value is `old` (`None`: if it has none).
+    ///
+    /// # Errors
+    /// [`StoreError::CasConflict`] with the present value otherwise.
+    async fn cas(&self, key: &str, old: Option<u64>, new: u64) -> Result<(), StoreError>;
+
+    /// The number under a key.
+    async fn read_value(&self, key: &str) -> Result<Option<u64>, StoreError>;
+
+    /// All records of all streams whose key begins with `prefix`, by stream key, then by sequence number.
+    async fn scan(&self, prefix: &str) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Makes everything committed so far survive a power cut.
+    async fn flush(&self) -> Result<(), StoreError>;
+
+    /// Does everything in the batch or nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError::SequenceConflict`] when an append does not continue its stream.
+    async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError>;
+
+    /// Consecutive batches of a stream from the one that contains `from_seq` (cut to begin there) until about
+    /// `max_bytes` are reached; at least one when there is any.
+    async fn read_batches(
+        &self,
+        stream_key: &str,
+        from_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, StoreError>;
+
+    /// First and next sequence number of a stream; `None` for an unknown one.
+    async fn bounds(&self, stream_key: &str) -> Result<Option<StreamBounds>, StoreError>;
+
+    /// Removes the records of a stream below `up_to`. Batches that reach beyond it stay whole.
+    async fn remove(&self, stream_key: &str, up_to: u64) -> Result<(), StoreError>;
+
+    /// The value under a plain key.
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Plain keys that begin with `prefix` with their values, in byte order, beginning after `after`, at most `limit`.
+    async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize)
+    -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// The mark of the newest commit that had one.
+    async fn applied(&self) -> Result<Option<Bytes>, StoreError>;
+
+    /// The mark up to which a power cut loses nothing.
+    async fn durable_applied(&self) -> Result<Option<Bytes>, StoreError>;
+
+    /// The whole state as it is now, readable while the store goes on.
+    async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
+
+    /// Begins to replace the whole state. Nothing changes before [`StoreInstall::finish`].
+    async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
+
+    /// Hash over the whole state, and the mark of the newest commit in it. Equal states have equal hashes,
+    /// whatever order of commits and flushes led to them. Implies a flush.
+    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError>;
+
+    /// Flushes and releases every resource. Later calls fail with [`StoreError::Closed`].
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// An unchanging view of a whole store.
+#[async_trait]
+pub trait StoreSnapshot: Send + Sync {
+    /// The mark of the newest commit in it.
+    fn applied(&self) -> Option<Bytes>;
+    /// Hash over all of it.
+    fn root_hash(&self) -> StateHash;
+    /// Raw entries in byte order after `after`, until about `max_bytes`; empty at the end. Opaque to the caller.
+    async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
+/// A state on its way in.
+#[async_trait]
+pub trait StoreInstall: Send {
+    /// Adds entries as [`StoreSnapshot::page`] gave them, in that order.
+    async fn put(&mut self, page: Vec<(Bytes, Bytes)>) -> Result<(), StoreError>;
+    /// Replaces the store's state by what was put, durably, if its hash is `expected`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the hash differs; the old state stays.
+    async fn finish(self: Box<Self>, expected: StateHash) -> Result<(), StoreError>;
+}
+
+/// One record of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Position in the stream.
+    pub seq: u64,
+    /// What was appended; for a broker's channel, an encoded `liminal.v1.Message`.
+    pub payload: Bytes,
+    /// Milliseconds since the Unix epoch: the leader's time, or 0 for a record appended without one.
+    pub timestamp: u64,
+}
+
+/// First and next sequence number of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamBounds {
+    /// First one still stored; equal to `next` when nothing is.
+    pub first: u64,
+    /// The one that the next record gets.
+    pub next: u64,
+}
+
+/// Changes that are made together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteBatch {
+    /// Appends; each must continue its stream at `batch.first_seq`. A fresh stream begins at any number.
+    pub appends: Vec<(Arc<str>, StoredBatch)>,
+    /// Plain keys to set, or to delete (`None`).
+    pub puts: Vec<(Bytes, Option<Bytes>)>,
+    /// Streams to cut below a sequence number.
+    pub removes: Vec<(Arc<str>, u64)>,
+    /// Streams to forget altogether, bounds included; done before the appends.
+    pub drops: Vec<Arc<str>>,
+    /// Opaque mark of the log position that these changes come from.
+    pub applied: Option<Bytes>,
+}
+
+impl WriteBatch {
+    /// Whether it changes nothing but possibly the mark.
+    pub fn is_empty(&self) -> bool {
+        self.appends.is_empty() && self.puts.is_empty() && self.removes.is_empty() && self.drops.is_empty()
+    }
+}
+
+/// Hash over a whole state (BLAKE3 tree root or its like, 32 bytes).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StateHash(pub [u8; 32]);
+
+impl fmt::Display for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateHash({self})")
+    }
+}
+
+/// What a store refuses or fails at.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An append that does not continue its stream.
+    #[error("stream `{stream}` ends at {actual}, not at {expected}")]
+    SequenceConflict {
+        /// The stream.
+        stream: String,
+        /// Where the caller thought that it ends.
+        expected: u64,
+        /// Where it ends.
+        actual: u64,
+    },
+    /// A number that is not what the caller thought.
+    #[error("`{key}` is {actual:?}, not {expected:?}")]
+    CasConflict {
+        /// The key.
+        key: String,
+        /// What the caller thought.
+        expected: Option<u64>,
+        /// What it is.
+        actual: Option<u64>,
+    },
+    /// Something stored is not what was written.
+    #[error("{what} is corrupt: {detail}")]
+    Corrupt {
+        /// A file or a key.
+        what: String,
+        /// How it shows.
+        detail: String,
+    },
+    /// The data directory is in use.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// The disk or the engine refused.
+    #[error("cannot {action}: {reason}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
