@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod codec;
+pub mod config;
 pub mod env;
 pub mod fanout;
 pub mod machine;
