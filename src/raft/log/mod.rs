@@ -6,13 +6,11 @@ use std::{io, ops::Range};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Position of an entry: the leader that wrote it, and its place.
+/// Position of an entry: the term of the leader that wrote it, and its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Term of the leader.
     pub term: u64,
-    /// Id of the leader.
-    pub node: u64,
     /// Place in the log, from 0.
     pub index: u64,
 }
