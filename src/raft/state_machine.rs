@@ -89,6 +89,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Err(io::Error::other("a snapshot to install must have been received"));
         };
         staged.finish(hash).await.map_err(io::Error::other)?;
+        self.replica.view().store().installed().await;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.replica.reload(meta.last_log_id.map_or(0, |id| id.index)).await.map_err(io::Error::other)
