@@ -146,7 +146,7 @@ impl LogStore for DiskLog {
         self.check()?;
         let (sender, synced) = std::sync::mpsc::sync_channel(1);
         {
-            let on_durable: OnDurable = Box::new(move |result| sender.send(result).unwrap_or_default());
+            let on_durable: OnDurable = Box::new(move |result| sender.send(result));
             self.log.lock().flush(true, Some(self.done(on_durable)))?;
         }
         synced.recv().unwrap_or_else(|_| Err(io::Error::other("the log's worker is gone")))
