@@ -6,6 +6,8 @@
 //! messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
 
 pub mod broker;
+pub mod cli;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod env;
