@@ -19,6 +19,11 @@ use crate::model::{ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyCla
 const VERSION: u8 = 1;
 const HEAD: usize = 2;
 const CRC: usize = 4;
+/// Encoded bytes of a group's header without its keys, and of one key.
+const GROUP_LEN: usize = 36;
+const KEY_LEN: usize = 36;
+/// Most records are counters.
+const RECORD_ESTIMATE: usize = 64;
 /// No record is larger; a length that claims more is refused before anything is allocated.
 const MAX_RECORD: usize = 256 << 20;
 
@@ -113,8 +118,7 @@ pub fn encode_command(command: &Command) -> Bytes {
         Command::Tick { .. } => WireCommand::Tick { time_ms },
         Command::Checkpoint { .. } => WireCommand::Checkpoint { time_ms },
     };
-    let body = bincode_bytes(&command);
-    seal(Kind::Command, body.len(), |out| out.put_slice(&body))
+    seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
 
 fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
@@ -132,11 +136,15 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
             })
             .collect(),
     };
-    let header = bincode_bytes(&header);
     let frames: usize = groups.iter().map(|group| group.frame.bytes().len()).sum();
-    seal(Kind::Publish, 4 + header.len() + frames, |out| {
-        out.put_u32_le(u32::try_from(header.len()).expect("a header is bounded by the entry's limits"));
-        out.put_slice(&header);
+    let keys: usize = groups.iter().map(|group| group.keys.len()).sum();
+    let estimate = 20 + groups.len() * GROUP_LEN + keys * KEY_LEN + frames;
+    seal(Kind::Publish, estimate, |out| {
+        let start = out.len();
+        out.put_u32_le(0);
+        write_bincode(&header, out);
+        let len = u32::try_from(out.len() - start - 4).expect("a header is bounded by the entry's limits");
+        out[start..start + 4].copy_from_slice(&len.to_le_bytes());
         for group in groups {
             out.put_slice(group.frame.bytes());
         }
@@ -222,8 +230,7 @@ pub fn decode_batch(bytes: &Bytes) -> Result<StoredBatch, CodecError> {
 
 /// Any small record (machine state, replies, marks), by bincode.
 pub fn encode_record<T: Serialize>(record: &T) -> Bytes {
-    let body = bincode_bytes(record);
-    seal(Kind::Record, body.len(), |out| out.put_slice(&body))
+    seal(Kind::Record, RECORD_ESTIMATE, |out| write_bincode(record, out))
 }
 
 /// Any small record; `what` names it in errors.
@@ -236,8 +243,9 @@ pub fn decode_record<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
     from_bincode(what, &bytes[HEAD..HEAD + body])
 }
 
-fn seal(kind: Kind, body: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD + body + CRC);
+/// `estimate` is the likely length of the body; a longer one only costs another allocation.
+fn seal(kind: Kind, estimate: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD + estimate + CRC);
     out.put_u8(VERSION);
     out.put_u8(kind as u8);
     write(&mut out);
@@ -274,9 +282,9 @@ fn expect_kind(what: &'static str, found: u8, expected: Kind) -> Result<(), Code
     Err(CodecError::Malformed { what, detail: format!("kind {found} where {} was expected", expected as u8) })
 }
 
-fn bincode_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, bincode::config::legacy())
-        .expect("our types have no maps of unknown length and no failing serializers")
+fn write_bincode<T: Serialize>(value: &T, out: &mut BytesMut) {
+    bincode::serde::encode_into_std_write(value, &mut out.writer(), bincode::config::legacy())
+        .expect("memory takes every write, and our types have no sequences of unknown length");
 }
 
 fn from_bincode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, CodecError> {
