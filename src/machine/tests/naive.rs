@@ -184,10 +184,13 @@ impl Naive {
     }
 }
 
+/// A channel, whether to name one that does not exist, whether to name a stale schema, payloads and keys.
+type GroupStep = (ChannelName, bool, bool, Vec<(String, Option<String>)>);
+
 /// What to do next, before ids are known.
 #[derive(Clone, Debug)]
 enum Step {
-    Publish(Vec<(ChannelName, bool, bool, Vec<(String, Option<String>)>)>),
+    Publish(Vec<GroupStep>),
     Create(ChannelName, ChannelConfig),
     Update(ChannelName, Option<String>, Option<u64>),
     Delete(ChannelName),
