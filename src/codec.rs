@@ -7,6 +7,8 @@
 //! A publish command's body is the length of its header (4 bytes), the header by bincode, then the frames as they
 //! are, so that decoding slices them out of the entry without copying or walking them.
 
+use std::borrow::Cow;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,6 +19,11 @@ use crate::model::{ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyCla
 const VERSION: u8 = 1;
 const HEAD: usize = 2;
 const CRC: usize = 4;
+/// Encoded bytes of a group's header without its keys, and of one key.
+const GROUP_LEN: usize = 36;
+const KEY_LEN: usize = 36;
+/// Most records are counters.
+const RECORD_ESTIMATE: usize = 64;
 /// No record is larger; a length that claims more is refused before anything is allocated.
 const MAX_RECORD: usize = 256 << 20;
 
@@ -78,37 +85,44 @@ enum WireCommand {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct PublishHeader {
+struct PublishHeader<'a> {
     time_ms: u64,
-    groups: Vec<GroupHeader>,
+    groups: Vec<GroupHeader<'a>>,
 }
 
+/// Borrows the claims when it is written, owns them when it is read.
 #[derive(Debug, Serialize, Deserialize)]
-struct GroupHeader {
+struct GroupHeader<'a> {
     channel: ChannelId,
     schema_id: u64,
-    keys: Vec<KeyClaim>,
+    keys: Cow<'a, [KeyClaim]>,
     frame_len: u64,
     frame_count: u32,
 }
 
 /// A log entry's bytes.
 pub fn encode_command(command: &Command) -> Bytes {
-    let command = match command.clone() {
-        Command::Publish { time_ms, groups } => return encode_publish(time_ms, &groups),
-        Command::CreateChannel { time_ms, name, config } => WireCommand::CreateChannel { time_ms, name, config },
-        Command::UpdateChannel { time_ms, name, schema, dedup_window_ms } => {
-            WireCommand::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+    let time_ms = command.time_ms();
+    let command = match command {
+        Command::Publish { groups, .. } => return encode_publish(time_ms, groups),
+        Command::CreateChannel { name, config, .. } => {
+            WireCommand::CreateChannel { time_ms, name: name.clone(), config: config.clone() }
         }
-        Command::DeleteChannel { time_ms, name } => WireCommand::DeleteChannel { time_ms, name },
-        Command::Tick { time_ms } => WireCommand::Tick { time_ms },
-        Command::Checkpoint { time_ms } => WireCommand::Checkpoint { time_ms },
+        Command::UpdateChannel { name, schema, dedup_window_ms, .. } => WireCommand::UpdateChannel {
+            time_ms,
+            name: name.clone(),
+            schema: schema.clone(),
+            dedup_window_ms: *dedup_window_ms,
+        },
+        Command::DeleteChannel { name, .. } => WireCommand::DeleteChannel { time_ms, name: name.clone() },
+        Command::Tick { .. } => WireCommand::Tick { time_ms },
+        Command::Checkpoint { .. } => WireCommand::Checkpoint { time_ms },
     };
-    let body = bincode_bytes(&command);
-    seal(Kind::Command, body.len(), |out| out.put_slice(&body))
+    seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
 
 fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
+    debug_assert!(groups.iter().all(|group| positions_are_sound(&group.keys, group.frame.count())));
     let header = PublishHeader {
         time_ms,
         groups: groups
@@ -116,17 +130,21 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
             .map(|group| GroupHeader {
                 channel: group.channel,
                 schema_id: group.schema_id,
-                keys: group.keys.clone(),
+                keys: Cow::Borrowed(&group.keys),
                 frame_len: group.frame.bytes().len() as u64,
                 frame_count: group.frame.count(),
             })
             .collect(),
     };
-    let header = bincode_bytes(&header);
     let frames: usize = groups.iter().map(|group| group.frame.bytes().len()).sum();
-    seal(Kind::Publish, 4 + header.len() + frames, |out| {
-        out.put_u32_le(u32::try_from(header.len()).expect("a header is bounded by the entry's limits"));
-        out.put_slice(&header);
+    let keys: usize = groups.iter().map(|group| group.keys.len()).sum();
+    let estimate = 20 + groups.len() * GROUP_LEN + keys * KEY_LEN + frames;
+    seal(Kind::Publish, estimate, |out| {
+        let start = out.len();
+        out.put_u32_le(0);
+        write_bincode(&header, out);
+        let len = u32::try_from(out.len() - start - 4).expect("a header is bounded by the entry's limits");
+        out[start..start + 4].copy_from_slice(&len.to_le_bytes());
         for group in groups {
             out.put_slice(group.frame.bytes());
         }
@@ -156,18 +174,31 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
     if header_len > body.len() {
         return Err(CodecError::Truncated { what: WHAT });
     }
-    let header: PublishHeader = from_bincode(WHAT, &body.split_to(header_len))?;
+    let header: PublishHeader<'static> = from_bincode(WHAT, &body.split_to(header_len))?;
     let mut groups = Vec::with_capacity(header.groups.len());
     for group in header.groups {
         let len = usize::try_from(group.frame_len).unwrap_or(usize::MAX);
         if len > body.len() {
             return Err(CodecError::Truncated { what: WHAT });
         }
+        if !positions_are_sound(&group.keys, group.frame_count) {
+            let detail = format!("the keys of a group of {} messages are out of place", group.frame_count);
+            return Err(CodecError::Malformed { what: WHAT, detail });
+        }
         // The envelope's checksum covers the count, so the frame need not be walked.
         let frame = Frame::trusted(body.split_to(len), group.frame_count);
-        groups.push(PublishGroup { channel: group.channel, schema_id: group.schema_id, keys: group.keys, frame });
+        let keys = group.keys.into_owned();
+        groups.push(PublishGroup { channel: group.channel, schema_id: group.schema_id, keys, frame });
+    }
+    if !body.is_empty() {
+        return Err(CodecError::Malformed { what: WHAT, detail: format!("{} bytes are left over", body.len()) });
     }
     Ok(Command::Publish { time_ms: header.time_ms, groups })
+}
+
+/// Whether the positions increase and lie within the frame: the machine's arithmetic relies on it.
+fn positions_are_sound(keys: &[KeyClaim], count: u32) -> bool {
+    keys.is_sorted_by(|a, b| a.position < b.position) && keys.last().is_none_or(|last| last.position < count)
 }
 
 /// A stored batch's bytes.
@@ -199,8 +230,7 @@ pub fn decode_batch(bytes: &Bytes) -> Result<StoredBatch, CodecError> {
 
 /// Any small record (machine state, replies, marks), by bincode.
 pub fn encode_record<T: Serialize>(record: &T) -> Bytes {
-    let body = bincode_bytes(record);
-    seal(Kind::Record, body.len(), |out| out.put_slice(&body))
+    seal(Kind::Record, RECORD_ESTIMATE, |out| write_bincode(record, out))
 }
 
 /// Any small record; `what` names it in errors.
@@ -213,8 +243,9 @@ pub fn decode_record<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
     from_bincode(what, &bytes[HEAD..HEAD + body])
 }
 
-fn seal(kind: Kind, body: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD + body + CRC);
+/// `estimate` is the likely length of the body; a longer one only costs another allocation.
+fn seal(kind: Kind, estimate: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD + estimate + CRC);
     out.put_u8(VERSION);
     out.put_u8(kind as u8);
     write(&mut out);
@@ -251,9 +282,9 @@ fn expect_kind(what: &'static str, found: u8, expected: Kind) -> Result<(), Code
     Err(CodecError::Malformed { what, detail: format!("kind {found} where {} was expected", expected as u8) })
 }
 
-fn bincode_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, bincode::config::legacy())
-        .expect("our types have no maps of unknown length and no failing serializers")
+fn write_bincode<T: Serialize>(value: &T, out: &mut BytesMut) {
+    bincode::serde::encode_into_std_write(value, &mut out.writer(), bincode::config::legacy())
+        .expect("memory takes every write, and our types have no sequences of unknown length");
 }
 
 fn from_bincode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, CodecError> {
@@ -264,159 +295,4 @@ fn from_bincode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::model::{Digest, Durability, KeyHash};
-    use crate::proto::v1::Message;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn frame(payloads: &[&str]) -> Frame {
-        let message = |payload: &&str| Message { payload: Bytes::from(payload.to_string()), ..Message::default() };
-        Frame::encode(&payloads.iter().map(message).collect::<Vec<_>>())
-    }
-
-    fn commands() -> Vec<(Command, &'static str)> {
-        let name: ChannelName = "orders".parse().unwrap();
-        vec![
-            (
-                Command::Publish {
-                    time_ms: 7,
-                    groups: vec![PublishGroup {
-                        channel: ChannelId(3),
-                        schema_id: 2,
-                        keys: vec![KeyClaim { position: 1, key: KeyHash([1; 16]), digest: Digest([2; 16]) }],
-                        frame: frame(&["a", "bc"]),
-                    }],
-                },
-                concat!(
-                    "0101",
-                    "58000000",
-                    "0700000000000000",
-                    "0100000000000000",
-                    "0300000000000000",
-                    "0200000000000000",
-                    "0100000000000000",
-                    "01000000",
-                    "01010101010101010101010101010101",
-                    "02020202020202020202020202020202",
-                    "0b00000000000000",
-                    "02000000",
-                    "0a030a0161",
-                    "0a040a026263",
-                ),
-            ),
-            (
-                Command::CreateChannel {
-                    time_ms: 7,
-                    name: name.clone(),
-                    config: ChannelConfig {
-                        durability: Durability::Ephemeral,
-                        schema: Some("{}".into()),
-                        dedup_window_ms: 9,
-                    },
-                },
-                concat!(
-                    "0102",
-                    "00000000",
-                    "0700000000000000",
-                    "0600000000000000",
-                    "6f7264657273",
-                    "01000000",
-                    "01",
-                    "0200000000000000",
-                    "7b7d",
-                    "0900000000000000",
-                ),
-            ),
-            (
-                Command::UpdateChannel { time_ms: 7, name: name.clone(), schema: None, dedup_window_ms: Some(9) },
-                concat!(
-                    "0102",
-                    "01000000",
-                    "0700000000000000",
-                    "0600000000000000",
-                    "6f7264657273",
-                    "00",
-                    "010900000000000000"
-                ),
-            ),
-            (
-                Command::DeleteChannel { time_ms: 7, name },
-                concat!("0102", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
-            ),
-            (Command::Tick { time_ms: 7 }, concat!("0102", "03000000", "0700000000000000")),
-            (Command::Checkpoint { time_ms: 7 }, concat!("0102", "04000000", "0700000000000000")),
-        ]
-    }
-
-    #[test]
-    fn every_command_has_the_bytes_that_older_logs_hold() {
-        for (command, golden) in commands() {
-            let bytes = encode_command(&command);
-            assert_eq!(hex(&bytes[..bytes.len() - CRC]), golden, "{command:?}");
-            assert_eq!(decode_command(&bytes).unwrap(), command);
-        }
-    }
-
-    #[test]
-    fn a_stored_batch_has_the_bytes_that_older_stores_hold() {
-        let batch = StoredBatch { first_seq: 5, time_ms: 7, schema_id: 2, frame: frame(&["a"]) };
-        let bytes = encode_batch(&batch);
-        let golden = "0103050000000000000007000000000000000200000000000000010000000a030a0161";
-        assert_eq!(hex(&bytes[..bytes.len() - CRC]), golden);
-        assert_eq!(decode_batch(&bytes).unwrap(), batch);
-    }
-
-    #[test]
-    fn a_newer_version_is_refused_by_name() {
-        let mut bytes = encode_command(&Command::Tick { time_ms: 1 }).to_vec();
-        bytes[0] = 2;
-        let error = decode_command(&bytes.into()).unwrap_err();
-        assert_eq!(error, CodecError::Version { what: "log entry", found: 2, supported: 1 });
-    }
-
-    #[test]
-    fn a_flipped_bit_or_a_missing_tail_is_noticed() {
-        for (command, _) in commands() {
-            let bytes = encode_command(&command);
-            for position in 1..bytes.len() {
-                let mut flipped = bytes.to_vec();
-                flipped[position] ^= 0x10;
-                assert!(decode_command(&flipped.into()).is_err());
-                assert!(decode_command(&bytes.slice(..position)).is_err());
-            }
-        }
-    }
-
-    #[test]
-    fn a_record_comes_back_and_leftovers_are_refused() {
-        let bytes = encode_record(&(1u32, "x".to_owned()));
-        assert_eq!(decode_record::<(u32, String)>("pair", &bytes).unwrap(), (1, "x".to_owned()));
-        assert!(matches!(decode_record::<u32>("number", &bytes), Err(CodecError::Malformed { .. })));
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode_batch(&bytes.clone().into());
-            let _ = decode_record::<Vec<String>>("record", &bytes);
-            let _ = decode_command(&bytes.into());
-        }
-
-        #[test]
-        fn a_sealed_body_of_arbitrary_bytes_never_panics(kind in 0u8..6, body in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let mut bytes = vec![VERSION, kind];
-            bytes.extend(&body);
-            let crc = crc32fast::hash(&bytes);
-            bytes.extend(crc.to_le_bytes());
-            let _ = decode_batch(&bytes.clone().into());
-            let _ = decode_record::<Vec<String>>("record", &bytes);
-            let _ = decode_command(&bytes.into());
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dedup::{Claim, Claims, DedupWindow};
+use super::dedup::{Claim, DedupWindow};
 use crate::model::{
     Assigned, ChannelMeta, ChannelStats, Durability, KeyOutcome, PublishGroup, StoredBatch, stream_key,
 };
@@ -20,8 +20,8 @@ pub(super) struct Appended {
     pub(super) assigned: Assigned,
     /// None when no message was new.
     pub(super) batch: Option<StoredBatch>,
-    /// None when no new message had a key.
-    pub(super) claims: Option<Claims>,
+    /// The keys of the new messages.
+    pub(super) claims: Vec<Claim>,
 }
 
 impl Channel {
@@ -52,7 +52,7 @@ impl Channel {
                     // The messages before it that are excepted take no number.
                     let seq = first_seq + u64::from(claim.position) - except.len() as u64;
                     let claim = Claim { key: claim.key, seq, digest: claim.digest };
-                    self.dedup.claim(claim);
+                    self.dedup.claim(&claim);
                     claims.push(claim);
                     continue;
                 }
@@ -60,6 +60,7 @@ impl Channel {
             except.push((claim.position, outcome));
         }
         let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
+        self.dedup.seal(time_ms, &claims);
         let frame = group.frame.without(&dropped);
         let batch = (!frame.is_empty()).then(|| StoredBatch { first_seq, time_ms, schema_id: group.schema_id, frame });
         if let Some(batch) = &batch {
@@ -69,10 +70,6 @@ impl Channel {
             } else {
                 self.stats.first_seq = self.stats.next_seq;
             }
-        }
-        let claims = (!claims.is_empty()).then_some(Claims { time_ms, claims });
-        if let Some(claims) = &claims {
-            self.dedup.seal(claims.clone());
         }
         self.stats.live_keys = self.dedup.len();
         Appended { assigned: Assigned { first_seq, except }, batch, claims }

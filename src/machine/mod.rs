@@ -7,20 +7,21 @@
 mod channel;
 mod dedup;
 mod keys;
+mod restore;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::{channel::Channel, dedup::Claims, keys::Key};
 use crate::{
     codec,
     model::{
-        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, Command, GroupReply, Limits,
+        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, Command, GroupReply,
         PublishGroup, Refusal, Reply, StoredBatch,
     },
     store::WriteBatch,
@@ -79,59 +80,6 @@ impl Effects {
 }
 
 impl Machine {
-    /// From the plain keys of a store (all of them, in byte order).
-    ///
-    /// # Errors
-    /// Names the key whose value cannot be read.
-    pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
-        let mut machine = Self {
-            live_keys: limits.live_keys,
-            max_channels: limits.channels,
-            record: MachineRecord::default(),
-            channels: BTreeMap::new(),
-            names: BTreeMap::new(),
-            expiries: BTreeSet::new(),
-        };
-        let mut stats = BTreeMap::new();
-        // Claims come before their channels in byte order.
-        let mut claims: BTreeMap<ChannelId, Vec<Claims>> = BTreeMap::new();
-        for (key, value) in entries {
-            let unreadable = |reason: String| format!("key {}: {reason}", key.escape_ascii());
-            let bad = |error: codec::CodecError| unreadable(error.to_string());
-            match Key::decode(&key).ok_or_else(|| unreadable("not a key of this machine".into()))? {
-                Key::Machine => machine.record = codec::decode_record("machine record", &value).map_err(bad)?,
-                Key::Meta(id) => {
-                    let meta: ChannelMeta = codec::decode_record("channel", &value).map_err(bad)?;
-                    machine.names.insert(meta.name.clone(), id);
-                    machine.channels.insert(id, Channel::new(Arc::new(meta)));
-                }
-                Key::Stats(id) => {
-                    let record: ChannelStats = codec::decode_record("channel counters", &value).map_err(bad)?;
-                    stats.insert(id, record);
-                }
-                Key::Claims(id, _) => {
-                    let record = codec::decode_record("idempotency keys", &value).map_err(bad)?;
-                    claims.entry(id).or_default().push(record);
-                }
-            }
-        }
-        for (id, stats) in stats {
-            machine.channels.get_mut(&id).ok_or_else(|| format!("counters of channel {} without it", id.0))?.stats =
-                stats;
-        }
-        for (id, entries) in claims {
-            let channel = machine.channels.get_mut(&id);
-            let channel = channel.ok_or_else(|| format!("idempotency keys of channel {} without it", id.0))?;
-            for entry in entries {
-                entry.claims.iter().for_each(|claim| channel.dedup.claim(*claim));
-                channel.dedup.seal(entry);
-            }
-            channel.stats.live_keys = channel.dedup.len();
-            machine.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
-        }
-        Ok(machine)
-    }
-
     /// Takes the next command of the log.
     pub fn apply(&mut self, command: Command) -> (Reply, Effects) {
         let mut effects = Effects::default();
@@ -159,9 +107,9 @@ impl Machine {
         (reply, effects)
     }
 
-    /// All channels with their counters, by age.
+    /// All channels with their counters, by name.
     pub fn channels(&self) -> impl Iterator<Item = (&Arc<ChannelMeta>, ChannelStats)> {
-        self.channels.values().map(|channel| (&channel.meta, channel.stats))
+        self.names.values().filter_map(|id| self.channels.get(id)).map(|channel| (&channel.meta, channel.stats))
     }
 
     /// The counters of a channel.
@@ -188,8 +136,8 @@ impl Machine {
         let expiry_before = channel.next_expiry_ms();
         let appended = channel.append(group, time_ms, self.live_keys);
         let expiry = channel.next_expiry_ms();
-        if let Some(claims) = &appended.claims {
-            effects.put(Key::Claims(id, claims.claims[0].seq), claims);
+        if let Some(first) = appended.claims.first() {
+            effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
         }
         if let Some(batch) = appended.batch {
             effects.put(Key::Stats(id), &channel.stats);
@@ -208,6 +156,8 @@ impl Machine {
         config: ChannelConfig,
         effects: &mut Effects,
     ) -> Result<ChannelReply, Refusal> {
+        // As in an update, the empty text is no schema.
+        let config = ChannelConfig { schema: config.schema.filter(|schema| !schema.is_empty()), ..config };
         if let Some(present) = self.names.get(&name).and_then(|id| self.channels.get(id)) {
             let reply = reply(present);
             return if present.meta.config == config {

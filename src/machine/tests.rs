@@ -1,14 +1,18 @@
-use proptest::prelude::*;
+mod naive;
+mod stored;
+
+use bytes::Bytes;
 
 use super::*;
-use crate::model::{Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome};
+use crate::model::{Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits};
 use crate::proto::v1::Message;
 
-/// A machine with the plain keys that its effects have put.
+/// A machine with what its effects have written.
 struct Node {
     limits: Limits,
     machine: Machine,
     stored: BTreeMap<Bytes, Bytes>,
+    streams: BTreeMap<Arc<str>, Vec<StoredBatch>>,
 }
 
 impl Node {
@@ -17,7 +21,12 @@ impl Node {
     }
 
     fn with(limits: Limits) -> Self {
-        Self { machine: Machine::restore(&limits, []).unwrap(), stored: BTreeMap::new(), limits }
+        Self {
+            machine: Machine::restore(&limits, []).unwrap(),
+            stored: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            limits,
+        }
     }
 
     fn apply(&mut self, command: Command) -> (Reply, Effects) {
@@ -27,6 +36,12 @@ impl Node {
                 Some(value) => self.stored.insert(key.clone(), value.clone()),
                 None => self.stored.remove(key),
             };
+        }
+        effects.writes.drops.iter().for_each(|stream| {
+            self.streams.remove(stream);
+        });
+        for (stream, batch) in &effects.writes.appends {
+            self.streams.entry(stream.clone()).or_default().push(batch.clone());
         }
         (reply, effects)
     }
@@ -223,86 +238,104 @@ fn there_are_never_more_channels_than_the_limit() {
     assert_eq!(node.apply(other).0, Reply::Channel(Err(Refusal::TooManyChannels { limit: 1 })));
 }
 
+fn update(time_ms: u64, schema: Option<&str>, dedup_window_ms: Option<u64>) -> Command {
+    Command::UpdateChannel { time_ms, name: "c".parse().unwrap(), schema: schema.map(str::to_owned), dedup_window_ms }
+}
+
 #[test]
-fn a_key_that_cannot_be_read_is_named() {
-    let error = Machine::restore(&Limits::default(), [(Bytes::from("machine"), Bytes::from("?"))]).unwrap_err();
-    assert!(error.contains("machine") && error.contains("ends early"), "{error}");
+fn a_shorter_window_forgets_at_once_and_a_longer_one_remembers_longer() {
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    node.publish(10, group(id, 0, &[("a", Some("k"))])).0.unwrap();
+    node.publish(40, group(id, 0, &[("b", Some("l"))])).0.unwrap();
+    let (reply, effects) = node.apply(update(50, None, Some(40)));
+    let Reply::Channel(Ok(reply)) = reply else { panic!("{reply:?}") };
+    assert_eq!((reply.meta.config.dedup_window_ms, reply.stats.live_keys), (40, 1));
+    assert!(effects.writes.puts.contains(&(Key::Claims(id, 0).encode(), None)));
+    assert_eq!(node.machine.next_expiry_ms(), Some(80));
+    node.apply(update(60, None, Some(1000)));
+    assert_eq!(node.machine.next_expiry_ms(), Some(1040));
+    assert_eq!(node.publish(1039, group(id, 0, &[("b", Some("l"))])).0.unwrap().except.len(), 1);
 }
 
-/// The least that the rules say, with linear search and no batching.
-#[derive(Default)]
-struct Model {
-    time: u64,
-    next: u64,
-    keys: Vec<(String, String, u64, u64)>,
+#[test]
+fn an_update_that_changes_nothing_writes_only_the_time() {
+    let mut node = Node::new();
+    node.create("c", ChannelConfig { schema: Some("{}".into()), ..window(100) });
+    let (reply, effects) = node.apply(update(50, Some("{}"), Some(100)));
+    assert!(matches!(reply, Reply::Channel(Ok(reply)) if reply.meta.schema_id == 1));
+    assert_eq!(effects.writes.puts.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [Key::Machine.encode()]);
+    assert!(effects.catalog.is_empty());
 }
 
-const WINDOW: u64 = 50;
+#[test]
+fn a_schema_id_is_never_given_twice_on_one_machine() {
+    let mut node = Node::new();
+    assert_eq!(node.create("c", ChannelConfig { schema: Some("{}".into()), ..window(100) }).meta.schema_id, 1);
+    assert_eq!(node.create("d", ChannelConfig { schema: Some("{}".into()), ..window(100) }).meta.schema_id, 2);
+    node.apply(update(2, Some(""), None));
+    node.restart();
+    let Reply::Channel(Ok(reply)) = node.apply(update(3, Some("{}"), None)).0 else { panic!("refused") };
+    assert_eq!(reply.meta.schema_id, 3);
+}
 
-impl Model {
-    fn publish(&mut self, time: u64, messages: &[(String, Option<String>)]) -> Vec<Result<u64, KeyOutcome>> {
-        self.time = self.time.max(time);
-        let now = self.time;
-        self.keys.retain(|(_, _, _, at)| at + WINDOW > now);
-        let mut results = Vec::new();
-        for (payload, key) in messages {
-            let known = key.as_ref().and_then(|key| self.keys.iter().find(|known| known.0 == *key));
-            results.push(match known {
-                Some((_, same, seq, _)) if same == payload => Err(KeyOutcome::Duplicate { seq: *seq }),
-                Some((_, _, seq, _)) => Err(KeyOutcome::Conflict { seq: *seq }),
-                None => {
-                    let seq = self.next;
-                    self.next += 1;
-                    self.keys.extend(key.clone().map(|key| (key, payload.clone(), seq, now)));
-                    Ok(seq)
-                }
-            });
-        }
-        results
+#[test]
+fn the_empty_schema_is_no_schema() {
+    let mut node = Node::new();
+    let reply = node.create("c", ChannelConfig { schema: Some(String::new()), ..window(100) });
+    assert_eq!((reply.meta.schema_id, &reply.meta.config.schema), (0, &None));
+    assert_eq!(node.create("c", window(100)), reply);
+}
+
+#[test]
+fn the_groups_of_an_entry_are_taken_in_order_and_one_refusal_spares_the_others() {
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    let groups = vec![
+        group(id, 0, &[("a", Some("k"))]),
+        group(ChannelId(99), 0, &[("x", None)]),
+        group(id, 7, &[("x", None)]),
+        group(id, 0, &[("a", Some("k")), ("b", None)]),
+    ];
+    let (reply, effects) = node.apply(Command::Publish { time_ms: 5, groups });
+    let expected = vec![
+        Ok(Assigned { first_seq: 0, except: vec![] }),
+        Err(Refusal::NoSuchChannel),
+        Err(Refusal::StaleSchema { current: 0 }),
+        Ok(Assigned { first_seq: 1, except: vec![(0, KeyOutcome::Duplicate { seq: 0 })] }),
+    ];
+    assert_eq!(reply, Reply::Published(expected));
+    assert_eq!(effects.deliveries.iter().map(|(_, batch)| payloads(batch)).collect::<Vec<_>>(), [["a"], ["b"]]);
+}
+
+#[test]
+fn a_tick_moves_time_and_a_checkpoint_asks_for_a_hash() {
+    let mut node = Node::new();
+    let (reply, effects) = node.apply(Command::Tick { time_ms: 9 });
+    assert_eq!((reply, effects.writes.puts.len(), effects.checkpoint), (Reply::Done, 1, false));
+    node.restart();
+    assert_eq!(node.machine.time_ms(), 9);
+    let (reply, effects) = node.apply(Command::Checkpoint { time_ms: 9 });
+    assert_eq!((reply, effects.writes.is_empty(), effects.checkpoint), (Reply::Done, true, true));
+}
+
+#[test]
+fn channels_are_listed_by_name() {
+    let mut node = Node::new();
+    for name in ["b", "c", "a"] {
+        node.create(name, window(100));
     }
+    assert_eq!(node.machine.channels().map(|(meta, _)| meta.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
 }
 
-fn results(count: usize, assigned: &Assigned) -> Vec<Result<u64, KeyOutcome>> {
-    let mut next = assigned.first_seq;
-    (0u32..)
-        .take(count)
-        .map(|position| match assigned.except.iter().find(|(at, _)| *at == position) {
-            Some((_, outcome)) => Err(*outcome),
-            None => {
-                next += 1;
-                Ok(next - 1)
-            }
-        })
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn any_publishes_and_restarts_agree_with_the_model(
-        steps in proptest::collection::vec(
-            (0u64..40, proptest::collection::vec(("[ab]", proptest::option::of("[k-o]")), 1..5), any::<bool>()),
-            1..40,
-        )
-    ) {
-        let mut node = Node::new();
-        let mut restarted = Node::new();
-        let id = node.create("c", window(WINDOW)).meta.id;
-        restarted.create("c", window(WINDOW));
-        let mut model = Model { time: 1, ..Model::default() };
-        let mut time = 1;
-        for (advance, messages, restart) in steps {
-            time += advance;
-            let borrowed: Vec<(&str, Option<&str>)> =
-                messages.iter().map(|(payload, key)| (payload.as_str(), key.as_deref())).collect();
-            let (reply, effects) = node.publish(time, group(id, 0, &borrowed));
-            prop_assert_eq!(results(messages.len(), &reply.unwrap()), model.publish(time, &messages));
-            if restart {
-                restarted.restart();
-            }
-            let (_, same) = restarted.publish(time, group(id, 0, &borrowed));
-            prop_assert_eq!(effects, same);
-            prop_assert_eq!(&node.stored, &restarted.stored);
-        }
-        prop_assert_eq!(node.machine.stats(id).unwrap().next_seq, model.next);
-    }
+#[test]
+fn a_channel_that_comes_back_under_its_old_name_remembers_nothing() {
+    let mut node = Node::new();
+    let old = node.create("c", window(100)).meta.id;
+    node.publish(5, group(old, 0, &[("a", Some("k"))])).0.unwrap();
+    node.apply(Command::DeleteChannel { time_ms: 6, name: "c".parse().unwrap() });
+    let new = node.create("c", window(100)).meta.id;
+    assert_eq!(node.publish(7, group(new, 0, &[("z", Some("k"))])).0, Ok(Assigned { first_seq: 0, except: vec![] }));
+    // The old channel's expiry went with it.
+    assert_eq!(node.machine.next_expiry_ms(), Some(107));
 }
