@@ -12,6 +12,7 @@ pub mod codec;
 pub mod config;
 pub mod env;
 pub mod fanout;
+pub mod grpc;
 pub mod machine;
 pub mod model;
 pub mod proto;
