@@ -167,18 +167,24 @@ impl Connected for Connection {
     fn connect_info(&self) {}
 }
 
-/// All connections that a listener accepts; a failed accept is logged and does not end it.
-pub fn incoming(listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::Result<Connection>> {
-    futures::stream::unfold(listener, |mut listener| async move {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => return Some((Ok(connection), listener)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    // Out of file descriptors, most likely: some will be closed.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+/// The next connection; a failed accept is logged and tried again.
+pub async fn accept(listener: &mut Box<dyn Listener>) -> (Connection, String) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: some will be closed.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// All connections that a listener accepts.
+pub fn incoming(listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::Result<Connection>> {
+    futures::stream::unfold(listener, |mut listener| async move {
+        let (connection, _) = accept(&mut listener).await;
+        Some((Ok(connection), listener))
     })
 }
