@@ -1,1 +1,7 @@
-fn main() {}
+//! The `liminal` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    liminal::cli::main()
+}

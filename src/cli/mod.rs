@@ -1,42 +1,149 @@
-//! The command line (stand-in until the real one is merged).
+//! The command line. One file for each command; results on standard output, everything else on standard error.
+
 pub mod bench;
 pub mod channel;
 pub mod cluster;
+mod dev;
+mod error;
 pub mod publish;
 mod remote;
+mod serve;
 pub mod subscribe;
-use crate::client::ClientError;
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormat {
-    Table,
-    Json,
-    Raw,
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub use self::error::CliError;
+use crate::{
+    config::ServerConfig,
+    telemetry::{self, LogFormat},
+};
+
+/// Where `liminal dev` and the sample configurations listen.
+const DEFAULT_SERVERS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103";
+
+/// A clustered, replicated message broker: acknowledged means fsynced on a majority.
+#[derive(Parser)]
+#[command(name = "liminal", version, after_help = "Begin with `liminal dev`: a cluster of three nodes in one process.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
 }
+
+/// What all commands share.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Global {
+    /// Nodes to talk to; any of them serves every request
+    #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', default_value = DEFAULT_SERVERS, value_name = "URL")]
     pub server: Vec<String>,
+    /// Sent with every request
+    #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// How results look
+    #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub output: OutputFormat,
 }
-#[derive(Debug)]
-pub enum CliError {
-    Exit(u8),
-    Failed(String),
-    Usage(String),
-    Client(ClientError),
+
+/// How results look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Table,
+    /// One JSON object a line
+    Json,
+    /// Payloads only
+    Raw,
 }
-impl CliError {
-    pub fn exit(code: u8) -> Self {
-        Self::Exit(code)
-    }
-    pub fn failed(text: String) -> Self {
-        Self::Failed(text)
-    }
-    pub fn usage(text: String) -> Self {
-        Self::Usage(text)
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole cluster in this process, to try things out
+    Dev(dev::Args),
+    /// Run one node
+    Serve(serve::Args),
+    /// Publish messages
+    Publish(publish::Args),
+    /// Follow a channel
+    Subscribe(subscribe::Args),
+    /// Create, look at, change and delete channels
+    #[command(subcommand)]
+    Channel(channel::Command),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Check configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Report everything that is wrong with a file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = !matches!(cli.command, Command::Serve(_));
+    telemetry::init(cli.log_format, if quiet { "warn" } else { "info" });
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
+    };
+    let result = runtime.block_on(run(cli));
+    // Whatever still blocks (a read of standard input) does not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
     }
 }
-impl From<ClientError> for CliError {
-    fn from(e: ClientError) -> Self {
-        Self::Client(e)
+
+async fn run(cli: Cli) -> Result<(), CliError> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Dev(args) => dev::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Publish(args) => publish::run(args, global).await,
+        Command::Subscribe(args) => subscribe::run(args, global).await,
+        Command::Channel(command) => channel::run(command, global).await,
+        Command::Cluster(command) => cluster::run(command, global).await,
+        Command::Bench(command) => bench::run(command, global).await,
+        Command::Config(ConfigCommand::Check { file }) => {
+            ServerConfig::load(&file).map_err(|errors| CliError::failed(errors.to_string()))?;
+            remote::print_line(&format!("{}: ok", file.display()))
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "liminal", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

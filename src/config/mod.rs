@@ -1,8 +1,12 @@
-//! What an operator configures. (Interface first.)
+//! What an operator configures, and what an embedding program does.
+
+mod file;
 
 use std::{path::PathBuf, time::Duration};
 
 use crate::model::Limits;
+
+pub use file::ConfigErrors;
 
 /// A node's whole configuration, checked.
 #[derive(Clone, Debug)]

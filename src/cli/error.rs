@@ -1,0 +1,62 @@
+//! How a command fails: what, why, what to do next, and the exit code.
+
+use std::process::ExitCode;
+
+use crate::client::{ClientError, UNREACHABLE};
+
+/// Exit codes that scripts rely on.
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const NO_SERVER: u8 = 3;
+
+/// Why a command ends with another exit code than 0.
+#[derive(Debug)]
+pub struct CliError {
+    exit: u8,
+    message: Option<String>,
+    help: Option<String>,
+    code: Option<String>,
+}
+
+impl CliError {
+    /// With nothing more to say.
+    pub fn exit(code: u8) -> Self {
+        Self { exit: code, message: None, help: None, code: None }
+    }
+
+    /// It did not work.
+    pub fn failed(message: String) -> Self {
+        Self { message: Some(message), ..Self::exit(FAILED) }
+    }
+
+    /// It was asked for in a way that makes no sense.
+    pub fn usage(message: String) -> Self {
+        Self { message: Some(message), ..Self::exit(USAGE) }
+    }
+
+    /// Tells the user, and gives the exit code.
+    pub(super) fn report(self) -> ExitCode {
+        if let Some(message) = self.message {
+            eprintln!("error: {message}");
+        }
+        if let Some(help) = self.help {
+            eprintln!("  help: {help}");
+        }
+        if let Some(code) = self.code {
+            eprintln!("  code: {code}");
+        }
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let exit = if error.code() == UNREACHABLE { NO_SERVER } else { FAILED };
+        let mut message = error.message().to_owned();
+        for detail in error.details() {
+            message.push_str(&format!("\n  {}: {}", detail.pointer, detail.message));
+        }
+        let code = Some(error.code().to_owned()).filter(|code| !code.is_empty());
+        Self { exit, message: Some(message), help: error.help().map(str::to_owned), code }
+    }
+}

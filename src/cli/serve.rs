@@ -1,0 +1,63 @@
+//! `liminal serve`: one node, until it is told to stop.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::CliError;
+use crate::{
+    config::ServerConfig,
+    env::Env,
+    node::{Node, Storage},
+};
+
+/// What `serve` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), CliError> {
+    let config = ServerConfig::load(&args.config).map_err(|errors| CliError::failed(errors.to_string()))?;
+    let node = start(config).await?;
+    tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
+    let stopped = stop_signal();
+    let failed = node.group().clone();
+    tokio::select! {
+        result = stopped => result?,
+        reason = failed.failed() => return Err(CliError::failed(format!("the node cannot go on: {reason}"))),
+    }
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = node.stop() => Ok(()),
+        result = stop_signal() => {
+            result?;
+            Err(CliError::failed("stopped at once, without draining".into()))
+        }
+    }
+}
+
+pub(super) async fn start(config: ServerConfig) -> Result<Node, CliError> {
+    let env = Env::real();
+    let storage = {
+        let (config, env) = (config.clone(), env.clone());
+        tokio::task::spawn_blocking(move || Storage::open(&config, &env)).await
+    };
+    let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
+    let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
+    Node::start(config, env, storage).await.map_err(|error| CliError::failed(error.to_string()))
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub(super) async fn stop_signal() -> Result<(), CliError> {
+    let failed = |error: std::io::Error| CliError::failed(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
