@@ -32,10 +32,16 @@ type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Stores keyed messages once. Each publish stream ends after one batch, without an ack, the first few times.
 #[derive(Clone, Default)]
 struct Flaky {
-    stored: Arc<Mutex<(Vec<String>, HashMap<String, u64>)>>,
+    stored: Arc<Mutex<Stored>>,
     /// Streams that still end without an ack.
     failures: Arc<AtomicU64>,
     batches: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Stored {
+    messages: Vec<String>,
+    keys: HashMap<String, u64>,
 }
 
 impl Flaky {
@@ -45,11 +51,11 @@ impl Flaky {
 
     fn store(&self, message: &Message) -> PublishAck {
         let mut stored = self.stored.lock();
-        let known = stored.1.get(&message.key).copied().filter(|_| !message.key.is_empty());
-        let seq = known.unwrap_or(stored.0.len() as u64);
+        let known = stored.keys.get(&message.key).copied().filter(|_| !message.key.is_empty());
+        let seq = known.unwrap_or(stored.messages.len() as u64);
         if known.is_none() {
-            stored.0.push(String::from_utf8_lossy(&message.payload).into_owned());
-            stored.1.insert(message.key.clone(), seq);
+            stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
+            stored.keys.insert(message.key.clone(), seq);
         }
         let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1 };
         PublishAck { ok: Some(ok), error: None }
@@ -168,7 +174,7 @@ async fn a_keyed_publish_whose_answer_is_lost_gets_its_first_sequence_number() {
     let (client, flaky) = serve(2).await;
     let published = client.publish("orders", Message::new("a").with_key("k")).await.unwrap();
     assert_eq!((published.seq, published.duplicate), (0, true));
-    assert_eq!(flaky.stored.lock().0, ["a"]);
+    assert_eq!(flaky.stored.lock().messages, ["a"]);
 }
 
 #[tokio::test]
@@ -176,7 +182,7 @@ async fn a_plain_publish_whose_answer_is_lost_fails_as_unknown_and_is_stored_onc
     let (client, flaky) = serve(1).await;
     let error = client.publish("orders", Message::new("a")).await.unwrap_err();
     assert!(error.outcome_unknown());
-    assert_eq!(flaky.stored.lock().0, ["a"]);
+    assert_eq!(flaky.stored.lock().messages, ["a"]);
 }
 
 #[tokio::test]
@@ -193,7 +199,7 @@ async fn a_publisher_goes_on_in_order_over_broken_streams() {
         assert_eq!(ack.await.unwrap().seq, n);
     }
     let expected: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
-    assert_eq!(flaky.stored.lock().0, expected);
+    assert_eq!(flaky.stored.lock().messages, expected);
     assert!(flaky.batches.load(Ordering::SeqCst) < 1000, "messages are sent in batches");
 }
 
