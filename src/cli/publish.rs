@@ -2,11 +2,12 @@
 
 mod lines;
 
-use std::{io::Read as _, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use bytes::Bytes;
 use clap::ValueHint;
 use serde::Serialize;
+use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
@@ -62,7 +63,7 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
     let payload = match args.body.as_deref() {
         Some("-") | None => {
             let mut body = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut body);
+            let read = tokio::io::stdin().read_to_end(&mut body).await;
             read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?;
             body
         }

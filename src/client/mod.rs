@@ -43,6 +43,8 @@ mod pool;
 mod publisher;
 mod retry;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::{sync::Arc, time::Duration};

@@ -116,7 +116,10 @@ impl Follower {
     /// Checks that the delivery goes on where the last one ended.
     async fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
         let end = delivery.first_seq + u64::from(delivery.count);
-        let next = self.next.unwrap_or(delivery.first_seq);
+        let next = match (self.next, self.start) {
+            (Some(next), _) | (None, Start::Seq(next)) => next,
+            (None, _) => delivery.first_seq,
+        };
         if delivery.first_seq > next && !self.is_ephemeral().await? {
             return Err(malformed("delivery").with_source(format!(
                 "it begins at {} of channel `{}`, and {next} comes next",
