@@ -102,8 +102,11 @@ enum ConfigCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let quiet = !matches!(cli.command, Command::Serve(_));
-    telemetry::init(cli.log_format, if quiet { "warn" } else { "info" });
+    let filter = match cli.command {
+        Command::Serve(_) => "info,openraft=warn,haematite=error",
+        _ => "warn,openraft=off,haematite=error",
+    };
+    telemetry::init(cli.log_format, filter);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
