@@ -1,6 +1,7 @@
 //! What publishing, subscribing, reading and managing channels mean.
 
 mod error;
+mod schema;
 mod sequencer;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use error::{BrokerError, Code, Violation};
+pub use schema::CompiledSchema;
 pub use sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 
 /// One node's broker. Cloning shares it.
