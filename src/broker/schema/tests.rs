@@ -187,3 +187,14 @@ fn a_schema_that_is_none_is_refused_with_the_reason() {
     assert!(refused(&json!({ "type": "number or so" })).contains("/type"));
     assert!(CompiledSchema::compile("{", &Limits::default()).err().unwrap().contains("no JSON"));
 }
+
+#[test]
+fn the_errors_under_one_of_hold_no_copy_of_the_payload() {
+    let schema = json!({ "oneOf": [{ "required": ["a"] }, { "required": ["b"] }] });
+    let schema = compiled(&schema);
+    let payload = json!({ "large": "x".repeat(1000) });
+    let errors: Vec<_> = schema.explain.iter_errors(Sparse(&payload)).collect();
+    let ValidationErrorKind::OneOfNotValid { context } = errors[0].kind() else { panic!("{errors:?}") };
+    assert_eq!(context.len(), 2);
+    assert!(context.iter().flatten().all(|error| error.instance().is_null()));
+}
