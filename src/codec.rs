@@ -1,12 +1,43 @@
 //! Encodings that outlive a process: log entries, stored batches, machine records, replies between nodes.
 //!
-//! Everything is wrapped in an envelope: format version (1 byte), kind (1 byte), body, CRC-32 of all before it
-//! (4 bytes, little endian).
+//! Everything is wrapped in an envelope: format version (1 byte), kind (1 byte), body, CRC-32 (IEEE) of all before
+//! it (4 bytes). All fixed-width numbers are little endian. Records are bincode in its legacy configuration, whose
+//! fixed-width integers keep golden bytes readable; this module is the only user of bincode.
+//!
+//! A publish command's body is the length of its header (4 bytes), the header by bincode, then the frames as they
+//! are, so that decoding slices them out of the entry without copying or walking them.
 
-use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
 
-use crate::model::{Command, StoredBatch};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::model::{ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyClaim, PublishGroup, StoredBatch};
+
+/// The version that is written, and the only one that is read.
+const VERSION: u8 = 1;
+const HEAD: usize = 2;
+const CRC: usize = 4;
+/// Encoded bytes of a group's header without its keys, and of one key.
+const GROUP_LEN: usize = 36;
+const KEY_LEN: usize = 36;
+/// Most records are counters.
+const RECORD_ESTIMATE: usize = 64;
+/// No record is larger; a length that claims more is refused before anything is allocated.
+const MAX_RECORD: usize = 256 << 20;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<MAX_RECORD>> =
+    bincode::config::legacy().with_limit::<MAX_RECORD>();
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Publish = 1,
+    Command = 2,
+    Batch = 3,
+    Record = 4,
+}
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +74,81 @@ pub enum CodecError {
     },
 }
 
+/// Commands other than publishes, as they are written. Append only: the order of the variants is the format.
+#[derive(Debug, Serialize, Deserialize)]
+enum WireCommand {
+    CreateChannel { time_ms: u64, name: ChannelName, config: ChannelConfig },
+    UpdateChannel { time_ms: u64, name: ChannelName, schema: Option<String>, dedup_window_ms: Option<u64> },
+    DeleteChannel { time_ms: u64, name: ChannelName },
+    Tick { time_ms: u64 },
+    Checkpoint { time_ms: u64 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PublishHeader<'a> {
+    time_ms: u64,
+    groups: Vec<GroupHeader<'a>>,
+}
+
+/// Borrows the claims when it is written, owns them when it is read.
+#[derive(Debug, Serialize, Deserialize)]
+struct GroupHeader<'a> {
+    channel: ChannelId,
+    schema_id: u64,
+    keys: Cow<'a, [KeyClaim]>,
+    frame_len: u64,
+    frame_count: u32,
+}
+
 /// A log entry's bytes.
 pub fn encode_command(command: &Command) -> Bytes {
-    let _ = command;
-    todo!()
+    let time_ms = command.time_ms();
+    let command = match command {
+        Command::Publish { groups, .. } => return encode_publish(time_ms, groups),
+        Command::CreateChannel { name, config, .. } => {
+            WireCommand::CreateChannel { time_ms, name: name.clone(), config: config.clone() }
+        }
+        Command::UpdateChannel { name, schema, dedup_window_ms, .. } => WireCommand::UpdateChannel {
+            time_ms,
+            name: name.clone(),
+            schema: schema.clone(),
+            dedup_window_ms: *dedup_window_ms,
+        },
+        Command::DeleteChannel { name, .. } => WireCommand::DeleteChannel { time_ms, name: name.clone() },
+        Command::Tick { .. } => WireCommand::Tick { time_ms },
+        Command::Checkpoint { .. } => WireCommand::Checkpoint { time_ms },
+    };
+    seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
+}
+
+fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
+    debug_assert!(groups.iter().all(|group| positions_are_sound(&group.keys, group.frame.count())));
+    let header = PublishHeader {
+        time_ms,
+        groups: groups
+            .iter()
+            .map(|group| GroupHeader {
+                channel: group.channel,
+                schema_id: group.schema_id,
+                keys: Cow::Borrowed(&group.keys),
+                frame_len: group.frame.bytes().len() as u64,
+                frame_count: group.frame.count(),
+            })
+            .collect(),
+    };
+    let frames: usize = groups.iter().map(|group| group.frame.bytes().len()).sum();
+    let keys: usize = groups.iter().map(|group| group.keys.len()).sum();
+    let estimate = 20 + groups.len() * GROUP_LEN + keys * KEY_LEN + frames;
+    seal(Kind::Publish, estimate, |out| {
+        let start = out.len();
+        out.put_u32_le(0);
+        write_bincode(&header, out);
+        let len = u32::try_from(out.len() - start - 4).expect("a header is bounded by the entry's limits");
+        out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+        for group in groups {
+            out.put_slice(group.frame.bytes());
+        }
+    })
 }
 
 /// The command of a log entry; frames share its bytes.
@@ -54,14 +156,60 @@ pub fn encode_command(command: &Command) -> Bytes {
 /// # Errors
 /// When the bytes are no command of this version.
 pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
-    let _ = bytes;
-    todo!()
+    const WHAT: &str = "log entry";
+    let (kind, mut body) = open(WHAT, bytes)?;
+    if kind == Kind::Command as u8 {
+        return Ok(match from_bincode(WHAT, &body)? {
+            WireCommand::CreateChannel { time_ms, name, config } => Command::CreateChannel { time_ms, name, config },
+            WireCommand::UpdateChannel { time_ms, name, schema, dedup_window_ms } => {
+                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+            }
+            WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
+            WireCommand::Tick { time_ms } => Command::Tick { time_ms },
+            WireCommand::Checkpoint { time_ms } => Command::Checkpoint { time_ms },
+        });
+    }
+    expect_kind(WHAT, kind, Kind::Publish)?;
+    let header_len = body.try_get_u32_le().map_err(|_| CodecError::Truncated { what: WHAT })? as usize;
+    if header_len > body.len() {
+        return Err(CodecError::Truncated { what: WHAT });
+    }
+    let header: PublishHeader<'static> = from_bincode(WHAT, &body.split_to(header_len))?;
+    let mut groups = Vec::with_capacity(header.groups.len());
+    for group in header.groups {
+        let len = usize::try_from(group.frame_len).unwrap_or(usize::MAX);
+        if len > body.len() {
+            return Err(CodecError::Truncated { what: WHAT });
+        }
+        if !positions_are_sound(&group.keys, group.frame_count) {
+            let detail = format!("the keys of a group of {} messages are out of place", group.frame_count);
+            return Err(CodecError::Malformed { what: WHAT, detail });
+        }
+        // The envelope's checksum covers the count, so the frame need not be walked.
+        let frame = Frame::trusted(body.split_to(len), group.frame_count);
+        let keys = group.keys.into_owned();
+        groups.push(PublishGroup { channel: group.channel, schema_id: group.schema_id, keys, frame });
+    }
+    if !body.is_empty() {
+        return Err(CodecError::Malformed { what: WHAT, detail: format!("{} bytes are left over", body.len()) });
+    }
+    Ok(Command::Publish { time_ms: header.time_ms, groups })
+}
+
+/// Whether the positions increase and lie within the frame: the machine's arithmetic relies on it.
+fn positions_are_sound(keys: &[KeyClaim], count: u32) -> bool {
+    keys.is_sorted_by(|a, b| a.position < b.position) && keys.last().is_none_or(|last| last.position < count)
 }
 
 /// A stored batch's bytes.
 pub fn encode_batch(batch: &StoredBatch) -> Bytes {
-    let _ = batch;
-    todo!()
+    seal(Kind::Batch, 28 + batch.frame.bytes().len(), |out| {
+        out.put_u64_le(batch.first_seq);
+        out.put_u64_le(batch.time_ms);
+        out.put_u64_le(batch.schema_id);
+        out.put_u32_le(batch.frame.count());
+        out.put_slice(batch.frame.bytes());
+    })
 }
 
 /// A stored batch; its frame shares the bytes.
@@ -69,14 +217,20 @@ pub fn encode_batch(batch: &StoredBatch) -> Bytes {
 /// # Errors
 /// When the bytes are no batch of this version.
 pub fn decode_batch(bytes: &Bytes) -> Result<StoredBatch, CodecError> {
-    let _ = bytes;
-    todo!()
+    const WHAT: &str = "stored batch";
+    let (kind, mut body) = open(WHAT, bytes)?;
+    expect_kind(WHAT, kind, Kind::Batch)?;
+    if body.len() < 28 {
+        return Err(CodecError::Truncated { what: WHAT });
+    }
+    let (first_seq, time_ms, schema_id) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());
+    let count = body.get_u32_le();
+    Ok(StoredBatch { first_seq, time_ms, schema_id, frame: Frame::trusted(body, count) })
 }
 
 /// Any small record (machine state, replies, marks), by bincode.
 pub fn encode_record<T: Serialize>(record: &T) -> Bytes {
-    let _ = record;
-    todo!()
+    seal(Kind::Record, RECORD_ESTIMATE, |out| write_bincode(record, out))
 }
 
 /// Any small record; `what` names it in errors.
@@ -84,6 +238,61 @@ pub fn encode_record<T: Serialize>(record: &T) -> Bytes {
 /// # Errors
 /// When the bytes are no such record of this version.
 pub fn decode_record<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
-    let _ = (what, bytes);
-    todo!()
+    let body = check(what, bytes)?;
+    expect_kind(what, bytes[1], Kind::Record)?;
+    from_bincode(what, &bytes[HEAD..HEAD + body])
 }
+
+/// `estimate` is the likely length of the body; a longer one only costs another allocation.
+fn seal(kind: Kind, estimate: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD + estimate + CRC);
+    out.put_u8(VERSION);
+    out.put_u8(kind as u8);
+    write(&mut out);
+    let crc = crc32fast::hash(&out);
+    out.put_u32_le(crc);
+    out.freeze()
+}
+
+/// Checks the envelope and gives the length of the body.
+fn check(what: &'static str, bytes: &[u8]) -> Result<usize, CodecError> {
+    if bytes.len() < HEAD + CRC {
+        return Err(CodecError::Truncated { what });
+    }
+    let (sealed, crc) = bytes.split_at(bytes.len() - CRC);
+    // The version first: another version may have another checksum.
+    if sealed[0] != VERSION {
+        return Err(CodecError::Version { what, found: sealed[0], supported: VERSION });
+    }
+    if crc32fast::hash(sealed).to_le_bytes() != crc {
+        return Err(CodecError::Checksum { what });
+    }
+    Ok(sealed.len() - HEAD)
+}
+
+fn open(what: &'static str, bytes: &Bytes) -> Result<(u8, Bytes), CodecError> {
+    let body = check(what, bytes)?;
+    Ok((bytes[1], bytes.slice(HEAD..HEAD + body)))
+}
+
+fn expect_kind(what: &'static str, found: u8, expected: Kind) -> Result<(), CodecError> {
+    if found == expected as u8 {
+        return Ok(());
+    }
+    Err(CodecError::Malformed { what, detail: format!("kind {found} where {} was expected", expected as u8) })
+}
+
+fn write_bincode<T: Serialize>(value: &T, out: &mut BytesMut) {
+    bincode::serde::encode_into_std_write(value, &mut out.writer(), bincode::config::legacy())
+        .expect("memory takes every write, and our types have no sequences of unknown length");
+}
+
+fn from_bincode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, CodecError> {
+    let malformed = |detail: String| CodecError::Malformed { what, detail };
+    let (value, read) =
+        bincode::serde::decode_from_slice(body, CONFIG).map_err(|error| malformed(error.to_string()))?;
+    if read == body.len() { Ok(value) } else { Err(malformed(format!("{} bytes are left over", body.len() - read))) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -15,6 +15,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
+use tonic::transport::server::Connected;
+
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything a node takes from outside. Cloning shares it.
 #[derive(Clone)]
@@ -155,4 +159,32 @@ impl Listener for TcpListener {
     fn local_address(&self) -> String {
         self.local_addr().map(|address| address.to_string()).unwrap_or_default()
     }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+/// The next connection; a failed accept is logged and tried again.
+pub async fn accept(listener: &mut Box<dyn Listener>) -> (Connection, String) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: some will be closed.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// All connections that a listener accepts.
+pub fn incoming(listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::Result<Connection>> {
+    futures::stream::unfold(listener, |mut listener| async move {
+        let (connection, _) = accept(&mut listener).await;
+        Some((Ok(connection), listener))
+    })
 }

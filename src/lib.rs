@@ -6,13 +6,19 @@
 //! messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
 
 pub mod broker;
+pub mod cli;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod env;
 pub mod fanout;
+pub mod grpc;
+pub mod http;
 pub mod machine;
 pub mod model;
+pub mod node;
 pub mod proto;
 pub mod raft;
 pub mod replica;
 pub mod store;
+pub mod telemetry;

@@ -1,18 +1,29 @@
 //! What publishing, subscribing, reading and managing channels mean.
 
+mod batcher;
+mod channels;
+mod delivery;
 mod error;
+mod forward;
+mod housekeeping;
+mod local;
+mod publish;
+mod read;
 mod schema;
 mod sequencer;
+mod subscribe;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{batcher::Batcher, delivery::Delivery};
 use crate::{
-    config::ServerConfig,
     env::Env,
-    model::{ChannelConfig, ChannelMeta, ChannelStats, Frame, StoredBatch},
-    proto::v1::{Header, Message},
+    model::{ChannelMeta, ChannelStats, Frame, Limits, StoredBatch},
+    proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
 };
@@ -20,10 +31,28 @@ use crate::{
 pub use error::{BrokerError, Code, Violation};
 pub use schema::CompiledSchema;
 pub use sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use subscribe::Subscription;
 
 /// One node's broker. Cloning shares it.
 #[derive(Clone)]
-pub struct Broker {}
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    view: ReplicaView,
+    sequencer: Arc<dyn Sequencer>,
+    peers: Arc<dyn Peers>,
+    env: Env,
+    batcher: Batcher,
+    delivery: Arc<Delivery>,
+    /// Compiled schemas by their id, which is never reused.
+    schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
+    /// Requests under way.
+    requests: TaskTracker,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
 
 /// What an ack waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,9 +72,9 @@ pub struct Envelope {
     /// Carried through.
     pub headers: Vec<Header>,
     /// Carried through.
-    pub causal_context: Option<crate::proto::v1::CausalContext>,
+    pub causal_context: Option<CausalContext>,
     /// Carried through.
-    pub trace_context: Option<crate::proto::v1::TraceContext>,
+    pub trace_context: Option<TraceContext>,
 }
 
 /// An acknowledged publish.
@@ -109,24 +138,30 @@ pub struct ChannelInfo {
     pub subscribers: u64,
 }
 
-/// A live follower of a channel. Dropping it ends it.
-pub struct Subscription {}
-
 impl Broker {
-    /// A broker of this process alone, over any store: publishes are ordered here and are as durable as the store's
-    /// flush. Creates the channels of the configuration that are missing.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or a schema of the configuration cannot be used.
-    pub async fn embedded(config: &ServerConfig, store: Arc<dyn DurableStore>) -> Result<Self, BrokerError> {
-        let _ = (config, store);
-        todo!()
-    }
-
     /// A broker of a cluster's node.
     pub fn clustered(view: ReplicaView, sequencer: Arc<dyn Sequencer>, peers: Arc<dyn Peers>, env: Env) -> Self {
-        let _ = (view, sequencer, peers, env);
-        todo!()
+        let delivery = Arc::new(Delivery::new(peers.local().id));
+        let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let (batcher, queue) = Batcher::new(view.limits());
+        let inner = Inner {
+            batcher,
+            delivery,
+            schemas: Mutex::default(),
+            requests: TaskTracker::new(),
+            stopping: stopping.clone(),
+            tasks: tasks.clone(),
+            view,
+            sequencer,
+            peers,
+            env,
+        };
+        let broker = Self { inner: Arc::new(inner) };
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
+        tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
+        broker
     }
 
     /// Publishes one message and waits until it is acknowledged and its delivery is known.
@@ -134,131 +169,64 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`]; only those with [`BrokerError::outcome_unknown`] may have been stored.
     pub async fn publish(&self, channel: &str, envelope: Envelope, key: Option<&str>) -> Result<Outcome, BrokerError> {
-        let _ = (channel, envelope, key);
-        todo!()
-    }
-
-    /// Publishes encoded messages of one channel; one result for each, in order. Batches are taken in the order in
-    /// which the returned futures are first polled, so a caller may keep several under way and stay in order.
-    pub async fn publish_frame(
-        &self,
-        channel: &str,
-        frame: Frame,
-        confirm: Confirm,
-    ) -> Vec<Result<Outcome, BrokerError>> {
-        let _ = (channel, frame, confirm);
-        todo!()
-    }
-
-    /// Follows a channel on this node.
-    pub async fn subscribe(&self, channel: &str, start: Start) -> Result<Subscription, BrokerError> {
-        let _ = (channel, start);
-        todo!()
-    }
-
-    /// Reads stored messages.
-    pub async fn read(
-        &self,
-        channel: &str,
-        start: Start,
-        limit: usize,
-        consistency: Consistency,
-        min_seq: Option<u64>,
-    ) -> Result<Page, BrokerError> {
-        let _ = (channel, start, limit, consistency, min_seq);
-        todo!()
-    }
-
-    /// Creates a channel. The same name with the same configuration is no error.
-    pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
-        let _ = (name, config);
-        todo!()
-    }
-
-    /// Changes a channel; absent fields stay, an empty schema removes it.
-    pub async fn update_channel(
-        &self,
-        name: &str,
-        schema: Option<String>,
-        dedup_window_ms: Option<u64>,
-    ) -> Result<ChannelInfo, BrokerError> {
-        let _ = (name, schema, dedup_window_ms);
-        todo!()
-    }
-
-    /// Deletes a channel with all that it holds.
-    pub async fn delete_channel(&self, name: &str) -> Result<(), BrokerError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// A channel, as of now (linearizable).
-    pub async fn channel(&self, name: &str) -> Result<ChannelInfo, BrokerError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// All channels by name, as of now (linearizable).
-    pub async fn channels(&self) -> Result<Vec<ChannelInfo>, BrokerError> {
-        todo!()
-    }
-
-    /// Answers a request that another node's broker sent through [`Peers::call`].
-    pub async fn handle_peer(&self, from: &NodeAddress, request: Bytes) -> Bytes {
-        let _ = (from, request);
-        todo!()
+        let message = Message {
+            payload: envelope.payload,
+            key: key.unwrap_or_default().to_owned(),
+            headers: envelope.headers,
+            causal_context: envelope.causal_context,
+            trace_context: envelope.trace_context,
+        };
+        let mut results = self.publish_frame(channel, Frame::encode([&message]), Confirm::Delivery).await;
+        results.pop().unwrap_or_else(|| Err(BrokerError::Internal { reason: "a publish without a result".into() }))
     }
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Leader {
-        todo!()
+        self.inner.sequencer.leader().borrow().clone()
     }
 
     /// This node.
     pub fn local(&self) -> NodeAddress {
-        todo!()
+        self.inner.peers.local()
     }
 
     /// Makes durable what was acknowledged.
+    ///
+    /// # Errors
+    /// When the store cannot.
     pub async fn flush(&self) -> Result<(), BrokerError> {
-        todo!()
+        self.store().flush().await.map_err(store_error)
     }
 
     /// The store under the broker.
     pub fn store(&self) -> &Arc<dyn DurableStore> {
-        todo!()
+        self.inner.view.store()
     }
 
     /// The replica that the broker reads from.
     pub fn view(&self) -> &ReplicaView {
-        todo!()
+        &self.inner.view
     }
 
     /// Refuses new requests, waits for those under way, ends subscriptions. Idempotent.
     pub async fn stop(&self) {
-        todo!()
+        self.inner.requests.close();
+        self.inner.requests.wait().await;
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    fn limits(&self) -> &Limits {
+        self.inner.view.limits()
+    }
+
+    /// Refuses a request while the broker stops.
+    fn check_running(&self) -> Result<(), BrokerError> {
+        if self.inner.requests.is_closed() { Err(BrokerError::Stopping) } else { Ok(()) }
     }
 }
 
-impl Subscription {
-    /// The next messages in order, never empty; waits for them.
-    ///
-    /// # Errors
-    /// When the channel is deleted, the node stops or what comes next was removed.
-    pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
-        todo!()
-    }
-
-    /// The next message if one is there already.
-    ///
-    /// # Errors
-    /// As [`Subscription::next`].
-    pub fn try_next(&mut self) -> Result<Option<(u64, Message)>, BrokerError> {
-        todo!()
-    }
-
-    /// The sequence number that comes next.
-    pub fn position(&self) -> u64 {
-        todo!()
-    }
+fn store_error(error: crate::store::StoreError) -> BrokerError {
+    BrokerError::StoreFailed { reason: error.to_string(), proposed: false }
 }

@@ -63,3 +63,29 @@ pub struct ClusterConfig {
     /// How many fresh nodes have to meet before they form a cluster.
     pub expect: usize,
 }
+
+impl Default for ServerConfig {
+    /// A process of its own, with default limits and no channels.
+    fn default() -> Self {
+        Self {
+            listen_address: "127.0.0.1:7101".into(),
+            health_listen_address: "127.0.0.1:7201".into(),
+            drain_timeout: Duration::from_secs(10),
+            channels: Vec::new(),
+            routing_rules: Vec::new(),
+            persistence_path: None,
+            cluster: None,
+            base_dir: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// With one more channel.
+    #[must_use]
+    pub fn with_channel(mut self, name: &str, durable: bool) -> Self {
+        self.channels.push(ChannelEntry { name: name.into(), schema_ref: None, durable });
+        self
+    }
+}

@@ -1,26 +1,255 @@
-//! Recent messages of each channel, for live subscribers. (Interface first.)
+//! Recent messages of each channel, for live subscribers.
+//!
+//! Each channel has a bounded tail of its newest batches and a signal of where it ends. Publishing never waits for a
+//! follower: one that falls out of the tail is told so, and reads from the store instead. Batches stay encoded and
+//! are shared, so a follower costs no copy.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::model::{ChannelId, StoredBatch};
 
-/// The tails of all channels.
-#[derive(Debug, Default)]
-pub struct Fanout {}
+/// The tails of all channels that have, or had, followers.
+pub struct Fanout {
+    /// Bytes that one tail may hold.
+    tail_bytes: usize,
+    tails: Mutex<HashMap<ChannelId, Arc<Tail>>>,
+    /// Messages handed to followers.
+    delivered: AtomicU64,
+    handed: watch::Sender<()>,
+}
+
+/// One channel's newest messages.
+struct Tail {
+    recent: Mutex<Recent>,
+    signal: watch::Sender<Signal>,
+    followers: AtomicU64,
+}
+
+#[derive(Default)]
+struct Recent {
+    batches: VecDeque<StoredBatch>,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Signal {
+    /// Sequence number after the newest message.
+    end: u64,
+    /// The channel is gone.
+    closed: bool,
+}
+
+/// What a follower finds at its position.
+#[derive(Debug)]
+pub enum Next {
+    /// The next messages.
+    Batch(StoredBatch),
+    /// The position left the tail: read from the store. The tail begins at this sequence number now.
+    Behind(u64),
+    /// Nothing yet.
+    Nothing,
+    /// The channel is gone.
+    Closed,
+}
+
+/// A follower of one channel. Dropping it ends it.
+pub struct Follower {
+    fanout: Arc<Fanout>,
+    channel: ChannelId,
+    tail: Arc<Tail>,
+    signal: watch::Receiver<Signal>,
+}
 
 impl Fanout {
-    /// New messages; never blocks.
+    /// With room for `tail_bytes` of recent messages in each channel.
+    pub fn new(tail_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            tail_bytes,
+            tails: Mutex::default(),
+            delivered: AtomicU64::new(0),
+            handed: watch::channel(()).0,
+        })
+    }
+
+    /// New messages; never blocks. Costs nothing for a channel that nobody follows.
     pub fn publish(&self, channel: ChannelId, batch: StoredBatch) {
-        let _ = (channel, batch);
-        todo!()
+        let Some(tail) = self.tails.lock().get(&channel).cloned() else { return };
+        let end = batch.end_seq();
+        {
+            let mut recent = tail.recent.lock();
+            recent.bytes += batch.frame.bytes().len();
+            recent.batches.push_back(batch);
+            // The newest batch always stays, however large.
+            while recent.bytes > self.tail_bytes && recent.batches.len() > 1 {
+                if let Some(oldest) = recent.batches.pop_front() {
+                    recent.bytes -= oldest.frame.bytes().len();
+                }
+            }
+        }
+        tail.signal.send_modify(|signal| signal.end = end);
     }
 
     /// The channel is gone: its followers end.
     pub fn close(&self, channel: ChannelId) {
-        let _ = channel;
-        todo!()
+        if let Some(tail) = self.tails.lock().remove(&channel) {
+            tail.signal.send_modify(|signal| signal.closed = true);
+        }
     }
 
-    /// Forget all recent messages: followers read what they miss from the store.
+    /// Forgets all recent messages: followers read what they miss from the store.
     pub fn reset(&self) {
-        todo!()
+        for tail in self.tails.lock().values() {
+            *tail.recent.lock() = Recent::default();
+            tail.signal.send_modify(|_| ());
+        }
+    }
+
+    /// Follows a channel from now on. `end` is the sequence number after the newest message that is applied.
+    pub fn follow(self: &Arc<Self>, channel: ChannelId, end: u64) -> Follower {
+        let tail = {
+            let mut tails = self.tails.lock();
+            let fresh = || {
+                let signal = watch::channel(Signal { end, closed: false }).0;
+                Arc::new(Tail { recent: Mutex::default(), signal, followers: AtomicU64::new(0) })
+            };
+            let tail = tails.entry(channel).or_insert_with(fresh).clone();
+            tail.followers.fetch_add(1, Ordering::SeqCst);
+            tail
+        };
+        self.handed.send_modify(|()| ());
+        let signal = tail.signal.subscribe();
+        Follower { fanout: self.clone(), channel, tail, signal }
+    }
+
+    /// Live followers of a channel on this node.
+    pub fn followers(&self, channel: ChannelId) -> u64 {
+        self.tails.lock().get(&channel).map_or(0, |tail| tail.followers.load(Ordering::SeqCst))
+    }
+
+    /// Live followers of every channel that has any.
+    pub fn interest(&self) -> Vec<(ChannelId, u64)> {
+        let tails = self.tails.lock();
+        let mut interest: Vec<_> = tails
+            .iter()
+            .map(|(channel, tail)| (*channel, tail.followers.load(Ordering::SeqCst)))
+            .filter(|(_, followers)| *followers > 0)
+            .collect();
+        interest.sort_unstable();
+        interest
+    }
+
+    /// Signals whenever a channel gets or loses a follower.
+    pub fn interest_changes(&self) -> watch::Receiver<()> {
+        self.handed.subscribe()
+    }
+
+    /// Messages handed to followers since the start.
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+}
+
+impl Follower {
+    /// What is at a position. A batch may begin below it only if the position is inside the batch: it is cut then.
+    pub fn at(&self, position: u64) -> Next {
+        let signal = *self.signal.borrow();
+        if signal.closed {
+            return Next::Closed;
+        }
+        let recent = self.tail.recent.lock();
+        let next = recent.batches.partition_point(|batch| batch.end_seq() <= position);
+        match recent.batches.get(next) {
+            Some(batch) if batch.first_seq <= position => Next::Batch(batch.from_seq(position)),
+            Some(batch) => Next::Behind(batch.first_seq),
+            None if position < signal.end => Next::Behind(signal.end),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Counts messages that were handed on.
+    pub fn handed(&self, messages: u64) {
+        self.fanout.delivered.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Waits until the channel has something beyond a position, or is gone.
+    pub async fn changed(&mut self, position: u64) {
+        // The sender lives in the tail, which this follower holds.
+        let _ = self.signal.wait_for(|signal| signal.closed || signal.end > position).await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut tails = self.fanout.tails.lock();
+        if self.tail.followers.fetch_sub(1, Ordering::SeqCst) == 1
+            && tails.get(&self.channel).is_some_and(|tail| Arc::ptr_eq(tail, &self.tail))
+        {
+            tails.remove(&self.channel);
+        }
+        drop(tails);
+        self.fanout.handed.send_modify(|()| ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{model::Frame, proto::v1::Message};
+
+    fn batch(first_seq: u64, count: usize) -> StoredBatch {
+        let message = Message { payload: Bytes::from_static(b"0123456789"), ..Message::default() };
+        StoredBatch { first_seq, time_ms: 0, schema_id: 0, frame: Frame::encode(&vec![message; count]) }
+    }
+
+    const CHANNEL: ChannelId = ChannelId(1);
+
+    #[test]
+    fn a_follower_gets_what_is_published_after_it_came() {
+        let fanout = Fanout::new(1 << 20);
+        let follower = fanout.follow(CHANNEL, 5);
+        assert!(matches!(follower.at(5), Next::Nothing));
+        fanout.publish(CHANNEL, batch(5, 3));
+        assert!(matches!(follower.at(6), Next::Batch(batch) if batch.first_seq == 6 && batch.frame.count() == 2));
+        assert!(matches!(follower.at(4), Next::Behind(5)));
+        assert!(matches!(follower.at(8), Next::Nothing));
+    }
+
+    #[test]
+    fn a_slow_follower_is_sent_to_the_store_and_the_tail_stays_bounded() {
+        let fanout = Fanout::new(100);
+        let follower = fanout.follow(CHANNEL, 0);
+        for seq in 0..100 {
+            fanout.publish(CHANNEL, batch(seq, 1));
+        }
+        assert!(matches!(follower.at(0), Next::Behind(first) if first > 90));
+        assert!(follower.tail.recent.lock().bytes <= 100);
+    }
+
+    #[test]
+    fn a_channel_without_followers_keeps_nothing() {
+        let fanout = Fanout::new(100);
+        drop(fanout.follow(CHANNEL, 0));
+        fanout.publish(CHANNEL, batch(0, 1));
+        assert!(fanout.tails.lock().is_empty() && fanout.interest().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_deleted_channel_ends_its_followers() {
+        let fanout = Fanout::new(100);
+        let mut follower = fanout.follow(CHANNEL, 0);
+        fanout.close(CHANNEL);
+        follower.changed(0).await;
+        assert!(matches!(follower.at(0), Next::Closed));
     }
 }

@@ -1,17 +1,51 @@
-//! The replicated state machine: pure and deterministic.
+//! The replicated state machine: what each command of the log does to channels, messages and idempotency keys.
+//!
+//! It is pure and deterministic: no I/O, no clock, no randomness, and nothing depends on the order of a hash map.
+//! The same log gives the same replies and the same [`Effects`] on every node, and a machine that was restored from
+//! the store goes on as one that never stopped.
 
-use std::sync::Arc;
+mod channel;
+mod dedup;
+mod keys;
+mod restore;
 
-use bytes::Bytes;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use serde::{Deserialize, Serialize};
+
+use self::{channel::Channel, dedup::Claims, keys::Key};
 use crate::{
-    model::{ChannelId, ChannelMeta, ChannelStats, Command, Limits, Reply, StoredBatch},
+    codec,
+    model::{
+        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, Command, GroupReply,
+        PublishGroup, Refusal, Reply, StoredBatch,
+    },
     store::WriteBatch,
 };
 
 /// State of all channels.
 #[derive(Debug)]
-pub struct Machine {}
+pub struct Machine {
+    live_keys: u64,
+    max_channels: u64,
+    record: MachineRecord,
+    channels: BTreeMap<ChannelId, Channel>,
+    names: BTreeMap<ChannelName, ChannelId>,
+    /// When each channel's oldest keys expire, so that a command need not walk all channels.
+    expiries: BTreeSet<(u64, ChannelId)>,
+}
+
+/// What is stored of the machine itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct MachineRecord {
+    time_ms: u64,
+    last_channel_id: u64,
+    last_schema_id: u64,
+}
 
 /// What a command does to the outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,40 +69,199 @@ pub enum CatalogChange {
     Remove(Arc<ChannelMeta>),
 }
 
-impl Machine {
-    /// From the plain keys of a store (all of them, in byte order).
-    ///
-    /// # Errors
-    /// Names the key whose value cannot be read.
-    pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
-        let _ = (limits, entries);
-        todo!()
+impl Effects {
+    fn put<T: Serialize>(&mut self, key: Key, record: &T) {
+        self.writes.puts.push((key.encode(), Some(codec::encode_record(record))));
     }
 
+    fn delete(&mut self, key: Key) {
+        self.writes.puts.push((key.encode(), None));
+    }
+}
+
+impl Machine {
     /// Takes the next command of the log.
     pub fn apply(&mut self, command: Command) -> (Reply, Effects) {
-        let _ = command;
-        todo!()
+        let mut effects = Effects::default();
+        let before = self.record;
+        self.record.time_ms = self.record.time_ms.max(command.time_ms());
+        self.expire(&mut effects);
+        let reply = match command {
+            Command::Publish { groups, .. } => {
+                Reply::Published(groups.into_iter().map(|group| self.publish(group, &mut effects)).collect())
+            }
+            Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
+            Command::UpdateChannel { name, schema, dedup_window_ms, .. } => {
+                Reply::Channel(self.update(&name, schema, dedup_window_ms, &mut effects))
+            }
+            Command::DeleteChannel { name, .. } => Reply::Channel(self.delete(&name, &mut effects)),
+            Command::Tick { .. } => Reply::Done,
+            Command::Checkpoint { .. } => {
+                effects.checkpoint = true;
+                Reply::Done
+            }
+        };
+        if self.record != before {
+            effects.put(Key::Machine, &self.record);
+        }
+        (reply, effects)
     }
 
     /// All channels with their counters, by name.
     pub fn channels(&self) -> impl Iterator<Item = (&Arc<ChannelMeta>, ChannelStats)> {
-        std::iter::empty()
+        self.names.values().filter_map(|id| self.channels.get(id)).map(|channel| (&channel.meta, channel.stats))
     }
 
     /// The counters of a channel.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
-        let _ = channel;
-        todo!()
+        self.channels.get(&channel).map(|channel| channel.stats)
     }
 
     /// The log's time: milliseconds since the Unix epoch of the newest command.
     pub fn time_ms(&self) -> u64 {
-        todo!()
+        self.record.time_ms
     }
 
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        todo!()
+        self.expiries.first().map(|(expiry, _)| *expiry)
+    }
+
+    fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
+        let (id, time_ms) = (group.channel, self.record.time_ms);
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        if group.schema_id != channel.meta.schema_id {
+            return Err(Refusal::StaleSchema { current: channel.meta.schema_id });
+        }
+        let expiry_before = channel.next_expiry_ms();
+        let appended = channel.append(group, time_ms, self.live_keys);
+        let expiry = channel.next_expiry_ms();
+        if let Some(first) = appended.claims.first() {
+            effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
+        }
+        if let Some(batch) = appended.batch {
+            effects.put(Key::Stats(id), &channel.stats);
+            if channel.is_durable() {
+                effects.writes.appends.push((channel.stream.clone(), batch.clone()));
+            }
+            effects.deliveries.push((id, batch));
+        }
+        self.reschedule(id, expiry_before, expiry);
+        Ok(appended.assigned)
+    }
+
+    fn create(
+        &mut self,
+        name: ChannelName,
+        config: ChannelConfig,
+        effects: &mut Effects,
+    ) -> Result<ChannelReply, Refusal> {
+        // As in an update, the empty text is no schema.
+        let config = ChannelConfig { schema: config.schema.filter(|schema| !schema.is_empty()), ..config };
+        if let Some(present) = self.names.get(&name).and_then(|id| self.channels.get(id)) {
+            let reply = reply(present);
+            return if present.meta.config == config {
+                Ok(reply)
+            } else {
+                Err(Refusal::ChannelExists(Box::new(reply)))
+            };
+        }
+        if self.channels.len() as u64 >= self.max_channels {
+            return Err(Refusal::TooManyChannels { limit: self.max_channels });
+        }
+        self.record.last_channel_id += 1;
+        let id = ChannelId(self.record.last_channel_id);
+        let schema_id = self.schema_id(config.schema.as_deref());
+        let meta = ChannelMeta { id, name: name.clone(), config, schema_id, created_ms: self.record.time_ms };
+        let channel = Channel::new(Arc::new(meta));
+        effects.put(Key::Meta(id), &*channel.meta);
+        effects.put(Key::Stats(id), &channel.stats);
+        effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
+        let reply = reply(&channel);
+        self.names.insert(name, id);
+        self.channels.insert(id, channel);
+        Ok(reply)
+    }
+
+    fn update(
+        &mut self,
+        name: &ChannelName,
+        schema: Option<String>,
+        dedup_window_ms: Option<u64>,
+        effects: &mut Effects,
+    ) -> Result<ChannelReply, Refusal> {
+        let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
+        let before = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?.meta.clone();
+        let mut meta = ChannelMeta::clone(&before);
+        if let Some(schema) = schema {
+            let schema = (!schema.is_empty()).then_some(schema);
+            if schema != meta.config.schema {
+                meta.schema_id = self.schema_id(schema.as_deref());
+                meta.config.schema = schema;
+            }
+        }
+        if let Some(window) = dedup_window_ms {
+            meta.config.dedup_window_ms = window;
+        }
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        if meta != *before {
+            let expiry_before = channel.next_expiry_ms();
+            channel.meta = Arc::new(meta);
+            let expiry = channel.next_expiry_ms();
+            effects.put(Key::Meta(id), &*channel.meta);
+            effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
+            self.reschedule(id, expiry_before, expiry);
+            self.expire(effects);
+        }
+        self.channels.get(&id).map(reply).ok_or(Refusal::NoSuchChannel)
+    }
+
+    fn delete(&mut self, name: &ChannelName, effects: &mut Effects) -> Result<ChannelReply, Refusal> {
+        let id = self.names.remove(name).ok_or(Refusal::NoSuchChannel)?;
+        let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
+        self.reschedule(id, channel.next_expiry_ms(), None);
+        effects.delete(Key::Meta(id));
+        effects.delete(Key::Stats(id));
+        channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+        effects.writes.drops.push(channel.stream.clone());
+        effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));
+        Ok(reply(&channel))
+    }
+
+    fn expire(&mut self, effects: &mut Effects) {
+        let now = self.record.time_ms;
+        while let Some((expiry, id)) = self.expiries.first().copied()
+            && expiry <= now
+        {
+            self.expiries.pop_first();
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            channel.expire(now).into_iter().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+            effects.put(Key::Stats(id), &channel.stats);
+            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
+        }
+    }
+
+    fn reschedule(&mut self, id: ChannelId, before: Option<u64>, after: Option<u64>) {
+        if before != after {
+            before.map(|expiry| self.expiries.remove(&(expiry, id)));
+            self.expiries.extend(after.map(|expiry| (expiry, id)));
+        }
+    }
+
+    fn schema_id(&mut self, schema: Option<&str>) -> u64 {
+        match schema {
+            None => 0,
+            Some(_) => {
+                self.record.last_schema_id += 1;
+                self.record.last_schema_id
+            }
+        }
     }
 }
+
+fn reply(channel: &Channel) -> ChannelReply {
+    ChannelReply { meta: ChannelMeta::clone(&channel.meta), stats: channel.stats }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,25 @@
-//! The replicated log: every openraft type stays inside this module.
+//! The Raft group of a cluster. Every openraft type stays inside this module, and nothing of openraft's own
+//! encodings reaches the disk or the wire.
+//!
+//! [`RaftGroup`] starts a node's part of the group and implements the broker's [`Sequencer`] and [`Peers`].
+//!
+//! [`Sequencer`]: crate::broker::Sequencer
+//! [`Peers`]: crate::broker::Peers
 
+mod calls;
+mod formation;
+mod group;
+mod identity;
 pub mod log;
+mod log_adapter;
+mod network;
+mod peer_service;
+mod purge;
+mod snapshot;
+mod state_machine;
+mod transport;
+mod types;
+mod wire;
+
+pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
+pub use identity::{Identity, IdentityError};

@@ -4,12 +4,25 @@
 //! haematite adapter on disk. A commit is atomic and visible at once; it is *durable* from the next flush on,
 //! because a replica's log brings back whatever a crash takes from the store.
 
+mod engine;
+mod faulty;
+mod haematite;
+mod keys;
+mod memory;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::StoredBatch;
+
+pub use self::{
+    engine::Layered,
+    faulty::FaultyStore,
+    haematite::{HaematiteConfig, HaematiteEngine, HaematiteStore},
+    memory::{MemoryEngine, MemoryStore},
+};
 
 /// A store of streams and keys. All methods may be called from any task; implementations keep blocking work off
 /// the async runtime.
@@ -78,6 +91,9 @@ pub trait DurableStore: Send + Sync + 'static {
 
     /// Begins to replace the whole state. Nothing changes before [`StoreInstall::finish`].
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
+
+    /// To be called once [`StoreInstall::finish`] has replaced the state: forgets what was remembered of the old one.
+    async fn installed(&self);
 
     /// Hash over the whole state, and the mark of the newest commit in it. Equal states have equal hashes,
     /// whatever order of commits and flushes led to them. Implies a flush.

@@ -1,18 +1,26 @@
 //! The Raft log on a node's disk: entries, the vote and the commit mark, behind a trait of our own, so that a
 //! simulation can lose unsynced writes. Knows nothing of openraft and nothing of what entries mean.
 
+mod disk;
+mod sim;
+#[cfg(test)]
+mod tests;
+
 use std::{io, ops::Range};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Position of an entry: the leader that wrote it, and its place.
+pub use self::{
+    disk::DiskLog,
+    sim::{SimDisk, SimLog},
+};
+
+/// Position of an entry: the term of the leader that wrote it, and its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Term of the leader.
     pub term: u64,
-    /// Id of the leader.
-    pub node: u64,
     /// Place in the log, from 0.
     pub index: u64,
 }

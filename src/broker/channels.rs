@@ -1,0 +1,163 @@
+//! Creating, changing, deleting and listing channels.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
+    forward::{Request, Response},
+};
+use crate::model::{ChannelConfig, ChannelMeta, ChannelName, Command, Refusal, Reply};
+
+/// A channel command before the leader has given it a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ChannelCommand {
+    Create { name: ChannelName, config: ChannelConfig },
+    Update { name: ChannelName, schema: Option<String>, dedup_window_ms: Option<u64> },
+    Delete { name: ChannelName },
+}
+
+impl ChannelCommand {
+    fn name(&self) -> &ChannelName {
+        match self {
+            Self::Create { name, .. } | Self::Update { name, .. } | Self::Delete { name } => name,
+        }
+    }
+
+    fn at(self, time_ms: u64) -> Command {
+        match self {
+            Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
+            Self::Update { name, schema, dedup_window_ms } => {
+                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+            }
+            Self::Delete { name } => Command::DeleteChannel { time_ms, name },
+        }
+    }
+}
+
+impl Broker {
+    /// Creates a channel. The same name with the same configuration is no error.
+    ///
+    /// # Errors
+    /// `ChannelExists` when the name is taken by a channel with another configuration.
+    pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
+        self.check_schema(config.schema.as_deref())?;
+        self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
+        self.info(&self.find(name)?)
+    }
+
+    /// Changes a channel; absent fields stay, an empty schema removes it.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`, `InvalidSchema`.
+    pub async fn update_channel(
+        &self,
+        name: &str,
+        schema: Option<String>,
+        dedup_window_ms: Option<u64>,
+    ) -> Result<ChannelInfo, BrokerError> {
+        self.check_schema(schema.as_deref().filter(|schema| !schema.is_empty()))?;
+        self.order(ChannelCommand::Update { name: parse(name)?, schema, dedup_window_ms }).await?;
+        self.info(&self.find(name)?)
+    }
+
+    /// Deletes a channel with all that it holds.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn delete_channel(&self, name: &str) -> Result<(), BrokerError> {
+        self.order(ChannelCommand::Delete { name: parse(name)? }).await
+    }
+
+    /// A channel, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn channel(&self, name: &str) -> Result<ChannelInfo, BrokerError> {
+        self.catch_up().await?;
+        self.info(&self.find(name)?)
+    }
+
+    /// All channels by name, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn channels(&self) -> Result<Vec<ChannelInfo>, BrokerError> {
+        self.catch_up().await?;
+        self.inner.view.catalog().iter().map(|meta| self.info(meta)).collect()
+    }
+
+    fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
+        let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
+        let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers: self.inner.view.fanout().followers(meta.id) })
+    }
+
+    fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
+        let Some(schema) = schema else { return Ok(()) };
+        let compiled = CompiledSchema::compile(schema, self.limits());
+        compiled.map(drop).map_err(|reason| BrokerError::InvalidSchema { reason })
+    }
+
+    /// Through the log, by way of the leader; waits until this node has applied it.
+    async fn order(&self, command: ChannelCommand) -> Result<(), BrokerError> {
+        let _request = self.inner.requests.token();
+        self.check_running()?;
+        let deadline = Instant::now() + self.limits().publish_timeout;
+        loop {
+            let response = match self.leader_now(deadline).await? {
+                Leader::Local { .. } => self.propose_channel(command.clone()).await,
+                Leader::Remote(node) => match self.call(&node, &Request::Channel(command.clone())).await {
+                    Ok(response) => response,
+                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
+                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                },
+                Leader::Unknown => Response::NotProposed,
+            };
+            match response {
+                Response::Index(index) => return Ok(self.inner.view.wait_applied(index).await),
+                Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
+                    return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
+                }
+                Response::Refused(error) => return Err(error),
+                Response::NotProposed if Instant::now() < deadline => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
+                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
+                other => return Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+            }
+        }
+    }
+
+    /// On the leader.
+    pub(super) async fn propose_channel(&self, command: ChannelCommand) -> Response {
+        let name = command.name().to_string();
+        let time_ms = self.inner.env.clock.now_ms().max(self.inner.view.time_ms());
+        match self.inner.sequencer.propose(command.at(time_ms)).await {
+            Ok(proposed) => match proposed.reply {
+                Reply::Channel(Ok(_)) => Response::Index(proposed.index),
+                Reply::Channel(Err(Refusal::ChannelExists(_))) => {
+                    Response::Refused(BrokerError::ChannelExists { name })
+                }
+                Reply::Channel(Err(Refusal::NoSuchChannel)) => {
+                    Response::Refused(BrokerError::ChannelNotFound { name, similar: None })
+                }
+                Reply::Channel(Err(Refusal::TooManyChannels { limit })) => {
+                    let what = "the number of channels".to_owned();
+                    Response::Refused(BrokerError::LimitExceeded { what, value: limit + 1, limit })
+                }
+                other => Response::Unknown(format!("an unexpected reply: {other:?}")),
+            },
+            Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
+            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+        }
+    }
+}
+
+fn parse(name: &str) -> Result<ChannelName, BrokerError> {
+    name.parse()
+        .map_err(|error: crate::model::InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() })
+}

@@ -1,0 +1,124 @@
+//! Requests between the brokers of different nodes: what a follower asks the leader for its clients.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::Submission, publish::Failure,
+};
+use crate::{
+    codec,
+    model::{ChannelId, Frame, KeyClaim},
+};
+
+use super::channels::ChannelCommand;
+
+/// What one broker asks another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    Publish { channel: ChannelId, schema_id: u64, keys: Vec<KeyClaim>, frame: Bytes, confirm: Confirm },
+    ReadIndex,
+    Channel(ChannelCommand),
+    Interest { interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, std::ops::Range<u64>)> },
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Response {
+    Published(Vec<Result<Outcome, BrokerError>>),
+    NotProposed,
+    Unknown(String),
+    Stale,
+    Refused(BrokerError),
+    /// A log index to wait for.
+    Index(u64),
+    Done,
+}
+
+impl Broker {
+    /// Answers a request that another node's broker sent through [`super::Peers::call`].
+    pub async fn handle_peer(&self, from: &NodeAddress, request: Bytes) -> Bytes {
+        let response = match codec::decode_record("request", &request) {
+            Ok(request) => self.answer(from, request).await,
+            Err(error) => Response::Refused(BrokerError::Internal { reason: error.to_string() }),
+        };
+        codec::encode_record(&response)
+    }
+
+    async fn answer(&self, from: &NodeAddress, request: Request) -> Response {
+        match request {
+            Request::Publish { channel, schema_id, keys, frame, confirm } => {
+                let frame = match Frame::parse(frame) {
+                    Ok(frame) => frame,
+                    Err(error) => return Response::Refused(BrokerError::Internal { reason: error.to_string() }),
+                };
+                let deadline = Instant::now() + self.limits().publish_timeout;
+                match self.submit(Submission { channel, schema_id, keys, frame }, confirm, deadline).await {
+                    Ok(results) => Response::Published(results),
+                    Err(Failure::NotProposed) => Response::NotProposed,
+                    Err(Failure::Unknown(reason)) => Response::Unknown(reason),
+                    Err(Failure::Stale) => Response::Stale,
+                    Err(Failure::Definite(error)) => Response::Refused(error),
+                }
+            }
+            Request::ReadIndex => match self.inner.sequencer.read_index().await {
+                Ok(index) => Response::Index(index),
+                Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                Err(_) => Response::NotProposed,
+            },
+            Request::Channel(command) => self.propose_channel(command).await,
+            Request::Interest { interest, handed } => {
+                self.inner.delivery.heard(from.id, interest, handed);
+                Response::Done
+            }
+        }
+    }
+
+    pub(super) async fn call(&self, node: &NodeAddress, request: &Request) -> Result<Response, SequencerError> {
+        let answer = self.inner.peers.call(node, codec::encode_record(request)).await?;
+        codec::decode_record("answer", &answer).map_err(|error| SequencerError::Unknown(error.to_string()))
+    }
+
+    pub(super) async fn forward_publish(
+        &self,
+        node: &NodeAddress,
+        submission: Submission,
+        confirm: Confirm,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Outcome, BrokerError>>, Failure> {
+        let Submission { channel, schema_id, keys, frame } = submission;
+        let request = Request::Publish { channel, schema_id, keys, frame: frame.bytes().clone(), confirm };
+        let answer = match tokio::time::timeout_at(deadline, self.call(node, &request)).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name))),
+        };
+        match answer {
+            Ok(Response::Published(results)) => Ok(results),
+            Ok(Response::NotProposed) | Err(SequencerError::NotLeader | SequencerError::Stopped) => {
+                Err(Failure::NotProposed)
+            }
+            Ok(Response::Unknown(reason)) | Err(SequencerError::Unknown(reason)) => Err(Failure::Unknown(reason)),
+            Ok(Response::Stale) => Err(Failure::Stale),
+            Ok(Response::Refused(error)) => Err(Failure::Definite(error)),
+            Ok(other) => Err(Failure::Unknown(format!("an unexpected answer: {other:?}"))),
+        }
+    }
+
+    /// Waits until somebody leads, at most until `deadline` or for the time that a request waits for a leader.
+    pub(super) async fn leader_now(&self, deadline: Instant) -> Result<Leader, BrokerError> {
+        let mut leader = self.inner.sequencer.leader();
+        let patience = self.limits().read_timeout;
+        let until = deadline.min(Instant::now() + patience);
+        let known = leader.wait_for(|leader| *leader != Leader::Unknown);
+        match tokio::time::timeout_at(until, known).await {
+            Ok(Ok(leader)) => Ok(leader.clone()),
+            Ok(Err(_)) => Err(BrokerError::Stopping),
+            Err(_) => Err(self.no_leader(patience)),
+        }
+    }
+
+    pub(super) fn no_leader(&self, waited: std::time::Duration) -> BrokerError {
+        BrokerError::NoLeader { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+    }
+}

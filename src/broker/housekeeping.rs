@@ -1,0 +1,50 @@
+//! What the leader does when nobody asks: lets time pass in the log, has the state hashed, and gives up leadership
+//! when its store does not come back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Broker, Leader};
+use crate::{model::Command, replica::StoreHealth};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often all nodes hash their state at one log index.
+const CHECKPOINT: Duration = Duration::from_secs(60);
+/// A store that fails for so long costs the leadership.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(broker: Broker) {
+    let inner = &broker.inner;
+    let (mut applied, mut checkpointed) = (0, 0);
+    let mut checkpoint_due = Instant::now() + CHECKPOINT;
+    let mut failing_since: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let failing = *inner.view.health().borrow() != StoreHealth::Working;
+        failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };
+        if !matches!(broker.leader(), Leader::Local { .. }) {
+            continue;
+        }
+        if failing_since.is_some_and(|since| since.elapsed() >= STORE_PATIENCE) {
+            inner.sequencer.give_up_leadership().await;
+            continue;
+        }
+        let now = inner.env.clock.now_ms();
+        let time_ms = now.max(inner.view.time_ms());
+        let idle = applied == inner.view.applied();
+        applied = inner.view.applied();
+        let command = if Instant::now() >= checkpoint_due && applied > checkpointed {
+            checkpoint_due = Instant::now() + CHECKPOINT;
+            checkpointed = applied + 1; // its own entry is no reason for another one
+            Command::Checkpoint { time_ms }
+        } else if idle && inner.view.next_expiry_ms().is_some_and(|expiry| expiry <= now) {
+            Command::Tick { time_ms }
+        } else {
+            continue;
+        };
+        if let Err(error) = inner.sequencer.propose(command).await {
+            tracing::debug!(%error, "housekeeping was not ordered");
+        }
+    }
+}

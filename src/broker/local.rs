@@ -1,0 +1,129 @@
+//! A broker of one process: commands are ordered here and applied to the replica at once, without a log. What was
+//! acknowledged is as durable as the store's newest flush.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Mutex, watch};
+
+use super::{Broker, BrokerError, Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+use crate::{
+    codec,
+    config::{ChannelEntry, ServerConfig},
+    env::Env,
+    fanout::Fanout,
+    model::{ChannelConfig, Command, Durability},
+    replica::Replica,
+    store::DurableStore,
+};
+
+struct Local {
+    state: Arc<Mutex<State>>,
+    leader: watch::Sender<Leader>,
+}
+
+struct State {
+    replica: Replica,
+    index: u64,
+}
+
+impl Broker {
+    /// A broker of this process alone, over any store: publishes are ordered here and are as durable as the store's
+    /// flush. Creates the channels of the configuration that are missing.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a schema of the configuration cannot be used.
+    pub async fn embedded(config: &ServerConfig, store: Arc<dyn DurableStore>) -> Result<Self, BrokerError> {
+        let failed = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
+        let fanout = Fanout::new(config.limits.subscriber_bytes);
+        let index = match store.applied().await.map_err(super::store_error)? {
+            Some(mark) => codec::decode_record("applied mark", &mark).map_err(|error| failed(error.to_string()))?,
+            None => 0,
+        };
+        let replica = Replica::open(store, fanout, config.limits.clone()).await;
+        let replica = replica.map_err(|error| failed(error.to_string()))?;
+        replica.set_applied(index);
+        let view = replica.view();
+        let leader = watch::channel(Leader::Local { term: 0 }).0;
+        let local = Arc::new(Local { state: Arc::new(Mutex::new(State { replica, index })), leader });
+        let broker = Self::clustered(view, local.clone(), local, Env::real());
+        for channel in &config.channels {
+            broker.create_configured(channel, config.base_dir.as_deref()).await?;
+        }
+        Ok(broker)
+    }
+
+    /// Creates a channel of the configuration unless there is one of that name.
+    ///
+    /// # Errors
+    /// When its schema cannot be read or used.
+    pub async fn create_configured(&self, channel: &ChannelEntry, base_dir: Option<&Path>) -> Result<(), BrokerError> {
+        if self.find(&channel.name).is_ok() {
+            return Ok(());
+        }
+        let schema =
+            match (&channel.schema_ref, base_dir) {
+                (Some(schema_ref), Some(base_dir)) => {
+                    let path = base_dir.join(schema_ref);
+                    let text = tokio::fs::read_to_string(&path).await;
+                    Some(text.map_err(|error| BrokerError::InvalidSchema {
+                        reason: format!("{}: {error}", path.display()),
+                    })?)
+                }
+                // Without a directory the name is only a label.
+                _ => None,
+            };
+        let durability = if channel.durable { Durability::Durable } else { Durability::Ephemeral };
+        let config = ChannelConfig { durability, schema, ..ChannelConfig::default() };
+        match self.create_channel(&channel.name, config).await {
+            // Made meanwhile by another node with its own file: the first one counts.
+            Ok(_) | Err(BrokerError::ChannelExists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Sequencer for Local {
+    async fn propose(&self, command: Command) -> Result<Proposed, SequencerError> {
+        let mut state = self.state.clone().lock_owned().await;
+        // A task of its own: the command is applied to the end even when the caller gives up.
+        let applied = tokio::spawn(async move {
+            let index = state.index + 1;
+            let reply = state.replica.apply(index, command, codec::encode_record(&index)).await;
+            state.index = index;
+            (index, reply)
+        });
+        let (index, reply) = applied.await.map_err(|error| SequencerError::Unknown(error.to_string()))?;
+        Ok(Proposed { index, term: 0, reply })
+    }
+
+    fn leader(&self) -> watch::Receiver<Leader> {
+        self.leader.subscribe()
+    }
+
+    async fn read_index(&self) -> Result<u64, SequencerError> {
+        Ok(self.state.lock().await.index)
+    }
+
+    async fn give_up_leadership(&self) {
+        // There is nobody else.
+    }
+}
+
+#[async_trait]
+impl Peers for Local {
+    async fn call(&self, node: &NodeAddress, _: Bytes) -> Result<Bytes, SequencerError> {
+        tracing::debug!(node = node.name, "a process alone has no peers");
+        Err(SequencerError::NotLeader)
+    }
+
+    fn others(&self) -> Vec<NodeAddress> {
+        Vec::new()
+    }
+
+    fn local(&self) -> NodeAddress {
+        NodeAddress { name: "local".into(), ..NodeAddress::default() }
+    }
+}

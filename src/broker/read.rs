@@ -1,0 +1,147 @@
+//! Reads of stored messages, and the moment that a read has to see.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
+    forward::{Request, Response},
+    store_error,
+};
+use crate::model::{ChannelMeta, Durability, stream_key};
+
+/// How long to wait before a leader that was not one is asked again.
+const RETRY: Duration = Duration::from_millis(20);
+
+impl Broker {
+    /// Reads stored messages.
+    ///
+    /// # Errors
+    /// `OutOfRange` below the first stored message, `NotStored` for an ephemeral channel, `NoLeader` or `NotConfirmed`
+    /// for a linearizable read without a majority.
+    pub async fn read(
+        &self,
+        channel: &str,
+        start: Start,
+        limit: usize,
+        consistency: Consistency,
+        min_seq: Option<u64>,
+    ) -> Result<Page, BrokerError> {
+        let _request = self.inner.requests.token();
+        self.check_running()?;
+        if consistency == Consistency::Linearizable {
+            self.catch_up().await?;
+        }
+        let meta = self.find(channel)?;
+        if meta.config.durability == Durability::Ephemeral {
+            return Err(BrokerError::NotStored { channel: channel.into() });
+        }
+        if let Some(seq) = min_seq {
+            self.wait_for_seq(&meta, seq).await?;
+        }
+        let stats = self.inner.view.stats(meta.id).unwrap_or_default();
+        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
+        let from = self.position(&meta, start).await?;
+        let key = stream_key(meta.name.as_str());
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let (mut batches, mut taken, mut next_seq) = (Vec::new(), 0, from);
+        let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
+        for mut batch in stored {
+            let room = u32::try_from(limit - taken).unwrap_or(u32::MAX);
+            batch.frame = batch.frame.take(room);
+            if batch.frame.is_empty() {
+                break;
+            }
+            taken += batch.frame.count() as usize;
+            next_seq = batch.end_seq();
+            batches.push(batch);
+        }
+        Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
+    }
+
+    /// The sequence number that a start stands for, now.
+    pub(super) async fn position(&self, meta: &ChannelMeta, start: Start) -> Result<u64, BrokerError> {
+        let stats = self.inner.view.stats(meta.id).unwrap_or_default();
+        match start {
+            Start::Earliest => Ok(stats.first_seq),
+            Start::Latest => Ok(stats.next_seq),
+            Start::Seq(seq) if seq < stats.first_seq => {
+                Err(BrokerError::OutOfRange { channel: meta.name.to_string(), seq, first: stats.first_seq })
+            }
+            Start::Seq(seq) => Ok(seq),
+            Start::Time(time_ms) => {
+                // Times grow with sequence numbers: halve the range until one batch is left.
+                let (mut low, mut high) = (stats.first_seq, stats.next_seq);
+                let key = stream_key(meta.name.as_str());
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    let found = self.store().read_batches(&key, middle, 1).await.map_err(store_error)?;
+                    match found.first() {
+                        Some(batch) if batch.time_ms < time_ms => low = batch.end_seq(),
+                        _ => high = middle,
+                    }
+                }
+                Ok(low)
+            }
+        }
+    }
+
+    /// The channel as this node knows it.
+    pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, BrokerError> {
+        let catalog = self.inner.view.catalog();
+        catalog.get(name).cloned().ok_or_else(|| {
+            let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());
+            let similar = catalog.iter().min_by_key(likeness).filter(|other| likeness(other) <= 2);
+            BrokerError::ChannelNotFound { name: name.into(), similar: similar.map(|other| other.name.to_string()) }
+        })
+    }
+
+    /// The channel; a node that does not know it first hears everything that the leader knows.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Arc<ChannelMeta>, BrokerError> {
+        if let Ok(meta) = self.find(name) {
+            return Ok(meta);
+        }
+        self.catch_up().await?;
+        self.find(name)
+    }
+
+    /// Waits until everything acknowledged before the call is applied here.
+    pub(super) async fn catch_up(&self) -> Result<(), BrokerError> {
+        let patience = self.limits().read_timeout;
+        let deadline = Instant::now() + patience;
+        let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let confirmed = async {
+            loop {
+                let index = match self.leader_now(deadline).await? {
+                    Leader::Local { .. } => self.inner.sequencer.read_index().await.ok(),
+                    Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
+                        Ok(Response::Index(index)) => Some(index),
+                        Err(SequencerError::Stopped) => return Err(BrokerError::Stopping),
+                        _ => None,
+                    },
+                    Leader::Unknown => None,
+                };
+                match index {
+                    Some(index) => return Ok(self.inner.view.wait_applied(index).await),
+                    None => tokio::time::sleep(RETRY).await,
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline, confirmed).await {
+            Ok(result) => result,
+            Err(_) => Err(BrokerError::NotConfirmed { waited_ms }),
+        }
+    }
+
+    async fn wait_for_seq(&self, meta: &ChannelMeta, seq: u64) -> Result<(), BrokerError> {
+        let patience = self.limits().read_timeout;
+        let reached = async {
+            while self.inner.view.stats(meta.id).is_some_and(|stats| stats.next_seq <= seq) {
+                self.inner.view.wait_applied(self.inner.view.applied() + 1).await;
+            }
+        };
+        let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        tokio::time::timeout(patience, reached).await.map_err(|_| BrokerError::NotConfirmed { waited_ms })
+    }
+}

@@ -1,0 +1,64 @@
+//! CPU time of processes, from `/proc`. Where there is no such thing, it is simply not known.
+
+use std::{fs, time::Duration};
+
+/// User and system time of a process so far.
+pub fn of(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks = ticks(&stat)?;
+    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second().max(1) as f64))
+}
+
+/// Of several processes together; none when one of them cannot be read.
+pub fn of_all(pids: &[u32]) -> Option<Duration> {
+    if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
+}
+
+/// utime and stime are the 12th and 13th fields after the name, which stands in parentheses and may hold anything.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// The server processes of this machine, when all servers are on it.
+pub fn servers_here(servers: &[String]) -> Vec<u32> {
+    let local = |server: &String| {
+        let host = server.strip_prefix("http://").unwrap_or(server);
+        ["127.", "localhost:", "[::1]:"].iter().any(|prefix| host.starts_with(prefix))
+    };
+    if !servers.iter().all(local) {
+        return Vec::new();
+    }
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|cmdline| is_server(&cmdline)))
+        .collect()
+}
+
+fn is_server(cmdline: &[u8]) -> bool {
+    let mut words = cmdline.split(|byte| *byte == 0);
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name == b"liminal" && words.any(|word| word == b"serve" || word == b"dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_read_past_any_process_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks("nonsense"), None);
+    }
+
+    #[test]
+    fn servers_are_told_from_other_commands() {
+        assert!(is_server(b"/usr/bin/liminal\0serve\0--config\0f\0"));
+        assert!(is_server(b"liminal\0dev\0"));
+        assert!(!is_server(b"liminal\0bench\0publish\0"));
+        assert!(!is_server(b"/usr/bin/other\0serve\0"));
+    }
+}

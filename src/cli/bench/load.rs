@@ -1,0 +1,289 @@
+//! The load: a closed loop, in which each ack lets the next message go, or an open one on a schedule. In the open
+//! loop a latency begins when the message was due, so that a stall shows in all the messages that it held up.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use hdrhistogram::Histogram;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{PublishArgs, cpu};
+use crate::{
+    cli::{CliError, Global, remote::connect},
+    client::{Ack, ChannelConfig, ClientError, Message, Published, Publisher, PublisherOptions},
+};
+
+/// Errors in a row after which a connection's load ends: more would only repeat it.
+const HOPELESS: u32 = 100;
+
+/// What a load came to.
+pub struct Measured {
+    /// Of each acknowledged message, microseconds.
+    pub latency: Histogram<u64>,
+    /// Messages that were not acknowledged.
+    pub errors: u64,
+    /// The last of their errors.
+    pub last_error: Option<ClientError>,
+    /// How long was measured.
+    pub took: Duration,
+    /// CPU time of the servers in that time.
+    pub server_cpu: Option<Duration>,
+    /// CPU time of this process in that time.
+    pub client_cpu: Option<Duration>,
+}
+
+/// Latencies above this count as this: an hour.
+const MAX_LATENCY_US: u64 = 3_600_000_000;
+
+/// Of latencies in microseconds, exact to three digits.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(MAX_LATENCY_US, 3).expect("a maximum above 1 and three digits are allowed")
+}
+
+/// Publishes as the arguments say and measures after the warm-up.
+pub async fn publish(args: &PublishArgs, global: &Global, pids: &[u32]) -> Result<Measured, CliError> {
+    let first = connect(global).await?;
+    if let Err(error) = first.channel(&args.channel).await {
+        if error.code() != "CHANNEL_NOT_FOUND" {
+            return Err(error.into());
+        }
+        first.create_channel(&args.channel, ChannelConfig::default()).await?;
+    }
+    let mut clients = vec![first];
+    for _ in 1..args.connections {
+        clients.push(connect(global).await?);
+    }
+    let from = Instant::now() + args.warmup;
+    let until = from + args.duration;
+    let run = ulid::Ulid::generate().to_string();
+    let loads = clients.into_iter().zip(0u32..).map(|(client, index)| {
+        let in_flight = share(args.in_flight, args.connections, index);
+        let options = PublisherOptions { in_flight, ..args.confirm.options() };
+        let load = Load {
+            publisher: client.publisher(&args.channel, options),
+            source: Source { payload: payload(args.size), key: args.keys.then(|| format!("{run}-{index}-")), next: 0 },
+            tally: Tally { from, until, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 },
+        };
+        let schedule = args.rate.map(|rate| Schedule::new(rate, args.connections, index));
+        tokio::spawn(async move {
+            match schedule {
+                Some(schedule) => load.open(schedule).await,
+                None => load.closed(in_flight as usize).await,
+            }
+        })
+    });
+    let loads: Vec<_> = loads.collect();
+    sleep_until(from).await;
+    let before = (cpu::of_all(pids), cpu::of(std::process::id()));
+    sleep_until(until).await;
+    let after = (cpu::of_all(pids), cpu::of(std::process::id()));
+    let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+    let tallies = try_join_all(loads).await.map_err(|error| CliError::failed(error.to_string()))?;
+    let mut measured = Measured {
+        latency: histogram(),
+        errors: 0,
+        last_error: None,
+        took: args.duration,
+        server_cpu: spent(before.0, after.0),
+        client_cpu: spent(before.1, after.1),
+    };
+    for tally in tallies {
+        measured.latency.add(tally.latency).map_err(|error| CliError::failed(error.to_string()))?;
+        measured.errors += tally.errors;
+        measured.last_error = tally.last_error.or(measured.last_error);
+    }
+    Ok(measured)
+}
+
+/// What one of `parts` gets of `whole`; all of them together get all of it.
+fn share(whole: u32, parts: u32, index: u32) -> u32 {
+    whole / parts + u32::from(index < whole % parts)
+}
+
+/// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible.
+fn payload(size: usize) -> Bytes {
+    let frame = r#"{"p":""}"#.len();
+    match size.checked_sub(frame) {
+        Some(rest) => format!(r#"{{"p":"{}"}}"#, "x".repeat(rest)).into(),
+        None => "1".repeat(size).into(),
+    }
+}
+
+struct Source {
+    payload: Bytes,
+    key: Option<String>,
+    next: u64,
+}
+
+impl Source {
+    fn message(&mut self) -> Message {
+        let mut message = Message::new(self.payload.clone());
+        if let Some(key) = &self.key {
+            message = message.with_key(format!("{key}{}", self.next));
+        }
+        self.next += 1;
+        message
+    }
+}
+
+/// When the n-th message of a connection is due: the connections take turns.
+struct Schedule {
+    rate: u64,
+    connections: u32,
+    index: u32,
+}
+
+impl Schedule {
+    fn new(rate: u64, connections: u32, index: u32) -> Self {
+        Self { rate, connections, index }
+    }
+
+    fn due(&self, n: u64) -> Duration {
+        let position = u128::from(n) * u128::from(self.connections) + u128::from(self.index);
+        Duration::from_nanos(u64::try_from(position * 1_000_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX))
+    }
+}
+
+struct Tally {
+    from: Instant,
+    until: Instant,
+    latency: Histogram<u64>,
+    errors: u64,
+    last_error: Option<ClientError>,
+    in_a_row: u32,
+}
+
+impl Tally {
+    /// Counts what was acknowledged within the measured time, and everything that failed.
+    fn add(&mut self, begun: Instant, result: Result<Published, ClientError>) {
+        let now = Instant::now();
+        match result {
+            Ok(_) => {
+                self.in_a_row = 0;
+                if (self.from..self.until).contains(&now) {
+                    let us = u64::try_from(now.duration_since(begun).as_micros()).unwrap_or(u64::MAX);
+                    self.latency.saturating_record(us.max(1));
+                }
+            }
+            Err(error) => {
+                self.in_a_row += 1;
+                self.errors += 1;
+                self.last_error = Some(error);
+            }
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        Instant::now() < self.until && self.in_a_row < HOPELESS
+    }
+}
+
+struct Load {
+    publisher: Publisher,
+    source: Source,
+    tally: Tally,
+}
+
+impl Load {
+    /// Acks come in order, so one loop per connection suffices and the client stays cheap.
+    async fn closed(mut self, in_flight: usize) -> Tally {
+        let mut waiting: VecDeque<(Instant, Ack)> = VecDeque::with_capacity(in_flight);
+        loop {
+            while waiting.len() < in_flight && self.tally.goes_on() {
+                let begun = Instant::now();
+                match self.publisher.enqueue(self.source.message()).await {
+                    Ok(ack) => waiting.push_back((begun, ack)),
+                    Err(error) => self.tally.add(begun, Err(error)),
+                }
+            }
+            let Some((begun, ack)) = waiting.pop_front() else { return self.tally };
+            self.tally.add(begun, ack.await);
+        }
+    }
+
+    async fn open(self, schedule: Schedule) -> Tally {
+        let Self { publisher, mut source, mut tally } = self;
+        let (sender, mut acks) = mpsc::channel::<(Instant, Result<Ack, ClientError>)>(8192);
+        let until = tally.until;
+        let start = Instant::now();
+        let send = async move {
+            for n in 0.. {
+                let due = start + schedule.due(n);
+                if due >= until {
+                    return;
+                }
+                if due > Instant::now() {
+                    sleep_until(due).await;
+                }
+                let ack = publisher.enqueue(source.message()).await;
+                if sender.send((due, ack)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let collect = async {
+            while let Some((due, ack)) = acks.recv().await {
+                let result = match ack {
+                    Ok(ack) => ack.await,
+                    Err(error) => Err(error),
+                };
+                tally.add(due, result);
+                if tally.in_a_row >= HOPELESS {
+                    break;
+                }
+            }
+            // Lets the sender see that nobody listens.
+            drop(acks);
+            tally
+        };
+        tokio::join!(send, collect).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_share_the_messages_in_flight_without_losing_one() {
+        let shares: Vec<u32> = (0..3).map(|index| share(256, 3, index)).collect();
+        assert_eq!(shares, [86, 85, 85]);
+    }
+
+    #[test]
+    fn connections_take_turns_on_the_schedule() {
+        let due = |index, n| Schedule::new(1000, 2, index).due(n);
+        let order = [due(0, 0), due(1, 0), due(0, 1), due(1, 1)];
+        assert_eq!(order.map(|due| due.as_millis()), [0, 1, 2, 3]);
+        assert_eq!(due(0, 5_000_000), Duration::from_secs(10_000));
+    }
+
+    #[test]
+    fn payloads_have_the_size_asked_for_and_are_json() {
+        for size in [1, 7, 8, 256] {
+            let payload = payload(size);
+            assert_eq!(payload.len(), size);
+            assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
+        }
+    }
+
+    #[test]
+    fn only_acks_within_the_measured_time_count_and_all_errors_do() {
+        let now = Instant::now();
+        let (second, published) =
+            (Duration::from_secs(60), Published { seq: 0, duplicate: false, delivered: None, term: 1 });
+        let tally = |from, until| Tally { from, until, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 };
+        let mut warming = tally(now + second, now + second * 2);
+        warming.add(now, Ok(published));
+        warming.add(now, Err(ClientError::new("NO_LEADER", "")));
+        assert_eq!((warming.latency.len(), warming.errors), (0, 1));
+        let mut measuring = tally(now - second, now + second);
+        measuring.add(now - second, Ok(published));
+        assert_eq!(measuring.latency.len(), 1);
+        assert!(measuring.latency.max() >= 59_000_000);
+    }
+}

@@ -1,0 +1,285 @@
+//! `liminal channel`: create, look at, change and delete channels.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ValueHint;
+use serde::Serialize;
+
+use super::{
+    CliError, Global, OutputFormat,
+    remote::{connect, parse_duration, print_json, print_line, table, thousands, timestamp},
+};
+use crate::client::{Channel, ChannelConfig, Durability};
+
+/// Create, list, show, update and delete channels
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Create a channel; the same again is no error
+    Create {
+        /// 1 to 200 of A-Z a-z 0-9 . _ -
+        name: String,
+        /// At most once, never stored
+        #[arg(long)]
+        ephemeral: bool,
+        /// A file with the JSON Schema that payloads have to fit
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        schema: Option<PathBuf>,
+        /// How long idempotency keys are remembered, for example 24h (the default)
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        dedup_window: Option<Duration>,
+    },
+    /// List all channels
+    List,
+    /// Show one channel
+    Show {
+        /// The channel
+        name: String,
+    },
+    /// Change a channel; what is not named stays
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+    Update {
+        /// The channel
+        name: String,
+        /// A file with the new JSON Schema
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "change")]
+        schema: Option<PathBuf>,
+        /// Take any payload from now on
+        #[arg(long, conflicts_with = "schema", group = "change")]
+        no_schema: bool,
+        /// How long idempotency keys are remembered, for example 24h
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "change")]
+        dedup_window: Option<Duration>,
+    },
+    /// Delete a channel with all its messages
+    Delete {
+        /// The channel
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// Runs the command.
+pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
+    match command {
+        Command::Create { name, ephemeral, schema, dedup_window } => {
+            let durability = if ephemeral { Durability::Ephemeral } else { Durability::Durable };
+            let config = ChannelConfig {
+                durability: durability.into(),
+                schema: schema.as_deref().map(read_schema).transpose()?.unwrap_or_default(),
+                dedup_window_ms: dedup_window.map(window_ms).transpose()?.unwrap_or_default(),
+            };
+            let channel = connect(global).await?.create_channel(&name, config).await?;
+            one(&channel, global)
+        }
+        Command::List => {
+            let channels = connect(global).await?.list_channels().await?;
+            match global.output {
+                OutputFormat::Json => channels.iter().try_for_each(|channel| print_json(&Shown::of(channel))),
+                OutputFormat::Raw => channels.iter().try_for_each(|channel| print_line(&channel.name)),
+                OutputFormat::Table => list(&channels),
+            }
+        }
+        Command::Show { name } => {
+            let channel = connect(global).await?.channel(&name).await?;
+            one(&channel, global)
+        }
+        Command::Update { name, schema, no_schema, dedup_window } => {
+            let schema =
+                if no_schema { Some(String::new()) } else { schema.as_deref().map(read_schema).transpose()? };
+            let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
+            let channel = connect(global).await?.update_channel(&name, schema, dedup_window_ms).await?;
+            one(&channel, global)
+        }
+        Command::Delete { name, yes } => delete(&name, yes, global).await,
+    }
+}
+
+async fn delete(name: &str, yes: bool, global: &Global) -> Result<(), CliError> {
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(CliError::usage(format!(
+                "deleting `{name}` deletes all its messages; add --yes to do it without being asked"
+            )));
+        }
+        eprint!("delete channel `{name}` with all its messages? [y/N] ");
+        let mut answer = String::new();
+        // A prompt that cannot be shown or answered counts as no.
+        let _ = std::io::stderr().flush();
+        let _ = std::io::stdin().read_line(&mut answer);
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(CliError::failed("nothing was deleted".to_owned()));
+        }
+    }
+    connect(global).await?.delete_channel(name).await?;
+    match global.output {
+        OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "deleted": true })),
+        OutputFormat::Raw => Ok(()),
+        OutputFormat::Table => print_line(&format!("{name}  deleted")),
+    }
+}
+
+fn read_schema(file: &Path) -> Result<String, CliError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CliError::failed(format!("cannot read {}: {error}", file.display())))?;
+    if text.trim().is_empty() {
+        // On the wire an empty schema means none, which is hardly what an empty file was meant to say.
+        return Err(CliError::failed(format!("{} is empty: a schema is a JSON document", file.display())));
+    }
+    Ok(text)
+}
+
+fn window_ms(window: Duration) -> Result<u64, CliError> {
+    match u64::try_from(window.as_millis()) {
+        // On the wire 0 means the default.
+        Ok(ms) if ms > 0 => Ok(ms),
+        _ => Err(CliError::usage(format!("a dedup window of {window:?} is not possible; it is at least 1 ms"))),
+    }
+}
+
+fn one(channel: &Channel, global: &Global) -> Result<(), CliError> {
+    match global.output {
+        OutputFormat::Json => print_json(&Shown::of(channel)),
+        OutputFormat::Raw => print_line(channel.config.as_ref().map_or("", |config| &config.schema)),
+        OutputFormat::Table => print_line(&describe(channel)),
+    }
+}
+
+fn describe(channel: &Channel) -> String {
+    let shown = Shown::of(channel);
+    let schema = match shown.schema_id {
+        0 => "none".to_owned(),
+        id => format!("version {id}"),
+    };
+    let rows = [
+        ("name", shown.name.to_owned()),
+        ("durability", shown.durability.to_owned()),
+        ("schema", schema),
+        ("dedup window", human(shown.dedup_window_ms)),
+        ("created", shown.created.clone()),
+        ("messages", thousands(shown.messages)),
+        ("first seq", shown.first_seq.to_string()),
+        ("next seq", shown.next_seq.to_string()),
+        ("bytes", thousands(shown.bytes)),
+        ("live keys", thousands(shown.live_keys)),
+        ("subscribers", format!("{} on the answering node", shown.subscribers)),
+    ];
+    rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
+}
+
+fn list(channels: &[Channel]) -> Result<(), CliError> {
+    let header = ["NAME", "DURABILITY", "SCHEMA", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP"];
+    let rows = channels.iter().map(|channel| {
+        let shown = Shown::of(channel);
+        vec![
+            shown.name.to_owned(),
+            shown.durability.to_owned(),
+            if shown.schema_id == 0 { "-".to_owned() } else { shown.schema_id.to_string() },
+            thousands(shown.messages),
+            thousands(shown.next_seq),
+            thousands(shown.bytes),
+            thousands(shown.live_keys),
+            human(shown.dedup_window_ms),
+        ]
+    });
+    print_line(&table(&header, &[3, 4, 5, 6], rows.collect()))
+}
+
+fn human(ms: u64) -> String {
+    humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// A channel as `-o json` says it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    id: u64,
+    durability: &'static str,
+    schema_id: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    schema: &'a str,
+    dedup_window_ms: u64,
+    created: String,
+    messages: u64,
+    first_seq: u64,
+    next_seq: u64,
+    live_keys: u64,
+    bytes: u64,
+    subscribers: u64,
+}
+
+impl<'a> Shown<'a> {
+    fn of(channel: &'a Channel) -> Self {
+        let config = channel.config.as_ref();
+        let ephemeral = config.is_some_and(|config| config.durability() == Durability::Ephemeral);
+        Self {
+            name: &channel.name,
+            id: channel.id,
+            durability: if ephemeral { "ephemeral" } else { "durable" },
+            schema_id: channel.schema_id,
+            schema: config.map_or("", |config| &config.schema),
+            dedup_window_ms: config.map_or(0, |config| config.dedup_window_ms),
+            created: timestamp(channel.created_ms),
+            messages: channel.next_seq.saturating_sub(channel.first_seq),
+            first_seq: channel.first_seq,
+            next_seq: channel.next_seq,
+            live_keys: channel.live_keys,
+            bytes: channel.bytes,
+            subscribers: channel.subscribers,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches as _, Subcommand as _};
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+        let command = Command::augment_subcommands(clap::Command::new("channel"));
+        let matches = command.try_get_matches_from(std::iter::once("channel").chain(words.iter().copied()))?;
+        Command::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn an_update_has_to_change_something_and_cannot_set_and_remove_a_schema() {
+        assert!(parse(&["update", "orders"]).is_err());
+        assert!(parse(&["update", "orders", "--schema", "f", "--no-schema"]).is_err());
+        assert!(parse(&["update", "orders", "--no-schema", "--dedup-window", "1h"]).is_ok());
+    }
+
+    #[test]
+    fn a_dedup_window_is_a_human_duration_and_never_nothing() {
+        let Command::Create { dedup_window: Some(window), .. } =
+            parse(&["create", "orders", "--dedup-window", "1h 30m"]).unwrap()
+        else {
+            panic!("a window was given")
+        };
+        assert_eq!(window_ms(window).unwrap(), 5_400_000);
+        assert!(parse(&["create", "orders", "--dedup-window", "soon"]).is_err());
+        assert!(window_ms(Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn a_channel_is_described_line_by_line() {
+        let channel = Channel {
+            name: "orders".into(),
+            config: Some(ChannelConfig { dedup_window_ms: 86_400_000, ..ChannelConfig::default() }),
+            schema_id: 2,
+            first_seq: 5,
+            next_seq: 1005,
+            ..Channel::default()
+        };
+        let text = describe(&channel);
+        for line in ["name          orders", "durability    durable", "schema        version 2", "dedup window  1day"] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
+        assert!(text.contains("messages      1,000"), "{text}");
+    }
+}

@@ -1,0 +1,197 @@
+//! `liminal cluster`: look at the nodes.
+
+use serde::Serialize;
+
+use super::{
+    CliError, Global, OutputFormat,
+    remote::{connect, print_json, print_line, table, thousands},
+};
+use crate::client::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus};
+
+/// Look at the cluster
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show every node; exits with 10 when there is no leader or a node is not well
+    Status,
+}
+
+/// Runs the command.
+pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
+    let Command::Status = command;
+    let response = connect(global).await?.cluster_status().await?;
+    let status = Status::of(&response);
+    match global.output {
+        OutputFormat::Json => print_json(&status)?,
+        OutputFormat::Raw => print_line(status.leader.unwrap_or_default())?,
+        OutputFormat::Table => print_line(&status.table())?,
+    }
+    if status.healthy() { Ok(()) } else { Err(CliError::exit(10)) }
+}
+
+/// The cluster as `-o json` says it.
+#[derive(Debug, Serialize)]
+struct Status<'a> {
+    cluster_id: &'a str,
+    leader: Option<&'a str>,
+    nodes: Vec<Node<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Node<'a> {
+    name: &'a str,
+    id: u64,
+    role: &'static str,
+    health: &'static str,
+    term: u64,
+    commit: u64,
+    applied: u64,
+    lag: u64,
+    state_hash: &'a str,
+    state_hash_at: u64,
+}
+
+impl<'a> Status<'a> {
+    fn of(response: &'a ClusterStatusResponse) -> Self {
+        Self {
+            cluster_id: &response.cluster_id,
+            leader: Some(response.leader.as_str()).filter(|leader| !leader.is_empty()),
+            nodes: response.nodes.iter().map(Node::of).collect(),
+        }
+    }
+
+    fn healthy(&self) -> bool {
+        self.leader.is_some() && self.nodes.iter().all(|node| node.health == "ok") && self.differing().is_none()
+    }
+
+    /// Two nodes whose states at the same log index are not the same.
+    fn differing(&self) -> Option<(&str, &str, u64)> {
+        let hashed = || self.nodes.iter().filter(|node| !node.state_hash.is_empty());
+        hashed().find_map(|one| {
+            let other = hashed().find(|o| o.state_hash_at == one.state_hash_at && o.state_hash != one.state_hash)?;
+            Some((one.name, other.name, one.state_hash_at))
+        })
+    }
+
+    fn table(&self) -> String {
+        let header = ["NODE", "ROLE", "HEALTH", "TERM", "COMMIT", "APPLIED", "LAG"];
+        let rows = self.nodes.iter().map(|node| {
+            let [term, commit, applied, lag] = [node.term, node.commit, node.applied, node.lag].map(thousands);
+            vec![node.name.to_owned(), node.role.to_owned(), node.health.to_owned(), term, commit, applied, lag]
+        });
+        let mut text = table(&header, &[3, 4, 5, 6], rows.collect());
+        text.push('\n');
+        text.push_str(&self.quorum());
+        if self.leader.is_none() {
+            text.push_str("\nno leader: publishes wait until a majority of the voters is up");
+        }
+        if let Some((one, other, index)) = self.differing() {
+            text.push_str(&format!("\nthe states of {one} and {other} differ at log index {index}"));
+        }
+        text
+    }
+
+    fn quorum(&self) -> String {
+        let voters: Vec<&Node<'_>> = self.nodes.iter().filter(|node| node.role != "learner").collect();
+        let up = voters.iter().filter(|node| matches!(node.health, "ok" | "behind")).count();
+        let quorum = voters.len() / 2 + 1;
+        let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let rest = match up.checked_sub(quorum) {
+            Some(spare) => format!("tolerates {}", plural(spare, "failure")),
+            None => format!("only {up} up"),
+        };
+        format!("{}, quorum {quorum}, {rest}", plural(voters.len(), "voter"))
+    }
+}
+
+impl<'a> Node<'a> {
+    fn of(node: &'a NodeStatus) -> Self {
+        Self {
+            name: &node.name,
+            id: node.id,
+            role: match node.role() {
+                NodeRole::Leader => "leader",
+                NodeRole::Learner => "learner",
+                NodeRole::Follower | NodeRole::Unspecified => "follower",
+            },
+            health: match node.health() {
+                NodeHealth::Ok => "ok",
+                NodeHealth::Behind => "behind",
+                NodeHealth::Unreachable => "unreachable",
+                NodeHealth::Failed | NodeHealth::Unspecified => "failed",
+            },
+            term: node.term,
+            commit: node.commit,
+            applied: node.applied,
+            lag: node.lag,
+            state_hash: &node.state_hash,
+            state_hash_at: node.state_hash_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u64, role: NodeRole, health: NodeHealth, applied: u64) -> NodeStatus {
+        NodeStatus {
+            name: id.to_string(),
+            id,
+            role: role.into(),
+            health: health.into(),
+            term: 4,
+            commit: 1204,
+            applied,
+            lag: 1204 - applied,
+            ..NodeStatus::default()
+        }
+    }
+
+    fn cluster(nodes: Vec<NodeStatus>) -> ClusterStatusResponse {
+        ClusterStatusResponse { cluster_id: "c".into(), leader: "1".into(), nodes }
+    }
+
+    #[test]
+    fn the_table_shows_each_node_and_what_the_cluster_can_lose() {
+        let response = cluster(vec![
+            node(1, NodeRole::Leader, NodeHealth::Ok, 1204),
+            node(2, NodeRole::Follower, NodeHealth::Ok, 1204),
+            node(3, NodeRole::Learner, NodeHealth::Behind, 890),
+        ]);
+        let status = Status::of(&response);
+        assert_eq!(
+            status.table(),
+            "NODE  ROLE      HEALTH  TERM  COMMIT  APPLIED  LAG\n\
+             1     leader    ok         4   1,204    1,204    0\n\
+             2     follower  ok         4   1,204    1,204    0\n\
+             3     learner   behind     4   1,204      890  314\n\
+             2 voters, quorum 2, tolerates 0 failures"
+        );
+        assert!(!status.healthy());
+    }
+
+    #[test]
+    fn a_cluster_is_healthy_with_a_leader_and_only_good_nodes() {
+        let mut response = cluster(vec![node(1, NodeRole::Leader, NodeHealth::Ok, 1204)]);
+        assert!(Status::of(&response).healthy());
+        response.leader.clear();
+        assert!(!Status::of(&response).healthy());
+        assert!(Status::of(&response).table().contains("no leader"));
+    }
+
+    #[test]
+    fn nodes_whose_states_differ_at_one_index_are_named() {
+        let mut response = cluster(vec![
+            node(1, NodeRole::Leader, NodeHealth::Ok, 1204),
+            node(2, NodeRole::Follower, NodeHealth::Ok, 1204),
+        ]);
+        for (node, hash) in response.nodes.iter_mut().zip(["aa", "bb"]) {
+            node.state_hash = hash.into();
+            node.state_hash_at = 1000;
+        }
+        assert_eq!(Status::of(&response).differing(), Some(("1", "2", 1000)));
+        assert!(!Status::of(&response).healthy());
+        response.nodes[1].state_hash_at = 1100;
+        assert!(Status::of(&response).healthy());
+    }
+}

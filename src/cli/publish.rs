@@ -1,0 +1,230 @@
+//! `liminal publish`: one message, or a file of them.
+
+mod lines;
+
+use std::{io::Read as _, path::PathBuf, time::Instant};
+
+use bytes::Bytes;
+use clap::ValueHint;
+use serde::Serialize;
+
+use super::{
+    CliError, Global, OutputFormat,
+    remote::{Confirm, connect, millis, print_json, print_line, thousands},
+};
+use crate::client::{ClientError, ErrorDetail, Message, Published};
+
+/// Publish one message, or one message for each line of a file
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The channel to publish to
+    pub channel: String,
+    /// The message; `-` reads one from standard input
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub body: Option<String>,
+    /// Publish every line of this file as a message; `-` reads lines from standard input
+    #[arg(long, value_name = "F.ndjson", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Idempotency key: the same key again returns the first outcome
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["key_pointer", "file"])]
+    pub key: Option<String>,
+    /// Take the idempotency key from this place of each message, for example /id
+    #[arg(long, value_name = "/JSON/POINTER", value_parser = parse_pointer)]
+    pub key_pointer: Option<String>,
+    /// A header; may be given several times
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+    /// What the acknowledgement waits for
+    #[arg(long, value_enum, default_value_t = Confirm::Delivery)]
+    pub confirm: Confirm,
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".into()),
+    }
+}
+
+fn parse_pointer(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a JSON pointer begins with `/`".into()) }
+}
+
+/// Runs the command.
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    match &args.file {
+        Some(file) => lines::run(file, &args, global).await,
+        None => one(&args, global).await,
+    }
+}
+
+async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
+    let payload = match args.body.as_deref() {
+        Some("-") | None => {
+            let mut body = Vec::new();
+            let read = std::io::stdin().lock().read_to_end(&mut body);
+            read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?;
+            body
+        }
+        Some(body) => body.as_bytes().to_vec(),
+    };
+    let size = payload.len();
+    let message = message(args, payload.into()).map_err(CliError::usage)?;
+    let client = connect(global).await?;
+    let begun = Instant::now();
+    let result = client.publish_confirmed(&args.channel, message, args.confirm.into()).await;
+    let took = begun.elapsed();
+    match (global.output, result) {
+        (OutputFormat::Json, result) => {
+            let failed = result.as_ref().is_err();
+            print_json(&Outcome::of(1, &args.channel, result.as_ref()))?;
+            if failed { Err(CliError::exit(1)) } else { Ok(()) }
+        }
+        (OutputFormat::Raw, Ok(published)) => print_line(&published.seq.to_string()),
+        (OutputFormat::Table, Ok(published)) => {
+            let bytes = thousands(size as u64);
+            let Published { seq, term, .. } = published;
+            let notes = notes(&published);
+            print_line(&format!("{}@{seq}  {bytes} B  term {term}  {}{notes}", args.channel, millis(took)))
+        }
+        (_, Err(error)) => Err(error.into()),
+    }
+}
+
+fn notes(published: &Published) -> &'static str {
+    match (published.duplicate, published.delivered) {
+        (true, _) => "  duplicate",
+        (false, Some(true)) => "  delivered",
+        (false, Some(false)) => "  no subscriber",
+        (false, None) => "",
+    }
+}
+
+/// A message of the command line or of a file, with its key and headers.
+fn message(args: &Args, payload: Bytes) -> Result<Message, String> {
+    let key = match (&args.key, &args.key_pointer) {
+        (Some(key), _) => key.clone(),
+        (None, Some(pointer)) => key_at(&payload, pointer)?,
+        (None, None) => String::new(),
+    };
+    let mut message = Message::new(payload).with_key(key);
+    for (name, value) in &args.headers {
+        message = message.with_header(name, value);
+    }
+    Ok(message)
+}
+
+fn key_at(payload: &[u8], pointer: &str) -> Result<String, String> {
+    let json: serde_json::Value = serde_json::from_slice(payload)
+        .map_err(|error| format!("the message is no JSON, so it has no key at {pointer}: {error}"))?;
+    match json.pointer(pointer) {
+        Some(serde_json::Value::String(key)) if !key.is_empty() => Ok(key.clone()),
+        Some(serde_json::Value::Number(key)) => Ok(key.to_string()),
+        Some(_) => Err(format!("the key at {pointer} is not a number or a text with at least one character")),
+        None => Err(format!("the message has no key at {pointer}")),
+    }
+}
+
+/// What became of a message, as `-o json` says it.
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failure<'a> {
+    code: &'a str,
+    message: &'a str,
+    details: &'a [ErrorDetail],
+}
+
+impl<'a> Outcome<'a> {
+    fn of(line: u64, channel: &'a str, result: Result<&Published, &'a ClientError>) -> Self {
+        let ok = result.ok();
+        Self {
+            line,
+            channel: ok.map(|_| channel),
+            seq: ok.map(|published| published.seq),
+            duplicate: ok.map(|published| published.duplicate),
+            delivered: ok.and_then(|published| published.delivered),
+            error: result.err().map(|error| Failure {
+                code: error.code(),
+                message: error.message(),
+                details: error.details(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(Command::new("publish"));
+        let matches = command.try_get_matches_from(std::iter::once("publish").chain(words.iter().copied()))?;
+        Args::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn a_body_or_a_file_is_needed_and_not_both() {
+        assert!(parse(&["orders"]).is_err());
+        assert!(parse(&["orders", "x", "--file", "f"]).is_err());
+        assert_eq!(parse(&["orders", "-"]).unwrap().body.as_deref(), Some("-"));
+        assert_eq!(parse(&["orders", "--file", "-"]).unwrap().file, Some("-".into()));
+    }
+
+    #[test]
+    fn one_key_is_for_one_message() {
+        assert!(parse(&["orders", "x", "--key", "k", "--key-pointer", "/id"]).is_err());
+        assert!(parse(&["orders", "--file", "f", "--key", "k"]).is_err());
+        assert!(parse(&["orders", "x", "--key-pointer", "id"]).is_err());
+    }
+
+    #[test]
+    fn headers_are_name_and_value_and_keep_their_order() {
+        let args = parse(&["orders", "x", "--header", "a=1", "--header", "b=x=y"]).unwrap();
+        let message = message(&args, Bytes::from_static(b"x")).unwrap();
+        let headers: Vec<_> = message.headers.iter().map(|h| (h.name.as_str(), h.value.as_str())).collect();
+        assert_eq!(headers, [("a", "1"), ("b", "x=y")]);
+        assert!(parse(&["orders", "x", "--header", "=1"]).is_err());
+    }
+
+    #[test]
+    fn a_key_is_a_text_or_a_number_of_the_message() {
+        let payload = br#"{"id":7,"name":"n","deep":{"a/b":"x"},"none":null,"empty":""}"#;
+        assert_eq!(key_at(payload, "/id").unwrap(), "7");
+        assert_eq!(key_at(payload, "/name").unwrap(), "n");
+        assert_eq!(key_at(payload, "/deep/a~1b").unwrap(), "x");
+        for missing in ["/none", "/empty", "/deep", "/nowhere"] {
+            assert!(key_at(payload, missing).is_err(), "{missing}");
+        }
+        assert!(key_at(b"not json", "/id").is_err());
+    }
+
+    #[test]
+    fn json_output_names_delivery_only_when_it_is_known() {
+        let published = Published { seq: 41, duplicate: false, delivered: None, term: 4 };
+        let text = |outcome: &Outcome<'_>| serde_json::to_string(outcome).unwrap();
+        let commit = Outcome::of(1, "orders", Ok(&published));
+        assert_eq!(text(&commit), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false}"#);
+        let delivered = Published { delivered: Some(true), ..published };
+        let delivered = Outcome::of(1, "orders", Ok(&delivered));
+        assert_eq!(text(&delivered), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false,"delivered":true}"#);
+        let error = ClientError::new("NO_LEADER", "no leader");
+        let error = Outcome::of(2, "orders", Err(&error));
+        assert_eq!(text(&error), r#"{"line":2,"error":{"code":"NO_LEADER","message":"no leader","details":[]}}"#);
+    }
+}

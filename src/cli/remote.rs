@@ -1,0 +1,135 @@
+//! What all commands that talk to a cluster share: connecting, writing results, and how values look.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{CliError, Global};
+use crate::client::{Client, PublisherOptions};
+
+/// Connects to the servers of the command line.
+pub async fn connect(global: &Global) -> Result<Client, CliError> {
+    let mut builder = Client::builder().servers(&global.server);
+    if let Some(token) = &global.token {
+        builder = builder.token(token);
+    }
+    Ok(builder.connect().await?)
+}
+
+/// Writes results. A reader that has seen enough and closed the pipe ends the command quietly.
+pub fn written(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::exit(0)),
+        Err(error) => Err(CliError::failed(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// One line on standard output.
+pub fn print_line(line: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+}
+
+/// One JSON object on a line of standard output.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(value).map_err(|error| CliError::failed(error.to_string()))?;
+    print_line(&text)
+}
+
+/// Columns with two spaces between them and no lines; those named in `right` are numbers.
+pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `2.1 ms`.
+pub fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn timestamp(time_ms: u64) -> String {
+    // Beyond the year 9999 there is no such text.
+    let latest = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
+}
+
+/// Human duration for `--dedup-window` and the like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 24h, 15m or 30s"))
+}
+
+/// What an ack waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Confirm {
+    /// Fsynced on a majority
+    Commit,
+    /// Also handed to the first live subscriber, or certainly to none
+    Delivery,
+}
+
+impl From<Confirm> for crate::client::Confirm {
+    fn from(confirm: Confirm) -> Self {
+        match confirm {
+            Confirm::Commit => Self::Commit,
+            Confirm::Delivery => Self::Delivery,
+        }
+    }
+}
+
+impl Confirm {
+    /// A publisher's options with this confirmation.
+    pub fn options(self) -> PublisherOptions {
+        PublisherOptions { confirm: self.into(), ..PublisherOptions::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_table_has_two_spaces_between_columns_and_none_at_the_end() {
+        let rows = vec![vec!["a".into(), "1".into(), "x".into()], vec!["bbb".into(), "200".into(), "y".into()]];
+        assert_eq!(table(&["NAME", "SEQ", "Z"], &[1], rows), "NAME  SEQ  Z\na       1  x\nbbb   200  y");
+    }
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+}

@@ -1,0 +1,160 @@
+//! The calls with one answer: publishing a single message, reading, managing channels, looking at the cluster.
+
+use super::{
+    Client,
+    error::ClientError,
+    message::{Confirm, Consistency, Message, Page, Published, Start, malformed},
+    pool::{MAX_ANSWER, Prefer},
+    retry::Repeat,
+};
+use crate::proto::v1::{
+    Channel, ChannelConfig, ClusterStatusRequest, ClusterStatusResponse, CreateChannelRequest, DeleteChannelRequest,
+    GetChannelRequest, ListChannelsRequest, PublishRequest, ReadRequest, UpdateChannelRequest,
+    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+};
+
+impl Client {
+    /// Publishes one message; the ack says whether a live subscriber was handed it. For many messages a
+    /// [`Publisher`](super::Publisher) is far faster.
+    ///
+    /// # Errors
+    /// When the message was refused, or when there was no certainty before the deadline for retries. A message
+    /// without a key is not tried again once it may have been stored.
+    pub async fn publish(&self, channel: &str, message: Message) -> Result<Published, ClientError> {
+        self.publish_confirmed(channel, message, Confirm::Delivery).await
+    }
+
+    /// As [`Client::publish`], with a choice of what the ack waits for.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub async fn publish_confirmed(
+        &self,
+        channel: &str,
+        message: Message,
+        confirm: Confirm,
+    ) -> Result<Published, ClientError> {
+        let repeat = Repeat::of_publish(!message.key.is_empty());
+        let request =
+            PublishRequest { channel: channel.to_owned(), message: Some(message), confirm: confirm.to_proto() };
+        let publish = |link| {
+            let request = request.clone();
+            async move { BrokerClient::new(link).publish(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, repeat, publish).await?;
+        Ok(response.into())
+    }
+
+    /// Reads stored messages: at most `limit`, or as many as fit a page when it is 0.
+    ///
+    /// # Errors
+    /// When the channel does not exist or stores nothing, or `start` is no longer stored.
+    pub async fn read(
+        &self,
+        channel: &str,
+        start: Start,
+        limit: u32,
+        consistency: Consistency,
+    ) -> Result<Page, ClientError> {
+        let request = ReadRequest {
+            channel: channel.to_owned(),
+            start: Some(start.to_proto()),
+            limit,
+            consistency: consistency.to_proto(),
+            min_seq: None,
+        };
+        let read = |link| {
+            let request = request.clone();
+            async move { BrokerClient::new(link).max_decoding_message_size(MAX_ANSWER).read(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, read).await?;
+        Page::from_proto(response)
+    }
+
+    /// Creates a channel. The same name with the same configuration is no error.
+    ///
+    /// # Errors
+    /// When the name cannot be used or is taken, or the schema cannot be used.
+    pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<Channel, ClientError> {
+        let request = CreateChannelRequest { name: name.to_owned(), config: Some(config) };
+        let create = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).create_channel(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, create).await?;
+        response.channel.ok_or_else(|| malformed("channel"))
+    }
+
+    /// All channels by name.
+    ///
+    /// # Errors
+    /// When no node can answer.
+    pub async fn list_channels(&self) -> Result<Vec<Channel>, ClientError> {
+        let list = |link| async move {
+            ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(ListChannelsRequest {}).await
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
+        Ok(response.channels)
+    }
+
+    /// One channel.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn channel(&self, name: &str) -> Result<Channel, ClientError> {
+        let get = |link| {
+            let request = GetChannelRequest { name: name.to_owned() };
+            async move { ChannelsClient::new(link).get_channel(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, get).await?;
+        response.channel.ok_or_else(|| malformed("channel"))
+    }
+
+    /// Changes a channel: absent fields stay as they are, an empty schema removes it.
+    ///
+    /// # Errors
+    /// When it does not exist, or the schema cannot be used.
+    pub async fn update_channel(
+        &self,
+        name: &str,
+        schema: Option<String>,
+        dedup_window_ms: Option<u64>,
+    ) -> Result<Channel, ClientError> {
+        let request = UpdateChannelRequest { name: name.to_owned(), schema, dedup_window_ms };
+        let update = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).update_channel(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, update).await?;
+        response.channel.ok_or_else(|| malformed("channel"))
+    }
+
+    /// Deletes a channel with all that it holds.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn delete_channel(&self, name: &str) -> Result<(), ClientError> {
+        let delete = |link| {
+            let request = DeleteChannelRequest { name: name.to_owned() };
+            async move { ChannelsClient::new(link).delete_channel(request).await }
+        };
+        self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
+        Ok(())
+    }
+
+    /// The cluster as the first node that answers sees it; asks the nodes in turn.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn cluster_status(&self) -> Result<ClusterStatusResponse, ClientError> {
+        let mut last = None;
+        for _ in 0..self.pool.len() {
+            let status = |link| async move { AdminClient::new(link).cluster_status(ClusterStatusRequest {}).await };
+            match self.pool.attempt(Prefer::Any, status).await {
+                Ok((response, _)) => return Ok(response),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| malformed("status")))
+    }
+}

@@ -1,0 +1,169 @@
+//! What goes in and comes out: messages, acks, deliveries, and where a subscription begins.
+
+use bytes::Bytes;
+
+use crate::{
+    client::error::ClientError,
+    model::Frame,
+    proto::v1::{self, start::From as ProtoFrom},
+};
+
+pub use crate::proto::v1::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
+
+impl Message {
+    /// A message without a key.
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        Self { payload: payload.into(), ..Self::default() }
+    }
+
+    /// With an idempotency key: however often it is sent, it is stored once.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.key = key.into();
+        self
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push(Header { name: name.into(), value: value.into() });
+        self
+    }
+}
+
+/// What an ack of a publish waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirm {
+    /// Fsynced on a majority and applied on the leader.
+    Commit,
+    /// Also handed to the first live subscriber, or certainly to none.
+    #[default]
+    Delivery,
+}
+
+impl Confirm {
+    pub(crate) fn to_proto(self) -> i32 {
+        i32::from(match self {
+            Self::Commit => v1::Confirm::Commit,
+            Self::Delivery => v1::Confirm::Delivery,
+        })
+    }
+}
+
+/// An acknowledged publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Position in the channel; for a duplicate, the original one.
+    pub seq: u64,
+    /// The key was published before with this payload.
+    pub duplicate: bool,
+    /// Whether a live subscriber anywhere was handed it; none when the publisher did not wait or it is not certain.
+    pub delivered: Option<bool>,
+    /// Raft term in which it was committed.
+    pub term: u64,
+}
+
+impl From<v1::PublishResponse> for Published {
+    fn from(ok: v1::PublishResponse) -> Self {
+        Self { seq: ok.seq, duplicate: ok.duplicate, delivered: ok.delivered, term: ok.term }
+    }
+}
+
+/// Where a subscription or a read begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The first message still stored.
+    Earliest,
+    /// The next message that will be published.
+    #[default]
+    Latest,
+    /// This sequence number.
+    Seq(u64),
+    /// The first message at or after this time, milliseconds since the Unix epoch.
+    Time(u64),
+}
+
+impl Start {
+    pub(crate) fn to_proto(self) -> v1::Start {
+        v1::Start {
+            from: Some(match self {
+                Self::Earliest => ProtoFrom::Earliest(true),
+                Self::Latest => ProtoFrom::Latest(true),
+                Self::Seq(seq) => ProtoFrom::Seq(seq),
+                Self::Time(ms) => ProtoFrom::TimeMs(ms),
+            }),
+        }
+    }
+}
+
+/// What a read has to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Every publish acknowledged before the call began. Needs a leader.
+    #[default]
+    Linearizable,
+    /// What the answering node has applied: a prefix of the channel.
+    Local,
+}
+
+impl Consistency {
+    pub(crate) fn to_proto(self) -> i32 {
+        i32::from(match self {
+            Self::Linearizable => v1::ReadConsistency::ReadLinearizable,
+            Self::Local => v1::ReadConsistency::ReadLocal,
+        })
+    }
+}
+
+/// A message of a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Position in the channel.
+    pub seq: u64,
+    /// When the leader sequenced it, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The version of the channel's schema that the payload was checked against; 0 means none.
+    pub schema_id: u64,
+    /// The message.
+    pub message: Message,
+}
+
+/// A page of stored messages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// In order.
+    pub messages: Vec<Received>,
+    /// Where the next page begins.
+    pub next_seq: u64,
+    /// The first sequence number still stored.
+    pub first_seq: u64,
+    /// The sequence number after the last message that the answering node has applied.
+    pub end_seq: u64,
+}
+
+impl Page {
+    pub(crate) fn from_proto(response: v1::ReadResponse) -> Result<Self, ClientError> {
+        let mut messages = Vec::new();
+        for delivery in response.deliveries {
+            unpack(delivery, 0, &mut messages)?;
+        }
+        Ok(Self { messages, next_seq: response.next_seq, first_seq: response.first_seq, end_seq: response.end_seq })
+    }
+}
+
+/// Decodes the messages of a delivery from sequence number `from` on.
+pub(crate) fn unpack(delivery: v1::Delivery, from: u64, into: &mut Vec<Received>) -> Result<(), ClientError> {
+    let v1::Delivery { first_seq, time_ms, schema_id, batch, .. } = delivery;
+    let frame = Frame::parse(batch).map_err(|error| malformed("delivery").with_source(error))?;
+    for (seq, message) in (first_seq..).zip(frame.messages()).skip_while(|(seq, _)| *seq < from) {
+        let message = message.map_err(|error| malformed("message").with_source(error))?;
+        into.push(Received { seq, time_ms, schema_id, message });
+    }
+    Ok(())
+}
+
+/// The server sent something that this client cannot read.
+pub(crate) fn malformed(what: &str) -> ClientError {
+    ClientError::new("INTERNAL", format!("the server sent a {what} that cannot be read"))
+        .with_help("use the same version of liminal on both sides")
+}

@@ -1,0 +1,200 @@
+//! The Rust client: one handle for a whole cluster.
+//!
+//! It knows all nodes, prefers the leader for publishing, goes on with another node when one fails, and repeats
+//! what can be repeated without harm: a publish with an idempotency key always, one without a key only when it is
+//! certain that nothing happened. An error says which it was: see [`ClientError::outcome_unknown`].
+//!
+//! ```no_run
+//! use futures::StreamExt as _;
+//! use liminal::client::{Client, Message, PublisherOptions, Start};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]).await?;
+//!
+//! // One message; the key makes the retry of a lost answer harmless.
+//! let published = client.publish("orders", Message::new(r#"{"id":7}"#).with_key("order-7")).await?;
+//! println!("orders@{}", published.seq);
+//!
+//! // Many messages over one stream, batched by themselves.
+//! let publisher = client.publisher("orders", PublisherOptions::default());
+//! let mut acks = Vec::new();
+//! for id in 8..1000 {
+//!     let message = Message::new(format!(r#"{{"id":{id}}}"#)).with_key(format!("order-{id}"));
+//!     acks.push(publisher.enqueue(message).await?);
+//! }
+//! for ack in acks {
+//!     ack.await?;
+//! }
+//!
+//! // Every message from the first one on, whichever nodes fail on the way.
+//! let mut messages = client.subscribe("orders", Start::Earliest).await?;
+//! while let Some(received) = messages.next().await {
+//!     let received = received?;
+//!     println!("{} {:?}", received.seq, received.message.payload);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod calls;
+mod error;
+mod message;
+mod pool;
+mod publisher;
+mod retry;
+mod subscription;
+mod window;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::env::Env;
+
+pub use crate::proto::v1::{
+    Channel, ChannelConfig, ClusterStatusResponse, Durability, NodeHealth, NodeRole, NodeStatus,
+};
+pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use message::{
+    CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
+    VectorClockEntry,
+};
+pub use publisher::{Ack, Publisher, PublisherOptions};
+pub use subscription::Subscription;
+
+use pool::{Options, Pool, Prefer};
+
+/// A cluster, seen from outside. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+/// Sets up a [`Client`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use liminal::client::Client;
+///
+/// # async fn example() -> Result<(), liminal::client::ClientError> {
+/// let client = Client::builder()
+///     .servers(["127.0.0.1:7101", "127.0.0.1:7102"])
+///     .token("secret")
+///     .retry_for(Duration::from_secs(10))
+///     .connect()
+///     .await?;
+/// println!("{}", client.cluster_status().await?.leader);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct Builder {
+    servers: Vec<String>,
+    token: Option<String>,
+    env: Env,
+    retry_for: Duration,
+    connect_timeout: Duration,
+    answer_timeout: Duration,
+}
+
+impl Builder {
+    /// Adds nodes, each as `host:port` or `http://host:port`. A few are enough: the leader is learned.
+    pub fn servers(mut self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.servers.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sends this token with every request.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Takes the network and the randomness from here instead of the real world: for simulations.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// How long a request that failed for the moment is tried again. 30 s unless set.
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
+    }
+
+    /// How long one connection may take to come about. 3 s unless set.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// How long one node may take to answer before another one is tried. 15 s unless set: longer than a server
+    /// takes to say that it does not know the outcome.
+    pub fn answer_timeout(mut self, time: Duration) -> Self {
+        self.answer_timeout = time;
+        self
+    }
+
+    /// Connects to the first node that takes the connection.
+    ///
+    /// # Errors
+    /// `UNREACHABLE` when no node does; `INVALID_ARGUMENT` when an address or the token cannot be used.
+    pub async fn connect(self) -> Result<Client, ClientError> {
+        let token = self.token.map(|token| format!("Bearer {token}").parse()).transpose();
+        let token = token.map_err(|_| {
+            ClientError::new("INVALID_ARGUMENT", "the token has characters that no token can have")
+                .with_help("use visible ASCII characters only")
+        })?;
+        let options = Options {
+            env: self.env,
+            token,
+            retry_for: self.retry_for,
+            connect_timeout: self.connect_timeout,
+            answer_timeout: self.answer_timeout,
+        };
+        let pool = Pool::new(&self.servers, options)?;
+        let mut failures = Vec::new();
+        for _ in 0..pool.len() {
+            match pool.connect(Prefer::Any).await {
+                Ok(_) => return Ok(Client { pool: Arc::new(pool) }),
+                Err(error) => failures.push(error),
+            }
+        }
+        let all: Vec<&str> = failures.iter().map(ClientError::message).collect();
+        let help = failures.first().and_then(ClientError::help).unwrap_or_default();
+        Err(ClientError::new(UNREACHABLE, all.join("; ")).with_help(help))
+    }
+}
+
+impl Client {
+    /// Connects to a cluster by some of its nodes, each `host:port` or `http://host:port`.
+    ///
+    /// # Errors
+    /// As [`Builder::connect`].
+    pub async fn connect(servers: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, ClientError> {
+        Self::builder().servers(servers).connect().await
+    }
+
+    /// More choices than [`Client::connect`] offers.
+    pub fn builder() -> Builder {
+        Builder {
+            servers: Vec::new(),
+            token: None,
+            env: Env::real(),
+            retry_for: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+            answer_timeout: Duration::from_secs(15),
+        }
+    }
+
+    /// Publishes many messages to one channel over one stream.
+    pub fn publisher(&self, channel: impl Into<String>, options: PublisherOptions) -> Publisher {
+        Publisher::start(self.pool.clone(), channel.into(), options)
+    }
+
+    /// Follows a channel. When this returns, a node has accepted the subscription.
+    ///
+    /// # Errors
+    /// When the channel does not exist, the start is no longer stored or no node serves in time.
+    pub async fn subscribe(&self, channel: impl Into<String>, start: Start) -> Result<Subscription, ClientError> {
+        Subscription::open(self.pool.clone(), channel.into(), start).await
+    }
+}

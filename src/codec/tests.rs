@@ -1,0 +1,269 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Digest, Durability, KeyHash};
+use crate::proto::v1::Message;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn frame(payloads: &[&str]) -> Frame {
+    let message = |payload: &&str| Message { payload: Bytes::from(payload.to_string()), ..Message::default() };
+    Frame::encode(&payloads.iter().map(message).collect::<Vec<_>>())
+}
+
+fn commands() -> Vec<(Command, &'static str)> {
+    let name: ChannelName = "orders".parse().unwrap();
+    vec![
+        (
+            Command::Publish {
+                time_ms: 7,
+                groups: vec![PublishGroup {
+                    channel: ChannelId(3),
+                    schema_id: 2,
+                    keys: vec![KeyClaim { position: 1, key: KeyHash([1; 16]), digest: Digest([2; 16]) }],
+                    frame: frame(&["a", "bc"]),
+                }],
+            },
+            concat!(
+                "0101",
+                "58000000",
+                "0700000000000000",
+                "0100000000000000",
+                "0300000000000000",
+                "0200000000000000",
+                "0100000000000000",
+                "01000000",
+                "01010101010101010101010101010101",
+                "02020202020202020202020202020202",
+                "0b00000000000000",
+                "02000000",
+                "0a030a0161",
+                "0a040a026263",
+            ),
+        ),
+        (
+            Command::CreateChannel {
+                time_ms: 7,
+                name: name.clone(),
+                config: ChannelConfig {
+                    durability: Durability::Ephemeral,
+                    schema: Some("{}".into()),
+                    dedup_window_ms: 9,
+                },
+            },
+            concat!(
+                "0102",
+                "00000000",
+                "0700000000000000",
+                "0600000000000000",
+                "6f7264657273",
+                "01000000",
+                "01",
+                "0200000000000000",
+                "7b7d",
+                "0900000000000000",
+            ),
+        ),
+        (
+            Command::UpdateChannel { time_ms: 7, name: name.clone(), schema: None, dedup_window_ms: Some(9) },
+            concat!(
+                "0102",
+                "01000000",
+                "0700000000000000",
+                "0600000000000000",
+                "6f7264657273",
+                "00",
+                "010900000000000000"
+            ),
+        ),
+        (
+            Command::DeleteChannel { time_ms: 7, name },
+            concat!("0102", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
+        ),
+        (Command::Tick { time_ms: 7 }, concat!("0102", "03000000", "0700000000000000")),
+        (Command::Checkpoint { time_ms: 7 }, concat!("0102", "04000000", "0700000000000000")),
+    ]
+}
+
+#[test]
+fn every_command_has_the_bytes_that_older_logs_hold() {
+    for (command, golden) in commands() {
+        let bytes = encode_command(&command);
+        assert_eq!(hex(&bytes[..bytes.len() - CRC]), golden, "{command:?}");
+        assert_eq!(decode_command(&bytes).unwrap(), command);
+    }
+}
+
+#[test]
+fn a_stored_batch_has_the_bytes_that_older_stores_hold() {
+    let batch = StoredBatch { first_seq: 5, time_ms: 7, schema_id: 2, frame: frame(&["a"]) };
+    let bytes = encode_batch(&batch);
+    let golden = "0103050000000000000007000000000000000200000000000000010000000a030a0161";
+    assert_eq!(hex(&bytes[..bytes.len() - CRC]), golden);
+    assert_eq!(decode_batch(&bytes).unwrap(), batch);
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    let mut bytes = encode_command(&Command::Tick { time_ms: 1 }).to_vec();
+    bytes[0] = 2;
+    let error = decode_command(&bytes.into()).unwrap_err();
+    assert_eq!(error, CodecError::Version { what: "log entry", found: 2, supported: 1 });
+}
+
+#[test]
+fn a_flipped_bit_or_a_missing_tail_is_noticed() {
+    for (command, _) in commands() {
+        let bytes = encode_command(&command);
+        for position in 1..bytes.len() {
+            let mut flipped = bytes.to_vec();
+            flipped[position] ^= 0x10;
+            assert!(decode_command(&flipped.into()).is_err());
+            assert!(decode_command(&bytes.slice(..position)).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_record_comes_back_and_leftovers_are_refused() {
+    let bytes = encode_record(&(1u32, "x".to_owned()));
+    assert_eq!(decode_record::<(u32, String)>("pair", &bytes).unwrap(), (1, "x".to_owned()));
+    assert!(matches!(decode_record::<u32>("number", &bytes), Err(CodecError::Malformed { .. })));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_batch(&bytes.clone().into());
+        let _ = decode_record::<Vec<String>>("record", &bytes);
+        let _ = decode_command(&bytes.into());
+    }
+
+    #[test]
+    fn a_sealed_body_of_arbitrary_bytes_never_panics(kind in 0u8..6, body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let mut bytes = vec![VERSION, kind];
+        bytes.extend(&body);
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend(crc.to_le_bytes());
+        let _ = decode_batch(&bytes.clone().into());
+        let _ = decode_record::<Vec<String>>("record", &bytes);
+        let _ = decode_command(&bytes.into());
+    }
+}
+
+#[test]
+fn the_checksum_is_crc_32_of_everything_before_it() {
+    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "010203000000070000000000000013f6b351");
+    assert_eq!(hex(&encode_record(&7u16)), "010407006286b0d1");
+}
+
+#[test]
+fn decoded_frames_share_the_bytes_of_the_entry() {
+    let (command, _) = commands().swap_remove(0);
+    let entry = encode_command(&command);
+    let Command::Publish { groups, .. } = decode_command(&entry).unwrap() else { panic!("no publish") };
+    let frame = groups[0].frame.bytes();
+    assert!(entry.as_ptr_range().contains(&frame.as_ptr()));
+    let batch = encode_batch(&StoredBatch { first_seq: 0, time_ms: 0, schema_id: 0, frame: groups[0].frame.clone() });
+    assert!(batch.as_ptr_range().contains(&decode_batch(&batch).unwrap().frame.bytes().as_ptr()));
+}
+
+/// Puts a right checksum over a changed body.
+fn resealed(bytes: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut bytes = bytes[..bytes.len() - CRC].to_vec();
+    change(&mut bytes);
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes.into()
+}
+
+#[test]
+fn a_publish_with_bytes_after_its_frames_is_refused() {
+    let entry = resealed(&encode_command(&commands()[0].0), |bytes| bytes.push(0));
+    assert!(
+        matches!(decode_command(&entry), Err(CodecError::Malformed { detail, .. }) if detail.contains("left over"))
+    );
+}
+
+#[test]
+fn a_publish_whose_frames_end_early_is_refused() {
+    let entry = resealed(&encode_command(&commands()[0].0), |bytes| bytes.truncate(bytes.len() - 1));
+    assert_eq!(decode_command(&entry), Err(CodecError::Truncated { what: "log entry" }));
+}
+
+#[test]
+fn a_key_at_a_position_outside_its_group_is_refused() {
+    // The golden bytes above: envelope 2, header length 4, time 8, group count 8, channel 8, schema 8, key count 8.
+    let entry = resealed(&encode_command(&commands()[0].0), |bytes| bytes[46] = 2);
+    assert!(
+        matches!(decode_command(&entry), Err(CodecError::Malformed { detail, .. }) if detail.contains("out of place"))
+    );
+}
+
+#[test]
+fn a_length_beyond_all_bounds_is_refused() {
+    let record = resealed(&encode_record(&"text"), |bytes| bytes[2..10].fill(0xff));
+    assert!(matches!(decode_record::<String>("text", &record), Err(CodecError::Malformed { what: "text", .. })));
+}
+
+#[test]
+fn bytes_of_another_kind_are_refused() {
+    let record = encode_record(&1u64);
+    assert!(matches!(decode_command(&record), Err(CodecError::Malformed { .. })));
+    assert!(matches!(decode_batch(&record), Err(CodecError::Malformed { .. })));
+    let tick = encode_command(&Command::Tick { time_ms: 1 });
+    assert!(matches!(decode_record::<u64>("number", &tick), Err(CodecError::Malformed { .. })));
+}
+
+fn any_group() -> impl Strategy<Value = PublishGroup> {
+    let messages = proptest::collection::vec((".{0,8}", proptest::option::of(any::<([u8; 16], [u8; 16])>())), 0..6);
+    (any::<u64>(), any::<u64>(), messages).prop_map(|(channel, schema_id, messages)| {
+        let payloads: Vec<&str> = messages.iter().map(|(payload, _)| payload.as_str()).collect();
+        let keys = (0u32..)
+            .zip(&messages)
+            .filter_map(|(position, (_, key))| {
+                let (key, digest) = (*key)?;
+                Some(KeyClaim { position, key: KeyHash(key), digest: Digest(digest) })
+            })
+            .collect();
+        PublishGroup { channel: ChannelId(channel), schema_id, keys, frame: frame(&payloads) }
+    })
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let name = || "[A-Za-z0-9_-]{1,20}".prop_map(|name| name.parse::<ChannelName>().unwrap());
+    let schema = || proptest::option::of(".{0,12}");
+    prop_oneof![
+        (any::<u64>(), proptest::collection::vec(any_group(), 0..4))
+            .prop_map(|(time_ms, groups)| Command::Publish { time_ms, groups }),
+        (any::<u64>(), name(), any::<bool>(), schema(), any::<u64>()).prop_map(
+            |(time_ms, name, durable, schema, dedup_window_ms)| {
+                let durability = if durable { Durability::Durable } else { Durability::Ephemeral };
+                Command::CreateChannel { time_ms, name, config: ChannelConfig { durability, schema, dedup_window_ms } }
+            }
+        ),
+        (any::<u64>(), name(), schema(), any::<Option<u64>>()).prop_map(|(time_ms, name, schema, dedup_window_ms)| {
+            Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+        }),
+        (any::<u64>(), name()).prop_map(|(time_ms, name)| Command::DeleteChannel { time_ms, name }),
+        any::<u64>().prop_map(|time_ms| Command::Tick { time_ms }),
+        any::<u64>().prop_map(|time_ms| Command::Checkpoint { time_ms }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_command_comes_back(command in any_command()) {
+        prop_assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    }
+
+    #[test]
+    fn every_batch_comes_back(numbers in any::<(u64, u64, u64)>(), payloads in proptest::collection::vec(".{0,8}", 0..6)) {
+        let (first_seq, time_ms, schema_id) = numbers;
+        let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+        let batch = StoredBatch { first_seq, time_ms, schema_id, frame: frame(&payloads) };
+        prop_assert_eq!(decode_batch(&encode_batch(&batch)).unwrap(), batch);
+    }
+}

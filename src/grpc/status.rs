@@ -1,0 +1,99 @@
+//! The one place where the broker's errors become gRPC's: a code for programs, the stable reason, and help for people.
+
+use tonic::{Code, Status, metadata::MetadataMap};
+use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
+
+use crate::{broker::BrokerError, proto::v1};
+
+/// The `domain` of every ErrorInfo.
+const DOMAIN: &str = "liminal";
+/// The stable code again, where it is easy to find.
+const CODE: &str = "liminal-code";
+
+/// The gRPC code that stands for an error.
+fn grpc_code(error: &BrokerError) -> Code {
+    match error {
+        BrokerError::ChannelNotFound { .. } => Code::NotFound,
+        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::InvalidChannelName { .. }
+        | BrokerError::SchemaViolation { .. }
+        | BrokerError::InvalidSchema { .. }
+        | BrokerError::LimitExceeded { .. }
+        | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
+        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
+        BrokerError::OutOfRange { .. } => Code::OutOfRange,
+        BrokerError::NotStored { .. } => Code::FailedPrecondition,
+        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
+        BrokerError::NoLeader { .. }
+        | BrokerError::NotConfirmed { .. }
+        | BrokerError::StoreFailed { proposed: false, .. }
+        | BrokerError::Stopping => Code::Unavailable,
+        BrokerError::Internal { .. } => Code::Internal,
+    }
+}
+
+/// The status of a failed call.
+pub fn to_status(error: &BrokerError) -> Status {
+    let reason = error.code().0;
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    if let BrokerError::SchemaViolation { violations, .. } = error {
+        let field = |violation: &crate::broker::Violation| FieldViolation::new(&violation.pointer, &violation.message);
+        let BadRequest { field_violations } = BadRequest::new(violations.iter().map(field).collect::<Vec<_>>());
+        details.set_bad_request(field_violations);
+    }
+    if let Some(help) = error.help() {
+        let Help { links } = Help::with_link(help, "");
+        details.set_help(links);
+    }
+    if let Some(delay) = error.retry_after() {
+        details.set_retry_info(Some(delay));
+    }
+    let mut metadata = MetadataMap::new();
+    metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(reason));
+    Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
+}
+
+/// The error of one message of a stream.
+pub fn stream_error(error: &BrokerError) -> v1::Error {
+    let details = match error {
+        BrokerError::SchemaViolation { violations, .. } => violations
+            .iter()
+            .map(|violation| v1::ErrorDetail { pointer: violation.pointer.clone(), message: violation.message.clone() })
+            .collect(),
+        _ => Vec::new(),
+    };
+    v1::Error {
+        code: error.code().0.into(),
+        message: error.to_string(),
+        details,
+        unknown_outcome: error.outcome_unknown(),
+        retry_after_ms: error.retry_after().map_or(0, |delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Violation;
+
+    #[test]
+    fn a_status_carries_the_code_the_places_and_the_help() {
+        let violations = vec![Violation { pointer: "/id".into(), message: "required property is missing".into() }];
+        let status = to_status(&BrokerError::SchemaViolation { channel: "c".into(), violations });
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.metadata().get(CODE).unwrap(), "SCHEMA_VIOLATION");
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "SCHEMA_VIOLATION");
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "/id");
+        assert!(details.help().is_some());
+    }
+
+    #[test]
+    fn only_unknown_outcomes_are_reported_as_unknown() {
+        let unknown = BrokerError::OutcomeUnknown { reason: "x".into() };
+        assert!(stream_error(&unknown).unknown_outcome);
+        assert_eq!(to_status(&unknown).code(), Code::Unknown);
+        assert!(!stream_error(&BrokerError::Stopping).unknown_outcome);
+    }
+}

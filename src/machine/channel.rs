@@ -1,0 +1,84 @@
+//! One channel's part of the machine's state.
+
+use std::sync::Arc;
+
+use super::dedup::{Claim, DedupWindow};
+use crate::model::{
+    Assigned, ChannelMeta, ChannelStats, Durability, KeyOutcome, PublishGroup, StoredBatch, stream_key,
+};
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) meta: Arc<ChannelMeta>,
+    pub(super) stats: ChannelStats,
+    pub(super) stream: Arc<str>,
+    pub(super) dedup: DedupWindow,
+}
+
+/// What a group of publishes did to its channel.
+pub(super) struct Appended {
+    pub(super) assigned: Assigned,
+    /// None when no message was new.
+    pub(super) batch: Option<StoredBatch>,
+    /// The keys of the new messages.
+    pub(super) claims: Vec<Claim>,
+}
+
+impl Channel {
+    pub(super) fn new(meta: Arc<ChannelMeta>) -> Self {
+        let stream = stream_key(meta.name.as_str()).into();
+        Self { meta, stats: ChannelStats::default(), stream, dedup: DedupWindow::default() }
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.meta.config.durability == Durability::Durable
+    }
+
+    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+        self.dedup.next_expiry_ms(self.meta.config.dedup_window_ms)
+    }
+
+    /// Gives sequence numbers to the messages of a group that are new.
+    pub(super) fn append(&mut self, group: PublishGroup, time_ms: u64, live_keys: u64) -> Appended {
+        let first_seq = self.stats.next_seq;
+        let mut except = Vec::new();
+        let mut claims = Vec::new();
+        for claim in &group.keys {
+            let outcome = match self.dedup.get(&claim.key) {
+                Some((seq, digest)) if digest == claim.digest => KeyOutcome::Duplicate { seq },
+                Some((seq, _)) => KeyOutcome::Conflict { seq },
+                None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
+                None => {
+                    // The messages before it that are excepted take no number.
+                    let seq = first_seq + u64::from(claim.position) - except.len() as u64;
+                    let claim = Claim { key: claim.key, seq, digest: claim.digest };
+                    self.dedup.claim(&claim);
+                    claims.push(claim);
+                    continue;
+                }
+            };
+            except.push((claim.position, outcome));
+        }
+        let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
+        self.dedup.seal(time_ms, &claims);
+        let frame = group.frame.without(&dropped);
+        let batch = (!frame.is_empty()).then(|| StoredBatch { first_seq, time_ms, schema_id: group.schema_id, frame });
+        if let Some(batch) = &batch {
+            self.stats.next_seq = batch.end_seq();
+            if self.is_durable() {
+                self.stats.bytes += batch.frame.bytes().len() as u64;
+            } else {
+                self.stats.first_seq = self.stats.next_seq;
+            }
+        }
+        self.stats.live_keys = self.dedup.len();
+        Appended { assigned: Assigned { first_seq, except }, batch, claims }
+    }
+
+    /// Forgets the keys whose window has passed.
+    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<u64> {
+        let forgotten = self.dedup.expire(now_ms, self.meta.config.dedup_window_ms);
+        self.stats.live_keys = self.dedup.len();
+        forgotten
+    }
+}

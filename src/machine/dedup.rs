@@ -1,0 +1,98 @@
+//! The idempotency keys that a channel remembers, and when it forgets them.
+//!
+//! A log entry's new keys are stored as one value; memory holds an index over all of them. Keys are forgotten in
+//! the order in which they came, a whole entry's at a time, when the window has passed in log time. A channel may
+//! have a million live keys, so the order is kept in one flat queue and costs 16 bytes a key beside the index.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, KeyHash};
+
+/// The keys that one log entry claimed in one channel, as they are stored. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claims<'a> {
+    pub(super) time_ms: u64,
+    pub(super) claims: Cow<'a, [Claim]>,
+}
+
+/// A key and what it was claimed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    pub(super) key: KeyHash,
+    pub(super) seq: u64,
+    pub(super) digest: Digest,
+}
+
+/// A channel's window.
+#[derive(Debug, Default)]
+pub(super) struct DedupWindow {
+    // Looked up only, never iterated: its order is not the same on all nodes. The standard hasher with its random
+    // keys is kept although the keys are hashes already, because publishers choose them and could make them collide.
+    live: HashMap<KeyHash, (u64, Digest)>,
+    /// Oldest first.
+    entries: VecDeque<Entry>,
+    /// The keys of all entries, in the same order.
+    order: VecDeque<KeyHash>,
+}
+
+/// The claims of one log entry, which expire together.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    time_ms: u64,
+    /// Sequence number of the first claim: the name under which the entry is stored.
+    first_seq: u64,
+    /// How many keys of the order belong to it.
+    keys: usize,
+}
+
+impl DedupWindow {
+    pub(super) fn get(&self, key: &KeyHash) -> Option<(u64, Digest)> {
+        self.live.get(key).copied()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    /// Remembers a key at once, so that the rest of its own log entry sees it; false when it is live already.
+    pub(super) fn claim(&mut self, claim: &Claim) -> bool {
+        self.order.push_back(claim.key);
+        self.live.insert(claim.key, (claim.seq, claim.digest)).is_none()
+    }
+
+    /// Ends a log entry: everything claimed since the last end expires together.
+    pub(super) fn seal(&mut self, time_ms: u64, claims: &[Claim]) {
+        if let Some(first) = claims.first() {
+            self.entries.push_back(Entry { time_ms, first_seq: first.seq, keys: claims.len() });
+        }
+    }
+
+    /// When the oldest keys expire.
+    pub(super) fn next_expiry_ms(&self, window_ms: u64) -> Option<u64> {
+        self.entries.front().map(|oldest| oldest.time_ms.saturating_add(window_ms))
+    }
+
+    /// Forgets what the window has passed; gives the sequence number that names each forgotten entry.
+    pub(super) fn expire(&mut self, now_ms: u64, window_ms: u64) -> Vec<u64> {
+        let mut forgotten = Vec::new();
+        while self.next_expiry_ms(window_ms).is_some_and(|expiry| expiry <= now_ms)
+            && let Some(oldest) = self.entries.pop_front()
+        {
+            forgotten.push(oldest.first_seq);
+            for key in self.order.drain(..oldest.keys) {
+                self.live.remove(&key);
+            }
+        }
+        forgotten
+    }
+
+    /// The names of all stored entries.
+    pub(super) fn names(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().map(|entry| entry.first_seq)
+    }
+}

@@ -1,0 +1,63 @@
+//! The plain keys that the machine keeps in its store. Numbers are big endian, so byte order is number order.
+
+use bytes::Bytes;
+
+use crate::model::ChannelId;
+
+/// What a plain key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Counters and the time of the machine.
+    Machine,
+    /// What a channel is.
+    Meta(ChannelId),
+    /// A channel's counters.
+    Stats(ChannelId),
+    /// The keys claimed by one log entry in a channel, by the sequence number of the first of them.
+    Claims(ChannelId, u64),
+}
+
+const MACHINE: &[u8] = b"machine";
+const META: &[u8] = b"channel/";
+const STATS: &[u8] = b"stats/";
+const CLAIMS: &[u8] = b"claims/";
+
+impl Key {
+    pub(super) fn encode(self) -> Bytes {
+        match self {
+            Self::Machine => Bytes::from_static(MACHINE),
+            Self::Meta(id) => [META, &id.0.to_be_bytes()].concat().into(),
+            Self::Stats(id) => [STATS, &id.0.to_be_bytes()].concat().into(),
+            Self::Claims(id, seq) => [CLAIMS, &id.0.to_be_bytes(), &seq.to_be_bytes()].concat().into(),
+        }
+    }
+
+    pub(super) fn decode(key: &[u8]) -> Option<Self> {
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
+        if key == MACHINE {
+            Some(Self::Machine)
+        } else if let Some(id) = key.strip_prefix(META) {
+            Some(Self::Meta(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(STATS) {
+            Some(Self::Stats(ChannelId(number(id)?)))
+        } else {
+            let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
+            Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back_and_strangers_are_not_taken_for_keys() {
+        let id = ChannelId(0x0102);
+        for key in [Key::Machine, Key::Meta(id), Key::Stats(id), Key::Claims(id, u64::MAX)] {
+            assert_eq!(Key::decode(&key.encode()), Some(key));
+        }
+        assert_eq!(Key::decode(b"claims/short"), None);
+        assert_eq!(Key::decode(b"other"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Rebuilds the machine from the plain keys that it put into its store, and refuses anything that it would not have
+//! put there: a machine that guesses would differ from those of the other nodes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key};
+use crate::{
+    codec::decode_record,
+    model::{ChannelId, ChannelMeta, ChannelStats, Limits},
+};
+
+impl Machine {
+    /// From the plain keys of a store (all of them, in byte order).
+    ///
+    /// # Errors
+    /// Names the key whose value cannot be read or does not fit the others.
+    pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
+        let mut machine = Self {
+            live_keys: limits.live_keys,
+            max_channels: limits.channels,
+            record: MachineRecord::default(),
+            channels: BTreeMap::new(),
+            names: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+        };
+        let mut stats = BTreeMap::new();
+        // In byte order a channel comes before its claims, and a channel's claims come in the order of their time.
+        for (key, value) in entries {
+            let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());
+            let kind = Key::decode(&key).ok_or_else(|| name("the machine has no such key".into()))?;
+            match kind {
+                Key::Machine => {
+                    machine.record = decode_record("machine record", &value).map_err(|e| name(e.to_string()))?
+                }
+                Key::Meta(id) => {
+                    let meta = decode_record("channel", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_channel(id, meta).map_err(name)?;
+                }
+                Key::Stats(id) => {
+                    let record: ChannelStats =
+                        decode_record("channel counters", &value).map_err(|e| name(e.to_string()))?;
+                    stats.insert(id, record);
+                }
+                Key::Claims(id, first_seq) => {
+                    let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_claims(id, first_seq, &claims).map_err(name)?;
+                }
+            }
+        }
+        machine.restore_stats(stats)?;
+        machine.check_counters()?;
+        Ok(machine)
+    }
+
+    fn restore_channel(&mut self, id: ChannelId, meta: ChannelMeta) -> Result<(), String> {
+        if meta.id != id {
+            return Err(format!("the channel says that its id is {}", meta.id.0));
+        }
+        if let Some(other) = self.names.insert(meta.name.clone(), id) {
+            return Err(format!("the name `{}` belongs to channel {} already", meta.name, other.0));
+        }
+        self.channels.insert(id, Channel::new(Arc::new(meta)));
+        Ok(())
+    }
+
+    fn restore_claims(&mut self, id: ChannelId, first_seq: u64, entry: &Claims<'_>) -> Result<(), String> {
+        let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
+        match entry.claims.first() {
+            Some(first) if first.seq == first_seq => {}
+            first => return Err(format!("the first claim is of {:?}", first.map(|claim| claim.seq))),
+        }
+        for claim in entry.claims.iter() {
+            if !channel.dedup.claim(claim) {
+                return Err(format!("the idempotency key of {} is claimed twice", claim.seq));
+            }
+        }
+        let scheduled = channel.next_expiry_ms().is_some();
+        channel.dedup.seal(entry.time_ms, &entry.claims);
+        if !scheduled {
+            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
+        }
+        Ok(())
+    }
+
+    /// Every channel has counters, and they count what was restored.
+    fn restore_stats(&mut self, mut stats: BTreeMap<ChannelId, ChannelStats>) -> Result<(), String> {
+        for (id, channel) in &mut self.channels {
+            let key = Key::Stats(*id).encode();
+            let key = key.escape_ascii();
+            channel.stats = stats.remove(id).ok_or_else(|| format!("key `{key}` is missing"))?;
+            if channel.stats.live_keys != channel.dedup.len() {
+                let (counted, found) = (channel.stats.live_keys, channel.dedup.len());
+                return Err(format!("key `{key}`: it counts {counted} idempotency keys, but there are {found}"));
+            }
+        }
+        match stats.first_key_value() {
+            Some((id, _)) => {
+                Err(format!("key `{}`: there is no channel {}", Key::Stats(*id).encode().escape_ascii(), id.0))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A lost machine record would give ids a second time.
+    fn check_counters(&self) -> Result<(), String> {
+        let newest = self.channels.last_key_value().map_or(0, |(id, _)| id.0);
+        let schema = self.channels.values().map(|channel| channel.meta.schema_id).max().unwrap_or(0);
+        let (record, key) = (self.record, Key::Machine.encode());
+        if newest > record.last_channel_id || schema > record.last_schema_id {
+            let key = key.escape_ascii();
+            return Err(format!("key `{key}`: it does not know of channel {newest} or of schema {schema}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! The machine against the least that its rules say: lists, linear search, no batching, no index of expiries.
+
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+use crate::machine::dedup::{Claim, Claims};
+
+/// A claim with the time and the name of its log entry.
+#[derive(Clone, Debug)]
+struct NaiveClaim {
+    claim: Claim,
+    time_ms: u64,
+    entry: u64,
+}
+
+#[derive(Debug)]
+struct NaiveChannel {
+    meta: ChannelMeta,
+    next_seq: u64,
+    /// Sequence number, time, schema and payload of every stored message.
+    messages: Vec<(u64, u64, u64, Bytes)>,
+    bytes: u64,
+    claims: Vec<NaiveClaim>,
+}
+
+#[derive(Debug)]
+struct Naive {
+    limits: Limits,
+    record: MachineRecord,
+    channels: Vec<NaiveChannel>,
+}
+
+impl NaiveChannel {
+    fn stats(&self) -> ChannelStats {
+        let first_seq = if self.meta.config.durability == Durability::Durable { 0 } else { self.next_seq };
+        ChannelStats { first_seq, next_seq: self.next_seq, live_keys: self.claims.len() as u64, bytes: self.bytes }
+    }
+
+    fn reply(&self) -> ChannelReply {
+        ChannelReply { meta: self.meta.clone(), stats: self.stats() }
+    }
+
+    fn publish(&mut self, group: &PublishGroup, now: u64, live_keys: u64) -> GroupReply {
+        if group.schema_id != self.meta.schema_id {
+            return Err(Refusal::StaleSchema { current: self.meta.schema_id });
+        }
+        let mut assigned = Assigned { first_seq: self.next_seq, except: Vec::new() };
+        let mut entry = None;
+        for (position, message) in (0u32..).zip(group.frame.messages()) {
+            let message = message.unwrap();
+            if let Some(wanted) = group.keys.iter().find(|claim| claim.position == position) {
+                let known = self.claims.iter().find(|known| known.claim.key == wanted.key).map(|known| known.claim);
+                let outcome = match known {
+                    Some(known) if known.digest == wanted.digest => Some(KeyOutcome::Duplicate { seq: known.seq }),
+                    Some(known) => Some(KeyOutcome::Conflict { seq: known.seq }),
+                    None if self.claims.len() as u64 == live_keys => Some(KeyOutcome::TooManyKeys { limit: live_keys }),
+                    None => None,
+                };
+                if let Some(outcome) = outcome {
+                    assigned.except.push((position, outcome));
+                    continue;
+                }
+                let claim = Claim { key: wanted.key, seq: self.next_seq, digest: wanted.digest };
+                let entry = *entry.get_or_insert(self.next_seq);
+                self.claims.push(NaiveClaim { claim, time_ms: now, entry });
+            }
+            if self.meta.config.durability == Durability::Durable {
+                self.bytes += Frame::encode([&message]).bytes().len() as u64;
+                self.messages.push((self.next_seq, now, group.schema_id, message.payload));
+            }
+            self.next_seq += 1;
+        }
+        Ok(assigned)
+    }
+}
+
+impl Naive {
+    fn apply(&mut self, command: &Command) -> Reply {
+        self.record.time_ms = self.record.time_ms.max(command.time_ms());
+        self.expire();
+        match command {
+            Command::Publish { groups, .. } => {
+                Reply::Published(groups.iter().map(|group| self.publish(group)).collect())
+            }
+            Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config)),
+            Command::UpdateChannel { name, schema, dedup_window_ms, .. } => {
+                Reply::Channel(self.update(name, schema.as_deref(), *dedup_window_ms))
+            }
+            Command::DeleteChannel { name, .. } => {
+                let reply = self.named(name).map(|channel| channel.reply()).ok_or(Refusal::NoSuchChannel);
+                self.channels.retain(|channel| channel.meta.name != *name);
+                Reply::Channel(reply)
+            }
+            Command::Tick { .. } | Command::Checkpoint { .. } => Reply::Done,
+        }
+    }
+
+    fn named(&mut self, name: &ChannelName) -> Option<&mut NaiveChannel> {
+        self.channels.iter_mut().find(|channel| channel.meta.name == *name)
+    }
+
+    fn expire(&mut self) {
+        let now = self.record.time_ms;
+        for channel in &mut self.channels {
+            let window = channel.meta.config.dedup_window_ms;
+            channel.claims.retain(|claim| claim.time_ms + window > now);
+        }
+    }
+
+    fn publish(&mut self, group: &PublishGroup) -> GroupReply {
+        let (now, live_keys) = (self.record.time_ms, self.limits.live_keys);
+        let channel = self.channels.iter_mut().find(|channel| channel.meta.id == group.channel);
+        channel.ok_or(Refusal::NoSuchChannel)?.publish(group, now, live_keys)
+    }
+
+    fn create(&mut self, name: &ChannelName, config: &ChannelConfig) -> Result<ChannelReply, Refusal> {
+        if let Some(channel) = self.named(name) {
+            let reply = channel.reply();
+            return if reply.meta.config == *config { Ok(reply) } else { Err(Refusal::ChannelExists(Box::new(reply))) };
+        }
+        if self.channels.len() as u64 == self.limits.channels {
+            return Err(Refusal::TooManyChannels { limit: self.limits.channels });
+        }
+        self.record.last_channel_id += 1;
+        let schema_id = self.schema_id(config.schema.is_some());
+        let meta = ChannelMeta {
+            id: ChannelId(self.record.last_channel_id),
+            name: name.clone(),
+            config: config.clone(),
+            schema_id,
+            created_ms: self.record.time_ms,
+        };
+        self.channels.push(NaiveChannel { meta, next_seq: 0, messages: vec![], bytes: 0, claims: vec![] });
+        Ok(self.channels.last().unwrap().reply())
+    }
+
+    fn update(&mut self, name: &ChannelName, text: Option<&str>, window: Option<u64>) -> Result<ChannelReply, Refusal> {
+        let present = self.named(name).ok_or(Refusal::NoSuchChannel)?.meta.config.schema.clone().unwrap_or_default();
+        if let Some(text) = text
+            && text != present
+        {
+            let schema_id = self.schema_id(!text.is_empty());
+            let meta = &mut self.named(name).unwrap().meta;
+            meta.schema_id = schema_id;
+            meta.config.schema = (!text.is_empty()).then(|| text.to_owned());
+        }
+        let config = &mut self.named(name).unwrap().meta.config;
+        config.dedup_window_ms = window.unwrap_or(config.dedup_window_ms);
+        self.expire();
+        Ok(self.named(name).unwrap().reply())
+    }
+
+    fn schema_id(&mut self, any: bool) -> u64 {
+        if !any {
+            return 0;
+        }
+        self.record.last_schema_id += 1;
+        self.record.last_schema_id
+    }
+
+    /// All plain keys that a machine in this state has stored.
+    fn stored(&self) -> BTreeMap<Bytes, Bytes> {
+        let mut stored = BTreeMap::from([(Key::Machine.encode(), codec::encode_record(&self.record))]);
+        for channel in &self.channels {
+            let id = channel.meta.id;
+            stored.insert(Key::Meta(id).encode(), codec::encode_record(&channel.meta));
+            stored.insert(Key::Stats(id).encode(), codec::encode_record(&channel.stats()));
+            for first in &channel.claims {
+                let entry = channel.claims.iter().filter(|claim| claim.entry == first.entry);
+                let claims: Vec<Claim> = entry.map(|claim| claim.claim).collect();
+                let claims = Claims { time_ms: first.time_ms, claims: claims.into() };
+                stored.insert(Key::Claims(id, first.entry).encode(), codec::encode_record(&claims));
+            }
+        }
+        stored
+    }
+
+    fn next_expiry_ms(&self) -> Option<u64> {
+        let expiries = |channel: &NaiveChannel| {
+            let window = channel.meta.config.dedup_window_ms;
+            channel.claims.iter().map(|claim| claim.time_ms + window).min()
+        };
+        self.channels.iter().filter_map(expiries).min()
+    }
+}
+
+/// A channel, whether to name one that does not exist, whether to name a stale schema, payloads and keys.
+type GroupStep = (ChannelName, bool, bool, Vec<(String, Option<String>)>);
+
+/// What to do next, before ids are known.
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(Vec<GroupStep>),
+    Create(ChannelName, ChannelConfig),
+    Update(ChannelName, Option<String>, Option<u64>),
+    Delete(ChannelName),
+    Tick,
+    Checkpoint,
+}
+
+impl Step {
+    fn command(self, time_ms: u64, state: &mut Naive) -> Command {
+        match self {
+            Self::Publish(groups) => {
+                let groups = groups.into_iter().map(|(name, gone, stale, messages)| {
+                    let known = state.named(&name).map(|channel| (channel.meta.id, channel.meta.schema_id));
+                    let (id, schema_id) = known.filter(|_| !gone).unwrap_or((ChannelId(77), 0));
+                    let messages: Vec<_> =
+                        messages.iter().map(|(payload, key)| (payload.as_str(), key.as_deref())).collect();
+                    group(id, schema_id + u64::from(stale), &messages)
+                });
+                Command::Publish { time_ms, groups: groups.collect() }
+            }
+            Self::Create(name, config) => Command::CreateChannel { time_ms, name, config },
+            Self::Update(name, schema, dedup_window_ms) => {
+                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+            }
+            Self::Delete(name) => Command::DeleteChannel { time_ms, name },
+            Self::Tick => Command::Tick { time_ms },
+            Self::Checkpoint => Command::Checkpoint { time_ms },
+        }
+    }
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let name = || "[xyz]".prop_map(|name| name.parse::<ChannelName>().unwrap());
+    let window_ms = || prop_oneof![Just(0u64), Just(15), Just(60)];
+    let durability = prop_oneof![3 => Just(Durability::Durable), 1 => Just(Durability::Ephemeral)];
+    let schema = || option::of(prop_oneof![Just("{}".to_owned()), Just("true".to_owned())]);
+    let config = (durability, schema(), window_ms()).prop_map(|(durability, schema, dedup_window_ms)| ChannelConfig {
+        durability,
+        schema,
+        dedup_window_ms,
+    });
+    let messages = vec(("[ab]", option::of("[k-q]")), 0..5);
+    let group = (name(), prop::bool::weighted(0.05), prop::bool::weighted(0.05), messages);
+    let text = prop_oneof![Just(String::new()), Just("{}".to_owned()), Just("true".to_owned())];
+    prop_oneof![
+        8 => vec(group, 0..4).prop_map(Step::Publish),
+        4 => (name(), config).prop_map(|(name, config)| Step::Create(name, config)),
+        2 => (name(), option::of(text), option::of(window_ms()))
+            .prop_map(|(name, schema, window)| Step::Update(name, schema, window)),
+        1 => name().prop_map(Step::Delete),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Checkpoint),
+    ]
+}
+
+fn messages(batches: &[StoredBatch]) -> Vec<(u64, u64, u64, Bytes)> {
+    let each = |batch: &StoredBatch| {
+        let (time_ms, schema_id) = (batch.time_ms, batch.schema_id);
+        let numbered = (batch.first_seq..).zip(batch.frame.messages().collect::<Vec<_>>());
+        numbered.map(move |(seq, message)| (seq, time_ms, schema_id, message.unwrap().payload)).collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(each).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_commands_and_restarts_agree_with_the_naive_machine(
+        steps in vec((any_step(), -10i64..30, prop::bool::weighted(0.2)), 1..60)
+    ) {
+        let limits = Limits { live_keys: 4, channels: 2, ..Limits::default() };
+        let mut naive = Naive { limits: limits.clone(), record: MachineRecord::default(), channels: Vec::new() };
+        let mut steady = Node::with(limits.clone());
+        let mut restarted = Node::with(limits);
+        let start = Command::Tick { time_ms: 1 };
+        let _ = (naive.apply(&start), steady.apply(start.clone()), restarted.apply(start));
+        for (step, advance, restart) in steps {
+            // Times may go back: the machine's must not.
+            let time_ms = naive.record.time_ms.saturating_add_signed(advance);
+            let command = step.command(time_ms, &mut naive);
+            if restart {
+                restarted.restart();
+            }
+            let (reply, effects) = steady.apply(command.clone());
+            prop_assert_eq!(&restarted.apply(command.clone()), &(reply.clone(), effects));
+            prop_assert_eq!(reply, naive.apply(&command));
+
+            prop_assert_eq!(&steady.stored, &naive.stored());
+            prop_assert_eq!(steady.machine.time_ms(), naive.record.time_ms);
+            prop_assert_eq!(steady.machine.next_expiry_ms(), naive.next_expiry_ms());
+            let mut listed: Vec<ChannelReply> = naive.channels.iter().map(NaiveChannel::reply).collect();
+            listed.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+            let channels = steady.machine.channels();
+            let channels: Vec<_> =
+                channels.map(|(meta, stats)| ChannelReply { meta: ChannelMeta::clone(meta), stats }).collect();
+            prop_assert_eq!(channels, listed);
+            for channel in &naive.channels {
+                let stream = format!("{}:0", channel.meta.name);
+                let stored = steady.streams.get(stream.as_str()).map_or(&[][..], Vec::as_slice);
+                prop_assert_eq!(messages(stored), channel.messages.clone());
+            }
+            prop_assert!(steady.streams.len() <= naive.channels.len());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the machine keeps in its store: the very bytes, and what it refuses to start from.
+
+use super::*;
+use crate::machine::dedup::{Claim, Claims};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a record without the checksum at their end.
+fn body<T: Serialize>(record: &T) -> String {
+    let bytes = codec::encode_record(record);
+    hex(&bytes[..bytes.len() - 4])
+}
+
+#[test]
+fn every_record_has_the_bytes_that_older_stores_hold() {
+    let record = MachineRecord { time_ms: 7, last_channel_id: 2, last_schema_id: 3 };
+    assert_eq!(body(&record), "0104070000000000000002000000000000000300000000000000");
+    let meta = ChannelMeta {
+        id: ChannelId(2),
+        name: "orders".parse().unwrap(),
+        config: ChannelConfig { durability: Durability::Ephemeral, schema: Some("{}".into()), dedup_window_ms: 9 },
+        schema_id: 3,
+        created_ms: 7,
+    };
+    let golden = [
+        "01040200000000000000",
+        "06000000000000006f7264657273",
+        "01000000",
+        "0102000000000000007b7d",
+        "0900000000000000",
+        "0300000000000000",
+        "0700000000000000",
+    ];
+    assert_eq!(body(&meta), golden.concat());
+    let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4 };
+    assert_eq!(body(&stats), "01040100000000000000020000000000000003000000000000000400000000000000");
+    let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
+    let golden = ["01040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
+    assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
+}
+
+#[test]
+fn every_reply_has_the_bytes_that_other_nodes_expect() {
+    let except = vec![
+        (1, KeyOutcome::Duplicate { seq: 3 }),
+        (2, KeyOutcome::Conflict { seq: 4 }),
+        (3, KeyOutcome::TooManyKeys { limit: 9 }),
+    ];
+    let groups = vec![
+        Ok(Assigned { first_seq: 5, except }),
+        Err(Refusal::NoSuchChannel),
+        Err(Refusal::StaleSchema { current: 2 }),
+    ];
+    let golden = [
+        "0104000000000300000000000000",
+        "0000000005000000000000000300000000000000",
+        "01000000000000000300000000000000",
+        "02000000010000000400000000000000",
+        "03000000020000000900000000000000",
+        "0100000000000000",
+        "01000000010000000200000000000000",
+    ];
+    assert_eq!(body(&Reply::Published(groups)), golden.concat());
+    let meta = ChannelMeta {
+        id: ChannelId(2),
+        name: "c".parse().unwrap(),
+        config: ChannelConfig { schema: None, ..window(9) },
+        schema_id: 0,
+        created_ms: 7,
+    };
+    let channel = ChannelReply { meta, stats: ChannelStats::default() };
+    let encoded = body(&channel)[4..].to_owned();
+    assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["01040100000000000000", &encoded].concat());
+    let exists = Reply::Channel(Err(Refusal::ChannelExists(Box::new(channel))));
+    assert_eq!(body(&exists), ["0104010000000100000002000000", &encoded].concat());
+    let full = Reply::Channel(Err(Refusal::TooManyChannels { limit: 9 }));
+    assert_eq!(body(&full), "01040100000001000000030000000900000000000000");
+    assert_eq!(body(&Reply::Done), "010402000000");
+}
+
+/// The keys of a machine with one channel and one idempotency key, with one of them changed.
+fn restored(change: impl FnOnce(ChannelId, &mut BTreeMap<Bytes, Bytes>)) -> Result<Machine, String> {
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    node.publish(5, group(id, 0, &[("a", Some("k"))])).0.unwrap();
+    change(id, &mut node.stored);
+    Machine::restore(&node.limits, node.stored)
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_named() {
+    for kind in [|_| Key::Machine, Key::Meta, Key::Stats, |id| Key::Claims(id, 0)] {
+        let mut name = String::new();
+        let error = restored(|id, stored| {
+            let key = kind(id).encode();
+            name = key.escape_ascii().to_string();
+            stored.insert(key, Bytes::from_static(b"?")).expect("the key is there");
+        });
+        let error = error.unwrap_err();
+        assert!(error.contains(&name) && error.contains("ends early"), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    let error = restored(|_, stored| drop(stored.insert("stranger".into(), Bytes::new()))).unwrap_err();
+    assert!(error.contains("`stranger`"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_missing_is_noticed() {
+    assert!(restored(|_, _| {}).is_ok());
+    for kind in [|_| Key::Machine, Key::Meta, Key::Stats, |id| Key::Claims(id, 0)] {
+        let mut missing = None;
+        let error = restored(|id, stored| {
+            missing = stored.remove(&kind(id).encode());
+        });
+        assert!(missing.is_some() && error.is_err());
+    }
+}
+
+#[test]
+fn a_value_under_the_key_of_another_is_refused() {
+    let moved = restored(|id, stored| {
+        let meta = stored.remove(&Key::Meta(id).encode()).unwrap();
+        stored.insert(Key::Meta(ChannelId(0)).encode(), meta);
+    });
+    assert!(moved.unwrap_err().contains("its id is 1"));
+    let moved = restored(|id, stored| {
+        let claims = stored.remove(&Key::Claims(id, 0).encode()).unwrap();
+        stored.insert(Key::Claims(id, 1).encode(), claims);
+    });
+    assert!(moved.unwrap_err().contains("the first claim is of Some(0)"));
+    let twice = restored(|id, stored| {
+        let claims = codec::encode_record(&Claims {
+            time_ms: 5,
+            claims: Cow::Owned(vec![Claim { key: KeyHash::of("k"), seq: 1, digest: Digest::of(b"a") }]),
+        });
+        stored.insert(Key::Claims(id, 1).encode(), claims);
+    });
+    assert!(twice.unwrap_err().contains("claimed twice"));
+}

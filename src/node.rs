@@ -1,0 +1,353 @@
+//! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    broker::{Broker, BrokerError, Leader, Sequencer as _},
+    config::ServerConfig,
+    env::Env,
+    fanout::Fanout,
+    grpc::{self, ClusterAdmin},
+    http::{self, NodeView},
+    proto::v1::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus},
+    raft::{
+        GroupConfig, Identity, IdentityError, NodeState, RaftGroup, StartError,
+        log::{DiskLog, LogStore},
+    },
+    replica::{OpenError, Replica, StoreHealth},
+    store::{DurableStore, HaematiteConfig, HaematiteStore, StoreError},
+};
+
+/// A node whose applied index is this far behind the commit index is not caught up.
+const BEHIND: u64 = 1_000;
+/// Bytes of the newest log entries that are kept in memory.
+const LOG_CACHE: usize = 64 << 20;
+/// Where a node without a cluster listens for peers that never come.
+const ALONE: &str = "127.0.0.1:0";
+
+/// Where a node keeps its state.
+pub struct Storage {
+    /// The replicated log.
+    pub log: Arc<dyn LogStore>,
+    /// The applied state.
+    pub store: Arc<dyn DurableStore>,
+    /// Who the node is.
+    pub identity: Identity,
+    /// A directory that goes with the node.
+    temporary: Option<PathBuf>,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error("cannot use {path}: {reason}")]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// Which one.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored state cannot be read.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The Raft group refuses.
+    #[error(transparent)]
+    Group(#[from] StartError),
+}
+
+impl Storage {
+    /// Opens what a node keeps on disk. Blocks.
+    ///
+    /// # Errors
+    /// When the directory is in use, belongs to another node, or holds what cannot be read.
+    pub fn open(config: &ServerConfig, env: &Env) -> Result<Self, NodeError> {
+        let (dir, temporary) = match &config.persistence_path {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let dir = std::env::temp_dir().join(format!("liminal-{:016x}", env.random.next_u64()));
+                (dir.clone(), Some(dir))
+            }
+        };
+        let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
+        let raft = dir.join("raft");
+        std::fs::create_dir_all(&raft).map_err(unusable)?;
+        // The store's lock keeps a second process out of the whole directory.
+        let store = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default())?;
+        let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
+        let identity = Identity::open(&dir, name, env)?;
+        let log = DiskLog::open(&raft, LOG_CACHE).map_err(unusable)?;
+        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, temporary })
+    }
+
+    /// Of other parts: for simulations.
+    pub fn of(log: Arc<dyn LogStore>, store: Arc<dyn DurableStore>, identity: Identity) -> Self {
+        Self { log, store, identity, temporary: None }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    broker: Broker,
+    group: RaftGroup,
+    store: Arc<dyn DurableStore>,
+    temporary: Option<PathBuf>,
+    drain: Duration,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+    client_address: String,
+    http_address: String,
+}
+
+impl Node {
+    /// Starts a node: when this returns it listens, but it may still look for its cluster.
+    ///
+    /// # Errors
+    /// When an address is taken or the state cannot be used.
+    pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+        let listen = |address: String| {
+            let network = env.network.clone();
+            async move {
+                let listener = network.bind(&address).await;
+                listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
+            }
+        };
+        let Storage { log, store, identity, temporary } = storage;
+        let cluster = config.cluster.clone();
+        let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone())).await?;
+        let clients = listen(config.listen_address.clone()).await?;
+        let web = listen(config.health_listen_address.clone()).await?;
+        let (client_address, http_address) = (clients.local_address(), web.local_address());
+        let local = crate::broker::NodeAddress {
+            id: identity.node_id(),
+            name: identity.node_name(),
+            peer: peers.local_address(),
+            client: client_address.clone(),
+            http: http_address.clone(),
+        };
+        let fanout = Fanout::new(config.limits.subscriber_bytes);
+        let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
+        let view = replica.view();
+        let group_config = GroupConfig {
+            local,
+            seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
+            cookie: cluster.as_ref().map(|cluster| cluster.cookie.clone()).unwrap_or_default(),
+            expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+            heartbeat: Duration::from_millis(250),
+            election: (Duration::from_secs(1), Duration::from_secs(2)),
+        };
+        let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers).await?;
+        let shared = Arc::new(group.clone());
+        let broker = Broker::clustered(view, shared.clone(), shared, env);
+        let answering = broker.clone();
+        group.serve_calls(move |from, request| {
+            let broker = answering.clone();
+            Box::pin(async move { broker.handle_peer(&from, request).await })
+        });
+
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let view = Arc::new(View { broker: broker.clone(), group: group.clone(), stopping: stopping.clone() });
+        tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
+        tasks.spawn(report("HTTP", http::serve(view, web, stopping.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(create_channels(broker.clone(), config.clone())));
+        let drain = config.drain_timeout;
+        Ok(Self { broker, group, store, temporary, drain, stopping, tasks, client_address, http_address })
+    }
+
+    /// The node's broker.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The node's part of the Raft group.
+    pub fn group(&self) -> &RaftGroup {
+        &self.group
+    }
+
+    /// Where gRPC clients connect.
+    pub fn client_address(&self) -> &str {
+        &self.client_address
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> &str {
+        &self.http_address
+    }
+
+    /// Stops in order: not ready, leadership handed over, requests drained for a bounded time, state flushed.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        if matches!(self.broker.leader(), Leader::Local { .. }) {
+            self.group.give_up_leadership().await;
+        }
+        let drained = async {
+            self.broker.stop().await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(self.drain, drained).await.is_err() {
+            tracing::warn!(drain = ?self.drain, "some connections did not end in time");
+        }
+        self.group.stop().await;
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
+        }
+        if let Some(dir) = &self.temporary
+            && let Err(error) = std::fs::remove_dir_all(dir)
+        {
+            tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
+        }
+    }
+}
+
+async fn report<E: std::fmt::Display>(face: &'static str, served: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = served.await {
+        tracing::error!(%error, face, "a face of the node failed");
+    }
+}
+
+/// Creates the channels of the configuration as soon as the cluster can.
+async fn create_channels(broker: Broker, config: ServerConfig) {
+    for channel in &config.channels {
+        loop {
+            match broker.create_configured(channel, config.base_dir.as_deref()).await {
+                Ok(()) => break,
+                Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, channel = channel.name, "cannot create a channel of the configuration");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+struct View {
+    broker: Broker,
+    group: RaftGroup,
+    stopping: CancellationToken,
+}
+
+impl NodeView for View {
+    fn failure(&self) -> Option<String> {
+        Some(self.group.state().failure).filter(|failure| !failure.is_empty())
+    }
+
+    fn unmet(&self) -> Vec<String> {
+        let (state, mut unmet) = (self.group.state(), Vec::new());
+        if self.stopping.is_cancelled() {
+            unmet.push("the node is stopping".to_owned());
+        }
+        if self.group.members().is_empty() {
+            unmet.push("the node is in no cluster yet".to_owned());
+        }
+        if state.leader == 0 {
+            unmet.push("there is no leader".to_owned());
+        }
+        if state.commit.saturating_sub(state.applied) > BEHIND {
+            unmet.push(format!("the node is {} entries behind", state.commit - state.applied));
+        }
+        if let StoreHealth::Failing(reason) = &*self.broker.view().health().borrow() {
+            unmet.push(format!("the store fails: {reason}"));
+        }
+        unmet
+    }
+
+    fn metrics(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let (state, fanout) = (self.group.state(), self.broker.view().fanout());
+        let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
+        vec![
+            ("raft_term", "Raft term", state.term),
+            ("raft_commit", "Index of the newest committed log entry", state.commit),
+            ("raft_applied", "Index of the newest applied log entry", state.applied),
+            ("raft_leader", "1 on the leader", u64::from(matches!(self.broker.leader(), Leader::Local { .. }))),
+            ("raft_log_entries", "Entries in the log", self.group.log_entries()),
+            ("channels", "Channels", self.broker.view().catalog().len() as u64),
+            ("subscriptions", "Live subscriptions on this node", followers),
+            ("delivered_messages", "Messages handed to subscriptions of this node", fanout.delivered()),
+        ]
+    }
+}
+
+#[async_trait::async_trait]
+impl ClusterAdmin for View {
+    async fn status(&self) -> ClusterStatusResponse {
+        let local = self.group.state();
+        let members = self.group.members();
+        let leader = local.leader;
+        let states = members.into_iter().map(|(address, voter)| {
+            let (group, local) = (&self.group, &local);
+            async move {
+                let state =
+                    if address.id == local.address.id { Some(local.clone()) } else { group.state_of(&address).await };
+                (address, voter, state)
+            }
+        });
+        let states = futures::future::join_all(states).await;
+        let commit = states.iter().filter_map(|(_, _, state)| state.as_ref()).map(|state| state.commit).max();
+        let name = states.iter().find(|(address, ..)| address.id == leader).map(|(address, ..)| address.name.clone());
+        let mut nodes: Vec<NodeStatus> = states
+            .into_iter()
+            .map(|(address, voter, state)| node_status(&address, voter, leader, state, commit.unwrap_or(0)))
+            .collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        ClusterStatusResponse {
+            cluster_id: self.group.cluster_id().unwrap_or_default(),
+            leader: name.unwrap_or_default(),
+            nodes,
+        }
+    }
+}
+
+fn node_status(
+    address: &crate::broker::NodeAddress,
+    voter: bool,
+    leader: u64,
+    state: Option<NodeState>,
+    commit: u64,
+) -> NodeStatus {
+    let role = match voter {
+        true if address.id == leader => NodeRole::Leader,
+        true => NodeRole::Follower,
+        false => NodeRole::Learner,
+    };
+    let lag = state.as_ref().map_or(0, |state| commit.saturating_sub(state.applied));
+    let health = match &state {
+        None => NodeHealth::Unreachable,
+        Some(state) if !state.failure.is_empty() => NodeHealth::Failed,
+        Some(_) if lag > BEHIND => NodeHealth::Behind,
+        Some(_) => NodeHealth::Ok,
+    };
+    let checkpoint = state.as_ref().and_then(|state| state.checkpoint.clone());
+    NodeStatus {
+        name: address.name.clone(),
+        id: address.id,
+        role: role.into(),
+        health: health.into(),
+        term: state.as_ref().map_or(0, |state| state.term),
+        commit: state.as_ref().map_or(0, |state| state.commit),
+        applied: state.as_ref().map_or(0, |state| state.applied),
+        lag,
+        state_hash: checkpoint.as_ref().map(|checkpoint| checkpoint.hash.to_string()).unwrap_or_default(),
+        state_hash_at: checkpoint.map_or(0, |checkpoint| checkpoint.index),
+        client_address: address.client.clone(),
+        http_address: address.http.clone(),
+        peer_address: address.peer.clone(),
+    }
+}

@@ -1,0 +1,184 @@
+//! Who a node is, written beside its log: a random id that is never reused and the cluster that it belongs to.
+//! A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::env::Env;
+
+const FORMAT: u32 = 1;
+
+/// A node's identity; cloning shares it.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// None: not kept on disk (simulations keep the value itself).
+    path: Option<PathBuf>,
+    record: RwLock<Record>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    node_id: u64,
+    node_name: String,
+    cluster_id: Option<String>,
+}
+
+/// Why an identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not ours.
+    #[error("{path} is corrupt: {detail}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// How it shows.
+        detail: String,
+    },
+    /// The directory belongs to a node of another name.
+    #[error(
+        "{path} belongs to node `{found}`, but this node is `{expected}`: mount the right disk, or give the node its own name"
+    )]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks.
+        expected: String,
+    },
+}
+
+impl Identity {
+    /// Reads the identity in a directory, or makes one and writes it durably.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or belongs to another node.
+    pub fn open(dir: &Path, node_name: &str, env: &Env) -> Result<Self, IdentityError> {
+        let path = dir.join("identity.json");
+        let record = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Record>(&bytes)
+                .map_err(|error| IdentityError::Corrupt { path: path.clone(), detail: error.to_string() })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let record = Record::fresh(node_name, env);
+                write(&path, &record)?;
+                record
+            }
+            Err(source) => return Err(IdentityError::Io { action: "read", path, source }),
+        };
+        if record.format != FORMAT {
+            let detail = format!("format {} where this liminal reads format {FORMAT}", record.format);
+            return Err(IdentityError::Corrupt { path, detail });
+        }
+        if record.node_name != node_name {
+            return Err(IdentityError::OtherNode { path, found: record.node_name, expected: node_name.to_owned() });
+        }
+        Ok(Self { inner: Arc::new(Inner { path: Some(path), record: RwLock::new(record) }) })
+    }
+
+    /// An identity that lives only as long as the value, for nodes without a disk.
+    pub fn in_memory(node_name: &str, env: &Env) -> Self {
+        Self { inner: Arc::new(Inner { path: None, record: RwLock::new(Record::fresh(node_name, env)) }) }
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> u64 {
+        self.inner.record.read().node_id
+    }
+
+    /// The node's name.
+    pub fn node_name(&self) -> String {
+        self.inner.record.read().node_name.clone()
+    }
+
+    /// The cluster that it belongs to; none while it is fresh.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.inner.record.read().cluster_id.clone()
+    }
+
+    /// Belongs to a cluster from now on, durably. False when it belongs to another one already.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn join(&self, cluster_id: &str) -> Result<bool, IdentityError> {
+        let mut record = self.inner.record.write();
+        match &record.cluster_id {
+            Some(present) => Ok(present == cluster_id),
+            None => {
+                let joined = Record { cluster_id: Some(cluster_id.to_owned()), ..record.clone() };
+                if let Some(path) = &self.inner.path {
+                    write(path, &joined)?;
+                }
+                *record = joined;
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Record {
+    fn fresh(node_name: &str, env: &Env) -> Self {
+        // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
+        let node_id = (env.random.next_u64() >> 11).max(1);
+        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None }
+    }
+}
+
+/// Replaces the file durably: a crash leaves the old or the new content.
+fn write(path: &Path, record: &Record) -> Result<(), IdentityError> {
+    let replace = || -> io::Result<()> {
+        let dir = path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;
+        let temporary = path.with_extension("json.new");
+        let mut bytes = serde_json::to_vec_pretty(record).map_err(io::Error::other)?;
+        bytes.push(b'\n');
+        fs::write(&temporary, bytes)?;
+        fs::File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    replace().map_err(|source| IdentityError::Io { action: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_and_belongs_to_one_node_and_one_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::open(dir.path(), "n1", &Env::real()).unwrap();
+        assert!(first.join("c1").unwrap());
+        let again = Identity::open(dir.path(), "n1", &Env::real()).unwrap();
+        assert_eq!(again.node_id(), first.node_id());
+        assert_eq!(again.cluster_id().as_deref(), Some("c1"));
+        assert!(!again.join("c2").unwrap());
+        let error = Identity::open(dir.path(), "n2", &Env::real()).err().unwrap();
+        assert!(error.to_string().contains("belongs to node `n1`"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_directory_gives_another_id() {
+        let id = || Identity::open(tempfile::tempdir().unwrap().path(), "n1", &Env::real()).unwrap().node_id();
+        assert_ne!(id(), id());
+    }
+}

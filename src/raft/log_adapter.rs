@@ -1,0 +1,136 @@
+//! Our log behind openraft's storage traits.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    sync::Arc,
+};
+
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    log::LogStore,
+    types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
+};
+
+/// Entries of about this many bytes are read, and sent to a follower, at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// Openraft's view of a [`LogStore`].
+#[derive(Clone)]
+pub(super) struct LogAdapter {
+    log: Arc<dyn LogStore>,
+}
+
+impl LogAdapter {
+    pub(super) fn new(log: Arc<dyn LogStore>) -> Self {
+        Self { log }
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogAdapter {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<EntryOf>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.log.read(start..end, usize::MAX)?.into_iter().map(decode_entry).collect()
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<EntryOf>> {
+        self.log.read(start..end, READ_BYTES)?.into_iter().map(decode_entry).collect()
+    }
+
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl futures::Stream<Item = io::Result<EntryOf>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        // In pieces: a replay after a restart may cover far more than fits in memory.
+        let log = self.log.clone();
+        futures::stream::unfold((log, start, Vec::new().into_iter()), move |(log, mut next, mut page)| async move {
+            if page.len() == 0 && next < end {
+                match log.read(next..end, READ_BYTES) {
+                    Ok(entries) => page = entries.into_iter(),
+                    Err(error) => return Some((Err(error), (log, end, page))),
+                }
+            }
+            let entry = page.next()?;
+            next = entry.0.index + 1;
+            Some((decode_entry(entry), (log, next, page)))
+        })
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<VoteOf>> {
+        Ok(self.log.vote().map(vote))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogAdapter {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let bounds = self.log.bounds();
+        Ok(LogState { last_purged_log_id: bounds.purged.map(log_id), last_log_id: bounds.last.map(log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &VoteOf) -> io::Result<()> {
+        let (done, durable) = oneshot::channel();
+        self.log.save_vote(stored_vote(vote), Box::new(|result| drop(done.send(result))))?;
+        durable.await.unwrap_or_else(|_| Err(io::Error::other("the log went away while it saved a vote")))
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogIdOf>) -> io::Result<()> {
+        self.log.save_committed(committed.as_ref().map(position))
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogIdOf>> {
+        // A mark may have reached the disk before the entries that it speaks of.
+        let last = self.log.bounds().last;
+        Ok(self.log.committed().min(last).map(log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = EntryOf> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(encode_entry).collect();
+        self.log.append(entries, Box::new(move |result| callback.io_completed(result)))
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogIdOf>) -> io::Result<()> {
+        self.log.truncate_from(last.map_or(0, |last| last.index + 1))
+    }
+
+    async fn purge(&mut self, up_to: LogIdOf) -> io::Result<()> {
+        self.log.purge(position(&up_to))
+    }
+}

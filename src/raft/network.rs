@@ -1,0 +1,209 @@
+//! Openraft's messages to other nodes, over the peers' protocol.
+
+use std::{future::Future, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream::BoxStream};
+use openraft::{
+    AnyError, OptionalSend, RaftNetworkFactory,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::{Backoff, RPCOption, v2::RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use tonic::{Code, Request, Status};
+
+use super::{
+    snapshot::{Head, Pages, SnapshotData},
+    transport::{Client, Lane, Transport},
+    types::{SnapshotOf, TypeConfig, VoteOf},
+    wire,
+};
+use crate::{broker::NodeAddress, proto::raft as proto};
+
+/// How soon an unreachable node is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// Snapshot chunks on their way at once.
+const SNAPSHOT_WINDOW: usize = 4;
+
+type RpcError = RPCError<TypeConfig>;
+
+/// Makes the clients of one node for all others.
+pub(super) struct Network {
+    transport: Transport,
+}
+
+impl Network {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
+        Connection {
+            control: self.transport.client(target, &node.peer, Lane::Control),
+            log: self.transport.client(target, &node.peer, Lane::Log),
+            snapshot: self.transport.client(target, &node.peer, Lane::Snapshot),
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
+        let control = self.transport.client(target, &node.peer, Lane::Control);
+        Connection { log: control.clone(), snapshot: control.clone(), control }
+    }
+}
+
+/// One node's clients for another one.
+pub(super) struct Connection {
+    control: Client,
+    log: Client,
+    snapshot: Client,
+}
+
+/// Openraft waits before it tries an unreachable node again; anything else it tries at once.
+fn failed(status: &Status) -> RpcError {
+    let error = AnyError::error(format!("{:?}: {}", status.code(), status.message()));
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => NetworkError::new(&error).into(),
+        _ => Unreachable::new(&error).into(),
+    }
+}
+
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, RpcError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(result) => result.map_err(|status| failed(&status)),
+        Err(_) => Err(failed(&Status::deadline_exceeded("no answer in time"))),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        // Heartbeats; entries go through `stream_append`.
+        let message = wire::to_append(request);
+        let client = &mut self.log;
+        within(option.hard_ttl(), async move {
+            let answers = client.append(futures::stream::iter([message])).await?;
+            let answer = answers.into_inner().message().await?;
+            let answer = answer.ok_or_else(|| Status::unavailable("the stream ended without an answer"))?;
+            Ok(wire::from_append_response(answer)?.into())
+        })
+        .await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> futures::future::BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let requests = input.map(wire::to_append);
+            let client = &mut self.log;
+            let answers = within(option.hard_ttl(), client.append(Request::new(requests))).await?.into_inner();
+            let results =
+                answers.map(|answer| answer.and_then(wire::from_append_response).map_err(|status| failed(&status)));
+            Ok(results.boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = wire::to_vote_request(&request);
+        let client = &mut self.control;
+        within(option.hard_ttl(), async move { wire::from_vote_response(client.vote(message).await?.into_inner()) })
+            .await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = wire::to_vote_request(&request);
+        let client = &mut self.control;
+        within(option.hard_ttl(), async move { wire::from_vote_response(client.pre_vote(message).await?.into_inner()) })
+            .await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf,
+        snapshot: SnapshotOf,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let broken = |error: std::io::Error| StreamingError::Unreachable(Unreachable::new(&error));
+        let SnapshotData::View(view) = snapshot.snapshot else {
+            return Err(broken(std::io::Error::other("a received snapshot cannot be sent on")));
+        };
+        let head =
+            proto::SnapshotHead { vote: Some(wire::to_vote(&vote)), meta: Head::of(&view).map_err(broken)?.encode() };
+        let (chunks, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_WINDOW);
+        let mut pages = Pages::new(view);
+        let feed = async move {
+            let first = proto::SnapshotChunk { head: Some(head), data: bytes::Bytes::new() };
+            if chunks.send(first).await.is_err() {
+                return Ok(());
+            }
+            while let Some(data) = pages.next().await? {
+                if chunks.send(proto::SnapshotChunk { head: None, data }).await.is_err() {
+                    break; // the receiver gave up; its answer says why
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let client = &mut self.snapshot;
+        let send = async {
+            let (fed, answer) = tokio::join!(feed, client.install_snapshot(Request::new(stream)));
+            fed.map_err(broken)?;
+            let answer = answer.map_err(|status| StreamingError::Unreachable(Unreachable::new(&status)))?.into_inner();
+            let vote =
+                wire::from_vote(answer.vote).map_err(|status| StreamingError::Network(NetworkError::new(&status)))?;
+            Ok(SnapshotResponse::new(vote))
+        };
+        tokio::select! {
+            result = send => result,
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = proto::TransferLeaderRequest {
+            from_leader: Some(wire::to_vote(request.from_leader())),
+            to: *request.to_node_id(),
+            last_log_id: request.last_log_id().map(wire::to_log_id),
+        };
+        let expected = request.last_log_id().cloned();
+        let client = &mut self.control;
+        let answer =
+            within(option.hard_ttl(), async move { Ok(client.transfer_leader(message).await?.into_inner()) }).await?;
+        if answer.accepted {
+            return Ok(Ok(()));
+        }
+        Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed { expected, actual: None }))
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY)))
+    }
+}

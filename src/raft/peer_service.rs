@@ -1,0 +1,202 @@
+//! The side of the peers' protocol that answers.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
+use openraft::{SnapshotMeta, async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    formation::SharedFormation,
+    group::NodeState,
+    snapshot::{Head, Staging},
+    transport::Gate,
+    types::{Raft, SnapshotOf},
+    wire,
+};
+use crate::{
+    broker::NodeAddress,
+    proto::raft::{self as proto, peer_server::Peer},
+    replica::ReplicaView,
+};
+
+/// Requests of one node's broker that are worked on at once; more wait in the connection.
+const CALLS_AT_ONCE: usize = 256;
+
+/// Answers a request of another node's broker.
+pub(super) type CallHandler = Arc<dyn Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
+
+/// Everything that the service needs of its node.
+pub(super) struct PeerService {
+    pub(super) gate: Gate,
+    pub(super) raft: Raft,
+    pub(super) view: ReplicaView,
+    pub(super) formation: SharedFormation,
+    pub(super) state: Arc<dyn Fn() -> NodeState + Send + Sync>,
+    pub(super) handler: Arc<OnceCell<CallHandler>>,
+}
+
+type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("the Raft core refuses: {error}"))
+}
+
+impl PeerService {
+    /// Only members of the same cluster may take part in its log.
+    fn check_member<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        let from = self.gate.check(request.metadata())?;
+        if Gate::cluster(request.metadata()).is_none() || self.formation.hello().cluster_id.is_empty() {
+            return Err(Status::failed_precondition("the caller or this node belongs to no cluster yet"));
+        }
+        Ok(from)
+    }
+
+    fn address_of(&self, id: u64) -> NodeAddress {
+        let metrics = self.raft.metrics();
+        let known = metrics.borrow_watched().membership_config.get_node(&id).cloned();
+        known.unwrap_or_else(|| NodeAddress { id, ..NodeAddress::default() })
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = AnswerStream<proto::AppendResponse>;
+    type CallsStream = ReceiverStream<Result<proto::CallResponse, Status>>;
+
+    async fn hello(&self, request: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
+        // A stranger of another cluster may ask who is here: the answer tells it that it is one.
+        match self.gate.check(request.metadata()) {
+            Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
+            _ => Ok(Response::new(self.formation.hello())),
+        }
+    }
+
+    async fn form(&self, request: Request<proto::FormRequest>) -> Result<Response<proto::FormResponse>, Status> {
+        match self.gate.check(request.metadata()) {
+            Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
+            _ => self.formation.form(request.get_ref()).map(Response::new),
+        }
+    }
+
+    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+        self.check_member(&request)?;
+        let answer = self.raft.vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
+        Ok(Response::new(wire::to_vote_response(&answer)))
+    }
+
+    async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+        self.check_member(&request)?;
+        let answer = self.raft.pre_vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
+        Ok(Response::new(wire::to_vote_response(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<proto::TransferLeaderRequest>,
+    ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
+        self.check_member(&request)?;
+        let request = request.into_inner();
+        let from = wire::from_vote(request.from_leader)?;
+        let transfer = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::from_log_id));
+        let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?.is_ok();
+        Ok(Response::new(proto::TransferLeaderResponse { accepted }))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.check_member(&request)?;
+        let requests = futures::stream::unfold(request.into_inner(), |mut requests| async move {
+            match requests.message().await.and_then(|request| request.map(wire::from_append).transpose()) {
+                Ok(request) => request.map(|request| (request, requests)),
+                Err(status) => {
+                    tracing::debug!(%status, "an append stream broke");
+                    None
+                }
+            }
+        });
+        let answers = self.raft.stream_append(requests).map(|result| match result {
+            Ok(result) => Ok(wire::to_append_response(&result)),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<proto::SnapshotChunk>>,
+    ) -> Result<Response<proto::SnapshotResponse>, Status> {
+        self.check_member(&request)?;
+        let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.and_then(|chunk| chunk.head);
+        let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
+        let vote = wire::from_vote(first.vote)?;
+        let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
+        let mut staging = Staging::begin(self.view.store(), &head).await.map_err(refuse)?;
+        while let Some(chunk) = chunks.message().await? {
+            staging.put(&chunk.data).await.map_err(refuse)?;
+        }
+        let last_membership = head.mark.stored_membership().map_err(refuse)?;
+        let meta = SnapshotMeta { last_log_id: head.mark.log_id(), last_membership };
+        let snapshot = SnapshotOf { meta, snapshot: staging.complete() };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(proto::SnapshotResponse { vote: Some(wire::to_vote(&answer.vote)) }))
+    }
+
+    async fn calls(
+        &self,
+        request: Request<Streaming<proto::CallRequest>>,
+    ) -> Result<Response<Self::CallsStream>, Status> {
+        let from = self.address_of(self.check_member(&request)?);
+        let handler = self.handler.get().cloned();
+        let handler = handler.ok_or_else(|| Status::unavailable("this node is still starting"))?;
+        let mut requests = request.into_inner();
+        let (answers, receiver) = mpsc::channel(CALLS_AT_ONCE);
+        let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+        tokio::spawn(async move {
+            while let Ok(Some(proto::CallRequest { id, request })) = requests.message().await {
+                let Ok(permit) = permits.clone().acquire_owned().await else { break };
+                // The first poll is here, in order: the broker takes publishes at their first poll.
+                let mut work = handler(from.clone(), request);
+                if let Some(answer) = (&mut work).now_or_never() {
+                    if answers.send(Ok(proto::CallResponse { id, answer })).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                let answers = answers.clone();
+                tokio::spawn(async move {
+                    let answer = work.await;
+                    let _ = answers.send(Ok(proto::CallResponse { id, answer })).await; // or the caller is gone
+                    drop(permit);
+                });
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::StatusResponse>, Status> {
+        self.gate.check(request.metadata())?;
+        let state = (self.state)();
+        let (state_hash, state_hash_at) = match state.checkpoint {
+            Some(checkpoint) => (Bytes::copy_from_slice(&checkpoint.hash.0), checkpoint.index),
+            None => (Bytes::new(), 0),
+        };
+        Ok(Response::new(proto::StatusResponse {
+            node: Some(wire::to_address(&state.address)),
+            leader: state.leader,
+            term: state.term,
+            commit: state.commit,
+            applied: state.applied,
+            state_hash,
+            state_hash_at,
+            failure: state.failure,
+        }))
+    }
+}

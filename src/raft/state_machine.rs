@@ -1,0 +1,123 @@
+//! The replica behind openraft's state machine trait.
+
+use std::{io, sync::Arc};
+
+use futures::{Stream, StreamExt as _};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StoredMembership,
+    storage::{EntryResponder, RaftStateMachine},
+};
+
+use super::{
+    snapshot::SnapshotData,
+    types::{Applied, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig},
+};
+use crate::{
+    codec,
+    replica::{Replica, ReplicaView},
+};
+
+type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+
+/// Hands committed entries to the replica one after another.
+pub(super) struct StateMachine {
+    replica: Replica,
+    applied: Option<LogIdOf>,
+    membership: StoredMembershipOf,
+}
+
+impl StateMachine {
+    /// Over a replica that was just opened: what it holds comes from the log position in its store's mark.
+    pub(super) async fn new(replica: Replica) -> io::Result<Self> {
+        let mark = match replica.view().store().applied().await.map_err(io::Error::other)? {
+            Some(bytes) => Mark::decode(&bytes)?,
+            None => Mark::default(),
+        };
+        if let Some(applied) = mark.applied {
+            replica.set_applied(applied.index);
+        }
+        Ok(Self { replica, applied: mark.log_id(), membership: mark.stored_membership()? })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogIdOf>, StoredMembershipOf)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let index = entry.log_id.index;
+            self.applied = Some(entry.log_id);
+            let reply = match entry.payload {
+                EntryPayload::Normal(command) => {
+                    // A command that cannot be read is a broken invariant: an io::Error here stops the node.
+                    let command = codec::decode_command(&command.0).map_err(io::Error::other)?;
+                    let mark = Mark::new(self.applied.as_ref(), &self.membership).encode();
+                    Some(Applied(self.replica.apply(index, command, mark).await))
+                }
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    self.replica.skip(index, Mark::new(self.applied.as_ref(), &self.membership).encode()).await;
+                    None
+                }
+                EntryPayload::Blank => {
+                    self.replica.skip(index, Mark::new(self.applied.as_ref(), &self.membership).encode()).await;
+                    None
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { view: self.replica.view() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf, snapshot: SnapshotData) -> io::Result<()> {
+        let SnapshotData::Staged(staged, hash) = snapshot else {
+            return Err(io::Error::other("a snapshot to install must have been received"));
+        };
+        staged.finish(hash).await.map_err(io::Error::other)?;
+        self.replica.view().store().installed().await;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.replica.reload(meta.last_log_id.map_or(0, |id| id.index)).await.map_err(io::Error::other)
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
+        if self.applied.is_none() {
+            return Ok(None);
+        }
+        SnapshotBuilder { view: self.replica.view() }.build_snapshot().await.map(Some)
+    }
+}
+
+/// Makes a snapshot of the whole state; the store keeps it readable while the replica goes on.
+pub(super) struct SnapshotBuilder {
+    view: ReplicaView,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
+        let view = self.view.store().snapshot().await.map_err(io::Error::other)?;
+        let mark = match view.applied() {
+            Some(bytes) => Mark::decode(&bytes)?,
+            None => Mark::default(),
+        };
+        let meta = SnapshotMeta { last_log_id: mark.log_id(), last_membership: mark.stored_membership()? };
+        Ok(SnapshotOf { meta, snapshot: SnapshotData::View(Arc::clone(&view)) })
+    }
+}

@@ -1,0 +1,288 @@
+//! What a store needs of the place that keeps its keys, and the store's whole logic over it: [`Layered`].
+//!
+//! Memory and disk differ only in the [`Engine`]; streams, bounds, conflicts and cuts are written once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use tokio::sync::Mutex;
+
+use super::{
+    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoredEntry, StreamBounds, WriteBatch, keys,
+};
+use crate::{
+    codec,
+    model::{Frame, FrameBuilder, StoredBatch},
+};
+
+/// Keys read at a time while something is walked.
+const PAGE: usize = 1024;
+
+/// An ordered key space. Writes are atomic and visible at once; they are durable from the next flush on.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// Entries of `[from, to)` in order, at most `limit`, and no more once `max_bytes` of values are reached.
+    async fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError>;
+    /// As `range`, but only of what needs no disk; may lack older keys.
+    fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page;
+    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError>;
+    async fn flush(&self) -> Result<(), StoreError>;
+    /// A key's value as a power cut would leave it.
+    async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
+    async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+pub type Page = Vec<(Bytes, Bytes)>;
+
+/// A [`DurableStore`] over any engine.
+pub struct Layered<E> {
+    pub(super) engine: E,
+    /// Serializes commits, and saves them looking up where a stream ends.
+    ends: Mutex<HashMap<Arc<str>, StreamBounds>>,
+}
+
+impl<E: Engine> Layered<E> {
+    pub(super) fn over(engine: E) -> Self {
+        Self { engine, ends: Mutex::default() }
+    }
+
+    async fn find(
+        &self,
+        ends: &HashMap<Arc<str>, StreamBounds>,
+        stream: &str,
+    ) -> Result<Option<StreamBounds>, StoreError> {
+        match ends.get(stream) {
+            Some(bounds) => Ok(Some(*bounds)),
+            None => self.stored_bounds(stream).await,
+        }
+    }
+
+    async fn stored_bounds(&self, stream: &str) -> Result<Option<StreamBounds>, StoreError> {
+        let Some(mut value) = self.engine.get(&keys::bounds(stream)).await? else { return Ok(None) };
+        if value.len() != 16 {
+            return Err(StoreError::Corrupt { what: format!("bounds of `{stream}`"), detail: "wrong length".into() });
+        }
+        Ok(Some(StreamBounds { first: value.get_u64_le(), next: value.get_u64_le() }))
+    }
+
+    /// Deletes the batches of a stream that end below `up_to`; gives where the rest begins.
+    async fn cut(&self, stream: &str, up_to: u64, changes: &mut Changes) -> Result<Option<u64>, StoreError> {
+        let (mut from, end) = (keys::batch(stream, 0), keys::batches_end(stream));
+        loop {
+            let page = self.engine.range(&from, &end, PAGE, usize::MAX).await?;
+            for (key, value) in &page {
+                let batch = decode_batch(key, value)?;
+                if batch.end_seq() > up_to {
+                    return Ok(Some(batch.first_seq));
+                }
+                changes.push((key.clone(), None));
+            }
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            from = keys::after_prefix(last);
+        }
+    }
+}
+
+type Changes = Vec<(Bytes, Option<Bytes>)>;
+
+fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
+    codec::decode_batch(value)
+        .map_err(|error| StoreError::Corrupt { what: format!("key {}", key.escape_ascii()), detail: error.to_string() })
+}
+
+fn encode_bounds(bounds: StreamBounds) -> Bytes {
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64_le(bounds.first);
+    value.put_u64_le(bounds.next);
+    value.freeze()
+}
+
+#[async_trait]
+impl<E: Engine> DurableStore for Layered<E> {
+    async fn append(&self, stream_key: &str, payload: Bytes, expected_seq: u64) -> Result<u64, StoreError> {
+        let mut frame = FrameBuilder::default();
+        frame.push_record(&payload);
+        let batch = StoredBatch { first_seq: expected_seq, time_ms: 0, schema_id: 0, frame: frame.finish() };
+        if expected_seq > 0 && self.bounds(stream_key).await?.is_none() {
+            return Err(StoreError::SequenceConflict { stream: stream_key.into(), expected: expected_seq, actual: 0 });
+        }
+        self.commit(WriteBatch { appends: vec![(stream_key.into(), batch)], ..WriteBatch::default() }).await?;
+        Ok(expected_seq + 1)
+    }
+
+    async fn read_from(&self, stream_key: &str, offset: u64, limit: usize) -> Result<Vec<StoredEntry>, StoreError> {
+        let mut entries = Vec::new();
+        let mut from = offset;
+        while entries.len() < limit {
+            let batches = self.read_batches(stream_key, from, 1 << 20).await?;
+            let Some(last) = batches.last() else { break };
+            from = last.end_seq();
+            entries.extend(batches.iter().flat_map(entries_of));
+        }
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    async fn cas(&self, key: &str, old: Option<u64>, new: u64) -> Result<(), StoreError> {
+        let _serialize = self.ends.lock().await;
+        let actual = self.read_value(key).await?;
+        if actual != old {
+            return Err(StoreError::CasConflict { key: key.into(), expected: old, actual });
+        }
+        self.engine.write(vec![(keys::number(key), Some(new.to_le_bytes().to_vec().into()))]).await
+    }
+
+    async fn read_value(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let Some(value) = self.engine.get(&keys::number(key)).await? else { return Ok(None) };
+        let corrupt = |_| StoreError::Corrupt { what: format!("number `{key}`"), detail: "wrong length".into() };
+        value.as_ref().try_into().map(u64::from_le_bytes).map(Some).map_err(corrupt)
+    }
+
+    async fn scan(&self, prefix: &str) -> Result<Vec<StoredEntry>, StoreError> {
+        let (mut from, mut entries) = (keys::bounds(prefix), Vec::new());
+        let end = keys::after_prefix(&from);
+        loop {
+            let page = self.engine.range(&from, &end, PAGE, usize::MAX).await?;
+            let Some((last, _)) = page.last() else { return Ok(entries) };
+            from = [last, &[0][..]].concat().into();
+            for (key, _) in &page {
+                let Some(stream) = keys::bounded_stream(key) else { continue };
+                entries.extend(self.read_from(stream, 0, usize::MAX).await?);
+            }
+        }
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.engine.flush().await
+    }
+
+    async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut ends = self.ends.lock().await;
+        let mut changes: Changes = Vec::with_capacity(batch.puts.len() + 2 * batch.appends.len() + 1);
+        let mut moved: HashMap<Arc<str>, Option<StreamBounds>> = HashMap::new();
+        for stream in batch.drops {
+            self.cut(&stream, u64::MAX, &mut changes).await?;
+            changes.push((keys::bounds(&stream), None));
+            moved.insert(stream, None);
+        }
+        for (stream, appended) in batch.appends {
+            let present = match moved.get(&stream) {
+                Some(bounds) => *bounds,
+                None => self.find(&ends, &stream).await?,
+            };
+            if let Some(bounds) = present
+                && bounds.next != appended.first_seq
+            {
+                let (expected, actual) = (appended.first_seq, bounds.next);
+                return Err(StoreError::SequenceConflict { stream: stream.to_string(), expected, actual });
+            }
+            if appended.frame.is_empty() {
+                continue;
+            }
+            let bounds = StreamBounds {
+                first: present.map_or(appended.first_seq, |bounds| bounds.first),
+                next: appended.end_seq(),
+            };
+            changes.push((keys::batch(&stream, bounds.next - 1), Some(codec::encode_batch(&appended))));
+            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds))));
+            moved.insert(stream, Some(bounds));
+        }
+        for (stream, up_to) in batch.removes {
+            let present = match moved.get(&stream) {
+                Some(bounds) => *bounds,
+                None => self.find(&ends, &stream).await?,
+            };
+            let Some(bounds) = present else { continue };
+            let rest = self.cut(&stream, up_to.min(bounds.next), &mut changes).await?;
+            let bounds = StreamBounds { first: rest.unwrap_or(bounds.next), ..bounds };
+            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds))));
+            moved.insert(stream, Some(bounds));
+        }
+        changes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value)));
+        changes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark))));
+        self.engine.write(changes).await?;
+        for (stream, bounds) in moved {
+            match bounds {
+                Some(bounds) => ends.insert(stream, bounds),
+                None => ends.remove(&stream),
+            };
+        }
+        Ok(())
+    }
+
+    async fn read_batches(
+        &self,
+        stream_key: &str,
+        from_seq: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, StoreError> {
+        let (from, end) = (keys::batch(stream_key, from_seq), keys::batches_end(stream_key));
+        let recent = self.engine.recent(&from, &end, max_bytes);
+        // What is recent reaches to the stream's end without a gap: enough if it begins early enough.
+        let page = match recent.first() {
+            Some((key, value)) if decode_batch(key, value)?.first_seq <= from_seq => recent,
+            _ => self.engine.range(&from, &end, PAGE, max_bytes).await?,
+        };
+        page.iter().map(|(key, value)| Ok(decode_batch(key, value)?.from_seq(from_seq))).collect()
+    }
+
+    async fn bounds(&self, stream_key: &str) -> Result<Option<StreamBounds>, StoreError> {
+        self.stored_bounds(stream_key).await
+    }
+
+    async fn remove(&self, stream_key: &str, up_to: u64) -> Result<(), StoreError> {
+        self.commit(WriteBatch { removes: vec![(stream_key.into(), up_to)], ..WriteBatch::default() }).await
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.engine.get(&keys::plain(key)).await
+    }
+
+    async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
+        let start = keys::plain(prefix);
+        let from = match after {
+            Some(after) => [&keys::plain(after)[..], &[0]].concat().into(),
+            None => start.clone(),
+        };
+        let page = self.engine.range(&from, &keys::after_prefix(&start), limit, usize::MAX).await?;
+        Ok(page.into_iter().map(|(key, value)| (key.slice(1..), value)).collect())
+    }
+
+    async fn applied(&self) -> Result<Option<Bytes>, StoreError> {
+        self.engine.get(&keys::mark()).await
+    }
+
+    async fn durable_applied(&self) -> Result<Option<Bytes>, StoreError> {
+        self.engine.durable(&keys::mark()).await
+    }
+
+    async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError> {
+        self.engine.snapshot().await
+    }
+
+    async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
+        self.engine.install().await
+    }
+
+    async fn installed(&self) {
+        self.ends.lock().await.clear();
+    }
+
+    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError> {
+        let snapshot = self.engine.snapshot().await?;
+        Ok((snapshot.root_hash(), snapshot.applied()))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.engine.close().await
+    }
+}
+
+fn entries_of(batch: &StoredBatch) -> Vec<StoredEntry> {
+    let entry = |(seq, payload)| StoredEntry { seq, payload, timestamp: batch.time_ms };
+    (batch.first_seq..).zip(Frame::records(&batch.frame)).map(entry).collect()
+}

@@ -1,0 +1,299 @@
+//! The store on disk: a memtable of ours over haematite, a content-addressed tree.
+//!
+//! A commit only changes the memtable, because the replicated log is the write-ahead log. A thread of its own *folds*
+//! the memtable into haematite, atomically with the applied mark in it, when it is large or old enough, and on flush.
+//! Reads look into the memtable, then into the one that is being folded, then into a view of the tree.
+//!
+//! Layout of a data directory: `LOCK` (held while the store is open), `CURRENT` (names the live state), and
+//! `state-000001` and so on (a haematite database each; a snapshot is installed as the next one).
+
+mod database;
+mod fold;
+mod install;
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use haematite::BranchView;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::{database::SHARD, fold::Folder};
+use super::{
+    StateHash, StoreError, StoreInstall, StoreSnapshot,
+    engine::{Engine, Layered, Page},
+    keys,
+};
+
+/// Keeps state in a directory. See the module's description.
+pub type HaematiteStore = Layered<HaematiteEngine>;
+
+/// Entries looked at in one step of a range read.
+const STEP: usize = 1024;
+
+/// When to fold, and how much to cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaematiteConfig {
+    /// Fold when the memtable holds this many bytes.
+    pub fold_bytes: usize,
+    /// Fold what is older than this.
+    pub fold_interval: Duration,
+    /// Bytes of tree nodes kept in memory.
+    pub cache_bytes: usize,
+}
+
+impl Default for HaematiteConfig {
+    fn default() -> Self {
+        Self { fold_bytes: 64 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 64 << 20 }
+    }
+}
+
+/// The key space of a [`HaematiteStore`].
+pub struct HaematiteEngine {
+    shared: Arc<Shared>,
+    folder: Folder,
+    config: HaematiteConfig,
+    root: PathBuf,
+    /// Unlocks when it is dropped.
+    _lock: File,
+}
+
+type MemTable = BTreeMap<Bytes, Option<Bytes>>;
+
+/// What readers and the folding thread share.
+struct Shared {
+    state: Mutex<State>,
+    /// After every fold.
+    folded: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    active: MemTable,
+    active_bytes: usize,
+    /// On its way into the tree; stays until it is there.
+    frozen: Option<Arc<MemTable>>,
+    /// The tree as of the newest fold; none once the store is closed.
+    view: Option<Arc<BranchView>>,
+}
+
+impl HaematiteStore {
+    /// Opens the store in a directory, or makes one. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it; [`StoreError::Corrupt`] naming what cannot be read.
+    pub fn open(dir: &Path, config: HaematiteConfig) -> Result<Self, StoreError> {
+        let io = |action: &'static str| {
+            move |error: std::io::Error| StoreError::Failed { action, reason: format!("{}: {error}", dir.display()) }
+        };
+        fs::create_dir_all(dir).map_err(io("create the data directory"))?;
+        let lock = File::create(dir.join("LOCK")).map_err(io("create the lock file"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: dir.display().to_string() }),
+            Err(fs::TryLockError::Error(error)) => return Err(io("lock the data directory")(error)),
+        }
+        let current = install::current(dir)?;
+        let shared = Arc::new(Shared { state: Mutex::default(), folded: Notify::new() });
+        let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
+        Ok(Self::over(HaematiteEngine { shared, folder, config, root: dir.to_owned(), _lock: lock }))
+    }
+}
+
+impl State {
+    fn view(&self) -> Result<Arc<BranchView>, StoreError> {
+        self.view.clone().ok_or(StoreError::Closed)
+    }
+
+    /// What the memtables say of a key: nothing, that it is deleted, or its value.
+    fn memory(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.active.get(key).or_else(|| self.frozen.as_ref()?.get(key)).cloned()
+    }
+
+    /// The memtables' entries of a range, the newer one first in force, at most `limit`.
+    fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> MemTable {
+        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
+        let copy = |(key, value): (&Bytes, &Option<Bytes>)| (key.clone(), value.clone());
+        let frozen: btree_map::Range<'_, Bytes, Option<Bytes>> = match &self.frozen {
+            Some(frozen) => frozen.range::<[u8], _>(bounds),
+            None => btree_map::Range::default(),
+        };
+        let mut overlay: MemTable = frozen.take(limit).map(copy).collect();
+        overlay.extend(self.active.range::<[u8], _>(bounds).take(limit).map(copy));
+        while overlay.len() > limit {
+            overlay.pop_last();
+        }
+        overlay
+    }
+}
+
+impl Shared {
+    /// A range over memtables and tree. Blocks.
+    fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
+        while cursor < to && page.len() < limit && bytes < max_bytes {
+            // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
+            let (mut overlay, view) = {
+                let state = self.state.lock();
+                (state.overlay(&cursor, to, STEP), state.view()?)
+            };
+            let mut end = match overlay.last_key_value() {
+                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
+                _ => Bytes::copy_from_slice(to),
+            };
+            let tree = view.range_page(SHARD, &cursor, &end, STEP).map_err(|error| database::failed("read", &error))?;
+            if let Some(next) = tree.next_from {
+                end = next.into();
+                overlay.split_off(&end);
+            }
+            for (key, value) in tree.entries {
+                overlay.entry(key.into()).or_insert_with(|| Some(value.into()));
+            }
+            for (key, value) in overlay {
+                let Some(value) = value else { continue };
+                if page.len() == limit || bytes >= max_bytes {
+                    break;
+                }
+                bytes += value.len();
+                page.push((key, value));
+            }
+            cursor = end;
+        }
+        Ok(page)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Failed { action: "finish a blocking read", reason: error.to_string() }))
+}
+
+#[async_trait]
+impl Engine for HaematiteEngine {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let view = {
+            let state = self.shared.state.lock();
+            if let Some(value) = state.memory(key) {
+                return Ok(value);
+            }
+            state.view()?
+        };
+        let key = key.to_vec();
+        blocking(move || database::get(&view, &key)).await
+    }
+
+    async fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        let (shared, from, to) = (self.shared.clone(), from.to_vec(), to.to_vec());
+        blocking(move || shared.range(&from, &to, limit, max_bytes)).await
+    }
+
+    fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
+        let mut bytes = 0;
+        let overlay = self.shared.state.lock().overlay(from, to, STEP);
+        let entries = overlay.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        entries
+            .take_while(|(_, value)| {
+                let go_on = bytes < max_bytes;
+                bytes += value.len();
+                go_on
+            })
+            .collect()
+    }
+
+    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+        loop {
+            let folded = self.shared.folded.notified();
+            {
+                let mut state = self.shared.state.lock();
+                state.view()?;
+                let behind = state.frozen.is_some() && state.active_bytes > 2 * self.config.fold_bytes;
+                if !behind {
+                    for (key, value) in changes {
+                        state.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+                        state.active.insert(key, value);
+                    }
+                    if state.active_bytes > self.config.fold_bytes {
+                        self.folder.wake();
+                    }
+                    return Ok(());
+                }
+            }
+            folded.await;
+        }
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.folder.fold().await
+    }
+
+    async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let (view, key) = (self.shared.state.lock().view()?, key.to_vec());
+        blocking(move || database::get(&view, &key)).await
+    }
+
+    async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError> {
+        self.folder.fold().await?;
+        let view = self.shared.state.lock().view()?;
+        let hash = database::root(&view)?;
+        let of_mark = view.clone();
+        let applied = blocking(move || database::get(&of_mark, &keys::mark())).await?;
+        Ok(Arc::new(Snapshot { view, hash, applied }))
+    }
+
+    async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
+        let (root, config, folder) = (self.root.clone(), self.config.clone(), self.folder.clone());
+        blocking(move || install::begin(root, config, folder)).await
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.folder.close().await
+    }
+}
+
+struct Snapshot {
+    view: Arc<BranchView>,
+    hash: StateHash,
+    applied: Option<Bytes>,
+}
+
+#[async_trait]
+impl StoreSnapshot for Snapshot {
+    fn applied(&self) -> Option<Bytes> {
+        self.applied.clone()
+    }
+
+    fn root_hash(&self) -> StateHash {
+        self.hash
+    }
+
+    async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Page, StoreError> {
+        let view = self.view.clone();
+        let from = after.map_or(vec![0], |after| [after, &[0]].concat());
+        blocking(move || {
+            let (mut page, mut bytes, mut from) = (Page::new(), 0, from);
+            // Small steps, because values may be large and a step is read whole.
+            while bytes < max_bytes {
+                let step = view.range_page(SHARD, &from, database::END, 16);
+                let step = step.map_err(|error| database::failed("read a snapshot", &error))?;
+                for (key, value) in step.entries {
+                    bytes += key.len() + value.len();
+                    page.push((key.into(), value.into()));
+                }
+                let Some(next) = step.next_from else { break };
+                from = next;
+            }
+            Ok(page)
+        })
+        .await
+    }
+}

@@ -1,0 +1,193 @@
+//! A store in memory, with a model of what a power cut would leave: for tests, simulations and embedders that want
+//! no files.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::{
+    StateHash, StoreError, StoreInstall, StoreSnapshot,
+    engine::{Engine, Layered, Page},
+    keys,
+};
+
+/// Keeps everything in memory. What was not flushed is lost in [`MemoryStore::crash`].
+pub type MemoryStore = Layered<MemoryEngine>;
+
+type Map = BTreeMap<Bytes, Bytes>;
+
+/// The key space of a [`MemoryStore`].
+#[derive(Default)]
+pub struct MemoryEngine {
+    state: Arc<RwLock<State>>,
+    flush_every: Option<u64>,
+    writes: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    current: Arc<Map>,
+    durable: Arc<Map>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::over(MemoryEngine::default())
+    }
+
+    /// An empty store that flushes by itself after every `commits` commits.
+    pub fn flushing_every(commits: u64) -> Self {
+        Self::over(MemoryEngine { flush_every: Some(commits.max(1)), ..MemoryEngine::default() })
+    }
+
+    /// What a power cut leaves of this store: everything up to the last flush.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        let durable = self.engine.state.read().durable.clone();
+        let state = State { current: durable.clone(), durable };
+        Self::over(MemoryEngine {
+            state: Arc::new(RwLock::new(state)),
+            flush_every: self.engine.flush_every,
+            writes: AtomicU64::new(0),
+        })
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Engine for MemoryEngine {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state.read().current.get(key).cloned())
+    }
+
+    async fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        Ok(page(&self.state.read().current, Bound::Included(from), Bound::Excluded(to), limit, max_bytes))
+    }
+
+    fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
+        page(&self.state.read().current, Bound::Included(from), Bound::Excluded(to), usize::MAX, max_bytes)
+    }
+
+    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        let map = Arc::make_mut(&mut state.current);
+        for (key, value) in changes {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        let written = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.flush_every.is_some_and(|every| written.is_multiple_of(every)) {
+            state.durable = state.current.clone();
+        }
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        state.durable = state.current.clone();
+        Ok(())
+    }
+
+    async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.state.read().durable.get(key).cloned())
+    }
+
+    async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError> {
+        self.flush().await?;
+        Ok(Arc::new(Snapshot { map: self.state.read().current.clone() }))
+    }
+
+    async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
+        Ok(Box::new(Install { state: self.state.clone(), map: Map::new() }))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.flush().await
+    }
+}
+
+struct Snapshot {
+    map: Arc<Map>,
+}
+
+#[async_trait]
+impl StoreSnapshot for Snapshot {
+    fn applied(&self) -> Option<Bytes> {
+        self.map.get(&keys::mark()).cloned()
+    }
+
+    fn root_hash(&self) -> StateHash {
+        hash(&self.map)
+    }
+
+    async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Page, StoreError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(page(&self.map, from, Bound::Unbounded, usize::MAX, max_bytes))
+    }
+}
+
+struct Install {
+    state: Arc<RwLock<State>>,
+    map: Map,
+}
+
+#[async_trait]
+impl StoreInstall for Install {
+    async fn put(&mut self, page: Page) -> Result<(), StoreError> {
+        self.map.extend(page);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
+        let found = hash(&self.map);
+        if found != expected {
+            let detail = format!("its hash is {found}, not {expected}");
+            return Err(StoreError::Corrupt { what: "the snapshot".into(), detail });
+        }
+        let map = Arc::new(self.map);
+        *self.state.write() = State { current: map.clone(), durable: map };
+        Ok(())
+    }
+}
+
+fn hash(map: &Map) -> StateHash {
+    let mut hasher = blake3::Hasher::new();
+    for (key, value) in map {
+        for part in [key, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    StateHash(*hasher.finalize().as_bytes())
+}
+
+fn page(map: &Map, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize, max_bytes: usize) -> Page {
+    let mut bytes = 0;
+    let more = |(_, value): &(&Bytes, &Bytes)| {
+        let go_on = bytes < max_bytes;
+        bytes += value.len();
+        go_on
+    };
+    map.range::<[u8], _>((from, to))
+        .take_while(more)
+        .take(limit)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}

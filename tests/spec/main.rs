@@ -1,0 +1,186 @@
+//! What a broker promises, shown on one embedded node.
+
+#![allow(missing_docs)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use liminal::{
+    broker::{Broker, BrokerError, Consistency, Envelope, Start, Subscription},
+    config::ServerConfig,
+    model::ChannelConfig,
+    proto::v1::Message,
+    store::{DurableStore, FaultyStore, MemoryStore},
+};
+use prost::Message as _;
+
+fn config() -> ServerConfig {
+    ServerConfig::default().with_channel("orders", true).with_channel("ticks", false)
+}
+
+async fn broker(store: Arc<dyn DurableStore>) -> Broker {
+    Broker::embedded(&config(), store).await.unwrap()
+}
+
+fn envelope(payload: &str) -> Envelope {
+    Envelope { payload: Bytes::from(payload.to_owned()), ..Envelope::default() }
+}
+
+fn received(subscription: &mut Subscription) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some((_, message)) = subscription.try_next().unwrap() {
+        all.push(String::from_utf8(message.payload.to_vec()).unwrap());
+    }
+    all
+}
+
+#[tokio::test]
+async fn durable_messages_can_be_read_back_from_the_store_after_a_flush_and_by_fresh_services() {
+    let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+    let first = broker(store.clone()).await;
+    first.publish("orders", envelope("a"), Some("k")).await.unwrap();
+    first.publish("orders", envelope("b"), None).await.unwrap();
+    first.flush().await.unwrap();
+    first.stop().await;
+    let stored = store.read_from("orders:0", 0, 10).await.unwrap();
+    let payloads: Vec<Bytes> =
+        stored.iter().map(|entry| Message::decode(entry.payload.clone()).unwrap().payload).collect();
+    assert_eq!(payloads, ["a", "b"]);
+    let second = broker(store).await;
+    let again = second.publish("orders", envelope("a"), Some("k")).await.unwrap();
+    assert!(again.duplicate && again.seq == 0);
+    assert_eq!(second.publish("orders", envelope("c"), None).await.unwrap().seq, 2);
+}
+
+#[tokio::test]
+async fn a_fresh_key_is_delivered_once_and_a_repeated_one_not_at_all() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
+    let reader = tokio::spawn(async move {
+        let mut got = Vec::new();
+        while got.len() < 2 {
+            let batch = subscription.next().await.unwrap();
+            got.extend(batch.frame.messages().map(|message| message.unwrap().payload));
+        }
+        (got, subscription)
+    });
+    assert_eq!(broker.publish("orders", envelope("a"), Some("1")).await.unwrap().delivered, Some(true));
+    let again = broker.publish("orders", envelope("a"), Some("1")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate, again.delivered), (0, true, Some(false)));
+    assert_eq!(broker.publish("orders", envelope("b"), Some("2")).await.unwrap().delivered, Some(true));
+    let (got, mut subscription) = reader.await.unwrap();
+    assert_eq!(got, ["a", "b"]);
+    assert!(received(&mut subscription).is_empty());
+}
+
+#[tokio::test]
+async fn without_a_subscriber_a_publish_succeeds_and_is_not_delivered() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let outcome = broker.publish("orders", envelope("a"), None).await.unwrap();
+    assert_eq!((outcome.seq, outcome.delivered), (0, Some(false)));
+}
+
+#[tokio::test]
+async fn a_refused_append_is_an_error_and_the_message_is_stored_once_when_the_store_works_again() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let broker = broker(store.clone()).await;
+    let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
+    store.fail_commits(true);
+    store.fail_removes(true);
+    let error = broker.publish("orders", envelope("a"), Some("k")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::StoreFailed { .. }), "{error:?}");
+    store.fail_commits(false);
+    while broker.publish("orders", envelope("a"), Some("k")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(subscription.next().await.unwrap().frame.count(), 1);
+    assert!(received(&mut subscription).is_empty());
+    assert_eq!(store.read_from("orders:0", 0, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_with_another_payload_is_refused_and_named() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    broker.publish("orders", envelope("a"), Some("k")).await.unwrap();
+    let error = broker.publish("orders", envelope("b"), Some("k")).await.unwrap_err();
+    assert_eq!(error, BrokerError::KeyConflict { channel: "orders".into(), key: "k".into(), seq: 0 });
+}
+
+#[tokio::test]
+async fn a_subscription_begins_where_it_is_told_to() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    for payload in ["a", "b", "c"] {
+        broker.publish("orders", envelope(payload), None).await.unwrap();
+    }
+    for (start, first) in [(Start::Earliest, 0), (Start::Seq(1), 1), (Start::Time(1), 0)] {
+        let mut subscription = broker.subscribe("orders", start).await.unwrap();
+        assert_eq!(subscription.next().await.unwrap().first_seq, first);
+    }
+    assert_eq!(broker.subscribe("orders", Start::Latest).await.unwrap().position(), 3);
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_reads_from_the_store_without_a_gap() {
+    let mut config = config();
+    config.limits.subscriber_bytes = 100;
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    let mut subscription = broker.subscribe("orders", Start::Earliest).await.unwrap();
+    broker.subscribe("orders", Start::Earliest).await.unwrap();
+    for number in 0..200u64 {
+        let frame =
+            liminal::model::Frame::encode(&[Message { payload: number.to_string().into(), ..Message::default() }]);
+        let confirm = liminal::broker::Confirm::Commit;
+        broker.publish_frame("orders", frame, confirm).await.remove(0).unwrap();
+    }
+    let mut next = 0;
+    while next < 200 {
+        let batch = subscription.next().await.unwrap();
+        assert_eq!(batch.first_seq, next);
+        next = batch.end_seq();
+    }
+}
+
+#[tokio::test]
+async fn an_ephemeral_channel_delivers_but_stores_nothing() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let mut subscription = broker.subscribe("ticks", Start::Latest).await.unwrap();
+    let frame = liminal::model::Frame::encode(&[Message { payload: Bytes::from("tick"), ..Message::default() }]);
+    broker.publish_frame("ticks", frame, liminal::broker::Confirm::Commit).await.remove(0).unwrap();
+    assert_eq!(received(&mut subscription), ["tick"]);
+    assert!(broker.store().read_from("ticks:0", 0, 9).await.unwrap().is_empty());
+    let error = broker.read("ticks", Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap_err();
+    assert_eq!(error, BrokerError::NotStored { channel: "ticks".into() });
+}
+
+#[tokio::test]
+async fn a_payload_that_breaks_the_schema_is_refused_with_its_pointer_and_not_stored() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let config = ChannelConfig { schema: Some(r#"{"required":["id"]}"#.into()), ..ChannelConfig::default() };
+    broker.create_channel("checked", config).await.unwrap();
+    let Err(BrokerError::SchemaViolation { violations, .. }) = broker.publish("checked", envelope("{}"), None).await
+    else {
+        panic!("the payload was taken");
+    };
+    assert_eq!(violations[0].pointer, "/id");
+    assert_eq!(broker.publish("checked", envelope(r#"{"id":1}"#), None).await.unwrap().seq, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_channel_is_named_with_one_that_is_like_it() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let error = broker.publish("ordres", envelope("a"), None).await.unwrap_err();
+    assert_eq!(error, BrokerError::ChannelNotFound { name: "ordres".into(), similar: Some("orders".into()) });
+}
+
+#[tokio::test]
+async fn a_bad_message_fails_alone() {
+    let mut config = config();
+    config.limits.message_bytes = 3;
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    let messages = ["a", "too long", "b"].map(|payload| Message { payload: payload.into(), ..Message::default() });
+    let frame = liminal::model::Frame::encode(&messages);
+    let results = broker.publish_frame("orders", frame, liminal::broker::Confirm::Commit).await;
+    assert_eq!(results[0].as_ref().unwrap().seq, 0);
+    assert!(matches!(results[1], Err(BrokerError::LimitExceeded { value: 8, limit: 3, .. })));
+    assert_eq!(results[2].as_ref().unwrap().seq, 1);
+}

@@ -1,0 +1,381 @@
+//! What every store promises, shown for the one in memory and the one on disk alike.
+
+#![allow(missing_docs)]
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use liminal::{
+    model::{Frame, StoredBatch},
+    proto::v1::Message,
+    store::{DurableStore, HaematiteConfig, HaematiteStore, MemoryStore, StoreError, StreamBounds, WriteBatch},
+};
+use proptest::prelude::*;
+
+fn disk(dir: &Path) -> HaematiteStore {
+    HaematiteStore::open(dir, HaematiteConfig::default()).unwrap()
+}
+
+fn batch(first_seq: u64, payloads: &[&str]) -> StoredBatch {
+    let message = |payload: &&str| Message { payload: Bytes::from(payload.to_string()), ..Message::default() };
+    let frame = Frame::encode(&payloads.iter().map(message).collect::<Vec<_>>());
+    StoredBatch { first_seq, time_ms: 7, schema_id: 0, frame }
+}
+
+fn append(stream: &str, batch: StoredBatch) -> WriteBatch {
+    WriteBatch { appends: vec![(stream.into(), batch)], ..WriteBatch::default() }
+}
+
+fn mark(text: &'static str) -> Option<Bytes> {
+    Some(Bytes::from_static(text.as_bytes()))
+}
+
+async fn payloads(store: &dyn DurableStore, stream: &str, from: u64) -> Vec<(u64, String)> {
+    let batches = store.read_batches(stream, from, usize::MAX).await.unwrap();
+    let mut all = Vec::new();
+    for batch in batches {
+        for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
+            all.push((seq, String::from_utf8(message.unwrap().payload.to_vec()).unwrap()));
+        }
+    }
+    all
+}
+
+fn numbered(from: u64, payloads: &[&str]) -> Vec<(u64, String)> {
+    (from..).zip(payloads.iter().map(ToString::to_string)).collect()
+}
+
+/// Runs a specification on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::MemoryStore::new()).await;
+            })*
+        }
+        mod haematite {
+            $(#[tokio::test]
+            async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                let store = super::disk(dir.path());
+                super::$name(&store).await;
+                liminal::store::DurableStore::close(&store).await.unwrap();
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    an_append_that_does_not_continue_its_stream_is_refused_with_both_numbers
+    records_are_read_back_in_order_from_any_offset
+    a_number_changes_only_from_its_present_value
+    a_scan_gives_the_records_of_all_streams_with_the_prefix
+    a_commit_does_everything_or_nothing
+    a_read_begins_inside_a_batch_and_stops_near_its_limit
+    removal_takes_whole_batches_and_keeps_the_numbers
+    a_stream_can_be_dropped_and_made_again_in_one_commit
+    plain_keys_are_paged_in_byte_order_and_see_nothing_else
+    the_durable_mark_moves_only_with_a_flush
+    a_snapshot_does_not_change_while_the_store_goes_on
+}
+
+async fn an_append_that_does_not_continue_its_stream_is_refused_with_both_numbers(store: &dyn DurableStore) {
+    assert_eq!(store.append("orders:0", Bytes::from("a"), 0).await.unwrap(), 1);
+    match store.append("orders:0", Bytes::from("b"), 7).await {
+        Err(StoreError::SequenceConflict { expected: 7, actual: 1, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(store.append("fresh:0", Bytes::from("b"), 3).await.is_err());
+    assert_eq!(store.append("orders:0", Bytes::from("b"), 1).await.unwrap(), 2);
+}
+
+async fn records_are_read_back_in_order_from_any_offset(store: &dyn DurableStore) {
+    for (seq, payload) in ["a", "b", "c"].into_iter().enumerate() {
+        store.append("orders:0", Bytes::from(payload), seq as u64).await.unwrap();
+    }
+    let read = |offset, limit| store.read_from("orders:0", offset, limit);
+    let entries = |entries: Vec<liminal::store::StoredEntry>| -> Vec<(u64, Bytes)> {
+        entries.into_iter().map(|entry| (entry.seq, entry.payload)).collect()
+    };
+    assert_eq!(entries(read(1, 2).await.unwrap()), [(1, Bytes::from("b")), (2, Bytes::from("c"))]);
+    assert_eq!(entries(read(0, 1).await.unwrap()), [(0, Bytes::from("a"))]);
+    assert!(read(3, 9).await.unwrap().is_empty());
+    assert!(store.read_from("nothing:0", 0, 9).await.unwrap().is_empty());
+}
+
+async fn a_number_changes_only_from_its_present_value(store: &dyn DurableStore) {
+    store.cas("cursor", None, 5).await.unwrap();
+    match store.cas("cursor", Some(4), 6).await {
+        Err(StoreError::CasConflict { expected: Some(4), actual: Some(5), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    store.cas("cursor", Some(5), 6).await.unwrap();
+    assert_eq!(store.read_value("cursor").await.unwrap(), Some(6));
+    assert_eq!(store.read_value("none").await.unwrap(), None);
+}
+
+async fn a_scan_gives_the_records_of_all_streams_with_the_prefix(store: &dyn DurableStore) {
+    for stream in ["orders:0", "orders.eu:0", "other:0"] {
+        store.append(stream, Bytes::from(stream), 0).await.unwrap();
+    }
+    let found: Vec<Bytes> = store.scan("orders").await.unwrap().into_iter().map(|entry| entry.payload).collect();
+    assert_eq!(found, ["orders.eu:0", "orders:0"]);
+}
+
+async fn a_commit_does_everything_or_nothing(store: &dyn DurableStore) {
+    store.commit(append("a:0", batch(0, &["x"]))).await.unwrap();
+    let half = WriteBatch {
+        appends: vec![("b:0".into(), batch(0, &["y"])), ("a:0".into(), batch(5, &["z"]))],
+        puts: vec![(Bytes::from("k"), Some(Bytes::from("v")))],
+        applied: mark("m"),
+        ..WriteBatch::default()
+    };
+    assert!(matches!(store.commit(half).await, Err(StoreError::SequenceConflict { .. })));
+    assert_eq!(store.bounds("b:0").await.unwrap(), None);
+    assert_eq!(store.get(b"k").await.unwrap(), None);
+    assert_eq!(store.applied().await.unwrap(), None);
+}
+
+async fn a_read_begins_inside_a_batch_and_stops_near_its_limit(store: &dyn DurableStore) {
+    store.commit(append("a:0", batch(0, &["a", "b", "c"]))).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(append("a:0", batch(3, &["d", "e"]))).await.unwrap();
+    assert_eq!(payloads(store, "a:0", 1).await, numbered(1, &["b", "c", "d", "e"]));
+    assert_eq!(payloads(store, "a:0", 4).await, numbered(4, &["e"]));
+    let first = store.read_batches("a:0", 0, 1).await.unwrap();
+    assert_eq!(first.len(), 1, "one batch even where it is larger than the limit");
+}
+
+async fn removal_takes_whole_batches_and_keeps_the_numbers(store: &dyn DurableStore) {
+    store.commit(append("a:0", batch(0, &["a", "b"]))).await.unwrap();
+    store.commit(append("a:0", batch(2, &["c", "d"]))).await.unwrap();
+    store.flush().await.unwrap();
+    store.remove("a:0", 3).await.unwrap();
+    assert_eq!(store.bounds("a:0").await.unwrap(), Some(StreamBounds { first: 2, next: 4 }));
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(2, &["c", "d"]));
+    store.remove("a:0", 99).await.unwrap();
+    assert_eq!(store.bounds("a:0").await.unwrap(), Some(StreamBounds { first: 4, next: 4 }));
+    store.commit(append("a:0", batch(4, &["e"]))).await.unwrap();
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(4, &["e"]));
+}
+
+async fn a_stream_can_be_dropped_and_made_again_in_one_commit(store: &dyn DurableStore) {
+    store.commit(append("a:0", batch(0, &["old", "older"]))).await.unwrap();
+    store.flush().await.unwrap();
+    let again = WriteBatch { drops: vec!["a:0".into()], ..append("a:0", batch(0, &["new"])) };
+    store.commit(again).await.unwrap();
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["new"]));
+    store.flush().await.unwrap();
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["new"]));
+    store.commit(WriteBatch { drops: vec!["a:0".into()], ..WriteBatch::default() }).await.unwrap();
+    assert_eq!(store.bounds("a:0").await.unwrap(), None);
+}
+
+async fn plain_keys_are_paged_in_byte_order_and_see_nothing_else(store: &dyn DurableStore) {
+    let put = |key: &str| (Bytes::from(key.to_owned()), Some(Bytes::from("v")));
+    store.cas("number", None, 1).await.unwrap();
+    store.commit(WriteBatch { puts: vec![put("c"), put("a")], ..append("s:0", batch(0, &["x"])) }).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(WriteBatch { puts: vec![put("b"), (Bytes::from("c"), None)], ..WriteBatch::default() }).await.unwrap();
+    let keys = |page: Vec<(Bytes, Bytes)>| page.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(keys(store.range(b"", None, 9).await.unwrap()), ["a", "b"]);
+    assert_eq!(keys(store.range(b"", Some(b"a"), 9).await.unwrap()), ["b"]);
+    assert_eq!(keys(store.range(b"", None, 1).await.unwrap()), ["a"]);
+}
+
+async fn the_durable_mark_moves_only_with_a_flush(store: &dyn DurableStore) {
+    store.commit(WriteBatch { applied: mark("1"), ..WriteBatch::default() }).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(WriteBatch { applied: mark("2"), ..WriteBatch::default() }).await.unwrap();
+    assert_eq!(store.applied().await.unwrap(), mark("2"));
+    assert_eq!(store.durable_applied().await.unwrap(), mark("1"));
+}
+
+async fn a_snapshot_does_not_change_while_the_store_goes_on(store: &dyn DurableStore) {
+    store.commit(WriteBatch { applied: mark("1"), ..append("a:0", batch(0, &["a"])) }).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let before = snapshot.page(None, usize::MAX).await.unwrap();
+    store.commit(WriteBatch { applied: mark("2"), ..append("a:0", batch(1, &["b"])) }).await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(snapshot.page(None, usize::MAX).await.unwrap(), before);
+    assert_eq!(snapshot.applied(), mark("1"));
+    assert_ne!(store.root_hash().await.unwrap().0, snapshot.root_hash());
+}
+
+#[tokio::test]
+async fn a_crash_takes_only_what_was_not_flushed() {
+    let store = MemoryStore::new();
+    store.commit(append("a:0", batch(0, &["kept"]))).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(append("a:0", batch(1, &["lost"]))).await.unwrap();
+    assert_eq!(payloads(&store.crash(), "a:0", 0).await, numbered(0, &["kept"]));
+}
+
+#[tokio::test]
+async fn everything_is_there_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = disk(dir.path());
+    store.commit(WriteBatch { applied: mark("1"), ..append("a:0", batch(0, &["a", "b"])) }).await.unwrap();
+    store.close().await.unwrap();
+    assert!(matches!(store.applied().await, Err(StoreError::Closed)));
+    drop(store);
+    let store = disk(dir.path());
+    assert_eq!(payloads(&store, "a:0", 0).await, numbered(0, &["a", "b"]));
+    assert_eq!(store.durable_applied().await.unwrap(), mark("1"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = disk(dir.path());
+    let refused = HaematiteStore::open(dir.path(), HaematiteConfig::default());
+    assert!(matches!(refused.err(), Some(StoreError::Locked { .. })));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn equal_states_have_equal_hashes_whatever_was_flushed_when() {
+    let mut hashes = Vec::new();
+    for flush_after in [1, 3, 100] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = disk(dir.path());
+        for seq in 0..10 {
+            let put = (Bytes::from(format!("k{}", seq % 3)), (seq % 4 != 0).then(|| Bytes::from(seq.to_string())));
+            let writes = WriteBatch { puts: vec![put], applied: mark("m"), ..append("a:0", batch(seq, &["x"])) };
+            store.commit(writes).await.unwrap();
+            if seq % flush_after == 0 {
+                store.flush().await.unwrap();
+            }
+        }
+        hashes.push(store.root_hash().await.unwrap());
+        store.close().await.unwrap();
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+}
+
+async fn copy(from: &dyn DurableStore, into: &dyn DurableStore, damage: bool) -> Result<(), StoreError> {
+    let snapshot = from.snapshot().await?;
+    let mut install = into.install().await?;
+    let mut after: Option<Bytes> = None;
+    loop {
+        let mut page = snapshot.page(after.as_deref(), 64).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        if damage {
+            page[0].1 = Bytes::from("damaged");
+        }
+        install.put(page).await?;
+    }
+    install.finish(snapshot.root_hash()).await?;
+    into.installed().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_replaces_a_state_whole_and_durably() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (from, into) = (disk(a.path()), disk(b.path()));
+    for seq in 0..50 {
+        from.commit(WriteBatch { applied: mark("9"), ..append("a:0", batch(seq, &["x"])) }).await.unwrap();
+    }
+    into.commit(append("old:0", batch(0, &["gone"]))).await.unwrap();
+    copy(&from, &into, false).await.unwrap();
+    assert_eq!(into.root_hash().await.unwrap(), from.root_hash().await.unwrap());
+    assert_eq!(into.bounds("old:0").await.unwrap(), None);
+    into.close().await.unwrap();
+    drop(into);
+    let into = disk(b.path());
+    assert_eq!(payloads(&into, "a:0", 0).await.len(), 50);
+    into.close().await.unwrap();
+    from.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_refused_and_the_old_state_stays() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (from, into) = (disk(a.path()), disk(b.path()));
+    from.commit(append("a:0", batch(0, &["x"]))).await.unwrap();
+    into.commit(append("old:0", batch(0, &["stays"]))).await.unwrap();
+    assert!(matches!(copy(&from, &into, true).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(payloads(&into, "old:0", 0).await, numbered(0, &["stays"]));
+    into.close().await.unwrap();
+    drop(into);
+    let into = disk(b.path());
+    assert_eq!(payloads(&into, "old:0", 0).await, numbered(0, &["stays"]));
+    into.close().await.unwrap();
+    from.close().await.unwrap();
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { stream: usize, count: usize },
+    Remove { stream: usize, up_to: u64 },
+    Drop { stream: usize },
+    Put { key: u8, value: Option<u8> },
+    Flush,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..3, 1usize..4).prop_map(|(stream, count)| Step::Append { stream, count }),
+        1 => (0usize..3, 0u64..12).prop_map(|(stream, up_to)| Step::Remove { stream, up_to }),
+        1 => (0usize..3).prop_map(|stream| Step::Drop { stream }),
+        2 => (any::<u8>(), any::<Option<u8>>()).prop_map(|(key, value)| Step::Put { key: key % 5, value }),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+const STREAMS: [&str; 3] = ["a:0", "ab:0", "b:0"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn the_store_on_disk_agrees_with_the_one_in_memory(steps in proptest::collection::vec(step(), 1..25)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let memory = MemoryStore::new();
+            let mut on_disk = Arc::new(disk(dir.path()));
+            for step in steps {
+                let writes = match step {
+                    Step::Append { stream, count } => {
+                        let bounds = memory.bounds(STREAMS[stream]).await.unwrap();
+                        append(STREAMS[stream], batch(bounds.map_or(0, |bounds| bounds.next), &vec!["p"; count]))
+                    }
+                    Step::Remove { stream, up_to } => {
+                        WriteBatch { removes: vec![(STREAMS[stream].into(), up_to)], ..WriteBatch::default() }
+                    }
+                    Step::Drop { stream } => WriteBatch { drops: vec![STREAMS[stream].into()], ..WriteBatch::default() },
+                    Step::Put { key, value } => {
+                        let value = value.map(|value| Bytes::from(vec![value]));
+                        WriteBatch { puts: vec![(Bytes::from(vec![key]), value)], ..WriteBatch::default() }
+                    }
+                    Step::Flush => {
+                        on_disk.flush().await.unwrap();
+                        continue;
+                    }
+                    Step::Reopen => {
+                        on_disk.close().await.unwrap();
+                        drop(on_disk);
+                        on_disk = Arc::new(disk(dir.path()));
+                        continue;
+                    }
+                };
+                memory.commit(writes.clone()).await.unwrap();
+                on_disk.commit(writes).await.unwrap();
+                for stream in STREAMS {
+                    assert_eq!(on_disk.bounds(stream).await.unwrap(), memory.bounds(stream).await.unwrap());
+                    for from in [0, 3] {
+                        assert_eq!(payloads(&*on_disk, stream, from).await, payloads(&memory, stream, from).await);
+                    }
+                }
+                assert_eq!(on_disk.range(b"", None, 9).await.unwrap(), memory.range(b"", None, 9).await.unwrap());
+            }
+            on_disk.close().await.unwrap();
+        });
+    }
+}
