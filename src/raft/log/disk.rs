@@ -36,7 +36,8 @@ const MAX_PAYLOAD: u64 = 1 << 30;
 
 /// A [`LogStore`] in a directory.
 pub struct DiskLog {
-    log: Mutex<RaftLog<DiskTypes>>,
+    /// None once it is closed: its files are released even while somebody still holds the log.
+    log: Mutex<Option<RaftLog<DiskTypes>>>,
     failure: Failure,
 }
 
@@ -58,7 +59,7 @@ impl DiskLog {
         config.wal.flush_batch_wait = Some(Duration::ZERO);
         config.log_cache_capacity = Some(cache_bytes);
         let log = RaftLog::open(Arc::new(config)).map_err(|error| annotate(&error, "open the log", dir))?;
-        Ok(Self { log: Mutex::new(log), failure: Failure::default() })
+        Ok(Self { log: Mutex::new(Some(log)), failure: Failure::default() })
     }
 
     fn check(&self) -> io::Result<()> {
@@ -66,6 +67,11 @@ impl DiskLog {
             None => Ok(()),
             Some(first) => Err(io::Error::other(format!("the log failed earlier and takes no more writes: {first}"))),
         }
+    }
+
+    /// Works on the open log.
+    fn with<T>(&self, work: impl FnOnce(&mut RaftLog<DiskTypes>) -> io::Result<T>) -> io::Result<T> {
+        self.log.lock().as_mut().map_or_else(|| Err(io::Error::other("the log is closed")), work)
     }
 
     fn done(&self, on_durable: OnDurable) -> Done {
@@ -80,76 +86,86 @@ fn annotate(error: &io::Error, action: &str, dir: &Path) -> io::Error {
 impl LogStore for DiskLog {
     fn bounds(&self) -> LogBounds {
         let log = self.log.lock();
-        let state = log.log_state();
-        LogBounds { purged: state.purged().copied(), last: state.last().copied() }
+        let state = log.as_ref().map(RaftLog::log_state);
+        LogBounds {
+            purged: state.and_then(|state| state.purged().copied()),
+            last: state.and_then(|state| state.last().copied()),
+        }
     }
 
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
         self.check()?;
-        let mut log = self.log.lock();
-        log.append(entries.into_iter().map(|(position, bytes)| (position, Payload(bytes))))?;
-        log.flush(true, Some(self.done(on_durable)))
+        self.with(|log| {
+            log.append(entries.into_iter().map(|(position, bytes)| (position, Payload(bytes))))?;
+            log.flush(true, Some(self.done(on_durable)))
+        })
     }
 
     fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        for entry in self.log.lock().read(range.start, range.end) {
-            let (position, Payload(payload)) = entry?;
-            bytes += payload.len();
-            entries.push((position, payload));
-            if bytes >= max_bytes {
-                break;
+        self.with(|log| {
+            let (mut entries, mut bytes) = (Vec::new(), 0);
+            for entry in log.read(range.start, range.end) {
+                let (position, Payload(payload)) = entry?;
+                bytes += payload.len();
+                entries.push((position, payload));
+                if bytes >= max_bytes {
+                    break;
+                }
             }
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 
     fn save_vote(&self, vote: StoredVote, on_durable: OnDurable) -> io::Result<()> {
         self.check()?;
-        let mut log = self.log.lock();
-        log.save_vote(vote)?;
-        log.flush(true, Some(self.done(on_durable)))
+        self.with(|log| {
+            log.save_vote(vote)?;
+            log.flush(true, Some(self.done(on_durable)))
+        })
     }
 
     fn vote(&self) -> Option<StoredVote> {
-        self.log.lock().log_state().vote().copied()
+        self.log.lock().as_ref()?.log_state().vote().copied()
     }
 
     fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()> {
         let Some(committed) = committed else { return Ok(()) };
         self.check()?;
-        let mut log = self.log.lock();
-        log.commit(committed)?;
-        // Best effort: the next append's sync takes it along.
-        log.flush(false, None)
+        self.with(|log| {
+            log.commit(committed)?;
+            // Best effort: the next append's sync takes it along.
+            log.flush(false, None)
+        })
     }
 
     fn committed(&self) -> Option<LogPosition> {
-        self.log.lock().log_state().committed().copied()
+        self.log.lock().as_ref()?.log_state().committed().copied()
     }
 
     fn truncate_from(&self, index: u64) -> io::Result<()> {
         self.check()?;
-        let mut log = self.log.lock();
-        log.truncate(index)?;
-        log.flush(true, None)
+        self.with(|log| {
+            log.truncate(index)?;
+            log.flush(true, None)
+        })
     }
 
     fn purge(&self, up_to: LogPosition) -> io::Result<()> {
         self.check()?;
-        let mut log = self.log.lock();
-        log.purge(up_to)?;
-        log.flush(true, None)
+        self.with(|log| {
+            log.purge(up_to)?;
+            log.flush(true, None)
+        })
     }
 
     fn close(&self) -> io::Result<()> {
         self.check()?;
         let (sender, synced) = std::sync::mpsc::sync_channel(1);
-        {
-            let on_durable: OnDurable = Box::new(move |result| sender.send(result));
-            self.log.lock().flush(true, Some(self.done(on_durable)))?;
-        }
-        synced.recv().unwrap_or_else(|_| Err(io::Error::other("the log's worker is gone")))
+        let on_durable: OnDurable = Box::new(move |result| sender.send(result));
+        self.with(|log| log.flush(true, Some(self.done(on_durable))))?;
+        let result = synced.recv().unwrap_or_else(|_| Err(io::Error::other("the log's worker is gone")));
+        self.log.lock().take();
+        result
     }
 }
 

@@ -61,8 +61,8 @@ pub struct HaematiteEngine {
     folder: Folder,
     config: HaematiteConfig,
     root: PathBuf,
-    /// Unlocks when it is dropped.
-    _lock: File,
+    /// Unlocks when it is dropped: at close, even while somebody still holds the store.
+    lock: Mutex<Option<File>>,
 }
 
 type MemTable = BTreeMap<Bytes, Option<Bytes>>;
@@ -103,7 +103,7 @@ impl HaematiteStore {
         let current = install::current(dir)?;
         let shared = Arc::new(Shared { state: Mutex::default(), folded: Notify::new() });
         let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
-        Ok(Self::over(HaematiteEngine { shared, folder, config, root: dir.to_owned(), _lock: lock }))
+        Ok(Self::over(HaematiteEngine { shared, folder, config, root: dir.to_owned(), lock: Mutex::new(Some(lock)) }))
     }
 }
 
@@ -256,7 +256,9 @@ impl Engine for HaematiteEngine {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.folder.close().await
+        let closed = self.folder.close().await;
+        self.lock.lock().take();
+        closed
     }
 }
 
