@@ -117,7 +117,12 @@ impl Broker {
                 Leader::Unknown => Response::NotProposed,
             };
             match response {
-                Response::Index(index) => return Ok(self.inner.view.wait_applied(index).await),
+                Response::Index(index) => {
+                    return {
+                        let _: () = self.inner.view.wait_applied(index).await;
+                        Ok(())
+                    };
+                }
                 Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
                     return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
                 }

@@ -89,9 +89,8 @@ impl Broker {
     ) -> Result<Vec<Result<Outcome, BrokerError>>, Failure> {
         let Submission { channel, schema_id, keys, frame } = submission;
         let request = Request::Publish { channel, schema_id, keys, frame: frame.bytes().clone(), confirm };
-        let answer = match tokio::time::timeout_at(deadline, self.call(node, &request)).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name))),
+        let Ok(answer) = tokio::time::timeout_at(deadline, self.call(node, &request)).await else {
+            return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name)));
         };
         match answer {
             Ok(Response::Published(results)) => Ok(results),

@@ -123,7 +123,12 @@ impl Broker {
                     Leader::Unknown => None,
                 };
                 match index {
-                    Some(index) => return Ok(self.inner.view.wait_applied(index).await),
+                    Some(index) => {
+                        return {
+                            let _: () = self.inner.view.wait_applied(index).await;
+                            Ok(())
+                        };
+                    }
                     None => tokio::time::sleep(RETRY).await,
                 }
             }

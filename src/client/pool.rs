@@ -134,7 +134,7 @@ impl Pool {
         let connector = tower::service_fn(move |uri: Uri| {
             let network = network.clone();
             async move {
-                let address = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
+                let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
                 network.connect(&address).await.map(TokioIo::new)
             }
         });

@@ -35,7 +35,7 @@ impl Machine {
             let kind = Key::decode(&key).ok_or_else(|| name("the machine has no such key".into()))?;
             match kind {
                 Key::Machine => {
-                    machine.record = decode_record("machine record", &value).map_err(|e| name(e.to_string()))?
+                    machine.record = decode_record("machine record", &value).map_err(|e| name(e.to_string()))?;
                 }
                 Key::Meta(id) => {
                     let meta = decode_record("channel", &value).map_err(|e| name(e.to_string()))?;

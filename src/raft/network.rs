@@ -193,7 +193,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             to: *request.to_node_id(),
             last_log_id: request.last_log_id().map(wire::to_log_id),
         };
-        let expected = request.last_log_id().cloned();
+        let expected = request.last_log_id().copied();
         let client = &mut self.control;
         let answer =
             within(option.hard_ttl(), async move { Ok(client.transfer_leader(message).await?.into_inner()) }).await?;

@@ -83,8 +83,8 @@ impl OpenDatabase {
     pub(super) fn write(&mut self, changes: &MemTable) -> Result<(), StoreError> {
         for (key, value) in changes {
             let written = match value {
-                Some(value) => self.branch.put(SHARD, key.to_vec(), value.to_vec()),
-                None => self.branch.delete(SHARD, key.to_vec()),
+                Some(value) => self.branch.put(SHARD, key, value),
+                None => self.branch.delete(SHARD, key),
             };
             written.map_err(|error| failed("write a key", &error))?;
         }
