@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod corpus;
+
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use bytes::Bytes;
