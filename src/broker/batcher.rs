@@ -12,14 +12,16 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Broker, BrokerError, SequencerError};
+use super::{Broker, BrokerError, Proposed, SequencerError};
 use crate::{
-    model::{ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply},
+    model::{Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply},
     replica::StoreHealth,
 };
 
 /// Proposals under way: one is fsynced while the next one travels.
 const PROPOSALS: usize = 2;
+/// Outcomes that are remembered for publishers who were told that they are unknown.
+const MISSED: usize = 100_000;
 /// Submissions that may wait; their bytes are bounded by admission.
 const QUEUE: usize = 65_536;
 
@@ -53,7 +55,8 @@ type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Queued {
     submission: Submission,
-    answer: oneshot::Sender<Answer>,
+    /// None once it is answered.
+    answer: Option<oneshot::Sender<Answer>>,
     _admitted: Admitted,
 }
 
@@ -96,7 +99,7 @@ impl Batcher {
             return Err(overloaded());
         }
         let (answer, receiver) = oneshot::channel();
-        let queued = Queued { submission, answer, _admitted: admitted };
+        let queued = Queued { submission, answer: Some(answer), _admitted: admitted };
         match self.queue.try_send(queued) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
@@ -196,31 +199,41 @@ impl Entry {
     }
 }
 
-async fn propose(broker: Broker, command: Command, places: Vec<Place>) {
+async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
     let mut health = broker.inner.view.health();
+    let mut proposal = broker.inner.sequencer.propose(command);
     let proposed = tokio::select! {
         biased;
-        proposed = broker.inner.sequencer.propose(command) => proposed,
+        proposed = &mut proposal => proposed,
         reason = failing(&mut health) => {
-            // The entry stays in the log and is applied when the store works again; nobody waits for that.
+            // The entry is applied when the store works again. Its publishers do not wait for that; the first retry
+            // of each key is told what they missed.
             let error = BrokerError::StoreFailed { reason, proposed: true };
-            return answer_all(places, &SubmitError::Refused(error));
+            answer_all(&mut places, &SubmitError::Refused(error));
+            if let Ok(Proposed { reply: Reply::Published(replies), .. }) = proposal.await {
+                for place in &places {
+                    if let Some(Ok(assigned)) = replies.get(place.group).cloned().map(|reply| slice(reply, place)) {
+                        broker.remember_missed(&place.queued.submission, &assigned);
+                    }
+                }
+            }
+            return;
         }
     };
     match proposed {
         Ok(proposed) => match proposed.reply {
             Reply::Published(replies) => {
-                for place in places {
+                for mut place in places {
                     let reply = replies.get(place.group).cloned();
                     let answer = reply.map(|reply| Committed { term: proposed.term, reply: slice(reply, &place) });
                     let answer = answer.ok_or_else(|| SubmitError::Unknown("a reply without the group".into()));
-                    let _ = place.queued.answer.send(answer); // the publisher may have given up
+                    place.answer(answer);
                 }
             }
-            other => answer_all(places, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
+            other => answer_all(&mut places, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
         },
-        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(places, &SubmitError::NotLeader),
-        Err(SequencerError::Unknown(reason)) => answer_all(places, &SubmitError::Unknown(reason)),
+        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(&mut places, &SubmitError::NotLeader),
+        Err(SequencerError::Unknown(reason)) => answer_all(&mut places, &SubmitError::Unknown(reason)),
     }
 }
 
@@ -232,9 +245,32 @@ async fn failing(health: &mut tokio::sync::watch::Receiver<StoreHealth>) -> Stri
     }
 }
 
-fn answer_all(places: Vec<Place>, error: &SubmitError) {
+fn answer_all(places: &mut [Place], error: &SubmitError) {
     for place in places {
-        let _ = place.queued.answer.send(Err(error.clone())); // the publisher may have given up
+        place.answer(Err(error.clone()));
+    }
+}
+
+impl Place {
+    fn answer(&mut self, answer: Answer) {
+        if let Some(publisher) = self.queued.answer.take() {
+            let _ = publisher.send(answer); // it may have given up
+        }
+    }
+}
+
+impl Broker {
+    /// Keeps the outcomes of keyed messages whose publishers were told that it is unknown.
+    fn remember_missed(&self, submission: &Submission, assigned: &Assigned) {
+        let mut missed = self.inner.missed.lock();
+        for claim in &submission.keys {
+            let before = assigned.except.iter().filter(|(position, _)| *position < claim.position).count() as u64;
+            let excepted = assigned.except.iter().any(|(position, _)| *position == claim.position);
+            if !excepted && missed.len() < MISSED {
+                let seq = assigned.first_seq + u64::from(claim.position) - before;
+                missed.insert((submission.channel, claim.key), seq);
+            }
+        }
     }
 }
 

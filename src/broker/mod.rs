@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{batcher::Batcher, delivery::Delivery};
 use crate::{
     env::Env,
-    model::{ChannelMeta, ChannelStats, Frame, Limits, StoredBatch},
+    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -48,6 +48,8 @@ struct Inner {
     delivery: Arc<Delivery>,
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
+    /// Outcomes that nobody was told, by channel and key: see the batcher.
+    missed: Mutex<HashMap<(ChannelId, KeyHash), u64>>,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -149,6 +151,7 @@ impl Broker {
             batcher,
             delivery,
             schemas: Mutex::default(),
+            missed: Mutex::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             tasks: tasks.clone(),

@@ -109,6 +109,7 @@ impl Broker {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
+        let keys = submission.keys.clone();
         let answer = self.inner.batcher.submit(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
@@ -134,7 +135,22 @@ impl Broker {
                 self.inner.delivery.wait(self.inner.view.fanout(), channel, assigned.first_seq..end, limit).await
             }
         };
-        Ok(results(&assigned, count, term, delivered, confirm))
+        let mut results = results(&assigned, count, term, delivered, confirm);
+        for claim in keys {
+            let missed = self.inner.missed.lock().remove(&(channel, claim.key));
+            if let (Some(seq), Some(Ok(outcome))) = (missed, results.get_mut(claim.position as usize))
+                && outcome.duplicate
+                && outcome.seq == seq
+            {
+                // The first to hear of it: this is the outcome of the publish itself.
+                outcome.duplicate = false;
+                if confirm == Confirm::Delivery {
+                    let (fanout, limit) = (self.inner.view.fanout(), self.limits().delivery_timeout);
+                    outcome.delivered = self.inner.delivery.wait(fanout, channel, seq..seq + 1, limit).await;
+                }
+            }
+        }
+        Ok(results)
     }
 
     fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {

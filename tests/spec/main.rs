@@ -90,10 +90,16 @@ async fn a_refused_append_is_an_error_and_the_message_is_stored_once_when_the_st
     let error = broker.publish("orders", envelope("a"), Some("k")).await.unwrap_err();
     assert!(matches!(error, BrokerError::StoreFailed { .. }), "{error:?}");
     store.fail_commits(false);
-    while broker.publish("orders", envelope("a"), Some("k")).await.is_err() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(subscription.next().await.unwrap().frame.count(), 1);
+    let received_first = tokio::spawn(async move { (subscription.next().await.unwrap().frame.count(), subscription) });
+    let retried = loop {
+        match broker.publish("orders", envelope("a"), Some("k")).await {
+            Ok(outcome) => break outcome,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!((retried.seq, retried.duplicate, retried.delivered), (0, false, Some(true)));
+    let (count, mut subscription) = received_first.await.unwrap();
+    assert_eq!(count, 1);
     assert!(received(&mut subscription).is_empty());
     assert_eq!(store.read_from("orders:0", 0, 9).await.unwrap().len(), 1);
 }
