@@ -5,6 +5,7 @@
 //! applies what was replicated to one node's state, which is the pure `machine` over a `store`, and hands new
 //! messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
 
+pub mod admission;
 pub mod broker;
 pub mod cli;
 pub mod client;

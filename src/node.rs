@@ -5,12 +5,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admission::Admission,
     broker::{Broker, BrokerError, Leader, Sequencer as _},
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
     grpc::{self, ClusterAdmin},
-    http::{self, NodeView},
+    http::{self, Metric, MetricKind, NodeView},
     proto::v1::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus},
     raft::{
         GroupConfig, Identity, IdentityError, NodeState, RaftGroup, StartError,
@@ -18,6 +19,7 @@ use crate::{
     },
     replica::{OpenError, Replica, StoreHealth},
     store::{DurableStore, HaematiteConfig, HaematiteStore, StoreError},
+    telemetry,
 };
 
 /// A node whose applied index is this far behind the commit index is not caught up.
@@ -141,7 +143,7 @@ impl Node {
             client: client_address.clone(),
             http: http_address.clone(),
         };
-        let fanout = Fanout::new(config.limits.subscriber_bytes);
+        let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
         let view = replica.view();
         let group_config = GroupConfig {
@@ -162,7 +164,10 @@ impl Node {
         });
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let view = Arc::new(View { broker: broker.clone(), group: group.clone(), stopping: stopping.clone() });
+        let admission = Admission::new(broker.view().limits());
+        let (clients, web) = (admission.guard(clients), admission.guard(web));
+        let view =
+            Arc::new(View { broker: broker.clone(), group: group.clone(), admission, stopping: stopping.clone() });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(report("HTTP", http::serve(view, web, stopping.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(create_channels(broker.clone(), config.clone())));
@@ -241,6 +246,7 @@ async fn create_channels(broker: Broker, config: ServerConfig) {
 struct View {
     broker: Broker,
     group: RaftGroup,
+    admission: Admission,
     stopping: CancellationToken,
 }
 
@@ -269,24 +275,47 @@ impl NodeView for View {
         unmet
     }
 
-    fn metrics(&self) -> Vec<(&'static str, &'static str, u64)> {
+    fn metrics(&self) -> Vec<Metric> {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
         let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
+        let stats = self.broker.stats();
+        let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
         vec![
-            ("raft_term", "Raft term", state.term),
-            ("raft_commit", "Index of the newest committed log entry", state.commit),
-            ("raft_applied", "Index of the newest applied log entry", state.applied),
-            ("raft_leader", "1 on the leader", u64::from(matches!(self.broker.leader(), Leader::Local { .. }))),
-            ("raft_log_entries", "Entries in the log", self.group.log_entries()),
-            ("channels", "Channels", self.broker.view().catalog().len() as u64),
-            ("subscriptions", "Live subscriptions on this node", followers),
-            ("delivered_messages", "Messages handed to subscriptions of this node", fanout.delivered()),
+            Metric::gauge("raft_term", "Raft term", state.term),
+            Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
+            Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
+            Metric::gauge(
+                "raft_leader",
+                "1 on the leader",
+                matches!(self.broker.leader(), Leader::Local { .. }).into(),
+            ),
+            Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
+            Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
+            Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
+            Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
+            Metric::gauge("connections", "Open client connections", self.admission.open()),
+            Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
+            Metric::gauge("resident_memory_bytes", "Memory of the process", telemetry::resident_bytes()),
+            Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
+            Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),
+            Metric::counter("duplicate_messages", "Messages whose key had been used before", stats.duplicates),
+            Metric::counter("delivered_messages", "Messages handed to this node's subscriptions", fanout.delivered()),
+            Metric {
+                name: "failed_messages",
+                help: "Messages refused or with unknown outcome, by code",
+                kind: MetricKind::Counter,
+                values: failed,
+            },
         ]
     }
 }
 
 #[async_trait::async_trait]
 impl ClusterAdmin for View {
+    fn ready(&self) -> bool {
+        self.unmet().is_empty()
+    }
+
     async fn status(&self) -> ClusterStatusResponse {
         let local = self.group.state();
         let members = self.group.members();

@@ -1,18 +1,15 @@
 //! Natural batching on the leader: while proposals are on their way, everything that arrives gathers into the next
 //! log entry, over all connections. An idle leader proposes at once.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::{Broker, BrokerError, Proposed, SequencerError};
+use super::{Broker, BrokerError, Proposed, SequencerError, stats::overloaded};
 use crate::{
     model::{Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply},
     replica::StoreHealth,
@@ -22,6 +19,8 @@ use crate::{
 const PROPOSALS: usize = 2;
 /// Outcomes that are remembered for publishers who were told that they are unknown.
 const MISSED: usize = 100_000;
+/// For how long: a publisher that has not asked again by then never will.
+const MISSED_FOR: Duration = Duration::from_secs(600);
 /// Submissions that may wait; their bytes are bounded by admission.
 const QUEUE: usize = 65_536;
 
@@ -51,58 +50,32 @@ pub(super) enum SubmitError {
     Refused(BrokerError),
 }
 
-type Answer = Result<Committed, SubmitError>;
+pub(super) type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Queued {
     submission: Submission,
     /// None once it is answered.
     answer: Option<oneshot::Sender<Answer>>,
-    _admitted: Admitted,
 }
 
 /// The way into the batcher.
 pub(super) struct Batcher {
     queue: mpsc::Sender<Queued>,
-    in_flight: Arc<AtomicUsize>,
-    limit: usize,
-}
-
-/// Bytes that count as in flight until this is dropped.
-struct Admitted {
-    in_flight: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 impl Batcher {
-    pub(super) fn new(limits: &Limits) -> (Self, mpsc::Receiver<Queued>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Queued>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue, in_flight: Arc::default(), limit: limits.in_flight_bytes }, receiver)
+        (Self { queue }, receiver)
     }
 
     /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
     pub(super) fn submit(&self, submission: Submission) -> Result<oneshot::Receiver<Answer>, BrokerError> {
-        let bytes = submission.frame.bytes().len();
-        let before = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        let admitted = Admitted { in_flight: self.in_flight.clone(), bytes };
-        let overloaded = || BrokerError::Overloaded {
-            in_flight: (before + bytes) as u64,
-            limit: self.limit as u64,
-            retry_after_ms: 50,
-        };
-        if before > 0 && before + bytes > self.limit {
-            return Err(overloaded());
-        }
         let (answer, receiver) = oneshot::channel();
-        let queued = Queued { submission, answer: Some(answer), _admitted: admitted };
+        let queued = Queued { submission, answer: Some(answer) };
         match self.queue.try_send(queued) {
             Ok(()) => Ok(receiver),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded(QUEUE, QUEUE)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(BrokerError::Stopping),
         }
     }
@@ -262,13 +235,15 @@ impl Place {
 impl Broker {
     /// Keeps the outcomes of keyed messages whose publishers were told that it is unknown.
     fn remember_missed(&self, submission: &Submission, assigned: &Assigned) {
+        let now = Instant::now();
         let mut missed = self.inner.missed.lock();
+        missed.retain(|_, (_, since)| now - *since < MISSED_FOR);
         for claim in &submission.keys {
             let before = assigned.except.iter().filter(|(position, _)| *position < claim.position).count() as u64;
             let excepted = assigned.except.iter().any(|(position, _)| *position == claim.position);
             if !excepted && missed.len() < MISSED {
                 let seq = assigned.first_seq + u64::from(claim.position) - before;
-                missed.insert((submission.channel, claim.key), seq);
+                missed.insert((submission.channel, claim.key), (seq, now));
             }
         }
     }

@@ -162,7 +162,7 @@ impl Broker {
     }
 }
 
-fn parse(name: &str) -> Result<ChannelName, BrokerError> {
+pub(super) fn parse(name: &str) -> Result<ChannelName, BrokerError> {
     name.parse()
         .map_err(|error: crate::model::InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() })
 }

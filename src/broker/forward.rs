@@ -53,6 +53,10 @@ impl Broker {
                     Ok(frame) => frame,
                     Err(error) => return Response::Refused(BrokerError::Internal { reason: error.to_string() }),
                 };
+                let _admitted = match self.admit(frame.bytes().len()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Response::Refused(error),
+                };
                 let deadline = Instant::now() + self.limits().publish_timeout;
                 match self.submit(Submission { channel, schema_id, keys, frame }, confirm, deadline).await {
                     Ok(results) => Response::Published(results),

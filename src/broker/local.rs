@@ -36,7 +36,7 @@ impl Broker {
     /// When the store cannot be read, or a schema of the configuration cannot be used.
     pub async fn embedded(config: &ServerConfig, store: Arc<dyn DurableStore>) -> Result<Self, BrokerError> {
         let failed = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
-        let fanout = Fanout::new(config.limits.subscriber_bytes);
+        let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let index = match store.applied().await.map_err(super::store_error)? {
             Some(mark) => codec::decode_record("applied mark", &mark).map_err(|error| failed(error.to_string()))?,
             None => 0,

@@ -6,20 +6,23 @@ mod delivery;
 mod error;
 mod forward;
 mod housekeeping;
+mod joins;
 mod local;
 mod publish;
 mod read;
 mod schema;
 mod sequencer;
+mod stats;
 mod subscribe;
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, delivery::Delivery};
+use self::{batcher::Batcher, delivery::Delivery, joins::Flights, stats::Counters};
 use crate::{
     env::Env,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
@@ -31,6 +34,7 @@ use crate::{
 pub use error::{BrokerError, Code, Violation};
 pub use schema::CompiledSchema;
 pub use sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use stats::Stats;
 pub use subscribe::Subscription;
 
 /// One node's broker. Cloning shares it.
@@ -49,7 +53,10 @@ struct Inner {
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
     /// Outcomes that nobody was told, by channel and key: see the batcher.
-    missed: Mutex<HashMap<(ChannelId, KeyHash), u64>>,
+    missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
+    /// Keyed publishes under way on this leader.
+    flights: Arc<Flights>,
+    counters: Counters,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -146,12 +153,14 @@ impl Broker {
         let delivery = Arc::new(Delivery::new(peers.local().id));
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let (batcher, queue) = Batcher::new(view.limits());
+        let (batcher, queue) = Batcher::new();
         let inner = Inner {
             batcher,
             delivery,
             schemas: Mutex::default(),
             missed: Mutex::default(),
+            flights: Arc::default(),
+            counters: Counters::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             tasks: tasks.clone(),

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome,
     batcher::{Committed, Submission, SubmitError},
+    joins::Original,
 };
 use crate::{
-    model::{Assigned, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, Refusal},
+    model::{Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, Refusal},
     proto::v1::Message,
     replica::StoreHealth,
 };
@@ -49,10 +50,12 @@ impl Broker {
     pub async fn publish_frame(&self, channel: &str, frame: Frame, confirm: Confirm) -> Results {
         let count = frame.count() as usize;
         let _request = self.inner.requests.token();
-        match self.try_publish(channel, frame, confirm).await {
+        let results = match self.try_publish(channel, frame, confirm).await {
             Ok(results) => results,
             Err(error) => vec![Err(error); count],
-        }
+        };
+        self.count(&results);
+        results
     }
 
     async fn try_publish(&self, channel: &str, frame: Frame, confirm: Confirm) -> Result<Results, BrokerError> {
@@ -62,6 +65,12 @@ impl Broker {
             let value = u64::from(frame.count());
             return Err(BrokerError::LimitExceeded { what: "the batch (messages)".into(), value, limit: limit as u64 });
         }
+        let (bytes, limit) = (frame.bytes().len(), self.limits().batch_bytes);
+        if frame.count() > 1 && bytes > limit {
+            let (value, limit) = (bytes as u64, limit as u64);
+            return Err(BrokerError::LimitExceeded { what: "the batch (bytes)".into(), value, limit });
+        }
+        let _admitted = self.admit(bytes)?;
         let deadline = Instant::now() + self.limits().publish_timeout;
         loop {
             let meta = self.resolve(channel).await?;
@@ -110,7 +119,7 @@ impl Broker {
         }
         let (channel, count) = (submission.channel, submission.frame.count());
         let keys = submission.keys.clone();
-        let answer = self.inner.batcher.submit(submission).map_err(Failure::Definite)?;
+        let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
             Ok(Ok(Err(SubmitError::NotLeader))) => return Err(Failure::NotProposed),
@@ -136,21 +145,44 @@ impl Broker {
             }
         };
         let mut results = results(&assigned, count, term, delivered, confirm);
-        for claim in keys {
-            let missed = self.inner.missed.lock().remove(&(channel, claim.key));
-            if let (Some(seq), Some(Ok(outcome))) = (missed, results.get_mut(claim.position as usize))
-                && outcome.duplicate
-                && outcome.seq == seq
-            {
+        for claim in &keys {
+            let Some(Ok(outcome)) = results.get_mut(claim.position as usize) else { continue };
+            if outcome.duplicate && self.was_missed(channel, claim.key, outcome.seq) {
                 // The first to hear of it: this is the outcome of the publish itself.
-                outcome.duplicate = false;
-                if confirm == Confirm::Delivery {
-                    let (fanout, limit) = (self.inner.view.fanout(), self.limits().delivery_timeout);
-                    outcome.delivered = self.inner.delivery.wait(fanout, channel, seq..seq + 1, limit).await;
+                *outcome = self.original(channel, *outcome, confirm).await;
+            }
+        }
+        for joined in flight.land(&results) {
+            let Some(Ok(outcome)) = results.get_mut(joined.position as usize) else { continue };
+            if !outcome.duplicate {
+                continue;
+            }
+            match tokio::time::timeout_at(deadline, joined.original(outcome.seq)).await {
+                Ok(Original::Known(original)) => {
+                    let delivered = if confirm == Confirm::Delivery { original.delivered } else { None };
+                    *outcome = Outcome { delivered, ..original };
                 }
+                // This publish is told instead of the one that it joined.
+                Ok(Original::Nobody) => *outcome = self.original(channel, *outcome, confirm).await,
+                Ok(Original::Unrelated) | Err(_) => {}
             }
         }
         Ok(results)
+    }
+
+    /// Whether a publish of this key was committed, but its publisher told that the outcome is unknown.
+    fn was_missed(&self, channel: ChannelId, key: KeyHash, seq: u64) -> bool {
+        self.inner.missed.lock().remove(&(channel, key)).is_some_and(|(missed, _)| missed == seq)
+    }
+
+    /// What the first publish of a key was answered, or would have been.
+    async fn original(&self, channel: ChannelId, outcome: Outcome, confirm: Confirm) -> Outcome {
+        let (fanout, limit) = (self.inner.view.fanout(), self.limits().delivery_timeout);
+        let delivered = match confirm {
+            Confirm::Commit => None,
+            Confirm::Delivery => self.inner.delivery.wait(fanout, channel, outcome.seq..outcome.seq + 1, limit).await,
+        };
+        Outcome { duplicate: false, delivered, ..outcome }
     }
 
     fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {

@@ -46,16 +46,22 @@ impl Broker {
         let key = stream_key(meta.name.as_str());
         let limit = if limit == 0 { usize::MAX } else { limit };
         let (mut batches, mut taken, mut next_seq) = (Vec::new(), 0, from);
+        let mut bytes = self.limits().page_bytes;
         let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
         for mut batch in stored {
             let room = u32::try_from(limit - taken).unwrap_or(u32::MAX);
-            batch.frame = batch.frame.take(room);
-            if batch.frame.is_empty() {
+            let (whole, end) = (batch.frame.take(room), batch.end_seq());
+            if whole.is_empty() || (bytes == 0 && taken > 0) {
                 break;
             }
+            batch.frame = whole.take_bytes(bytes);
+            bytes = bytes.saturating_sub(batch.frame.bytes().len());
             taken += batch.frame.count() as usize;
             next_seq = batch.end_seq();
             batches.push(batch);
+            if next_seq < end {
+                break;
+            }
         }
         Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
     }
@@ -89,6 +95,7 @@ impl Broker {
 
     /// The channel as this node knows it.
     pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, BrokerError> {
+        super::channels::parse(name)?;
         let catalog = self.inner.view.catalog();
         catalog.get(name).cloned().ok_or_else(|| {
             let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());

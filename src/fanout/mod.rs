@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -21,6 +21,10 @@ use crate::model::{ChannelId, StoredBatch};
 pub struct Fanout {
     /// Bytes that one tail may hold.
     tail_bytes: usize,
+    /// Bytes that all tails may hold; beyond it every tail keeps its newest batch only.
+    total_bytes: usize,
+    /// Bytes in all tails.
+    held: Arc<AtomicUsize>,
     tails: Mutex<HashMap<ChannelId, Arc<Tail>>>,
     /// Messages handed to followers.
     delivered: AtomicU64,
@@ -32,6 +36,21 @@ struct Tail {
     recent: Mutex<Recent>,
     signal: watch::Sender<Signal>,
     followers: AtomicU64,
+    /// Bytes in all tails of the node.
+    held: Arc<AtomicUsize>,
+}
+
+impl Tail {
+    fn forget(&self) {
+        let recent = std::mem::take(&mut *self.recent.lock());
+        self.held.fetch_sub(recent.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.forget();
+    }
 }
 
 #[derive(Default)]
@@ -70,10 +89,12 @@ pub struct Follower {
 }
 
 impl Fanout {
-    /// With room for `tail_bytes` of recent messages in each channel.
-    pub fn new(tail_bytes: usize) -> Arc<Self> {
+    /// With room for `tail_bytes` of recent messages in each channel, and `total_bytes` in all.
+    pub fn new(tail_bytes: usize, total_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             tail_bytes,
+            total_bytes,
+            held: Arc::default(),
             tails: Mutex::default(),
             delivered: AtomicU64::new(0),
             handed: watch::channel(()).0,
@@ -86,12 +107,16 @@ impl Fanout {
         let end = batch.end_seq();
         {
             let mut recent = tail.recent.lock();
-            recent.bytes += batch.frame.bytes().len();
+            let bytes = batch.frame.bytes().len();
+            recent.bytes += bytes;
             recent.batches.push_back(batch);
+            let mut held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
             // The newest batch always stays, however large.
-            while recent.bytes > self.tail_bytes && recent.batches.len() > 1 {
+            while (recent.bytes > self.tail_bytes || held > self.total_bytes) && recent.batches.len() > 1 {
                 if let Some(oldest) = recent.batches.pop_front() {
-                    recent.bytes -= oldest.frame.bytes().len();
+                    let bytes = oldest.frame.bytes().len();
+                    recent.bytes -= bytes;
+                    held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
                 }
             }
         }
@@ -108,7 +133,7 @@ impl Fanout {
     /// Forgets all recent messages: followers read what they miss from the store.
     pub fn reset(&self) {
         for tail in self.tails.lock().values() {
-            *tail.recent.lock() = Recent::default();
+            tail.forget();
             tail.signal.send_modify(|_| ());
         }
     }
@@ -119,7 +144,8 @@ impl Fanout {
             let mut tails = self.tails.lock();
             let fresh = || {
                 let signal = watch::channel(Signal { end, closed: false }).0;
-                Arc::new(Tail { recent: Mutex::default(), signal, followers: AtomicU64::new(0) })
+                let (followers, held) = (AtomicU64::new(0), self.held.clone());
+                Arc::new(Tail { recent: Mutex::default(), signal, followers, held })
             };
             let tail = tails.entry(channel).or_insert_with(fresh).clone();
             tail.followers.fetch_add(1, Ordering::SeqCst);
@@ -216,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_follower_gets_what_is_published_after_it_came() {
-        let fanout = Fanout::new(1 << 20);
+        let fanout = Fanout::new(1 << 20, 1 << 20);
         let follower = fanout.follow(CHANNEL, 5);
         assert!(matches!(follower.at(5), Next::Nothing));
         fanout.publish(CHANNEL, batch(5, 3));
@@ -227,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_slow_follower_is_sent_to_the_store_and_the_tail_stays_bounded() {
-        let fanout = Fanout::new(100);
+        let fanout = Fanout::new(100, 1 << 20);
         let follower = fanout.follow(CHANNEL, 0);
         for seq in 0..100 {
             fanout.publish(CHANNEL, batch(seq, 1));
@@ -237,8 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn all_tails_together_stay_within_the_nodes_bytes() {
+        let fanout = Fanout::new(1 << 20, 200);
+        let followers: Vec<Follower> = (0..5).map(|channel| fanout.follow(ChannelId(channel), 0)).collect();
+        for seq in 0..100 {
+            (0..5).for_each(|channel| fanout.publish(ChannelId(channel), batch(seq, 1)));
+        }
+        assert!(fanout.held.load(Ordering::Relaxed) <= 200);
+        drop(followers);
+        assert_eq!(fanout.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn a_channel_without_followers_keeps_nothing() {
-        let fanout = Fanout::new(100);
+        let fanout = Fanout::new(100, 1 << 20);
         drop(fanout.follow(CHANNEL, 0));
         fanout.publish(CHANNEL, batch(0, 1));
         assert!(fanout.tails.lock().is_empty() && fanout.interest().is_empty());
@@ -246,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deleted_channel_ends_its_followers() {
-        let fanout = Fanout::new(100);
+        let fanout = Fanout::new(100, 1 << 20);
         let mut follower = fanout.follow(CHANNEL, 0);
         fanout.close(CHANNEL);
         follower.changed(0).await;

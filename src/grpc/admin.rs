@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::Service;
 use crate::proto::v1::{ClusterStatusRequest, ClusterStatusResponse, admin_server::Admin};
 
 /// Knows the cluster that a node is in.
@@ -12,11 +11,12 @@ use crate::proto::v1::{ClusterStatusRequest, ClusterStatusResponse, admin_server
 pub trait ClusterAdmin: Send + Sync + 'static {
     /// All nodes as they are now.
     async fn status(&self) -> ClusterStatusResponse;
+    /// Whether clients should be sent to this node now.
+    fn ready(&self) -> bool;
 }
 
 pub(super) struct AdminService {
     pub(super) admin: Arc<dyn ClusterAdmin>,
-    pub(super) service: Service,
 }
 
 #[tonic::async_trait]
@@ -25,6 +25,6 @@ impl Admin for AdminService {
         &self,
         _: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
-        Ok(self.service.respond(self.admin.status().await))
+        Ok(Response::new(self.admin.status().await))
     }
 }

@@ -18,7 +18,7 @@ impl Channels for Service {
         let v1::CreateChannelRequest { name, config } = request.into_inner();
         let config = config_of(config.unwrap_or_default());
         let info = self.broker.create_channel(&name, config).await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(v1::CreateChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::CreateChannelResponse { channel: Some(channel(&info)) }))
     }
 
     async fn list_channels(
@@ -26,7 +26,7 @@ impl Channels for Service {
         _: Request<v1::ListChannelsRequest>,
     ) -> Result<Response<v1::ListChannelsResponse>, Status> {
         let channels = self.broker.channels().await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(v1::ListChannelsResponse { channels: channels.iter().map(channel).collect() }))
+        Ok(Response::new(v1::ListChannelsResponse { channels: channels.iter().map(channel).collect() }))
     }
 
     async fn get_channel(
@@ -34,7 +34,7 @@ impl Channels for Service {
         request: Request<v1::GetChannelRequest>,
     ) -> Result<Response<v1::GetChannelResponse>, Status> {
         let info = self.broker.channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(v1::GetChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::GetChannelResponse { channel: Some(channel(&info)) }))
     }
 
     async fn update_channel(
@@ -44,7 +44,7 @@ impl Channels for Service {
         let v1::UpdateChannelRequest { name, schema, dedup_window_ms } = request.into_inner();
         let info = self.broker.update_channel(&name, schema, dedup_window_ms).await;
         let info = info.map_err(|error| to_status(&error))?;
-        Ok(self.respond(v1::UpdateChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(channel(&info)) }))
     }
 
     async fn delete_channel(
@@ -52,7 +52,7 @@ impl Channels for Service {
         request: Request<v1::DeleteChannelRequest>,
     ) -> Result<Response<v1::DeleteChannelResponse>, Status> {
         self.broker.delete_channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(v1::DeleteChannelResponse {}))
+        Ok(Response::new(v1::DeleteChannelResponse {}))
     }
 }
 

@@ -9,7 +9,9 @@ mod subscribing;
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, transport::Server};
+use tonic::{Code, codegen::http, server::NamedService, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::util::MapResponseLayer;
 
 use self::admin::AdminService;
 pub use self::{
@@ -30,25 +32,56 @@ const SLACK: usize = 1 << 20;
 /// Where every response names the leader: `<node name>;<client address>`.
 const LEADER: &str = "liminal-leader";
 
+/// How often the standard health service looks at the node's readiness.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The services of one node.
 #[derive(Clone)]
 struct Service {
     broker: Broker,
+    stopping: CancellationToken,
 }
 
-impl Service {
-    /// A response that names the leader.
-    fn respond<T>(&self, message: T) -> Response<T> {
-        let mut response = Response::new(message);
-        let leader = match self.broker.leader() {
-            Leader::Local { .. } => self.broker.local(),
-            Leader::Remote(node) => node,
-            Leader::Unknown => return response,
-        };
-        if let Ok(value) = format!("{};{}", leader.name, leader.client).parse() {
-            response.metadata_mut().insert(LEADER, value);
+/// Names the leader on every response, and gives errors of the gRPC library itself a stable code too.
+fn annotate<B>(broker: &Broker, mut response: http::Response<B>) -> http::Response<B> {
+    let leader = match broker.leader() {
+        Leader::Local { .. } => Some(broker.local()),
+        Leader::Remote(node) => Some(node),
+        Leader::Unknown => None,
+    };
+    let headers = response.headers_mut();
+    if let Some(leader) = leader
+        && let Ok(value) = format!("{};{}", leader.name, leader.client).parse()
+    {
+        headers.insert(LEADER, value);
+    }
+    let failed = headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()));
+    if let Some(code) = failed.filter(|code| *code != Code::Ok)
+        && !headers.contains_key(status::CODE)
+    {
+        headers.insert(status::CODE, http::HeaderValue::from_static(status::library_code(code)));
+    }
+    response
+}
+
+/// Keeps the standard health service in step with the node's readiness.
+async fn follow_readiness(admin: Arc<dyn ClusterAdmin>, reporter: HealthReporter, stopping: CancellationToken) {
+    let mut told = None;
+    loop {
+        let ready = admin.ready() && !stopping.is_cancelled();
+        if told.replace(ready) != Some(ready) {
+            let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+            // The empty name stands for the whole server.
+            for service in
+                ["", BrokerServer::<Service>::NAME, ChannelsServer::<Service>::NAME, AdminServer::<AdminService>::NAME]
+            {
+                reporter.set_service_status(service, status).await;
+            }
         }
-        response
+        if stopping.is_cancelled() {
+            return;
+        }
+        let _ = tokio::time::timeout(HEALTH_INTERVAL, stopping.cancelled()).await;
     }
 }
 
@@ -64,10 +97,10 @@ pub async fn serve(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let limits = broker.view().limits().clone();
     let message = limits.batch_bytes.max(limits.message_bytes) + SLACK;
-    let service = Service { broker };
+    let annotated = broker.clone();
+    let service = Service { broker, stopping: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_serving::<BrokerServer<Service>>().await;
-    reporter.set_serving::<ChannelsServer<Service>>().await;
+    tokio::spawn(follow_readiness(admin.clone(), reporter, shutdown.clone()));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
         .build_v1()?;
@@ -78,13 +111,14 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(pong))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(MapResponseLayer::new(move |response| annotate(&annotated, response)))
         .add_service(health)
         .add_service(reflection)
         .add_service(
             BrokerServer::new(service.clone()).max_decoding_message_size(message).max_encoding_message_size(usize::MAX),
         )
-        .add_service(ChannelsServer::new(service.clone()).max_decoding_message_size(message))
-        .add_service(AdminServer::new(AdminService { admin, service }))
+        .add_service(ChannelsServer::new(service).max_decoding_message_size(message))
+        .add_service(AdminServer::new(AdminService { admin }))
         .serve_with_incoming_shutdown(incoming(listener), async move { stopping.cancelled().await })
         .await?;
     Ok(())

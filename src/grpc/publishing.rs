@@ -10,14 +10,21 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Service, status::stream_error, subscribing, to_status};
 use crate::{
     broker::{BrokerError, Confirm, Outcome},
+    env::ConnectionInfo,
     model::Frame,
     proto::v1::{self, broker_server::Broker},
 };
 
 /// Batches of one stream that are worked on at once; more wait in the connection.
 const BATCHES_AT_ONCE: usize = 64;
+/// A stream stops being read while it has taken this part of the node's bytes in flight.
+const STREAM_SHARE: usize = 4;
 /// Answers that may wait for a slow reader.
 const ANSWERS: usize = 16;
+/// About the bytes of one answer: clients take 4 MiB by default.
+const ANSWER_BYTES: usize = 1 << 20;
+/// About the bytes of an ack without an error.
+const ACK_BYTES: usize = 24;
 
 type Results = Vec<Result<Outcome, BrokerError>>;
 
@@ -32,7 +39,7 @@ impl Broker for Service {
         let confirm = confirm_of(confirm)?;
         let mut results = self.broker.publish_frame(&channel, Frame::encode([&message]), confirm).await;
         match results.pop() {
-            Some(Ok(outcome)) => Ok(self.respond(ack(&outcome))),
+            Some(Ok(outcome)) => Ok(Response::new(ack(&outcome))),
             Some(Err(error)) => Err(to_status(&error)),
             None => Err(Status::internal("a publish without a result")),
         }
@@ -44,72 +51,124 @@ impl Broker for Service {
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (answers, receiver) = mpsc::channel(ANSWERS);
         tokio::spawn(pump(self.clone(), request.into_inner(), answers));
-        Ok(self.respond(ReceiverStream::new(receiver)))
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn subscribe(
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
+        let limit = self.broker.view().limits().subscriptions_per_connection;
+        let place = subscribing::Place::take(&connection, limit).map_err(|error| to_status(&error))?;
         let v1::SubscribeRequest { channel, start } = request.into_inner();
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
         let subscription = self.broker.subscribe(&channel, start).await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(subscribing::deliveries(subscription).boxed()))
+        Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<v1::ReadResponse>, Status> {
-        let page = subscribing::read(&self.broker, request.into_inner()).await.map_err(|error| to_status(&error))?;
-        Ok(self.respond(page))
+        let page = subscribing::read(&self.broker, request.into_inner()).await;
+        page.map(Response::new).map_err(|error| to_status(&error))
     }
 }
 
-/// Takes batches in order, works on several at once and answers in order.
+/// What was done with one batch.
+struct Answered {
+    bytes: usize,
+    results: Results,
+}
+
+/// Takes batches in order, works on several at once and answers in order, one ack for each message. However the
+/// stream ends, what was taken is answered first; then the reason is told, unless the publisher itself was done.
 async fn pump(
     service: Service,
     mut batches: Streaming<v1::PublishBatch>,
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
-    let mut working: FuturesOrdered<BoxFuture<'static, Results>> = FuturesOrdered::new();
-    let (mut first, mut open) = (0, true);
-    while open || !working.is_empty() {
+    let room = service.broker.view().limits().in_flight_bytes / STREAM_SHARE;
+    let mut working: FuturesOrdered<BoxFuture<'static, Answered>> = FuturesOrdered::new();
+    let (mut first, mut held) = (0, 0);
+    let mut end: Option<Result<(), Status>> = None;
+    while end.is_none() || !working.is_empty() {
+        let take = end.is_none() && working.len() < BATCHES_AT_ONCE && (working.is_empty() || held < room);
         tokio::select! {
-            batch = batches.message(), if open && working.len() < BATCHES_AT_ONCE => match batch {
-                Ok(Some(batch)) => working.push_back(publish(service.clone(), batch)),
-                // The publisher is done, or gone: what it sent is still answered where it can be.
-                Ok(None) | Err(_) => open = false,
+            batch = batches.message(), if take => match batch.and_then(|batch| batch.map(parse).transpose()) {
+                Ok(Some((batch, frame, confirm))) => {
+                    held += frame.bytes().len();
+                    working.push_back(publish(service.clone(), batch.channel, frame, confirm));
+                }
+                Ok(None) => end = Some(Ok(())),
+                Err(status) => end = Some(Err(status)),
             },
-            Some(results) = working.next() => {
-                let mut acks: Vec<v1::PublishAck> = results.iter().map(ack_of).collect();
+            () = service.stopping.cancelled(), if end.is_none() => end = Some(Err(to_status(&BrokerError::Stopping))),
+            Some(answered) = working.next() => {
+                let mut acks = Acks { first, ..Acks::default() };
+                let mut next = Some(answered);
                 // What is ready already goes with it.
-                while let Some(Some(more)) = working.next().now_or_never() {
-                    acks.extend(more.iter().map(ack_of));
+                while let Some(Answered { bytes, results }) = next {
+                    held -= bytes;
+                    first += results.len() as u64;
+                    results.iter().for_each(|result| acks.push(ack_of(result)));
+                    next = working.next().now_or_never().flatten();
                 }
-                let count = acks.len() as u64;
-                if answers.send(Ok(v1::PublishAcks { first, acks })).await.is_err() {
-                    return;
+                for message in acks.finish() {
+                    if answers.send(Ok(message)).await.is_err() {
+                        return;
+                    }
                 }
-                first += count;
             }
         }
+    }
+    if let Some(Err(status)) = end {
+        let _ = answers.send(Err(status)).await; // the publisher may be gone
     }
 }
 
-fn publish(service: Service, batch: v1::PublishBatch) -> BoxFuture<'static, Results> {
-    async move {
-        let v1::PublishBatch { channel, batch, confirm } = batch;
-        let frame = match Frame::parse(batch) {
-            Ok(frame) => frame,
-            Err(error) => return vec![Err(BrokerError::InvalidArgument { reason: error.to_string() })],
-        };
-        match confirm_of(confirm) {
-            Ok(confirm) => service.broker.publish_frame(&channel, frame, confirm).await,
-            Err(status) => {
-                let error = BrokerError::InvalidArgument { reason: status.message().to_owned() };
-                vec![Err(error); frame.count() as usize]
-            }
+/// Acks of consecutive messages, cut into answers that every client takes.
+#[derive(Default)]
+struct Acks {
+    first: u64,
+    acks: Vec<v1::PublishAck>,
+    bytes: usize,
+    full: Vec<v1::PublishAcks>,
+}
+
+impl Acks {
+    fn push(&mut self, ack: v1::PublishAck) {
+        self.bytes += ack.error.as_ref().map_or(ACK_BYTES, prost::Message::encoded_len);
+        self.acks.push(ack);
+        if self.bytes >= ANSWER_BYTES {
+            self.cut();
         }
     }
-    .boxed()
+
+    fn cut(&mut self) {
+        let acks = std::mem::take(&mut self.acks);
+        let count = acks.len() as u64;
+        self.full.push(v1::PublishAcks { first: self.first, acks });
+        self.first += count;
+        self.bytes = 0;
+    }
+
+    fn finish(mut self) -> Vec<v1::PublishAcks> {
+        if !self.acks.is_empty() {
+            self.cut();
+        }
+        self.full
+    }
+}
+
+/// A batch that cannot be read has an unknown number of messages, so no ack could stand for it: the stream ends.
+fn parse(mut batch: v1::PublishBatch) -> Result<(v1::PublishBatch, Frame, Confirm), Status> {
+    let frame = Frame::parse(std::mem::take(&mut batch.batch)).map_err(|error| invalid(&error.to_string()))?;
+    let confirm = confirm_of(batch.confirm)?;
+    Ok((batch, frame, confirm))
+}
+
+fn publish(service: Service, channel: String, frame: Frame, confirm: Confirm) -> BoxFuture<'static, Answered> {
+    let bytes = frame.bytes().len();
+    async move { Answered { bytes, results: service.broker.publish_frame(&channel, frame, confirm).await } }.boxed()
 }
 
 fn confirm_of(confirm: i32) -> Result<Confirm, Status> {

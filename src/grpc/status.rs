@@ -1,14 +1,23 @@
 //! The one place where the broker's errors become gRPC's: a code for programs, the stable reason, and help for people.
 
+use std::collections::HashMap;
+
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
 
-use crate::{broker::BrokerError, proto::v1};
+use crate::{
+    broker::{BrokerError, Violation},
+    proto::v1,
+};
 
 /// The `domain` of every ErrorInfo.
 const DOMAIN: &str = "liminal";
 /// The stable code again, where it is easy to find.
-const CODE: &str = "liminal-code";
+pub(super) const CODE: &str = "liminal-code";
+/// Bytes of violations in a status: it travels in a header, and clients take 8 KiB of those.
+const STATUS_DETAILS: usize = 4 << 10;
+/// Bytes of violations in one answer of a stream.
+const STREAM_DETAILS: usize = 16 << 10;
 
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
@@ -32,14 +41,40 @@ fn grpc_code(error: &BrokerError) -> Code {
     }
 }
 
+/// The first violations, as many as fit; the error's message says how many there are.
+fn fitting(violations: &[Violation], bytes: usize) -> impl Iterator<Item = &Violation> {
+    let mut room = bytes;
+    violations.iter().take_while(move |violation| {
+        let size = violation.pointer.len() + violation.message.len() + 16;
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        fits
+    })
+}
+
+/// The code for a failure that the gRPC library found itself, before a service saw the request.
+pub(super) fn library_code(code: Code) -> &'static str {
+    match code {
+        // A message over the size limit.
+        Code::OutOfRange | Code::ResourceExhausted => "LIMIT_EXCEEDED",
+        Code::InvalidArgument | Code::Internal => "INVALID_ARGUMENT",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Cancelled | Code::DeadlineExceeded => "CANCELLED",
+        Code::Unavailable => "STOPPING",
+        _ => "INTERNAL",
+    }
+}
+
 /// The status of a failed call.
 pub fn to_status(error: &BrokerError) -> Status {
     let reason = error.code().0;
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
+    details.set_error_info(reason, DOMAIN, unknown.into_iter().collect::<HashMap<_, _>>());
     if let BrokerError::SchemaViolation { violations, .. } = error {
-        let field = |violation: &crate::broker::Violation| FieldViolation::new(&violation.pointer, &violation.message);
-        let BadRequest { field_violations } = BadRequest::new(violations.iter().map(field).collect::<Vec<_>>());
+        let field = |violation: &Violation| FieldViolation::new(&violation.pointer, &violation.message);
+        let fields: Vec<_> = fitting(violations, STATUS_DETAILS).map(field).collect();
+        let BadRequest { field_violations } = BadRequest::new(fields);
         details.set_bad_request(field_violations);
     }
     if let Some(help) = error.help() {
@@ -57,8 +92,7 @@ pub fn to_status(error: &BrokerError) -> Status {
 /// The error of one message of a stream.
 pub fn stream_error(error: &BrokerError) -> v1::Error {
     let details = match error {
-        BrokerError::SchemaViolation { violations, .. } => violations
-            .iter()
+        BrokerError::SchemaViolation { violations, .. } => fitting(violations, STREAM_DETAILS)
             .map(|violation| v1::ErrorDetail { pointer: violation.pointer.clone(), message: violation.message.clone() })
             .collect(),
         _ => Vec::new(),
@@ -75,7 +109,6 @@ pub fn stream_error(error: &BrokerError) -> v1::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Violation;
 
     #[test]
     fn a_status_carries_the_code_the_places_and_the_help() {
@@ -87,6 +120,16 @@ mod tests {
         assert_eq!(details.error_info().unwrap().reason, "SCHEMA_VIOLATION");
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "/id");
         assert!(details.help().is_some());
+    }
+
+    #[test]
+    fn a_status_stays_small_enough_for_a_header_however_many_places_are_wrong() {
+        let violation = Violation { pointer: "/items/0/name".into(), message: "is wrong ".repeat(20) };
+        let error = BrokerError::SchemaViolation { channel: "c".into(), violations: vec![violation; 100] };
+        let status = to_status(&error);
+        assert!(status.details().len() < 6 << 10);
+        assert!(status.message().contains("100 place"), "{}", status.message());
+        assert!(!status.get_error_details().bad_request().unwrap().field_violations.is_empty());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The HTTP face: health, readiness and metrics.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     future::Future,
     io,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
 };
 
 use axum::{
@@ -14,7 +14,12 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Registry,
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +31,42 @@ pub trait NodeView: Send + Sync + 'static {
     fn failure(&self) -> Option<String>;
     /// Why clients should not be sent here now; empty when they should.
     fn unmet(&self) -> Vec<String>;
-    /// Figures, each with its name, help and value.
-    fn metrics(&self) -> Vec<(&'static str, &'static str, u64)>;
+    /// Figures for monitoring.
+    fn metrics(&self) -> Vec<Metric>;
+}
+
+/// A figure for monitoring, as it is now.
+#[derive(Debug)]
+pub struct Metric {
+    /// Without the prefix `liminal_`, and without the suffix `_total` of counters.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: MetricKind,
+    /// One value, or one for each value of a label.
+    pub values: Vec<(Option<(&'static str, String)>, u64)>,
+}
+
+/// How a figure moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only up, from 0 at the start of the process.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+impl Metric {
+    /// A single value that goes up and down.
+    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, kind: MetricKind::Gauge, values: vec![(None, value)] }
+    }
+
+    /// A single value that only goes up.
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, kind: MetricKind::Counter, values: vec![(None, value)] }
+    }
 }
 
 type Shared = State<Arc<dyn NodeView>>;
@@ -89,13 +128,36 @@ async fn ready(State(view): Shared) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "unmet": unmet }))).into_response()
 }
 
+/// The figures of one moment, as the metrics library wants them.
+#[derive(Debug)]
+struct Figures(Vec<Metric>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for Metric { name, help, kind, values } in &self.0 {
+            let kind_of = match kind {
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+            };
+            let mut metric = encoder.encode_descriptor(name, help, None, kind_of)?;
+            let write = |encoder: &mut MetricEncoder<'_>, value: u64| match kind {
+                MetricKind::Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&value, None),
+                MetricKind::Gauge => encoder.encode_gauge(&value),
+            };
+            for (label, value) in values {
+                match label {
+                    None => write(&mut metric, *value)?,
+                    Some((key, of)) => write(&mut metric.encode_family(&[(*key, of.as_str())])?, *value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn metrics(State(view): Shared) -> Response {
     let mut registry = Registry::with_prefix("liminal");
-    for (name, help, value) in view.metrics() {
-        let gauge: Gauge<u64, AtomicU64> = Gauge::default();
-        gauge.set(value);
-        registry.register(name, help, gauge);
-    }
+    registry.register_collector(Box::new(Figures(view.metrics())));
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
         let _ = text.write_str("# the metrics could not be encoded\n"); // writing to a String cannot fail

@@ -105,6 +105,23 @@ impl Frame {
         Self { bytes: self.bytes.slice(..self.bytes.len() - tail.bytes.len()), count: self.count - tail.count }
     }
 
+    /// The frame's first messages, as many as fit into `bytes`, but at least one.
+    #[must_use]
+    pub fn take_bytes(&self, bytes: usize) -> Self {
+        if self.bytes.len() <= bytes {
+            return self.clone();
+        }
+        let (mut rest, mut end, mut count) = (self.bytes.clone(), 0, 0);
+        while take_record(&mut rest).is_ok() {
+            let next = self.bytes.len() - rest.len();
+            if count > 0 && next > bytes {
+                break;
+            }
+            (end, count) = (next, count + 1);
+        }
+        Self { bytes: self.bytes.slice(..end), count }
+    }
+
     /// The frame without the messages at these positions, given in increasing order.
     #[must_use]
     pub fn without(&self, positions: &[u32]) -> Self {
@@ -243,6 +260,11 @@ mod tests {
         assert_eq!(payloads(&frame.take(2)), ["a", "b"]);
         assert_eq!(payloads(&frame.without(&[0, 2])), ["b", "d"]);
         assert!(frame.skip(9).is_empty());
+        let two = frame.take(2).bytes().len();
+        assert_eq!(payloads(&frame.take_bytes(two)), ["a", "b"]);
+        assert_eq!(payloads(&frame.take_bytes(two + 1)), ["a", "b"]);
+        assert_eq!(payloads(&frame.take_bytes(0)), ["a"]);
+        assert_eq!(frame.take_bytes(1 << 20), frame);
     }
 
     #[test]

@@ -24,3 +24,11 @@ pub fn init(format: LogFormat, default: &str) {
         LogFormat::Json => lines.json().try_init(),
     };
 }
+
+/// Bytes of memory that the process holds; 0 where the system does not say.
+pub fn resident_bytes() -> u64 {
+    // The second figure of `statm` counts resident pages: proc(5).
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}

@@ -190,3 +190,20 @@ async fn a_bad_message_fails_alone() {
     assert!(matches!(results[1], Err(BrokerError::LimitExceeded { value: 8, limit: 3, .. })));
     assert_eq!(results[2].as_ref().unwrap().seq, 1);
 }
+
+#[tokio::test]
+async fn publishes_of_one_key_at_the_same_time_get_one_outcome_and_store_one_message() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
+    let publish = || broker.publish("orders", envelope("a"), Some("k"));
+    let conflict = broker.publish("orders", envelope("b"), Some("k"));
+    let receive = async { subscription.next().await.unwrap().frame.count() };
+    let (first, second, third, conflict, count) = tokio::join!(publish(), publish(), publish(), conflict, receive);
+    let first = first.unwrap();
+    assert_eq!((first.seq, first.duplicate, first.delivered, count), (0, false, Some(true), 1));
+    assert_eq!((second.unwrap(), third.unwrap()), (first, first));
+    assert!(matches!(conflict, Err(BrokerError::KeyConflict { seq: 0, .. })), "{conflict:?}");
+    assert!(received(&mut subscription).is_empty());
+    let later = broker.publish("orders", envelope("a"), Some("k")).await.unwrap();
+    assert!(later.duplicate, "a retry after the answer is a duplicate");
+}

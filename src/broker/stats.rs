@@ -1,0 +1,90 @@
+//! What a broker counts, for metrics; and the bytes in flight, which it bounds.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{Broker, BrokerError, Outcome};
+
+/// When a publisher that was refused for lack of room should try again.
+const RETRY_AFTER_MS: u64 = 50;
+
+/// Counts since the start of the process, of publishes that clients sent to this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages that were stored, or passed on by an ephemeral channel.
+    pub published: u64,
+    /// Messages whose key had been used before.
+    pub duplicates: u64,
+    /// Messages that were refused or whose outcome is unknown, by stable code.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Bytes of publishes that are not answered yet, those of other nodes' clients included.
+    pub in_flight_bytes: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    published: AtomicU64,
+    duplicates: AtomicU64,
+    failed: Mutex<BTreeMap<&'static str, u64>>,
+    in_flight: Arc<AtomicUsize>,
+}
+
+/// Bytes that count as in flight until this is dropped.
+pub(super) struct Admitted {
+    in_flight: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    /// Counts for metrics.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.inner.counters;
+        Stats {
+            published: counters.published.load(Ordering::Relaxed),
+            duplicates: counters.duplicates.load(Ordering::Relaxed),
+            failed: counters.failed.lock().clone(),
+            in_flight_bytes: counters.in_flight.load(Ordering::Relaxed) as u64,
+        }
+    }
+
+    pub(super) fn count(&self, results: &[Result<Outcome, BrokerError>]) {
+        let (mut published, mut duplicates) = (0, 0);
+        for result in results {
+            match result {
+                Ok(outcome) if outcome.duplicate => duplicates += 1,
+                Ok(_) => published += 1,
+                Err(error) => *self.inner.counters.failed.lock().entry(error.code().0).or_default() += 1,
+            }
+        }
+        self.inner.counters.published.fetch_add(published, Ordering::Relaxed);
+        self.inner.counters.duplicates.fetch_add(duplicates, Ordering::Relaxed);
+    }
+
+    /// Takes room for a publish. One publish alone is never too large.
+    pub(super) fn admit(&self, bytes: usize) -> Result<Admitted, BrokerError> {
+        let (in_flight, limit) = (self.inner.counters.in_flight.clone(), self.limits().in_flight_bytes);
+        let before = in_flight.fetch_add(bytes, Ordering::Relaxed);
+        let admitted = Admitted { in_flight, bytes };
+        if before > 0 && before + bytes > limit {
+            return Err(overloaded(before + bytes, limit));
+        }
+        Ok(admitted)
+    }
+}
+
+pub(super) fn overloaded(in_flight: usize, limit: usize) -> BrokerError {
+    BrokerError::Overloaded { in_flight: in_flight as u64, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
+}

@@ -1,0 +1,53 @@
+//! What clients in any language rely on: the gRPC and HTTP faces of one real node, spoken to with the generated
+//! client and plain HTTP only.
+
+#![allow(missing_docs)]
+
+mod faces;
+mod publishing;
+
+use std::{sync::Arc, time::Duration};
+
+use liminal::{
+    config::ServerConfig,
+    env::Env,
+    model::{Frame, Limits},
+    node::{Node, Storage},
+    proto::v1::{self, broker_client::BrokerClient},
+    raft::{
+        Identity,
+        log::{SimDisk, SimLog},
+    },
+    store::MemoryStore,
+};
+use tonic::transport::Channel;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node of a cluster of one, with a durable channel `orders`.
+async fn node(limits: Limits) -> Node {
+    let config = ServerConfig {
+        listen_address: "127.0.0.1:0".into(),
+        health_listen_address: "127.0.0.1:0".into(),
+        drain_timeout: PATIENCE,
+        limits,
+        ..ServerConfig::default()
+    };
+    let env = Env::real();
+    let log = Arc::new(SimLog::open(&SimDisk::default()));
+    let storage = Storage::of(log, Arc::new(MemoryStore::new()), Identity::in_memory("n1", &env));
+    let node = Node::start(config.with_channel("orders", true), env, storage).await.unwrap();
+    let created = async { while node.broker().channel("orders").await.is_err() {} };
+    tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");
+    node
+}
+
+async fn client(node: &Node) -> BrokerClient<Channel> {
+    BrokerClient::connect(format!("http://{}", node.client_address())).await.unwrap()
+}
+
+fn batch(payloads: &[&str]) -> v1::PublishBatch {
+    let message = |payload: &&str| v1::Message { payload: payload.to_string().into(), ..v1::Message::default() };
+    let messages: Vec<v1::Message> = payloads.iter().map(message).collect();
+    v1::PublishBatch { channel: "orders".into(), batch: Frame::encode(&messages).bytes().clone(), confirm: 1 }
+}

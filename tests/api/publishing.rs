@@ -1,0 +1,112 @@
+//! A publish stream: one ack for each message in order, and an honest end.
+
+use bytes::Bytes;
+use liminal::{model::Limits, proto::v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::{PATIENCE, batch, client, node};
+
+/// Everything that a stream answers: its acks, and how it ended.
+async fn answers(mut stream: Streaming<v1::PublishAcks>) -> (Vec<v1::PublishAck>, Option<Status>) {
+    let mut acks = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(more)) => {
+                assert_eq!(more.first, acks.len() as u64, "acks are in order");
+                acks.extend(more.acks);
+            }
+            Ok(None) => return (acks, None),
+            Err(status) => return (acks, Some(status)),
+        }
+    }
+}
+
+fn seqs(acks: &[v1::PublishAck]) -> Vec<u64> {
+    acks.iter().map(|ack| ack.ok.as_ref().expect("accepted").seq).collect()
+}
+
+#[tokio::test]
+async fn every_message_of_a_stream_gets_its_ack_in_order() {
+    let node = node(Limits::default()).await;
+    let mut missing = batch(&["x", "y"]);
+    missing.channel = "nowhere".into();
+    let batches = vec![batch(&["a", "b"]), missing, batch(&["c"])];
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, end) = answers(stream).await;
+    assert!(end.is_none());
+    assert_eq!((seqs(&acks[..2]), seqs(&acks[4..])), (vec![0, 1], vec![2]));
+    for refused in &acks[2..4] {
+        assert_eq!(refused.error.as_ref().unwrap().code, "CHANNEL_NOT_FOUND");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_ends_the_stream_after_the_acks_of_those_before_it() {
+    let node = node(Limits::default()).await;
+    let broken = v1::PublishBatch { batch: Bytes::from_static(b"\x0a\x7f"), ..batch(&[]) };
+    let batches = vec![batch(&["a", "b"]), broken, batch(&["c"])];
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, end) = answers(stream).await;
+    assert_eq!(seqs(&acks), [0, 1]);
+    let end = end.expect("an error");
+    assert_eq!(end.code(), Code::InvalidArgument);
+    assert_eq!(end.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_over_the_size_limit_ends_the_stream_with_an_error_and_not_as_if_all_were_well() {
+    let node = node(Limits { batch_bytes: 1000, message_bytes: 1000, ..Limits::default() }).await;
+    let large = "x".repeat(3 << 20);
+    let batches = vec![batch(&["a"]), batch(&[&large])];
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, end) = answers(stream).await;
+    assert_eq!(seqs(&acks), [0]);
+    assert_eq!(end.expect("an error").code(), Code::OutOfRange);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_with_more_messages_or_bytes_than_allowed_is_refused_message_by_message() {
+    let node = node(Limits { batch_messages: 2, batch_bytes: 1000, ..Limits::default() }).await;
+    let large = "x".repeat(600);
+    let batches = vec![batch(&["a", "b", "c"]), batch(&[&large, &large]), batch(&["d"])];
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, end) = answers(stream).await;
+    assert!(end.is_none());
+    for refused in &acks[..5] {
+        assert_eq!(refused.error.as_ref().unwrap().code, "LIMIT_EXCEEDED");
+    }
+    assert_eq!(seqs(&acks[5..]), [0]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_larger_than_the_bytes_in_flight_is_slowed_down_and_not_refused() {
+    let node = node(Limits { in_flight_bytes: 64 << 10, ..Limits::default() }).await;
+    let payload = "x".repeat(10 << 10);
+    let batches: Vec<_> = (0..200).map(|_| batch(&[&payload])).collect();
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, end) = answers(stream).await;
+    assert!(end.is_none());
+    assert_eq!(seqs(&acks), (0..200).collect::<Vec<u64>>());
+    assert_eq!(node.broker().stats().in_flight_bytes, 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopping_node_ends_open_streams_after_answering_and_does_not_wait_for_their_publishers() {
+    let node = node(Limits::default()).await;
+    let (batches, open) = mpsc::channel(8);
+    batches.send(batch(&["a"])).await.unwrap();
+    let mut stream = client(&node).await.publish_stream(ReceiverStream::new(open)).await.unwrap().into_inner();
+    assert_eq!(seqs(&stream.message().await.unwrap().unwrap().acks), [0]);
+    let stopped = tokio::spawn(node.stop());
+    let end = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err();
+    assert_eq!(end.metadata().get("liminal-code").unwrap(), "STOPPING");
+    tokio::time::timeout(PATIENCE / 2, stopped).await.expect("it does not wait out its drain timeout").unwrap();
+    drop(batches);
+}
