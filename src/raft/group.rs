@@ -352,6 +352,9 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
         max_in_snapshot_log_to_keep: purge::KEEP_ENTRIES,
         purge_batch_size: 1024,
         enable_pre_vote: Some(true),
+        // A leader that lost power may have lost entries that it had sent but not synced: were it to go on in its old
+        // term, it could give their log ids to other entries.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     }
 }

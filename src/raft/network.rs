@@ -111,7 +111,14 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         Box::pin(async move {
             let requests = input.map(wire::to_append);
             let client = &mut self.log;
-            let answers = within(option.hard_ttl(), client.append(Request::new(requests))).await?.into_inner();
+            let answers = match within(option.hard_ttl(), client.append(Request::new(requests))).await {
+                Ok(answers) => answers.into_inner(),
+                Err(error) => {
+                    // Openraft's own backoff is in `input`, which a connection that does not come about never polls.
+                    tokio::time::sleep(RETRY).await;
+                    return Err(error);
+                }
+            };
             let results =
                 answers.map(|answer| answer.and_then(wire::from_append_response).map_err(|status| failed(&status)));
             Ok(results.boxed())

@@ -1,0 +1,73 @@
+//! Whole clusters simulated from a seed: three real nodes, their network, disks, clocks and randomness in one
+//! process, with faults at the worst moments. The same seed gives the same run.
+//!
+//! The randomness of a process can be fixed once only, so every seed runs in a process of its own.
+//! `LIMINAL_SIM_SEEDS=50` says how many seeds, `LIMINAL_SIM_SEED=7` runs one here, with a
+//! log if `RUST_LOG` asks for one.
+
+#![allow(missing_docs)]
+
+mod run;
+mod world;
+
+use std::process::{Child, Command, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const ONE: &str = "LIMINAL_SIM_SEED";
+const HOW_MANY: &str = "LIMINAL_SIM_SEEDS";
+const DEFAULT_SEEDS: u64 = 4;
+/// Seeds simulated side by side.
+const AT_ONCE: usize = 2;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{variable}={value}: no number")))
+}
+
+fn main() {
+    if let Some(seed) = number(ONE) {
+        liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off");
+        println!("{}", run::simulate(seed));
+        return;
+    }
+    let trial = |name: &str, test: fn() -> Result<(), Failed>| Trial::test(name, test);
+    let trials = vec![
+        trial("every_acknowledged_message_is_there_once_after_partitions_and_power_cuts", many_seeds),
+        trial("the_same_seed_gives_the_same_run", one_seed_twice),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn many_seeds() -> Result<(), Failed> {
+    let seeds: Vec<u64> = (0..number(HOW_MANY).unwrap_or(DEFAULT_SEEDS)).collect();
+    for seeds in seeds.chunks(AT_ONCE) {
+        let running: Result<Vec<_>, Failed> = seeds.iter().map(|seed| Ok((*seed, start(*seed)?))).collect();
+        for (seed, process) in running? {
+            println!("{}", summary(seed, process)?);
+        }
+    }
+    Ok(())
+}
+
+fn one_seed_twice() -> Result<(), Failed> {
+    let [first, second] = [start(7)?, start(7)?];
+    let (first, second) = (summary(7, first)?, summary(7, second)?);
+    if first == second { Ok(()) } else { Err(format!("one run: {first}; another: {second}").into()) }
+}
+
+/// A process of this program for one seed.
+fn start(seed: u64) -> Result<Child, Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(ONE, seed.to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command.spawn()?)
+}
+
+/// What the process of a seed says in the end.
+fn summary(seed: u64, process: Child) -> Result<String, Failed> {
+    let output = process.wait_with_output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    }
+    let log = String::from_utf8_lossy(&output.stderr);
+    Err(format!("seed {seed} failed ({}); run it again with {ONE}={seed}\n{log}", output.status).into())
+}

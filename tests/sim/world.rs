@@ -1,0 +1,74 @@
+//! What a simulated node takes from the world around it: turmoil's network, the simulation's clock with an error of
+//! its own, and seeded randomness.
+
+use std::{io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use liminal::env::{Clock, Connection, Env, Listener, Network, Random};
+use parking_lot::Mutex;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+/// Some day in 2026: a clock that begins at 0 would hide mistakes with times.
+const EPOCH: Duration = Duration::from_secs(1_790_000_000);
+
+/// The world of one node, whose clock is `skew` ahead of the others'.
+pub fn env(seed: u64, skew: Duration) -> Env {
+    Env {
+        clock: Arc::new(SimClock(skew)),
+        random: Arc::new(SimRandom(Mutex::new(StdRng::seed_from_u64(seed)))),
+        network: Arc::new(SimNetwork),
+    }
+}
+
+struct SimClock(Duration);
+
+impl Clock for SimClock {
+    fn now_ms(&self) -> u64 {
+        (EPOCH + turmoil::sim_elapsed().unwrap_or_default() + self.0).as_millis() as u64
+    }
+}
+
+struct SimRandom(Mutex<StdRng>);
+
+impl Random for SimRandom {
+    fn next_u64(&self) -> u64 {
+        self.0.lock().next_u64()
+    }
+}
+
+struct SimNetwork;
+
+fn host_and_port(address: &str) -> io::Result<(&str, u16)> {
+    let split = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    split.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("`{address}` is no HOST:PORT")))
+}
+
+#[async_trait]
+impl Network for SimNetwork {
+    async fn connect(&self, address: &str) -> io::Result<Connection> {
+        Ok(Connection::new(turmoil::net::TcpStream::connect(host_and_port(address)?).await?))
+    }
+
+    async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>> {
+        let (_, port) = host_and_port(address)?;
+        let listener = turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?;
+        Ok(Box::new(SimListener { listener, address: address.to_owned() }))
+    }
+}
+
+struct SimListener {
+    listener: turmoil::net::TcpListener,
+    address: String,
+}
+
+#[async_trait]
+impl Listener for SimListener {
+    async fn accept(&mut self) -> io::Result<(Connection, String)> {
+        let (stream, from) = self.listener.accept().await?;
+        Ok((Connection::new(stream), from.to_string()))
+    }
+
+    fn local_address(&self) -> String {
+        self.address.clone()
+    }
+}
