@@ -13,6 +13,7 @@ mod world;
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use rand::{SeedableRng as _, rngs::StdRng};
 
 const ONE: &str = "LIMINAL_SIM_SEED";
 const HOW_MANY: &str = "LIMINAL_SIM_SEEDS";
@@ -26,6 +27,8 @@ fn number(variable: &str) -> Option<u64> {
 
 fn main() {
     if let Some(seed) = number(ONE) {
+        // First of all: the first hash map of a thread takes its keys for all that follow.
+        mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
         liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off");
         println!("{}", run::simulate(seed));
         return;

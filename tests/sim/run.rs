@@ -60,7 +60,6 @@ struct History {
 /// # Panics
 /// When a promise is broken.
 pub fn simulate(seed: u64) -> String {
-    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let mut random = StdRng::seed_from_u64(seed ^ 0x6c69_6d69_6e61_6c21);
 
