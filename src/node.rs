@@ -24,8 +24,6 @@ use crate::{
 
 /// A node whose applied index is this far behind the commit index is not caught up.
 const BEHIND: u64 = 1_000;
-/// Bytes of the newest log entries that are kept in memory.
-const LOG_CACHE: usize = 64 << 20;
 /// Where a node without a cluster listens for peers that never come.
 const ALONE: &str = "127.0.0.1:0";
 
@@ -90,11 +88,16 @@ impl Storage {
         let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
         let raft = dir.join("raft");
         std::fs::create_dir_all(&raft).map_err(unusable)?;
+        let store_config = HaematiteConfig {
+            fold_bytes: config.store.memtable_bytes,
+            fold_interval: config.store.fold_interval,
+            cache_bytes: config.store.cache_bytes,
+        };
         // The store's lock keeps a second process out of the whole directory.
-        let store = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default())?;
+        let store = HaematiteStore::open(&dir.join("state"), store_config)?;
         let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
         let identity = Identity::open(&dir, name, env)?;
-        let log = DiskLog::open(&raft, LOG_CACHE).map_err(unusable)?;
+        let log = DiskLog::open(&raft, config.raft.log_cache_bytes).map_err(unusable)?;
         Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, temporary })
     }
 
@@ -139,9 +142,12 @@ impl Node {
         let local = crate::broker::NodeAddress {
             id: identity.node_id(),
             name: identity.node_name(),
-            peer: peers.local_address(),
-            client: client_address.clone(),
-            http: http_address.clone(),
+            peer: config.advertised(
+                cluster.as_ref().and_then(|cluster| cluster.advertise_address.as_ref()),
+                &peers.local_address(),
+            ),
+            client: config.advertised(config.advertise_address.as_ref(), &client_address),
+            http: config.advertised(config.advertise_http_address.as_ref(), &http_address),
         };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
@@ -151,17 +157,13 @@ impl Node {
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
             cookie: cluster.as_ref().map(|cluster| cluster.cookie.clone()).unwrap_or_default(),
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
-            heartbeat: Duration::from_millis(250),
-            election: (Duration::from_secs(1), Duration::from_secs(2)),
+            heartbeat: config.raft.heartbeat,
+            election: config.raft.election,
         };
         let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers).await?;
         let shared = Arc::new(group.clone());
         let broker = Broker::clustered(view, shared.clone(), shared, env);
-        let answering = broker.clone();
-        group.serve_calls(move |from, request| {
-            let broker = answering.clone();
-            Box::pin(async move { broker.handle_peer(&from, request).await })
-        });
+        group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let admission = Admission::new(broker.view().limits());

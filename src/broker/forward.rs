@@ -1,6 +1,9 @@
 //! Requests between the brokers of different nodes: what a follower asks the leader for its clients.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -37,8 +40,23 @@ pub(super) enum Response {
 }
 
 impl Broker {
-    /// Answers a request that another node's broker sent through [`super::Peers::call`].
-    pub async fn handle_peer(&self, from: &NodeAddress, request: Bytes) -> Bytes {
+    /// Answers the requests that other nodes' brokers send through [`super::Peers::call`]. Does not keep the broker
+    /// alive: its sequencer holds the handler.
+    pub fn peer_handler(&self) -> impl Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync + use<> {
+        let broker = Arc::downgrade(&self.inner);
+        move |from, request| {
+            let broker = broker.upgrade().map(|inner| Self { inner });
+            async move {
+                match broker {
+                    Some(broker) => broker.handle_peer(&from, request).await,
+                    None => codec::encode_record(&Response::NotProposed),
+                }
+            }
+            .boxed()
+        }
+    }
+
+    async fn handle_peer(&self, from: &NodeAddress, request: Bytes) -> Bytes {
         let response = match codec::decode_record("request", &request) {
             Ok(request) => self.answer(from, request).await,
             Err(error) => Response::Refused(BrokerError::Internal { reason: error.to_string() }),

@@ -82,6 +82,7 @@ fn config(args: &Args, number: u16) -> ServerConfig {
             seed_nodes: (1..=args.nodes).map(|number| address(200, number)).collect(),
             cookie: "dev".into(),
             expect: usize::from(args.nodes),
+            ..ClusterConfig::default()
         }),
         ..ServerConfig::default()
     }

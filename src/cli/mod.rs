@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod channel;
 pub mod cluster;
+mod config;
 mod dev;
 mod error;
 pub mod publish;
@@ -10,15 +11,12 @@ mod remote;
 mod serve;
 pub mod subscribe;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use self::error::CliError;
-use crate::{
-    config::ServerConfig,
-    telemetry::{self, LogFormat},
-};
+use crate::telemetry::{self, LogFormat};
 
 /// Where `liminal dev` and the sample configurations listen.
 const DEFAULT_SERVERS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103";
@@ -80,22 +78,13 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Command),
-    /// Check configuration files
+    /// Check and show configurations
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(config::Command),
     /// Print completions for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Subcommand)]
-enum ConfigCommand {
-    /// Report everything that is wrong with a file
-    Check {
-        /// The file
-        file: PathBuf,
     },
 }
 
@@ -106,7 +95,9 @@ pub fn main() -> ExitCode {
         Command::Serve(_) => "info,openraft=warn,haematite=error",
         _ => "warn,openraft=off,haematite=error",
     };
-    telemetry::init(cli.log_format, filter);
+    if let Err(error) = telemetry::init(cli.log_format, filter) {
+        return CliError::usage(error).report();
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
@@ -130,13 +121,11 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Channel(command) => channel::run(command, global).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
-        Command::Config(ConfigCommand::Check { file }) => {
-            ServerConfig::load(&file).map_err(|errors| CliError::failed(errors.to_string()))?;
-            remote::print_line(&format!("{}: ok", file.display()))
-        }
+        Command::Config(command) => config::run(command, global),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "liminal", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "liminal", &mut script);
+            remote::print_line(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::CliError;
+use super::{CliError, config};
 use crate::{
     config::ServerConfig,
     env::Env,
@@ -17,10 +17,16 @@ pub struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// A value that wins over the file and over LIMINAL_* variables, for example `limits.message_bytes=2MiB`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
-    let config = ServerConfig::load(&args.config).map_err(|errors| CliError::failed(errors.to_string()))?;
+    let config = config::load(Some(&args.config), args.set)?.config;
+    if !config.routing_rules.is_empty() {
+        tracing::warn!("routing_rules are read, but this version does not apply them yet");
+    }
     let node = start(config).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
     let stopped = stop_signal();

@@ -1,114 +1,73 @@
-//! The configuration file: TOML, strict. A file of liminal-server 0.2.1 loads unchanged.
+//! From the merged tree to a checked configuration. Strict, and everything that is wrong is reported at once. A file
+//! of liminal-server 0.2.1 loads unchanged.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
-use serde::Deserialize;
-use toml::Spanned;
-
-use super::{ChannelEntry, ClusterConfig, RoutingRule, ServerConfig};
+use super::{
+    ChannelEntry, ClusterConfig, Origins, RoutingRule, ServerConfig, fields,
+    reader::{Reader, Visitor as _},
+    tree::{self, Node, Origin, Overrides, Value},
+};
 use crate::model::ChannelName;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    listen_address: Option<Spanned<String>>,
-    health_listen_address: Option<Spanned<String>>,
-    drain_timeout_ms: Option<u64>,
-    #[serde(default)]
-    channels: Vec<Channel>,
-    #[serde(default)]
-    routing_rules: Vec<Rule>,
-    persistence_path: Option<PathBuf>,
-    cluster: Option<Cluster>,
-}
+/// Everything that is wrong with a configuration, one line each: `FILE:LINE:COLUMN: key: what`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<(Origin, String)>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Channel {
-    name: Spanned<String>,
-    schema_ref: Option<Spanned<String>>,
-    durable: bool,
+impl ConfigErrors {
+    pub(super) fn push(&mut self, origin: Origin, what: impl Into<String>) {
+        self.0.push((origin, what.into()));
+    }
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rule {
-    source_channel: Spanned<String>,
-    target_channel: Spanned<String>,
-    predicate: Option<toml::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Cluster {
-    node_name: String,
-    listen_address: Spanned<String>,
-    seed_nodes: Vec<Spanned<String>>,
-    cookie: String,
-    expect: Option<usize>,
-}
-
-/// Everything that is wrong with a configuration, one line each: `FILE:LINE: what`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<String>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
+        for (number, (origin, what)) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{origin}: {what}")?;
+        }
+        Ok(())
     }
 }
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects mistakes with their lines.
-struct Checker<'a> {
-    name: &'a str,
-    text: &'a str,
-    errors: Vec<(usize, String)>,
-}
-
-impl Checker<'_> {
-    fn line(&self, offset: usize) -> usize {
-        self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
-    }
-
-    fn wrong(&mut self, offset: usize, what: impl Into<String>) {
-        self.errors.push((self.line(offset), what.into()));
-    }
-
-    fn address(&mut self, key: &str, address: &Spanned<String>) {
-        let port = address.get_ref().rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
-        if !matches!(port, Some((false, Ok(_)))) {
-            let what = format!("{key}: `{}` is no address; write HOST:PORT", address.get_ref());
-            self.wrong(address.span().start, what);
-        }
-    }
-
-    fn finish(mut self) -> Result<(), ConfigErrors> {
-        if self.errors.is_empty() {
-            return Ok(());
-        }
-        self.errors.sort();
-        let name = self.name;
-        Err(ConfigErrors(self.errors.into_iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect()))
-    }
+/// A configuration and where its values come from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Checked.
+    pub config: ServerConfig,
+    /// For `config show`.
+    pub origins: Origins,
 }
 
 impl ServerConfig {
     /// Reads and checks a file. `schema_ref`s are relative to its directory, and must exist.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its line.
+    /// Everything that is wrong with it, each with its place.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with(Some(path), &Overrides::default()).map(|loaded| loaded.config)
+    }
+
+    /// Reads a file, if there is one, and lays overrides over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with its place.
+    pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
+        let Some(path) = path else { return Self::parse_with("", "the defaults", Some(Path::new(".")), overrides) };
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| ConfigErrors(vec![format!("{name}: {error}")]))?;
+        let text = fs::read_to_string(path).map_err(|error| {
+            ConfigErrors(vec![(Origin::File { name: name.clone(), line: 1, column: 1 }, error.to_string())])
+        })?;
         let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&text, &name, Some(base_dir))
+        Self::parse_with(&text, &name, Some(base_dir), overrides)
     }
 
     /// Checks a text; `name` stands for the file in errors.
@@ -116,151 +75,164 @@ impl ServerConfig {
     /// # Errors
     /// As [`ServerConfig::load`].
     pub fn parse(text: &str, name: &str, base_dir: Option<&Path>) -> Result<Self, ConfigErrors> {
-        let mut checker = Checker { name, text, errors: Vec::new() };
-        let file: File = match toml::from_str(text) {
-            Ok(file) => file,
-            Err(error) => {
-                checker.wrong(error.span().map_or(0, |span| span.start), error.message());
-                checker.finish()?;
-                return Err(ConfigErrors(Vec::new()));
-            }
-        };
-        let mut names = BTreeSet::new();
-        for channel in &file.channels {
-            let at = channel.name.span().start;
-            if let Err(error) = channel.name.get_ref().parse::<ChannelName>() {
-                checker.wrong(at, format!("channels.name: {error}"));
-            }
-            if !names.insert(channel.name.get_ref().clone()) {
-                checker.wrong(at, format!("channels.name: there are two channels `{}`", channel.name.get_ref()));
-            }
-            if let (Some(schema_ref), Some(base_dir)) = (&channel.schema_ref, base_dir) {
-                let path = base_dir.join(schema_ref.get_ref());
-                if let Err(error) = fs::metadata(&path) {
-                    checker.wrong(schema_ref.span().start, format!("channels.schema_ref: {}: {error}", path.display()));
-                }
-            }
-        }
-        for rule in &file.routing_rules {
-            for (key, channel) in [("source_channel", &rule.source_channel), ("target_channel", &rule.target_channel)] {
-                if !names.contains(channel.get_ref()) {
-                    let what = format!("routing_rules.{key}: there is no channel `{}` in this file", channel.get_ref());
-                    checker.wrong(channel.span().start, what);
-                }
-            }
-        }
-        let addresses =
-            [("listen_address", &file.listen_address), ("health_listen_address", &file.health_listen_address)];
-        for (key, address) in addresses {
-            if let Some(address) = address {
-                checker.address(key, address);
-            }
-        }
-        if let Some(cluster) = &file.cluster {
-            checker.address("cluster.listen_address", &cluster.listen_address);
-            cluster.seed_nodes.iter().for_each(|seed| checker.address("cluster.seed_nodes", seed));
-            if cluster.node_name.is_empty() {
-                checker.wrong(0, "cluster.node_name: it is empty; give every node a name of its own");
-            }
-            if cluster.expect == Some(0) {
-                checker.wrong(0, "cluster.expect: a cluster needs at least 1 node");
-            }
-        }
-        checker.finish()?;
-        Ok(Self::from_file(file, base_dir))
+        Self::parse_with(text, name, base_dir, &Overrides::default()).map(|loaded| loaded.config)
     }
 
-    fn from_file(file: File, base_dir: Option<&Path>) -> Self {
-        let defaults = Self::default();
-        if !file.routing_rules.is_empty() {
-            tracing::warn!("routing_rules are read, but this version does not apply them yet");
+    pub(super) fn parse_with(
+        text: &str,
+        name: &str,
+        base_dir: Option<&Path>,
+        overrides: &Overrides,
+    ) -> Result<Loaded, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let mut tree = tree::parse(text, name, &mut errors);
+        tree.overlay(overrides, &mut errors);
+        let mut config = Self { base_dir: base_dir.map(Path::to_owned), ..Self::default() };
+        let mut reader = Reader::new("", &tree, &mut errors);
+        fields::server(&mut config, &mut reader);
+        let mut path = None;
+        reader.optional("persistence_path", &mut path);
+        config.persistence_path = path.map(Into::into);
+        channels(&mut config, &mut reader);
+        rules(&mut config, &mut reader);
+        cluster(&mut config, &mut reader);
+        timing(&config, &mut reader);
+        reader.finish();
+        if errors.0.is_empty() {
+            let mut origins = BTreeMap::new();
+            collect(&tree, "", &mut origins);
+            return Ok(Loaded { config, origins: Origins(origins) });
         }
-        let channel = |channel: Channel| ChannelEntry {
-            name: channel.name.into_inner(),
-            schema_ref: channel.schema_ref.map(Spanned::into_inner),
-            durable: channel.durable,
-        };
-        let rule = |rule: Rule| RoutingRule {
-            source_channel: rule.source_channel.into_inner(),
-            target_channel: rule.target_channel.into_inner(),
-            predicate: rule.predicate.map(|predicate| predicate.to_string()),
-        };
-        let cluster = |cluster: Cluster| {
-            let seed_nodes: Vec<String> = cluster.seed_nodes.into_iter().map(Spanned::into_inner).collect();
-            let distinct: BTreeSet<&String> = seed_nodes.iter().collect();
-            let expect = cluster.expect.unwrap_or(distinct.len().max(1));
-            ClusterConfig {
-                node_name: cluster.node_name,
-                listen_address: cluster.listen_address.into_inner(),
-                cookie: cluster.cookie,
-                expect,
-                seed_nodes,
-            }
-        };
-        Self {
-            listen_address: file.listen_address.map_or(defaults.listen_address, Spanned::into_inner),
-            health_listen_address: file
-                .health_listen_address
-                .map_or(defaults.health_listen_address, Spanned::into_inner),
-            drain_timeout: file.drain_timeout_ms.map_or(defaults.drain_timeout, Duration::from_millis),
-            channels: file.channels.into_iter().map(channel).collect(),
-            routing_rules: file.routing_rules.into_iter().map(rule).collect(),
-            persistence_path: file.persistence_path,
-            cluster: file.cluster.map(cluster),
-            base_dir: base_dir.map(Path::to_owned),
-            limits: defaults.limits,
+        errors.0.sort();
+        errors.0.dedup();
+        Err(errors)
+    }
+}
+
+fn collect(node: &Node, path: &str, origins: &mut BTreeMap<String, Origin>) {
+    if let Value::Table(entries) = &node.value {
+        for (key, node) in entries {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            collect(node, &path, origins);
+            origins.insert(path, node.origin.clone());
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OLD: &str = r#"
-listen_address = "127.0.0.1:7101"
-health_listen_address = "127.0.0.1:7201"
-drain_timeout_ms = 5000
-persistence_path = "data"
-channels = [
-  { name = "orders", schema_ref = "orders.json", durable = true },
-  { name = "ticks", durable = false },
-]
-routing_rules = [{ source_channel = "orders", target_channel = "ticks", predicate = "amount > 3" }]
-
-[cluster]
-node_name = "n1"
-listen_address = "127.0.0.1:7301"
-seed_nodes = ["127.0.0.1:7301", "127.0.0.1:7302", "127.0.0.1:7303"]
-cookie = "secret"
-"#;
-
-    #[test]
-    fn a_file_of_liminal_server_0_2_1_loads_unchanged() {
-        let config = ServerConfig::parse(OLD, "liminal.toml", None).unwrap();
-        assert_eq!(config.drain_timeout, Duration::from_secs(5));
-        assert_eq!(config.channels.len(), 2);
-        assert_eq!(config.cluster.unwrap().expect, 3);
+/// The tables of a list; what is no list is a mistake.
+fn items<'a>(key: &'static str, reader: &mut Reader<'a>) -> Vec<&'a Node> {
+    match reader.get(key) {
+        None => Vec::new(),
+        Some(Node { value: Value::Array(items), .. }) => items.iter().collect(),
+        Some(node) => {
+            reader.wrong(key, &node.origin, "a list of tables is wanted here, `[{ ... }]`");
+            Vec::new()
+        }
     }
+}
 
-    #[test]
-    fn all_mistakes_of_values_are_reported_together_with_their_lines() {
-        let text = "listen_address = \"nowhere\"\n\nchannels = [\n{ name = \"a b\", durable = true },\n\
-                    { name = \"c\", schema_ref = \"missing.json\", durable = true },\n{ name = \"c\", durable = true }]\n";
-        let errors = ServerConfig::parse(text, "f.toml", Some(Path::new("."))).unwrap_err().to_string();
-        let lines: Vec<&str> = errors.lines().collect();
-        assert_eq!(lines.len(), 4, "{errors}");
-        assert!(lines[0].starts_with("f.toml:1: listen_address: `nowhere` is no address"));
-        assert!(
-            lines[1].starts_with("f.toml:4: ")
-                && lines[2].starts_with("f.toml:5: ")
-                && lines[3].starts_with("f.toml:6: ")
-        );
+fn channels(config: &mut ServerConfig, reader: &mut Reader<'_>) {
+    let mut names = BTreeSet::new();
+    for node in items("channels", reader) {
+        let mut channel = Reader::new("channels", node, reader.errors);
+        let mut entry = ChannelEntry { name: String::new(), schema_ref: None, durable: true };
+        match channel.get("name") {
+            None => channel.missing("name", "every channel needs one"),
+            Some(node) => {
+                if let Some(name) = channel.text_of("name", node) {
+                    if let Err(error) = name.parse::<ChannelName>() {
+                        channel.wrong("name", &node.origin, error);
+                    } else if !names.insert(name.clone()) {
+                        channel.wrong("name", &node.origin, format!("there are two channels `{name}`"));
+                    }
+                    entry.name = name;
+                }
+            }
+        }
+        channel.optional("schema_ref", &mut entry.schema_ref);
+        if let (Some(schema_ref), Some(base_dir), Some(node)) =
+            (&entry.schema_ref, &config.base_dir, channel.get("schema_ref"))
+        {
+            let path = base_dir.join(schema_ref);
+            if let Err(error) = fs::metadata(&path) {
+                channel.wrong("schema_ref", &node.origin, format!("{}: {error}", path.display()));
+            }
+        }
+        match channel.get("durable") {
+            None => {}
+            Some(Node { value: Value::Boolean(durable), .. }) => entry.durable = *durable,
+            Some(node) => channel.wrong("durable", &node.origin, "`true` or `false` is wanted here"),
+        }
+        channel.finish();
+        config.channels.push(entry);
     }
+}
 
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let errors = ServerConfig::parse("\nlisten = 3\n", "f.toml", None).unwrap_err().to_string();
-        assert!(errors.starts_with("f.toml:2: unknown field `listen`"), "{errors}");
+fn rules(config: &mut ServerConfig, reader: &mut Reader<'_>) {
+    let names: BTreeSet<String> = config.channels.iter().map(|channel| channel.name.clone()).collect();
+    for node in items("routing_rules", reader) {
+        let mut rule = Reader::new("routing_rules", node, reader.errors);
+        let mut channel = |key: &'static str| match rule.get(key) {
+            None => {
+                rule.missing(key, "name a channel of this file");
+                String::new()
+            }
+            Some(node) => {
+                let name = rule.text_of(key, node).unwrap_or_default();
+                if !name.is_empty() && !names.contains(&name) {
+                    rule.wrong(key, &node.origin, format!("there is no channel `{name}` in this file"));
+                }
+                name
+            }
+        };
+        let (source_channel, target_channel) = (channel("source_channel"), channel("target_channel"));
+        let predicate = rule.get("predicate").map(|node| match &node.value {
+            Value::Text(text) => text.clone(),
+            other => other.to_string(),
+        });
+        rule.finish();
+        config.routing_rules.push(RoutingRule { source_channel, target_channel, predicate });
+    }
+}
+
+fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
+    let path = reader.key("cluster");
+    let Some(node) = reader.get("cluster") else { return };
+    let mut table = Reader::new(&path, node, reader.errors);
+    let mut cluster = ClusterConfig::default();
+    fields::cluster(&mut cluster, &mut table);
+    for (key, what) in [("node_name", "give every node a name of its own"), ("listen_address", "write HOST:PORT")] {
+        if table.get(key).is_none() {
+            table.missing(key, what);
+        }
+    }
+    if let Some(seeds) = table.get("seed_nodes") {
+        cluster.seed_nodes.iter().for_each(|seed| table.check_address("seed_nodes", &seeds.origin, seed));
+    }
+    let mut expect = cluster.usual_expect() as u64;
+    table.count("expect", &mut expect);
+    cluster.expect = usize::try_from(expect).unwrap_or(usize::MAX);
+    let cookie = table.get("cookie").map(|node| (node, table.text_of("cookie", node).unwrap_or_default()));
+    match cookie {
+        Some((node, cookie)) if cookie.is_empty() && cluster.expect > 1 => {
+            table.wrong("cookie", &node.origin, "it is empty; choose a secret that all nodes share");
+        }
+        Some((_, cookie)) => cluster.cookie = cookie,
+        None if cluster.expect > 1 => table.missing("cookie", "choose a secret that all nodes share"),
+        None => {}
+    }
+    table.finish();
+    config.cluster = Some(cluster);
+}
+
+/// Times that have to fit each other.
+fn timing(config: &ServerConfig, reader: &mut Reader<'_>) {
+    let Some(node) = reader.get("raft") else { return };
+    let (min, max) = config.raft.election;
+    if min < config.raft.heartbeat * 2 {
+        reader.wrong("raft.election_min", &node.origin, "it must be at least twice `raft.heartbeat`");
+    }
+    if max <= min {
+        reader.wrong("raft.election_max", &node.origin, "it must be longer than `raft.election_min`");
     }
 }

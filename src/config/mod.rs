@@ -1,12 +1,21 @@
 //! What an operator configures, and what an embedding program does.
 
+mod fields;
 mod file;
+mod reader;
+mod show;
+mod tree;
 
-use std::{path::PathBuf, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::model::Limits;
 
-pub use file::ConfigErrors;
+pub use file::{ConfigErrors, Loaded};
+pub use show::Origins;
+pub use tree::Overrides;
 
 /// A node's whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -15,6 +24,10 @@ pub struct ServerConfig {
     pub listen_address: String,
     /// `host:port` for HTTP.
     pub health_listen_address: String,
+    /// `host:port` that clients and other nodes are told for gRPC; none: see [`ServerConfig::advertised`].
+    pub advertise_address: Option<String>,
+    /// The same for HTTP.
+    pub advertise_http_address: Option<String>,
     /// How long a graceful stop may take.
     pub drain_timeout: Duration,
     /// Channels that are created if they are missing.
@@ -29,6 +42,32 @@ pub struct ServerConfig {
     pub base_dir: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
+    /// The state on disk.
+    pub store: StoreConfig,
+    /// Replication.
+    pub raft: RaftConfig,
+}
+
+/// How the state is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// What was applied is written to the tree when it has this many bytes.
+    pub memtable_bytes: usize,
+    /// Or when it is this old.
+    pub fold_interval: Duration,
+    /// Bytes of the tree that are kept in memory.
+    pub cache_bytes: usize,
+}
+
+/// How the nodes agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftConfig {
+    /// How often an idle leader shows that it is there.
+    pub heartbeat: Duration,
+    /// Without a sign of the leader for a random time between these two, a node stands for election.
+    pub election: (Duration, Duration),
+    /// Bytes of the newest log entries that are kept in memory.
+    pub log_cache_bytes: usize,
 }
 
 /// A channel of the configuration.
@@ -54,12 +93,14 @@ pub struct RoutingRule {
 }
 
 /// A node's place in its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Unique in the cluster.
     pub node_name: String,
     /// `host:port` for other nodes.
     pub listen_address: String,
+    /// `host:port` that other nodes are told; none: see [`ServerConfig::advertised`].
+    pub advertise_address: Option<String>,
     /// `host:port` of nodes to find the cluster through.
     pub seed_nodes: Vec<String>,
     /// Shared secret; a node with another one is refused.
@@ -81,6 +122,10 @@ impl Default for ServerConfig {
             cluster: None,
             base_dir: None,
             limits: Limits::default(),
+            store: StoreConfig::default(),
+            raft: RaftConfig::default(),
+            advertise_address: None,
+            advertise_http_address: None,
         }
     }
 }
@@ -91,5 +136,80 @@ impl ServerConfig {
     pub fn with_channel(mut self, name: &str, durable: bool) -> Self {
         self.channels.push(ChannelEntry { name: name.into(), schema_ref: None, durable });
         self
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { memtable_bytes: 64 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 64 << 20 }
+    }
+}
+
+impl Default for RaftConfig {
+    /// Wide enough for busy machines of two cores.
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            election: (Duration::from_secs(1), Duration::from_secs(2)),
+            log_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Default for ClusterConfig {
+    /// A node alone.
+    fn default() -> Self {
+        Self {
+            node_name: "n1".into(),
+            listen_address: "127.0.0.1:7301".into(),
+            advertise_address: None,
+            seed_nodes: Vec::new(),
+            cookie: String::new(),
+            expect: 1,
+        }
+    }
+}
+
+/// Never shows the cookie.
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node_name, listen_address, advertise_address, seed_nodes, cookie: _, expect } = self;
+        f.debug_struct("ClusterConfig")
+            .field("node_name", node_name)
+            .field("listen_address", listen_address)
+            .field("advertise_address", advertise_address)
+            .field("seed_nodes", seed_nodes)
+            .field("expect", expect)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterConfig {
+    /// How many fresh nodes found a cluster where nobody says it: as many as there are seeds; three where the only
+    /// seed is a name, which stands for several nodes.
+    fn usual_expect(&self) -> usize {
+        let seeds: BTreeSet<&String> = self.seed_nodes.iter().collect();
+        let host = |seed: &String| seed.rsplit_once(':').map_or(String::new(), |(host, _)| host.to_owned());
+        match seeds.first() {
+            Some(only) if seeds.len() == 1 && host(only).parse::<IpAddr>().is_err() && host(only) != "localhost" => 3,
+            _ => seeds.len().max(1),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// What others are told of an address that this node listens on: what is configured; else, where it listens on
+    /// all interfaces, the node's name, by which containers find each other.
+    pub fn advertised(&self, configured: Option<&String>, listening: &str) -> String {
+        if let Some(configured) = configured {
+            return configured.clone();
+        }
+        let unspecified =
+            |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        match (listening.rsplit_once(':'), &self.cluster) {
+            (Some((host, port)), Some(cluster)) if unspecified(host) => format!("{}:{port}", cluster.node_name),
+            (Some((host, port)), None) if unspecified(host) => format!("127.0.0.1:{port}"),
+            _ => listening.to_owned(),
+        }
     }
 }

@@ -241,8 +241,7 @@ impl RaftGroup {
     /// Hands leadership over if this node has it, stops everything and closes the log.
     pub async fn stop(&self) {
         let inner = &self.inner;
-        if inner.raft.is_leader() {
-            self.give_up_leadership().await;
+        if inner.raft.is_leader() && self.transfer_leadership().await {
             let mut leader = inner.leader.clone();
             let handed_over = leader.wait_for(|leader| !matches!(leader, Leader::Local { .. }));
             if tokio::time::timeout(TRANSFER_TIMEOUT, handed_over).await.is_err() {
@@ -299,6 +298,13 @@ impl Sequencer for RaftGroup {
     }
 
     async fn give_up_leadership(&self) {
+        self.transfer_leadership().await;
+    }
+}
+
+impl RaftGroup {
+    /// Asks the voter with the newest log to take over; false when there is none.
+    async fn transfer_leadership(&self) -> bool {
         let raft = &self.inner.raft;
         let best = {
             let metrics = raft.metrics();
@@ -315,8 +321,12 @@ impl Sequencer for RaftGroup {
                 if let Err(error) = raft.trigger().transfer_leader(best).await {
                     tracing::debug!(%error, "the Raft core stopped");
                 }
+                true
             }
-            None => tracing::debug!("there is no other voter to hand leadership to"),
+            None => {
+                tracing::debug!("there is no other voter to hand leadership to");
+                false
+            }
         }
     }
 }

@@ -15,14 +15,21 @@ pub enum LogFormat {
 }
 
 /// Sets up logging for the process. `default` is the filter where `RUST_LOG` says nothing.
-pub fn init(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+///
+/// # Errors
+/// When `RUST_LOG` is no filter.
+pub fn init(format: LogFormat, default: &str) -> Result<(), String> {
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let wanted = if wanted.is_empty() { default } else { &wanted };
+    let filter = EnvFilter::try_new(wanted)
+        .map_err(|error| format!("RUST_LOG: `{wanted}` is no filter ({error}); write it like `info,liminal=debug`"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // A second call, in tests, changes nothing.
     let _ = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+    Ok(())
 }
 
 /// Bytes of memory that the process holds; 0 where the system does not say.

@@ -3,8 +3,9 @@
 #![allow(missing_docs)]
 
 mod corpus;
+mod processes;
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use liminal::{
@@ -14,6 +15,11 @@ use liminal::{
     env::Env,
     model::ChannelConfig,
     node::{Node, Storage},
+    raft::{
+        Identity,
+        log::{SimDisk, SimLog},
+    },
+    store::{FaultyStore, MemoryStore},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +30,27 @@ fn free_addresses(count: usize) -> Vec<String> {
     listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
 }
 
+/// Of three nodes on free ports.
+fn configs(dir: &Path) -> Vec<ServerConfig> {
+    let addresses = free_addresses(9);
+    let config = |number: usize| ServerConfig {
+        listen_address: addresses[number].clone(),
+        health_listen_address: addresses[3 + number].clone(),
+        drain_timeout: Duration::from_secs(1),
+        persistence_path: Some(dir.join(format!("n{number}"))),
+        cluster: Some(ClusterConfig {
+            node_name: format!("n{number}"),
+            listen_address: addresses[6 + number].clone(),
+            seed_nodes: addresses[6..].to_vec(),
+            cookie: "test".into(),
+            expect: 3,
+            ..ClusterConfig::default()
+        }),
+        ..ServerConfig::default()
+    };
+    (0..3).map(config).collect()
+}
+
 struct Cluster {
     configs: Vec<ServerConfig>,
     nodes: Vec<Option<Node>>,
@@ -31,24 +58,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start(dir: &Path) -> Self {
-        let addresses = free_addresses(9);
-        let configs: Vec<ServerConfig> = (0..3)
-            .map(|number| ServerConfig {
-                listen_address: addresses[number].clone(),
-                health_listen_address: addresses[3 + number].clone(),
-                drain_timeout: Duration::from_secs(1),
-                persistence_path: Some(dir.join(format!("n{number}"))),
-                cluster: Some(ClusterConfig {
-                    node_name: format!("n{number}"),
-                    listen_address: addresses[6 + number].clone(),
-                    seed_nodes: addresses[6..].to_vec(),
-                    cookie: "test".into(),
-                    expect: 3,
-                }),
-                ..ServerConfig::default()
-            })
-            .collect();
-        let mut cluster = Self { configs, nodes: vec![None, None, None] };
+        let mut cluster = Self { configs: configs(dir), nodes: vec![None, None, None] };
         for number in 0..3 {
             cluster.start_node(number).await;
         }
@@ -59,6 +69,22 @@ impl Cluster {
         let config = self.configs[number].clone();
         let storage = Storage::open(&config, &Env::real()).unwrap();
         self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
+    }
+
+    /// A cluster without disks whose stores can be made to fail.
+    async fn start_faulty(dir: &Path) -> (Self, Vec<Arc<FaultyStore>>) {
+        let (env, mut stores) = (Env::real(), Vec::new());
+        let mut cluster = Self { configs: configs(dir), nodes: vec![None, None, None] };
+        for number in 0..3 {
+            let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+            let identity = Identity::in_memory(&format!("n{number}"), &env);
+            let log = Arc::new(SimLog::open(&SimDisk::default()));
+            let storage = Storage::of(log, store.clone(), identity);
+            let node = Node::start(cluster.configs[number].clone(), env.clone(), storage).await.unwrap();
+            cluster.nodes[number] = Some(node);
+            stores.push(store);
+        }
+        (cluster, stores)
     }
 
     async fn stop_node(&mut self, number: usize) {
@@ -188,5 +214,46 @@ async fn a_client_publishes_through_any_node_and_reads_from_another() {
     let error = writer.publish("ordres", Message::default()).await.unwrap_err();
     assert_eq!(error.code(), "CHANNEL_NOT_FOUND");
     assert_eq!(writer.cluster_status().await.unwrap().nodes.len(), 3);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_leaders_store_fails_publishers_hear_of_it_and_the_first_retry_gets_the_one_outcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, stores) = Cluster::start_faulty(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    let (other, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let mut subscription = cluster.broker(third).subscribe("orders", Start::Latest).await.unwrap();
+    let reader = tokio::spawn(async move {
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            let batch = subscription.next().await.unwrap();
+            got.extend(batch.frame.messages().map(|message| message.unwrap().payload));
+        }
+        got
+    });
+    stores[leader].fail_commits(true);
+    for (node, key) in [(leader, "on the leader"), (other, "through another node")] {
+        let error = cluster.broker(node).publish("orders", envelope(key), Some(key)).await.unwrap_err();
+        assert_eq!(error.code().0, "STORE_FAILED", "{error}");
+    }
+    assert!(stores[leader].refused() > 0, "the fault happened");
+    stores[leader].fail_commits(false);
+    let working = async {
+        let mut health = cluster.broker(leader).view().health();
+        health.wait_for(|health| *health == liminal::replica::StoreHealth::Working).await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, working).await.expect("the store works again");
+    // The first publish was in the log when the store failed; the second one came later and was never proposed.
+    for (node, key) in [(leader, "on the leader"), (other, "through another node")] {
+        let outcome = cluster.broker(node).publish("orders", envelope(key), Some(key)).await.unwrap();
+        assert_eq!((outcome.duplicate, outcome.delivered), (false, Some(true)), "{key}");
+    }
+    let again =
+        cluster.broker(other).publish("orders", envelope("on the leader"), Some("on the leader")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate, again.delivered), (0, true, Some(false)));
+    cluster.broker(leader).publish("orders", envelope("end"), None).await.unwrap();
+    assert_eq!(reader.await.unwrap(), ["on the leader", "through another node", "end"]);
     cluster.stop().await;
 }

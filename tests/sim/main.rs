@@ -29,7 +29,7 @@ fn main() {
     if let Some(seed) = number(ONE) {
         // First of all: the first hash map of a thread takes its keys for all that follow.
         mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
-        liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off");
+        liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off").expect("RUST_LOG is a filter");
         println!("{}", run::simulate(seed));
         return;
     }

@@ -126,6 +126,7 @@ async fn serve(seed: u64, number: usize, machine: Arc<Machine>, skew: Duration) 
             seed_nodes: NODES.map(|name| format!("{name}:7301")).into(),
             cookie: "simulated".into(),
             expect: NODES.len(),
+            ..ClusterConfig::default()
         }),
         ..ServerConfig::default()
     };

@@ -1,0 +1,72 @@
+//! Every field of a node's configuration with its key, once: reading and showing both walk over this list.
+
+use super::{ClusterConfig, RaftConfig, ServerConfig, StoreConfig, reader::Visitor};
+use crate::model::Limits;
+
+/// Everything but channels, rules and the cluster, which may be missing or come many times.
+pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
+    v.address("listen_address", &mut config.listen_address);
+    v.address("health_listen_address", &mut config.health_listen_address);
+    v.optional("advertise_address", &mut config.advertise_address);
+    v.optional("advertise_http_address", &mut config.advertise_http_address);
+    v.milliseconds("drain_timeout_ms", &mut config.drain_timeout);
+    v.table("limits", &mut |v| limits(&mut config.limits, v));
+    v.table("store", &mut |v| store(&mut config.store, v));
+    v.table("raft", &mut |v| raft(&mut config.raft, v));
+}
+
+pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
+    v.text("node_name", &mut config.node_name);
+    v.address("listen_address", &mut config.listen_address);
+    v.optional("advertise_address", &mut config.advertise_address);
+    v.texts("seed_nodes", &mut config.seed_nodes);
+}
+
+fn store(config: &mut StoreConfig, v: &mut dyn Visitor) {
+    v.size("memtable_bytes", &mut config.memtable_bytes);
+    v.duration("fold_interval", &mut config.fold_interval);
+    v.size("cache_bytes", &mut config.cache_bytes);
+}
+
+fn raft(config: &mut RaftConfig, v: &mut dyn Visitor) {
+    v.duration("heartbeat", &mut config.heartbeat);
+    v.duration("election_min", &mut config.election.0);
+    v.duration("election_max", &mut config.election.1);
+    v.size("log_cache_bytes", &mut config.log_cache_bytes);
+}
+
+fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
+    let mut number = |key, field: &mut usize| {
+        let mut count = *field as u64;
+        v.count(key, &mut count);
+        *field = usize::try_from(count).unwrap_or(usize::MAX);
+    };
+    number("batch_messages", &mut limits.batch_messages);
+    number("headers", &mut limits.headers);
+    number("schema_nodes", &mut limits.schema_nodes);
+    number("json_depth", &mut limits.json_depth);
+    number("violations", &mut limits.violations);
+    number("connections", &mut limits.connections);
+    number("connections_per_address", &mut limits.connections_per_address);
+    number("subscriptions", &mut limits.subscriptions);
+    number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
+    v.count("live_keys", &mut limits.live_keys);
+    v.count("channels", &mut limits.channels);
+    v.size("message_bytes", &mut limits.message_bytes);
+    v.size("batch_bytes", &mut limits.batch_bytes);
+    v.size("entry_bytes", &mut limits.entry_bytes);
+    v.size("header_bytes", &mut limits.header_bytes);
+    v.size("key_bytes", &mut limits.key_bytes);
+    v.size("schema_bytes", &mut limits.schema_bytes);
+    v.size("schema_regex_bytes", &mut limits.schema_regex_bytes);
+    v.size("subscriber_bytes", &mut limits.subscriber_bytes);
+    v.size("fanout_bytes", &mut limits.fanout_bytes);
+    v.size("in_flight_bytes", &mut limits.in_flight_bytes);
+    v.size("page_bytes", &mut limits.page_bytes);
+    v.duration("publish_timeout", &mut limits.publish_timeout);
+    v.duration("delivery_timeout", &mut limits.delivery_timeout);
+    v.duration("read_timeout", &mut limits.read_timeout);
+    v.duration("handshake_timeout", &mut limits.handshake_timeout);
+    v.duration("keepalive_interval", &mut limits.keepalive.0);
+    v.duration("keepalive_timeout", &mut limits.keepalive.1);
+}
