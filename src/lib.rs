@@ -62,6 +62,7 @@ pub mod node;
 pub mod proto;
 pub mod raft;
 pub mod replica;
+pub mod sequencer;
 pub mod store;
 pub mod telemetry;
 

@@ -11,7 +11,6 @@ mod local;
 mod publish;
 mod read;
 mod schema;
-mod sequencer;
 mod stats;
 mod subscribe;
 
@@ -31,9 +30,9 @@ use crate::{
     store::DurableStore,
 };
 
+pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
 pub use schema::CompiledSchema;
-pub use sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 

@@ -149,6 +149,8 @@ impl Subscription {
 
     async fn fill(&mut self) -> Result<(), BrokerError> {
         let (key, bytes) = (stream_key(self.meta.name.as_str()), self.broker.limits().page_bytes);
+        let view = self.broker.inner.view.clone();
+        let applied = view.applied();
         let page = self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?;
         match page.first() {
             Some(first) if first.first_seq > self.position => {
@@ -165,9 +167,11 @@ impl Subscription {
                     let channel = self.meta.name.to_string();
                     return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
                 }
-                // Committed but not applied to the end yet: the tail will say so.
-                tokio::task::yield_now().await;
-                Ok(())
+                // The machine is ahead of the store for the moment, or for as long as the store fails.
+                tokio::select! {
+                    () = view.wait_applied(applied + 1) => Ok(()),
+                    () = self.stopping.cancelled() => Err(BrokerError::Stopping),
+                }
             }
         }
     }

@@ -17,8 +17,8 @@ use tonic::Request;
 
 use super::transport::{Client, Lane, Transport};
 use crate::{
-    broker::{NodeAddress, SequencerError},
     proto::raft::{CallRequest, StatusRequest},
+    sequencer::{NodeAddress, SequencerError},
 };
 
 /// Requests that may wait to be written to one node. The broker bounds their bytes.

@@ -17,7 +17,7 @@ use super::{
     types::Raft,
     wire::{from_address, to_address},
 };
-use crate::{broker::NodeAddress, proto::raft as proto};
+use crate::{proto::raft as proto, sequencer::NodeAddress};
 
 /// How often a fresh node looks for others.
 const INTERVAL: Duration = Duration::from_millis(100);

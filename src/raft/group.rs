@@ -29,12 +29,12 @@ use super::{
     types::{EncodedCommand, Raft, TypeConfig},
 };
 use crate::{
-    broker::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     codec,
     env::{Env, Listener, incoming},
     model::Command,
     proto::raft::{StatusRequest, peer_server::PeerServer},
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
+    sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
 };
 
 /// Log entries in one message to a follower; the bytes are limited where the log is read.

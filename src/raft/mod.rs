@@ -3,8 +3,8 @@
 //!
 //! [`RaftGroup`] starts a node's part of the group and implements the broker's [`Sequencer`] and [`Peers`].
 //!
-//! [`Sequencer`]: crate::broker::Sequencer
-//! [`Peers`]: crate::broker::Peers
+//! [`Sequencer`]: crate::sequencer::Sequencer
+//! [`Peers`]: crate::sequencer::Peers
 
 mod calls;
 mod formation;

@@ -20,7 +20,7 @@ use super::{
     types::{SnapshotOf, TypeConfig, VoteOf},
     wire,
 };
-use crate::{broker::NodeAddress, proto::raft as proto};
+use crate::{proto::raft as proto, sequencer::NodeAddress};
 
 /// How soon an unreachable node is tried again.
 const RETRY: Duration = Duration::from_millis(100);

@@ -18,9 +18,9 @@ use super::{
     wire,
 };
 use crate::{
-    broker::NodeAddress,
     proto::raft::{self as proto, peer_server::Peer},
     replica::ReplicaView,
+    sequencer::NodeAddress,
 };
 
 /// Requests of one node's broker that are worked on at once; more wait in the connection.

@@ -7,7 +7,7 @@ use openraft::{EntryPayload, LogId, Membership, StoredMembership, impls::leader_
 use serde::{Deserialize, Serialize};
 
 use super::log::{LogEntry, LogPosition, StoredVote};
-use crate::{broker::NodeAddress, codec, model::Reply};
+use crate::{codec, model::Reply, sequencer::NodeAddress};
 
 openraft::declare_raft_types!(
     /// One Raft group over encoded commands.

@@ -9,7 +9,7 @@ use super::{
     log::LogPosition,
     types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
 };
-use crate::{broker::NodeAddress, proto::raft as wire};
+use crate::{proto::raft as wire, sequencer::NodeAddress};
 
 pub(super) fn to_log_id(id: &LogIdOf) -> wire::LogId {
     let position = position(id);

@@ -15,12 +15,15 @@ use liminal::{
     env::Env,
     model::ChannelConfig,
     node::{Node, Storage},
+    proto::v1,
     raft::{
         Identity,
         log::{SimDisk, SimLog},
     },
     store::{FaultyStore, MemoryStore},
 };
+
+use prost::Message as _;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -188,6 +191,9 @@ async fn what_was_acknowledged_survives_the_leader_and_a_restart_of_all_with_equ
     let mut hashes = Vec::new();
     for number in 0..3 {
         assert_eq!(payloads(cluster.broker(number), "orders").await, expected);
+        let stored = cluster.broker(number).store().read_from("orders:0", 0, 100).await.unwrap();
+        let decoded = stored.iter().map(|entry| v1::Message::decode(entry.payload.clone()).unwrap().payload);
+        assert_eq!(decoded.collect::<Vec<_>>(), expected);
     }
     let applied = cluster.broker(cluster.leader().await).view().applied();
     for number in 0..3 {

@@ -10,7 +10,7 @@ use liminal::{
     config::ServerConfig,
     model::ChannelConfig,
     proto::v1::Message,
-    store::{DurableStore, FaultyStore, MemoryStore},
+    store::{DurableStore, FaultyStore, HaematiteConfig, HaematiteStore, MemoryStore},
 };
 use prost::Message as _;
 
@@ -50,6 +50,22 @@ async fn durable_messages_can_be_read_back_from_the_store_after_a_flush_and_by_f
     let again = second.publish("orders", envelope("a"), Some("k")).await.unwrap();
     assert!(again.duplicate && again.seq == 0);
     assert_eq!(second.publish("orders", envelope("c"), None).await.unwrap().seq, 2);
+}
+
+#[tokio::test]
+async fn an_embedded_broker_over_a_store_on_disk_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let store = HaematiteStore::open(dir.path(), HaematiteConfig::default()).unwrap();
+        let broker = broker(Arc::new(store)).await;
+        let outcome = broker.publish("orders", envelope("a"), Some(&format!("k{round}"))).await.unwrap();
+        assert_eq!(outcome.seq, round);
+        let first = broker.publish("orders", envelope("a"), Some("k0")).await.unwrap();
+        assert_eq!((first.seq, first.duplicate), (0, true));
+        broker.flush().await.unwrap();
+        broker.stop().await;
+        broker.store().close().await.unwrap();
+    }
 }
 
 #[tokio::test]

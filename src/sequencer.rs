@@ -1,4 +1,5 @@
-//! What the broker needs from whoever orders commands: the Raft group of a cluster, or a single embedded process.
+//! What the broker needs from whoever orders commands, the Raft group of a cluster or a single embedded process. It
+//! stands between the two, so that neither knows the other.
 
 use async_trait::async_trait;
 use bytes::Bytes;
