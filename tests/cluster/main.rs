@@ -61,6 +61,8 @@ struct Cluster {
 
 impl Cluster {
     async fn start(dir: &Path) -> Self {
+        // Shows the nodes' logs of a failed test, as far as `RUST_LOG` asks for them.
+        liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off").expect("RUST_LOG is a filter");
         let mut cluster = Self { configs: configs(dir), nodes: vec![None, None, None] };
         for number in 0..3 {
             cluster.start_node(number).await;

@@ -25,8 +25,9 @@ pub struct LogPosition {
     pub index: u64,
 }
 
-/// The newest vote of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The newest vote of a node. It only grows: within a term, the leader that a majority elected stands above every
+/// candidate, whatever their ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredVote {
     /// The term voted in.
     pub term: u64,
@@ -34,6 +35,19 @@ pub struct StoredVote {
     pub node: u64,
     /// Whether a majority granted it: that node is the leader of the term.
     pub committed: bool,
+}
+
+impl Ord for StoredVote {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |vote: &Self| (vote.term, vote.committed, vote.node);
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for StoredVote {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// What a log holds.

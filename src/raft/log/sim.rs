@@ -182,6 +182,10 @@ impl LogStore for SimLog {
     }
 
     fn save_vote(&self, vote: StoredVote, on_durable: OnDurable) -> io::Result<()> {
+        // As strict as the log on disk.
+        if let Some(newest) = self.vote().filter(|newest| *newest > vote) {
+            return Err(io::Error::other(format!("a vote never goes back: {vote:?} after {newest:?}")));
+        }
         self.write(Write::Vote(vote), on_durable)
     }
 

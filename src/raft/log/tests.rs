@@ -43,6 +43,7 @@ on_both_logs! {
     a_truncated_log_continues_where_it_was_cut
     a_purge_may_reach_beyond_the_end
     votes_and_entries_survive_a_restart
+    a_candidate_that_lost_saves_the_vote_of_its_terms_leader_whatever_their_ids
 }
 
 async fn entries_are_read_back_in_order_and_near_the_limit(open: Open<'_>) {
@@ -94,4 +95,17 @@ async fn votes_and_entries_survive_a_restart(open: Open<'_>) {
     assert_eq!(log.vote(), Some(vote));
     assert_eq!(log.committed(), Some(LogPosition { term: 1, index: 0 }));
     assert_eq!(log.read(0..9, usize::MAX).unwrap(), [entry(0, 5), entry(1, 5)]);
+}
+
+async fn a_candidate_that_lost_saves_the_vote_of_its_terms_leader_whatever_their_ids(open: Open<'_>) {
+    let log = open();
+    let save = async |vote: StoredVote| {
+        let (sender, durable) = tokio::sync::oneshot::channel();
+        log.save_vote(vote, Box::new(|result| drop(sender.send(result))))?;
+        durable.await.unwrap()
+    };
+    save(StoredVote { term: 2, node: 9, committed: false }).await.unwrap();
+    save(StoredVote { term: 2, node: 3, committed: true }).await.unwrap();
+    assert!(save(StoredVote { term: 1, node: 9, committed: true }).await.is_err(), "a vote never goes back");
+    assert_eq!(log.vote(), Some(StoredVote { term: 2, node: 3, committed: true }));
 }
