@@ -1,6 +1,13 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -166,13 +173,20 @@ impl Node {
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let configured = Arc::new(AtomicBool::new(false));
         let admission = Admission::new(broker.view().limits());
         let (clients, web) = (admission.guard(clients), admission.guard(web));
-        let view =
-            Arc::new(View { broker: broker.clone(), group: group.clone(), admission, stopping: stopping.clone() });
+        let view = Arc::new(View {
+            broker: broker.clone(),
+            group: group.clone(),
+            admission,
+            configured: configured.clone(),
+            stopping: stopping.clone(),
+        });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(report("HTTP", http::serve(view, web, stopping.clone())));
-        tasks.spawn(stopping.clone().run_until_cancelled_owned(create_channels(broker.clone(), config.clone())));
+        let creating = create_channels(broker.clone(), config.clone(), configured);
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
         Ok(Self { broker, group, store, temporary, drain, stopping, tasks, client_address, http_address })
     }
@@ -230,7 +244,7 @@ async fn report<E: std::fmt::Display>(face: &'static str, served: impl Future<Ou
 }
 
 /// Creates the channels of the configuration as soon as the cluster can.
-async fn create_channels(broker: Broker, config: ServerConfig) {
+async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicBool>) {
     for channel in &config.channels {
         loop {
             match broker.create_configured(channel, config.base_dir.as_deref()).await {
@@ -243,12 +257,15 @@ async fn create_channels(broker: Broker, config: ServerConfig) {
             }
         }
     }
+    done.store(true, Ordering::Release);
 }
 
 struct View {
     broker: Broker,
     group: RaftGroup,
     admission: Admission,
+    /// Whether the channels of the configuration exist.
+    configured: Arc<AtomicBool>,
     stopping: CancellationToken,
 }
 
@@ -267,6 +284,9 @@ impl NodeView for View {
         }
         if state.leader == 0 {
             unmet.push("there is no leader".to_owned());
+        }
+        if !self.configured.load(Ordering::Acquire) {
+            unmet.push("the channels of the configuration are not there yet".to_owned());
         }
         if state.commit.saturating_sub(state.applied) > BEHIND {
             unmet.push(format!("the node is {} entries behind", state.commit - state.applied));

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     CliError,
     remote::print_line,
-    serve::{start, stop_signal},
+    serve::{Signals, start},
 };
 use crate::{
     broker::{Consistency, Envelope, Start},
@@ -45,6 +45,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     if args.base_port > u16::MAX - 300 {
         return Err(CliError::usage(format!("--base-port {}: at most {}", args.base_port, u16::MAX - 300)));
     }
+    let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
     for number in 1..=args.nodes {
         nodes.push(start(config(&args, number)).await?);
@@ -63,7 +64,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     let done = if args.demo { demo(&nodes).await } else { instructions(&args, &nodes) };
     if !args.demo && done.is_ok() {
-        stop_signal().await?;
+        signals.next().await;
     }
     futures::future::join_all(nodes.into_iter().map(Node::stop)).await;
     done

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{CliError, config};
 use crate::{
@@ -27,19 +27,19 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     if !config.routing_rules.is_empty() {
         tracing::warn!("routing_rules are read, but this version does not apply them yet");
     }
+    // Caught from here on, so that none is lost between the first and the second.
+    let mut signals = Signals::new()?;
     let node = start(config).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
-    let stopped = stop_signal();
     let failed = node.group().clone();
     tokio::select! {
-        result = stopped => result?,
+        () = signals.next() => {}
         reason = failed.failed() => return Err(CliError::failed(format!("the node cannot go on: {reason}"))),
     }
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         () = node.stop() => Ok(()),
-        result = stop_signal() => {
-            result?;
+        () = signals.next() => {
             Err(CliError::failed("stopped at once, without draining".into()))
         }
     }
@@ -56,14 +56,23 @@ pub(super) async fn start(config: ServerConfig) -> Result<Node, CliError> {
     Node::start(config, env, storage).await.map_err(|error| CliError::failed(error.to_string()))
 }
 
-/// Resolves at SIGTERM or SIGINT.
-pub(super) async fn stop_signal() -> Result<(), CliError> {
-    let failed = |error: std::io::Error| CliError::failed(format!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, from the moment that this is made.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, CliError> {
+        let caught = |kind| signal(kind).map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")));
+        Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Resolves at the next of them.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -245,7 +245,7 @@ impl RaftGroup {
             let mut leader = inner.leader.clone();
             let handed_over = leader.wait_for(|leader| !matches!(leader, Leader::Local { .. }));
             if tokio::time::timeout(TRANSFER_TIMEOUT, handed_over).await.is_err() {
-                tracing::warn!("leadership could not be handed over in time");
+                tracing::info!("leadership was not taken over in time; the other nodes will elect");
             }
         }
         inner.stop.cancel();
