@@ -7,7 +7,7 @@ use liminal::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::Cluster;
+use super::support::in_process::Cluster;
 
 #[derive(serde::Deserialize)]
 struct Event<'a> {

@@ -1,144 +1,23 @@
-//! Three real nodes in one process, over loopback and real disks.
+//! Whole clusters, over loopback and real disks: three nodes in this process here, and in processes of their own where
+//! they are killed and signalled.
 
 #![allow(missing_docs)]
 
 mod corpus;
-mod processes;
+mod kills;
+mod signals;
+mod store_faults;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
-
-use bytes::Bytes;
 use liminal::{
-    broker::{Broker, Consistency, Envelope, Leader, Start},
+    broker::Start,
     client::{Client, Message},
-    config::{ClusterConfig, ServerConfig},
-    env::Env,
-    model::ChannelConfig,
-    node::{Node, Storage},
     proto::v1,
-    raft::{
-        Identity,
-        log::{SimDisk, SimLog},
-    },
-    store::{FaultyStore, MemoryStore},
 };
-
 use prost::Message as _;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Addresses that nobody uses.
-fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
-}
-
-/// Of three nodes on free ports.
-fn configs(dir: &Path) -> Vec<ServerConfig> {
-    let addresses = free_addresses(9);
-    let config = |number: usize| ServerConfig {
-        listen_address: addresses[number].clone(),
-        health_listen_address: addresses[3 + number].clone(),
-        drain_timeout: Duration::from_secs(1),
-        persistence_path: Some(dir.join(format!("n{number}"))),
-        cluster: Some(ClusterConfig {
-            node_name: format!("n{number}"),
-            listen_address: addresses[6 + number].clone(),
-            seed_nodes: addresses[6..].to_vec(),
-            cookie: "test".into(),
-            expect: 3,
-            ..ClusterConfig::default()
-        }),
-        ..ServerConfig::default()
-    };
-    (0..3).map(config).collect()
-}
-
-struct Cluster {
-    configs: Vec<ServerConfig>,
-    nodes: Vec<Option<Node>>,
-}
-
-impl Cluster {
-    async fn start(dir: &Path) -> Self {
-        // Shows the nodes' logs of a failed test, as far as `RUST_LOG` asks for them.
-        liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off").expect("RUST_LOG is a filter");
-        let mut cluster = Self { configs: configs(dir), nodes: vec![None, None, None] };
-        for number in 0..3 {
-            cluster.start_node(number).await;
-        }
-        cluster
-    }
-
-    async fn start_node(&mut self, number: usize) {
-        let config = self.configs[number].clone();
-        let storage = Storage::open(&config, &Env::real()).unwrap();
-        self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
-    }
-
-    /// A cluster without disks whose stores can be made to fail.
-    async fn start_faulty(dir: &Path) -> (Self, Vec<Arc<FaultyStore>>) {
-        let (env, mut stores) = (Env::real(), Vec::new());
-        let mut cluster = Self { configs: configs(dir), nodes: vec![None, None, None] };
-        for number in 0..3 {
-            let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-            let identity = Identity::in_memory(&format!("n{number}"), &env);
-            let log = Arc::new(SimLog::open(&SimDisk::default()));
-            let storage = Storage::of(log, store.clone(), identity);
-            let node = Node::start(cluster.configs[number].clone(), env.clone(), storage).await.unwrap();
-            cluster.nodes[number] = Some(node);
-            stores.push(store);
-        }
-        (cluster, stores)
-    }
-
-    async fn stop_node(&mut self, number: usize) {
-        self.nodes[number].take().unwrap().stop().await;
-    }
-
-    fn broker(&self, number: usize) -> &Broker {
-        self.nodes[number].as_ref().unwrap().broker()
-    }
-
-    fn running(&self) -> impl Iterator<Item = usize> {
-        (0..3).filter(|number| self.nodes[*number].is_some())
-    }
-
-    /// The node that leads, once one does.
-    async fn leader(&self) -> usize {
-        let found = async {
-            loop {
-                let leads = |number: &usize| matches!(self.broker(*number).leader(), Leader::Local { .. });
-                if let Some(leader) = self.running().find(leads) {
-                    return leader;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, found).await.expect("somebody leads")
-    }
-
-    /// Creates a channel as soon as the cluster can.
-    async fn create(&self, name: &str) {
-        let created = async { while self.broker(0).create_channel(name, ChannelConfig::default()).await.is_err() {} };
-        tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");
-    }
-
-    async fn stop(mut self) {
-        let nodes: Vec<Node> = self.nodes.iter_mut().filter_map(Option::take).collect();
-        futures::future::join_all(nodes.into_iter().map(Node::stop)).await;
-    }
-}
-
-fn envelope(payload: &str) -> Envelope {
-    Envelope { payload: Bytes::from(payload.to_owned()), ..Envelope::default() }
-}
-
-async fn payloads(broker: &Broker, channel: &str) -> Vec<String> {
-    let page = broker.read(channel, Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap();
-    let messages = page.batches.iter().flat_map(|batch| batch.frame.messages());
-    messages.map(|message| String::from_utf8(message.unwrap().payload.to_vec()).unwrap()).collect()
-}
+use support::in_process::{Cluster, envelope, payloads};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_delivered_once_with_publisher_subscriber_and_leader_on_three_nodes() {
@@ -222,46 +101,5 @@ async fn a_client_publishes_through_any_node_and_reads_from_another() {
     let error = writer.publish("ordres", Message::default()).await.unwrap_err();
     assert_eq!(error.code(), "CHANNEL_NOT_FOUND");
     assert_eq!(writer.cluster_status().await.unwrap().nodes.len(), 3);
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_the_leaders_store_fails_publishers_hear_of_it_and_the_first_retry_gets_the_one_outcome() {
-    let dir = tempfile::tempdir().unwrap();
-    let (cluster, stores) = Cluster::start_faulty(dir.path()).await;
-    cluster.create("orders").await;
-    let leader = cluster.leader().await;
-    let (other, third) = ((leader + 1) % 3, (leader + 2) % 3);
-    let mut subscription = cluster.broker(third).subscribe("orders", Start::Latest).await.unwrap();
-    let reader = tokio::spawn(async move {
-        let mut got = Vec::new();
-        while got.len() < 3 {
-            let batch = subscription.next().await.unwrap();
-            got.extend(batch.frame.messages().map(|message| message.unwrap().payload));
-        }
-        got
-    });
-    stores[leader].fail_commits(true);
-    for (node, key) in [(leader, "on the leader"), (other, "through another node")] {
-        let error = cluster.broker(node).publish("orders", envelope(key), Some(key)).await.unwrap_err();
-        assert_eq!(error.code().0, "STORE_FAILED", "{error}");
-    }
-    assert!(stores[leader].refused() > 0, "the fault happened");
-    stores[leader].fail_commits(false);
-    let working = async {
-        let mut health = cluster.broker(leader).view().health();
-        health.wait_for(|health| *health == liminal::replica::StoreHealth::Working).await.unwrap();
-    };
-    tokio::time::timeout(PATIENCE, working).await.expect("the store works again");
-    // The first publish was in the log when the store failed; the second one came later and was never proposed.
-    for (node, key) in [(leader, "on the leader"), (other, "through another node")] {
-        let outcome = cluster.broker(node).publish("orders", envelope(key), Some(key)).await.unwrap();
-        assert_eq!((outcome.duplicate, outcome.delivered), (false, Some(true)), "{key}");
-    }
-    let again =
-        cluster.broker(other).publish("orders", envelope("on the leader"), Some("on the leader")).await.unwrap();
-    assert_eq!((again.seq, again.duplicate, again.delivered), (0, true, Some(false)));
-    cluster.broker(leader).publish("orders", envelope("end"), None).await.unwrap();
-    assert_eq!(reader.await.unwrap(), ["on the leader", "through another node", "end"]);
     cluster.stop().await;
 }

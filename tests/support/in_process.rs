@@ -1,0 +1,120 @@
+//! Three nodes in the process of the test, so that it can look inside them and choose the stores under them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use liminal::{
+    broker::{Broker, Consistency, Envelope, Leader, Start},
+    config::{ClusterConfig, ServerConfig},
+    env::Env,
+    model::ChannelConfig,
+    node::{Node, Storage},
+    raft::{Identity, log::DiskLog},
+    store::{FaultyStore, HaematiteConfig, HaematiteStore},
+};
+
+use super::{PATIENCE, eventually, free_addresses};
+
+pub struct Cluster {
+    configs: Vec<ServerConfig>,
+    pub nodes: Vec<Option<Node>>,
+    /// The stores of [`Cluster::start_faulty`]'s nodes.
+    pub stores: Vec<Arc<FaultyStore>>,
+}
+
+impl Cluster {
+    pub async fn start(dir: &Path) -> Self {
+        let mut cluster = Self::prepare(dir);
+        for number in 0..3 {
+            cluster.start_node(number).await;
+        }
+        cluster
+    }
+
+    /// A cluster whose stores refuse what they are told to refuse, over real ones.
+    pub async fn start_faulty(dir: &Path) -> Self {
+        let mut cluster = Self::prepare(dir);
+        for number in 0..3 {
+            let (config, env) = (cluster.configs[number].clone(), Env::real());
+            let (dir, name) = (config.persistence_path.clone().unwrap(), format!("n{number}"));
+            std::fs::create_dir_all(dir.join("raft")).unwrap();
+            let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
+            let store = Arc::new(FaultyStore::new(Arc::new(real)));
+            let log = DiskLog::open(&dir.join("raft"), 64 << 20).unwrap();
+            let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, &name, &env).unwrap());
+            cluster.stores.push(store);
+            cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
+        }
+        cluster
+    }
+
+    fn prepare(dir: &Path) -> Self {
+        let addresses = free_addresses(9);
+        let configs = (0..3)
+            .map(|number| ServerConfig {
+                listen_address: addresses[number].clone(),
+                health_listen_address: addresses[3 + number].clone(),
+                drain_timeout: Duration::from_secs(1),
+                persistence_path: Some(dir.join(format!("n{number}"))),
+                cluster: Some(ClusterConfig {
+                    node_name: format!("n{number}"),
+                    listen_address: addresses[6 + number].clone(),
+                    seed_nodes: addresses[6..].to_vec(),
+                    cookie: "test".into(),
+                    expect: 3,
+                    ..ClusterConfig::default()
+                }),
+                ..ServerConfig::default()
+            })
+            .collect();
+        Self { configs, nodes: vec![None, None, None], stores: Vec::new() }
+    }
+
+    pub async fn start_node(&mut self, number: usize) {
+        let config = self.configs[number].clone();
+        let storage = Storage::open(&config, &Env::real()).unwrap();
+        self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
+    }
+
+    pub async fn stop_node(&mut self, number: usize) {
+        self.nodes[number].take().unwrap().stop().await;
+    }
+
+    pub fn broker(&self, number: usize) -> &Broker {
+        self.nodes[number].as_ref().unwrap().broker()
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        (0..3).filter(|number| self.nodes[*number].is_some())
+    }
+
+    pub fn leads(&self, number: usize) -> bool {
+        matches!(self.broker(number).leader(), Leader::Local { .. })
+    }
+
+    /// The node that leads, once one does.
+    pub async fn leader(&self) -> usize {
+        eventually("somebody leads", async || self.running().find(|number| self.leads(*number))).await
+    }
+
+    /// Creates a channel as soon as the cluster can.
+    pub async fn create(&self, name: &str) {
+        let created = async { while self.broker(0).create_channel(name, ChannelConfig::default()).await.is_err() {} };
+        tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");
+    }
+
+    pub async fn stop(mut self) {
+        let nodes: Vec<Node> = self.nodes.iter_mut().filter_map(Option::take).collect();
+        futures::future::join_all(nodes.into_iter().map(Node::stop)).await;
+    }
+}
+
+pub fn envelope(payload: &str) -> Envelope {
+    Envelope { payload: Bytes::from(payload.to_owned()), ..Envelope::default() }
+}
+
+pub async fn payloads(broker: &Broker, channel: &str) -> Vec<String> {
+    let page = broker.read(channel, Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap();
+    let messages = page.batches.iter().flat_map(|batch| batch.frame.messages());
+    messages.map(|message| String::from_utf8(message.unwrap().payload.to_vec()).unwrap()).collect()
+}

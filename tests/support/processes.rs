@@ -1,0 +1,217 @@
+//! Nodes in processes of their own, as they are deployed: they can be killed without a word.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use liminal::{client::Client, store::HaematiteConfig};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PATIENCE, eventually, free_addresses, wire};
+
+/// Lines of each node's log that a failed test shows.
+const LINES: usize = 200;
+
+/// `liminal serve`, started a number of times in one temporary directory. Dropping it kills what still runs, and
+/// prints what the nodes said when the test has failed.
+pub struct Processes {
+    dir: tempfile::TempDir,
+    pub clients: Vec<String>,
+    pub http: Vec<String>,
+    pub peers: Vec<String>,
+    children: Vec<Option<Child>>,
+}
+
+impl Processes {
+    /// Starts this many nodes and waits until all are ready and the channel `orders` exists.
+    pub async fn start(count: usize, drain: Duration) -> Self {
+        let addresses = free_addresses(3 * count);
+        let [clients, http, peers] = [0, 1, 2].map(|kind| addresses[kind * count..][..count].to_vec());
+        let mut processes = Self {
+            dir: tempfile::tempdir().unwrap(),
+            clients,
+            http,
+            peers,
+            children: (0..count).map(|_| None).collect(),
+        };
+        for number in 0..count {
+            let peers = &processes.peers;
+            let config = format!(
+                "listen_address = {:?}\nhealth_listen_address = {:?}\ndrain_timeout_ms = {}\npersistence_path = {:?}\n\
+                 [[channels]]\nname = \"orders\"\ndurable = true\n\
+                 [cluster]\nnode_name = \"n{number}\"\nlisten_address = {:?}\nseed_nodes = {peers:?}\ncookie = \"test\"\n",
+                processes.clients[number],
+                processes.http[number],
+                drain.as_millis(),
+                processes.data(number),
+                peers[number],
+            );
+            std::fs::write(processes.config(number), config).unwrap();
+        }
+        for number in 0..count {
+            processes.run(number);
+        }
+        processes.ready().await;
+        // A node may be ready before the leader has created the channels of the configuration.
+        let client = processes.client().await;
+        eventually("the channel is created", async || client.channel("orders").await.ok()).await;
+        processes
+    }
+
+    pub fn data(&self, number: usize) -> PathBuf {
+        self.dir.path().join(format!("n{number}"))
+    }
+
+    pub fn config(&self, number: usize) -> PathBuf {
+        self.dir.path().join(format!("n{number}.toml"))
+    }
+
+    fn log_path(&self, number: usize) -> PathBuf {
+        self.dir.path().join(format!("n{number}.log"))
+    }
+
+    /// What a node has said so far, over all its lives.
+    pub fn log(&self, number: usize) -> String {
+        std::fs::read_to_string(self.log_path(number)).unwrap_or_default()
+    }
+
+    /// Starts a node that does not run.
+    pub fn run(&mut self, number: usize) {
+        assert!(self.children[number].is_none(), "n{number} runs already");
+        let log = File::options().create(true).append(true).open(self.log_path(number)).unwrap();
+        self.children[number] = Some(serve(&self.config(number)).stderr(log).spawn().unwrap());
+    }
+
+    /// Waits until every node that runs is ready.
+    pub async fn ready(&mut self) {
+        for number in 0..self.children.len() {
+            if self.children[number].is_none() {
+                continue;
+            }
+            eventually(&format!("n{number} is ready"), async || {
+                if let Some(status) = self.ended(number) {
+                    panic!("n{number} ended instead of being ready: {status}");
+                }
+                (wire::http_status(&self.http[number], "/ready").await == Some(200)).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, number: usize) {
+        let mut child = self.children[number].take().expect("the node runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn signal(&self, number: usize, signal: Signal) {
+        let child = self.children[number].as_ref().expect("the node runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    /// How a node ended, if it did.
+    pub fn ended(&mut self, number: usize) -> Option<ExitStatus> {
+        self.children[number].as_mut().and_then(|child| child.try_wait().unwrap())
+    }
+
+    /// Waits until a node ends by itself.
+    pub async fn wait(&mut self, number: usize) -> ExitStatus {
+        let status = eventually(&format!("n{number} ends"), async || self.ended(number)).await;
+        self.children[number] = None;
+        status
+    }
+
+    /// The node that all running nodes agree to be the leader.
+    pub async fn leader(&self) -> usize {
+        let running: Vec<usize> = (0..self.children.len()).filter(|number| self.children[*number].is_some()).collect();
+        let name = eventually("all agree on a leader", async || {
+            let mut names = Vec::new();
+            for number in &running {
+                names.push(wire::status(&self.clients[*number]).await?.leader);
+            }
+            let leads = running.iter().any(|number| names[0] == format!("n{number}"));
+            (leads && names.iter().all(|name| *name == names[0])).then(|| names[0].clone())
+        })
+        .await;
+        name[1..].parse().unwrap()
+    }
+
+    /// Waits until all nodes have applied all that is committed; gives that index.
+    pub async fn caught_up(&self) -> u64 {
+        let count = self.children.len();
+        eventually("all nodes have applied the same", async || {
+            let status = wire::status(&self.clients[0]).await?;
+            let index = status.nodes.first()?.applied;
+            let same = |node: &liminal::client::NodeStatus| (node.applied, node.commit) == (index, index);
+            (index > 0 && status.nodes.len() == count && status.nodes.iter().all(same)).then_some(index)
+        })
+        .await
+    }
+
+    /// A client that knows all nodes.
+    pub async fn client(&self) -> Client {
+        Client::builder().servers(self.clients.clone()).retry_for(PATIENCE).connect().await.unwrap()
+    }
+
+    /// Stops all nodes with SIGTERM, which must end them with exit code 0; then opens their stores and gives the
+    /// log position that each holds and the hash of its whole state.
+    pub async fn stop_and_hash(&mut self) -> Vec<(bytes::Bytes, String)> {
+        // The leader last: handed over, its leadership would begin with an entry that not every node gets to apply.
+        let (leader, mut order) = (self.leader().await, (0..self.children.len()).collect::<Vec<_>>());
+        order.sort_by_key(|number| *number == leader);
+        for number in order {
+            self.signal(number, Signal::TERM);
+            let status = self.wait(number).await;
+            assert_eq!(status.code(), Some(0), "n{number}");
+        }
+        let mut states = Vec::new();
+        for number in 0..self.children.len() {
+            states.push(hash(&self.data(number)).await);
+        }
+        states
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            for number in 0..self.children.len() {
+                let log = self.log(number);
+                let lines: Vec<&str> = log.lines().collect();
+                // A node that looks for a dead peer says so often: the rest would drown in it.
+                let told: Vec<&str> = lines.iter().copied().filter(|line| !line.contains("Unreachable node")).collect();
+                let shown = &told[told.len().saturating_sub(LINES)..];
+                eprintln!("---- n{number}: {} of {} lines ----\n{}", shown.len(), lines.len(), shown.join("\n"));
+            }
+        }
+    }
+}
+
+/// A `liminal serve` that is yet to be started, free of the settings of whoever runs the tests.
+pub fn serve(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_liminal"));
+    command.arg("serve").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LIMINAL_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+async fn hash(data: &Path) -> (bytes::Bytes, String) {
+    use liminal::store::{DurableStore as _, HaematiteStore};
+    let store = HaematiteStore::open(&data.join("state"), HaematiteConfig::default()).unwrap();
+    let (hash, mark) = store.root_hash().await.unwrap();
+    store.close().await.unwrap();
+    (mark.expect("something was applied"), hash.to_string())
+}
