@@ -32,6 +32,8 @@ pub(super) struct Delivery {
     /// Hand-offs of this node that the leader has not heard of.
     pending: Mutex<BTreeMap<ChannelId, Range<u64>>>,
     to_report: watch::Sender<()>,
+    /// Held while a report is on its way.
+    reporting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -48,6 +50,7 @@ impl Delivery {
             changed: watch::channel(()).0,
             pending: Mutex::default(),
             to_report: watch::channel(()).0,
+            reporting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -63,10 +66,11 @@ impl Delivery {
 
     /// Another node says what its followers follow and were handed.
     pub(super) fn heard(&self, node: u64, interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, Range<u64>)>) {
-        self.state.lock().interest.insert(node, (Instant::now(), interest.into_iter().collect()));
         for (channel, range) in handed {
             self.record(channel, range);
         }
+        // After the hand-offs: who waits must not see the interest gone before it sees them.
+        self.state.lock().interest.insert(node, (Instant::now(), interest.into_iter().collect()));
         self.changed.send_modify(|()| ());
     }
 
@@ -152,8 +156,11 @@ impl Broker {
     /// One report to the leader; a lost one is made good by the next.
     pub(super) async fn tell_interest(&self, leader: &super::NodeAddress) {
         let inner = &self.inner;
+        // Reports must not overtake each other, and what was handed before an interest went has to go with it.
+        let _one_at_a_time = inner.delivery.reporting.lock().await;
+        let interest = inner.view.fanout().interest();
         let handed = std::mem::take(&mut *inner.delivery.pending.lock()).into_iter().collect();
-        let request = Request::Interest { interest: inner.view.fanout().interest(), handed };
+        let request = Request::Interest { interest, handed };
         let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
         if !matches!(sent, Ok(Ok(_))) {
             tracing::debug!(leader = leader.name, "the leader did not take a report of interest");
