@@ -1,6 +1,6 @@
 //! What a node takes from the world around it: time, randomness and the network. A simulation puts its own in
 //! place, so that whole clusters run in one process from one seed. (The disk is behind `raft::log::LogStore` and
-//! `store::DurableStore`; tasks are spawned on the tokio runtime that the caller stands on.)
+//! `store::DurableStore`.)
 
 use std::{
     io,
@@ -29,12 +29,14 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     /// The network.
     pub network: Arc<dyn Network>,
+    /// Whether a node may have threads of its own; otherwise all its tasks run where it was started.
+    pub threads: bool,
 }
 
 impl Env {
     /// The real world.
     pub fn real() -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), network: Arc::new(Tcp) }
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), network: Arc::new(Tcp), threads: true }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     http::{self, Metric, MetricKind, NodeView},
     proto::v1::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus},
     raft::{
-        GroupConfig, Identity, IdentityError, NodeState, RaftGroup, StartError,
+        GroupConfig, Identity, IdentityError, NodeState, RaftGroup, RaftThread, StartError,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica, StoreHealth},
@@ -65,6 +65,9 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// The operating system refuses another thread.
+    #[error("cannot start Raft's thread: {0}")]
+    Thread(std::io::Error),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +121,7 @@ impl Storage {
 pub struct Node {
     broker: Broker,
     group: RaftGroup,
+    thread: Option<RaftThread>,
     store: Arc<dyn DurableStore>,
     temporary: Option<PathBuf>,
     drain: Duration,
@@ -142,7 +146,9 @@ impl Node {
         };
         let Storage { log, store, identity, temporary } = storage;
         let cluster = config.cluster.clone();
-        let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone())).await?;
+        let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
+        let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
+        let peers = on(thread.as_ref(), peers).await?;
         let clients = listen(config.listen_address.clone()).await?;
         let web = listen(config.health_listen_address.clone()).await?;
         let (client_address, http_address) = (clients.local_address(), web.local_address());
@@ -167,9 +173,14 @@ impl Node {
             heartbeat: config.raft.heartbeat,
             election: config.raft.election,
         };
-        let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers).await?;
+        let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers);
+        let group = on(thread.as_ref(), group).await?;
         let shared = Arc::new(group.clone());
-        let broker = Broker::clustered(view, shared.clone(), shared, env);
+        let broker = {
+            // Its batcher hands entries to Raft: next to it.
+            let _on_its_thread = thread.as_ref().map(|thread| thread.handle().enter());
+            Broker::clustered(view, shared.clone(), shared, env)
+        };
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -188,7 +199,7 @@ impl Node {
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
-        Ok(Self { broker, group, store, temporary, drain, stopping, tasks, client_address, http_address })
+        Ok(Self { broker, group, thread, store, temporary, drain, stopping, tasks, client_address, http_address })
     }
 
     /// The node's broker.
@@ -226,6 +237,9 @@ impl Node {
             tracing::warn!(drain = ?self.drain, "some connections did not end in time");
         }
         self.group.stop().await;
+        if let Some(thread) = self.thread {
+            let _ = tokio::task::spawn_blocking(|| drop(thread)).await; // a panic in it was logged
+        }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
         }
@@ -234,6 +248,18 @@ impl Node {
         {
             tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
         }
+    }
+}
+
+/// Runs to the end on Raft's thread, where there is one.
+async fn on<T: Send + 'static>(
+    thread: Option<&RaftThread>,
+    work: impl Future<Output = Result<T, impl Into<NodeError> + Send + 'static>> + Send + 'static,
+) -> Result<T, NodeError> {
+    let Some(thread) = thread else { return work.await.map_err(Into::into) };
+    match thread.handle().spawn(work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(error) => Err(NodeError::Thread(std::io::Error::other(error))),
     }
 }
 

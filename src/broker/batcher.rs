@@ -15,8 +15,8 @@ use crate::{
     replica::StoreHealth,
 };
 
-/// Proposals under way: one is fsynced while the next one travels.
-const PROPOSALS: usize = 2;
+/// Proposals under way: while one is synced, others travel, are applied and answered.
+const PROPOSALS: usize = 4;
 /// Outcomes that are remembered for publishers who were told that they are unknown.
 const MISSED: usize = 100_000;
 /// For how long: a publisher that has not asked again by then never will.

@@ -2,7 +2,10 @@
 //! was to be sent; CPU time is what the kernel charged to the processes.
 
 mod cpu;
+mod fanout;
+mod floor;
 mod load;
+mod replay;
 
 use std::time::Duration;
 
@@ -12,13 +15,19 @@ use super::{
     CliError, Global, OutputFormat,
     remote::{Confirm, parse_duration, print_json, print_line, thousands},
 };
-use load::Measured;
+use load::{Measured, Window};
 
 /// Measure a cluster
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Measure publishing
     Publish(PublishArgs),
+    /// Measure delivery to live subscribers on every server
+    Fanout(fanout::FanoutArgs),
+    /// Measure reading a channel from its beginning
+    Replay(replay::ReplayArgs),
+    /// Measure this machine: the least that any replicated log must do, without a broker
+    Floor(floor::FloorArgs),
 }
 
 /// What to measure.
@@ -59,16 +68,21 @@ pub struct PublishArgs {
 
 /// Runs the command.
 pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
-    let Command::Publish(args) = command;
-    if args.duration.is_zero() {
-        return Err(CliError::usage("--duration 0 measures nothing; give some seconds".to_owned()));
-    }
-    if args.in_flight < args.connections {
-        let (few, many) = (args.in_flight, args.connections);
-        return Err(CliError::usage(format!("{few} in flight leave some of {many} connections without a message")));
-    }
-    let pids = if args.server_pids.is_empty() { cpu::servers_here(&global.server) } else { args.server_pids.clone() };
-    let measured = load::publish(&args, global, &pids).await?;
+    let measured = match command {
+        Command::Publish(args) => {
+            args.check()?;
+            let pids = args.pids(global);
+            let clients = load::publishers(&args, global).await?;
+            load::prepare(&clients[0], &args.channel).await?;
+            load::publish(&args, clients, &pids, Window::begin(args.warmup, args.duration), false).await?
+        }
+        Command::Fanout(args) => fanout::run(&args, global).await?,
+        Command::Replay(args) => replay::run(&args, global).await?,
+        Command::Floor(args) => {
+            let measured = tokio::task::spawn_blocking(move || floor::run(&args)).await;
+            measured.map_err(|error| CliError::failed(error.to_string()))??
+        }
+    };
     let figures = Figures::of(&measured);
     match global.output {
         OutputFormat::Json => print_json(&figures)?,
@@ -81,14 +95,33 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             eprintln!("the last of {} errors: {}: {error}", figures.errors, error.code());
             Err(CliError::exit(1))
         }
+        None if figures.errors > 0 => Err(CliError::exit(1)),
         None => Ok(()),
+    }
+}
+
+impl PublishArgs {
+    fn check(&self) -> Result<(), CliError> {
+        if self.duration.is_zero() {
+            return Err(CliError::usage("--duration 0 measures nothing; give some seconds".to_owned()));
+        }
+        if self.in_flight < self.connections {
+            let (few, many) = (self.in_flight, self.connections);
+            return Err(CliError::usage(format!("{few} in flight leave some of {many} connections without a message")));
+        }
+        Ok(())
+    }
+
+    /// The processes whose CPU time and memory are told.
+    fn pids(&self, global: &Global) -> Vec<u32> {
+        if self.server_pids.is_empty() { cpu::servers_here(&global.server) } else { self.server_pids.clone() }
     }
 }
 
 /// The figures as `-o json` says them.
 #[derive(Debug, Serialize)]
 struct Figures {
-    /// Acknowledged messages a second.
+    /// Messages a second: acknowledged, delivered or read.
     rate: f64,
     p50_us: u64,
     p99_us: u64,
@@ -97,12 +130,15 @@ struct Figures {
     errors: u64,
     server_cpu_s_per_million: Option<f64>,
     client_cpu_s_per_million: Option<f64>,
+    /// Resident memory of each server at the end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    server_rss_mib: Vec<u64>,
 }
 
 impl Figures {
     fn of(measured: &Measured) -> Self {
         let latency = &measured.latency;
-        let acked = latency.len();
+        let acked = measured.messages;
         let round = |value: f64| (value * 100.0).round() / 100.0;
         let per_million = |cpu: Option<Duration>| {
             cpu.filter(|_| acked > 0).map(|cpu| round(cpu.as_secs_f64() * 1_000_000.0 / acked as f64))
@@ -116,6 +152,7 @@ impl Figures {
             errors: measured.errors,
             server_cpu_s_per_million: per_million(measured.server_cpu),
             client_cpu_s_per_million: per_million(measured.client_cpu),
+            server_rss_mib: measured.server_rss.iter().map(|bytes| bytes >> 20).collect(),
         }
     }
 
@@ -145,6 +182,8 @@ mod tests {
             latency.record(us).unwrap();
         }
         let measured = Measured {
+            messages: latency.len(),
+            server_rss: vec![3 << 20],
             latency,
             errors: 3,
             last_error: None,

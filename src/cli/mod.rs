@@ -98,7 +98,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = telemetry::init(cli.log_format, filter) {
         return CliError::usage(error).report();
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    // One core is for Raft's thread, or for the servers that are on this machine.
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
     };

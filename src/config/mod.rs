@@ -141,7 +141,7 @@ impl ServerConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { memtable_bytes: 64 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 64 << 20 }
+        Self { memtable_bytes: 12 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 16 << 20 }
     }
 }
 
@@ -151,7 +151,7 @@ impl Default for RaftConfig {
         Self {
             heartbeat: Duration::from_millis(250),
             election: (Duration::from_secs(1), Duration::from_secs(2)),
-            log_cache_bytes: 64 << 20,
+            log_cache_bytes: 8 << 20,
         }
     }
 }

@@ -357,6 +357,8 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
         election_timeout_max: ms(config.election.1),
         install_snapshot_timeout: ms(Duration::from_secs(60)),
         max_payload_entries: ENTRIES_PER_MESSAGE,
+        // Entries travel while the leader's own disk still syncs them.
+        broadcast_submitted_on_append: Some(true),
         // Snapshots and purges only when `purge` says so.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: purge::KEEP_ENTRIES,

@@ -17,9 +17,11 @@ mod peer_service;
 mod purge;
 mod snapshot;
 mod state_machine;
+mod thread;
 mod transport;
 mod types;
 mod wire;
 
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
 pub use identity::{Identity, IdentityError};
+pub use thread::RaftThread;

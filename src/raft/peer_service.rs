@@ -120,9 +120,19 @@ impl Peer for PeerService {
                 }
             }
         });
-        let answers = self.raft.stream_append(requests).map(|result| match result {
-            Ok(result) => Ok(wire::to_append_response(&result)),
-            Err(fatal) => Err(stopped(fatal)),
+        // An answer that repeats the one before it says nothing: it is that to a request which only tells how far the
+        // log is committed. The leader takes the next answer for both.
+        let mut last = None;
+        let answers = self.raft.stream_append(requests).filter_map(move |result| {
+            let answer = match result {
+                Ok(Ok(matched)) if last.as_ref() == Some(&matched) => None,
+                Ok(result) => {
+                    last = result.as_ref().ok().copied();
+                    Some(Ok(wire::to_append_response(&result)))
+                }
+                Err(fatal) => Some(Err(stopped(fatal))),
+            };
+            std::future::ready(answer)
         });
         Ok(Response::new(Box::pin(answers)))
     }

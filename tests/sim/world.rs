@@ -17,6 +17,7 @@ pub fn env(seed: u64, skew: Duration) -> Env {
         clock: Arc::new(SimClock(skew)),
         random: Arc::new(SimRandom(Mutex::new(StdRng::seed_from_u64(seed)))),
         network: Arc::new(SimNetwork),
+        threads: false,
     }
 }
 

@@ -40,7 +40,7 @@ impl Cluster {
             std::fs::create_dir_all(dir.join("raft")).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
-            let log = DiskLog::open(&dir.join("raft"), 64 << 20).unwrap();
+            let log = DiskLog::open(&dir.join("raft"), 8 << 20).unwrap();
             let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, &name, &env).unwrap());
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());

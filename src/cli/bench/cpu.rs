@@ -1,4 +1,4 @@
-//! CPU time of processes, from `/proc`. Where there is no such thing, it is simply not known.
+//! CPU time and memory of processes, from `/proc`. Where there is no such thing, it is simply not known.
 
 use std::{fs, time::Duration};
 
@@ -12,6 +12,16 @@ pub fn of(pid: u32) -> Option<Duration> {
 /// Of several processes together; none when one of them cannot be read.
 pub fn of_all(pids: &[u32]) -> Option<Duration> {
     if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
+}
+
+/// Resident bytes of each process; empty when one of them cannot be read.
+pub fn memory_of_all(pids: &[u32]) -> Vec<u64> {
+    let resident = |pid: &u32| {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    };
+    pids.iter().map(resident).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// utime and stime are the 12th and 13th fields after the name, which stands in parentheses and may hold anything.

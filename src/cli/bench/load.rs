@@ -1,7 +1,7 @@
 //! The load: a closed loop, in which each ack lets the next message go, or an open one on a schedule. In the open
 //! loop a latency begins when the message was due, so that a stall shows in all the messages that it held up.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -14,7 +14,7 @@ use tokio::{
 use super::{PublishArgs, cpu};
 use crate::{
     cli::{CliError, Global, remote::connect},
-    client::{Ack, ChannelConfig, ClientError, Message, Published, Publisher, PublisherOptions},
+    client::{Ack, Channel, ChannelConfig, Client, ClientError, Message, Published, Publisher, PublisherOptions},
 };
 
 /// Errors in a row after which a connection's load ends: more would only repeat it.
@@ -22,6 +22,8 @@ const HOPELESS: u32 = 100;
 
 /// What a load came to.
 pub struct Measured {
+    /// Messages that counted.
+    pub messages: u64,
     /// Of each acknowledged message, microseconds.
     pub latency: Histogram<u64>,
     /// Messages that were not acknowledged.
@@ -34,6 +36,8 @@ pub struct Measured {
     pub server_cpu: Option<Duration>,
     /// CPU time of this process in that time.
     pub client_cpu: Option<Duration>,
+    /// Resident memory of each server at the end, in bytes.
+    pub server_rss: Vec<u64>,
 }
 
 /// Latencies above this count as this: an hour.
@@ -44,29 +48,69 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(MAX_LATENCY_US, 3).expect("a maximum above 1 and three digits are allowed")
 }
 
-/// Publishes as the arguments say and measures after the warm-up.
-pub async fn publish(args: &PublishArgs, global: &Global, pids: &[u32]) -> Result<Measured, CliError> {
-    let first = connect(global).await?;
-    if let Err(error) = first.channel(&args.channel).await {
-        if error.code() != "CHANNEL_NOT_FOUND" {
-            return Err(error.into());
-        }
-        first.create_channel(&args.channel, ChannelConfig::default()).await?;
+/// The time in which something counts.
+#[derive(Clone, Copy)]
+pub struct Window {
+    /// Stamps of messages count from here.
+    pub epoch: Instant,
+    pub from: Instant,
+    pub until: Instant,
+}
+
+impl Window {
+    pub fn begin(warmup: Duration, duration: Duration) -> Self {
+        let epoch = Instant::now();
+        Self { epoch, from: epoch + warmup, until: epoch + warmup + duration }
     }
-    let mut clients = vec![first];
-    for _ in 1..args.connections {
+
+    pub fn contains(&self, moment: Instant) -> bool {
+        (self.from..self.until).contains(&moment)
+    }
+}
+
+/// The channel, created when it is missing.
+pub async fn prepare(client: &Client, channel: &str) -> Result<Channel, CliError> {
+    match client.channel(channel).await {
+        Ok(channel) => Ok(channel),
+        Err(error) if error.code() == "CHANNEL_NOT_FOUND" => {
+            Ok(client.create_channel(channel, ChannelConfig::default()).await?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Connections to publish on.
+pub async fn publishers(args: &PublishArgs, global: &Global) -> Result<Vec<Client>, CliError> {
+    let mut clients = Vec::new();
+    for _ in 0..args.connections {
         clients.push(connect(global).await?);
     }
-    let from = Instant::now() + args.warmup;
-    let until = from + args.duration;
+    Ok(clients)
+}
+
+/// Publishes as the arguments say, and measures within the window. Each payload can say when it was made.
+pub async fn publish(
+    args: &PublishArgs,
+    clients: Vec<Client>,
+    pids: &[u32],
+    window: Window,
+    stamped: bool,
+) -> Result<Measured, CliError> {
+    let Window { from, until, .. } = window;
+    let payloads: Arc<[Bytes]> = (0..PAYLOADS).map(|seed| payload(args.size, seed)).collect();
     let run = ulid::Ulid::generate().to_string();
     let loads = clients.into_iter().zip(0u32..).map(|(client, index)| {
         let in_flight = share(args.in_flight, args.connections, index);
         let options = PublisherOptions { in_flight, ..args.confirm.options() };
         let load = Load {
             publisher: client.publisher(&args.channel, options),
-            source: Source { payload: payload(args.size), key: args.keys.then(|| format!("{run}-{index}-")), next: 0 },
-            tally: Tally { from, until, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 },
+            source: Source {
+                payloads: payloads.clone(),
+                stamps: stamped.then_some(window.epoch),
+                key: args.keys.then(|| format!("{run}-{index}-")),
+                next: 0,
+            },
+            tally: Tally { window, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 },
         };
         let schedule = args.rate.map(|rate| Schedule::new(rate, args.connections, index));
         tokio::spawn(async move {
@@ -84,14 +128,17 @@ pub async fn publish(args: &PublishArgs, global: &Global, pids: &[u32]) -> Resul
     let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
     let tallies = try_join_all(loads).await.map_err(|error| CliError::failed(error.to_string()))?;
     let mut measured = Measured {
+        messages: 0,
         latency: histogram(),
         errors: 0,
         last_error: None,
         took: args.duration,
         server_cpu: spent(before.0, after.0),
         client_cpu: spent(before.1, after.1),
+        server_rss: cpu::memory_of_all(pids),
     };
     for tally in tallies {
+        measured.messages += tally.latency.len();
         measured.latency.add(tally.latency).map_err(|error| CliError::failed(error.to_string()))?;
         measured.errors += tally.errors;
         measured.last_error = tally.last_error.or(measured.last_error);
@@ -104,24 +151,59 @@ fn share(whole: u32, parts: u32, index: u32) -> u32 {
     whole / parts + u32::from(index < whole % parts)
 }
 
-/// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible.
-fn payload(size: usize) -> Bytes {
+/// Different payloads that the messages of a load take turns with, so that an entry holds no message twice and a store
+/// that compresses gains no more than it would from real text.
+const PAYLOADS: u64 = 1024;
+
+/// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible; the
+/// text in it is random.
+fn payload(size: usize, seed: u64) -> Bytes {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let frame = r#"{"p":""}"#.len();
-    match size.checked_sub(frame) {
-        Some(rest) => format!(r#"{{"p":"{}"}}"#, "x".repeat(rest)).into(),
-        None => "1".repeat(size).into(),
-    }
+    let Some(rest) = size.checked_sub(frame) else { return "1".repeat(size).into() };
+    // SplitMix64: https://prng.di.unimi.it/splitmix64.c
+    let mut state = seed;
+    let mut letter = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        char::from(LETTERS[(mixed >> 58) as usize])
+    };
+    let text: String = (0..rest).map(|_| letter()).collect();
+    format!(r#"{{"p":"{text}"}}"#).into()
+}
+
+/// Bytes of a stamp: microseconds as hexadecimal digits, so that the payload stays a JSON text.
+pub const STAMP: usize = 16;
+/// Where the stamp begins.
+const STAMP_AT: usize = r#"{"p":""#.len();
+
+/// When a payload was made, in microseconds of the window's epoch.
+pub fn stamp_of(payload: &[u8]) -> Option<u64> {
+    let digits = payload.get(STAMP_AT..STAMP_AT + STAMP)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 struct Source {
-    payload: Bytes,
+    payloads: Arc<[Bytes]>,
+    /// Payloads are stamped with the time since then.
+    stamps: Option<Instant>,
     key: Option<String>,
     next: u64,
 }
 
 impl Source {
     fn message(&mut self) -> Message {
-        let mut message = Message::new(self.payload.clone());
+        let payload = &self.payloads[self.next as usize % self.payloads.len()];
+        let mut message = Message::new(match self.stamps {
+            None => payload.clone(),
+            Some(epoch) => {
+                let mut payload = payload.to_vec();
+                let stamp = format!("{:0width$x}", epoch.elapsed().as_micros(), width = STAMP);
+                payload[STAMP_AT..STAMP_AT + STAMP].copy_from_slice(stamp.as_bytes());
+                payload.into()
+            }
+        });
         if let Some(key) = &self.key {
             message = message.with_key(format!("{key}{}", self.next));
         }
@@ -149,8 +231,7 @@ impl Schedule {
 }
 
 struct Tally {
-    from: Instant,
-    until: Instant,
+    window: Window,
     latency: Histogram<u64>,
     errors: u64,
     last_error: Option<ClientError>,
@@ -164,7 +245,7 @@ impl Tally {
         match result {
             Ok(_) => {
                 self.in_a_row = 0;
-                if (self.from..self.until).contains(&now) {
+                if self.window.contains(now) {
                     let us = u64::try_from(now.duration_since(begun).as_micros()).unwrap_or(u64::MAX);
                     self.latency.saturating_record(us.max(1));
                 }
@@ -178,7 +259,7 @@ impl Tally {
     }
 
     fn goes_on(&self) -> bool {
-        Instant::now() < self.until && self.in_a_row < HOPELESS
+        Instant::now() < self.window.until && self.in_a_row < HOPELESS
     }
 }
 
@@ -208,17 +289,20 @@ impl Load {
     async fn open(self, schedule: Schedule) -> Tally {
         let Self { publisher, mut source, mut tally } = self;
         let (sender, mut acks) = mpsc::channel::<(Instant, Result<Ack, ClientError>)>(8192);
-        let until = tally.until;
+        let until = tally.window.until;
         let start = Instant::now();
-        let send = async move {
-            for n in 0.. {
-                let due = start + schedule.due(n);
-                if due >= until {
+        // A thread keeps the time: the runtime's timers are only exact to a millisecond.
+        let (tick, mut ticks) = mpsc::channel::<Instant>(8192);
+        let clock = tokio::task::spawn_blocking(move || {
+            for due in (0..).map(|n| start + schedule.due(n)).take_while(|due| *due < until) {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if tick.blocking_send(due).is_err() {
                     return;
                 }
-                if due > Instant::now() {
-                    sleep_until(due).await;
-                }
+            }
+        });
+        let send = async move {
+            while let Some(due) = ticks.recv().await {
                 let ack = publisher.enqueue(source.message()).await;
                 if sender.send((due, ack)).await.is_err() {
                     return;
@@ -240,7 +324,8 @@ impl Load {
             drop(acks);
             tally
         };
-        tokio::join!(send, collect).1
+        let ((), tally, _) = tokio::join!(send, collect, clock);
+        tally
     }
 }
 
@@ -265,10 +350,26 @@ mod tests {
     #[test]
     fn payloads_have_the_size_asked_for_and_are_json() {
         for size in [1, 7, 8, 256] {
-            let payload = payload(size);
+            let payload = payload(size, 7);
             assert_eq!(payload.len(), size);
             assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
         }
+    }
+
+    #[test]
+    fn payloads_differ() {
+        assert_ne!(payload(64, 1), payload(64, 2));
+    }
+
+    #[test]
+    fn a_stamp_is_read_back_and_the_payload_stays_json() {
+        let epoch = Instant::now() - Duration::from_secs(5);
+        let mut source = Source { payloads: [payload(64, 1)].into(), stamps: Some(epoch), key: None, next: 0 };
+        let message = source.message();
+        assert!((5_000_000..60_000_000).contains(&stamp_of(&message.payload).unwrap()));
+        assert_eq!(message.payload.len(), 64);
+        assert!(serde_json::from_slice::<serde_json::Value>(&message.payload).is_ok());
+        assert_eq!(stamp_of(b"short"), None);
     }
 
     #[test]
@@ -276,7 +377,10 @@ mod tests {
         let now = Instant::now();
         let (second, published) =
             (Duration::from_secs(60), Published { seq: 0, duplicate: false, delivered: None, term: 1 });
-        let tally = |from, until| Tally { from, until, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 };
+        let tally = |from, until| {
+            let window = Window { epoch: now, from, until };
+            Tally { window, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 }
+        };
         let mut warming = tally(now + second, now + second * 2);
         warming.add(now, Ok(published));
         warming.add(now, Err(ClientError::new("NO_LEADER", "")));

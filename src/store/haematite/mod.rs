@@ -51,7 +51,7 @@ pub struct HaematiteConfig {
 
 impl Default for HaematiteConfig {
     fn default() -> Self {
-        Self { fold_bytes: 64 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 64 << 20 }
+        Self { fold_bytes: 12 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 16 << 20 }
     }
 }
 

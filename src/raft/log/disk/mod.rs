@@ -1,0 +1,301 @@
+//! The log on disk: files of checksummed units, an index of them in memory, and a thread that writes and syncs.
+//!
+//! A call decides where in the files its unit goes, notes it in the index and returns; the thread writes all units that
+//! gathered meanwhile and syncs once for them. Files (*segments*) are deleted whole when all of their entries are
+//! purged. A write that a power cut tore is cut off at the next start; damage to what was durable is refused by name.
+
+mod format;
+mod index;
+mod writer;
+
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use self::{
+    format::{Found, Record, SEGMENT_HEADER, SegmentHeader, Unit},
+    index::{Index, Place},
+    writer::{Pending, Shared, State, Sync, Writer, failed_before},
+};
+use super::{LogBounds, LogEntry, LogPosition, LogStore, OnDurable, StoredVote};
+
+/// Size at which a file of the log is ended and the next one begun.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// A larger entry is refused; far more than the limits of the broker allow.
+const MAX_ENTRY: usize = 1 << 30;
+
+/// A [`LogStore`] in a directory.
+pub struct DiskLog {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Unlocks when it is dropped: at close, even while somebody still holds the log.
+    lock: Mutex<Option<File>>,
+}
+
+impl DiskLog {
+    /// Opens the log in a directory that exists, or makes one. Blocks. `cache_bytes` of the newest entries are kept
+    /// in memory.
+    ///
+    /// # Errors
+    /// When another process uses the directory, or a file is damaged: the error names it, and where.
+    pub fn open(dir: &Path, cache_bytes: usize) -> io::Result<Self> {
+        Self::open_with(dir, cache_bytes, Arc::new(File::sync_data))
+    }
+
+    /// As [`DiskLog::open`], with another way to make a file's data durable: for fault injection.
+    ///
+    /// # Errors
+    /// As [`DiskLog::open`].
+    pub fn open_with(dir: &Path, cache_bytes: usize, sync: Sync) -> io::Result<Self> {
+        let annotate = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot open the log in {}: {error}", dir.display()))
+        };
+        let lock = File::create(dir.join("LOCK")).map_err(annotate)?;
+        lock.try_lock().map_err(|error| annotate(error.into()))?;
+        let (index, segment, seq) = recover(dir, cache_bytes).map_err(annotate)?;
+        // The first unit begins a new file: nothing is ever written behind what was found.
+        let state = State { index, segment, offset: SEGMENT_BYTES, seq, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        let writer = Writer { dir: dir.to_owned(), shared: shared.clone(), sync, active: None, durable: seq };
+        let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(|| writer.run())?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// The state, when the log takes writes.
+    fn writable(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.shared.state.lock();
+        match &state.failure {
+            Some(first) => Err(failed_before(first)),
+            None if state.closing => Err(io::Error::other("the log is closed")),
+            None => Ok(state),
+        }
+    }
+
+    /// Hands a unit to the thread.
+    fn submit(&self, mut state: MutexGuard<'_, State>, pending: Pending) {
+        state.pending.push(pending);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    fn end(&self) {
+        self.shared.state.lock().closing = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's thread panicked");
+        }
+        self.lock.lock().take();
+    }
+}
+
+impl State {
+    /// The next unit at its place. What it says is not yet in the index.
+    fn place(&mut self, mut records: Vec<Record>, on_durable: Option<OnDurable>) -> Pending {
+        records.extend(self.unsaved.take().map(Record::Committed));
+        self.seq += 1;
+        let mut unit = Unit { seq: self.seq, records };
+        if self.offset + unit.len() > SEGMENT_BYTES {
+            self.segment += 1;
+            self.offset = SEGMENT_HEADER as u64;
+            self.index.add_segment(self.segment, None);
+            unit.records.splice(0..0, self.index.summary());
+        }
+        let (segment, offset) = (self.segment, self.offset);
+        self.offset += unit.len();
+        Pending { segment, offset, unit, on_durable }
+    }
+}
+
+/// Reads all files. Gives what they hold, and the numbers of the last file and the last unit.
+fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(dir)? {
+        let name = file?.file_name();
+        if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".log")) {
+            let number = u64::from_str_radix(number, 16);
+            numbers.push(number.map_err(|_| io::Error::other(format!("{} is no file of a log", name.display())))?);
+        }
+    }
+    numbers.sort_unstable();
+    let mut index = Index::new(cache_bytes);
+    let (mut seq, mut before) = (None, None);
+    // The files before the first one were deleted with all their entries.
+    let mut begun = numbers.first().is_none_or(|first| *first == 1);
+    for number in &numbers {
+        let path = writer::path(dir, *number);
+        let damaged = |reason: String| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {reason}; if the other nodes are well, replace this node by a fresh one", path.display()),
+            )
+        };
+        if before.is_some_and(|before: u64| before + 1 != *number) {
+            return Err(damaged("the file before it is missing".into()));
+        }
+        let file = File::options().read(true).write(true).open(&path)?;
+        let bytes = fs::read(&path)?;
+        let header = SegmentHeader::decode(&bytes).map_err(|reason| damaged(reason.into()))?;
+        if header.number != *number {
+            return Err(damaged(format!("it is file {:016x} under another name", header.number)));
+        }
+        index.add_segment(*number, Some(Arc::new(file.try_clone()?)));
+        // The very first file may lack even its first unit; any other one is only kept with it.
+        let after = if *number == 1 { Some(0) } else { seq };
+        let is_last = numbers.last() == Some(number);
+        let end = format::read_segment(&bytes, header.salt, after, is_last, |found| {
+            match found {
+                Found::Entry(position, span) => {
+                    if !std::mem::replace(&mut begun, true) {
+                        index.begin_at(position.index);
+                    }
+                    index.follows([position])?;
+                    index.push(position, 0, *number, span, None);
+                }
+                Found::Other(Record::Vote(vote)) => index.vote = Some(vote),
+                Found::Other(Record::Committed(position)) => index.committed = Some(position),
+                Found::Other(Record::Truncate(from)) => index.truncate(from),
+                Found::Other(Record::Purge(up_to)) => drop(index.purge(up_to)),
+                Found::Other(Record::Entry(..)) => {}
+            }
+            Ok(())
+        })
+        .map_err(damaged)?;
+        if end.offset < bytes.len() as u64 {
+            file.set_len(end.offset)?;
+            file.sync_all()?;
+        }
+        (seq, before) = (end.seq, Some(*number));
+    }
+    if !index.is_complete() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "files with entries that were never purged are missing",
+        ));
+    }
+    Ok((index, before.unwrap_or(0), seq.unwrap_or(0)))
+}
+
+impl LogStore for DiskLog {
+    fn bounds(&self) -> LogBounds {
+        self.shared.state.lock().index.bounds()
+    }
+
+    fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
+        if let Some((position, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > MAX_ENTRY) {
+            let (index, len) = (position.index, bytes.len());
+            return Err(io::Error::other(format!("entry {index} has {len} bytes, more than {MAX_ENTRY}")));
+        }
+        let records: Vec<Record> = entries.iter().cloned().map(Record::entry).collect();
+        let mut state = self.writable()?;
+        state.index.follows(entries.iter().map(|(position, _)| *position)).map_err(io::Error::other)?;
+        let pending = state.place(records, Some(on_durable));
+        for (position, span, bytes) in pending.unit.entries(pending.offset) {
+            state.index.push(position, pending.unit.seq, pending.segment, span, Some(bytes.clone()));
+        }
+        self.submit(state, pending);
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+        let places = self.shared.state.lock().index.places(range, max_bytes);
+        places.into_iter().map(read_entry).collect()
+    }
+
+    fn save_vote(&self, vote: StoredVote, on_durable: OnDurable) -> io::Result<()> {
+        let mut state = self.writable()?;
+        if let Some(present) = state.index.vote.filter(|present| *present > vote) {
+            return Err(io::Error::other(format!("the vote {vote:?} is older than {present:?}")));
+        }
+        let pending = state.place(vec![Record::Vote(vote)], Some(on_durable));
+        state.index.vote = Some(vote);
+        self.submit(state, pending);
+        Ok(())
+    }
+
+    fn vote(&self) -> Option<StoredVote> {
+        self.shared.state.lock().index.vote
+    }
+
+    fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()> {
+        let Some(committed) = committed else { return Ok(()) };
+        let mut state = self.shared.state.lock();
+        state.index.committed = Some(committed);
+        // The next unit takes it along: it is worth no sync of its own.
+        state.unsaved = Some(committed);
+        Ok(())
+    }
+
+    fn committed(&self) -> Option<LogPosition> {
+        self.shared.state.lock().index.committed
+    }
+
+    fn truncate_from(&self, index: u64) -> io::Result<()> {
+        let mut state = self.writable()?;
+        let pending = state.place(vec![Record::Truncate(index)], None);
+        state.index.truncate(index);
+        self.submit(state, pending);
+        Ok(())
+    }
+
+    fn purge(&self, up_to: LogPosition) -> io::Result<()> {
+        let mut state = self.writable()?;
+        let pending = state.place(vec![Record::Purge(up_to)], None);
+        let obsolete = state.index.purge(up_to);
+        state.obsolete.extend(obsolete);
+        self.submit(state, pending);
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        let (sender, synced) = std::sync::mpsc::sync_channel(1);
+        // A unit that says that all before it is durable: from now on, damage to any of them is known as such.
+        let last: OnDurable = Box::new(move |result| drop(sender.send(result)));
+        let submitted = self.writable().map(|mut state| {
+            let pending = state.place(Vec::new(), Some(last));
+            self.submit(state, pending);
+        });
+        let result = match submitted {
+            Ok(()) => synced.recv().unwrap_or_else(|_| Err(io::Error::other("the log's thread is gone"))),
+            Err(error) => Err(error),
+        };
+        self.end();
+        result
+    }
+}
+
+impl Drop for DiskLog {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn read_entry(place: Place) -> io::Result<LogEntry> {
+    match place {
+        Place::Memory(position, bytes) => Ok((position, bytes)),
+        Place::Disk(position, file, segment, span) => {
+            let mut bytes = vec![0; span.len as usize];
+            file.read_exact_at(&mut bytes, span.offset)?;
+            if crc32fast::hash(&bytes) != span.crc {
+                let (index, offset) = (position.index, span.offset);
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("entry {index} is damaged: byte {offset} of the log's file {segment:016x}.log"),
+                ));
+            }
+            Ok((position, bytes.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

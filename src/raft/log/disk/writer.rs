@@ -1,0 +1,196 @@
+//! The thread that writes and syncs: it takes all units that have gathered, writes them in one piece, syncs once, and
+//! then tells their writers. So a busy log syncs for many at once, and an idle one at once.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    super::{LogPosition, OnDurable},
+    format::{SegmentHeader, Unit},
+    index::Index,
+};
+
+/// A file is reserved ahead in steps of this size, so that most syncs need not record a new length.
+const RESERVE: u64 = 4 << 20;
+/// The buffer for writing keeps at most this capacity.
+const BUFFER: usize = 2 << 20;
+
+/// How a file's data is made durable.
+pub type Sync = Arc<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
+
+/// A unit on its way to a place in the log.
+pub(super) struct Pending {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) unit: Unit,
+    pub(super) on_durable: Option<OnDurable>,
+}
+
+/// What the log's callers and its thread share.
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) work: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) index: Index,
+    /// Number of the segment that the next unit goes to, and where in it.
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    /// The newest unit.
+    pub(super) seq: u64,
+    /// A commit mark that the next unit takes along.
+    pub(super) unsaved: Option<LogPosition>,
+    pub(super) pending: Vec<Pending>,
+    /// Segments to delete once what is pending is durable.
+    pub(super) obsolete: Vec<u64>,
+    /// The first write or sync that failed.
+    pub(super) failure: Option<String>,
+    /// The thread ends when nothing is pending.
+    pub(super) closing: bool,
+}
+
+pub(super) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sync: Sync,
+    /// The segment that is written to.
+    pub(super) active: Option<Active>,
+    /// The newest unit on disk.
+    pub(super) durable: u64,
+}
+
+pub(super) struct Active {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<File>,
+    pub(super) written: u64,
+    pub(super) reserved: u64,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        let mut buffer = Vec::new();
+        loop {
+            let (pending, obsolete) = {
+                let mut state = self.shared.state.lock();
+                while state.pending.is_empty() && !state.closing {
+                    self.shared.work.wait(&mut state);
+                }
+                if state.pending.is_empty() {
+                    return;
+                }
+                (std::mem::take(&mut state.pending), std::mem::take(&mut state.obsolete))
+            };
+            let result = self.write(&pending, &mut buffer);
+            match &result {
+                Ok(()) => self.delete(&obsolete),
+                Err(error) => {
+                    self.shared.state.lock().failure.get_or_insert_with(|| error.to_string());
+                }
+            }
+            for Pending { on_durable, .. } in pending {
+                let Some(on_durable) = on_durable else { continue };
+                on_durable(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
+            }
+        }
+    }
+
+    fn write(&mut self, pending: &[Pending], buffer: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(first) = &self.shared.state.lock().failure {
+            return Err(failed_before(first));
+        }
+        let mut rest = pending;
+        while let Some(first) = rest.first() {
+            let (now, later) = rest.split_at(rest.iter().take_while(|next| next.segment == first.segment).count());
+            self.write_segment(now, buffer)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Writes units of one segment and syncs.
+    fn write_segment(&mut self, pending: &[Pending], buffer: &mut Vec<u8>) -> io::Result<()> {
+        let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return Ok(()) };
+        if self.active.as_ref().is_none_or(|active| active.header.number != first.segment) {
+            self.begin(first.segment)?;
+        }
+        let Some(active) = &mut self.active else { return Err(io::Error::other("no segment is open")) };
+        buffer.clear();
+        for Pending { unit, .. } in pending {
+            unit.encode(active.header.salt, self.durable, buffer)?;
+        }
+        let end = first.offset + buffer.len() as u64;
+        if end > active.reserved {
+            active.reserved = end.next_multiple_of(RESERVE);
+            reserve(&active.file, active.reserved)?;
+        }
+        active.file.write_all_at(buffer, first.offset)?;
+        active.written = end;
+        (self.sync)(&active.file)?;
+        self.durable = last.unit.seq;
+        if buffer.capacity() > BUFFER {
+            *buffer = Vec::new();
+        }
+        self.shared.state.lock().index.written(pending, &active.file, self.durable);
+        Ok(())
+    }
+
+    /// Ends the present segment and begins the next one.
+    fn begin(&mut self, number: u64) -> io::Result<()> {
+        if let Some(active) = self.active.take() {
+            active.file.set_len(active.written)?;
+            (self.sync)(&active.file)?;
+        }
+        let (header, file) = create(&self.dir, number)?;
+        self.active = Some(Active { header, file: Arc::new(file), written: 0, reserved: 0 });
+        Ok(())
+    }
+
+    fn delete(&self, obsolete: &[u64]) {
+        for number in obsolete {
+            // What stays is deleted after the next start.
+            if let Err(error) = fs::remove_file(path(&self.dir, *number)) {
+                tracing::warn!(%error, number, "cannot delete a file of the log that is not needed any more");
+            }
+        }
+    }
+}
+
+pub(super) fn failed_before(first: &str) -> io::Error {
+    io::Error::other(format!("the log failed earlier and takes no more writes: {first}"))
+}
+
+/// The file of a segment.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.log"))
+}
+
+/// Makes a segment's file. It has its name only when its header is durable, so a file without one is damaged.
+fn create(dir: &Path, number: u64) -> io::Result<(SegmentHeader, File)> {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let salt = std::hash::RandomState::new().build_hasher().finish();
+    let header = SegmentHeader { number, salt };
+    let new = dir.join("next");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_all()?;
+    fs::rename(&new, path(dir, number))?;
+    File::open(dir)?.sync_all()?;
+    Ok((header, file))
+}
+
+/// Makes room in a file. Where the file system cannot, writing makes it.
+fn reserve(file: &File, len: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
