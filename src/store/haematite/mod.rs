@@ -35,7 +35,7 @@ use super::{
 /// Keeps state in a directory. See the module's description.
 pub type HaematiteStore = Layered<HaematiteEngine>;
 
-/// Entries looked at in one step of a range read.
+/// Entries looked at in one step of a range read, at most.
 const STEP: usize = 1024;
 
 /// When to fold, and how much to cache.
@@ -138,17 +138,19 @@ impl Shared {
     /// A range over memtables and tree. Blocks.
     fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
+        // A step is read whole, and one value may have a megabyte.
+        let mut step = if max_bytes == usize::MAX { STEP } else { 1 };
         while cursor < to && page.len() < limit && bytes < max_bytes {
             // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
             let (mut overlay, view) = {
                 let state = self.state.lock();
-                (state.overlay(&cursor, to, STEP), state.view()?)
+                (state.overlay(&cursor, to, step), state.view()?)
             };
             let mut end = match overlay.last_key_value() {
-                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
+                Some((last, _)) if overlay.len() == step => [last, &[0][..]].concat().into(),
                 _ => Bytes::copy_from_slice(to),
             };
-            let tree = view.range_page(SHARD, &cursor, &end, STEP).map_err(|error| database::failed("read", &error))?;
+            let tree = view.range_page(SHARD, &cursor, &end, step).map_err(|error| database::failed("read", &error))?;
             if let Some(next) = tree.next_from {
                 end = next.into();
                 overlay.split_off(&end);
@@ -165,6 +167,9 @@ impl Shared {
                 page.push((key, value));
             }
             cursor = end;
+            // As many as still fit, going by those before.
+            let usual = bytes.div_ceil(page.len().max(1)).max(1);
+            step = (max_bytes.saturating_sub(bytes) / usual).clamp(1, STEP).min(step.saturating_mul(8));
         }
         Ok(page)
     }
