@@ -151,9 +151,9 @@ fn share(whole: u32, parts: u32, index: u32) -> u32 {
     whole / parts + u32::from(index < whole % parts)
 }
 
-/// Different payloads that the messages of a load take turns with, so that an entry holds no message twice and a store
+/// Different payloads that the messages of a load take turns with: more than a batch has, so that an entry holds no message twice and a store
 /// that compresses gains no more than it would from real text.
-const PAYLOADS: u64 = 1024;
+const PAYLOADS: u64 = 8192;
 
 /// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible; the
 /// text in it is random.
