@@ -121,6 +121,11 @@ fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
     let mut numbers = Vec::new();
     for file in fs::read_dir(dir)? {
         let name = file?.file_name();
+        if name.to_str().is_some_and(|name| name.ends_with(".wal")) {
+            let name = name.display();
+            let reason = format!("{name} is a log of a version before 0.1.0; start this node with an empty directory");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".log")) {
             let number = u64::from_str_radix(number, 16);
             numbers.push(number.map_err(|_| io::Error::other(format!("{} is no file of a log", name.display())))?);

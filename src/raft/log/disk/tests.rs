@@ -217,6 +217,13 @@ fn after_a_failed_sync_nothing_is_taken_any_more() {
 }
 
 #[test]
+fn a_log_in_another_format_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("r-00.wal"), b"something").unwrap();
+    assert!(DiskLog::open(dir.path(), CACHE).err().unwrap().to_string().contains("r-00.wal"));
+}
+
+#[test]
 fn entries_must_follow_one_another() {
     let dir = tempfile::tempdir().unwrap();
     let log = DiskLog::open(dir.path(), CACHE).unwrap();
