@@ -71,7 +71,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     let measured = match command {
         Command::Publish(args) => {
             args.check()?;
-            let pids = args.pids(global);
+            let pids = cpu::servers(&args.server_pids, &global.server);
             let clients = load::publishers(&args, global).await?;
             load::prepare(&clients[0], &args.channel).await?;
             load::publish(&args, clients, &pids, Window::begin(args.warmup, args.duration), false).await?
@@ -110,11 +110,6 @@ impl PublishArgs {
             return Err(CliError::usage(format!("{few} in flight leave some of {many} connections without a message")));
         }
         Ok(())
-    }
-
-    /// The processes whose CPU time and memory are told.
-    fn pids(&self, global: &Global) -> Vec<u32> {
-        if self.server_pids.is_empty() { cpu::servers_here(&global.server) } else { self.server_pids.clone() }
     }
 }
 

@@ -12,7 +12,15 @@ use crate::client::{Client, PublisherOptions};
 
 /// Connects to the servers of the command line.
 pub async fn connect(global: &Global) -> Result<Client, CliError> {
-    let mut builder = Client::builder().servers(&global.server);
+    connect_to(&global.server, global).await
+}
+
+/// Connects to some of them.
+pub async fn connect_to(
+    servers: impl IntoIterator<Item = impl Into<String>>,
+    global: &Global,
+) -> Result<Client, CliError> {
+    let mut builder = Client::builder().servers(servers);
     if let Some(token) = &global.token {
         builder = builder.token(token);
     }

@@ -3,14 +3,34 @@
 use std::{fs, time::Duration};
 
 /// User and system time of a process so far.
-pub fn of(pid: u32) -> Option<Duration> {
+fn of(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks = ticks(&stat)?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second().max(1) as f64))
 }
 
+/// CPU time that servers and this process take from now on.
+pub struct Meter {
+    servers: Option<Duration>,
+    client: Option<Duration>,
+}
+
+impl Meter {
+    /// Begins to count.
+    pub fn start(servers: &[u32]) -> Self {
+        Self { servers: of_all(servers), client: of(std::process::id()) }
+    }
+
+    /// What the servers and this process took since.
+    pub fn read(&self, servers: &[u32]) -> (Option<Duration>, Option<Duration>) {
+        let now = Self::start(servers);
+        let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+        (spent(self.servers, now.servers), spent(self.client, now.client))
+    }
+}
+
 /// Of several processes together; none when one of them cannot be read.
-pub fn of_all(pids: &[u32]) -> Option<Duration> {
+fn of_all(pids: &[u32]) -> Option<Duration> {
     if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
 }
 
@@ -30,8 +50,13 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// The processes whose CPU time and memory are told: those that were named, or the servers that are here.
+pub fn servers(named: &[u32], addresses: &[String]) -> Vec<u32> {
+    if named.is_empty() { servers_here(addresses) } else { named.to_vec() }
+}
+
 /// The server processes of this machine, when all servers are on it.
-pub fn servers_here(servers: &[String]) -> Vec<u32> {
+fn servers_here(servers: &[String]) -> Vec<u32> {
     let local = |server: &String| {
         let host = server.strip_prefix("http://").unwrap_or(server);
         ["127.", "localhost:", "[::1]:"].iter().any(|prefix| host.starts_with(prefix))

@@ -10,12 +10,12 @@ use tokio::{
 };
 
 use super::{
-    PublishArgs,
-    load::{self, Measured, STAMP, Window, histogram, stamp_of},
+    PublishArgs, cpu,
+    load::{self, Measured, STAMP, Window, histogram, micros, stamp_of},
 };
 use crate::{
-    cli::{CliError, Global},
-    client::{Client, ClientError, Start, Subscription},
+    cli::{CliError, Global, remote::connect_to},
+    client::{ClientError, Start, Subscription},
 };
 
 /// How long subscribers may take for what was published last.
@@ -46,25 +46,23 @@ pub async fn run(args: &FanoutArgs, global: &Global) -> Result<Measured, CliErro
     if args.load.size < SMALLEST {
         return Err(CliError::usage(format!("--size {} leaves no room for a time; give {SMALLEST}", args.load.size)));
     }
-    let pids = args.load.pids(global);
+    let pids = cpu::servers(&args.load.server_pids, &global.server);
     let publishers = load::publishers(&args.load, global).await?;
     load::prepare(&publishers[0], &args.load.channel).await?;
     let admin = publishers[0].clone();
 
-    let window = Window::begin(args.load.warmup, args.load.duration);
-    let (end, until) = watch::channel(None);
-    let mut subscribers = Vec::new();
+    let mut subscriptions = Vec::new();
     for server in &global.server {
         for _ in 0..args.subscribers {
-            let client = Client::builder().servers([server]);
-            let client = match &global.token {
-                Some(token) => client.token(token),
-                None => client,
-            };
-            let subscription = client.connect().await?.subscribe(&args.load.channel, Start::Latest).await?;
-            subscribers.push(tokio::spawn(follow(subscription, window, until.clone())));
+            let client = connect_to([server], global).await?;
+            subscriptions.push(client.subscribe(&args.load.channel, Start::Latest).await?);
         }
     }
+    // Only now: connecting is no part of the warm-up.
+    let window = Window::begin(args.load.warmup, args.load.duration);
+    let (end, until) = watch::channel(None);
+    let follow = |subscription| tokio::spawn(follow(subscription, window, until.clone()));
+    let subscribers: Vec<_> = subscriptions.into_iter().map(follow).collect();
     let published = load::publish(&args.load, publishers, &pids, window, true).await?;
     let next = admin.channel(&args.load.channel).await?.next_seq;
     end.send_replace(Some(next));
@@ -95,7 +93,7 @@ async fn follow(mut subscription: Subscription, window: Window, mut until: watch
             batch = timeout(limit, subscription.next_batch()) => match batch {
                 Ok(Some(Ok(messages))) => {
                     let now = Instant::now();
-                    let since = u64::try_from((now - window.epoch).as_micros()).unwrap_or(u64::MAX);
+                    let since = micros(now - window.epoch);
                     for message in messages {
                         seen.next = message.seq + 1;
                         if let Some(stamp) = stamp_of(&message.message.payload).filter(|_| window.contains(now)) {

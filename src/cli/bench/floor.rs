@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     cpu,
-    load::{Measured, histogram},
+    load::{Measured, histogram, micros},
 };
 use crate::cli::{CliError, remote::parse_duration};
 
@@ -65,19 +65,17 @@ fn measure(args: &FloorArgs, dir: &Path) -> io::Result<Measured> {
     thread::spawn(move || lead(served, disk, followers));
 
     let mut latency = histogram();
-    let (payload, begun, before) =
-        (vec![b'x'; size * args.in_flight as usize], Instant::now(), cpu::of(std::process::id()));
+    let payload = vec![b'x'; size * args.in_flight as usize];
+    let (meter, begun) = (cpu::Meter::start(&[]), Instant::now());
     let (mut messages, mut answer) = (0, [0; 8]);
     while begun.elapsed() < args.duration {
         let sent = Instant::now();
         client.write_all(&(payload.len() as u64).to_le_bytes())?;
         client.write_all(&payload)?;
         client.read_exact(&mut answer)?;
-        let us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
-        latency.saturating_record_n(us, u64::from(args.in_flight));
+        latency.saturating_record_n(micros(sent.elapsed()), u64::from(args.in_flight));
         messages += u64::from(args.in_flight);
     }
-    let after = cpu::of(std::process::id());
     Ok(Measured {
         messages,
         latency,
@@ -85,7 +83,7 @@ fn measure(args: &FloorArgs, dir: &Path) -> io::Result<Measured> {
         last_error: None,
         took: begun.elapsed(),
         // One process plays all parts.
-        server_cpu: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
+        server_cpu: meter.read(&[]).1,
         client_cpu: None,
         server_rss: Vec::new(),
     })

@@ -88,6 +88,11 @@ pub async fn publishers(args: &PublishArgs, global: &Global) -> Result<Vec<Clien
     Ok(clients)
 }
 
+/// A latency as the histogram takes it: at least one microsecond.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
 /// Publishes as the arguments say, and measures within the window. Each payload can say when it was made.
 pub async fn publish(
     args: &PublishArgs,
@@ -122,10 +127,9 @@ pub async fn publish(
     });
     let loads: Vec<_> = loads.collect();
     sleep_until(from).await;
-    let before = (cpu::of_all(pids), cpu::of(std::process::id()));
+    let meter = cpu::Meter::start(pids);
     sleep_until(until).await;
-    let after = (cpu::of_all(pids), cpu::of(std::process::id()));
-    let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+    let (server_cpu, client_cpu) = meter.read(pids);
     let tallies = try_join_all(loads).await.map_err(|error| CliError::failed(error.to_string()))?;
     let mut measured = Measured {
         messages: 0,
@@ -133,8 +137,8 @@ pub async fn publish(
         errors: 0,
         last_error: None,
         took: args.duration,
-        server_cpu: spent(before.0, after.0),
-        client_cpu: spent(before.1, after.1),
+        server_cpu,
+        client_cpu,
         server_rss: cpu::memory_of_all(pids),
     };
     for tally in tallies {
@@ -151,8 +155,8 @@ fn share(whole: u32, parts: u32, index: u32) -> u32 {
     whole / parts + u32::from(index < whole % parts)
 }
 
-/// Different payloads that the messages of a load take turns with: more than a batch has, so that an entry holds no message twice and a store
-/// that compresses gains no more than it would from real text.
+/// Different payloads that the messages of a load take turns with: more than a batch has, so that an entry holds no
+/// message twice and a store that compresses gains no more than it would from real text.
 const PAYLOADS: u64 = 8192;
 
 /// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible; the
@@ -246,8 +250,7 @@ impl Tally {
             Ok(_) => {
                 self.in_a_row = 0;
                 if self.window.contains(now) {
-                    let us = u64::try_from(now.duration_since(begun).as_micros()).unwrap_or(u64::MAX);
-                    self.latency.saturating_record(us.max(1));
+                    self.latency.saturating_record(micros(now.duration_since(begun)));
                 }
             }
             Err(error) => {

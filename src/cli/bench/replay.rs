@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     cpu,
-    load::{Measured, histogram},
+    load::{Measured, histogram, micros},
 };
 use crate::{
     cli::{CliError, Global, remote::connect},
@@ -33,7 +33,7 @@ pub struct ReplayArgs {
 /// Subscribes from the earliest message and reads to the one that is the last now. Latencies are the times between
 /// batches: what a reader waits for.
 pub async fn run(args: &ReplayArgs, global: &Global) -> Result<Measured, CliError> {
-    let pids = if args.server_pids.is_empty() { cpu::servers_here(&global.server) } else { args.server_pids.clone() };
+    let pids = cpu::servers(&args.server_pids, &global.server);
     let client = connect(global).await?;
     let channel = client.channel(&args.channel).await?;
     let stored = channel.next_seq - channel.first_seq;
@@ -42,7 +42,7 @@ pub async fn run(args: &ReplayArgs, global: &Global) -> Result<Measured, CliErro
         let name = &args.channel;
         return Err(CliError::failed(format!("channel `{name}` holds no message; fill it: liminal bench publish")));
     }
-    let cpu_before = (cpu::of_all(&pids), cpu::of(std::process::id()));
+    let meter = cpu::Meter::start(&pids);
     let begun = Instant::now();
     let mut subscription = client.subscribe(&args.channel, Start::Earliest).await?;
     let (mut latency, mut messages, mut last) = (histogram(), 0, begun);
@@ -51,18 +51,18 @@ pub async fn run(args: &ReplayArgs, global: &Global) -> Result<Measured, CliErro
         let Some(batch) = batch else { break };
         messages += batch?.len() as u64;
         let now = Instant::now();
-        latency.saturating_record(u64::try_from((now - last).as_micros()).unwrap_or(u64::MAX).max(1));
+        latency.saturating_record(micros(now - last));
         last = now;
     }
-    let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+    let (server_cpu, client_cpu) = meter.read(&pids);
     Ok(Measured {
         messages,
         latency,
         errors: wanted.saturating_sub(messages),
         last_error: None,
         took: begun.elapsed(),
-        server_cpu: spent(cpu_before.0, cpu::of_all(&pids)),
-        client_cpu: spent(cpu_before.1, cpu::of(std::process::id())),
+        server_cpu,
+        client_cpu,
         server_rss: cpu::memory_of_all(&pids),
     })
 }

@@ -147,13 +147,13 @@ fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
         if before.is_some_and(|before: u64| before + 1 != *number) {
             return Err(damaged("the file before it is missing".into()));
         }
-        let file = File::options().read(true).write(true).open(&path)?;
+        let file = Arc::new(File::options().read(true).write(true).open(&path)?);
         let bytes = fs::read(&path)?;
         let header = SegmentHeader::decode(&bytes).map_err(|reason| damaged(reason.into()))?;
         if header.number != *number {
             return Err(damaged(format!("it is file {:016x} under another name", header.number)));
         }
-        index.add_segment(*number, Some(Arc::new(file.try_clone()?)));
+        index.add_segment(*number, Some(file.clone()));
         // The very first file may lack even its first unit; any other one is only kept with it.
         let after = if *number == 1 { Some(0) } else { seq };
         let is_last = numbers.last() == Some(number);
