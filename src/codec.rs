@@ -13,7 +13,9 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::model::{ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyClaim, PublishGroup, StoredBatch};
+use crate::model::{
+    ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyClaim, MemberEvent, PublishGroup, StoredBatch,
+};
 
 /// The version that is written, and the only one that is read.
 const VERSION: u8 = 1;
@@ -82,6 +84,7 @@ enum WireCommand {
     DeleteChannel { time_ms: u64, name: ChannelName },
     Tick { time_ms: u64 },
     Checkpoint { time_ms: u64 },
+    Member { time_ms: u64, node: u64, name: String, event: MemberEvent },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,6 +120,9 @@ pub fn encode_command(command: &Command) -> Bytes {
         Command::DeleteChannel { name, .. } => WireCommand::DeleteChannel { time_ms, name: name.clone() },
         Command::Tick { .. } => WireCommand::Tick { time_ms },
         Command::Checkpoint { .. } => WireCommand::Checkpoint { time_ms },
+        Command::Member { node, name, event, .. } => {
+            WireCommand::Member { time_ms, node: *node, name: name.clone(), event: event.clone() }
+        }
     };
     seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
@@ -167,6 +173,7 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
             WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
             WireCommand::Tick { time_ms } => Command::Tick { time_ms },
             WireCommand::Checkpoint { time_ms } => Command::Checkpoint { time_ms },
+            WireCommand::Member { time_ms, node, name, event } => Command::Member { time_ms, node, name, event },
         });
     }
     expect_kind(WHAT, kind, Kind::Publish)?;

@@ -59,6 +59,10 @@ pub trait Network: Send + Sync + 'static {
     async fn connect(&self, address: &str) -> io::Result<Connection>;
     /// Listens on `host:port`.
     async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>>;
+    /// All `IP:port`s that a `host:port` stands for; none when the name is not known (yet).
+    async fn resolve(&self, address: &str) -> Vec<String> {
+        vec![address.to_owned()]
+    }
 }
 
 /// Accepts connections.
@@ -158,6 +162,19 @@ impl Network for Tcp {
     async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>> {
         Ok(Box::new(TcpListener::bind(address).await?))
     }
+
+    async fn resolve(&self, address: &str) -> Vec<String> {
+        if address.parse::<std::net::SocketAddr>().is_ok() {
+            return vec![address.to_owned()];
+        }
+        match tokio::net::lookup_host(address).await {
+            Ok(found) => found.map(|address| address.to_string()).collect(),
+            Err(error) => {
+                tracing::debug!(%error, address, "cannot resolve a name");
+                Vec::new()
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -201,4 +218,11 @@ pub fn incoming(listener: Box<dyn Listener>) -> impl futures::Stream<Item = io::
         let (connection, _) = accept(&mut listener).await;
         Some((Ok(connection), listener))
     })
+}
+
+/// What this machine, or container, is called by others.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "n1".to_owned() } else { name.to_owned() }
 }

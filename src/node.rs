@@ -19,9 +19,11 @@ use crate::{
     fanout::Fanout,
     grpc::{self, ClusterAdmin},
     http::{self, Metric, MetricKind, NodeView},
-    proto::v1::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus},
+    model::{MemberEvent, MemberLogEntry},
+    proto::v1::{ClusterEvent, ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus, SnapshotResponse},
     raft::{
-        GroupConfig, Identity, IdentityError, NodeState, RaftGroup, RaftThread, StartError,
+        Change, ChangeError, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy, NodeState, RaftGroup,
+        RaftThread, StartError,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica, StoreHealth},
@@ -106,7 +108,7 @@ impl Storage {
         // The store's lock keeps a second process out of the whole directory.
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;
         let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
-        let identity = Identity::open(&dir, name, env)?;
+        let identity = Identity::open(&dir, Some(name).filter(|name| !name.is_empty()), env)?;
         let log = DiskLog::open(&raft, config.raft.log_cache_bytes).map_err(unusable)?;
         Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, temporary })
     }
@@ -152,15 +154,17 @@ impl Node {
         let clients = listen(config.listen_address.clone()).await?;
         let web = listen(config.health_listen_address.clone()).await?;
         let (client_address, http_address) = (clients.local_address(), web.local_address());
+        let machine = crate::env::hostname();
         let local = crate::broker::NodeAddress {
             id: identity.node_id(),
             name: identity.node_name(),
             peer: config.advertised(
                 cluster.as_ref().and_then(|cluster| cluster.advertise_address.as_ref()),
                 &peers.local_address(),
+                &machine,
             ),
-            client: config.advertised(config.advertise_address.as_ref(), &client_address),
-            http: config.advertised(config.advertise_http_address.as_ref(), &http_address),
+            client: config.advertised(config.advertise_address.as_ref(), &client_address, &machine),
+            http: config.advertised(config.advertise_http_address.as_ref(), &http_address, &machine),
         };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
@@ -170,6 +174,12 @@ impl Node {
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
             cookie: cluster.as_ref().map(|cluster| cluster.cookie.clone()).unwrap_or_default(),
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+            policy: MembershipPolicy {
+                auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
+                remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),
+                expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+            },
+            keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
             heartbeat: config.raft.heartbeat,
             election: config.raft.election,
         };
@@ -390,6 +400,39 @@ impl ClusterAdmin for View {
             nodes,
         }
     }
+
+    async fn change(&self, change: Change) -> Result<String, BrokerError> {
+        self.group.change(change).await.map_err(|error| match error {
+            ChangeError::Refused(reason) => BrokerError::ChangeRefused { reason },
+            ChangeError::NotLeader => BrokerError::NoLeader { waited_ms: 0 },
+            ChangeError::Unknown(reason) => BrokerError::OutcomeUnknown { reason },
+        })
+    }
+
+    fn events(&self) -> Vec<ClusterEvent> {
+        self.broker.view().member_log().into_iter().map(cluster_event).collect()
+    }
+
+    async fn snapshot(&self) -> Result<SnapshotResponse, BrokerError> {
+        let applied = self.group.cut_log().await;
+        let applied =
+            applied.map_err(|reason| BrokerError::StoreFailed { proposed: false, reason: reason.to_string() })?;
+        Ok(SnapshotResponse { applied, log_entries: self.group.log_entries() })
+    }
+}
+
+fn cluster_event(entry: MemberLogEntry) -> ClusterEvent {
+    let (event, detail) = match entry.event {
+        MemberEvent::Started { starts, peer, .. } => ("started", format!("at {peer}, start {starts} of its disk")),
+        MemberEvent::Joined => ("joined", String::new()),
+        MemberEvent::Promoted => ("promoted", String::new()),
+        MemberEvent::Moved { peer } => ("moved", format!("to {peer}")),
+        MemberEvent::Removed { by_operator: true } => ("removed", String::new()),
+        MemberEvent::Removed { by_operator: false } => ("departed", "it had been away for too long".to_owned()),
+        MemberEvent::Readmitted => ("readmitted", String::new()),
+        MemberEvent::Transferred => ("transferred", "leadership was handed to it".to_owned()),
+    };
+    ClusterEvent { time_ms: entry.time_ms, node_id: entry.node, node: entry.name, event: event.into(), detail }
 }
 
 fn node_status(

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     fanout::Fanout,
     machine::{CatalogChange, Machine},
-    model::{Catalog, ChannelId, ChannelStats, Command, Limits, Reply},
+    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, Reply},
     store::{DurableStore, StateHash, StoreError},
 };
 
@@ -210,6 +210,11 @@ impl ReplicaView {
     /// The log's time.
     pub fn time_ms(&self) -> u64 {
         self.shared.machine.read().time_ms()
+    }
+
+    /// What happened to the cluster's nodes, oldest first.
+    pub fn member_log(&self) -> Vec<MemberLogEntry> {
+        self.shared.machine.read().member_log().cloned().collect()
     }
 
     /// When something expires next, in log time.

@@ -143,6 +143,12 @@ pub enum BrokerError {
         /// What.
         reason: String,
     },
+    /// A change of the cluster that cannot be made.
+    #[error("{reason}")]
+    ChangeRefused {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A stable name for a kind of error, for programs.
@@ -171,6 +177,7 @@ impl BrokerError {
             Self::StoreFailed { .. } => "STORE_FAILED",
             Self::Stopping => "STOPPING",
             Self::Internal { .. } => "INTERNAL",
+            Self::ChangeRefused { .. } => "CHANGE_REFUSED",
         })
     }
 

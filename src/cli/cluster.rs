@@ -1,4 +1,6 @@
-//! `liminal cluster`: look at the nodes.
+//! `liminal cluster`: look at the nodes, and change which there are.
+
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -6,19 +8,82 @@ use super::{
     CliError, Global, OutputFormat,
     remote::{connect, print_json, print_line, table, thousands},
 };
-use crate::client::{ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus};
+use crate::client::{Client, ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus};
 
-/// Look at the cluster
+/// Look at the cluster and change it
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Show every node; exits with 10 when there is no leader or a node is not well
     Status,
+    /// Show what happened to the nodes: starts, joins, promotions, removals, transfers
+    Events,
+    /// Let the node at a peer address (HOST:PORT) in, also if it had been removed
+    Join {
+        /// Where the node listens for other nodes
+        address: String,
+    },
+    /// Make a learner a voter, where that does not happen by itself
+    Promote {
+        /// The node's name
+        node: String,
+    },
+    /// Take a node out; if it leads, it hands leadership over first
+    Remove {
+        /// The node's name
+        node: String,
+    },
+    /// Hand leadership over
+    Transfer {
+        /// To which voter; the one with the newest log if absent
+        node: Option<String>,
+    },
+    /// Make the state of the node asked durable and cut its log
+    Snapshot,
 }
 
 /// Runs the command.
 pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
-    let Command::Status = command;
-    let response = connect(global).await?.cluster_status().await?;
+    let client = connect(global).await?;
+    let done = match command {
+        Command::Status => return status(&client, global).await,
+        Command::Events => return events(&client, global).await,
+        Command::Join { address } => client.join_node(&address).await?,
+        Command::Promote { node } => client.promote_node(&node).await?,
+        Command::Remove { node } => client.remove_node(&node).await?,
+        Command::Transfer { node } => client.transfer_leadership(&node.unwrap_or_default()).await?,
+        Command::Snapshot => {
+            let done = client.snapshot_node().await?;
+            let (applied, left) = (done.applied, done.log_entries);
+            if global.output == OutputFormat::Json {
+                return print_json(&serde_json::json!({ "applied": applied, "log_entries": left }));
+            }
+            format!("durable up to index {}; {} log entries are left", thousands(applied), thousands(left))
+        }
+    };
+    match global.output {
+        OutputFormat::Json => print_json(&serde_json::json!({ "done": done })),
+        OutputFormat::Raw | OutputFormat::Table => print_line(&done),
+    }
+}
+
+async fn events(client: &Client, global: &Global) -> Result<(), CliError> {
+    let events = client.cluster_events().await?;
+    let time = |ms: u64| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string();
+    if global.output == OutputFormat::Json {
+        return events.iter().try_for_each(|event| {
+            let (time, node, id) = (time(event.time_ms), &event.node, event.node_id);
+            let (what, detail) = (&event.event, &event.detail);
+            print_json(&serde_json::json!({ "time": time, "node": node, "id": id, "event": what, "detail": detail }))
+        });
+    }
+    let rows = events
+        .iter()
+        .map(|event| vec![time(event.time_ms), event.node.clone(), event.event.clone(), event.detail.clone()]);
+    print_line(&table(&["TIME", "NODE", "EVENT", "DETAIL"], &[], rows.collect()))
+}
+
+async fn status(client: &Client, global: &Global) -> Result<(), CliError> {
+    let response = client.cluster_status().await?;
     let status = Status::of(&response);
     match global.output {
         OutputFormat::Json => print_json(&status)?,

@@ -8,9 +8,11 @@ use super::{
     retry::Repeat,
 };
 use crate::proto::v1::{
-    Channel, ChannelConfig, ClusterStatusRequest, ClusterStatusResponse, CreateChannelRequest, DeleteChannelRequest,
-    GetChannelRequest, ListChannelsRequest, PublishRequest, ReadRequest, UpdateChannelRequest,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse, CreateChannelRequest,
+    DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest, ListEventsRequest,
+    PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
+    TransferLeadershipRequest, UpdateChannelRequest, admin_client::AdminClient, broker_client::BrokerClient,
+    channels_client::ChannelsClient,
 };
 
 impl Client {
@@ -156,5 +158,77 @@ impl Client {
             }
         }
         Err(last.unwrap_or_else(|| malformed("status")))
+    }
+
+    /// Lets the node at a peer address into the cluster, also if it had been removed. Says what was done.
+    ///
+    /// # Errors
+    /// When no node answers there, or it belongs to another cluster.
+    pub async fn join_node(&self, peer_address: &str) -> Result<String, ClientError> {
+        let request = JoinNodeRequest { peer_address: peer_address.to_owned() };
+        let call = |link| {
+            let request = request.clone();
+            async move { AdminClient::new(link).join_node(request).await }
+        };
+        Ok(self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, call).await?.0.done)
+    }
+
+    /// Makes a learner a voter.
+    ///
+    /// # Errors
+    /// When there is no such learner, or it has not caught up.
+    pub async fn promote_node(&self, name: &str) -> Result<String, ClientError> {
+        let request = PromoteNodeRequest { name: name.to_owned() };
+        let call = |link| {
+            let request = request.clone();
+            async move { AdminClient::new(link).promote_node(request).await }
+        };
+        Ok(self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, call).await?.0.done)
+    }
+
+    /// Takes a node out of the cluster; if it leads, it hands leadership over first.
+    ///
+    /// # Errors
+    /// When there is no such node, or too few of the others could be reached without it.
+    pub async fn remove_node(&self, name: &str) -> Result<String, ClientError> {
+        let request = RemoveNodeRequest { name: name.to_owned() };
+        let call = |link| {
+            let request = request.clone();
+            async move { AdminClient::new(link).remove_node(request).await }
+        };
+        Ok(self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, call).await?.0.done)
+    }
+
+    /// Hands leadership to a voter; an empty name chooses the one with the newest log.
+    ///
+    /// # Errors
+    /// When there is no such voter, or it does not take over in time.
+    pub async fn transfer_leadership(&self, name: &str) -> Result<String, ClientError> {
+        let request = TransferLeadershipRequest { name: name.to_owned() };
+        let call = |link| {
+            let request = request.clone();
+            async move { AdminClient::new(link).transfer_leadership(request).await }
+        };
+        Ok(self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, call).await?.0.done)
+    }
+
+    /// What happened to the cluster's nodes, oldest first.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn cluster_events(&self) -> Result<Vec<ClusterEvent>, ClientError> {
+        let call = |link| async move {
+            AdminClient::new(link).max_decoding_message_size(MAX_ANSWER).list_events(ListEventsRequest {}).await
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0.events)
+    }
+
+    /// Makes one node's state durable and cuts its log.
+    ///
+    /// # Errors
+    /// When the node's store fails.
+    pub async fn snapshot_node(&self) -> Result<SnapshotResponse, ClientError> {
+        let call = |link| async move { AdminClient::new(link).snapshot(SnapshotRequest {}).await };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0)
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Digest, Durability, KeyHash};
+use crate::model::{Digest, Durability, KeyHash, MemberEvent};
 use crate::proto::v1::Message;
 
 fn hex(bytes: &[u8]) -> String {
@@ -84,6 +84,27 @@ fn commands() -> Vec<(Command, &'static str)> {
         ),
         (Command::Tick { time_ms: 7 }, concat!("0102", "03000000", "0700000000000000")),
         (Command::Checkpoint { time_ms: 7 }, concat!("0102", "04000000", "0700000000000000")),
+        (
+            Command::Member {
+                time_ms: 7,
+                node: 9,
+                name: "n1".into(),
+                event: MemberEvent::Started { starts: 2, incarnation: 3, peer: "a:1".into() },
+            },
+            concat!(
+                "0102",
+                "05000000",
+                "0700000000000000",
+                "0900000000000000",
+                "0200000000000000",
+                "6e31",
+                "00000000",
+                "0200000000000000",
+                "0300000000000000",
+                "0300000000000000",
+                "613a31"
+            ),
+        ),
     ]
 }
 

@@ -16,10 +16,14 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
 }
 
 pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
-    v.text("node_name", &mut config.node_name);
+    let mut name = Some(std::mem::take(&mut config.node_name)).filter(|name| !name.is_empty());
+    v.optional("node_name", &mut name);
+    config.node_name = name.unwrap_or_default();
     v.address("listen_address", &mut config.listen_address);
     v.optional("advertise_address", &mut config.advertise_address);
     v.texts("seed_nodes", &mut config.seed_nodes);
+    v.boolean("auto_promote", &mut config.auto_promote);
+    v.optional_duration("remove_departed_after", &mut config.remove_departed_after);
 }
 
 fn store(config: &mut StoreConfig, v: &mut dyn Visitor) {
@@ -33,6 +37,8 @@ fn raft(config: &mut RaftConfig, v: &mut dyn Visitor) {
     v.duration("election_min", &mut config.election.0);
     v.duration("election_max", &mut config.election.1);
     v.size("log_cache_bytes", &mut config.log_cache_bytes);
+    v.count("log_keep_entries", &mut config.log_keep_entries);
+    v.size("log_keep_bytes", &mut config.log_keep_bytes);
 }
 
 fn limits(limits: &mut Limits, v: &mut dyn Visitor) {

@@ -201,10 +201,11 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     let mut table = Reader::new(&path, node, reader.errors);
     let mut cluster = ClusterConfig::default();
     fields::cluster(&mut cluster, &mut table);
-    for (key, what) in [("node_name", "give every node a name of its own"), ("listen_address", "write HOST:PORT")] {
-        if table.get(key).is_none() {
-            table.missing(key, what);
-        }
+    if table.get("listen_address").is_none() {
+        table.missing("listen_address", "write HOST:PORT");
+    }
+    if table.get("node_name").is_none() {
+        cluster.node_name.clear();
     }
     if let Some(seeds) = table.get("seed_nodes") {
         cluster.seed_nodes.iter().for_each(|seed| table.check_address("seed_nodes", &seeds.origin, seed));

@@ -68,6 +68,10 @@ pub struct RaftConfig {
     pub election: (Duration, Duration),
     /// Bytes of the newest log entries that are kept in memory.
     pub log_cache_bytes: usize,
+    /// Entries that stay in the log behind what the store has made durable, at most.
+    pub log_keep_entries: u64,
+    /// Bytes of them, at most.
+    pub log_keep_bytes: usize,
 }
 
 /// A channel of the configuration.
@@ -95,7 +99,7 @@ pub struct RoutingRule {
 /// A node's place in its cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Unique in the cluster.
+    /// Unique in the cluster; empty: what the machine is called when the node starts for the first time.
     pub node_name: String,
     /// `host:port` for other nodes.
     pub listen_address: String,
@@ -107,6 +111,11 @@ pub struct ClusterConfig {
     pub cookie: String,
     /// How many fresh nodes have to meet before they form a cluster.
     pub expect: usize,
+    /// Whether a node that joined votes as soon as it has caught up.
+    pub auto_promote: bool,
+    /// A node that has been away for so long is removed, if the rest stands without it and at least `expect` voters
+    /// stay; none: never.
+    pub remove_departed_after: Option<Duration>,
 }
 
 impl Default for ServerConfig {
@@ -152,6 +161,8 @@ impl Default for RaftConfig {
             heartbeat: Duration::from_millis(250),
             election: (Duration::from_secs(1), Duration::from_secs(2)),
             log_cache_bytes: 8 << 20,
+            log_keep_entries: 10_000,
+            log_keep_bytes: 256 << 20,
         }
     }
 }
@@ -166,6 +177,8 @@ impl Default for ClusterConfig {
             seed_nodes: Vec::new(),
             cookie: String::new(),
             expect: 1,
+            auto_promote: true,
+            remove_departed_after: None,
         }
     }
 }
@@ -173,13 +186,24 @@ impl Default for ClusterConfig {
 /// Never shows the cookie.
 impl fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node_name, listen_address, advertise_address, seed_nodes, cookie: _, expect } = self;
+        let Self {
+            node_name,
+            listen_address,
+            advertise_address,
+            seed_nodes,
+            cookie: _,
+            expect,
+            auto_promote,
+            remove_departed_after,
+        } = self;
         f.debug_struct("ClusterConfig")
             .field("node_name", node_name)
             .field("listen_address", listen_address)
             .field("advertise_address", advertise_address)
             .field("seed_nodes", seed_nodes)
             .field("expect", expect)
+            .field("auto_promote", auto_promote)
+            .field("remove_departed_after", remove_departed_after)
             .finish_non_exhaustive()
     }
 }
@@ -199,14 +223,18 @@ impl ClusterConfig {
 
 impl ServerConfig {
     /// What others are told of an address that this node listens on: what is configured; else, where it listens on
-    /// all interfaces, the node's name, by which containers find each other.
-    pub fn advertised(&self, configured: Option<&String>, listening: &str) -> String {
+    /// all interfaces, the node's name, or where it has none the machine's, by which containers find each other.
+    /// `machine` is what this machine is called by others.
+    pub fn advertised(&self, configured: Option<&String>, listening: &str, machine: &str) -> String {
         if let Some(configured) = configured {
             return configured.clone();
         }
         let unspecified =
             |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
         match (listening.rsplit_once(':'), &self.cluster) {
+            (Some((host, port)), Some(cluster)) if unspecified(host) && cluster.node_name.is_empty() => {
+                format!("{machine}:{port}")
+            }
             (Some((host, port)), Some(cluster)) if unspecified(host) => format!("{}:{port}", cluster.node_name),
             (Some((host, port)), None) if unspecified(host) => format!("127.0.0.1:{port}"),
             _ => listening.to_owned(),

@@ -27,6 +27,10 @@ pub(super) trait Visitor {
     fn size(&mut self, key: &'static str, field: &mut usize);
     /// A time span with its unit, for example `"250ms"` or `"24h"`.
     fn duration(&mut self, key: &'static str, field: &mut Duration);
+    /// The same, or `"off"`.
+    fn optional_duration(&mut self, key: &'static str, field: &mut Option<Duration>);
+    /// `true` or `false`.
+    fn boolean(&mut self, key: &'static str, field: &mut bool);
     /// A time span in whole milliseconds.
     fn milliseconds(&mut self, key: &'static str, field: &mut Duration);
     /// Several texts.
@@ -190,13 +194,20 @@ impl Visitor for Reader<'_> {
     }
 
     fn duration(&mut self, key: &'static str, field: &mut Duration) {
+        self.parsed(key, field, span);
+    }
+
+    fn optional_duration(&mut self, key: &'static str, field: &mut Option<Duration>) {
         self.parsed(key, field, |value| match value {
-            Value::Text(text) => match humantime::parse_duration(text) {
-                Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
-                Ok(duration) => Ok(duration),
-                Err(error) => Err(format!("`{text}` is no time span ({error}); write it like \"250ms\" or \"24h\"")),
-            },
-            _ => Err("a time span with its unit is wanted here, like \"250ms\" or \"24h\"".into()),
+            Value::Text(text) if text == "off" => Ok(None),
+            value => span(value).map(Some),
+        });
+    }
+
+    fn boolean(&mut self, key: &'static str, field: &mut bool) {
+        self.parsed(key, field, |value| match value {
+            Value::Boolean(value) => Ok(*value),
+            _ => Err("`true` or `false` is wanted here".into()),
         });
     }
 
@@ -219,5 +230,16 @@ impl Visitor for Reader<'_> {
                 return;
             }
         };
+    }
+}
+
+fn span(value: &Value) -> Result<Duration, String> {
+    match value {
+        Value::Text(text) => match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Err("it must be longer than nothing".into()),
+            Ok(duration) => Ok(duration),
+            Err(error) => Err(format!("`{text}` is no time span ({error}); write it like \"250ms\" or \"24h\"")),
+        },
+        _ => Err("a time span with its unit is wanted here, like \"250ms\" or \"24h\"".into()),
     }
 }

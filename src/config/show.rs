@@ -88,6 +88,17 @@ impl Visitor for Writer<'_> {
         self.line(key, &quoted(&humantime::format_duration(*field).to_string()));
     }
 
+    fn optional_duration(&mut self, key: &'static str, field: &mut Option<Duration>) {
+        match field {
+            Some(span) => self.duration(key, span),
+            None => self.line(key, &quoted("off")),
+        }
+    }
+
+    fn boolean(&mut self, key: &'static str, field: &mut bool) {
+        self.line(key, &field.to_string());
+    }
+
     fn milliseconds(&mut self, key: &'static str, field: &mut Duration) {
         self.line(key, &field.as_millis().to_string());
     }

@@ -134,12 +134,14 @@ fn a_cluster_without_a_secret_is_refused() {
 #[test]
 fn a_node_that_listens_everywhere_is_told_of_by_its_name() {
     let mut config = ServerConfig { cluster: Some(ClusterConfig::default()), ..ServerConfig::default() };
-    assert_eq!(config.advertised(None, "0.0.0.0:7101"), "n1:7101");
-    assert_eq!(config.advertised(None, "[::]:7101"), "n1:7101");
-    assert_eq!(config.advertised(None, "10.0.0.4:7101"), "10.0.0.4:7101");
-    assert_eq!(config.advertised(Some(&"broker.example:1".to_owned()), "0.0.0.0:7101"), "broker.example:1");
+    assert_eq!(config.advertised(None, "0.0.0.0:7101", "box"), "n1:7101");
+    assert_eq!(config.advertised(None, "[::]:7101", "box"), "n1:7101");
+    assert_eq!(config.advertised(None, "10.0.0.4:7101", "box"), "10.0.0.4:7101");
+    assert_eq!(config.advertised(Some(&"broker.example:1".to_owned()), "0.0.0.0:7101", "box"), "broker.example:1");
+    config.cluster = Some(ClusterConfig { node_name: String::new(), ..ClusterConfig::default() });
+    assert_eq!(config.advertised(None, "0.0.0.0:7101", "box"), "box:7101");
     config.cluster = None;
-    assert_eq!(config.advertised(None, "0.0.0.0:7101"), "127.0.0.1:7101");
+    assert_eq!(config.advertised(None, "0.0.0.0:7101", "box"), "127.0.0.1:7101");
 }
 
 #[test]

@@ -1,10 +1,19 @@
-//! Looking at the cluster.
+//! Looking at the cluster, and changing it.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::proto::v1::{ClusterStatusRequest, ClusterStatusResponse, admin_server::Admin};
+use super::status::to_status;
+use crate::{
+    broker::BrokerError,
+    proto::v1::{
+        ClusterEvent, ClusterStatusRequest, ClusterStatusResponse, JoinNodeRequest, ListEventsRequest,
+        ListEventsResponse, MembershipChange, PromoteNodeRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
+        TransferLeadershipRequest, admin_server::Admin,
+    },
+    raft::Change,
+};
 
 /// Knows the cluster that a node is in.
 #[tonic::async_trait]
@@ -13,10 +22,23 @@ pub trait ClusterAdmin: Send + Sync + 'static {
     async fn status(&self) -> ClusterStatusResponse;
     /// Whether clients should be sent to this node now.
     fn ready(&self) -> bool;
+    /// Changes the membership, through whichever node leads; says what was done.
+    async fn change(&self, change: Change) -> Result<String, BrokerError>;
+    /// What happened to the nodes, oldest first.
+    fn events(&self) -> Vec<ClusterEvent>;
+    /// Makes this node's state durable and cuts its log.
+    async fn snapshot(&self) -> Result<SnapshotResponse, BrokerError>;
 }
 
 pub(super) struct AdminService {
     pub(super) admin: Arc<dyn ClusterAdmin>,
+}
+
+impl AdminService {
+    async fn change(&self, change: Change) -> Result<Response<MembershipChange>, Status> {
+        let done = self.admin.change(change).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(MembershipChange { done }))
+    }
 }
 
 #[tonic::async_trait]
@@ -26,5 +48,32 @@ impl Admin for AdminService {
         _: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
         Ok(Response::new(self.admin.status().await))
+    }
+
+    async fn join_node(&self, request: Request<JoinNodeRequest>) -> Result<Response<MembershipChange>, Status> {
+        self.change(Change::Join { address: request.into_inner().peer_address }).await
+    }
+
+    async fn promote_node(&self, request: Request<PromoteNodeRequest>) -> Result<Response<MembershipChange>, Status> {
+        self.change(Change::Promote { name: request.into_inner().name }).await
+    }
+
+    async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<MembershipChange>, Status> {
+        self.change(Change::Remove { name: request.into_inner().name }).await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<TransferLeadershipRequest>,
+    ) -> Result<Response<MembershipChange>, Status> {
+        self.change(Change::Transfer { name: request.into_inner().name }).await
+    }
+
+    async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+        Ok(Response::new(ListEventsResponse { events: self.admin.events() }))
+    }
+
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
+        self.admin.snapshot().await.map(Response::new).map_err(|error| to_status(&error))
     }
 }

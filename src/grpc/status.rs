@@ -31,7 +31,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
-        BrokerError::NotStored { .. } => Code::FailedPrecondition,
+        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
         BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }

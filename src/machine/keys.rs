@@ -15,12 +15,18 @@ pub(super) enum Key {
     Stats(ChannelId),
     /// The keys claimed by one log entry in a channel, by the sequence number of the first of them.
     Claims(ChannelId, u64),
+    /// What is known of a node, by its id.
+    Member(u64),
+    /// What happened to nodes, by consecutive numbers.
+    MemberEvent(u64),
 }
 
 const MACHINE: &[u8] = b"machine";
 const META: &[u8] = b"channel/";
 const STATS: &[u8] = b"stats/";
 const CLAIMS: &[u8] = b"claims/";
+const MEMBER: &[u8] = b"member/";
+const MEMBER_EVENT: &[u8] = b"member-event/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -28,6 +34,8 @@ impl Key {
             Self::Machine => Bytes::from_static(MACHINE),
             Self::Meta(id) => [META, &id.0.to_be_bytes()].concat().into(),
             Self::Stats(id) => [STATS, &id.0.to_be_bytes()].concat().into(),
+            Self::Member(id) => [MEMBER, &id.to_be_bytes()].concat().into(),
+            Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => [CLAIMS, &id.0.to_be_bytes(), &seq.to_be_bytes()].concat().into(),
         }
     }
@@ -40,6 +48,10 @@ impl Key {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
             Some(Self::Stats(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(MEMBER) {
+            Some(Self::Member(number(id)?))
+        } else if let Some(event) = key.strip_prefix(MEMBER_EVENT) {
+            Some(Self::MemberEvent(number(event)?))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
@@ -54,7 +66,14 @@ mod tests {
     #[test]
     fn keys_come_back_and_strangers_are_not_taken_for_keys() {
         let id = ChannelId(0x0102);
-        for key in [Key::Machine, Key::Meta(id), Key::Stats(id), Key::Claims(id, u64::MAX)] {
+        for key in [
+            Key::Machine,
+            Key::Meta(id),
+            Key::Stats(id),
+            Key::Claims(id, u64::MAX),
+            Key::Member(3),
+            Key::MemberEvent(4),
+        ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }
         assert_eq!(Key::decode(b"claims/short"), None);

@@ -7,6 +7,7 @@
 mod channel;
 mod dedup;
 mod keys;
+mod members;
 mod restore;
 
 use std::{
@@ -17,12 +18,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use self::{channel::Channel, dedup::Claims, keys::Key};
+use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, Command, GroupReply,
-        PublishGroup, Refusal, Reply, StoredBatch,
+        MemberLogEntry, MemberRecord, PublishGroup, Refusal, Reply, StoredBatch,
     },
     store::WriteBatch,
 };
@@ -37,6 +38,7 @@ pub struct Machine {
     names: BTreeMap<ChannelName, ChannelId>,
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
+    members: Members,
 }
 
 /// What is stored of the machine itself.
@@ -100,6 +102,10 @@ impl Machine {
                 effects.checkpoint = true;
                 Reply::Done
             }
+            Command::Member { node, name, event, .. } => {
+                let entry = MemberLogEntry { time_ms: self.record.time_ms, node, name, event };
+                Reply::Member(self.members.apply(entry, &mut effects))
+            }
         };
         if self.record != before {
             effects.put(Key::Machine, &self.record);
@@ -115,6 +121,16 @@ impl Machine {
     /// The counters of a channel.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.channels.get(&channel).map(|channel| channel.stats)
+    }
+
+    /// A node that is or was in the cluster, by id.
+    pub fn member(&self, node: u64) -> Option<&MemberRecord> {
+        self.members.records.get(&node)
+    }
+
+    /// What happened to the cluster's nodes, oldest first.
+    pub fn member_log(&self) -> impl Iterator<Item = &MemberLogEntry> {
+        self.members.log.values()
     }
 
     /// The log's time: milliseconds since the Unix epoch of the newest command.

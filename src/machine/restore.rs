@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key};
+use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits},
@@ -27,6 +27,7 @@ impl Machine {
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
             expiries: BTreeSet::new(),
+            members: Members::default(),
         };
         let mut stats = BTreeMap::new();
         // In byte order a channel comes before its claims, and a channel's claims come in the order of their time.
@@ -45,6 +46,14 @@ impl Machine {
                     let record: ChannelStats =
                         decode_record("channel counters", &value).map_err(|e| name(e.to_string()))?;
                     stats.insert(id, record);
+                }
+                Key::Member(id) => {
+                    let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;
+                    machine.members.records.insert(id, record);
+                }
+                Key::MemberEvent(number) => {
+                    let entry = decode_record("member event", &value).map_err(|e| name(e.to_string()))?;
+                    machine.members.log.insert(number, entry);
                 }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;

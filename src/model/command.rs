@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Frame};
+use super::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Frame, MemberEvent};
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,6 +81,17 @@ pub enum Command {
         /// Milliseconds since the Unix epoch.
         time_ms: u64,
     },
+    /// Something happened to a node of the cluster.
+    Member {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// The node's id.
+        node: u64,
+        /// The node's name.
+        name: String,
+        /// What happened.
+        event: MemberEvent,
+    },
 }
 
 impl Command {
@@ -92,7 +103,8 @@ impl Command {
             | Self::UpdateChannel { time_ms, .. }
             | Self::DeleteChannel { time_ms, .. }
             | Self::Tick { time_ms }
-            | Self::Checkpoint { time_ms } => *time_ms,
+            | Self::Checkpoint { time_ms }
+            | Self::Member { time_ms, .. } => *time_ms,
         }
     }
 }
@@ -130,6 +142,8 @@ pub enum Reply {
     Channel(Result<ChannelReply, Refusal>),
     /// To anything that cannot fail.
     Done,
+    /// To `Member`.
+    Member(Result<(), Refusal>),
 }
 
 /// What became of a group: all of it refused, or each message assigned or excepted.
@@ -193,5 +207,16 @@ pub enum Refusal {
     TooManyChannels {
         /// How many that is.
         limit: u64,
+    },
+    /// The node was removed from the cluster, and nobody has let it in again.
+    #[error("the node was removed from the cluster")]
+    NodeRemoved,
+    /// The node has run on a newer disk than this one.
+    #[error("the disk was started {starts} time(s), but the node was seen to start {seen} time(s)")]
+    OldDisk {
+        /// Starts that the disk knows of, this one included.
+        starts: u64,
+        /// Starts that the cluster knows of.
+        seen: u64,
     },
 }

@@ -5,6 +5,7 @@ mod channel;
 mod command;
 mod frame;
 mod limits;
+mod member;
 
 pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Durability, InvalidName, stream_key,
@@ -14,3 +15,4 @@ pub use command::{
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use limits::Limits;
+pub use member::{MemberEvent, MemberLogEntry, MemberRecord};

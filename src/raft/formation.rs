@@ -1,12 +1,13 @@
 //! How fresh nodes become one cluster, exactly once.
 //!
-//! Every fresh node introduces itself to its seeds and tells whom it has met. When `expect` fresh nodes have met,
+//! Every fresh node introduces itself to its seeds and tells whom it has met ([`super::joining`]). Where a cluster is
+//! there already it joins that one. Else, when `expect` fresh nodes have met,
 //! the one with the lowest name among all that anybody has met proposes a cluster of the lowest `expect` of them.
 //! Each member agrees in writing to belong to that cluster and to no other ([`Identity::join`]); only when all
 //! have agreed does the proposer write the first log entry. So two clusters can never share a member, and a
 //! proposer that dies half-way finishes after its restart: the cluster's id is a function of its members.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use tonic::Status;
@@ -19,12 +20,8 @@ use super::{
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
 
-/// How often a fresh node looks for others.
-const INTERVAL: Duration = Duration::from_millis(100);
 /// How long one of them may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Rounds between two log lines about waiting.
-const PATIENCE: u32 = 100;
 
 /// A node's part in forming its cluster.
 pub(super) struct Formation {
@@ -40,13 +37,9 @@ impl Formation {
         Self { local, identity, met: Mutex::new(met) }
     }
 
-    /// Answers another node's introduction.
-    pub(super) fn hello(&self) -> proto::HelloResponse {
-        proto::HelloResponse {
-            node: Some(to_address(&self.local)),
-            cluster_id: self.identity.cluster_id().unwrap_or_default(),
-            met: self.met.lock().values().map(to_address).collect(),
-        }
+    /// Every fresh node that was met.
+    pub(super) fn fresh(&self) -> Vec<proto::NodeAddress> {
+        self.met.lock().values().map(to_address).collect()
     }
 
     /// Answers a proposal to belong to a cluster.
@@ -66,34 +59,18 @@ impl Formation {
         }
     }
 
-    /// Runs until this node is part of a cluster: as its founder here, or by the founder's first message.
-    pub(super) async fn run(&self, raft: Raft, transport: Transport, seeds: Vec<String>, expect: usize) {
-        let mut round: u32 = 0;
-        while !matches!(raft.is_initialized().await, Ok(true)) {
-            let ready = self.meet(&transport, &seeds, expect).await;
-            if let Some(members) = ready
-                && self.found(&raft, &transport, &members).await
-            {
-                return;
-            }
-            if round % PATIENCE == PATIENCE - 1 {
-                let met: Vec<String> = self.met.lock().keys().map(|(name, _)| name.clone()).collect();
-                tracing::info!(?met, expect, ?seeds, "waiting for other nodes to form a cluster");
-            }
-            round += 1;
-            tokio::time::sleep(INTERVAL).await;
-        }
-    }
-
-    /// Greets all seeds; gives the members of the cluster that this node has to found, if it has to.
-    async fn meet(&self, transport: &Transport, seeds: &[String], expect: usize) -> Option<Vec<NodeAddress>> {
-        let greetings = seeds.iter().filter(|seed| **seed != self.local.peer).map(|seed| self.greet(transport, seed));
+    /// Looks at the answers of all nodes that were greeted; gives the members of the cluster that this node has to
+    /// found, if it has to.
+    pub(super) fn consider(&self, answers: &[proto::HelloResponse], expect: usize) -> Option<Vec<NodeAddress>> {
         let mut heard_of = self.met.lock().clone();
-        for answer in futures::future::join_all(greetings).await.into_iter().flatten() {
-            let Some(node) = answer.node.map(from_address) else { continue };
+        for answer in answers {
+            let Some(node) = answer.node.clone().map(from_address) else { continue };
+            if !answer.members.is_empty() {
+                return None; // a cluster is there: this node joins it
+            }
             let ours = self.identity.cluster_id().is_some_and(|id| id == answer.cluster_id);
             if !answer.cluster_id.is_empty() && !ours {
-                tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of an existing cluster");
+                tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of another cluster");
                 self.met.lock().remove(&rank(&node));
                 continue;
             }
@@ -101,7 +78,7 @@ impl Formation {
                 tracing::error!(address = node.peer, "another node is called `{}` too: names must differ", node.name);
                 continue;
             }
-            heard_of.extend(answer.met.into_iter().map(from_address).map(|node| (rank(&node), node)));
+            heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
             self.met.lock().insert(rank(&node), node);
         }
         let met = self.met.lock().clone();
@@ -109,22 +86,13 @@ impl Formation {
         (lowest && met.len() >= expect).then(|| met.into_values().take(expect).collect())
     }
 
-    async fn greet(&self, transport: &Transport, seed: &str) -> Option<proto::HelloResponse> {
-        let request = proto::HelloRequest {
-            from: Some(to_address(&self.local)),
-            cluster_id: self.identity.cluster_id().unwrap_or_default(),
-        };
-        match tokio::time::timeout(TIMEOUT, transport.client_of_anyone(seed).hello(request)).await {
-            Ok(Ok(answer)) => Some(answer.into_inner()),
-            Ok(Err(status)) if status.code() == tonic::Code::Unauthenticated => {
-                tracing::warn!(seed, "{}", status.message());
-                None
-            }
-            _ => None,
-        }
+    /// The names of the fresh nodes that were met.
+    pub(super) fn met(&self) -> Vec<String> {
+        self.met.lock().keys().map(|(name, _)| name.clone()).collect()
     }
 
-    async fn found(&self, raft: &Raft, transport: &Transport, members: &[NodeAddress]) -> bool {
+    /// Founds a cluster of these nodes; false when one of them does not agree.
+    pub(super) async fn found(&self, raft: &Raft, transport: &Transport, members: &[NodeAddress]) -> bool {
         let request = proto::FormRequest {
             from: Some(to_address(&self.local)),
             cluster_id: cluster_id(members),
@@ -182,6 +150,3 @@ fn cluster_id(members: &[NodeAddress]) -> String {
     }
     hasher.finalize().to_hex()[..16].to_owned()
 }
-
-/// Shared by the peer service and the forming task.
-pub(super) type SharedFormation = Arc<Formation>;

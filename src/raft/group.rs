@@ -12,18 +12,21 @@ use openraft::{
     impls::ProgressResponder,
     raft::ClientWriteResult,
 };
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     calls::Calls,
+    failover::Failover,
     formation::Formation,
     identity::{Identity, IdentityError},
+    joining::{Joining, Standing},
     log::LogStore,
     log_adapter::LogAdapter,
+    membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
-    purge,
+    purge::{KeepLog, Purge},
     state_machine::StateMachine,
     transport::{Gate, MAX_MESSAGE, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
@@ -35,6 +38,7 @@ use crate::{
     proto::raft::{StatusRequest, peer_server::PeerServer},
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
+    store::StoreError,
 };
 
 /// Log entries in one message to a follower; the bytes are limited where the log is read.
@@ -43,6 +47,10 @@ const ENTRIES_PER_MESSAGE: u64 = 1024;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leadership transfer may take before the node stops all the same.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a change of the membership waits for a leader.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks for one.
+const LEADER_POLL: Duration = Duration::from_millis(50);
 
 /// What a node has to know to take part.
 #[derive(Clone, Debug)]
@@ -55,6 +63,10 @@ pub struct GroupConfig {
     pub cookie: String,
     /// How many fresh nodes found a cluster.
     pub expect: usize,
+    /// What the leader does by itself about the membership.
+    pub policy: MembershipPolicy,
+    /// How much of the log is kept.
+    pub keep_log: KeepLog,
     /// How often an idle leader shows that it is there.
     pub heartbeat: Duration,
     /// Without a sign of the leader for a random time between these two, a follower stands for election.
@@ -102,8 +114,11 @@ struct Inner {
     view: ReplicaView,
     identity: Identity,
     local: NodeAddress,
-    transport: Transport,
     calls: Calls,
+    purge: Arc<Purge>,
+    membership: Arc<Membership>,
+    standing: watch::Receiver<Standing>,
+    transport: Transport,
     leader: watch::Receiver<Leader>,
     handler: Arc<OnceCell<CallHandler>>,
     log: Arc<dyn LogStore>,
@@ -141,35 +156,82 @@ impl RaftGroup {
         .await
         .map_err(|error| failed(&error))?;
 
+        // Until it is let in: see `joining`.
+        raft.runtime_config().elect(false);
+        identity.begin()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (leader_sender, leader) = watch::channel(Leader::Unknown);
         tasks.spawn(stop.clone().run_until_cancelled_owned(watch_leader(raft.clone(), leader_sender)));
-        tasks.spawn(purge::run(raft.clone(), view.clone(), stop.clone()));
+        let purge = Arc::new(Purge { raft: raft.clone(), view: view.clone(), log: log.clone(), keep: config.keep_log });
+        tasks.spawn(purge.clone().run(stop.clone()));
 
+        let (standing_sender, standing) = watch::channel(Standing::Asking);
+        let membership = Arc::new(Membership {
+            local: local.clone(),
+            raft: raft.clone(),
+            view: view.clone(),
+            transport: transport.clone(),
+            policy: config.policy,
+            cluster_id: {
+                let identity = identity.clone();
+                Box::new(move || identity.cluster_id())
+            },
+            changing: Mutex::default(),
+        });
         let formation = Arc::new(Formation::new(local.clone(), identity.clone()));
+        let failover = Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone()));
         let handler = Arc::new(OnceCell::new());
         let service = PeerService {
             gate: Gate::new(identity.clone(), &config.cookie),
+            local: local.clone(),
+            identity: identity.clone(),
             raft: raft.clone(),
             view: view.clone(),
+            transport: transport.clone(),
             formation: formation.clone(),
+            membership: membership.clone(),
+            failover: failover.clone(),
+            standing: standing.clone(),
             state: {
-                let (raft, view, local) = (raft.clone(), view.clone(), local.clone());
-                Arc::new(move || node_state(&raft, &view, &local))
+                let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
+                Arc::new(move || node_state(&raft, &view, &local, &standing))
             },
             handler: handler.clone(),
         };
         tasks.spawn(serve(service, listener, stop.clone()));
-        {
-            let (raft, transport, stop) = (raft.clone(), transport.clone(), stop.clone());
-            let GroupConfig { seeds, expect, .. } = config;
-            tasks.spawn(async move {
-                stop.run_until_cancelled(formation.run(raft, transport, seeds, expect)).await;
-            });
-        }
+        let joining = Joining {
+            local: local.clone(),
+            identity: identity.clone(),
+            raft: raft.clone(),
+            log: log.clone(),
+            transport: transport.clone(),
+            formation,
+            membership: membership.clone(),
+            seeds: config.seeds,
+            expect: config.expect,
+            standing: standing_sender,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(joining.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(membership.clone().tend()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(failover.run()));
         let calls = Calls::new(transport.clone());
-        let inner = Inner { raft, view, identity, local, transport, calls, leader, handler, log, stop, tasks };
+        let inner = Inner {
+            raft,
+            view,
+            identity,
+            local,
+            calls,
+            purge,
+            membership,
+            standing,
+            transport,
+            leader,
+            handler,
+            log,
+            stop,
+            tasks,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -185,7 +247,8 @@ impl RaftGroup {
 
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
-        node_state(&self.inner.raft, &self.inner.view, &self.inner.local)
+        let inner = &self.inner;
+        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -218,14 +281,37 @@ impl RaftGroup {
         self.inner.identity.cluster_id()
     }
 
+    /// Makes this node's state durable and cuts its log; gives the index up to which the state is durable.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cut_log(&self) -> Result<u64, StoreError> {
+        self.inner.purge.now().await
+    }
+
     /// Entries in this node's log.
     pub fn log_entries(&self) -> u64 {
         let bounds = self.inner.log.bounds();
         bounds.last.map_or(0, |last| last.index) - bounds.purged.map_or(0, |purged| purged.index)
     }
 
-    /// Resolves when Raft's core has stopped by itself, with the reason: the node cannot go on.
+    /// Resolves when the node cannot go on, with the reason: Raft's core has stopped by itself, or the cluster
+    /// refuses this node's disk for good.
     pub async fn failed(&self) -> String {
+        let mut standing = self.inner.standing.clone();
+        let barred = async {
+            match standing.wait_for(|standing| matches!(standing, Standing::Barred(_))).await {
+                Ok(standing) => standing.failure().to_owned(),
+                Err(_) => std::future::pending().await, // the node is stopping
+            }
+        };
+        tokio::select! {
+            reason = self.core_failed() => reason,
+            reason = barred => reason,
+        }
+    }
+
+    async fn core_failed(&self) -> String {
         let mut metrics = self.inner.raft.server_metrics();
         loop {
             if let Err(fatal) = &self.inner.raft.metrics().borrow_watched().running_state {
@@ -238,10 +324,31 @@ impl RaftGroup {
         }
     }
 
+    /// Changes who is in the cluster, or who leads it; through whichever node leads. Returns what was done, for people.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotLeader`] when no leader was found within [`CHANGE_PATIENCE`]: nothing was done.
+    pub async fn change(&self, change: Change) -> Result<String, ChangeError> {
+        let inner = &self.inner;
+        let give_up = tokio::time::Instant::now() + CHANGE_PATIENCE;
+        loop {
+            let leader = inner.leader.borrow().clone();
+            let result = match leader {
+                Leader::Local { .. } => inner.membership.change(&change).await,
+                Leader::Remote(node) => inner.membership.forward(&node, &change).await,
+                Leader::Unknown => Err(ChangeError::NotLeader),
+            };
+            if result != Err(ChangeError::NotLeader) || tokio::time::Instant::now() >= give_up {
+                return result;
+            }
+            tokio::time::sleep(LEADER_POLL).await;
+        }
+    }
+
     /// Hands leadership over if this node has it, stops everything and closes the log.
     pub async fn stop(&self) {
         let inner = &self.inner;
-        if inner.raft.is_leader() && self.transfer_leadership().await {
+        if inner.raft.is_leader() && inner.membership.step_down().await {
             let mut leader = inner.leader.clone();
             let handed_over = leader.wait_for(|leader| !matches!(leader, Leader::Local { .. }));
             if tokio::time::timeout(TRANSFER_TIMEOUT, handed_over).await.is_err() {
@@ -266,22 +373,7 @@ impl RaftGroup {
 #[async_trait]
 impl Sequencer for RaftGroup {
     async fn propose(&self, command: Command) -> Result<Proposed, SequencerError> {
-        let encoded = EncodedCommand(codec::encode_command(&command));
-        let (responder, applied) = ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
-        if self.inner.raft.client_write_ff(encoded, Some(responder)).await.is_err() {
-            return Err(SequencerError::Stopped);
-        }
-        match applied.await {
-            Ok(Ok(response)) => {
-                let reply = response.data.map(|applied| applied.0);
-                let reply =
-                    reply.ok_or_else(|| SequencerError::Unknown("the command was not applied as one".into()))?;
-                Ok(Proposed { index: response.log_id.index, term: response.log_id.leader_id.term, reply })
-            }
-            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(SequencerError::NotLeader),
-            Ok(Err(error)) => Err(SequencerError::Unknown(error.to_string())),
-            Err(_) => Err(SequencerError::Unknown("the Raft core stopped".into())),
-        }
+        propose(&self.inner.raft, &command).await
     }
 
     fn leader(&self) -> watch::Receiver<Leader> {
@@ -298,36 +390,7 @@ impl Sequencer for RaftGroup {
     }
 
     async fn give_up_leadership(&self) {
-        self.transfer_leadership().await;
-    }
-}
-
-impl RaftGroup {
-    /// Asks the voter with the newest log to take over; false when there is none.
-    async fn transfer_leadership(&self) -> bool {
-        let raft = &self.inner.raft;
-        let best = {
-            let metrics = raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-            let matched = metrics.replication.iter().flatten();
-            matched
-                .filter(|(id, _)| **id != self.inner.local.id && voters.contains(id))
-                .max_by_key(|(_, matched)| matched.map(|id| id.index))
-                .map(|(id, _)| *id)
-        };
-        match best {
-            Some(best) => {
-                if let Err(error) = raft.trigger().transfer_leader(best).await {
-                    tracing::debug!(%error, "the Raft core stopped");
-                }
-                true
-            }
-            None => {
-                tracing::debug!("there is no other voter to hand leadership to");
-                false
-            }
-        }
+        self.inner.membership.step_down().await;
     }
 }
 
@@ -348,6 +411,25 @@ impl Peers for RaftGroup {
     }
 }
 
+/// Orders a command on this node, if it leads.
+pub(super) async fn propose(raft: &Raft, command: &Command) -> Result<Proposed, SequencerError> {
+    let encoded = EncodedCommand(codec::encode_command(command));
+    let (responder, applied) = ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
+    if raft.client_write_ff(encoded, Some(responder)).await.is_err() {
+        return Err(SequencerError::Stopped);
+    }
+    match applied.await {
+        Ok(Ok(response)) => {
+            let reply = response.data.map(|applied| applied.0);
+            let reply = reply.ok_or_else(|| SequencerError::Unknown("the command was not applied as one".into()))?;
+            Ok(Proposed { index: response.log_id.index, term: response.log_id.leader_id.term, reply })
+        }
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(SequencerError::NotLeader),
+        Ok(Err(error)) => Err(SequencerError::Unknown(error.to_string())),
+        Err(_) => Err(SequencerError::Unknown("the Raft core stopped".into())),
+    }
+}
+
 fn raft_config(config: &GroupConfig) -> openraft::Config {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     openraft::Config {
@@ -361,7 +443,8 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
         broadcast_submitted_on_append: Some(true),
         // Snapshots and purges only when `purge` says so.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: purge::KEEP_ENTRIES,
+        // Only `purge` cuts the log.
+        max_in_snapshot_log_to_keep: u64::MAX / 2,
         purge_batch_size: 1024,
         enable_pre_vote: Some(true),
         // A leader that lost power may have lost entries that it had sent but not synced: were it to go on in its old
@@ -371,13 +454,13 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
     }
 }
 
-fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress) -> NodeState {
+fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &watch::Receiver<Standing>) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let failure = match (&metrics.running_state, &*view.health().borrow()) {
         (Err(fatal), _) => fatal.to_string(),
         (Ok(()), StoreHealth::Failing(reason)) => format!("the store fails: {reason}"),
-        (Ok(()), StoreHealth::Working) => String::new(),
+        (Ok(()), StoreHealth::Working) => standing.borrow().failure().to_owned(),
     };
     NodeState {
         address: local.clone(),

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use crate::env::Env;
+use crate::env::{self, Env};
 
 const FORMAT: u32 = 1;
 
@@ -24,6 +24,8 @@ struct Inner {
     /// None: not kept on disk (simulations keep the value itself).
     path: Option<PathBuf>,
     record: RwLock<Record>,
+    /// Random for every process.
+    incarnation: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ struct Record {
     node_id: u64,
     node_name: String,
     cluster_id: Option<String>,
+    /// How often a process began on this disk.
+    #[serde(default)]
+    starts: u64,
 }
 
 /// Why an identity cannot be used.
@@ -70,17 +75,18 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the identity in a directory, or makes one and writes it durably.
+    /// Reads the identity in a directory, or makes one and writes it durably. A node without a name is called what
+    /// its machine is called when it starts for the first time.
     ///
     /// # Errors
     /// When the file cannot be read or written, or belongs to another node.
-    pub fn open(dir: &Path, node_name: &str, env: &Env) -> Result<Self, IdentityError> {
+    pub fn open(dir: &Path, node_name: Option<&str>, env: &Env) -> Result<Self, IdentityError> {
         let path = dir.join("identity.json");
         let record = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Record>(&bytes)
                 .map_err(|error| IdentityError::Corrupt { path: path.clone(), detail: error.to_string() })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let record = Record::fresh(node_name, env);
+                let record = Record::fresh(node_name.unwrap_or(&env::hostname()), env);
                 write(&path, &record)?;
                 record
             }
@@ -90,15 +96,39 @@ impl Identity {
             let detail = format!("format {} where this liminal reads format {FORMAT}", record.format);
             return Err(IdentityError::Corrupt { path, detail });
         }
-        if record.node_name != node_name {
-            return Err(IdentityError::OtherNode { path, found: record.node_name, expected: node_name.to_owned() });
+        if let Some(expected) = node_name.filter(|name| **name != record.node_name) {
+            return Err(IdentityError::OtherNode { path, found: record.node_name, expected: expected.to_owned() });
         }
-        Ok(Self { inner: Arc::new(Inner { path: Some(path), record: RwLock::new(record) }) })
+        Ok(Self::of(Some(path), record, env))
     }
 
     /// An identity that lives only as long as the value, for nodes without a disk.
     pub fn in_memory(node_name: &str, env: &Env) -> Self {
-        Self { inner: Arc::new(Inner { path: None, record: RwLock::new(Record::fresh(node_name, env)) }) }
+        Self::of(None, Record::fresh(node_name, env), env)
+    }
+
+    fn of(path: Option<PathBuf>, record: Record, env: &Env) -> Self {
+        let incarnation = env.random.next_u64();
+        Self { inner: Arc::new(Inner { path, record: RwLock::new(record), incarnation }) }
+    }
+
+    /// Counts a start of the node, durably, and tells how many there were.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn begin(&self) -> Result<u64, IdentityError> {
+        self.change(|record| record.starts += 1)?;
+        Ok(self.starts())
+    }
+
+    /// How often a process began on this disk.
+    pub fn starts(&self) -> u64 {
+        self.inner.record.read().starts
+    }
+
+    /// Random for every process.
+    pub fn incarnation(&self) -> u64 {
+        self.inner.incarnation
     }
 
     /// The node's id.
@@ -121,18 +151,21 @@ impl Identity {
     /// # Errors
     /// When the file cannot be written.
     pub fn join(&self, cluster_id: &str) -> Result<bool, IdentityError> {
-        let mut record = self.inner.record.write();
-        match &record.cluster_id {
+        match self.cluster_id() {
             Some(present) => Ok(present == cluster_id),
-            None => {
-                let joined = Record { cluster_id: Some(cluster_id.to_owned()), ..record.clone() };
-                if let Some(path) = &self.inner.path {
-                    write(path, &joined)?;
-                }
-                *record = joined;
-                Ok(true)
-            }
+            None => self.change(|record| record.cluster_id = Some(cluster_id.to_owned())).map(|()| true),
         }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), IdentityError> {
+        let mut record = self.inner.record.write();
+        let mut changed = record.clone();
+        change(&mut changed);
+        if let Some(path) = &self.inner.path {
+            write(path, &changed)?;
+        }
+        *record = changed;
+        Ok(())
     }
 }
 
@@ -140,7 +173,7 @@ impl Record {
     fn fresh(node_name: &str, env: &Env) -> Self {
         // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
         let node_id = (env.random.next_u64() >> 11).max(1);
-        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None }
+        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None, starts: 0 }
     }
 }
 
@@ -166,19 +199,30 @@ mod tests {
     #[test]
     fn an_identity_survives_and_belongs_to_one_node_and_one_cluster() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::open(dir.path(), "n1", &Env::real()).unwrap();
+        let first = Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap();
         assert!(first.join("c1").unwrap());
-        let again = Identity::open(dir.path(), "n1", &Env::real()).unwrap();
+        let again = Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap();
         assert_eq!(again.node_id(), first.node_id());
         assert_eq!(again.cluster_id().as_deref(), Some("c1"));
         assert!(!again.join("c2").unwrap());
-        let error = Identity::open(dir.path(), "n2", &Env::real()).err().unwrap();
+        let unnamed = Identity::open(dir.path(), None, &Env::real()).unwrap();
+        assert_eq!(unnamed.node_name(), "n1");
+        let error = Identity::open(dir.path(), Some("n2"), &Env::real()).err().unwrap();
         assert!(error.to_string().contains("belongs to node `n1`"), "{error}");
     }
 
     #[test]
+    fn every_start_is_counted_and_every_process_is_another_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), None, &Env::real()).unwrap();
+        let (first, second) = (open(), open());
+        assert_eq!((first.begin().unwrap(), open().begin().unwrap()), (1, 2));
+        assert_ne!(first.incarnation(), second.incarnation());
+    }
+
+    #[test]
     fn an_empty_directory_gives_another_id() {
-        let id = || Identity::open(tempfile::tempdir().unwrap().path(), "n1", &Env::real()).unwrap().node_id();
+        let id = || Identity::open(tempfile::tempdir().unwrap().path(), Some("n1"), &Env::real()).unwrap().node_id();
         assert_ne!(id(), id());
     }
 }

@@ -7,11 +7,14 @@
 //! [`Peers`]: crate::sequencer::Peers
 
 mod calls;
+mod failover;
 mod formation;
 mod group;
 mod identity;
+mod joining;
 pub mod log;
 mod log_adapter;
+mod membership;
 mod network;
 mod peer_service;
 mod purge;
@@ -24,4 +27,6 @@ mod wire;
 
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
 pub use identity::{Identity, IdentityError};
+pub use membership::{Change, ChangeError, MembershipPolicy};
+pub use purge::KeepLog;
 pub use thread::RaftThread;

@@ -5,15 +5,19 @@ use std::{pin::Pin, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use openraft::{SnapshotMeta, async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
-use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    formation::SharedFormation,
+    failover::Failover,
+    formation::Formation,
     group::NodeState,
+    identity::Identity,
+    joining::Standing,
+    membership::{self, Membership},
     snapshot::{Head, Staging},
-    transport::Gate,
+    transport::{Gate, Transport},
     types::{Raft, SnapshotOf},
     wire,
 };
@@ -32,11 +36,36 @@ pub(super) type CallHandler = Arc<dyn Fn(NodeAddress, Bytes) -> BoxFuture<'stati
 /// Everything that the service needs of its node.
 pub(super) struct PeerService {
     pub(super) gate: Gate,
+    pub(super) local: NodeAddress,
+    pub(super) identity: Identity,
     pub(super) raft: Raft,
     pub(super) view: ReplicaView,
-    pub(super) formation: SharedFormation,
+    pub(super) transport: Transport,
+    pub(super) formation: Arc<Formation>,
+    pub(super) membership: Arc<Membership>,
+    pub(super) failover: Arc<Failover>,
+    pub(super) standing: watch::Receiver<Standing>,
     pub(super) state: Arc<dyn Fn() -> NodeState + Send + Sync>,
     pub(super) handler: Arc<OnceCell<CallHandler>>,
+}
+
+/// Tells the failover when a stream of entries begins, and when it ends for whatever reason.
+struct Watched {
+    failover: Arc<Failover>,
+    from: u64,
+}
+
+impl Watched {
+    fn begin(failover: Arc<Failover>, from: u64) -> Self {
+        failover.stream_began(from);
+        Self { failover, from }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.failover.stream_ended(self.from);
+    }
 }
 
 type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -49,10 +78,35 @@ impl PeerService {
     /// Only members of the same cluster may take part in its log.
     fn check_member<T>(&self, request: &Request<T>) -> Result<u64, Status> {
         let from = self.gate.check(request.metadata())?;
-        if Gate::cluster(request.metadata()).is_none() || self.formation.hello().cluster_id.is_empty() {
+        if Gate::cluster(request.metadata()).is_none() || self.identity.cluster_id().is_none() {
             return Err(Status::failed_precondition("the caller or this node belongs to no cluster yet"));
         }
         Ok(from)
+    }
+
+    /// And only a node that was let in.
+    fn check_taking_part<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        let from = self.check_member(request)?;
+        let fresh = self.raft.metrics().borrow_watched().membership_config.nodes().next().is_none();
+        if fresh || self.standing.borrow().takes_part() {
+            return Ok(from);
+        }
+        Err(Status::unavailable("this node is not let in yet"))
+    }
+
+    /// Who is here, and who else is.
+    fn introduce(&self) -> proto::HelloResponse {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader.and_then(|leader| metrics.membership_config.get_node(&leader));
+        proto::HelloResponse {
+            node: Some(wire::to_address(&self.local)),
+            cluster_id: self.identity.cluster_id().unwrap_or_default(),
+            met: self.formation.fresh(),
+            members: metrics.membership_config.nodes().map(|(_, node)| wire::to_address(node)).collect(),
+            leader: leader.map(wire::to_address),
+            incarnation: self.identity.incarnation(),
+        }
     }
 
     fn address_of(&self, id: u64) -> NodeAddress {
@@ -71,7 +125,12 @@ impl Peer for PeerService {
         // A stranger of another cluster may ask who is here: the answer tells it that it is one.
         match self.gate.check(request.metadata()) {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
-            _ => Ok(Response::new(self.formation.hello())),
+            _ => {
+                if let Some(from) = request.into_inner().from.filter(|from| !from.peer.is_empty()) {
+                    self.transport.learn(from.id, &from.peer);
+                }
+                Ok(Response::new(self.introduce()))
+            }
         }
     }
 
@@ -82,14 +141,37 @@ impl Peer for PeerService {
         }
     }
 
-    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+    async fn announce(
+        &self,
+        request: Request<proto::AnnounceRequest>,
+    ) -> Result<Response<proto::AnnounceResponse>, Status> {
+        self.gate.check(request.metadata())?;
+        self.membership.announce(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn change(&self, request: Request<proto::ChangeRequest>) -> Result<Response<proto::ChangeResponse>, Status> {
         self.check_member(&request)?;
+        let change = membership::from_wire(request.into_inner())?;
+        let done = self.membership.change(&change).await.map_err(|error| membership::to_status(&error))?;
+        Ok(Response::new(proto::ChangeResponse { done }))
+    }
+
+    async fn lost_leader(
+        &self,
+        request: Request<proto::LostLeaderRequest>,
+    ) -> Result<Response<proto::LostLeaderResponse>, Status> {
+        self.check_member(&request)?;
+        Ok(Response::new(self.failover.answer(request.get_ref())))
+    }
+
+    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+        self.check_taking_part(&request)?;
         let answer = self.raft.vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
         Ok(Response::new(wire::to_vote_response(&answer)))
     }
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
-        self.check_member(&request)?;
+        self.check_taking_part(&request)?;
         let answer = self.raft.pre_vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
         Ok(Response::new(wire::to_vote_response(&answer)))
     }
@@ -98,7 +180,7 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::TransferLeaderRequest>,
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
-        self.check_member(&request)?;
+        self.check_taking_part(&request)?;
         let request = request.into_inner();
         let from = wire::from_vote(request.from_leader)?;
         let transfer = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::from_log_id));
@@ -110,10 +192,11 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.check_member(&request)?;
-        let requests = futures::stream::unfold(request.into_inner(), |mut requests| async move {
+        let from = self.check_taking_part(&request)?;
+        let watched = Watched::begin(self.failover.clone(), from);
+        let requests = futures::stream::unfold((request.into_inner(), watched), |(mut requests, watched)| async move {
             match requests.message().await.and_then(|request| request.map(wire::from_append).transpose()) {
-                Ok(request) => request.map(|request| (request, requests)),
+                Ok(request) => request.map(|request| (request, (requests, watched))),
                 Err(status) => {
                     tracing::debug!(%status, "an append stream broke");
                     None
@@ -141,7 +224,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<proto::SnapshotChunk>>,
     ) -> Result<Response<proto::SnapshotResponse>, Status> {
-        self.check_member(&request)?;
+        self.check_taking_part(&request)?;
         let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.and_then(|chunk| chunk.head);

@@ -47,7 +47,7 @@ pub(super) enum Lane {
 
 pub(super) type Client = PeerClient<InterceptedService<Channel, Credentials>>;
 
-/// Makes clients for other nodes; connections are shared by address and lane.
+/// Makes clients for other nodes; connections are shared by node and lane.
 #[derive(Clone)]
 pub(super) struct Transport {
     inner: Arc<Inner>,
@@ -57,45 +57,79 @@ struct Inner {
     env: Env,
     identity: Identity,
     cookie: MetadataValue<Ascii>,
-    channels: Mutex<HashMap<(String, Lane), Channel>>,
+    channels: Mutex<HashMap<(u64, Lane), Channel>>,
+    /// Where nodes said that they are, which may be newer than what the log says.
+    book: Mutex<HashMap<u64, String>>,
 }
 
 impl Transport {
     pub(super) fn new(env: Env, identity: Identity, cookie: &str) -> Self {
-        let inner = Inner { env, identity, cookie: digest(cookie), channels: Mutex::default() };
+        let inner = Inner { env, identity, cookie: digest(cookie), channels: Mutex::default(), book: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// A client for the node with this id at this address.
+    /// A client for the node with this id: where it last said that it is, else at this address.
     pub(super) fn client(&self, node: u64, address: &str, lane: Lane) -> Client {
-        self.connect(Some(node), address, lane)
+        let channel = {
+            let mut channels = self.inner.channels.lock();
+            channels.entry((node, lane)).or_insert_with(|| self.channel(Some(node), address.to_owned())).clone()
+        };
+        self.signed(channel, Some(node))
     }
 
-    /// A client for whatever node is at this address.
+    /// A client for whatever node is at this address, with a connection of its own.
     pub(super) fn client_of_anyone(&self, address: &str) -> Client {
-        self.connect(None, address, Lane::Control)
+        self.signed(self.channel(None, address.to_owned()), None)
     }
 
-    fn connect(&self, node: Option<u64>, address: &str, lane: Lane) -> Client {
-        let channel = self
-            .inner
-            .channels
-            .lock()
-            .entry((address.to_owned(), lane))
-            .or_insert_with(|| self.channel(address.to_owned()))
-            .clone();
-        let credentials =
-            Credentials { identity: self.inner.identity.clone(), to: node, cookie: self.inner.cookie.clone() };
+    /// Remembers where a node says that it is: its next connection goes there.
+    pub(super) fn learn(&self, node: u64, address: &str) {
+        let mut book = self.inner.book.lock();
+        let known = book.entry(node).or_default();
+        if known != address {
+            address.clone_into(known);
+        }
+    }
+
+    /// Where a node last said that it is.
+    pub(super) fn address_of(&self, node: u64) -> Option<String> {
+        self.inner.book.lock().get(&node).cloned()
+    }
+
+    /// Whether a node takes a new connection within a time.
+    pub(super) async fn reachable(&self, node: &crate::sequencer::NodeAddress, within: Duration) -> bool {
+        let address = self.address_of(node.id).unwrap_or_else(|| node.peer.clone());
+        let connected = self.inner.env.network.connect(&address);
+        matches!(tokio::time::timeout(within, connected).await, Ok(Ok(_)))
+    }
+
+    /// All `IP:port`s behind a name.
+    pub(super) async fn resolve(&self, address: &str) -> Vec<String> {
+        self.inner.env.network.resolve(address).await
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.inner.env.clock.now_ms()
+    }
+
+    fn signed(&self, channel: Channel, to: Option<u64>) -> Client {
+        let credentials = Credentials { identity: self.inner.identity.clone(), to, cookie: self.inner.cookie.clone() };
         PeerClient::with_interceptor(channel, credentials)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn channel(&self, address: String) -> Channel {
-        let env = self.inner.env.clone();
+    fn channel(&self, node: Option<u64>, address: String) -> Channel {
+        let inner = Arc::downgrade(&self.inner);
         let connector = tower::service_fn(move |_| {
-            let (env, address) = (env.clone(), address.clone());
-            async move { env.network.connect(&address).await.map(TokioIo::new) }
+            let inner = inner.upgrade();
+            let address = address.clone();
+            async move {
+                let inner = inner.ok_or_else(|| std::io::Error::other("the node is stopping"))?;
+                let newest = node.and_then(|node| inner.book.lock().get(&node).cloned());
+                inner.env.network.connect(&newest.unwrap_or(address)).await.map(TokioIo::new)
+            }
         });
         // The connector knows the address; the URI only fills the `:authority` header.
         Endpoint::from_static("http://liminal-peer")

@@ -5,6 +5,7 @@
 
 mod corpus;
 mod kills;
+mod membership;
 mod signals;
 mod store_faults;
 #[path = "../support/mod.rs"]

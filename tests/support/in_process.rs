@@ -41,7 +41,7 @@ impl Cluster {
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
             let log = DiskLog::open(&dir.join("raft"), 8 << 20).unwrap();
-            let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, &name, &env).unwrap());
+            let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, Some(&name), &env).unwrap());
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
         }

@@ -22,34 +22,44 @@ pub struct Processes {
     pub clients: Vec<String>,
     pub http: Vec<String>,
     pub peers: Vec<String>,
+    seeds: Vec<String>,
+    drain: Duration,
+    /// More lines of `[cluster]`.
+    more: String,
     children: Vec<Option<Child>>,
+    nodes: Vec<Node>,
+}
+
+/// How one node differs from the others.
+#[derive(Default)]
+pub struct Node {
+    /// What it is called, if not after its number.
+    pub name: Option<String>,
 }
 
 impl Processes {
     /// Starts this many nodes and waits until all are ready and the channel `orders` exists.
     pub async fn start(count: usize, drain: Duration) -> Self {
+        Self::configured(count, drain, "").await
+    }
+
+    /// The same with more lines in `[cluster]`.
+    pub async fn configured(count: usize, drain: Duration, more: &str) -> Self {
         let addresses = free_addresses(3 * count);
         let [clients, http, peers] = [0, 1, 2].map(|kind| addresses[kind * count..][..count].to_vec());
         let mut processes = Self {
             dir: tempfile::tempdir().unwrap(),
             clients,
             http,
+            seeds: peers.clone(),
             peers,
+            drain,
+            more: more.to_owned(),
             children: (0..count).map(|_| None).collect(),
+            nodes: (0..count).map(|_| Node::default()).collect(),
         };
         for number in 0..count {
-            let peers = &processes.peers;
-            let config = format!(
-                "listen_address = {:?}\nhealth_listen_address = {:?}\ndrain_timeout_ms = {}\npersistence_path = {:?}\n\
-                 [[channels]]\nname = \"orders\"\ndurable = true\n\
-                 [cluster]\nnode_name = \"n{number}\"\nlisten_address = {:?}\nseed_nodes = {peers:?}\ncookie = \"test\"\n",
-                processes.clients[number],
-                processes.http[number],
-                drain.as_millis(),
-                processes.data(number),
-                peers[number],
-            );
-            std::fs::write(processes.config(number), config).unwrap();
+            processes.configure(number);
         }
         for number in 0..count {
             processes.run(number);
@@ -59,6 +69,49 @@ impl Processes {
         let client = processes.client().await;
         eventually("the channel is created", async || client.channel("orders").await.ok()).await;
         processes
+    }
+
+    fn configure(&self, number: usize) {
+        let Self { seeds, more, drain, .. } = self;
+        let name = self.nodes[number].name.clone().unwrap_or_else(|| format!("n{number}"));
+        let config = format!(
+            "listen_address = {:?}\nhealth_listen_address = {:?}\ndrain_timeout_ms = {}\npersistence_path = {:?}\n\
+             [[channels]]\nname = \"orders\"\ndurable = true\n\
+             [cluster]\nnode_name = {name:?}\nlisten_address = {:?}\nseed_nodes = {seeds:?}\ncookie = \"test\"\n{more}",
+            self.clients[number],
+            self.http[number],
+            drain.as_millis(),
+            self.data(number),
+            self.peers[number],
+        );
+        std::fs::write(self.config(number), config).unwrap();
+    }
+
+    /// One more node, which is not started yet; its seeds are the first nodes.
+    pub fn add(&mut self, node: Node) -> usize {
+        let [client, http, peer] = free_addresses(3).try_into().unwrap();
+        self.clients.push(client);
+        self.http.push(http);
+        self.peers.push(peer);
+        self.children.push(None);
+        self.nodes.push(node);
+        let number = self.nodes.len() - 1;
+        self.configure(number);
+        number
+    }
+
+    /// Gives a node that does not run other addresses.
+    pub fn readdress(&mut self, number: usize) {
+        let [client, http, peer] = free_addresses(3).try_into().unwrap();
+        (self.clients[number], self.http[number], self.peers[number]) = (client, http, peer);
+        self.configure(number);
+    }
+
+    /// Replaces the data of a node that does not run by another's.
+    pub fn copy_data(&self, from: usize, to: usize) {
+        let _ = std::fs::remove_dir_all(self.data(to)); // or it has none yet
+        let copied = Command::new("cp").arg("-a").arg(self.data(from)).arg(self.data(to)).status().unwrap();
+        assert!(copied.success());
     }
 
     pub fn data(&self, number: usize) -> PathBuf {
@@ -142,7 +195,11 @@ impl Processes {
 
     /// Waits until all nodes have applied all that is committed; gives that index.
     pub async fn caught_up(&self) -> u64 {
-        let count = self.children.len();
+        self.caught_up_nodes(self.children.len()).await
+    }
+
+    /// The same where the cluster has this many nodes.
+    pub async fn caught_up_nodes(&self, count: usize) -> u64 {
         eventually("all nodes have applied the same", async || {
             let status = wire::status(&self.clients[0]).await?;
             let index = status.nodes.first()?.applied;

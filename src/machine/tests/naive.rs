@@ -92,6 +92,7 @@ impl Naive {
                 Reply::Channel(reply)
             }
             Command::Tick { .. } | Command::Checkpoint { .. } => Reply::Done,
+            Command::Member { .. } => unreachable!("no step makes one: members have tests of their own"),
         }
     }
 

@@ -74,6 +74,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// What the log holds.
     fn bounds(&self) -> LogBounds;
 
+    /// The lowest index from which on all entries together have at most so many bytes.
+    fn first_within(&self, bytes: u64) -> u64;
+
     /// Adds entries that continue the log.
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()>;
 

@@ -165,6 +165,18 @@ impl LogStore for SimLog {
         LogBounds { purged: state.content.purged, last: state.content.last() }
     }
 
+    fn first_within(&self, bytes: u64) -> u64 {
+        let state = self.shared.state.lock();
+        let mut left = bytes;
+        for (index, (_, entry)) in state.content.entries.iter().rev() {
+            match left.checked_sub(entry.len() as u64) {
+                Some(rest) => left = rest,
+                None => return index + 1,
+            }
+        }
+        state.content.entries.first_key_value().map_or(0, |(index, _)| *index)
+    }
+
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
         self.write(Write::Append(entries), on_durable)
     }

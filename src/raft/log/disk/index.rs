@@ -70,6 +70,18 @@ impl Index {
         self.slots.back().map(|slot| slot.position).or(self.purged)
     }
 
+    /// The lowest index from which on all entries together have at most so many bytes.
+    pub(super) fn first_within(&self, bytes: u64) -> u64 {
+        let mut left = bytes;
+        let fits = |slot: &&Slot| {
+            let rest = left.checked_sub(u64::from(slot.span.len));
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        let fitting = self.slots.iter().rev().take_while(fits).count();
+        self.first() + (self.slots.len() - fitting) as u64
+    }
+
     /// Index of the first entry, whether or not it is there yet.
     fn first(&self) -> u64 {
         self.purged.map_or(0, |purged| purged.index + 1).max(self.base)

@@ -195,6 +195,10 @@ impl LogStore for DiskLog {
         self.shared.state.lock().index.bounds()
     }
 
+    fn first_within(&self, bytes: u64) -> u64 {
+        self.shared.state.lock().index.first_within(bytes)
+    }
+
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
         if let Some((position, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > MAX_ENTRY) {
             let (index, len) = (position.index, bytes.len());

@@ -1,0 +1,160 @@
+//! Electing at once when the leader's process is gone.
+//!
+//! A process that dies closes its connections, and its followers see that within a moment: they need not wait for
+//! the election timeout, which is there for leaders that fall silent. A follower whose stream from the leader breaks,
+//! and that cannot connect to the leader again, asks the other voters whether they have lost the leader too. When a
+//! majority has, the one of them with the newest log stands for election as if leadership had been handed to it.
+//! Raft's own rules stay in force: a term has one leader, and a vote goes only to a log that is new enough. What the
+//! question protects is a leader that only one follower cannot reach.
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::{async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    log::{LogPosition, LogStore},
+    transport::{Lane, Transport},
+    types::Raft,
+};
+use crate::{proto::raft as proto, sequencer::NodeAddress};
+
+/// How long the leader may take to accept a new connection.
+const CONNECT: Duration = Duration::from_millis(200);
+/// How long another voter may take to answer.
+const TIMEOUT: Duration = Duration::from_millis(100);
+/// How often the others are asked, while they may be about to notice too.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How often at most; after that the election timeout decides.
+const ROUNDS: u32 = 25;
+/// How many rounds the best candidate has before the next one tries.
+const HEAD_START: u32 = 8;
+
+/// A follower's watch over its leader.
+pub(super) struct Failover {
+    pub(super) local: NodeAddress,
+    pub(super) raft: Raft,
+    pub(super) log: Arc<dyn LogStore>,
+    pub(super) transport: Transport,
+    state: Mutex<State>,
+    broken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whose stream broke.
+    broken: Option<u64>,
+    /// The leader, and its term, that this node has lost.
+    lost: Option<(u64, u64)>,
+}
+
+impl Failover {
+    pub(super) fn new(local: NodeAddress, raft: Raft, log: Arc<dyn LogStore>, transport: Transport) -> Self {
+        Self { local, raft, log, transport, state: Mutex::default(), broken: Notify::new() }
+    }
+
+    /// A stream of log entries from this node began.
+    pub(super) fn stream_began(&self, from: u64) {
+        let mut state = self.state.lock();
+        if state.lost.is_some_and(|(leader, _)| leader == from) {
+            state.lost = None;
+        }
+        if state.broken == Some(from) {
+            state.broken = None;
+        }
+    }
+
+    /// A stream of log entries from this node ended.
+    pub(super) fn stream_ended(&self, from: u64) {
+        self.state.lock().broken = Some(from);
+        self.broken.notify_one();
+    }
+
+    /// Answers another voter's question.
+    pub(super) fn answer(&self, request: &proto::LostLeaderRequest) -> proto::LostLeaderResponse {
+        let lost = self.state.lock().lost == Some((request.leader, request.term));
+        let last = self.log.bounds().last;
+        proto::LostLeaderResponse {
+            lost,
+            last_log_id: last.map(|last| proto::LogId { term: last.term, index: last.index }),
+        }
+    }
+
+    /// Runs as long as the node does.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            self.broken.notified().await;
+            let Some(broken) = self.state.lock().broken.take() else { continue };
+            let Some((leader, term)) = self.leader().filter(|(leader, _)| leader.id == broken) else { continue };
+            if self.transport.reachable(&leader, CONNECT).await {
+                continue;
+            }
+            tracing::info!(leader = leader.name, term, "the leader's process is gone");
+            self.state.lock().lost = Some((leader.id, term));
+            self.succeed(&leader, term).await;
+        }
+    }
+
+    /// The leader that this node follows, and its term.
+    fn leader(&self) -> Option<(NodeAddress, u64)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader.filter(|leader| *leader != self.local.id)?;
+        Some((metrics.membership_config.get_node(&leader)?.clone(), metrics.current_term))
+    }
+
+    async fn succeed(&self, leader: &NodeAddress, term: u64) {
+        for round in 0..ROUNDS {
+            if self.leader().is_none_or(|(now, at)| (now.id, at) != (leader.id, term))
+                || self.state.lock().lost.is_none()
+            {
+                return; // somebody else leads, or the leader is back
+            }
+            let (count, others) = {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+                let others =
+                    metrics.membership_config.nodes().filter(|(id, _)| **id != leader.id && **id != self.local.id);
+                let others: Vec<NodeAddress> =
+                    others.filter(|(id, _)| voters.contains(id)).map(|(_, node)| node.clone()).collect();
+                if !voters.contains(&self.local.id) {
+                    return;
+                }
+                (voters.len(), others)
+            };
+            let answers = futures::future::join_all(others.iter().map(|node| self.ask(node, leader, term))).await;
+            let lost: Vec<(Option<LogPosition>, u64)> = answers.into_iter().flatten().collect();
+            if (lost.len() + 1) * 2 > count {
+                // The newest log first, then the lowest id.
+                let rank = |last: Option<LogPosition>, id: u64| (last, std::cmp::Reverse(id));
+                let ours = rank(self.log.bounds().last, self.local.id);
+                let best = lost.iter().all(|(last, id)| rank(*last, *id) < ours);
+                if best || round >= HEAD_START {
+                    self.stand().await;
+                    return;
+                }
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The newest entry of another voter that has lost the leader too.
+    async fn ask(&self, node: &NodeAddress, leader: &NodeAddress, term: u64) -> Option<(Option<LogPosition>, u64)> {
+        let mut client = self.transport.client(node.id, &node.peer, Lane::Control);
+        let request = proto::LostLeaderRequest { leader: leader.id, term };
+        let answer = tokio::time::timeout(TIMEOUT, client.lost_leader(request)).await.ok()?.ok()?.into_inner();
+        answer.lost.then(|| (answer.last_log_id.map(|id| LogPosition { term: id.term, index: id.index }), node.id))
+    }
+
+    async fn stand(&self) {
+        let vote = self.raft.metrics().borrow_watched().vote;
+        let request = TransferLeaderRequest::new(vote, self.local.id, None);
+        match self.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => tracing::info!("standing for election in the place of a leader that is gone"),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot stand for election yet"),
+            Err(error) => tracing::debug!(%error, "the Raft core stopped"),
+        }
+    }
+}

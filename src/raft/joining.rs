@@ -1,0 +1,279 @@
+//! How a node finds its cluster, and is let in, each time that its process begins.
+//!
+//! It greets its seeds and the members that it knows of, and remembers where each says that it is, so that nodes may
+//! come back at other addresses. Fresh nodes that meet no cluster found one ([`super::formation`]). Otherwise the
+//! node announces itself to the leader, which adds a newcomer as a learner and refuses a disk that is a copy, or older
+//! than the node's own. Until it is let in it takes no part, unless there is no leader to ask.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::sync::watch;
+use tonic::Code;
+
+use super::{
+    formation::Formation,
+    identity::Identity,
+    log::LogStore,
+    membership::Membership,
+    transport::{Lane, Transport},
+    types::Raft,
+    wire::{from_address, to_address},
+};
+use crate::{proto::raft as proto, sequencer::NodeAddress};
+
+/// How often a node that is in no cluster looks for one.
+const SEARCH: Duration = Duration::from_millis(100);
+/// How often a node that is refused asks again.
+const REFUSED: Duration = Duration::from_secs(2);
+/// How often a member greets the others, to learn of new addresses and of its own removal.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How long another node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the leader may take to let a node in.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rounds of a search between two log lines about it.
+const PATIENCE: u32 = 100;
+
+/// Whether a node may take part in its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its process has just begun.
+    Asking,
+    /// Nobody could be asked: it takes part, and asks as soon as there is a leader.
+    Unconfirmed,
+    /// The leader let it in.
+    Admitted,
+    /// The leader refuses it for now, and why; it asks again.
+    Refused(String),
+    /// It must never take part with this disk, and why.
+    Barred(String),
+}
+
+impl Standing {
+    /// Whether votes and log entries may be exchanged.
+    pub(super) fn takes_part(&self) -> bool {
+        matches!(self, Self::Unconfirmed | Self::Admitted)
+    }
+
+    /// Why the node is not let in; empty otherwise.
+    pub(super) fn failure(&self) -> &str {
+        match self {
+            Self::Refused(reason) | Self::Barred(reason) => reason,
+            _ => "",
+        }
+    }
+}
+
+/// A node's way into its cluster.
+pub(super) struct Joining {
+    pub(super) local: NodeAddress,
+    pub(super) identity: Identity,
+    pub(super) raft: Raft,
+    pub(super) log: Arc<dyn LogStore>,
+    pub(super) transport: Transport,
+    pub(super) formation: Arc<Formation>,
+    pub(super) membership: Arc<Membership>,
+    pub(super) seeds: Vec<String>,
+    pub(super) expect: usize,
+    pub(super) standing: watch::Sender<Standing>,
+}
+
+/// What the others say.
+struct Sight {
+    answers: Vec<proto::HelloResponse>,
+    leader: Option<NodeAddress>,
+    /// The nodes of the running cluster, as those in it say; empty when nobody is in one.
+    members: BTreeMap<u64, NodeAddress>,
+}
+
+impl Joining {
+    /// Runs as long as the node does.
+    pub(super) async fn run(self) {
+        let mut round: u32 = 0;
+        loop {
+            let pause = match self.round().await {
+                Standing::Barred(reason) => {
+                    tracing::error!(reason, "this node cannot take part");
+                    return;
+                }
+                Standing::Refused(_) => REFUSED,
+                Standing::Admitted => SETTLED,
+                Standing::Asking | Standing::Unconfirmed => {
+                    round += 1;
+                    if round.is_multiple_of(PATIENCE) {
+                        self.tell_patience();
+                    }
+                    SEARCH
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn round(&self) -> Standing {
+        let sight = match self.look().await {
+            Ok(sight) => sight,
+            // The copy is the one that is not let in yet; it finds this node in the same way.
+            Err(copy) if *self.standing.borrow() == Standing::Admitted => {
+                tracing::error!(copy, "another node runs on a copy of this node's disk: stop it");
+                return Standing::Admitted;
+            }
+            Err(copy) => {
+                let reason = format!(
+                    "the node at {copy} runs on a copy of this node's disk (id {}): stop one of them, and start the \
+                     other again with an empty directory if both are to stay",
+                    self.local.id
+                );
+                return self.stand(Standing::Barred(reason));
+            }
+        };
+        let fresh = !matches!(self.raft.is_initialized().await, Ok(true));
+        let known = sight.members.is_empty() || sight.members.contains_key(&self.local.id);
+        let standing = self.standing.borrow().clone();
+        match &sight.leader {
+            Some(_) if standing == Standing::Admitted && known => standing,
+            Some(leader) => {
+                let answer = self.announce(leader).await;
+                self.stand(answer.unwrap_or(if fresh { Standing::Asking } else { Standing::Unconfirmed }))
+            }
+            None if fresh => {
+                if let Some(members) = self.formation.consider(&sight.answers, self.expect) {
+                    self.formation.found(&self.raft, &self.transport, &members).await;
+                }
+                self.stand(Standing::Asking)
+            }
+            None if standing == Standing::Asking => self.stand(Standing::Unconfirmed),
+            None => standing,
+        }
+    }
+
+    fn stand(&self, standing: Standing) -> Standing {
+        self.standing.send_if_modified(|present| {
+            let changed = *present != standing;
+            if changed {
+                match &standing {
+                    Standing::Refused(reason) => tracing::error!(reason, "the cluster refuses this node"),
+                    standing => tracing::info!(?standing, "standing in the cluster"),
+                }
+                // A node that is not let in must not call for elections either.
+                self.raft.runtime_config().elect(standing.takes_part());
+                *present = standing.clone();
+            }
+            changed
+        });
+        standing
+    }
+
+    /// Greets everybody. An error is the address of a node that runs on a copy of this one's disk.
+    async fn look(&self) -> Result<Sight, String> {
+        let members: Vec<NodeAddress> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.nodes().map(|(_, node)| node.clone()).collect()
+        };
+        let current = |node: &NodeAddress| self.transport.address_of(node.id).unwrap_or_else(|| node.peer.clone());
+        let known: Vec<String> = members.iter().map(current).chain([self.local.peer.clone()]).collect();
+        let mut strangers: Vec<String> =
+            futures::future::join_all(self.seeds.iter().map(|seed| self.transport.resolve(seed))).await.concat();
+        strangers.sort();
+        strangers.dedup();
+        strangers.retain(|address| !known.contains(address));
+        let to_members = members.iter().filter(|member| member.id != self.local.id).map(|member| {
+            let client = self.transport.client(member.id, &member.peer, Lane::Control);
+            self.greet(client, member.peer.clone())
+        });
+        let to_strangers = strangers.into_iter().map(|address| {
+            let client = self.transport.client_of_anyone(&address);
+            self.greet(client, address)
+        });
+        let (from_members, from_strangers) =
+            tokio::join!(futures::future::join_all(to_members), futures::future::join_all(to_strangers));
+        let mut sight = Sight { answers: Vec::new(), leader: None, members: BTreeMap::new() };
+        for (address, answer) in from_members.into_iter().chain(from_strangers).flatten() {
+            let Some(node) = answer.node.as_ref() else { continue };
+            if node.id == self.local.id {
+                if answer.incarnation != self.identity.incarnation() {
+                    return Err(address);
+                }
+                continue; // a name of this very node
+            }
+            self.transport.learn(node.id, &node.peer);
+            let ours = self.identity.cluster_id().is_none_or(|ours| ours == answer.cluster_id);
+            if ours && !answer.members.is_empty() {
+                sight.members.extend(answer.members.iter().cloned().map(from_address).map(|node| (node.id, node)));
+                sight.leader = sight.leader.or_else(|| answer.leader.clone().map(from_address));
+            }
+            sight.answers.push(answer);
+        }
+        // What this node knows itself counts more than what it is told.
+        let own = self.raft.metrics().borrow_watched().current_leader;
+        if let Some(leader) = own.and_then(|id| members.iter().find(|member| member.id == id)) {
+            sight.leader = Some(leader.clone());
+        }
+        Ok(sight)
+    }
+
+    async fn greet(
+        &self,
+        mut client: super::transport::Client,
+        address: String,
+    ) -> Option<(String, proto::HelloResponse)> {
+        let request = proto::HelloRequest {
+            from: Some(to_address(&self.local)),
+            cluster_id: self.identity.cluster_id().unwrap_or_default(),
+        };
+        match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
+            Ok(Ok(answer)) => Some((address, answer.into_inner())),
+            Ok(Err(status)) if status.code() == Code::Unauthenticated => {
+                tracing::warn!(address, "{}", status.message());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks the leader to be let in; none when it cannot be asked.
+    async fn announce(&self, leader: &NodeAddress) -> Option<Standing> {
+        let takes_part = self.standing.borrow().takes_part();
+        let request = proto::AnnounceRequest {
+            takes_part,
+            node: Some(to_address(&self.local)),
+            starts: self.identity.starts(),
+            incarnation: self.identity.incarnation(),
+            last_log_id: self.log.bounds().last.map(|last| proto::LogId { term: last.term, index: last.index }),
+        };
+        let answer = if leader.id == self.local.id {
+            self.membership.announce(request).await
+        } else {
+            let mut client = self.transport.client(leader.id, &leader.peer, Lane::Control);
+            let answer = tokio::time::timeout(ANNOUNCE_TIMEOUT, client.announce(request)).await.ok()?;
+            answer.map(tonic::Response::into_inner)
+        };
+        match answer {
+            Ok(answer) => match self.identity.join(&answer.cluster_id) {
+                Ok(true) => Some(Standing::Admitted),
+                Ok(false) => Some(Standing::Barred(format!(
+                    "this node's disk is of cluster {}, not of cluster {}: give it an empty directory to join that one",
+                    self.identity.cluster_id().unwrap_or_default(),
+                    answer.cluster_id
+                ))),
+                Err(error) => Some(Standing::Refused(error.to_string())),
+            },
+            Err(status) => match status.code() {
+                Code::FailedPrecondition => Some(Standing::Refused(status.message().to_owned())),
+                Code::DataLoss => Some(Standing::Barred(status.message().to_owned())),
+                _ => None,
+            },
+        }
+    }
+
+    fn tell_patience(&self) {
+        let (met, expect, seeds) = (self.formation.met(), self.expect, &self.seeds);
+        if self.identity.cluster_id().is_none() {
+            tracing::info!(?met, expect, ?seeds, "waiting for other nodes to form a cluster");
+        } else {
+            tracing::info!(?seeds, "waiting for a leader");
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! Who is in the cluster: what its leader decides, one change at a time.
+//!
+//! A change is a Raft membership entry, and an entry of the machine's that says what happened and why, for operators
+//! and for later decisions. Newcomers become learners, and voters once they have caught up. A node that has been away
+//! for long is removed where the configuration says so and enough of the others are there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use openraft::{
+    ChangeMembers,
+    async_runtime::{Instant as _, WatchReceiver as _},
+    errors::{ClientWriteError, RaftError},
+};
+use tokio::{sync::Mutex, time::Instant};
+use tonic::Status;
+
+use super::{
+    group,
+    transport::{Lane, Transport},
+    types::Raft,
+    wire::from_address,
+};
+use crate::{
+    model::{Command, MemberEvent, Refusal, Reply},
+    proto::raft as proto,
+    replica::ReplicaView,
+    sequencer::{NodeAddress, SequencerError},
+};
+
+/// More voters make every publish slower and no cluster safer.
+const MAX_VOTERS: usize = 7;
+/// A learner that lacks no more entries than these has caught up.
+const CAUGHT_UP: u64 = 100;
+/// A node that was heard of within this time is there.
+const PRESENT: Duration = Duration::from_secs(3);
+/// How often the leader looks after the membership.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a change of the membership may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long another node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a leadership transfer may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the leader does by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembershipPolicy {
+    /// Make learners voters when they have caught up.
+    pub auto_promote: bool,
+    /// Remove a node that has not been heard of for so long; none: never.
+    pub remove_after: Option<Duration>,
+    /// Fewer voters than these are never left by that.
+    pub expect: usize,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Let the node at a peer address in, also if it had been removed.
+    Join {
+        /// `host:port` for other nodes.
+        address: String,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// The node's name.
+        name: String,
+    },
+    /// Take a node out; it may not come back by itself.
+    Remove {
+        /// The node's name.
+        name: String,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// The node's name; empty: the voter with the newest log.
+        name: String,
+    },
+}
+
+/// Why a change was not made, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// It was not, and trying again does not help.
+    #[error("{0}")]
+    Refused(String),
+    /// This node does not lead: nothing was done.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// It may have been.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+/// The leader's hand on the membership; idle on other nodes.
+pub(super) struct Membership {
+    pub(super) local: NodeAddress,
+    pub(super) raft: Raft,
+    pub(super) view: ReplicaView,
+    pub(super) transport: Transport,
+    pub(super) policy: MembershipPolicy,
+    pub(super) cluster_id: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Held during a change.
+    pub(super) changing: Mutex<()>,
+}
+
+/// The cluster as its leader sees it.
+struct Picture {
+    nodes: BTreeMap<u64, NodeAddress>,
+    voters: BTreeSet<u64>,
+    /// Index of the newest entry that each other node is known to have.
+    matched: BTreeMap<u64, u64>,
+    /// How long each other node has not been heard of; absent: never by this leader.
+    silent: BTreeMap<u64, Duration>,
+    last: u64,
+}
+
+impl Picture {
+    fn named(&self, name: &str) -> Result<&NodeAddress, ChangeError> {
+        self.nodes.values().find(|node| node.name == name || node.id.to_string() == name).ok_or_else(|| {
+            let names: Vec<&str> = self.nodes.values().map(|node| node.name.as_str()).collect();
+            ChangeError::Refused(format!(
+                "there is no node `{name}` in the cluster; its nodes are {}",
+                names.join(", ")
+            ))
+        })
+    }
+
+    fn present(&self, id: u64, local: u64) -> bool {
+        id == local || self.silent.get(&id).is_some_and(|silent| *silent <= PRESENT)
+    }
+
+    /// Whether a majority of the voters but this one is there.
+    fn stands_without(&self, id: u64, local: u64) -> bool {
+        let rest: Vec<u64> = self.voters.iter().copied().filter(|voter| *voter != id).collect();
+        let present = rest.iter().filter(|voter| self.present(**voter, local)).count();
+        present > rest.len() / 2
+    }
+}
+
+impl Membership {
+    /// None where this node does not lead.
+    fn picture(&self) -> Option<Picture> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let silent = metrics.heartbeat.iter().flatten();
+        Some(Picture {
+            nodes: metrics.membership_config.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+            voters: metrics.membership_config.voter_ids().collect(),
+            matched: replication.iter().map(|(id, matched)| (*id, matched.map_or(0, |id| id.index))).collect(),
+            silent: silent.filter_map(|(id, at)| Some((*id, at.as_ref()?.into_inner().elapsed()))).collect(),
+            last: metrics.last_log_index.unwrap_or(0),
+        })
+    }
+
+    /// A node's process has begun and wants to take part.
+    pub(super) async fn announce(&self, request: proto::AnnounceRequest) -> Result<proto::AnnounceResponse, Status> {
+        let not_leader = || Status::unavailable("this node does not lead");
+        let node = request.node.map(from_address).ok_or_else(|| Status::invalid_argument("nobody announces itself"))?;
+        let _one = self.changing.lock().await;
+        let picture = self.picture().ok_or_else(not_leader)?;
+        if picture.nodes.values().any(|other| other.name == node.name && other.id != node.id) {
+            let name = &node.name;
+            return Err(Status::failed_precondition(format!(
+                "there is a node `{name}` with another id already: if that one's disk was lost, remove it with \
+                 `liminal cluster remove {name}`, and this one joins in its place; else give this node another name"
+            )));
+        }
+        let known = picture.nodes.get(&node.id).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.peer != node.peer && node.id != self.local.id) {
+            self.refuse_a_copy(known, &request.incarnation).await?;
+        }
+        let last = request.last_log_id.map_or(0, |id| id.index);
+        if let Some(matched) = picture.matched.get(&node.id).filter(|matched| !request.takes_part && **matched > last) {
+            return Err(Status::data_loss(format!(
+                "the disk of node `{}` ends at log entry {last}, but the node had acknowledged entry {matched}: it is \
+                 an old copy. Start it with an empty directory, and remove `{0}` from the cluster first",
+                node.name
+            )));
+        }
+        let started =
+            MemberEvent::Started { starts: request.starts, incarnation: request.incarnation, peer: node.peer.clone() };
+        match self.record(&node, started).await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal @ Refusal::OldDisk { .. })) => {
+                return Err(Status::data_loss(format!(
+                    "node `{}` runs on an old copy of its disk: {refusal}. Start it with an empty directory, and \
+                     remove `{0}` from the cluster first",
+                    node.name
+                )));
+            }
+            Ok(Err(refusal)) => {
+                return Err(Status::failed_precondition(format!(
+                    "{refusal}: `liminal cluster join {}` lets it in again",
+                    node.peer
+                )));
+            }
+            Err(error) => return Err(Status::unavailable(error.to_string())),
+        }
+        self.transport.learn(node.id, &node.peer);
+        let settled = match known {
+            None => self.add(&node).await,
+            Some(known) if known != node => self.moved(&node).await,
+            Some(_) => Ok(()),
+        };
+        settled.map_err(|error| Status::unavailable(error.to_string()))?;
+        let cluster_id = (self.cluster_id)().ok_or_else(not_leader)?;
+        Ok(proto::AnnounceResponse { cluster_id })
+    }
+
+    /// Two processes may not run on copies of one disk: the one that is there already stays.
+    async fn refuse_a_copy(&self, known: &NodeAddress, incarnation: &u64) -> Result<(), Status> {
+        let mut client = self.transport.client_of_anyone(&known.peer);
+        let asked = client.hello(proto::HelloRequest::default());
+        let Ok(Ok(answer)) = tokio::time::timeout(TIMEOUT, asked).await else { return Ok(()) };
+        let answer = answer.into_inner();
+        let there = answer.node.is_some_and(|node| node.id == known.id) && answer.incarnation != *incarnation;
+        if !there {
+            return Ok(());
+        }
+        Err(Status::data_loss(format!(
+            "node `{}` runs at {} already: this is a copy of its disk. Stop one of the two, and start the other again \
+             with an empty directory if both are to stay",
+            known.name, known.peer
+        )))
+    }
+
+    /// Does what an operator wants. Returns what was done, for people.
+    pub(super) async fn change(&self, change: &Change) -> Result<String, ChangeError> {
+        let _one = self.changing.lock().await;
+        let picture = self.picture().ok_or(ChangeError::NotLeader)?;
+        match change {
+            Change::Join { address } => self.join(&picture, address).await,
+            Change::Promote { name } => {
+                let node = picture.named(name)?;
+                if picture.voters.contains(&node.id) {
+                    return Err(ChangeError::Refused(format!("`{}` is a voter already", node.name)));
+                }
+                self.promote(&picture, node).await?;
+                Ok(format!("{} votes now", node.name))
+            }
+            Change::Remove { name } => self.remove(&picture, picture.named(name)?).await,
+            Change::Transfer { name } => self.transfer(&picture, name).await,
+        }
+    }
+
+    async fn join(&self, picture: &Picture, address: &str) -> Result<String, ChangeError> {
+        let mut client = self.transport.client_of_anyone(address);
+        let answer = match tokio::time::timeout(TIMEOUT, client.hello(proto::HelloRequest::default())).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => {
+                let reason = format!("no node answers at {address}: {}", status.message());
+                return Err(ChangeError::Refused(reason));
+            }
+            Err(_) => return Err(ChangeError::Refused(format!("no node answers at {address} within a second"))),
+        };
+        let node = answer.node.map(from_address).unwrap_or_default();
+        let ours = (self.cluster_id)().unwrap_or_default();
+        if !answer.cluster_id.is_empty() && answer.cluster_id != ours {
+            let reason =
+                format!("{} is of cluster {}, not of {ours}: give it an empty directory", node.name, answer.cluster_id);
+            return Err(ChangeError::Refused(reason));
+        }
+        if picture.nodes.contains_key(&node.id) {
+            return Err(ChangeError::Refused(format!("{} is in the cluster already", node.name)));
+        }
+        if picture.nodes.values().any(|other| other.name == node.name) {
+            let reason = format!("there is another node called {} already: remove it first", node.name);
+            return Err(ChangeError::Refused(reason));
+        }
+        self.must_record(&node, MemberEvent::Readmitted).await?;
+        self.transport.learn(node.id, &node.peer);
+        self.add(&node).await?;
+        Ok(format!("{} is in the cluster as a learner; it votes when it has caught up", node.name))
+    }
+
+    async fn remove(&self, picture: &Picture, node: &NodeAddress) -> Result<String, ChangeError> {
+        let voter = picture.voters.contains(&node.id);
+        if voter && picture.voters.len() == 1 {
+            return Err(ChangeError::Refused(format!("{} is the only voter: nobody would be left", node.name)));
+        }
+        if voter && !picture.stands_without(node.id, self.local.id) {
+            return Err(ChangeError::Refused(format!(
+                "without {} there would be no majority of reachable voters: bring another node back first",
+                node.name
+            )));
+        }
+        if node.id == self.local.id {
+            // The next leader does it: the caller follows.
+            self.hand_over(picture, None).await?;
+            return Err(ChangeError::NotLeader);
+        }
+        self.take_out(picture, node, true).await?;
+        Ok(format!("{} is no longer in the cluster, and does not come back by itself", node.name))
+    }
+
+    async fn transfer(&self, picture: &Picture, name: &str) -> Result<String, ChangeError> {
+        let to = if name.is_empty() { None } else { Some(picture.named(name)?) };
+        if let Some(to) = to {
+            if to.id == self.local.id {
+                return Ok(format!("{} leads already", to.name));
+            }
+            if !picture.voters.contains(&to.id) {
+                return Err(ChangeError::Refused(format!("{} does not vote: promote it first", to.name)));
+            }
+        }
+        let to = self.hand_over(picture, to).await?;
+        Ok(format!("{} leads now", to.name))
+    }
+
+    async fn hand_over(&self, picture: &Picture, to: Option<&NodeAddress>) -> Result<NodeAddress, ChangeError> {
+        let to = match to {
+            Some(to) => to.clone(),
+            None => {
+                let best = picture.matched.iter().filter(|(id, _)| {
+                    **id != self.local.id && picture.voters.contains(id) && picture.present(**id, self.local.id)
+                });
+                let best = best.max_by_key(|(_, matched)| **matched).and_then(|(id, _)| picture.nodes.get(id));
+                best.cloned().ok_or_else(|| ChangeError::Refused("there is no other voter to lead".into()))?
+            }
+        };
+        self.must_record(&to, MemberEvent::Transferred).await?;
+        let unknown = |error: String| ChangeError::Unknown(error);
+        self.raft.trigger().transfer_leader(to.id).await.map_err(|error| unknown(error.to_string()))?;
+        let mut metrics = self.raft.server_metrics();
+        let moved = async {
+            while metrics.borrow_watched().current_leader.is_none_or(|leader| leader == self.local.id) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
+            return Err(unknown(format!("{} did not take over within {TRANSFER_TIMEOUT:?}", to.name)));
+        }
+        Ok(to)
+    }
+
+    async fn add(&self, node: &NodeAddress) -> Result<(), ChangeError> {
+        self.commit(ChangeMembers::AddNodes([(node.id, node.clone())].into())).await?;
+        self.must_record(node, MemberEvent::Joined).await
+    }
+
+    async fn moved(&self, node: &NodeAddress) -> Result<(), ChangeError> {
+        self.commit(ChangeMembers::SetNodes([(node.id, node.clone())].into())).await?;
+        self.must_record(node, MemberEvent::Moved { peer: node.peer.clone() }).await
+    }
+
+    async fn promote(&self, picture: &Picture, node: &NodeAddress) -> Result<(), ChangeError> {
+        if picture.voters.len() >= MAX_VOTERS {
+            return Err(ChangeError::Refused(format!("there are {MAX_VOTERS} voters already, which is the most")));
+        }
+        let lacking = picture.last.saturating_sub(picture.matched.get(&node.id).copied().unwrap_or(0));
+        if lacking > CAUGHT_UP || !picture.present(node.id, self.local.id) {
+            return Err(ChangeError::Refused(format!("{} has not caught up: it lacks {lacking} entries", node.name)));
+        }
+        self.commit(ChangeMembers::AddVoterIds([node.id].into())).await?;
+        self.must_record(node, MemberEvent::Promoted).await
+    }
+
+    async fn take_out(&self, picture: &Picture, node: &NodeAddress, by_operator: bool) -> Result<(), ChangeError> {
+        // Said first: a node that is out must not come back in between.
+        self.must_record(node, MemberEvent::Removed { by_operator }).await?;
+        let id = [node.id].into();
+        let change = if picture.voters.contains(&node.id) {
+            ChangeMembers::RemoveVoters(id)
+        } else {
+            ChangeMembers::RemoveNodes(id)
+        };
+        self.commit(change).await
+    }
+
+    async fn commit(&self, change: ChangeMembers<u64, NodeAddress>) -> Result<(), ChangeError> {
+        let what = change.to_string();
+        let changed = tokio::time::timeout(CHANGE_TIMEOUT, self.raft.change_membership(change, false)).await;
+        match changed {
+            Ok(Ok(_)) => {
+                tracing::info!(change = what, "the membership changed");
+                Ok(())
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ChangeError::NotLeader),
+            Ok(Err(RaftError::APIError(error))) => Err(ChangeError::Refused(error.to_string())),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(ChangeError::Unknown(fatal.to_string())),
+            Err(_) => Err(ChangeError::Unknown(format!("no majority agreed within {CHANGE_TIMEOUT:?}"))),
+        }
+    }
+
+    async fn must_record(&self, node: &NodeAddress, event: MemberEvent) -> Result<(), ChangeError> {
+        match self.record(node, event).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refusal)) => Err(ChangeError::Refused(refusal.to_string())),
+            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
+            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
+        }
+    }
+
+    /// Orders an event, and gives the machine's answer to it.
+    async fn record(&self, node: &NodeAddress, event: MemberEvent) -> Result<Result<(), Refusal>, SequencerError> {
+        let time_ms = self.transport.now_ms().max(self.view.time_ms());
+        let command = Command::Member { time_ms, node: node.id, name: node.name.clone(), event };
+        match group::propose(&self.raft, &command).await?.reply {
+            Reply::Member(answer) => Ok(answer),
+            other => Err(SequencerError::Unknown(format!("the machine answered {other:?}"))),
+        }
+    }
+
+    /// Looks after the membership as long as the node runs, while it leads.
+    pub(super) async fn tend(self: Arc<Self>) {
+        let mut leading_since = None;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let Some(picture) = self.picture() else {
+                leading_since = None;
+                continue;
+            };
+            let leading = *leading_since.get_or_insert_with(Instant::now);
+            let _one = self.changing.lock().await;
+            for (id, node) in picture.nodes.iter().filter(|(id, _)| **id != self.local.id) {
+                let done = if self.is_ready(&picture, *id) {
+                    tracing::info!(node = node.name, "a learner has caught up and votes from now on");
+                    self.promote(&picture, node).await
+                } else if self.is_gone(&picture, *id, leading.elapsed()) {
+                    tracing::warn!(node = node.name, "a node has been away for too long and is removed");
+                    self.take_out(&picture, node, false).await
+                } else {
+                    continue;
+                };
+                if let Err(error) = done {
+                    tracing::warn!(%error, node = node.name, "the membership was not changed");
+                }
+                break; // the picture is another one now
+            }
+        }
+    }
+
+    fn is_ready(&self, picture: &Picture, id: u64) -> bool {
+        let lacking = picture.last.saturating_sub(picture.matched.get(&id).copied().unwrap_or(0));
+        self.policy.auto_promote
+            && !picture.voters.contains(&id)
+            && picture.voters.len() < MAX_VOTERS
+            && lacking <= CAUGHT_UP
+            && picture.present(id, self.local.id)
+    }
+
+    fn is_gone(&self, picture: &Picture, id: u64, leading: Duration) -> bool {
+        let Some(limit) = self.policy.remove_after else { return false };
+        let silent = picture.silent.get(&id).copied().unwrap_or(leading).min(leading);
+        let spare = picture.voters.len() > self.policy.expect || !picture.voters.contains(&id);
+        silent >= limit && spare && picture.stands_without(id, self.local.id)
+    }
+
+    /// Leadership goes to the voter with the newest log; false when there is none.
+    pub(super) async fn step_down(&self) -> bool {
+        let Some(picture) = self.picture() else { return false };
+        let others = picture.matched.iter().filter(|(id, _)| **id != self.local.id && picture.voters.contains(id));
+        let Some((best, _)) = others.max_by_key(|(_, matched)| **matched) else {
+            tracing::debug!("there is no other voter to hand leadership to");
+            return false;
+        };
+        if let Err(error) = self.raft.trigger().transfer_leader(*best).await {
+            tracing::debug!(%error, "the Raft core stopped");
+        }
+        true
+    }
+
+    /// Asks another node to do what only the leader may.
+    pub(super) async fn forward(&self, leader: &NodeAddress, change: &Change) -> Result<String, ChangeError> {
+        let request = proto::ChangeRequest { change: Some(to_wire(change)) };
+        let mut client = self.transport.client(leader.id, &leader.peer, Lane::Control);
+        match tokio::time::timeout(CHANGE_TIMEOUT * 2, client.change(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner().done),
+            Ok(Err(status)) => Err(from_status(&status)),
+            Err(_) => Err(ChangeError::Unknown(format!("{} did not answer in time", leader.name))),
+        }
+    }
+}
+
+fn to_wire(change: &Change) -> proto::change_request::Change {
+    use proto::change_request::Change as Wire;
+    match change.clone() {
+        Change::Join { address } => Wire::JoinAddress(address),
+        Change::Promote { name } => Wire::Promote(name),
+        Change::Remove { name } => Wire::Remove(name),
+        Change::Transfer { name } => Wire::Transfer(name),
+    }
+}
+
+pub(super) fn from_wire(request: proto::ChangeRequest) -> Result<Change, Status> {
+    use proto::change_request::Change as Wire;
+    Ok(match request.change.ok_or_else(|| Status::invalid_argument("a change without its kind"))? {
+        Wire::JoinAddress(address) => Change::Join { address },
+        Wire::Promote(name) => Change::Promote { name },
+        Wire::Remove(name) => Change::Remove { name },
+        Wire::Transfer(name) => Change::Transfer { name },
+    })
+}
+
+pub(super) fn to_status(error: &ChangeError) -> Status {
+    match error {
+        ChangeError::Refused(reason) => Status::failed_precondition(reason.clone()),
+        ChangeError::NotLeader => Status::unavailable("this node does not lead"),
+        ChangeError::Unknown(reason) => Status::unknown(reason.clone()),
+    }
+}
+
+fn from_status(status: &Status) -> ChangeError {
+    match status.code() {
+        tonic::Code::FailedPrecondition => ChangeError::Refused(status.message().to_owned()),
+        tonic::Code::Unavailable => ChangeError::NotLeader,
+        _ => ChangeError::Unknown(status.message().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(voters: &[u64], silent: &[(u64, u64)]) -> Picture {
+        Picture {
+            nodes: BTreeMap::new(),
+            voters: voters.iter().copied().collect(),
+            matched: BTreeMap::new(),
+            silent: silent.iter().map(|(id, seconds)| (*id, Duration::from_secs(*seconds))).collect(),
+            last: 0,
+        }
+    }
+
+    #[test]
+    fn a_node_may_go_only_where_a_majority_of_the_others_is_there() {
+        let five = picture(&[1, 2, 3, 4, 5], &[(2, 0), (3, 0), (4, 60), (5, 60)]);
+        assert!(five.stands_without(5, 1), "three of the four others are there");
+        let four = picture(&[1, 2, 3, 4], &[(2, 0), (3, 60), (4, 60)]);
+        assert!(four.stands_without(4, 1), "two of three");
+        assert!(!four.stands_without(2, 1), "one of three");
+        assert!(picture(&[1, 2], &[(2, 60)]).stands_without(2, 1));
+    }
+}
