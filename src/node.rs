@@ -315,7 +315,9 @@ impl NodeView for View {
         if self.stopping.is_cancelled() {
             unmet.push("the node is stopping".to_owned());
         }
-        if self.group.members().is_empty() {
+        if let Some(reason) = self.group.refused() {
+            unmet.push(format!("the node is not in the cluster: {reason}"));
+        } else if self.group.members().is_empty() {
             unmet.push("the node is in no cluster yet".to_owned());
         }
         if state.leader == 0 {
@@ -374,7 +376,10 @@ impl ClusterAdmin for View {
         self.unmet().is_empty()
     }
 
-    async fn status(&self) -> ClusterStatusResponse {
+    async fn status(&self) -> Result<ClusterStatusResponse, BrokerError> {
+        if let Some(reason) = self.group.refused() {
+            return Err(BrokerError::NotAMember { reason });
+        }
         let local = self.group.state();
         let members = self.group.members();
         let leader = local.leader;
@@ -394,11 +399,11 @@ impl ClusterAdmin for View {
             .map(|(address, voter, state)| node_status(&address, voter, leader, state, commit.unwrap_or(0)))
             .collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        ClusterStatusResponse {
+        Ok(ClusterStatusResponse {
             cluster_id: self.group.cluster_id().unwrap_or_default(),
             leader: name.unwrap_or_default(),
             nodes,
-        }
+        })
     }
 
     async fn change(&self, change: Change) -> Result<String, BrokerError> {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     fanout::Fanout,
     machine::{CatalogChange, Machine},
-    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, Reply},
+    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
     store::{DurableStore, StateHash, StoreError},
 };
 
@@ -210,6 +210,11 @@ impl ReplicaView {
     /// The log's time.
     pub fn time_ms(&self) -> u64 {
         self.shared.machine.read().time_ms()
+    }
+
+    /// What is known of a node that is or was in the cluster.
+    pub fn member(&self, node: u64) -> Option<MemberRecord> {
+        self.shared.machine.read().member(node).cloned()
     }
 
     /// What happened to the cluster's nodes, oldest first.

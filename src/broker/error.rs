@@ -143,6 +143,12 @@ pub enum BrokerError {
         /// What.
         reason: String,
     },
+    /// This node was not let into its cluster, or is no longer of it: what it holds is old.
+    #[error("this node is not in the cluster: {reason}")]
+    NotAMember {
+        /// Why.
+        reason: String,
+    },
     /// A change of the cluster that cannot be made.
     #[error("{reason}")]
     ChangeRefused {
@@ -178,6 +184,7 @@ impl BrokerError {
             Self::Stopping => "STOPPING",
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
+            Self::NotAMember { .. } => "NOT_A_MEMBER",
         })
     }
 
@@ -208,7 +215,7 @@ impl BrokerError {
                 "retry with the same idempotency key: it is stored at most once".into()
             }
             Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
-            Self::Stopping => "try another node".into(),
+            Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
             _ => return None,
         })
     }

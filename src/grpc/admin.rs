@@ -19,7 +19,7 @@ use crate::{
 #[tonic::async_trait]
 pub trait ClusterAdmin: Send + Sync + 'static {
     /// All nodes as they are now.
-    async fn status(&self) -> ClusterStatusResponse;
+    async fn status(&self) -> Result<ClusterStatusResponse, BrokerError>;
     /// Whether clients should be sent to this node now.
     fn ready(&self) -> bool;
     /// Changes the membership, through whichever node leads; says what was done.
@@ -47,7 +47,7 @@ impl Admin for AdminService {
         &self,
         _: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
-        Ok(Response::new(self.admin.status().await))
+        self.admin.status().await.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn join_node(&self, request: Request<JoinNodeRequest>) -> Result<Response<MembershipChange>, Status> {

@@ -36,6 +36,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }
+        | BrokerError::NotAMember { .. }
         | BrokerError::Stopping => Code::Unavailable,
         BrokerError::Internal { .. } => Code::Internal,
     }

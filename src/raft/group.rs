@@ -161,12 +161,16 @@ impl RaftGroup {
         identity.begin()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let (standing_sender, standing) = watch::channel(Standing::Asking);
         let (leader_sender, leader) = watch::channel(Leader::Unknown);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watch_leader(raft.clone(), leader_sender)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch_leader(
+            raft.clone(),
+            standing.clone(),
+            leader_sender,
+        )));
         let purge = Arc::new(Purge { raft: raft.clone(), view: view.clone(), log: log.clone(), keep: config.keep_log });
         tasks.spawn(purge.clone().run(stop.clone()));
 
-        let (standing_sender, standing) = watch::channel(Standing::Asking);
         let membership = Arc::new(Membership {
             local: local.clone(),
             raft: raft.clone(),
@@ -274,6 +278,11 @@ impl RaftGroup {
         let metrics = metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         metrics.membership_config.nodes().map(|(id, node)| (node.clone(), voters.contains(id))).collect()
+    }
+
+    /// Why the cluster does not let this node take part; none when it does.
+    pub fn refused(&self) -> Option<String> {
+        Some(self.inner.standing.borrow().failure().to_owned()).filter(|reason| !reason.is_empty())
     }
 
     /// The cluster that this node belongs to; none while it looks for one.
@@ -474,7 +483,7 @@ fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &w
 }
 
 /// Translates openraft's view of the cluster into ours.
-async fn watch_leader(raft: Raft, sender: watch::Sender<Leader>) {
+async fn watch_leader(raft: Raft, mut standing: watch::Receiver<Standing>, sender: watch::Sender<Leader>) {
     let mut metrics = raft.server_metrics();
     loop {
         let leader = {
@@ -483,6 +492,8 @@ async fn watch_leader(raft: Raft, sender: watch::Sender<Leader>) {
                 Some(id) if id == now.id && now.state == ServerState::Leader => {
                     Leader::Local { term: now.vote.leader_id().term }
                 }
+                // What a node that is not let in knows of the leader is old.
+                Some(_) if !standing.borrow().failure().is_empty() => Leader::Unknown,
                 Some(id) if id != now.id => {
                     let node = now.membership_config.get_node(&id).cloned();
                     node.map_or(Leader::Unknown, Leader::Remote)
@@ -498,7 +509,11 @@ async fn watch_leader(raft: Raft, sender: watch::Sender<Leader>) {
             }
             changed
         });
-        if metrics.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = metrics.changed() => changed.is_ok(),
+            Ok(()) = standing.changed() => true,
+        };
+        if !changed {
             sender.send_replace(Leader::Unknown);
             return;
         }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use openraft::async_runtime::WatchReceiver as _;
+use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -90,6 +90,10 @@ struct Sight {
 impl Joining {
     /// Runs as long as the node does.
     pub(super) async fn run(self) {
+        if !matches!(self.raft.is_initialized().await, Ok(true)) {
+            // Without a log there is nothing to be careful with, and the others may need this node to found the cluster.
+            self.stand(Standing::Unconfirmed);
+        }
         let mut round: u32 = 0;
         loop {
             let pause = match self.round().await {
@@ -135,13 +139,13 @@ impl Joining {
             Some(_) if standing == Standing::Admitted && known => standing,
             Some(leader) => {
                 let answer = self.announce(leader).await;
-                self.stand(answer.unwrap_or(if fresh { Standing::Asking } else { Standing::Unconfirmed }))
+                self.stand(answer.unwrap_or(Standing::Unconfirmed))
             }
             None if fresh => {
                 if let Some(members) = self.formation.consider(&sight.answers, self.expect) {
                     self.formation.found(&self.raft, &self.transport, &members).await;
                 }
-                self.stand(Standing::Asking)
+                standing
             }
             None if standing == Standing::Asking => self.stand(Standing::Unconfirmed),
             None => standing,
@@ -206,8 +210,19 @@ impl Joining {
             }
             sight.answers.push(answer);
         }
-        // What this node knows itself counts more than what it is told.
-        let own = self.raft.metrics().borrow_watched().current_leader;
+        // Who cannot be reached where this node thinks may be where the others think.
+        let answered =
+            |id: u64| sight.answers.iter().any(|answer| answer.node.as_ref().is_some_and(|node| node.id == id));
+        for member in sight.members.values().filter(|member| member.id != self.local.id && !answered(member.id)) {
+            self.transport.learn(member.id, &member.peer);
+        }
+        // What this node knows itself counts more than what it is told. That it led in its last life means nothing.
+        let (leader, leads) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.current_leader, metrics.state == ServerState::Leader)
+        };
+        let own = leader.filter(|leader| *leader != self.local.id || leads);
         if let Some(leader) = own.and_then(|id| members.iter().find(|member| member.id == id)) {
             sight.leader = Some(leader.clone());
         }

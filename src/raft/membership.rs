@@ -158,11 +158,14 @@ impl Membership {
         })
     }
 
-    /// A node's process has begun and wants to take part.
-    pub(super) async fn announce(&self, request: proto::AnnounceRequest) -> Result<proto::AnnounceResponse, Status> {
+    /// A node's process has begun and wants to take part. A voter that comes back may be needed for the very majority
+    /// that commits, so what is decided about it is decided from what is applied, and written down afterwards.
+    pub(super) async fn announce(
+        self: &Arc<Self>,
+        request: proto::AnnounceRequest,
+    ) -> Result<proto::AnnounceResponse, Status> {
         let not_leader = || Status::unavailable("this node does not lead");
         let node = request.node.map(from_address).ok_or_else(|| Status::invalid_argument("nobody announces itself"))?;
-        let _one = self.changing.lock().await;
         let picture = self.picture().ok_or_else(not_leader)?;
         if picture.nodes.values().any(|other| other.name == node.name && other.id != node.id) {
             let name = &node.name;
@@ -173,53 +176,77 @@ impl Membership {
         }
         let known = picture.nodes.get(&node.id).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.peer != node.peer && node.id != self.local.id) {
-            self.refuse_a_copy(known, &request.incarnation).await?;
+            self.refuse_a_copy(known, request.incarnation).await?;
         }
         let last = request.last_log_id.map_or(0, |id| id.index);
-        if let Some(matched) = picture.matched.get(&node.id).filter(|matched| !request.takes_part && **matched > last) {
-            return Err(Status::data_loss(format!(
-                "the disk of node `{}` ends at log entry {last}, but the node had acknowledged entry {matched}: it is \
-                 an old copy. Start it with an empty directory, and remove `{0}` from the cluster first",
+        let old_copy = |why: String| {
+            Status::data_loss(format!(
+                "node `{0}` runs on an old copy of its disk: {why}. Remove `{0}` from the cluster, and start it again \
+                 with an empty directory",
                 node.name
+            ))
+        };
+        if let Some(matched) = picture.matched.get(&node.id).filter(|matched| !request.takes_part && **matched > last) {
+            return Err(old_copy(format!(
+                "it ends at log entry {last}, but the node had acknowledged entry {matched}"
             )));
         }
-        let started =
-            MemberEvent::Started { starts: request.starts, incarnation: request.incarnation, peer: node.peer.clone() };
-        match self.record(&node, started).await {
-            Ok(Ok(())) => {}
-            Ok(Err(refusal @ Refusal::OldDisk { .. })) => {
-                return Err(Status::data_loss(format!(
-                    "node `{}` runs on an old copy of its disk: {refusal}. Start it with an empty directory, and \
-                     remove `{0}` from the cluster first",
-                    node.name
-                )));
-            }
-            Ok(Err(refusal)) => {
-                return Err(Status::failed_precondition(format!(
-                    "{refusal}: `liminal cluster join {}` lets it in again",
-                    node.peer
-                )));
-            }
-            Err(error) => return Err(Status::unavailable(error.to_string())),
+        let record = self.view.member(node.id).unwrap_or_default();
+        if record.removed {
+            return Err(Status::failed_precondition(format!(
+                "the node was removed from the cluster: `liminal cluster join {}` lets it in again",
+                node.peer
+            )));
+        }
+        let again = (request.starts, request.incarnation) == (record.starts, record.incarnation);
+        if request.starts <= record.starts && !again {
+            let refusal = Refusal::OldDisk { starts: request.starts, seen: record.starts };
+            return Err(old_copy(refusal.to_string()));
         }
         self.transport.learn(node.id, &node.peer);
-        let settled = match known {
-            None => self.add(&node).await,
-            Some(known) if known != node => self.moved(&node).await,
-            Some(_) => Ok(()),
-        };
-        settled.map_err(|error| Status::unavailable(error.to_string()))?;
+        let started =
+            MemberEvent::Started { starts: request.starts, incarnation: request.incarnation, peer: node.peer.clone() };
+        if known.is_some() {
+            let this = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = this.settle(&node, known.as_ref(), started, again).await {
+                    tracing::debug!(%error, node = node.name, "a start was not written down");
+                }
+            });
+        } else {
+            let settled = self.settle(&node, None, started, again).await;
+            settled.map_err(|error| Status::unavailable(error.to_string()))?;
+        }
         let cluster_id = (self.cluster_id)().ok_or_else(not_leader)?;
         Ok(proto::AnnounceResponse { cluster_id })
     }
 
+    /// Writes down that a node was let in.
+    async fn settle(
+        &self,
+        node: &NodeAddress,
+        known: Option<&NodeAddress>,
+        started: MemberEvent,
+        again: bool,
+    ) -> Result<(), ChangeError> {
+        let _one = self.changing.lock().await;
+        if !again {
+            self.must_record(node, started).await?;
+        }
+        match known {
+            None => self.add(node).await,
+            Some(known) if known != node => self.moved(node).await,
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Two processes may not run on copies of one disk: the one that is there already stays.
-    async fn refuse_a_copy(&self, known: &NodeAddress, incarnation: &u64) -> Result<(), Status> {
+    async fn refuse_a_copy(&self, known: &NodeAddress, incarnation: u64) -> Result<(), Status> {
         let mut client = self.transport.client_of_anyone(&known.peer);
         let asked = client.hello(proto::HelloRequest::default());
         let Ok(Ok(answer)) = tokio::time::timeout(TIMEOUT, asked).await else { return Ok(()) };
         let answer = answer.into_inner();
-        let there = answer.node.is_some_and(|node| node.id == known.id) && answer.incarnation != *incarnation;
+        let there = answer.node.is_some_and(|node| node.id == known.id) && answer.incarnation != incarnation;
         if !there {
             return Ok(());
         }
@@ -284,7 +311,7 @@ impl Membership {
         if voter && picture.voters.len() == 1 {
             return Err(ChangeError::Refused(format!("{} is the only voter: nobody would be left", node.name)));
         }
-        if voter && !picture.stands_without(node.id, self.local.id) {
+        if voter && !self.rest_answers(picture, node.id).await {
             return Err(ChangeError::Refused(format!(
                 "without {} there would be no majority of reachable voters: bring another node back first",
                 node.name
@@ -297,6 +324,19 @@ impl Membership {
         }
         self.take_out(picture, node, true).await?;
         Ok(format!("{} is no longer in the cluster, and does not come back by itself", node.name))
+    }
+
+    /// Whether a majority of the voters but this one answers now.
+    async fn rest_answers(&self, picture: &Picture, without: u64) -> bool {
+        let rest: Vec<u64> = picture.voters.iter().copied().filter(|voter| *voter != without).collect();
+        let asked = rest.iter().filter(|voter| **voter != self.local.id).filter_map(|voter| picture.nodes.get(voter));
+        let answers = asked.map(|node| async move {
+            let mut client = self.transport.client(node.id, &node.peer, Lane::Control);
+            let answer = tokio::time::timeout(TIMEOUT, client.status(proto::StatusRequest {})).await;
+            matches!(answer, Ok(Ok(_)))
+        });
+        let answered = futures::future::join_all(answers).await.into_iter().filter(|answered| *answered).count();
+        answered + usize::from(rest.contains(&self.local.id)) > rest.len() / 2
     }
 
     async fn transfer(&self, picture: &Picture, name: &str) -> Result<String, ChangeError> {

@@ -87,8 +87,7 @@ impl PeerService {
     /// And only a node that was let in.
     fn check_taking_part<T>(&self, request: &Request<T>) -> Result<u64, Status> {
         let from = self.check_member(request)?;
-        let fresh = self.raft.metrics().borrow_watched().membership_config.nodes().next().is_none();
-        if fresh || self.standing.borrow().takes_part() {
+        if self.standing.borrow().takes_part() {
             return Ok(from);
         }
         Err(Status::unavailable("this node is not let in yet"))
