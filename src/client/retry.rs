@@ -39,6 +39,7 @@ fn transient(error: &ClientError) -> bool {
             | "NO_LEADER"
             | "NOT_CONFIRMED"
             | "STOPPING"
+            | "NOT_A_MEMBER"
             | "OVERLOADED"
             | "OUTCOME_UNKNOWN"
             | "STORE_FAILED"

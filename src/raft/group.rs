@@ -1,6 +1,6 @@
 //! A node's part in its Raft group, from start to stop.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -276,8 +276,10 @@ impl RaftGroup {
     pub fn members(&self) -> Vec<(NodeAddress, bool)> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        metrics.membership_config.nodes().map(|(id, node)| (node.clone(), voters.contains(id))).collect()
+        // A change that is not committed yet, or that is half-way, has made nobody a voter.
+        let membership = &metrics.committed_membership_config;
+        let votes = |id: &u64| membership.membership().get_joint_config().iter().all(|voters| voters.contains(id));
+        membership.nodes().map(|(id, node)| (node.clone(), votes(id))).collect()
     }
 
     /// Why the cluster does not let this node take part; none when it does.
