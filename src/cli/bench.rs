@@ -2,6 +2,7 @@
 //! was to be sent; CPU time is what the kernel charged to the processes.
 
 mod cpu;
+mod failover;
 mod fanout;
 mod floor;
 mod load;
@@ -26,6 +27,8 @@ pub enum Command {
     Fanout(fanout::FanoutArgs),
     /// Measure reading a channel from its beginning
     Replay(replay::ReplayArgs),
+    /// Measure how long publishers wait when the leader is lost; starts a cluster of its own
+    Failover(failover::FailoverArgs),
     /// Measure this machine: the least that any replicated log must do, without a broker
     Floor(floor::FloorArgs),
 }
@@ -77,6 +80,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             load::publish(&args, clients, &pids, Window::begin(args.warmup, args.duration), false).await?
         }
         Command::Fanout(args) => fanout::run(&args, global).await?,
+        Command::Failover(args) => return failover::run(&args, global).await,
         Command::Replay(args) => replay::run(&args, global).await?,
         Command::Floor(args) => {
             let measured = tokio::task::spawn_blocking(move || floor::run(&args)).await;

@@ -29,6 +29,11 @@ impl CliError {
         Self { message: Some(message), ..Self::exit(FAILED) }
     }
 
+    /// No node answered.
+    pub fn unreachable(message: String) -> Self {
+        Self { message: Some(message), ..Self::exit(NO_SERVER) }
+    }
+
     /// It was asked for in a way that makes no sense.
     pub fn usage(message: String) -> Self {
         Self { message: Some(message), ..Self::exit(USAGE) }

@@ -6,6 +6,7 @@ pub mod cluster;
 mod config;
 mod dev;
 mod error;
+mod health;
 pub mod publish;
 mod remote;
 mod serve;
@@ -72,7 +73,9 @@ enum Command {
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
-    /// Look at the cluster
+    /// Say whether a node is ready, as an exit code
+    Health(health::Args),
+    /// Look at the cluster and change it
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// Measure
@@ -121,6 +124,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
+        Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
         Command::Config(command) => config::run(command, global),

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds the static binary on this machine and puts it where the `prebuilt` image takes it from.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+target_dir=${CARGO_TARGET_DIR:-target}
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$host" --bin liminal
+mkdir -p cluster/bin
+cp "$target_dir/$host/release/liminal" cluster/bin/liminal
+strip cluster/bin/liminal 2>/dev/null || true # smaller, where there is a strip
+echo "cluster/bin/liminal: $(($(stat -c %s cluster/bin/liminal) >> 20)) MiB"
