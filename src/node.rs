@@ -104,6 +104,7 @@ impl Storage {
             fold_bytes: config.store.memtable_bytes,
             fold_interval: config.store.fold_interval,
             cache_bytes: config.store.cache_bytes,
+            ..HaematiteConfig::default()
         };
         // The store's lock keeps a second process out of the whole directory.
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;

@@ -3,7 +3,7 @@
 //! Whoever orders commands (the Raft group, or a single process that embeds the broker) hands them to
 //! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -20,6 +20,9 @@ use crate::{
 const RETRY_MIN: Duration = Duration::from_millis(20);
 /// The longest wait between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Checkpoints that a replica remembers.
+const CHECKPOINTS: usize = 8;
 
 /// The writing side. There is one, owned by whoever orders the commands.
 pub struct Replica {
@@ -40,7 +43,7 @@ struct Shared {
     catalog: RwLock<Arc<Catalog>>,
     applied: watch::Sender<u64>,
     health: watch::Sender<StoreHealth>,
-    checkpoint: watch::Sender<Option<Checkpoint>>,
+    checkpoints: watch::Sender<VecDeque<Checkpoint>>,
 }
 
 /// Whether the store takes commits.
@@ -89,7 +92,7 @@ impl Replica {
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
             health: watch::channel(StoreHealth::Working).0,
-            checkpoint: watch::channel(None).0,
+            checkpoints: watch::channel(VecDeque::new()).0,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -128,7 +131,7 @@ impl Replica {
             shared.fanout.publish(channel, batch);
         }
         if effects.checkpoint {
-            self.checkpoint(index).await;
+            self.checkpoint(index);
         }
         shared.applied.send_replace(index);
         reply
@@ -171,13 +174,25 @@ impl Replica {
         self.shared.health.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
     }
 
-    async fn checkpoint(&self, index: u64) {
-        match self.shared.store.root_hash().await {
-            Ok((hash, _)) => {
-                self.shared.checkpoint.send_replace(Some(Checkpoint { index, hash }));
+    /// Pins the state as it is after `index`. Hashing it may take a fold, and the next entry must not wait for that.
+    fn checkpoint(&self, index: u64) {
+        let hash = self.shared.store.checkpoint();
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            match hash.await {
+                Ok((hash, _)) => shared.checkpoints.send_modify(|kept| keep(kept, Checkpoint { index, hash })),
+                Err(error) => tracing::error!(%error, index, "cannot hash the state"),
             }
-            Err(error) => tracing::error!(%error, index, "cannot hash the state"),
-        }
+        });
+    }
+}
+
+/// Adds a checkpoint in the order of the log, whatever the order in which hashes arrive, and forgets the oldest.
+fn keep(kept: &mut VecDeque<Checkpoint>, checkpoint: Checkpoint) {
+    let at = kept.partition_point(|other| other.index < checkpoint.index);
+    kept.insert(at, checkpoint);
+    while kept.len() > CHECKPOINTS {
+        kept.pop_front();
     }
 }
 
@@ -244,9 +259,21 @@ impl ReplicaView {
         self.shared.health.subscribe()
     }
 
-    /// The newest hash of the whole state.
+    /// The newest hash of the whole state. It may lag what is applied by a fold.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        self.shared.checkpoint.borrow().clone()
+        self.shared.checkpoints.borrow().back().cloned()
+    }
+
+    /// The newest hashes, newest last: nodes get theirs at different times, but for the same log indexes.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.shared.checkpoints.borrow().iter().cloned().collect()
+    }
+
+    /// Waits until the hash of an index has arrived, or of a later one.
+    pub async fn wait_checkpoint(&self, index: u64) {
+        let mut checkpoints = self.shared.checkpoints.subscribe();
+        // The sender lives as long as `self`.
+        let _ = checkpoints.wait_for(|kept| kept.back().is_some_and(|newest| newest.index >= index)).await;
     }
 }
 
@@ -272,4 +299,58 @@ fn catalog_of(machine: &Machine) -> Catalog {
         catalog.insert(meta.clone());
     }
     catalog
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{FaultyStore, MemoryStore};
+
+    async fn replica() -> (Replica, Arc<FaultyStore>) {
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+        let limits = Limits::default();
+        let fanout = Fanout::new(limits.subscriber_bytes, limits.fanout_bytes);
+        (Replica::open(store.clone(), fanout, limits).await.unwrap(), store)
+    }
+
+    #[tokio::test]
+    async fn entries_are_applied_while_a_checkpoint_is_hashed_and_do_not_change_it() {
+        let (mut replica, store) = replica().await;
+        let (mut twin, twin_store) = self::replica().await;
+        let view = replica.view();
+        store.hold_hashes(true);
+        let checkpoint = Command::Checkpoint { time_ms: 1 };
+        replica.apply(1, checkpoint.clone(), Bytes::from("1")).await;
+        replica.apply(2, Command::Tick { time_ms: 7 }, Bytes::from("2")).await;
+        assert_eq!((view.applied(), view.checkpoint()), (2, None));
+        store.hold_hashes(false);
+        view.wait_checkpoint(1).await;
+        twin.apply(1, checkpoint, Bytes::from("1")).await;
+        let (hash, _) = twin_store.root_hash().await.unwrap();
+        assert_eq!(view.checkpoint(), Some(Checkpoint { index: 1, hash }));
+        assert_ne!(store.root_hash().await.unwrap().0, hash);
+    }
+
+    #[tokio::test]
+    async fn the_newest_checkpoints_are_kept_in_the_order_of_the_log() {
+        let (mut replica, _store) = replica().await;
+        let view = replica.view();
+        let last = 2 * CHECKPOINTS as u64;
+        for index in 1..=last {
+            replica.apply(index, Command::Checkpoint { time_ms: index }, Bytes::new()).await;
+        }
+        view.wait_checkpoint(last).await;
+        let indexes: Vec<u64> = view.checkpoints().iter().map(|checkpoint| checkpoint.index).collect();
+        assert_eq!(indexes, (last - CHECKPOINTS as u64 + 1..=last).collect::<Vec<_>>());
+        assert_eq!(view.checkpoint(), view.checkpoints().pop());
+    }
+
+    #[test]
+    fn a_hash_that_arrives_late_takes_its_place() {
+        let mut kept = VecDeque::new();
+        for index in [1, 3, 2] {
+            keep(&mut kept, Checkpoint { index, hash: StateHash([0; 32]) });
+        }
+        assert_eq!(kept.iter().map(|checkpoint| checkpoint.index).collect::<Vec<_>>(), [1, 2, 3]);
+    }
 }

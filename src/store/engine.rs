@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::{
@@ -31,6 +32,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn flush(&self) -> Result<(), StoreError>;
     /// A key's value as a power cut would leave it.
     async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// Pins the state as it is when this is called; see [`DurableStore::checkpoint`].
+    fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>>;
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
     async fn close(&self) -> Result<(), StoreError>;
@@ -272,9 +275,8 @@ impl<E: Engine> DurableStore for Layered<E> {
         self.ends.lock().await.clear();
     }
 
-    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError> {
-        let snapshot = self.engine.snapshot().await?;
-        Ok((snapshot.root_hash(), snapshot.applied()))
+    fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
+        self.engine.checkpoint()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -7,6 +7,8 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::watch;
 
 use super::{DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoredEntry, StreamBounds, WriteBatch};
 use crate::model::StoredBatch;
@@ -19,6 +21,7 @@ pub struct FaultyStore {
     flushes: AtomicBool,
     reads: AtomicBool,
     refused: AtomicU64,
+    hashes_held: watch::Sender<bool>,
 }
 
 impl FaultyStore {
@@ -31,6 +34,7 @@ impl FaultyStore {
             flushes: AtomicBool::default(),
             reads: AtomicBool::default(),
             refused: AtomicU64::default(),
+            hashes_held: watch::Sender::new(false),
         }
     }
 
@@ -52,6 +56,11 @@ impl FaultyStore {
     /// Refuses reads.
     pub fn fail_reads(&self, fail: bool) {
         self.reads.store(fail, Ordering::SeqCst);
+    }
+
+    /// Holds the hashes of checkpoints back from now on, or lets them go.
+    pub fn hold_hashes(&self, hold: bool) {
+        self.hashes_held.send_replace(hold);
     }
 
     /// How many calls were refused.
@@ -162,9 +171,16 @@ impl DurableStore for FaultyStore {
         self.inner.installed().await;
     }
 
-    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError> {
-        self.check(&self.flushes, "flush")?;
-        self.inner.root_hash().await
+    fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
+        if let Err(error) = self.check(&self.flushes, "flush") {
+            return std::future::ready(Err(error)).boxed();
+        }
+        let (hash, mut held) = (self.inner.checkpoint(), self.hashes_held.subscribe());
+        async move {
+            let _ = held.wait_for(|held| !held).await; // a store that is gone holds nothing back
+            hash.await
+        }
+        .boxed()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::RwLock;
 
 use super::{
@@ -107,6 +108,15 @@ impl Engine for MemoryEngine {
 
     async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.state.read().durable.get(key).cloned())
+    }
+
+    fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
+        let map = {
+            let mut state = self.state.write();
+            state.durable = state.current.clone();
+            state.current.clone()
+        };
+        async move { Ok((hash(&map), map.get(&keys::mark()).cloned())) }.boxed()
     }
 
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError> {

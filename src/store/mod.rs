@@ -14,6 +14,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::model::StoredBatch;
 
@@ -95,9 +96,16 @@ pub trait DurableStore: Send + Sync + 'static {
     /// To be called once [`StoreInstall::finish`] has replaced the state: forgets what was remembered of the old one.
     async fn installed(&self);
 
-    /// Hash over the whole state, and the mark of the newest commit in it. Equal states have equal hashes,
-    /// whatever order of commits and flushes led to them. Implies a flush.
-    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError>;
+    /// Pins the state as it is at the moment of the call, at little cost, and gives a future of the hash over it and
+    /// of the mark of the newest commit in it. Commits go on meanwhile and change neither; they wait for nobody to
+    /// poll the future. Equal states have equal hashes, whatever order of commits and flushes led to them. What was
+    /// pinned is durable once the future resolves.
+    fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>>;
+
+    /// The hash and the mark of a checkpoint at this moment.
+    async fn root_hash(&self) -> Result<(StateHash, Option<Bytes>), StoreError> {
+        self.checkpoint().await
+    }
 
     /// Flushes and releases every resource. Later calls fail with [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use liminal::{
     model::{Frame, StoredBatch},
     proto::v1::Message,
-    store::{DurableStore, HaematiteConfig, HaematiteStore, MemoryStore, StoreError, StreamBounds, WriteBatch},
+    store::{
+        DurableStore, HaematiteConfig, HaematiteStore, MemoryStore, StateHash, StoreError, StreamBounds, WriteBatch,
+    },
 };
 use proptest::prelude::*;
 
@@ -78,6 +80,7 @@ on_both_stores! {
     plain_keys_are_paged_in_byte_order_and_see_nothing_else
     the_durable_mark_moves_only_with_a_flush
     a_snapshot_does_not_change_while_the_store_goes_on
+    a_checkpoint_is_of_the_moment_it_was_asked_for
 }
 
 async fn an_append_that_does_not_continue_its_stream_is_refused_with_both_numbers(store: &dyn DurableStore) {
@@ -201,6 +204,59 @@ async fn a_snapshot_does_not_change_while_the_store_goes_on(store: &dyn DurableS
     assert_eq!(snapshot.page(None, usize::MAX).await.unwrap(), before);
     assert_eq!(snapshot.applied(), mark("1"));
     assert_ne!(store.root_hash().await.unwrap().0, snapshot.root_hash());
+}
+
+async fn a_checkpoint_is_of_the_moment_it_was_asked_for(store: &dyn DurableStore) {
+    let write = |seq: u64| WriteBatch {
+        applied: mark(["0", "1", "2", "3"][seq as usize]),
+        ..append("a:0", batch(seq, &["x"]))
+    };
+    store.commit(write(0)).await.unwrap();
+    let first = store.checkpoint();
+    let again = store.checkpoint();
+    store.commit(write(1)).await.unwrap();
+    let second = store.checkpoint();
+    store.commit(write(2)).await.unwrap();
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["x", "x", "x"]), "what is pinned is read as ever");
+    let third = store.root_hash().await.unwrap();
+    store.commit(write(3)).await.unwrap();
+    let (first, again, second) = (first.await.unwrap(), again.await.unwrap(), second.await.unwrap());
+    assert_eq!((&first.1, &second.1, &third.1), (&mark("0"), &mark("1"), &mark("2")));
+    assert_eq!(first, again);
+    let fresh = MemoryStore::new();
+    let mut expected = Vec::new();
+    for seq in 0..3 {
+        fresh.commit(write(seq)).await.unwrap();
+        expected.push(fresh.root_hash().await.unwrap());
+    }
+    let distinct = |all: &[(StateHash, Option<Bytes>)]| all[0].0 != all[1].0 && all[1].0 != all[2].0;
+    assert!(distinct(&expected) && distinct(&[first, second, third]));
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_store_on_disk_has_the_hash_of_the_same_content() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (busy, still) = (disk(a.path()), disk(b.path()));
+    for store in [&busy, &still] {
+        store.commit(append("a:0", batch(0, &["x"]))).await.unwrap();
+    }
+    let pinned = busy.checkpoint();
+    busy.commit(append("a:0", batch(1, &["y"]))).await.unwrap();
+    assert_eq!(pinned.await.unwrap(), still.root_hash().await.unwrap());
+    busy.close().await.unwrap();
+    still.close().await.unwrap();
+    assert!(matches!(busy.checkpoint().await, Err(StoreError::Closed)));
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_refused_when_too_many_memtables_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = HaematiteConfig { frozen_memtables: 0, ..HaematiteConfig::default() };
+    let store = HaematiteStore::open(dir.path(), config).unwrap();
+    assert!(store.checkpoint().await.is_ok(), "nothing has to be folded");
+    store.commit(append("a:0", batch(0, &["x"]))).await.unwrap();
+    assert!(matches!(store.checkpoint().await, Err(StoreError::Failed { action: "pin the state", .. })));
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,8 +10,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{HaematiteConfig, Shared, State, database::OpenDatabase};
-use crate::store::StoreError;
+use haematite::BranchView;
+
+use super::{
+    Checkpointed, HaematiteConfig, Shared, State,
+    database::{self, OpenDatabase},
+};
+use crate::store::{StoreError, keys};
 
 /// Requests that may wait for the thread; callers of `fold` block no runtime while they wait for a place.
 const QUEUE: usize = 64;
@@ -47,7 +52,7 @@ impl Folder {
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        thread.map_err(|error| super::database::failed("start the folding thread", &error))?;
+        thread.map_err(|error| database::failed("start the folding thread", &error))?;
         is_open.recv().unwrap_or(Err(StoreError::Closed))?;
         Ok(Self { jobs })
     }
@@ -77,6 +82,11 @@ impl Folder {
         }
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// The hash of a view, and the mark in it. Blocks.
+pub(super) fn checkpoint(view: &BranchView) -> Checkpointed {
+    Ok((database::root(view)?, database::get(view, &keys::mark())?))
 }
 
 struct Thread {
@@ -125,26 +135,44 @@ impl Thread {
     }
 
     fn fold(&mut self) -> Result<(), StoreError> {
-        let frozen = {
-            let mut state = self.shared.state.lock();
-            if state.frozen.is_none() && !state.active.is_empty() {
-                state.active_bytes = 0;
-                state.frozen = Some(Arc::new(std::mem::take(&mut state.active)));
+        // First what a failed fold or a checkpoint left behind, then what was written since.
+        self.drain()?;
+        loop {
+            self.shared.state.lock().freeze();
+            self.drain()?;
+            if self.shared.state.lock().active_bytes <= self.config.fold_bytes {
+                return Ok(());
             }
-            state.frozen.clone()
-        };
-        let Some(frozen) = frozen else { return Ok(()) };
-        self.database.write(&frozen)?;
-        let view = self.database.view()?;
-        {
-            let mut state = self.shared.state.lock();
-            state.view = Some(view);
-            state.frozen = None;
         }
-        self.shared.folded.notify_waiters();
-        // What a failed fold left over may have kept newer changes waiting.
-        let waiting = self.shared.state.lock().active_bytes > self.config.fold_bytes;
-        if waiting { self.fold() } else { Ok(()) }
+    }
+
+    /// Folds the closed memtables one by one: a checkpoint's hash is that of its own boundary.
+    fn drain(&mut self) -> Result<(), StoreError> {
+        loop {
+            let oldest = self.shared.state.lock().frozen.front().map(|frozen| frozen.changes.clone());
+            let Some(changes) = oldest else { return Ok(()) };
+            let written = self.database.write(&changes).and_then(|()| self.database.view());
+            let view = match written {
+                Ok(view) => view,
+                Err(error) => {
+                    // The changes are kept and folded later; who waits for a hash is better told now.
+                    let mut state = self.shared.state.lock();
+                    for checkpoint in state.frozen.iter_mut().flat_map(|frozen| frozen.checkpoints.drain(..)) {
+                        let _ = checkpoint.send(Err(error.clone())); // or nobody waits any more
+                    }
+                    return Err(error);
+                }
+            };
+            let folded = {
+                let mut state = self.shared.state.lock();
+                state.view = Some(view.clone());
+                state.frozen.pop_front()
+            };
+            self.shared.folded.notify_waiters();
+            for waiting in folded.into_iter().flat_map(|folded| folded.checkpoints) {
+                let _ = waiting.send(checkpoint(&view)); // or nobody waits any more
+            }
+        }
     }
 
     fn close(self) {

@@ -12,7 +12,7 @@ mod fold;
 mod install;
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, VecDeque},
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,9 +21,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use haematite::BranchView;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use self::{database::SHARD, fold::Folder};
 use super::{
@@ -47,11 +48,13 @@ pub struct HaematiteConfig {
     pub fold_interval: Duration,
     /// Bytes of tree nodes kept in memory.
     pub cache_bytes: usize,
+    /// Memtables that may wait to be folded. A checkpoint closes one whatever its size; one too many is refused.
+    pub frozen_memtables: usize,
 }
 
 impl Default for HaematiteConfig {
     fn default() -> Self {
-        Self { fold_bytes: 12 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 16 << 20 }
+        Self { fold_bytes: 12 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 16 << 20, frozen_memtables: 4 }
     }
 }
 
@@ -78,10 +81,21 @@ struct Shared {
 struct State {
     active: MemTable,
     active_bytes: usize,
-    /// On its way into the tree; stays until it is there.
-    frozen: Option<Arc<MemTable>>,
+    /// On their way into the tree, oldest first; each stays until it is there.
+    frozen: VecDeque<Frozen>,
     /// The tree as of the newest fold; none once the store is closed.
     view: Option<Arc<BranchView>>,
+}
+
+/// A hash and a mark.
+type Checkpointed = Result<(StateHash, Option<Bytes>), StoreError>;
+
+/// A memtable that takes no more changes.
+struct Frozen {
+    changes: Arc<MemTable>,
+    bytes: usize,
+    /// Who wants the hash of the state that ends with these changes.
+    checkpoints: Vec<oneshot::Sender<Checkpointed>>,
 }
 
 impl HaematiteStore {
@@ -114,23 +128,36 @@ impl State {
 
     /// What the memtables say of a key: nothing, that it is deleted, or its value.
     fn memory(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.active.get(key).or_else(|| self.frozen.as_ref()?.get(key)).cloned()
+        let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
+        self.active.get(key).or_else(frozen).cloned()
     }
 
     /// The memtables' entries of a range, the newer one first in force, at most `limit`.
     fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> MemTable {
         let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let copy = |(key, value): (&Bytes, &Option<Bytes>)| (key.clone(), value.clone());
-        let frozen: btree_map::Range<'_, Bytes, Option<Bytes>> = match &self.frozen {
-            Some(frozen) => frozen.range::<[u8], _>(bounds),
-            None => btree_map::Range::default(),
-        };
-        let mut overlay: MemTable = frozen.take(limit).map(copy).collect();
-        overlay.extend(self.active.range::<[u8], _>(bounds).take(limit).map(copy));
-        while overlay.len() > limit {
-            overlay.pop_last();
+        let mut overlay = MemTable::new();
+        for layer in self.frozen.iter().map(|frozen| &*frozen.changes).chain([&self.active]) {
+            let entries = layer.range::<[u8], _>(bounds).take(limit);
+            overlay.extend(entries.map(|(key, value)| (key.clone(), value.clone())));
+            while overlay.len() > limit {
+                overlay.pop_last();
+            }
         }
         overlay
+    }
+
+    /// Closes the memtable, if there is anything in it.
+    fn freeze(&mut self) {
+        if !self.active.is_empty() {
+            let changes = Arc::new(std::mem::take(&mut self.active));
+            let bytes = std::mem::take(&mut self.active_bytes);
+            self.frozen.push_back(Frozen { changes, bytes, checkpoints: Vec::new() });
+        }
+    }
+
+    /// Bytes that wait behind the memtable that is being folded.
+    fn waiting_bytes(&self) -> usize {
+        self.active_bytes + self.frozen.iter().skip(1).map(|frozen| frozen.bytes).sum::<usize>()
     }
 }
 
@@ -221,7 +248,7 @@ impl Engine for HaematiteEngine {
             {
                 let mut state = self.shared.state.lock();
                 state.view()?;
-                let behind = state.frozen.is_some() && state.active_bytes > 2 * self.config.fold_bytes;
+                let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
                     for (key, value) in changes {
                         state.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
@@ -244,6 +271,34 @@ impl Engine for HaematiteEngine {
     async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let (view, key) = (self.shared.state.lock().view()?, key.to_vec());
         blocking(move || database::get(&view, &key)).await
+    }
+
+    fn checkpoint(&self) -> BoxFuture<'static, Checkpointed> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.shared.state.lock();
+            let view = match state.view() {
+                Ok(view) => view,
+                Err(error) => return std::future::ready(Err(error)).boxed(),
+            };
+            if state.active.is_empty() && state.frozen.is_empty() {
+                return blocking(move || fold::checkpoint(&view)).boxed();
+            }
+            if !state.active.is_empty() && state.frozen.len() >= self.config.frozen_memtables {
+                let reason = format!("{} older memtables wait to be folded", state.frozen.len());
+                return std::future::ready(Err(StoreError::Failed { action: "pin the state", reason })).boxed();
+            }
+            state.freeze();
+            if let Some(newest) = state.frozen.back_mut() {
+                newest.checkpoints.push(sender);
+            }
+        }
+        self.folder.wake();
+        let gone = |_| {
+            let reason = "the store was closed, or its state replaced".to_owned();
+            Err(StoreError::Failed { action: "hash the state", reason })
+        };
+        receiver.map(move |answer| answer.unwrap_or_else(gone)).boxed()
     }
 
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError> {
