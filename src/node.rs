@@ -20,10 +20,13 @@ use crate::{
     grpc::{self, ClusterAdmin},
     http::{self, Metric, MetricKind, NodeView},
     model::{MemberEvent, MemberLogEntry},
-    proto::v1::{ClusterEvent, ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus, SnapshotResponse},
+    proto::v1::{
+        BackupHead, ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse,
+        VerifyResponse,
+    },
     raft::{
-        Change, ChangeError, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy, NodeState, RaftGroup,
-        RaftThread, StartError,
+        Backup, Change, ChangeError, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy, NodeState,
+        RaftGroup, RaftThread, StartError,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica, StoreHealth},
@@ -33,6 +36,10 @@ use crate::{
 
 /// A node whose applied index is this far behind the commit index is not caught up.
 const BEHIND: u64 = 1_000;
+/// How long the nodes may take to hash their states for a comparison that was asked for.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often they are asked meanwhile.
+const VERIFY_POLL: Duration = Duration::from_millis(200);
 /// Where a node without a cluster listens for peers that never come.
 const ALONE: &str = "127.0.0.1:0";
 
@@ -339,7 +346,7 @@ impl NodeView for View {
     fn metrics(&self) -> Vec<Metric> {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
         let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
-        let stats = self.broker.stats();
+        let (stats, verified) = (self.broker.stats(), self.group.verified());
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
         vec![
             Metric::gauge("raft_term", "Raft term", state.term),
@@ -349,6 +356,16 @@ impl NodeView for View {
                 "raft_leader",
                 "1 on the leader",
                 matches!(self.broker.leader(), Leader::Local { .. }).into(),
+            ),
+            Metric::gauge(
+                "state_verified_index",
+                "Log index at which the nodes' states were last compared",
+                verified.index,
+            ),
+            Metric::gauge(
+                "state_differing_nodes",
+                "Nodes whose state was then not that of the majority: raise an alarm above 0",
+                verified.differing.len() as u64,
             ),
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
@@ -404,15 +421,50 @@ impl ClusterAdmin for View {
             cluster_id: self.group.cluster_id().unwrap_or_default(),
             leader: name.unwrap_or_default(),
             nodes,
+            epoch: self.broker.view().epoch(),
         })
     }
 
     async fn change(&self, change: Change) -> Result<String, BrokerError> {
-        self.group.change(change).await.map_err(|error| match error {
-            ChangeError::Refused(reason) => BrokerError::ChangeRefused { reason },
-            ChangeError::NotLeader => BrokerError::NoLeader { waited_ms: 0 },
-            ChangeError::Unknown(reason) => BrokerError::OutcomeUnknown { reason },
-        })
+        self.group.change(change).await.map_err(change_error)
+    }
+
+    async fn verify(&self) -> Result<VerifyResponse, BrokerError> {
+        let index = self.group.checkpoint().await.map_err(change_error)?;
+        let members = self.group.members();
+        let give_up = tokio::time::Instant::now() + VERIFY_TIMEOUT;
+        let hashes = members.into_iter().map(|(address, _)| async move {
+            while tokio::time::Instant::now() < give_up {
+                let own = address.id == self.group.state().address.id;
+                let state = if own { Some(self.group.state()) } else { self.group.state_of(&address).await };
+                let found = state.and_then(|state| state.checkpoints.into_iter().find(|found| found.index == index));
+                if let Some(checkpoint) = found {
+                    return NodeHash { name: address.name, state_hash: checkpoint.hash.to_string() };
+                }
+                tokio::time::sleep(VERIFY_POLL).await;
+            }
+            NodeHash { name: address.name, state_hash: String::new() }
+        });
+        let mut nodes = futures::future::join_all(hashes).await;
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(VerifyResponse { index, nodes })
+    }
+
+    async fn backup(&self) -> Result<(BackupHead, Backup), BrokerError> {
+        if let Some(reason) = self.group.refused() {
+            return Err(BrokerError::NotAMember { reason });
+        }
+        let backup = self.group.backup().await;
+        let backup = backup.map_err(|error| BrokerError::StoreFailed { proposed: false, reason: error.to_string() })?;
+        let head = BackupHead {
+            cluster_id: self.group.cluster_id().unwrap_or_default(),
+            epoch: self.broker.view().epoch(),
+            log_index: backup.log_index,
+            state_hash: backup.state_hash.0.to_vec().into(),
+            created_ms: self.broker.view().time_ms(),
+            bytes: 0,
+        };
+        Ok((head, backup))
     }
 
     fn events(&self) -> Vec<ClusterEvent> {
@@ -424,6 +476,14 @@ impl ClusterAdmin for View {
         let applied =
             applied.map_err(|reason| BrokerError::StoreFailed { proposed: false, reason: reason.to_string() })?;
         Ok(SnapshotResponse { applied, log_entries: self.group.log_entries() })
+    }
+}
+
+fn change_error(error: ChangeError) -> BrokerError {
+    match error {
+        ChangeError::Refused(reason) => BrokerError::ChangeRefused { reason },
+        ChangeError::NotLeader => BrokerError::NoLeader { waited_ms: 10_000 },
+        ChangeError::Unknown(reason) => BrokerError::OutcomeUnknown { reason },
     }
 }
 
@@ -460,7 +520,7 @@ fn node_status(
         Some(_) if lag > BEHIND => NodeHealth::Behind,
         Some(_) => NodeHealth::Ok,
     };
-    let checkpoint = state.as_ref().and_then(|state| state.checkpoint.clone());
+    let checkpoint = state.as_ref().and_then(|state| state.checkpoints.last().cloned());
     NodeStatus {
         name: address.name.clone(),
         id: address.id,
@@ -475,5 +535,6 @@ fn node_status(
         client_address: address.client.clone(),
         http_address: address.http.clone(),
         peer_address: address.peer.clone(),
+        failure: state.map(|state| state.failure).unwrap_or_default(),
     }
 }

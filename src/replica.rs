@@ -227,6 +227,11 @@ impl ReplicaView {
         self.shared.machine.read().time_ms()
     }
 
+    /// 1, and one more for each time that the state was restored from a backup.
+    pub fn epoch(&self) -> u64 {
+        self.shared.machine.read().epoch()
+    }
+
     /// What is known of a node that is or was in the cluster.
     pub fn member(&self, node: u64) -> Option<MemberRecord> {
         self.shared.machine.read().member(node).cloned()

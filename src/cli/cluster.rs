@@ -1,6 +1,11 @@
 //! `liminal cluster`: look at the nodes, and change which there are.
 
-use std::time::{Duration, UNIX_EPOCH};
+mod backup;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 
@@ -8,7 +13,7 @@ use super::{
     CliError, Global, OutputFormat,
     remote::{connect, print_json, print_line, table, thousands},
 };
-use crate::client::{Client, ClusterStatusResponse, NodeHealth, NodeRole, NodeStatus};
+use crate::client::{Client, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus};
 
 /// Look at the cluster and change it
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -39,14 +44,35 @@ pub enum Command {
     },
     /// Make the state of the node asked durable and cut its log
     Snapshot,
+    /// Compare the hash of all nodes' states at one log index; exits with 10 when one differs or is missing
+    Verify,
+    /// Write the whole state at one log index to a file, while the cluster goes on
+    Backup {
+        /// Written beside it and renamed when it is complete
+        file: PathBuf,
+    },
+    /// Begin a new cluster with the state of a backup: run it once, before the first start of its first node
+    Restore {
+        /// What `backup` wrote
+        file: PathBuf,
+        /// The configuration of that node; its data directory must not exist yet
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 /// Runs the command.
 pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
+    if let Command::Restore { file, config } = command {
+        return backup::restore(&file, &config, global).await;
+    }
     let client = connect(global).await?;
     let done = match command {
         Command::Status => return status(&client, global).await,
         Command::Events => return events(&client, global).await,
+        Command::Verify => return verify(&client, global).await,
+        Command::Backup { file } => return backup::backup(&client, &file, global).await,
+        Command::Restore { .. } => return Ok(()), // done above, without a server
         Command::Join { address } => client.join_node(&address).await?,
         Command::Promote { node } => client.promote_node(&node).await?,
         Command::Remove { node } => client.remove_node(&node).await?,
@@ -64,6 +90,35 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         OutputFormat::Json => print_json(&serde_json::json!({ "done": done })),
         OutputFormat::Raw | OutputFormat::Table => print_line(&done),
     }
+}
+
+async fn verify(client: &Client, global: &Global) -> Result<(), CliError> {
+    let verified = client.verify_cluster().await?;
+    let hash = |node: &NodeHash| Some(node.state_hash.clone()).filter(|hash| !hash.is_empty());
+    let count = |hash: &String| verified.nodes.iter().filter(|node| node.state_hash == *hash).count();
+    let right = verified.nodes.iter().filter_map(hash).max_by_key(|hash| (count(hash), hash.clone()));
+    let judge = |node: &NodeHash| match hash(node) {
+        None => "no answer",
+        found if found == right => "equal",
+        Some(_) => "DIFFERS",
+    };
+    let good = verified.nodes.iter().all(|node| judge(node) == "equal");
+    if global.output == OutputFormat::Json {
+        let nodes = verified.nodes.iter().map(|node| {
+            let result = judge(node).to_lowercase().replace(' ', "_");
+            serde_json::json!({ "name": node.name, "state_hash": hash(node), "result": result })
+        });
+        let nodes: Vec<_> = nodes.collect();
+        print_json(&serde_json::json!({ "index": verified.index, "equal": good, "nodes": nodes }))?;
+    } else {
+        let rows = verified
+            .nodes
+            .iter()
+            .map(|node| vec![node.name.clone(), judge(node).to_owned(), hash(node).unwrap_or_default()]);
+        print_line(&table(&["NODE", "STATE", "HASH"], &[], rows.collect()))?;
+        print_line(&format!("compared at log index {}", thousands(verified.index)))?;
+    }
+    if good { Ok(()) } else { Err(CliError::exit(10)) }
 }
 
 async fn events(client: &Client, global: &Global) -> Result<(), CliError> {
@@ -99,6 +154,7 @@ struct Status<'a> {
     cluster_id: &'a str,
     leader: Option<&'a str>,
     nodes: Vec<Node<'a>>,
+    epoch: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,6 +169,8 @@ struct Node<'a> {
     lag: u64,
     state_hash: &'a str,
     state_hash_at: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    failure: &'a str,
 }
 
 impl<'a> Status<'a> {
@@ -121,6 +179,7 @@ impl<'a> Status<'a> {
             cluster_id: &response.cluster_id,
             leader: Some(response.leader.as_str()).filter(|leader| !leader.is_empty()),
             nodes: response.nodes.iter().map(Node::of).collect(),
+            epoch: response.epoch,
         }
     }
 
@@ -148,6 +207,9 @@ impl<'a> Status<'a> {
         text.push_str(&self.quorum());
         if self.leader.is_none() {
             text.push_str("\nno leader: publishes wait until a majority of the voters is up");
+        }
+        for node in self.nodes.iter().filter(|node| !node.failure.is_empty()) {
+            text.push_str(&format!("\n{}: {}", node.name, node.failure));
         }
         if let Some((one, other, index)) = self.differing() {
             text.push_str(&format!("\nthe states of {one} and {other} differ at log index {index}"));
@@ -190,6 +252,7 @@ impl<'a> Node<'a> {
             lag: node.lag,
             state_hash: &node.state_hash,
             state_hash_at: node.state_hash_at,
+            failure: &node.failure,
         }
     }
 }
@@ -213,7 +276,7 @@ mod tests {
     }
 
     fn cluster(nodes: Vec<NodeStatus>) -> ClusterStatusResponse {
-        ClusterStatusResponse { cluster_id: "c".into(), leader: "1".into(), nodes }
+        ClusterStatusResponse { cluster_id: "c".into(), leader: "1".into(), nodes, epoch: 1 }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The calls with one answer: publishing a single message, reading, managing channels, looking at the cluster.
 
+use std::time::Duration;
+
 use super::{
     Client,
     error::ClientError,
@@ -8,12 +10,15 @@ use super::{
     retry::Repeat,
 };
 use crate::proto::v1::{
-    Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse, CreateChannelRequest,
-    DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest, ListEventsRequest,
-    PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
-    TransferLeadershipRequest, UpdateChannelRequest, admin_client::AdminClient, broker_client::BrokerClient,
-    channels_client::ChannelsClient,
+    BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
+    CreateChannelRequest, DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest,
+    ListEventsRequest, PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest,
+    SnapshotResponse, TransferLeadershipRequest, UpdateChannelRequest, VerifyRequest, VerifyResponse,
+    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
 };
+
+/// How long the nodes may take to make their state durable.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
     /// Publishes one message; the ack says whether a live subscriber was handed it. For many messages a
@@ -230,5 +235,26 @@ impl Client {
     pub async fn snapshot_node(&self) -> Result<SnapshotResponse, ClientError> {
         let call = |link| async move { AdminClient::new(link).snapshot(SnapshotRequest {}).await };
         Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0)
+    }
+
+    /// Has all nodes hash their state at one log index.
+    ///
+    /// # Errors
+    /// When there is no leader.
+    pub async fn verify_cluster(&self) -> Result<VerifyResponse, ClientError> {
+        let verify = |link| async move { AdminClient::new(link).verify(VerifyRequest {}).await };
+        // The nodes fold before they hash, which may take longer than other answers.
+        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0)
+    }
+
+    /// The whole state of one node: a head, then pages.
+    ///
+    /// # Errors
+    /// When the node's store fails.
+    pub async fn backup(&self) -> Result<tonic::Streaming<BackupChunk>, ClientError> {
+        let backup = |link| async move {
+            AdminClient::new(link).max_decoding_message_size(MAX_ANSWER).backup(BackupRequest {}).await
+        };
+        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, backup).await?.0)
     }
 }

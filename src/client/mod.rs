@@ -52,7 +52,8 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    Channel, ChannelConfig, ClusterStatusResponse, Durability, NodeHealth, NodeRole, NodeStatus,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
+    NodeHealth, NodeRole, NodeStatus, SnapshotResponse, VerifyResponse,
 };
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{

@@ -189,8 +189,19 @@ impl Pool {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.attempt_within(self.options.answer_timeout, prefer, request).await
+    }
+
+    async fn attempt_within<T, F>(
+        &self,
+        after: Duration,
+        prefer: Prefer,
+        request: impl FnOnce(Link) -> F,
+    ) -> Result<(T, Connected), ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let connected = self.connect(prefer).await?;
-        let after = self.options.answer_timeout;
         let error = match timeout(after, request(connected.link.clone())).await {
             Ok(Ok(response)) => {
                 self.learn(response.metadata());
@@ -219,10 +230,24 @@ impl Pool {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_within(self.options.answer_timeout, prefer, repeat, request).await
+    }
+
+    /// The same where an answer may take another time than usual.
+    pub async fn call_within<T, F>(
+        &self,
+        after: Duration,
+        prefer: Prefer,
+        repeat: Repeat,
+        request: impl Fn(Link) -> F,
+    ) -> Result<(T, Connected), ClientError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut backoff = Backoff::new(&self.options);
         let mut unknown = false;
         loop {
-            let error = match self.attempt(prefer, &request).await {
+            let error = match self.attempt_within(after, prefer, &request).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };

@@ -1,18 +1,21 @@
 //! Looking at the cluster, and changing it.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::status::to_status;
 use crate::{
     broker::BrokerError,
     proto::v1::{
-        ClusterEvent, ClusterStatusRequest, ClusterStatusResponse, JoinNodeRequest, ListEventsRequest,
-        ListEventsResponse, MembershipChange, PromoteNodeRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
-        TransferLeadershipRequest, admin_server::Admin,
+        BackupChunk, BackupHead, BackupRequest, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
+        JoinNodeRequest, ListEventsRequest, ListEventsResponse, MembershipChange, PromoteNodeRequest,
+        RemoveNodeRequest, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, VerifyRequest, VerifyResponse,
+        admin_server::Admin,
     },
-    raft::Change,
+    raft::{Backup, Change},
 };
 
 /// Knows the cluster that a node is in.
@@ -28,6 +31,10 @@ pub trait ClusterAdmin: Send + Sync + 'static {
     fn events(&self) -> Vec<ClusterEvent>;
     /// Makes this node's state durable and cuts its log.
     async fn snapshot(&self) -> Result<SnapshotResponse, BrokerError>;
+    /// Has all nodes hash their state at one index, and compares.
+    async fn verify(&self) -> Result<VerifyResponse, BrokerError>;
+    /// The whole state of this node, and what it is.
+    async fn backup(&self) -> Result<(BackupHead, Backup), BrokerError>;
 }
 
 pub(super) struct AdminService {
@@ -43,6 +50,8 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupChunk, Status>> + Send>>;
+
     async fn cluster_status(
         &self,
         _: Request<ClusterStatusRequest>,
@@ -67,6 +76,20 @@ impl Admin for AdminService {
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<MembershipChange>, Status> {
         self.change(Change::Transfer { name: request.into_inner().name }).await
+    }
+
+    async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        self.admin.verify().await.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let (head, backup) = self.admin.backup().await.map_err(|error| to_status(&error))?;
+        let first = BackupChunk { head: Some(head), page: Bytes::new() };
+        let pages = futures::stream::try_unfold(backup, |mut backup| async move {
+            let page = backup.next().await.map_err(|error| Status::internal(error.to_string()))?;
+            Ok(page.map(|page| (BackupChunk { head: None, page }, backup)))
+        });
+        Ok(Response::new(Box::pin(futures::stream::once(async { Ok(first) }).chain(pages))))
     }
 
     async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {

@@ -15,6 +15,8 @@ pub(super) enum Key {
     Stats(ChannelId),
     /// The keys claimed by one log entry in a channel, by the sequence number of the first of them.
     Claims(ChannelId, u64),
+    /// How often the state was restored.
+    Epoch,
     /// What is known of a node, by its id.
     Member(u64),
     /// What happened to nodes, by consecutive numbers.
@@ -25,6 +27,7 @@ const MACHINE: &[u8] = b"machine";
 const META: &[u8] = b"channel/";
 const STATS: &[u8] = b"stats/";
 const CLAIMS: &[u8] = b"claims/";
+const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
 
@@ -34,6 +37,7 @@ impl Key {
             Self::Machine => Bytes::from_static(MACHINE),
             Self::Meta(id) => [META, &id.0.to_be_bytes()].concat().into(),
             Self::Stats(id) => [STATS, &id.0.to_be_bytes()].concat().into(),
+            Self::Epoch => Bytes::from_static(EPOCH),
             Self::Member(id) => [MEMBER, &id.to_be_bytes()].concat().into(),
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => [CLAIMS, &id.0.to_be_bytes(), &seq.to_be_bytes()].concat().into(),
@@ -44,6 +48,8 @@ impl Key {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
         if key == MACHINE {
             Some(Self::Machine)
+        } else if key == EPOCH {
+            Some(Self::Epoch)
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -71,6 +77,7 @@ mod tests {
             Key::Meta(id),
             Key::Stats(id),
             Key::Claims(id, u64::MAX),
+            Key::Epoch,
             Key::Member(3),
             Key::MemberEvent(4),
         ] {

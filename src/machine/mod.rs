@@ -16,6 +16,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
@@ -39,6 +40,16 @@ pub struct Machine {
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
     members: Members,
+    /// How often the state was restored from a backup, plus one.
+    epoch: u64,
+}
+
+/// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
+pub const NODES_PREFIX: &[u8] = b"member";
+
+/// The plain key and value that begin an epoch: for restoring a backup.
+pub fn epoch_entry(epoch: u64) -> (Bytes, Bytes) {
+    (Key::Epoch.encode(), codec::encode_record(&epoch))
 }
 
 /// What is stored of the machine itself.
@@ -121,6 +132,11 @@ impl Machine {
     /// The counters of a channel.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.channels.get(&channel).map(|channel| channel.stats)
+    }
+
+    /// 1, and one more for each time that the state was restored from a backup.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// A node that is or was in the cluster, by id.

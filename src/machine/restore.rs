@@ -28,6 +28,7 @@ impl Machine {
             names: BTreeMap::new(),
             expiries: BTreeSet::new(),
             members: Members::default(),
+            epoch: 1,
         };
         let mut stats = BTreeMap::new();
         // In byte order a channel comes before its claims, and a channel's claims come in the order of their time.
@@ -46,6 +47,9 @@ impl Machine {
                     let record: ChannelStats =
                         decode_record("channel counters", &value).map_err(|e| name(e.to_string()))?;
                     stats.insert(id, record);
+                }
+                Key::Epoch => {
+                    machine.epoch = decode_record("epoch", &value).map_err(|e| name(e.to_string()))?;
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;

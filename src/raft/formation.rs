@@ -141,7 +141,7 @@ fn rank(node: &NodeAddress) -> (String, u64) {
 }
 
 /// The same for the same members, whoever computes it; never the same for others, because ids are never reused.
-fn cluster_id(members: &[NodeAddress]) -> String {
+pub(super) fn cluster_id(members: &[NodeAddress]) -> String {
     let mut ids: Vec<u64> = members.iter().map(|member| member.id).collect();
     ids.sort_unstable();
     let mut hasher = blake3::Hasher::new_derive_key("liminal cluster id v1");

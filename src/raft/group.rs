@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    backup::Backup,
     calls::Calls,
     failover::Failover,
     formation::Formation,
@@ -30,6 +31,7 @@ use super::{
     state_machine::StateMachine,
     transport::{Gate, MAX_MESSAGE, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
+    verify::{Verified, Verify},
 };
 use crate::{
     codec,
@@ -86,8 +88,8 @@ pub struct NodeState {
     pub commit: u64,
     /// Index of the newest entry that it has applied.
     pub applied: u64,
-    /// Hash of its whole state at some index.
-    pub checkpoint: Option<Checkpoint>,
+    /// Hashes of its whole state at some indexes, newest last.
+    pub checkpoints: Vec<Checkpoint>,
     /// Why it cannot do its work; empty when it can.
     pub failure: String,
 }
@@ -116,6 +118,7 @@ struct Inner {
     local: NodeAddress,
     calls: Calls,
     purge: Arc<Purge>,
+    verified: Arc<parking_lot::Mutex<Verified>>,
     membership: Arc<Membership>,
     standing: watch::Receiver<Standing>,
     transport: Transport,
@@ -216,6 +219,18 @@ impl RaftGroup {
             expect: config.expect,
             standing: standing_sender,
         };
+        let verified = Arc::default();
+        let verify = Verify {
+            local: local.clone(),
+            identity: identity.clone(),
+            raft: raft.clone(),
+            view: view.clone(),
+            transport: transport.clone(),
+            membership: membership.clone(),
+            standing: joining.standing.clone(),
+            verified: Arc::clone(&verified),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(verify.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(joining.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(membership.clone().tend()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(failover.run()));
@@ -227,6 +242,7 @@ impl RaftGroup {
             local,
             calls,
             purge,
+            verified,
             membership,
             standing,
             transport,
@@ -260,14 +276,13 @@ impl RaftGroup {
         let mut client = self.inner.transport.client(node.id, &node.peer, super::transport::Lane::Control);
         let answer =
             tokio::time::timeout(STATUS_TIMEOUT, client.status(StatusRequest {})).await.ok()?.ok()?.into_inner();
-        let hash = <[u8; 32]>::try_from(answer.state_hash.as_ref()).ok().map(crate::store::StateHash);
         Some(NodeState {
             address: super::wire::from_address(answer.node?),
             leader: answer.leader,
             term: answer.term,
             commit: answer.commit,
             applied: answer.applied,
-            checkpoint: hash.map(|hash| Checkpoint { index: answer.state_hash_at, hash }),
+            checkpoints: answer.checkpoints.iter().filter_map(super::wire::from_checkpoint).collect(),
             failure: answer.failure,
         })
     }
@@ -290,6 +305,34 @@ impl RaftGroup {
     /// The cluster that this node belongs to; none while it looks for one.
     pub fn cluster_id(&self) -> Option<String> {
         self.inner.identity.cluster_id()
+    }
+
+    /// The whole state as it is now on this node, to be kept elsewhere.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn backup(&self) -> std::io::Result<Backup> {
+        Backup::begin(&self.inner.view).await
+    }
+
+    /// What the newest comparison of the nodes' states found.
+    pub fn verified(&self) -> Verified {
+        self.inner.verified.lock().clone()
+    }
+
+    /// Has all nodes hash their state at one log index, and gives that index.
+    ///
+    /// # Errors
+    /// As [`RaftGroup::change`].
+    pub async fn checkpoint(&self) -> Result<u64, ChangeError> {
+        let membership = &self.inner.membership;
+        self.on_leader(|leader| async move {
+            match leader {
+                None => membership.checkpoint().await,
+                Some(node) => membership.forward_checkpoint(&node).await,
+            }
+        })
+        .await
     }
 
     /// Makes this node's state durable and cuts its log; gives the index up to which the state is durable.
@@ -340,16 +383,30 @@ impl RaftGroup {
     /// # Errors
     /// [`ChangeError::NotLeader`] when no leader was found within [`CHANGE_PATIENCE`]: nothing was done.
     pub async fn change(&self, change: Change) -> Result<String, ChangeError> {
-        let inner = &self.inner;
+        let (membership, change) = (&self.inner.membership, &change);
+        self.on_leader(|leader| async move {
+            match leader {
+                None => membership.change(change).await,
+                Some(node) => membership.forward(&node, change).await,
+            }
+        })
+        .await
+    }
+
+    /// Does something on this node if it leads, or through whichever node does.
+    async fn on_leader<T, F>(&self, work: impl Fn(Option<NodeAddress>) -> F) -> Result<T, ChangeError>
+    where
+        F: Future<Output = Result<T, ChangeError>>,
+    {
         let give_up = tokio::time::Instant::now() + CHANGE_PATIENCE;
         loop {
-            let leader = inner.leader.borrow().clone();
+            let leader = self.inner.leader.borrow().clone();
             let result = match leader {
-                Leader::Local { .. } => inner.membership.change(&change).await,
-                Leader::Remote(node) => inner.membership.forward(&node, &change).await,
+                Leader::Local { .. } => work(None).await,
+                Leader::Remote(node) => work(Some(node)).await,
                 Leader::Unknown => Err(ChangeError::NotLeader),
             };
-            if result != Err(ChangeError::NotLeader) || tokio::time::Instant::now() >= give_up {
+            if !matches!(result, Err(ChangeError::NotLeader)) || tokio::time::Instant::now() >= give_up {
                 return result;
             }
             tokio::time::sleep(LEADER_POLL).await;
@@ -479,7 +536,7 @@ fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &w
         term: metrics.current_term,
         commit: metrics.local_committed.map_or(0, |id| id.index),
         applied: view.applied(),
-        checkpoint: view.checkpoint(),
+        checkpoints: view.checkpoints(),
         failure,
     }
 }

@@ -37,6 +37,9 @@ struct Record {
     /// How often a process began on this disk.
     #[serde(default)]
     starts: u64,
+    /// Why the disk must not be used again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    condemned: Option<String>,
 }
 
 /// Why an identity cannot be used.
@@ -146,6 +149,19 @@ impl Identity {
         self.inner.record.read().cluster_id.clone()
     }
 
+    /// Why the disk must not be used again; none when it may.
+    pub fn condemned(&self) -> Option<String> {
+        self.inner.record.read().condemned.clone()
+    }
+
+    /// Writes down, durably, that the disk must not be used again.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn condemn(&self, reason: &str) -> Result<(), IdentityError> {
+        self.change(|record| record.condemned = Some(reason.to_owned()))
+    }
+
     /// Belongs to a cluster from now on, durably. False when it belongs to another one already.
     ///
     /// # Errors
@@ -173,7 +189,7 @@ impl Record {
     fn fresh(node_name: &str, env: &Env) -> Self {
         // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
         let node_id = (env.random.next_u64() >> 11).max(1);
-        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None, starts: 0 }
+        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None, starts: 0, condemned: None }
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Standing {
     Refused(String),
     /// It must never take part with this disk, and why.
     Barred(String),
+    /// Its state is not that of the others, and what to do.
+    Diverged(String),
 }
 
 impl Standing {
@@ -59,7 +61,7 @@ impl Standing {
     /// Why the node is not let in; empty otherwise.
     pub(super) fn failure(&self) -> &str {
         match self {
-            Self::Refused(reason) | Self::Barred(reason) => reason,
+            Self::Refused(reason) | Self::Barred(reason) | Self::Diverged(reason) => reason,
             _ => "",
         }
     }
@@ -90,6 +92,10 @@ struct Sight {
 impl Joining {
     /// Runs as long as the node does.
     pub(super) async fn run(self) {
+        if let Some(reason) = self.identity.condemned() {
+            tracing::error!(reason, "this node's state is damaged");
+            self.stand(Standing::Diverged(reason));
+        }
         if !matches!(self.raft.is_initialized().await, Ok(true)) {
             // Without a log there is nothing to be careful with, and the others may need this node to found the cluster.
             self.stand(Standing::Unconfirmed);
@@ -102,6 +108,8 @@ impl Joining {
                     return;
                 }
                 Standing::Refused(_) => REFUSED,
+                // It only answers, so that the others see what became of it.
+                Standing::Diverged(_) => return,
                 Standing::Admitted => SETTLED,
                 Standing::Asking | Standing::Unconfirmed => {
                     round += 1;
@@ -116,6 +124,9 @@ impl Joining {
     }
 
     async fn round(&self) -> Standing {
+        if matches!(*self.standing.borrow(), Standing::Diverged(_)) {
+            return self.standing.borrow().clone();
+        }
         let sight = match self.look().await {
             Ok(sight) => sight,
             // The copy is the one that is not let in yet; it finds this node in the same way.

@@ -508,12 +508,35 @@ impl Membership {
         true
     }
 
-    /// Asks another node to do what only the leader may.
+    /// All nodes hash their state at the index that this gives.
+    pub(super) async fn checkpoint(&self) -> Result<u64, ChangeError> {
+        let time_ms = self.transport.now_ms().max(self.view.time_ms());
+        match group::propose(&self.raft, &Command::Checkpoint { time_ms }).await {
+            Ok(proposed) => Ok(proposed.index),
+            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
+            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
+        }
+    }
+
+    /// Asks the leader for a checkpoint.
+    pub(super) async fn forward_checkpoint(&self, leader: &NodeAddress) -> Result<u64, ChangeError> {
+        self.ask_leader(leader, proto::change_request::Change::Checkpoint(true)).await.map(|answer| answer.index)
+    }
+
+    /// Asks the leader to do what only the leader may.
     pub(super) async fn forward(&self, leader: &NodeAddress, change: &Change) -> Result<String, ChangeError> {
-        let request = proto::ChangeRequest { change: Some(to_wire(change)) };
+        self.ask_leader(leader, to_wire(change)).await.map(|answer| answer.done)
+    }
+
+    async fn ask_leader(
+        &self,
+        leader: &NodeAddress,
+        change: proto::change_request::Change,
+    ) -> Result<proto::ChangeResponse, ChangeError> {
+        let request = proto::ChangeRequest { change: Some(change) };
         let mut client = self.transport.client(leader.id, &leader.peer, Lane::Control);
         match tokio::time::timeout(CHANGE_TIMEOUT * 2, client.change(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().done),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(from_status(&status)),
             Err(_) => Err(ChangeError::Unknown(format!("{} did not answer in time", leader.name))),
         }
@@ -530,17 +553,27 @@ fn to_wire(change: &Change) -> proto::change_request::Change {
     }
 }
 
-pub(super) fn from_wire(request: proto::ChangeRequest) -> Result<Change, Status> {
+/// Answers another node that took this one for the leader.
+pub(super) async fn serve(
+    membership: &Membership,
+    request: proto::ChangeRequest,
+) -> Result<proto::ChangeResponse, Status> {
     use proto::change_request::Change as Wire;
-    Ok(match request.change.ok_or_else(|| Status::invalid_argument("a change without its kind"))? {
+    let change = match request.change.ok_or_else(|| Status::invalid_argument("a change without its kind"))? {
         Wire::JoinAddress(address) => Change::Join { address },
         Wire::Promote(name) => Change::Promote { name },
         Wire::Remove(name) => Change::Remove { name },
         Wire::Transfer(name) => Change::Transfer { name },
-    })
+        Wire::Checkpoint(_) => {
+            let index = membership.checkpoint().await.map_err(|error| to_status(&error))?;
+            return Ok(proto::ChangeResponse { done: String::new(), index });
+        }
+    };
+    let done = membership.change(&change).await.map_err(|error| to_status(&error))?;
+    Ok(proto::ChangeResponse { done, index: 0 })
 }
 
-pub(super) fn to_status(error: &ChangeError) -> Status {
+fn to_status(error: &ChangeError) -> Status {
     match error {
         ChangeError::Refused(reason) => Status::failed_precondition(reason.clone()),
         ChangeError::NotLeader => Status::unavailable("this node does not lead"),

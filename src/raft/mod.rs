@@ -6,6 +6,7 @@
 //! [`Sequencer`]: crate::sequencer::Sequencer
 //! [`Peers`]: crate::sequencer::Peers
 
+mod backup;
 mod calls;
 mod failover;
 mod formation;
@@ -23,10 +24,13 @@ mod state_machine;
 mod thread;
 mod transport;
 mod types;
+mod verify;
 mod wire;
 
+pub use backup::{Backup, Restore, RestoreError};
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
 pub use identity::{Identity, IdentityError};
 pub use membership::{Change, ChangeError, MembershipPolicy};
 pub use purge::KeepLog;
 pub use thread::RaftThread;
+pub use verify::Verified;

@@ -25,6 +25,7 @@ use crate::{
     proto::raft::{self as proto, peer_server::Peer},
     replica::ReplicaView,
     sequencer::NodeAddress,
+    store::StateHash,
 };
 
 /// Requests of one node's broker that are worked on at once; more wait in the connection.
@@ -150,9 +151,7 @@ impl Peer for PeerService {
 
     async fn change(&self, request: Request<proto::ChangeRequest>) -> Result<Response<proto::ChangeResponse>, Status> {
         self.check_member(&request)?;
-        let change = membership::from_wire(request.into_inner())?;
-        let done = self.membership.change(&change).await.map_err(|error| membership::to_status(&error))?;
-        Ok(Response::new(proto::ChangeResponse { done }))
+        membership::serve(&self.membership, request.into_inner()).await.map(Response::new)
     }
 
     async fn lost_leader(
@@ -230,7 +229,7 @@ impl Peer for PeerService {
         let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
         let vote = wire::from_vote(first.vote)?;
         let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
-        let mut staging = Staging::begin(self.view.store(), &head).await.map_err(refuse)?;
+        let mut staging = Staging::begin(self.view.store(), StateHash(head.hash)).await.map_err(refuse)?;
         while let Some(chunk) = chunks.message().await? {
             staging.put(&chunk.data).await.map_err(refuse)?;
         }
@@ -276,19 +275,14 @@ impl Peer for PeerService {
     async fn status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::StatusResponse>, Status> {
         self.gate.check(request.metadata())?;
         let state = (self.state)();
-        let (state_hash, state_hash_at) = match state.checkpoint {
-            Some(checkpoint) => (Bytes::copy_from_slice(&checkpoint.hash.0), checkpoint.index),
-            None => (Bytes::new(), 0),
-        };
         Ok(Response::new(proto::StatusResponse {
             node: Some(wire::to_address(&state.address)),
             leader: state.leader,
             term: state.term,
             commit: state.commit,
             applied: state.applied,
-            state_hash,
-            state_hash_at,
             failure: state.failure,
+            checkpoints: state.checkpoints.iter().map(wire::to_checkpoint).collect(),
         }))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::types::Mark;
 use crate::{
     codec,
-    store::{DurableStore, StateHash, StoreInstall, StoreSnapshot},
+    store::{DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot},
 };
 
 /// About how many bytes of entries travel in one chunk.
@@ -27,7 +27,7 @@ pub(super) enum SnapshotData {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Head {
     pub(super) mark: Mark,
-    hash: [u8; 32],
+    pub(super) hash: [u8; 32],
 }
 
 impl Head {
@@ -75,9 +75,14 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    pub(super) async fn begin(store: &Arc<dyn DurableStore>, head: &Head) -> io::Result<Self> {
+    pub(super) async fn begin(store: &Arc<dyn DurableStore>, hash: StateHash) -> io::Result<Self> {
         let install = store.install().await.map_err(io::Error::other)?;
-        Ok(Self { install, hash: StateHash(head.hash) })
+        Ok(Self { install, hash })
+    }
+
+    /// Puts the state in force, if it is what it should be.
+    pub(super) async fn finish(self) -> Result<(), StoreError> {
+        self.install.finish(self.hash).await
     }
 
     pub(super) async fn put(&mut self, page: &[u8]) -> io::Result<()> {

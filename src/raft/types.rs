@@ -110,6 +110,11 @@ impl From<&MembershipOf> for Members {
 }
 
 impl Members {
+    /// One node, which votes.
+    pub(super) fn alone(node: &NodeAddress) -> Self {
+        Self { configs: vec![vec![node.id]], nodes: vec![node.clone()] }
+    }
+
     fn to_membership(&self) -> io::Result<MembershipOf> {
         let nodes: BTreeMap<u64, NodeAddress> = self.nodes.iter().map(|node| (node.id, node.clone())).collect();
         let configs = self.configs.iter().map(|voters| voters.iter().copied().collect()).collect();

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse};
 use tonic::Status;
 
@@ -9,7 +10,7 @@ use super::{
     log::LogPosition,
     types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
 };
-use crate::{proto::raft as wire, sequencer::NodeAddress};
+use crate::{proto::raft as wire, replica::Checkpoint, sequencer::NodeAddress, store::StateHash};
 
 pub(super) fn to_log_id(id: &LogIdOf) -> wire::LogId {
     let position = position(id);
@@ -118,4 +119,13 @@ pub(super) fn to_address(node: &NodeAddress) -> wire::NodeAddress {
 
 pub(super) fn from_address(node: wire::NodeAddress) -> NodeAddress {
     NodeAddress { id: node.id, name: node.name, peer: node.peer, client: node.client, http: node.http }
+}
+
+pub(super) fn to_checkpoint(checkpoint: &Checkpoint) -> wire::Checkpoint {
+    wire::Checkpoint { index: checkpoint.index, hash: Bytes::copy_from_slice(&checkpoint.hash.0) }
+}
+
+pub(super) fn from_checkpoint(checkpoint: &wire::Checkpoint) -> Option<Checkpoint> {
+    let hash = <[u8; 32]>::try_from(checkpoint.hash.as_ref()).ok()?;
+    Some(Checkpoint { index: checkpoint.index, hash: StateHash(hash) })
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod corpus;
+mod equality;
 mod kills;
 mod membership;
 mod signals;

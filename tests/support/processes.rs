@@ -35,6 +35,8 @@ pub struct Processes {
 pub struct Node {
     /// What it is called, if not after its number.
     pub name: Option<String>,
+    /// Where it looks for others, if not at the first nodes.
+    pub seeds: Option<Vec<String>>,
 }
 
 impl Processes {
@@ -72,7 +74,8 @@ impl Processes {
     }
 
     fn configure(&self, number: usize) {
-        let Self { seeds, more, drain, .. } = self;
+        let Self { more, drain, .. } = self;
+        let seeds = self.nodes[number].seeds.as_ref().unwrap_or(&self.seeds);
         let name = self.nodes[number].name.clone().unwrap_or_else(|| format!("n{number}"));
         let config = format!(
             "listen_address = {:?}\nhealth_listen_address = {:?}\ndrain_timeout_ms = {}\npersistence_path = {:?}\n\
