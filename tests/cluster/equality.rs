@@ -2,11 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
-use bytes::Bytes;
 use liminal::{
     client::{Client, Consistency, Message, NodeRole, Start},
     model::ChannelConfig,
-    store::{DurableStore as _, WriteBatch},
+    store::DurableStore as _,
 };
 
 use super::support::{
@@ -40,8 +39,7 @@ async fn a_node_whose_state_differs_is_named_and_serves_no_longer_while_the_othe
     .await;
 
     // A bit that flipped, as far as the others can tell.
-    let flipped = (Bytes::from_static(b"flipped"), Some(Bytes::from_static(b"bit")));
-    cluster.stores[wrong].commit(WriteBatch { puts: vec![flipped], ..WriteBatch::default() }).await.unwrap();
+    cluster.stores[wrong].cas("flipped", None, 1).await.unwrap();
     group(leader).checkpoint().await.unwrap();
     eventually("the node knows", async || group(wrong).refused()).await;
     let reason = group(wrong).refused().unwrap();
@@ -107,8 +105,11 @@ async fn a_backup_taken_while_publishing_goes_on_becomes_a_new_cluster_in_a_new_
         let number = processes.add(Node { seeds: Some(seeds.clone()), ..Node::default() });
         processes.run(number);
     }
-    let client =
-        Client::builder().servers(processes.clients[3..].to_vec()).retry_for(DRAIN * 10).connect().await.unwrap();
+    let servers = processes.clients[3..].to_vec();
+    let client = eventually("the nodes are up", async || {
+        Client::builder().servers(servers.clone()).retry_for(DRAIN * 10).connect().await.ok()
+    })
+    .await;
     let status = eventually("three voters", async || {
         let status = client.cluster_status().await.ok()?;
         let votes = |role| matches!(role, NodeRole::Leader | NodeRole::Follower);
