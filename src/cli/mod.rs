@@ -95,7 +95,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = match cli.command {
-        Command::Serve(_) => "info,openraft=warn,haematite=error",
+        Command::Serve(_) => "info,openraft=error,haematite=error",
         _ => "warn,openraft=off,haematite=error",
     };
     if let Err(error) = telemetry::init(cli.log_format, filter) {

@@ -158,8 +158,8 @@ impl Default for RaftConfig {
     /// Wide enough for busy machines of two cores.
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(250),
-            election: (Duration::from_secs(1), Duration::from_secs(2)),
+            heartbeat: Duration::from_millis(150),
+            election: (Duration::from_millis(600), Duration::from_secs(1)),
             log_cache_bytes: 8 << 20,
             log_keep_entries: 10_000,
             log_keep_bytes: 256 << 20,

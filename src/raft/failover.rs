@@ -1,17 +1,18 @@
-//! Electing at once when the leader's process is gone.
+//! Electing soon after the leader is gone.
 //!
-//! A process that dies closes its connections, and its followers see that within a moment: they need not wait for
-//! the election timeout, which is there for leaders that fall silent. A follower whose stream from the leader breaks,
-//! and that cannot connect to the leader again, asks the other voters whether they have lost the leader too. When a
-//! majority has, the one of them with the newest log stands for election as if leadership had been handed to it.
-//! Raft's own rules stay in force: a term has one leader, and a vote goes only to a log that is new enough. What the
-//! question protects is a leader that only one follower cannot reach.
+//! A process that dies closes its connections, and its followers see that within a moment; one that is frozen or cut off
+//! falls silent, and they miss its heartbeats. In both cases a follower first asks the leader on a new connection. If
+//! no answer comes, it asks the other voters whether they have lost the leader too. When a majority has, the one of
+//! them with the newest log stands for election as if leadership had been handed to it, which the leader's lease does not
+//! forbid. Raft's own rules stay in force: a term has one leader, and a vote goes only to a log that is new enough. What
+//! the question protects is a leader that only one follower cannot reach. Openraft's own election timeout stays as
+//! the last resort.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use openraft::{async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     log::{LogPosition, LogStore},
@@ -20,8 +21,10 @@ use super::{
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
 
-/// How long the leader may take to accept a new connection.
+/// How long the leader may take to answer on a new connection.
 const CONNECT: Duration = Duration::from_millis(200);
+/// How often the leader's silence is measured.
+const TICK: Duration = Duration::from_millis(50);
 /// How long another voter may take to answer.
 const TIMEOUT: Duration = Duration::from_millis(100);
 /// How often the others are asked, while they may be about to notice too.
@@ -37,38 +40,65 @@ pub(super) struct Failover {
     pub(super) raft: Raft,
     pub(super) log: Arc<dyn LogStore>,
     pub(super) transport: Transport,
+    /// See [`Failover::new`].
+    silence: Duration,
     state: Mutex<State>,
     broken: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whose stream broke.
+    /// How many streams of entries each node has open here.
+    streams: HashMap<u64, usize>,
+    /// When each node last sent entries, or showed that it leads.
+    heard: HashMap<u64, Instant>,
+    /// Whose last stream ended.
     broken: Option<u64>,
     /// The leader, and its term, that this node has lost.
     lost: Option<(u64, u64)>,
 }
 
 impl Failover {
-    pub(super) fn new(local: NodeAddress, raft: Raft, log: Arc<dyn LogStore>, transport: Transport) -> Self {
-        Self { local, raft, log, transport, state: Mutex::default(), broken: Notify::new() }
+    /// `silence`: after so long without a sign of the leader it is asked whether it is there.
+    pub(super) fn new(
+        local: NodeAddress,
+        raft: Raft,
+        log: Arc<dyn LogStore>,
+        transport: Transport,
+        silence: Duration,
+    ) -> Self {
+        Self { local, raft, log, transport, silence, state: Mutex::default(), broken: Notify::new() }
     }
 
     /// A stream of log entries from this node began.
     pub(super) fn stream_began(&self, from: u64) {
+        *self.state.lock().streams.entry(from).or_default() += 1;
+        self.heard(from);
+    }
+
+    /// A node sent entries, or showed that it leads.
+    pub(super) fn heard(&self, from: u64) {
         let mut state = self.state.lock();
-        if state.lost.is_some_and(|(leader, _)| leader == from) {
-            state.lost = None;
-        }
+        state.heard.insert(from, Instant::now());
         if state.broken == Some(from) {
             state.broken = None;
         }
+        if state.lost.is_some_and(|(leader, _)| leader == from) {
+            state.lost = None;
+        }
     }
 
-    /// A stream of log entries from this node ended.
+    /// A stream of log entries from this node ended. It has one open as long as it leads, and short ones beside it.
     pub(super) fn stream_ended(&self, from: u64) {
-        self.state.lock().broken = Some(from);
-        self.broken.notify_one();
+        let mut state = self.state.lock();
+        let left = state.streams.get(&from).map_or(0, |open| open.saturating_sub(1));
+        if left == 0 {
+            state.streams.remove(&from);
+            state.broken = Some(from);
+            self.broken.notify_one();
+        } else {
+            state.streams.insert(from, left);
+        }
     }
 
     /// Answers another voter's question.
@@ -84,16 +114,34 @@ impl Failover {
     /// Runs as long as the node does.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
-            self.broken.notified().await;
-            let Some(broken) = self.state.lock().broken.take() else { continue };
-            let Some((leader, term)) = self.leader().filter(|(leader, _)| leader.id == broken) else { continue };
-            if self.transport.reachable(&leader, CONNECT).await {
+            let _ = tokio::time::timeout(TICK, self.broken.notified()).await; // whichever comes first
+            let Some((leader, term)) = self.leader() else { continue };
+            if !self.misses(leader.id) {
                 continue;
             }
-            tracing::info!(leader = leader.name, term, "the leader's process is gone");
-            self.state.lock().lost = Some((leader.id, term));
-            self.succeed(&leader, term).await;
+            if self.transport.answers(&leader, CONNECT).await {
+                self.heard(leader.id);
+                continue;
+            }
+            if self.misses(leader.id) && self.leader().is_some_and(|(now, at)| (now.id, at) == (leader.id, term)) {
+                tracing::info!(leader = leader.name, term, "the leader does not answer");
+                self.state.lock().lost = Some((leader.id, term));
+                self.succeed(&leader, term).await;
+                // A try that led to nothing is not repeated at once.
+                let mut state = self.state.lock();
+                state.heard.insert(leader.id, Instant::now());
+                state.broken = None;
+            }
         }
+    }
+
+    /// Whether a leader's connection broke, or it has been silent for too long.
+    fn misses(&self, leader: u64) -> bool {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        // One that was not heard of yet has just been elected.
+        let silent = now - *state.heard.entry(leader).or_insert(now) >= self.silence;
+        silent || state.broken == Some(leader)
     }
 
     /// The leader that this node follows, and its term.

@@ -187,7 +187,8 @@ impl RaftGroup {
             changing: Mutex::default(),
         });
         let formation = Arc::new(Formation::new(local.clone(), identity.clone()));
-        let failover = Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone()));
+        let failover =
+            Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone(), config.election.0));
         let handler = Arc::new(OnceCell::new());
         let service = PeerService {
             gate: Gate::new(identity.clone(), &config.cookie),

@@ -452,12 +452,14 @@ impl Membership {
     /// Looks after the membership as long as the node runs, while it leads.
     pub(super) async fn tend(self: Arc<Self>) {
         let mut leading_since = None;
+        let mut absent = BTreeSet::new();
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(picture) = self.picture() else {
                 leading_since = None;
                 continue;
             };
+            self.tell_presence(&picture, &mut absent);
             let leading = *leading_since.get_or_insert_with(Instant::now);
             let _one = self.changing.lock().await;
             for (id, node) in picture.nodes.iter().filter(|(id, _)| **id != self.local.id) {
@@ -476,6 +478,20 @@ impl Membership {
                 break; // the picture is another one now
             }
         }
+    }
+
+    /// One line when a node goes, and one when it is back.
+    fn tell_presence(&self, picture: &Picture, absent: &mut BTreeSet<u64>) {
+        for (id, node) in &picture.nodes {
+            if picture.present(*id, self.local.id) {
+                if absent.remove(id) {
+                    tracing::info!(node = node.name, "a node is back");
+                }
+            } else if absent.insert(*id) {
+                tracing::warn!(node = node.name, address = node.peer, "a node does not answer");
+            }
+        }
+        absent.retain(|id| picture.nodes.contains_key(id));
     }
 
     fn is_ready(&self, picture: &Picture, id: u64) -> bool {

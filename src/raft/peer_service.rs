@@ -61,6 +61,10 @@ impl Watched {
         failover.stream_began(from);
         Self { failover, from }
     }
+
+    fn heard(&self) {
+        self.failover.heard(self.from);
+    }
 }
 
 impl Drop for Watched {
@@ -194,7 +198,10 @@ impl Peer for PeerService {
         let watched = Watched::begin(self.failover.clone(), from);
         let requests = futures::stream::unfold((request.into_inner(), watched), |(mut requests, watched)| async move {
             match requests.message().await.and_then(|request| request.map(wire::from_append).transpose()) {
-                Ok(request) => request.map(|request| (request, (requests, watched))),
+                Ok(request) => {
+                    watched.heard();
+                    request.map(|request| (request, (requests, watched)))
+                }
                 Err(status) => {
                     tracing::debug!(%status, "an append stream broke");
                     None

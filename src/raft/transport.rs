@@ -15,7 +15,10 @@ use tonic::{
 };
 
 use super::identity::Identity;
-use crate::{env::Env, proto::raft::peer_client::PeerClient};
+use crate::{
+    env::Env,
+    proto::raft::{HelloRequest, peer_client::PeerClient},
+};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -96,11 +99,13 @@ impl Transport {
         self.inner.book.lock().get(&node).cloned()
     }
 
-    /// Whether a node takes a new connection within a time.
-    pub(super) async fn reachable(&self, node: &crate::sequencer::NodeAddress, within: Duration) -> bool {
+    /// Whether a node answers on a new connection within a time. That a connection comes about proves nothing: a
+    /// process that is dying, or frozen, still has a system that accepts it.
+    pub(super) async fn answers(&self, node: &crate::sequencer::NodeAddress, within: Duration) -> bool {
         let address = self.address_of(node.id).unwrap_or_else(|| node.peer.clone());
-        let connected = self.inner.env.network.connect(&address);
-        matches!(tokio::time::timeout(within, connected).await, Ok(Ok(_)))
+        let mut client = self.client_of_anyone(&address);
+        let answer = tokio::time::timeout(within, client.hello(HelloRequest::default())).await;
+        matches!(answer, Ok(Ok(answer)) if answer.get_ref().node.as_ref().is_some_and(|found| found.id == node.id))
     }
 
     /// All `IP:port`s behind a name.
