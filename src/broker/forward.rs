@@ -1,6 +1,6 @@
 //! Requests between the brokers of different nodes: what a follower asks the leader for its clients.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -16,6 +16,9 @@ use crate::{
 };
 
 use super::channels::ChannelCommand;
+
+/// How long a deposed leader's answers may still come: most of them say for certain what became of a publish.
+const LATE: Duration = Duration::from_millis(300);
 
 /// What one broker asks another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,8 +101,29 @@ impl Broker {
     }
 
     pub(super) async fn call(&self, node: &NodeAddress, request: &Request) -> Result<Response, SequencerError> {
-        let answer = self.inner.peers.call(node, codec::encode_record(request)).await?;
+        let answer = tokio::select! {
+            answer = self.inner.peers.call(node, codec::encode_record(request)) => answer?,
+            () = self.deposed(node) => {
+                let reason = format!("node {} leads no longer, and did not answer", node.name);
+                return Err(SequencerError::Unknown(reason));
+            }
+        };
         codec::decode_record("answer", &answer).map_err(|error| SequencerError::Unknown(error.to_string()))
+    }
+
+    /// Resolves some time after a node that leads now has been followed by another. A leader that is frozen keeps its
+    /// connections, and whoever waits for its answer waits as long as it sleeps.
+    async fn deposed(&self, node: &NodeAddress) {
+        let mut leader = self.inner.sequencer.leader();
+        let is_it = |leader: &Leader| matches!(leader, Leader::Remote(known) if known.id == node.id);
+        if !is_it(&leader.borrow()) {
+            return std::future::pending().await;
+        }
+        let another = leader.wait_for(|leader| *leader != Leader::Unknown && !is_it(leader)).await.is_ok();
+        if !another {
+            return std::future::pending().await; // the node is stopping
+        }
+        tokio::time::sleep(LATE).await;
     }
 
     pub(super) async fn forward_publish(

@@ -78,6 +78,16 @@ async fn what_was_acknowledged_survives_the_leader_and_a_restart_of_all_with_equ
         let decoded = stored.iter().map(|entry| v1::Message::decode(entry.payload.clone()).unwrap().payload);
         assert_eq!(decoded.collect::<Vec<_>>(), expected);
     }
+    // Each start is an entry of its own, which comes when it comes.
+    support::eventually("all second starts are written down", async || {
+        let view = cluster.broker(cluster.leader().await).view();
+        let started = |number: usize| {
+            let node = cluster.nodes[number].as_ref()?.group().state().address.id;
+            view.member(node).filter(|member| member.starts == 2).map(drop)
+        };
+        (0..3).all(|number| started(number).is_some()).then_some(())
+    })
+    .await;
     let applied = cluster.broker(cluster.leader().await).view().applied();
     for number in 0..3 {
         cluster.broker(number).view().wait_applied(applied).await;
