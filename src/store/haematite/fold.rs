@@ -15,7 +15,7 @@ use haematite::BranchView;
 
 use super::{
     Checkpointed, HaematiteConfig, Shared, State, StateDir, View,
-    compact::Space,
+    compact::{self, Space},
     database::{self, OpenDatabase},
     install::{self, SwapError},
 };
@@ -240,7 +240,10 @@ impl Thread {
     fn swap(self, next: PathBuf) -> (Option<Self>, Result<(), StoreError>) {
         match install::make_current(&next, &self.dir.path) {
             Ok(()) => {}
-            Err(SwapError::Unchanged(error)) => return (Some(self), Err(error)),
+            Err(SwapError::Unchanged(error)) => {
+                compact::remove(&next);
+                return (Some(self), Err(error));
+            }
             Err(SwapError::Unknown(error)) => {
                 self.close();
                 return (None, Err(error));

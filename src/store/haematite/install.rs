@@ -17,7 +17,7 @@ use crate::store::{StateHash, StoreError, StoreInstall, engine::Page};
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state-000001";
 
-/// The name of the live state, and its number. Removes states that never became live, or no longer are: only to be
+/// The name of the live state, and the highest number of any. Removes states that never became live, or no longer are: only to be
 /// called while nobody has the store open.
 pub(super) fn current(root: &Path) -> Result<(String, u64), StoreError> {
     let failed = |error: io::Error| super::database::failed("read the data directory", &error);
@@ -34,19 +34,21 @@ pub(super) fn current(root: &Path) -> Result<(String, u64), StoreError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    let Some(live) = number(&name) else {
+    let Some(mut highest) = number(&name) else {
         let detail = format!("it names `{name}`, which is no state");
         return Err(StoreError::Corrupt { what: path.display().to_string(), detail });
     };
     for entry in fs::read_dir(root).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let other = entry.file_name().to_string_lossy().into_owned();
-        if number(&other).is_some() && other != name {
+        let Some(number) = number(&other) else { continue };
+        highest = highest.max(number); // of one that cannot be removed, too
+        if other != name {
             tracing::info!(state = other, "removing a state that is not live");
             compact::remove(&entry.path());
         }
     }
-    Ok((name, live))
+    Ok((name, highest))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -83,7 +83,6 @@ pub struct HaematiteEngine {
     shared: Arc<Shared>,
     folder: Folder,
     config: HaematiteConfig,
-    root: PathBuf,
     /// Unlocks when it is dropped: at close, even while somebody still holds the store.
     lock: Mutex<Option<File>>,
 }
@@ -92,6 +91,7 @@ type MemTable = BTreeMap<Bytes, Option<Bytes>>;
 
 /// What readers and the folding thread share.
 struct Shared {
+    root: PathBuf,
     state: Mutex<State>,
     /// After every fold.
     folded: Notify,
@@ -188,9 +188,10 @@ impl HaematiteStore {
         }
         let (current, number) = install::current(dir)?;
         let next_state = AtomicU64::new(number + 1);
-        let shared = Arc::new(Shared { state: Mutex::default(), folded: Notify::new(), next_state });
+        let shared =
+            Arc::new(Shared { root: dir.to_owned(), state: Mutex::default(), folded: Notify::new(), next_state });
         let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
-        Ok(Self::over(HaematiteEngine { shared, folder, config, root: dir.to_owned(), lock: Mutex::new(Some(lock)) }))
+        Ok(Self::over(HaematiteEngine { shared, folder, config, lock: Mutex::new(Some(lock)) }))
     }
 }
 
@@ -235,9 +236,9 @@ impl State {
 }
 
 impl Shared {
-    /// The directory for another state beside this one, which nobody else is given.
-    fn next_state(&self, beside: &Path) -> PathBuf {
-        beside.with_file_name(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)))
+    /// The directory for another state beside the live one, which nobody else is given.
+    fn next_state(&self) -> PathBuf {
+        self.root.join(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A range over memtables and tree. Blocks.
@@ -389,7 +390,7 @@ impl Engine for HaematiteEngine {
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
-        let next = self.shared.next_state(&self.root.join("state"));
+        let next = self.shared.next_state();
         let (config, folder) = (self.config.clone(), self.folder.clone());
         blocking(move || install::begin(next, &config, folder)).await
     }
