@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::{
-    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoredEntry, StreamBounds, WriteBatch, keys,
+    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds,
+    WriteBatch, keys,
 };
 use crate::{
     codec,
@@ -19,6 +20,8 @@ use crate::{
 
 /// Keys read at a time while something is walked.
 const PAGE: usize = 1024;
+/// Bytes of batches read at a time while a stream is cut: a batch may have a megabyte.
+const CUT_BYTES: usize = 4 << 20;
 
 /// An ordered key space. Writes are atomic and visible at once; they are durable from the next flush on.
 #[async_trait]
@@ -36,6 +39,7 @@ pub trait Engine: Send + Sync + 'static {
     fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>>;
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
+    fn usage(&self) -> Option<StoreUsage>;
     async fn close(&self) -> Result<(), StoreError>;
 }
 
@@ -76,7 +80,7 @@ impl<E: Engine> Layered<E> {
     async fn cut(&self, stream: &str, up_to: u64, changes: &mut Changes) -> Result<Option<u64>, StoreError> {
         let (mut from, end) = (keys::batch(stream, 0), keys::batches_end(stream));
         loop {
-            let page = self.engine.range(&from, &end, PAGE, usize::MAX).await?;
+            let page = self.engine.range(&from, &end, PAGE, CUT_BYTES).await?;
             for (key, value) in &page {
                 let batch = decode_batch(key, value)?;
                 if batch.end_seq() > up_to {
@@ -277,6 +281,10 @@ impl<E: Engine> DurableStore for Layered<E> {
 
     fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
         self.engine.checkpoint()
+    }
+
+    fn usage(&self) -> Option<StoreUsage> {
+        self.engine.usage()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
-use super::{DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoredEntry, StreamBounds, WriteBatch};
+use super::{
+    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds, WriteBatch,
+};
 use crate::model::StoredBatch;
 
 /// Passes everything on to another store, except what it was told to refuse.
@@ -181,6 +183,10 @@ impl DurableStore for FaultyStore {
             hash.await
         }
         .boxed()
+    }
+
+    fn usage(&self) -> Option<StoreUsage> {
+        self.inner.usage()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

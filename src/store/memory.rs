@@ -16,7 +16,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::RwLock;
 
 use super::{
-    StateHash, StoreError, StoreInstall, StoreSnapshot,
+    StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
     engine::{Engine, Layered, Page},
     keys,
 };
@@ -126,6 +126,12 @@ impl Engine for MemoryEngine {
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
         Ok(Box::new(Install { state: self.state.clone(), map: Map::new() }))
+    }
+
+    fn usage(&self) -> Option<StoreUsage> {
+        let map = self.state.read().current.clone();
+        let bytes = map.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        Some(StoreUsage { live_bytes: bytes, disk_bytes: bytes })
     }
 
     async fn close(&self) -> Result<(), StoreError> {

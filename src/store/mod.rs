@@ -107,6 +107,11 @@ pub trait DurableStore: Send + Sync + 'static {
         self.checkpoint().await
     }
 
+    /// How many bytes the store takes; none while it is not known.
+    fn usage(&self) -> Option<StoreUsage> {
+        None
+    }
+
     /// Flushes and releases every resource. Later calls fail with [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
 }
@@ -152,6 +157,15 @@ pub struct StreamBounds {
     pub first: u64,
     /// The one that the next record gets.
     pub next: u64,
+}
+
+/// Bytes that a store takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// What the present state needs.
+    pub live_bytes: u64,
+    /// What is taken, with everything that was deleted or replaced and not yet given back.
+    pub disk_bytes: u64,
 }
 
 /// Changes that are made together.

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod compaction;
+
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;

@@ -6,6 +6,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -13,13 +14,17 @@ use tokio::sync::oneshot;
 use haematite::BranchView;
 
 use super::{
-    Checkpointed, HaematiteConfig, Shared, State,
+    Checkpointed, HaematiteConfig, Shared, State, StateDir, View,
+    compact::{self, Space},
     database::{self, OpenDatabase},
+    install::{self, SwapError},
 };
 use crate::store::{StoreError, keys};
 
 /// Requests that may wait for the thread; callers of `fold` block no runtime while they wait for a place.
 const QUEUE: usize = 64;
+/// How often to look whether the compacting thread is done.
+const COMPACTION_POLL: Duration = Duration::from_millis(50);
 
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 
@@ -27,7 +32,7 @@ enum Job {
     /// The memtable is large.
     Wake,
     Fold(Reply),
-    /// Go on with the database in another directory and remove the old one.
+    /// Make the complete state in another directory the live one and go on with it.
     Swap(PathBuf, Reply),
     Close(Reply),
 }
@@ -92,26 +97,40 @@ pub(super) fn checkpoint(view: &BranchView) -> Checkpointed {
 struct Thread {
     shared: Arc<Shared>,
     database: OpenDatabase,
-    dir: PathBuf,
+    dir: Arc<StateDir>,
     config: HaematiteConfig,
+    /// None when the disk could not be looked at: the state is then kept as it is.
+    space: Option<Space>,
 }
 
 impl Thread {
     fn open(shared: Arc<Shared>, dir: PathBuf, config: HaematiteConfig) -> Result<Self, StoreError> {
         let database = OpenDatabase::open(&dir, &config)?;
-        *shared.state.lock() = State { view: Some(database.view()?), ..State::default() };
-        Ok(Self { shared, database, dir, config })
+        let dir = Arc::new(StateDir::new(dir));
+        let view = Arc::new(View::new(database.view()?, dir.clone()));
+        *shared.state.lock() = State { view: Some(view.clone()), ..State::default() };
+        let space = Space::open(shared.clone(), config.clone(), dir.clone(), &view, database.is_fresh());
+        let space = space.inspect_err(|error| tracing::warn!(%error, "the state will not be compacted")).ok();
+        Ok(Self { shared, database, dir, config, space })
     }
 
     fn run(mut self, jobs: &Receiver<Job>) {
+        let mut due = Instant::now() + self.config.fold_interval;
         loop {
-            match jobs.recv_timeout(self.config.fold_interval) {
+            let busy = self.space.as_ref().is_some_and(Space::is_busy);
+            let wait = due.saturating_duration_since(Instant::now());
+            match jobs.recv_timeout(if busy { wait.min(COMPACTION_POLL) } else { wait }) {
+                Err(RecvTimeoutError::Timeout) if Instant::now() < due => {}
                 Ok(Job::Wake) | Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.fold() {
                         tracing::error!(%error, "cannot fold; the memtable is kept and folded later");
                     }
+                    due = Instant::now() + self.config.fold_interval;
                 }
-                Ok(Job::Fold(reply)) => drop(reply.send(self.fold())),
+                Ok(Job::Fold(reply)) => {
+                    let _ = reply.send(self.fold()); // the caller may have given up
+                    due = Instant::now() + self.config.fold_interval;
+                }
                 Ok(Job::Swap(dir, reply)) => {
                     let (thread, result) = self.swap(dir);
                     let _ = reply.send(result); // the installer may have given up
@@ -131,7 +150,36 @@ impl Thread {
                     return;
                 }
             }
+            match self.compact() {
+                Some(thread) => self = thread,
+                None => return,
+            }
         }
+    }
+
+    /// Goes one step on with what gives disk space back. None when the store had to be closed.
+    fn compact(mut self) -> Option<Self> {
+        let view = self.shared.state.lock().view.clone();
+        let (Some(space), Some(view)) = (&mut self.space, view) else { return Some(self) };
+        let rotated = match space.step(&self.database, &view) {
+            Ok(None) => return Some(self),
+            Ok(Some(rotated)) => rotated,
+            Err(error) => {
+                tracing::error!(%error, "closing the store: it is unknown which state a power cut would leave");
+                self.close();
+                return None;
+            }
+        };
+        drop(view);
+        let Self { shared, database, dir, config, space } = self;
+        shared.state.lock().view = Some(rotated.view.clone());
+        let space = space.map(|space| space.follow(&rotated));
+        database.close();
+        dir.retire();
+        let space = space.and_then(|space| {
+            space.inspect_err(|error| tracing::warn!(%error, "the state will not be compacted again")).ok()
+        });
+        Some(Self { shared, database: rotated.database, dir: rotated.dir, config, space })
     }
 
     fn fold(&mut self) -> Result<(), StoreError> {
@@ -153,7 +201,7 @@ impl Thread {
             let Some(changes) = oldest else { return Ok(()) };
             let written = self.database.write(&changes).and_then(|()| self.database.view());
             let view = match written {
-                Ok(view) => view,
+                Ok(view) => Arc::new(View::new(view, self.dir.clone())),
                 Err(error) => {
                     // The changes are kept and folded later; who waits for a hash is better told now.
                     let mut state = self.shared.state.lock();
@@ -169,6 +217,9 @@ impl Thread {
                 state.frozen.pop_front()
             };
             self.shared.folded.notify_waiters();
+            if let Some(space) = &mut self.space {
+                space.folded(&self.database, &view);
+            }
             for waiting in folded.into_iter().flat_map(|folded| folded.checkpoints) {
                 let _ = waiting.send(checkpoint(&view)); // or nobody waits any more
             }
@@ -176,22 +227,34 @@ impl Thread {
     }
 
     fn close(self) {
-        *self.shared.state.lock() = State::default();
-        self.shared.folded.notify_waiters();
-        self.database.close();
+        let Self { shared, database, space, .. } = self;
+        *shared.state.lock() = State::default();
+        shared.folded.notify_waiters();
+        if let Some(space) = space {
+            space.close();
+        }
+        database.close();
     }
 
     /// The state is replaced: what the memtables hold belongs to the old one.
-    fn swap(self, dir: PathBuf) -> (Option<Self>, Result<(), StoreError>) {
-        let Self { shared, database, dir: old, config } = self;
-        *shared.state.lock() = State::default();
-        database.close();
-        match Self::open(shared.clone(), dir, config) {
+    fn swap(self, next: PathBuf) -> (Option<Self>, Result<(), StoreError>) {
+        match install::make_current(&next, &self.dir.path) {
+            Ok(()) => {}
+            Err(SwapError::Unchanged(error)) => {
+                compact::remove(&next);
+                return (Some(self), Err(error));
+            }
+            Err(SwapError::Unknown(error)) => {
+                self.close();
+                return (None, Err(error));
+            }
+        }
+        let (shared, dir, config) = (self.shared.clone(), self.dir.clone(), self.config.clone());
+        self.close();
+        match Self::open(shared.clone(), next, config) {
             Ok(thread) => {
                 shared.folded.notify_waiters();
-                if let Err(error) = std::fs::remove_dir_all(&old) {
-                    tracing::warn!(%error, dir = %old.display(), "cannot remove a replaced state");
-                }
+                dir.retire();
                 (Some(thread), Ok(()))
             }
             Err(error) => (None, Err(error)),

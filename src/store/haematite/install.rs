@@ -11,14 +11,15 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{HaematiteConfig, blocking, database::OpenDatabase, fold::Folder};
+use super::{HaematiteConfig, blocking, compact, database::OpenDatabase, fold::Folder};
 use crate::store::{StateHash, StoreError, StoreInstall, engine::Page};
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state-000001";
 
-/// The name of the live state. Removes states that never became live, or no longer are.
-pub(super) fn current(root: &Path) -> Result<String, StoreError> {
+/// The name of the live state, and the highest number of any. Removes states that never became live, or no longer are: only to be
+/// called while nobody has the store open.
+pub(super) fn current(root: &Path) -> Result<(String, u64), StoreError> {
     let failed = |error: io::Error| super::database::failed("read the data directory", &error);
     let path = root.join(CURRENT);
     let name = match fs::read_to_string(&path) {
@@ -33,19 +34,21 @@ pub(super) fn current(root: &Path) -> Result<String, StoreError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    if number(&name).is_none() {
+    let Some(mut highest) = number(&name) else {
         let detail = format!("it names `{name}`, which is no state");
         return Err(StoreError::Corrupt { what: path.display().to_string(), detail });
-    }
+    };
     for entry in fs::read_dir(root).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let other = entry.file_name().to_string_lossy().into_owned();
-        if number(&other).is_some() && other != name {
+        let Some(number) = number(&other) else { continue };
+        highest = highest.max(number); // of one that cannot be removed, too
+        if other != name {
             tracing::info!(state = other, "removing a state that is not live");
-            fs::remove_dir_all(entry.path()).map_err(failed)?;
+            compact::remove(&entry.path());
         }
     }
-    Ok(name)
+    Ok((name, highest))
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -63,24 +66,40 @@ fn set_current(root: &Path, name: &str) -> Result<(), StoreError> {
     replace().map_err(|error| super::database::failed("name the live state", &error))
 }
 
+/// Why another state could not be made live.
+pub(super) enum SwapError {
+    /// The live one stays so.
+    Unchanged(StoreError),
+    /// Nobody knows which one a power cut would leave.
+    Unknown(StoreError),
+}
+
+/// Makes the complete and durable state `next` the live one instead of `present`.
+pub(super) fn make_current(next: &Path, present: &Path) -> Result<(), SwapError> {
+    let name = |state: &Path| state.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let root = next.parent().unwrap_or(Path::new("."));
+    set_current(root, &name(next)).map_err(|error| match fs::read_to_string(root.join(CURRENT)) {
+        Ok(found) if found.trim() == name(present) => SwapError::Unchanged(error),
+        _ => SwapError::Unknown(error),
+    })
+}
+
 /// Begins a state beside the live one. Blocks.
 pub(super) fn begin(
-    root: PathBuf,
-    config: HaematiteConfig,
+    dir: PathBuf,
+    config: &HaematiteConfig,
     folder: Folder,
 ) -> Result<Box<dyn StoreInstall>, StoreError> {
-    let live = current(&root)?;
-    let name = format!("state-{:06}", number(&live).unwrap_or(0) + 1);
-    let database = OpenDatabase::open(&root.join(&name), &config)?;
-    Ok(Box::new(Install { root, name, folder, database: Some(database) }))
+    let database = OpenDatabase::open(&dir, config)?;
+    Ok(Box::new(Install { dir, folder, database: Some(database), is_live: false }))
 }
 
 struct Install {
-    root: PathBuf,
-    name: String,
+    dir: PathBuf,
     folder: Folder,
     /// None only while a blocking task has it.
     database: Option<OpenDatabase>,
+    is_live: bool,
 }
 
 #[async_trait]
@@ -99,7 +118,6 @@ impl StoreInstall for Install {
 
     async fn finish(mut self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
         let database = self.database.take().ok_or(StoreError::Closed)?;
-        let (root, name) = (self.root.clone(), self.name.clone());
         blocking(move || {
             let found = database.view().and_then(|view| super::database::root(&view));
             database.close();
@@ -108,18 +126,26 @@ impl StoreInstall for Install {
                 let detail = format!("its hash is {found}, not {expected}");
                 return Err(StoreError::Corrupt { what: "the snapshot".into(), detail });
             }
-            set_current(&root, &name)
+            Ok(())
         })
         .await?;
-        self.folder.swap(self.root.join(&self.name)).await
+        // From here on the folding thread decides, and what it decided may be more than it could tell.
+        self.is_live = true;
+        self.folder.swap(self.dir.clone()).await
     }
 }
 
 impl Drop for Install {
     fn drop(&mut self) {
-        // Given up: the unfinished state is removed at the next start or install.
-        if let Some(database) = self.database.take() {
-            std::thread::spawn(move || database.close());
+        if self.is_live {
+            return;
         }
+        let (database, dir) = (self.database.take(), self.dir.clone());
+        std::thread::spawn(move || {
+            if let Some(database) = database {
+                database.close();
+            }
+            compact::remove(&dir);
+        });
     }
 }

@@ -4,18 +4,24 @@
 //! the memtable into haematite, atomically with the applied mark in it, when it is large or old enough, and on flush.
 //! Reads look into the memtable, then into the one that is being folded, then into a view of the tree.
 //!
-//! Layout of a data directory: `LOCK` (held while the store is open), `CURRENT` (names the live state), and
-//! `state-000001` and so on (a haematite database each; a snapshot is installed as the next one).
+//! Layout of a data directory: `LOCK` (held while the store is open), `CURRENT` (names the live state), `USAGE` (a hint
+//! of how much of it lives), and `state-000001` and so on (a haematite database each; a snapshot is installed as the
+//! next one, and what lives moves to the next one when most of the disk space is taken by what does not).
 
+mod compact;
 mod database;
 mod fold;
 mod install;
+mod nodes;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +34,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::{database::SHARD, fold::Folder};
 use super::{
-    StateHash, StoreError, StoreInstall, StoreSnapshot,
+    StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
     engine::{Engine, Layered, Page},
     keys,
 };
@@ -50,11 +56,25 @@ pub struct HaematiteConfig {
     pub cache_bytes: usize,
     /// Memtables that may wait to be folded. A checkpoint closes one whatever its size; one too many is refused.
     pub frozen_memtables: usize,
+    /// Compact when the state takes more than this many times the bytes that live. At 1 it would never rest.
+    pub compact_factor: u64,
+    /// Compact only when more bytes than this would be given back.
+    pub compact_garbage: u64,
+    /// Bytes of internal nodes kept in memory to tell how much lives.
+    pub accounting_cache_bytes: usize,
 }
 
 impl Default for HaematiteConfig {
     fn default() -> Self {
-        Self { fold_bytes: 12 << 20, fold_interval: Duration::from_secs(5), cache_bytes: 16 << 20, frozen_memtables: 4 }
+        Self {
+            fold_bytes: 12 << 20,
+            fold_interval: Duration::from_secs(5),
+            cache_bytes: 16 << 20,
+            frozen_memtables: 4,
+            compact_factor: 2,
+            compact_garbage: 64 << 20,
+            accounting_cache_bytes: 2 << 20,
+        }
     }
 }
 
@@ -63,7 +83,6 @@ pub struct HaematiteEngine {
     shared: Arc<Shared>,
     folder: Folder,
     config: HaematiteConfig,
-    root: PathBuf,
     /// Unlocks when it is dropped: at close, even while somebody still holds the store.
     lock: Mutex<Option<File>>,
 }
@@ -72,9 +91,12 @@ type MemTable = BTreeMap<Bytes, Option<Bytes>>;
 
 /// What readers and the folding thread share.
 struct Shared {
+    root: PathBuf,
     state: Mutex<State>,
     /// After every fold.
     folded: Notify,
+    /// Number of the next state to be made beside the live one.
+    next_state: AtomicU64,
 }
 
 #[derive(Default)]
@@ -84,7 +106,57 @@ struct State {
     /// On their way into the tree, oldest first; each stays until it is there.
     frozen: VecDeque<Frozen>,
     /// The tree as of the newest fold; none once the store is closed.
-    view: Option<Arc<BranchView>>,
+    view: Option<Arc<View>>,
+    /// None until it is counted.
+    usage: Option<StoreUsage>,
+}
+
+/// The directory of a state, which stays as long as somebody reads it.
+struct StateDir {
+    path: PathBuf,
+    retired: AtomicBool,
+}
+
+impl StateDir {
+    fn new(path: PathBuf) -> Self {
+        Self { path, retired: AtomicBool::new(false) }
+    }
+
+    /// Another state is live: this one goes with its last reader, or at the next start.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        if *self.retired.get_mut() {
+            let path = std::mem::take(&mut self.path);
+            // The last reader may be a task, and many files take a while.
+            std::thread::spawn(move || compact::remove(&path));
+        }
+    }
+}
+
+/// A moment of the tree, and a claim on the files that it is read from.
+struct View {
+    tree: BranchView,
+    /// After the tree: its files go last.
+    _dir: Arc<StateDir>,
+}
+
+impl View {
+    fn new(tree: BranchView, dir: Arc<StateDir>) -> Self {
+        Self { tree, _dir: dir }
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = BranchView;
+
+    fn deref(&self) -> &BranchView {
+        &self.tree
+    }
 }
 
 /// A hash and a mark.
@@ -114,15 +186,17 @@ impl HaematiteStore {
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: dir.display().to_string() }),
             Err(fs::TryLockError::Error(error)) => return Err(io("lock the data directory")(error)),
         }
-        let current = install::current(dir)?;
-        let shared = Arc::new(Shared { state: Mutex::default(), folded: Notify::new() });
+        let (current, number) = install::current(dir)?;
+        let next_state = AtomicU64::new(number + 1);
+        let shared =
+            Arc::new(Shared { root: dir.to_owned(), state: Mutex::default(), folded: Notify::new(), next_state });
         let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
-        Ok(Self::over(HaematiteEngine { shared, folder, config, root: dir.to_owned(), lock: Mutex::new(Some(lock)) }))
+        Ok(Self::over(HaematiteEngine { shared, folder, config, lock: Mutex::new(Some(lock)) }))
     }
 }
 
 impl State {
-    fn view(&self) -> Result<Arc<BranchView>, StoreError> {
+    fn view(&self) -> Result<Arc<View>, StoreError> {
         self.view.clone().ok_or(StoreError::Closed)
     }
 
@@ -162,6 +236,11 @@ impl State {
 }
 
 impl Shared {
+    /// The directory for another state beside the live one, which nobody else is given.
+    fn next_state(&self) -> PathBuf {
+        self.root.join(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// A range over memtables and tree. Blocks.
     fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
@@ -311,8 +390,13 @@ impl Engine for HaematiteEngine {
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
-        let (root, config, folder) = (self.root.clone(), self.config.clone(), self.folder.clone());
-        blocking(move || install::begin(root, config, folder)).await
+        let next = self.shared.next_state();
+        let (config, folder) = (self.config.clone(), self.folder.clone());
+        blocking(move || install::begin(next, &config, folder)).await
+    }
+
+    fn usage(&self) -> Option<StoreUsage> {
+        self.shared.state.lock().usage
     }
 
     async fn close(&self) -> Result<(), StoreError> {
@@ -323,7 +407,7 @@ impl Engine for HaematiteEngine {
 }
 
 struct Snapshot {
-    view: Arc<BranchView>,
+    view: Arc<View>,
     hash: StateHash,
     applied: Option<Bytes>,
 }
