@@ -209,14 +209,19 @@ impl fmt::Debug for ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// How many fresh nodes found a cluster where nobody says it: as many as there are seeds; three where the only
-    /// seed is a name, which stands for several nodes.
+    /// How many fresh nodes found a cluster where nobody says it: as many as there are seeds and this node; three where
+    /// the only seed is a name, which stands for several nodes. So a node whose seeds are others never founds one alone.
     fn usual_expect(&self) -> usize {
         let seeds: BTreeSet<&String> = self.seed_nodes.iter().collect();
+        let own = [Some(&self.listen_address), self.advertise_address.as_ref()];
+        // One that listens everywhere is most probably meant by one of the names.
+        let everywhere = is_unspecified(&self.listen_address);
+        let among_them = everywhere || own.iter().flatten().any(|own| seeds.contains(own));
         let host = |seed: &String| seed.rsplit_once(':').map_or(String::new(), |(host, _)| host.to_owned());
         match seeds.first() {
             Some(only) if seeds.len() == 1 && host(only).parse::<IpAddr>().is_err() && host(only) != "localhost" => 3,
-            _ => seeds.len().max(1),
+            _ if seeds.is_empty() => 1,
+            _ => seeds.len() + usize::from(!among_them),
         }
     }
 }
@@ -229,15 +234,21 @@ impl ServerConfig {
         if let Some(configured) = configured {
             return configured.clone();
         }
-        let unspecified =
-            |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
         match (listening.rsplit_once(':'), &self.cluster) {
-            (Some((host, port)), Some(cluster)) if unspecified(host) && cluster.node_name.is_empty() => {
+            (Some((_, port)), Some(cluster)) if is_unspecified(listening) && cluster.node_name.is_empty() => {
                 format!("{machine}:{port}")
             }
-            (Some((host, port)), Some(cluster)) if unspecified(host) => format!("{}:{port}", cluster.node_name),
-            (Some((host, port)), None) if unspecified(host) => format!("127.0.0.1:{port}"),
+            (Some((_, port)), Some(cluster)) if is_unspecified(listening) => {
+                format!("{}:{port}", cluster.node_name)
+            }
+            (Some((_, port)), None) if is_unspecified(listening) => format!("127.0.0.1:{port}"),
             _ => listening.to_owned(),
         }
     }
+}
+
+/// Whether a `host:port` stands for all interfaces.
+fn is_unspecified(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }

@@ -150,6 +150,13 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
         let seed_nodes = seeds.iter().map(|seed| (*seed).to_owned()).collect();
         ClusterConfig { seed_nodes, ..ClusterConfig::default() }.usual_expect()
     };
-    assert_eq!((expect(&[]), expect(&["10.0.0.1:7301"]), expect(&["node:7301"])), (1, 1, 3));
-    assert_eq!(expect(&["a:1", "b:1", "a:1"]), 2);
+    assert_eq!((expect(&[]), expect(&["127.0.0.1:7301"]), expect(&["node:7301"])), (1, 1, 3));
+    assert_eq!(expect(&["127.0.0.1:7301", "b:1", "127.0.0.1:7301"]), 2);
+    assert_eq!(expect(&["10.0.0.1:7301"]), 2, "a node whose seed is another one does not begin alone");
+    let everywhere = ClusterConfig {
+        listen_address: "0.0.0.0:7301".into(),
+        seed_nodes: ["n1:7301", "n2:7301", "n3:7301"].map(str::to_owned).to_vec(),
+        ..ClusterConfig::default()
+    };
+    assert_eq!(everywhere.usual_expect(), 3);
 }

@@ -92,7 +92,7 @@ impl Restore {
     ) -> Result<(), RestoreError> {
         let mut staging = Staging::begin(&self.store, hash).await?;
         while let Some(page) = pages().await? {
-            staging.put(&page).await?;
+            staging.put(0, page).await?;
         }
         staging.finish().await?;
         self.store.installed().await;

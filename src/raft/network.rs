@@ -1,6 +1,6 @@
 //! Openraft's messages to other nodes, over the peers' protocol.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use openraft::{
@@ -20,7 +20,11 @@ use super::{
     types::{SnapshotOf, TypeConfig, VoteOf},
     wire,
 };
-use crate::{proto::raft as proto, sequencer::NodeAddress};
+use crate::{
+    proto::raft as proto,
+    sequencer::NodeAddress,
+    store::{PartHash, StoreSnapshot},
+};
 
 /// How soon an unreachable node is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -78,6 +82,37 @@ async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>
         Ok(result) => result.map_err(|status| failed(&status)),
         Err(_) => Err(failed(&Status::deadline_exceeded("no answer in time"))),
     }
+}
+
+type Chunks = tokio::sync::mpsc::Sender<proto::SnapshotChunk>;
+
+/// Sends a state entry by entry.
+async fn send_pages(view: Arc<dyn StoreSnapshot>, chunks: Chunks) -> std::io::Result<()> {
+    let mut pages = Pages::new(view);
+    while let Some(data) = pages.next().await? {
+        if chunks.send(proto::SnapshotChunk { data, ..proto::SnapshotChunk::default() }).await.is_err() {
+            break; // the receiver gave up; its answer says why
+        }
+    }
+    Ok(())
+}
+
+/// Sends what the receiver lacks of a state.
+async fn send_parts(
+    view: &Arc<dyn StoreSnapshot>,
+    parts: &[PartHash],
+    wanted: &[u32],
+    chunks: Chunks,
+) -> std::io::Result<()> {
+    tracing::info!(parts = parts.len(), wanted = wanted.len(), "sending a snapshot");
+    for part in wanted {
+        let hash = parts.get(*part as usize).ok_or_else(|| std::io::Error::other("there is no such part"))?;
+        let data = view.part(*hash).await.map_err(std::io::Error::other)?;
+        if chunks.send(proto::SnapshotChunk { head: None, data, part: *part }).await.is_err() {
+            break; // the receiver gave up; its answer says why
+        }
+    }
+    Ok(())
 }
 
 impl RaftNetworkV2<TypeConfig> for Connection {
@@ -158,28 +193,32 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(broken(std::io::Error::other("a received snapshot cannot be sent on")));
         };
-        let head =
-            proto::SnapshotHead { vote: Some(wire::to_vote(&vote)), meta: Head::of(&view).map_err(broken)?.encode() };
         let (chunks, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_WINDOW);
-        let mut pages = Pages::new(view);
-        let feed = async move {
-            let first = proto::SnapshotChunk { head: Some(head), data: bytes::Bytes::new() };
-            if chunks.send(first).await.is_err() {
-                return Ok(());
-            }
-            while let Some(data) = pages.next().await? {
-                if chunks.send(proto::SnapshotChunk { head: None, data }).await.is_err() {
-                    break; // the receiver gave up; its answer says why
-                }
-            }
-            Ok::<(), std::io::Error>(())
-        };
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let client = &mut self.snapshot;
+        let refused = |status: Status| StreamingError::Unreachable(Unreachable::new(&status));
         let send = async {
-            let (fed, answer) = tokio::join!(feed, client.install_snapshot(Request::new(stream)));
+            let parts = view.parts().await.map_err(|error| broken(std::io::Error::other(error)))?;
+            let meta = Head::of(&view).map_err(broken)?.encode();
+            let head = proto::SnapshotHead {
+                vote: Some(wire::to_vote(&vote)),
+                meta,
+                parts: parts.iter().flatten().flatten().copied().collect(),
+            };
+            let first = proto::SnapshotChunk { head: Some(head), ..proto::SnapshotChunk::default() };
+            let _ = chunks.send(first).await; // it has room, and the receiver is here
+            let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+            let mut answers = client.install_snapshot(Request::new(stream)).await.map_err(refused)?.into_inner();
+            let ended = || refused(Status::unavailable("the snapshot's stream ended early"));
+            let wanted = answers.message().await.map_err(refused)?.ok_or_else(ended)?.lacking;
+            let feed = async {
+                match parts {
+                    Some(parts) => send_parts(&view, &parts, &wanted, chunks).await,
+                    None => send_pages(view, chunks).await,
+                }
+            };
+            let (fed, answer) = tokio::join!(feed, answers.message());
             fed.map_err(broken)?;
-            let answer = answer.map_err(|status| StreamingError::Unreachable(Unreachable::new(&status)))?.into_inner();
+            let answer = answer.map_err(refused)?.ok_or_else(ended)?;
             let vote =
                 wire::from_vote(answer.vote).map_err(|status| StreamingError::Network(NetworkError::new(&status)))?;
             Ok(SnapshotResponse::new(vote))

@@ -120,9 +120,37 @@ impl PeerService {
     }
 }
 
+/// Stages a state that a leader sends, and puts it in force. Gives the last answer.
+async fn receive_snapshot(
+    raft: &Raft,
+    view: &ReplicaView,
+    mut chunks: Streaming<proto::SnapshotChunk>,
+    answers: &mpsc::Sender<Result<proto::SnapshotAnswer, Status>>,
+) -> Result<proto::SnapshotAnswer, Status> {
+    let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
+    let first = chunks.message().await?.and_then(|chunk| chunk.head);
+    let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
+    let vote = wire::from_vote(first.vote)?;
+    let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
+    let mut staging = Staging::begin(view.store(), StateHash(head.hash)).await.map_err(refuse)?;
+    let lacking = staging.expect_parts(&first.parts).await.map_err(refuse)?;
+    if answers.send(Ok(proto::SnapshotAnswer { lacking, vote: None })).await.is_err() {
+        return Err(Status::cancelled("the leader has gone"));
+    }
+    while let Some(chunk) = chunks.message().await? {
+        staging.put(chunk.part, chunk.data).await.map_err(refuse)?;
+    }
+    let last_membership = head.mark.stored_membership().map_err(refuse)?;
+    let meta = SnapshotMeta { last_log_id: head.mark.log_id(), last_membership };
+    let snapshot = SnapshotOf { meta, snapshot: staging.complete() };
+    let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+    Ok(proto::SnapshotAnswer { lacking: Vec::new(), vote: Some(wire::to_vote(&answer.vote)) })
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
     type AppendStream = AnswerStream<proto::AppendResponse>;
+    type InstallSnapshotStream = ReceiverStream<Result<proto::SnapshotAnswer, Status>>;
     type CallsStream = ReceiverStream<Result<proto::CallResponse, Status>>;
 
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
@@ -228,23 +256,15 @@ impl Peer for PeerService {
     async fn install_snapshot(
         &self,
         request: Request<Streaming<proto::SnapshotChunk>>,
-    ) -> Result<Response<proto::SnapshotResponse>, Status> {
+    ) -> Result<Response<Self::InstallSnapshotStream>, Status> {
         self.check_taking_part(&request)?;
-        let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
-        let mut chunks = request.into_inner();
-        let first = chunks.message().await?.and_then(|chunk| chunk.head);
-        let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
-        let vote = wire::from_vote(first.vote)?;
-        let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
-        let mut staging = Staging::begin(self.view.store(), StateHash(head.hash)).await.map_err(refuse)?;
-        while let Some(chunk) = chunks.message().await? {
-            staging.put(&chunk.data).await.map_err(refuse)?;
-        }
-        let last_membership = head.mark.stored_membership().map_err(refuse)?;
-        let meta = SnapshotMeta { last_log_id: head.mark.log_id(), last_membership };
-        let snapshot = SnapshotOf { meta, snapshot: staging.complete() };
-        let answer = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        Ok(Response::new(proto::SnapshotResponse { vote: Some(wire::to_vote(&answer.vote)) }))
+        let (answers, receiver) = mpsc::channel(1);
+        let (raft, view) = (self.raft.clone(), self.view.clone());
+        tokio::spawn(async move {
+            let result = receive_snapshot(&raft, &view, request.into_inner(), &answers).await;
+            let _ = answers.send(result).await; // or the leader has gone
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn calls(

@@ -1,5 +1,6 @@
-//! A whole state on its way from one node to another: pages of raw store entries behind a head that says what
-//! they add up to. The receiver stages them beside its own state and swaps only when the hash is right.
+//! A whole state on its way from one node to another, behind a head that says what it adds up to. A store that knows
+//! parts (the nodes of a tree) names them all, and sends those that the receiver lacks; another sends pages of raw
+//! entries. The receiver stages them beside its own state and swaps only when the hash is right.
 
 use std::{io, sync::Arc};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::types::Mark;
 use crate::{
     codec,
-    store::{DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot},
+    store::{DurableStore, PartHash, StateHash, StoreError, StoreInstall, StoreSnapshot},
 };
 
 /// About how many bytes of entries travel in one chunk.
@@ -72,12 +73,14 @@ impl Pages {
 pub(super) struct Staging {
     install: Box<dyn StoreInstall>,
     hash: StateHash,
+    /// Empty where the state comes in pages.
+    parts: Vec<PartHash>,
 }
 
 impl Staging {
     pub(super) async fn begin(store: &Arc<dyn DurableStore>, hash: StateHash) -> io::Result<Self> {
         let install = store.install().await.map_err(io::Error::other)?;
-        Ok(Self { install, hash })
+        Ok(Self { install, hash, parts: Vec::new() })
     }
 
     /// Puts the state in force, if it is what it should be.
@@ -85,9 +88,27 @@ impl Staging {
         self.install.finish(self.hash).await
     }
 
-    pub(super) async fn put(&mut self, page: &[u8]) -> io::Result<()> {
-        let page = codec::decode_record("snapshot page", page).map_err(io::Error::other)?;
-        self.install.put(page).await.map_err(io::Error::other)
+    /// Takes what this node has already of a state that comes in parts; gives the positions of the others.
+    pub(super) async fn expect_parts(&mut self, hashes: &[u8]) -> io::Result<Vec<u32>> {
+        let (parts, rest) = hashes.as_chunks::<32>();
+        if !rest.is_empty() {
+            return Err(io::Error::other(format!("the parts' hashes have {} bytes too many", rest.len())));
+        }
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.parts = parts.to_vec();
+        self.install.lacking(self.parts.clone()).await.map_err(io::Error::other)
+    }
+
+    /// Takes a page, or a part by its position.
+    pub(super) async fn put(&mut self, part: u32, data: Bytes) -> io::Result<()> {
+        if self.parts.is_empty() {
+            let page = codec::decode_record("snapshot page", &data).map_err(io::Error::other)?;
+            return self.install.put(page).await.map_err(io::Error::other);
+        }
+        let hash = self.parts.get(part as usize).ok_or_else(|| io::Error::other("there is no such part"))?;
+        self.install.put_part(*hash, data).await.map_err(io::Error::other)
     }
 
     pub(super) fn complete(self) -> SnapshotData {

@@ -125,13 +125,41 @@ pub trait StoreSnapshot: Send + Sync {
     fn root_hash(&self) -> StateHash;
     /// Raw entries in byte order after `after`, until about `max_bytes`; empty at the end. Opaque to the caller.
     async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// The immutable parts that the whole consists of, by their hashes; none where the store knows no parts, and pages
+    /// have to do.
+    async fn parts(&self) -> Result<Option<Vec<PartHash>>, StoreError> {
+        Ok(None)
+    }
+
+    /// The bytes of a part. Opaque to the caller.
+    async fn part(&self, hash: PartHash) -> Result<Bytes, StoreError> {
+        Err(StoreError::Corrupt { what: "a snapshot".into(), detail: format!("it has no part {}", StateHash(hash)) })
+    }
 }
+
+/// Names a part of a state by its content.
+pub type PartHash = [u8; 32];
 
 /// A state on its way in.
 #[async_trait]
 pub trait StoreInstall: Send {
-    /// Adds entries as [`StoreSnapshot::page`] gave them, in that order.
+    /// Adds entries as [`StoreSnapshot::page`] gave them, in that order. Pages and parts do not mix.
     async fn put(&mut self, page: Vec<(Bytes, Bytes)>) -> Result<(), StoreError>;
+    /// Takes those of a state's parts that the live state has too; gives the positions of the others.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] where the store knows no parts.
+    async fn lacking(&mut self, _parts: Vec<PartHash>) -> Result<Vec<u32>, StoreError> {
+        Err(StoreError::Failed { action: "take a snapshot by its parts", reason: "this store has none".into() })
+    }
+    /// Adds a part as [`StoreSnapshot::part`] gave it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not those that the hash names.
+    async fn put_part(&mut self, _hash: PartHash, _bytes: Bytes) -> Result<(), StoreError> {
+        Err(StoreError::Failed { action: "take a snapshot by its parts", reason: "this store has none".into() })
+    }
     /// Replaces the store's state by what was put, durably, if its hash is `expected`.
     ///
     /// # Errors

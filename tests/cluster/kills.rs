@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use liminal::client::{Client, Confirm, Consistency, Message};
+use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use tokio::net::TcpListener;
@@ -217,4 +218,37 @@ async fn a_dead_follower_is_tried_again_at_a_measured_pace() {
     // Entries every 100 ms and heartbeats every 250 ms by the leader, over connections of their own; the other
     // follower asks now and then.
     assert!((1..=150).contains(&tries), "{tries} connections within {observed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_leader_is_replaced_and_publishing_through_the_others_goes_on_without_it() {
+    let mut processes = Processes::start(3, DRAIN).await;
+    let publishers = Publishers::start(&processes, Duration::from_secs(60)).await;
+    publishers.more_acks(200).await;
+    let frozen = processes.leader().await;
+    processes.signal(frozen, Signal::STOP);
+    publishers.more_acks(500).await;
+    processes.signal(frozen, Signal::CONT);
+    publishers.more_acks(200).await;
+    let published = publishers.stop().await;
+    processes.caught_up().await;
+    check(&processes, &published).await;
+    assert_equal_states(&processes.stop_and_hash().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_all_nodes_one_after_another_under_load_loses_and_repeats_nothing() {
+    let mut processes = Processes::start(3, DRAIN).await;
+    let publishers = Publishers::start(&processes, Duration::from_secs(60)).await;
+    for number in 0..3 {
+        publishers.more_acks(200).await;
+        processes.signal(number, Signal::TERM);
+        assert_eq!(processes.wait(number).await.code(), Some(0));
+        processes.run(number);
+        processes.ready().await;
+    }
+    let published = publishers.stop().await;
+    assert!(published.failed.is_empty(), "{:?}", published.failed);
+    processes.caught_up().await;
+    check(&processes, &published).await;
 }

@@ -224,3 +224,29 @@ async fn what_cannot_be_changed_is_refused_with_the_reason() {
     let error = refused(client.remove_node(&format!("n{}", others[1])).await.unwrap_err());
     assert!(error.contains("no majority"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_was_away_for_longer_than_the_log_gets_only_what_it_lacks_of_the_state() {
+    let mut processes = Processes::configured(3, DRAIN, "[raft]\nlog_keep_entries = 5\n").await;
+    let client = processes.client().await;
+    publish(&client, 0, 300).await;
+    let leader = processes.leader().await;
+    let away = (0..3).find(|number| *number != leader).unwrap();
+    processes.caught_up().await;
+    processes.signal(away, Signal::TERM);
+    processes.wait(away).await;
+    publish(&client, 300, 50).await;
+    let to_leader = Client::connect([processes.clients[leader].clone()]).await.unwrap();
+    eventually("the leader's log is cut", async || {
+        let done = to_leader.snapshot_node().await.ok()?;
+        (done.log_entries < 40).then_some(())
+    })
+    .await;
+    processes.run(away);
+    processes.ready().await;
+    processes.caught_up().await;
+    let log = processes.log(leader);
+    assert!(log.contains("sending a snapshot"), "{log}");
+    let verified = client.verify_cluster().await.unwrap();
+    assert!(verified.nodes.iter().all(|node| node.state_hash == verified.nodes[0].state_hash), "{verified:?}");
+}

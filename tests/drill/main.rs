@@ -146,7 +146,7 @@ async fn publish(
 ) -> HashMap<String, u64> {
     let options = PublisherOptions { confirm: Confirm::Commit, in_flight: 100_000, ..PublisherOptions::default() };
     let publisher = client.publisher(CHANNEL, options);
-    let (sender, mut acks) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut acks) = tokio::sync::mpsc::channel(200_000);
     let collect = tokio::spawn(async move {
         let mut acked = HashMap::new();
         while let Some((key, ack)) = acks.recv().await {
@@ -166,7 +166,7 @@ async fn publish(
         let key = format!("drill-{number}");
         let message = Message::new(payloads[number % payloads.len()].clone()).with_key(key.clone());
         let ack = publisher.enqueue(message).await.expect("the publisher runs");
-        sender.send((key, ack)).expect("the collector runs");
+        sender.send((key, ack)).await.expect("the collector runs");
     }
     publisher.flush().await;
     drop(sender);

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod compaction;
+mod parts;
 
 use std::{path::Path, sync::Arc};
 

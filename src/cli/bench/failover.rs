@@ -29,9 +29,10 @@ use crate::{
 };
 
 const CHANNEL: &str = "failover";
-/// Publishing before and after the fault, at the least.
+/// Publishing before the fault.
 const BEFORE: Duration = Duration::from_secs(1);
-const AFTER: Duration = Duration::from_secs(4);
+/// Publishes that may wait for their acks: more than the longest gap holds.
+const IN_FLIGHT: u32 = 200_000;
 /// How long the cluster may take to be whole again.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often to look.
@@ -65,6 +66,17 @@ pub enum Fault {
     Transfer,
     /// SIGSTOP: it keeps its connections and says nothing
     Freeze,
+}
+
+impl Fault {
+    /// How long it lasts, or publishing goes on after it.
+    fn lasts(self) -> Duration {
+        match self {
+            Self::Term | Self::Transfer => Duration::from_millis(1_500),
+            Self::Kill => Duration::from_millis(2_500),
+            Self::Freeze => Duration::from_secs(4),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -104,11 +116,11 @@ pub async fn run(args: &FailoverArgs, global: &Global) -> Result<(), CliError> {
         sleep(BEFORE).await;
         let struck = Instant::now();
         nodes.strike(args.fault, leader, &client).await?;
-        sleep(AFTER).await;
+        sleep(args.fault.lasts()).await;
         stop.cancel();
         let seen = publishing.await.map_err(|error| CliError::failed(error.to_string()))?;
         nodes.mend(leader)?;
-        let gap = seen.gap(struck);
+        let gap = seen.gap(struck).unwrap_or(args.fault.lasts());
         eprintln!("round {}: {} without an ack, {} acked", round + 1, millis(gap), seen.seqs.len());
         gaps.push(gap);
         let distinct: HashSet<u64> = seen.seqs.iter().copied().collect();
@@ -162,17 +174,17 @@ struct Seen {
 
 impl Seen {
     /// The longest time without an ack that ended after the fault.
-    fn gap(&self, struck: Instant) -> Duration {
+    fn gap(&self, struck: Instant) -> Option<Duration> {
         let pairs = self.acks.iter().zip(self.acks.iter().skip(1));
-        pairs.filter(|(_, next)| **next >= struck).map(|(one, next)| *next - *one).max().unwrap_or(AFTER)
+        pairs.filter(|(_, next)| **next >= struck).map(|(one, next)| *next - *one).max()
     }
 }
 
 /// Publishes on schedule until it is told to stop, and waits for all acks.
 async fn publish(client: Client, rate: u64, round: u32, stop: tokio_util::sync::CancellationToken) -> Seen {
-    let options = PublisherOptions { in_flight: 1_000_000, ..PublisherOptions::default() };
+    let options = PublisherOptions { in_flight: IN_FLIGHT, ..PublisherOptions::default() };
     let publisher = client.publisher(CHANNEL, options);
-    let (sender, mut acks) = mpsc::unbounded_channel();
+    let (sender, mut acks) = mpsc::channel(IN_FLIGHT as usize);
     let schedule = async move {
         let run = ulid::Ulid::generate();
         let payload = Bytes::from(vec![b'x'; 256]);
@@ -185,7 +197,7 @@ async fn publish(client: Client, rate: u64, round: u32, stop: tokio_util::sync::
             let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
             while sent < due {
                 let message = Message::new(payload.clone()).with_key(format!("{run}-{round}-{sent}"));
-                let _ = sender.send(publisher.enqueue(message).await); // the collector outlives this
+                let _ = sender.send(publisher.enqueue(message).await).await; // the collector outlives this
                 sent += 1;
             }
         }
@@ -362,7 +374,7 @@ mod tests {
         let epoch = Instant::now();
         let at = |ms: u64| epoch + Duration::from_millis(ms);
         let seen = Seen { acks: [0, 900, 910, 1_200, 1_210].map(at).to_vec(), seqs: Vec::new(), errors: 0 };
-        assert_eq!(seen.gap(at(905)), Duration::from_millis(290));
-        assert_eq!(Seen { acks: vec![at(0)], seqs: Vec::new(), errors: 0 }.gap(at(1)), AFTER);
+        assert_eq!(seen.gap(at(905)), Some(Duration::from_millis(290)));
+        assert_eq!(Seen { acks: vec![at(0)], seqs: Vec::new(), errors: 0 }.gap(at(1)), None);
     }
 }

@@ -133,9 +133,18 @@ impl Space {
         let Some(count) = &mut self.count else { return Ok(()) };
         let (mut gone, mut fresh) = (0, 0);
         let nodes = &self.nodes;
-        nodes.difference(count.root, root, &mut |hash| Ok(gone += nodes.size(hash)?), &mut |hash| {
-            Ok(fresh += nodes.size(hash)?)
-        })?;
+        nodes.difference(
+            count.root,
+            root,
+            &mut |hash| {
+                gone += nodes.size(hash)?;
+                Ok(())
+            },
+            &mut |hash| {
+                fresh += nodes.size(hash)?;
+                Ok(())
+            },
+        )?;
         count.live = (count.live + fresh).saturating_sub(gone);
         // A process that was killed may have folded after it last said so: what is new to us was then written.
         count.disk += before.map_or(fresh, |before| written.saturating_sub(before));
@@ -228,7 +237,15 @@ impl Space {
         let root = database::root_node(view)?;
         let mut links = Links::new(&self.nodes, &linked.dir);
         let (mut gone, nodes) = (0, &self.nodes);
-        nodes.difference(linked.root, root, &mut |hash| Ok(gone += nodes.size(hash)?), &mut |hash| links.add(hash))?;
+        nodes.difference(
+            linked.root,
+            root,
+            &mut |hash| {
+                gone += nodes.size(hash)?;
+                Ok(())
+            },
+            &mut |hash| links.add(hash),
+        )?;
         let disk = linked.bytes + links.sync()?;
         let database = OpenDatabase::adopt(&linked.dir, &self.config, root)?;
         let view = database.view().and_then(|view| {
@@ -345,7 +362,7 @@ fn link_all(
 }
 
 /// Puts nodes of one state into the directory of another.
-struct Links<'a> {
+pub(super) struct Links<'a> {
     from: &'a Nodes,
     into: PathBuf,
     /// Directories whose new entries a power cut could still take.
@@ -354,11 +371,11 @@ struct Links<'a> {
 }
 
 impl<'a> Links<'a> {
-    fn new(from: &'a Nodes, target: &Path) -> Self {
+    pub(super) fn new(from: &'a Nodes, target: &Path) -> Self {
         Self { from, into: database::nodes_dir(target), unsynced: BTreeSet::new(), bytes: 0 }
     }
 
-    fn add(&mut self, hash: &Hash) -> Result<(), StoreError> {
+    pub(super) fn add(&mut self, hash: &Hash) -> Result<(), StoreError> {
         let (source, target) = (self.from.file(hash), hash.node_file_in(&self.into));
         let linked = self.link(&source, &target).map_err(|error| StoreError::Failed {
             action: "link a node",
@@ -393,7 +410,7 @@ impl<'a> Links<'a> {
     }
 
     /// Makes the links durable and says how many bytes they hold.
-    fn sync(&self) -> Result<u64, StoreError> {
+    pub(super) fn sync(&self) -> Result<u64, StoreError> {
         let synced = self.unsynced.iter().chain([&self.into]).try_for_each(|dir| File::open(dir)?.sync_all());
         synced.map_err(|error| failed("sync linked nodes", &error))?;
         Ok(self.bytes)
@@ -401,7 +418,7 @@ impl<'a> Links<'a> {
 }
 
 /// Makes everything of a state but its nodes durable, whatever haematite has synced by itself.
-fn sync_rest(state: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_rest(state: &Path) -> Result<(), StoreError> {
     fn sync(dir: &Path, nodes: &Path) -> io::Result<()> {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
@@ -536,7 +553,12 @@ mod tests {
     fn live_bytes(state: &Path, root: Hash) -> u64 {
         let nodes = Nodes::open(state, 1 << 20).unwrap();
         let mut bytes = 0;
-        nodes.walk(root, &mut |hash| Ok(bytes += nodes.size(hash)?)).unwrap();
+        nodes
+            .walk(root, &mut |hash| {
+                bytes += nodes.size(hash)?;
+                Ok(())
+            })
+            .unwrap();
         bytes
     }
 
@@ -587,7 +609,12 @@ mod tests {
         let mut fresh = Vec::new();
         let now = database::root_node(&folding.view).unwrap();
         let nodes = &folding.space.nodes;
-        nodes.walk(now, &mut |hash| Ok(fresh.push(*hash))).unwrap();
+        nodes
+            .walk(now, &mut |hash| {
+                fresh.push(*hash);
+                Ok(())
+            })
+            .unwrap();
         let linked = database::nodes_dir(&root.path().join("state-000002"));
         let missing = fresh.iter().find(|hash| !hash.node_file_in(&linked).exists()).expect("something new");
         let (file, aside) = (nodes.file(missing), root.path().join("aside"));

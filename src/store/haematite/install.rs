@@ -6,13 +6,23 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use haematite::Hash;
 
-use super::{HaematiteConfig, blocking, compact, database::OpenDatabase, fold::Folder};
-use crate::store::{StateHash, StoreError, StoreInstall, engine::Page};
+use super::{
+    HaematiteConfig, View, blocking,
+    compact::{self, Links},
+    database::OpenDatabase,
+    fold::Folder,
+    nodes::Nodes,
+};
+use crate::store::{PartHash, StateHash, StoreError, StoreInstall, engine::Page};
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state-000001";
@@ -84,41 +94,119 @@ pub(super) fn make_current(next: &Path, present: &Path) -> Result<(), SwapError>
     })
 }
 
-/// Begins a state beside the live one. Blocks.
-pub(super) fn begin(
-    dir: PathBuf,
-    config: &HaematiteConfig,
-    folder: Folder,
-) -> Result<Box<dyn StoreInstall>, StoreError> {
-    let database = OpenDatabase::open(&dir, config)?;
-    Ok(Box::new(Install { dir, folder, database: Some(database), is_live: false }))
+/// Begins a state beside the live one.
+pub(super) fn begin(dir: PathBuf, config: HaematiteConfig, folder: Folder, live: Arc<View>) -> Box<dyn StoreInstall> {
+    Box::new(Install { dir, config, folder, live, content: Content::Empty, is_live: false })
 }
 
 struct Install {
     dir: PathBuf,
+    config: HaematiteConfig,
     folder: Folder,
-    /// None only while a blocking task has it.
-    database: Option<OpenDatabase>,
+    /// What is there already need not be sent.
+    live: Arc<View>,
+    content: Content,
     is_live: bool,
+}
+
+/// How the state comes in.
+enum Content {
+    Empty,
+    Pages(Box<OpenDatabase>),
+    /// Nodes in the directory of a prepared database.
+    Parts,
+    /// A blocking task has it, or had it and failed.
+    Taken,
+}
+
+impl Install {
+    fn take(&mut self) -> Content {
+        std::mem::replace(&mut self.content, Content::Taken)
+    }
 }
 
 #[async_trait]
 impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
-        let mut database = self.database.take().ok_or(StoreError::Closed)?;
         let changes = page.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         let (database, written) = blocking(move || {
+            let mut database = match content {
+                Content::Empty => Box::new(OpenDatabase::open(&dir, &config)?),
+                Content::Pages(database) => database,
+                Content::Parts | Content::Taken => return Err(StoreError::Closed),
+            };
             let written = database.write(&changes);
             Ok((database, written))
         })
         .await?;
-        self.database = Some(database);
+        self.content = Content::Pages(database);
         written
     }
 
-    async fn finish(mut self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
-        let database = self.database.take().ok_or(StoreError::Closed)?;
+    async fn lacking(&mut self, parts: Vec<PartHash>) -> Result<Vec<u32>, StoreError> {
+        let (content, dir, config, live) = (self.take(), self.dir.clone(), self.config.clone(), self.live.clone());
+        let lacking = blocking(move || {
+            let Content::Empty = content else { return Err(StoreError::Closed) };
+            OpenDatabase::prepare(&dir, &config)?;
+            let nodes = Nodes::open(&live.dir.path, config.accounting_cache_bytes)?;
+            let mut links = Links::new(&nodes, &dir);
+            let mut lacking = Vec::new();
+            for (position, hash) in (0..).zip(parts) {
+                let hash = Hash::from_bytes(hash);
+                if nodes.file(&hash).exists() {
+                    links.add(&hash)?;
+                } else {
+                    lacking.push(position);
+                }
+            }
+            links.sync()?;
+            Ok(lacking)
+        });
+        let lacking = lacking.await?;
+        self.content = Content::Parts;
+        Ok(lacking)
+    }
+
+    async fn put_part(&mut self, hash: PartHash, bytes: Bytes) -> Result<(), StoreError> {
+        let Content::Parts = self.content else { return Err(StoreError::Closed) };
+        let dir = self.dir.clone();
         blocking(move || {
+            let hash = Hash::from_bytes(hash);
+            let path = hash.node_file_in(&super::database::nodes_dir(&dir));
+            let written = || -> io::Result<()> {
+                let prefix = path.parent().unwrap_or(&dir);
+                // As private as haematite makes them.
+                match fs::DirBuilder::new().mode(0o700).create(prefix) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
+                fs::write(&path, &bytes)?;
+                File::open(&path)?.sync_all()?;
+                File::open(prefix)?.sync_all()
+            };
+            written().map_err(|error| StoreError::Failed {
+                action: "write a node",
+                reason: format!("{}: {error}", path.display()),
+            })
+        })
+        .await
+    }
+
+    async fn finish(mut self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
+        let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
+        blocking(move || {
+            let database = match content {
+                Content::Pages(database) => *database,
+                Content::Empty => OpenDatabase::open(&dir, &config)?,
+                Content::Taken => return Err(StoreError::Closed),
+                Content::Parts => {
+                    let root = Hash::from_bytes(expected.0);
+                    // Reading a node checks its content against its name; that they are all there, the walk shows.
+                    Nodes::open(&dir, config.accounting_cache_bytes)?.check(root)?;
+                    OpenDatabase::adopt(&dir, &config, root)?
+                }
+            };
             let found = database.view().and_then(|view| super::database::root(&view));
             database.close();
             let found = found?;
@@ -126,7 +214,7 @@ impl StoreInstall for Install {
                 let detail = format!("its hash is {found}, not {expected}");
                 return Err(StoreError::Corrupt { what: "the snapshot".into(), detail });
             }
-            Ok(())
+            compact::sync_rest(&dir)
         })
         .await?;
         // From here on the folding thread decides, and what it decided may be more than it could tell.
@@ -140,9 +228,9 @@ impl Drop for Install {
         if self.is_live {
             return;
         }
-        let (database, dir) = (self.database.take(), self.dir.clone());
+        let (content, dir) = (self.take(), self.dir.clone());
         std::thread::spawn(move || {
-            if let Some(database) = database {
+            if let Content::Pages(database) = content {
                 database.close();
             }
             compact::remove(&dir);

@@ -28,13 +28,13 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use haematite::BranchView;
+use haematite::{BranchView, Hash};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use self::{database::SHARD, fold::Folder};
+use self::{database::SHARD, fold::Folder, nodes::Nodes};
 use super::{
-    StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
+    PartHash, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
     engine::{Engine, Layered, Page},
     keys,
 };
@@ -142,12 +142,12 @@ impl Drop for StateDir {
 struct View {
     tree: BranchView,
     /// After the tree: its files go last.
-    _dir: Arc<StateDir>,
+    dir: Arc<StateDir>,
 }
 
 impl View {
     fn new(tree: BranchView, dir: Arc<StateDir>) -> Self {
-        Self { tree, _dir: dir }
+        Self { tree, dir }
     }
 }
 
@@ -386,13 +386,14 @@ impl Engine for HaematiteEngine {
         let hash = database::root(&view)?;
         let of_mark = view.clone();
         let applied = blocking(move || database::get(&of_mark, &keys::mark())).await?;
-        Ok(Arc::new(Snapshot { view, hash, applied }))
+        Ok(Arc::new(Snapshot { view, hash, applied, cache_bytes: self.config.accounting_cache_bytes }))
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
         let next = self.shared.next_state();
         let (config, folder) = (self.config.clone(), self.folder.clone());
-        blocking(move || install::begin(next, &config, folder)).await
+        let live = self.shared.state.lock().view()?;
+        Ok(install::begin(next, config, folder, live))
     }
 
     fn usage(&self) -> Option<StoreUsage> {
@@ -410,6 +411,7 @@ struct Snapshot {
     view: Arc<View>,
     hash: StateHash,
     applied: Option<Bytes>,
+    cache_bytes: usize,
 }
 
 #[async_trait]
@@ -439,6 +441,35 @@ impl StoreSnapshot for Snapshot {
                 from = next;
             }
             Ok(page)
+        })
+        .await
+    }
+
+    async fn parts(&self) -> Result<Option<Vec<PartHash>>, StoreError> {
+        let (view, cache) = (self.view.clone(), self.cache_bytes);
+        blocking(move || {
+            let nodes = Nodes::open(&view.dir.path, cache)?;
+            let mut parts = Vec::new();
+            nodes.walk(database::root_node(&view)?, &mut |hash| {
+                parts.push(hash.into_bytes());
+                Ok(())
+            })?;
+            // Equal subtrees are one.
+            parts.sort_unstable();
+            parts.dedup();
+            Ok(Some(parts))
+        })
+        .await
+    }
+
+    async fn part(&self, hash: PartHash) -> Result<Bytes, StoreError> {
+        let view = self.view.clone();
+        blocking(move || {
+            let path = Hash::from_bytes(hash).node_file_in(&database::nodes_dir(&view.dir.path));
+            fs::read(&path).map(Bytes::from).map_err(|error| StoreError::Failed {
+                action: "read a node",
+                reason: format!("{}: {error}", path.display()),
+            })
         })
         .await
     }

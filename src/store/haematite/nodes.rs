@@ -80,6 +80,11 @@ impl Nodes {
         Ok(())
     }
 
+    /// Reads every node that a root reaches, which checks each against its hash.
+    pub(super) fn check(&self, root: Hash) -> Result<(), StoreError> {
+        self.walk(root, &mut |hash| self.read(hash).map(drop))
+    }
+
     /// Visits the nodes that only `old` reaches, and those that only `new` reaches. The cost is that of what differs.
     pub(super) fn difference(&self, old: Hash, new: Hash, gone: Visit<'_>, fresh: Visit<'_>) -> Result<(), StoreError> {
         if old == new {
