@@ -347,6 +347,7 @@ impl NodeView for View {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
         let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
+        let usage = self.broker.view().store().usage().unwrap_or_default();
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
         vec![
             Metric::gauge("raft_term", "Raft term", state.term),
@@ -367,6 +368,8 @@ impl NodeView for View {
                 "Nodes whose state was then not that of the majority: raise an alarm above 0",
                 verified.differing.len() as u64,
             ),
+            Metric::gauge("store_live_bytes", "Bytes of the state on disk that live", usage.live_bytes),
+            Metric::gauge("store_disk_bytes", "Bytes of the state on disk", usage.disk_bytes),
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
             Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
@@ -462,7 +465,7 @@ impl ClusterAdmin for View {
             log_index: backup.log_index,
             state_hash: backup.state_hash.0.to_vec().into(),
             created_ms: self.broker.view().time_ms(),
-            bytes: 0,
+            bytes: self.broker.view().store().usage().map_or(0, |usage| usage.live_bytes),
         };
         Ok((head, backup))
     }

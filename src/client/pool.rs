@@ -25,6 +25,11 @@ const LEADER_METADATA: &str = "liminal-leader";
 const MAX_NODES: usize = 32;
 /// How long a node that could not be reached is not preferred as the leader.
 const SHUN: Duration = Duration::from_secs(2);
+/// A server that says nothing for so long is asked whether it is there: a frozen leader keeps its connections, and who
+/// publishes to it, or follows a channel on it, should go elsewhere.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(750);
+/// How long it may take to answer that.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// An answer may hold a whole log entry; one message above the usual size fits as well.
 pub(crate) const MAX_ANSWER: usize = 64 << 20;
 
@@ -143,9 +148,8 @@ impl Pool {
             // Large enough that a replay is not bound by the round trip, small enough to bound memory.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
-            // A peer that vanished without a word is noticed within this much, also by idle subscribers.
-            .http2_keep_alive_interval(Duration::from_secs(3))
-            .keep_alive_timeout(Duration::from_secs(3))
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
         match timeout(self.options.connect_timeout, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => Ok(channel),
