@@ -3,7 +3,8 @@
 # are filled and deleted, so that snapshots, purges, folds and compactions run all the while. Ends with the states compared,
 # and fails when a node ended, a publish failed or somebody was elected without need.
 #
-#   cluster/soak.sh [MINUTES]      20 unless given; LIMINAL names the binary, RATE and SIZE the load
+#   cluster/soak.sh [MINUTES]      20 unless given; LIMINAL names the binary, RATE and SIZE the load; KEEP=1 deletes
+#                                nothing, and takes RATE x SIZE x 3 of disk
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -40,7 +41,7 @@ for ((minute = 1; minute <= minutes; minute++)); do
     disk=$(for node in 1 2 3; do du -sm "$dir/n$node" | awk '{ printf "%d ", $1 }'; done)
     printf '%6d %7.0f %7s %7s %7s %7s  %-15s %s\n' "$minute" "$(field rate)" "$(ms p50_us)" "$(ms p99_us)" "$(ms max_us)" \
         "$(field errors)" "$rss" "$disk"
-    if ((minute > 1)); then "$liminal" channel delete "soak-$((minute - 1))" --yes >/dev/null; fi
+    if ((minute > 1)) && [[ -z ${KEEP:-} ]]; then "$liminal" channel delete "soak-$((minute - 1))" --yes >/dev/null; fi
     for pid in "${pids[@]}"; do kill -0 "$pid" || { echo "a node has ended: see $dir" >&2; trap - EXIT; exit 1; }; done
 done
 ended=$(term)

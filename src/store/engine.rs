@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds,
-    WriteBatch, keys,
+    WriteBatch, keys, listing::Piece,
 };
 use crate::{
     codec,
@@ -20,8 +20,6 @@ use crate::{
 
 /// Keys read at a time while something is walked.
 const PAGE: usize = 1024;
-/// Bytes of batches read at a time while a stream is cut: a batch may have a megabyte.
-const CUT_BYTES: usize = 4 << 20;
 
 /// An ordered key space. Writes are atomic and visible at once; they are durable from the next flush on.
 #[async_trait]
@@ -49,7 +47,15 @@ pub type Page = Vec<(Bytes, Bytes)>;
 pub struct Layered<E> {
     pub(super) engine: E,
     /// Serializes commits, and saves them looking up where a stream ends.
-    ends: Mutex<HashMap<Arc<str>, StreamBounds>>,
+    ends: Mutex<HashMap<Arc<str>, End>>,
+}
+
+/// Where a stream ends.
+#[derive(Clone)]
+struct End {
+    bounds: StreamBounds,
+    /// Of the list of its batches; none while it has no batch.
+    newest: Option<Piece>,
 }
 
 impl<E: Engine> Layered<E> {
@@ -57,15 +63,29 @@ impl<E: Engine> Layered<E> {
         Self { engine, ends: Mutex::default() }
     }
 
-    async fn find(
+    /// Where a stream ends, as this commit has left it, as it is known, or as it is stored.
+    async fn end(
         &self,
-        ends: &HashMap<Arc<str>, StreamBounds>,
+        moved: &HashMap<Arc<str>, Option<End>>,
+        ends: &HashMap<Arc<str>, End>,
         stream: &str,
-    ) -> Result<Option<StreamBounds>, StoreError> {
-        match ends.get(stream) {
-            Some(bounds) => Ok(Some(*bounds)),
-            None => self.stored_bounds(stream).await,
+    ) -> Result<Option<End>, StoreError> {
+        if let Some(end) = moved.get(stream) {
+            return Ok(end.clone());
         }
+        if let Some(end) = ends.get(stream) {
+            return Ok(Some(end.clone()));
+        }
+        let Some(bounds) = self.stored_bounds(stream).await? else { return Ok(None) };
+        let (mut from, to) = (keys::index(stream, 0), keys::index_end(stream));
+        let mut newest = None;
+        loop {
+            let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
+            let Some((last, value)) = page.last() else { break };
+            newest = Some(Piece::decode(last, value.clone())?);
+            from = keys::after_prefix(last);
+        }
+        Ok(Some(End { bounds, newest }))
     }
 
     async fn stored_bounds(&self, stream: &str) -> Result<Option<StreamBounds>, StoreError> {
@@ -76,20 +96,34 @@ impl<E: Engine> Layered<E> {
         Ok(Some(StreamBounds { first: value.get_u64_le(), next: value.get_u64_le() }))
     }
 
-    /// Deletes the batches of a stream that end below `up_to`; gives where the rest begins.
-    async fn cut(&self, stream: &str, up_to: u64, changes: &mut Changes) -> Result<Option<u64>, StoreError> {
-        let (mut from, end) = (keys::batch(stream, 0), keys::batches_end(stream));
+    /// Deletes the batches of a stream that end below `up_to`; gives what is left of it.
+    async fn cut(&self, stream: &str, end: End, up_to: u64, changes: &mut Changes) -> Result<End, StoreError> {
+        let (mut from, to) = (keys::index(stream, 0), keys::index_end(stream));
+        let mut first = end.bounds.first;
         loop {
-            let page = self.engine.range(&from, &end, PAGE, CUT_BYTES).await?;
-            for (key, value) in &page {
-                let batch = decode_batch(key, value)?;
-                if batch.end_seq() > up_to {
-                    return Ok(Some(batch.first_seq));
-                }
-                changes.push((key.clone(), None));
-            }
-            let Some((last, _)) = page.last() else { return Ok(None) };
+            let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
+            let Some((last, _)) = page.last() else {
+                let bounds = StreamBounds { first: end.bounds.next, ..end.bounds };
+                return Ok(End { bounds, newest: None });
+            };
             from = keys::after_prefix(last);
+            for (key, value) in page {
+                let piece = Piece::decode(&key, value)?;
+                let (gone, rest) = piece.split(up_to);
+                if !gone.is_empty() {
+                    changes.push((key, None));
+                }
+                changes.extend(gone.iter().map(|last| (keys::batch(stream, *last), None)));
+                // A batch begins where the one before it ends.
+                first = gone.last().map_or(first, |last| last + 1);
+                let Some(rest) = rest else { continue };
+                if !gone.is_empty() {
+                    changes.push(rest.entry(stream));
+                }
+                // Where the rest is the newest piece, that is it; later ones are as they were.
+                let newest = if rest.is_followed_by(end.newest.as_ref()) { end.newest } else { Some(rest) };
+                return Ok(End { bounds: StreamBounds { first, ..end.bounds }, newest });
+            }
         }
     }
 }
@@ -170,51 +204,48 @@ impl<E: Engine> DurableStore for Layered<E> {
     async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut ends = self.ends.lock().await;
         let mut changes: Changes = Vec::with_capacity(batch.puts.len() + 2 * batch.appends.len() + 1);
-        let mut moved: HashMap<Arc<str>, Option<StreamBounds>> = HashMap::new();
+        let mut moved: HashMap<Arc<str>, Option<End>> = HashMap::new();
         for stream in batch.drops {
-            self.cut(&stream, u64::MAX, &mut changes).await?;
+            if let Some(end) = self.end(&moved, &ends, &stream).await? {
+                self.cut(&stream, end, u64::MAX, &mut changes).await?;
+            }
             changes.push((keys::bounds(&stream), None));
             moved.insert(stream, None);
         }
+        for (stream, up_to) in batch.removes {
+            let Some(end) = self.end(&moved, &ends, &stream).await? else { continue };
+            let up_to = up_to.min(end.bounds.next);
+            let end = self.cut(&stream, end, up_to, &mut changes).await?;
+            changes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds))));
+            moved.insert(stream, Some(end));
+        }
         for (stream, appended) in batch.appends {
-            let present = match moved.get(&stream) {
-                Some(bounds) => *bounds,
-                None => self.find(&ends, &stream).await?,
-            };
-            if let Some(bounds) = present
-                && bounds.next != appended.first_seq
+            let present = self.end(&moved, &ends, &stream).await?;
+            if let Some(end) = &present
+                && end.bounds.next != appended.first_seq
             {
-                let (expected, actual) = (appended.first_seq, bounds.next);
+                let (expected, actual) = (appended.first_seq, end.bounds.next);
                 return Err(StoreError::SequenceConflict { stream: stream.to_string(), expected, actual });
             }
             if appended.frame.is_empty() {
                 continue;
             }
             let bounds = StreamBounds {
-                first: present.map_or(appended.first_seq, |bounds| bounds.first),
+                first: present.as_ref().map_or(appended.first_seq, |end| end.bounds.first),
                 next: appended.end_seq(),
             };
+            let newest = Piece::after(present.and_then(|end| end.newest), bounds.next - 1);
             changes.push((keys::batch(&stream, bounds.next - 1), Some(codec::encode_batch(&appended))));
             changes.push((keys::bounds(&stream), Some(encode_bounds(bounds))));
-            moved.insert(stream, Some(bounds));
-        }
-        for (stream, up_to) in batch.removes {
-            let present = match moved.get(&stream) {
-                Some(bounds) => *bounds,
-                None => self.find(&ends, &stream).await?,
-            };
-            let Some(bounds) = present else { continue };
-            let rest = self.cut(&stream, up_to.min(bounds.next), &mut changes).await?;
-            let bounds = StreamBounds { first: rest.unwrap_or(bounds.next), ..bounds };
-            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds))));
-            moved.insert(stream, Some(bounds));
+            changes.push(newest.entry(&stream));
+            moved.insert(stream, Some(End { bounds, newest: Some(newest) }));
         }
         changes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value)));
         changes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark))));
         self.engine.write(changes).await?;
-        for (stream, bounds) in moved {
-            match bounds {
-                Some(bounds) => ends.insert(stream, bounds),
+        for (stream, end) in moved {
+            match end {
+                Some(end) => ends.insert(stream, end),
                 None => ends.remove(&stream),
             };
         }

@@ -11,6 +11,7 @@ const MARK: u8 = b'm';
 const NUMBER: u8 = b'n';
 const PLAIN: u8 = b'p';
 const STREAM: u8 = b's';
+const INDEX: u8 = b'i';
 
 pub(super) fn mark() -> Bytes {
     Bytes::from_static(&[MARK])
@@ -40,6 +41,20 @@ pub(super) fn batch(stream: &str, last_seq: u64) -> Bytes {
     key.put_u8(0);
     key.put_u64(last_seq);
     key.freeze()
+}
+
+/// A piece of the list of a stream's batches, by the first of them.
+pub(super) fn index(stream: &str, last_seq: u64) -> Bytes {
+    let mut key = batch(stream, last_seq).to_vec();
+    key[0] = INDEX;
+    key.into()
+}
+
+/// The end of those pieces.
+pub(super) fn index_end(stream: &str) -> Bytes {
+    let mut key = batches_end(stream).to_vec();
+    key[0] = INDEX;
+    key.into()
 }
 
 /// The end of a stream's batches.

@@ -8,6 +8,7 @@ mod engine;
 mod faulty;
 mod haematite;
 mod keys;
+mod listing;
 mod memory;
 
 use std::{fmt, sync::Arc};
@@ -203,7 +204,7 @@ pub struct WriteBatch {
     pub appends: Vec<(Arc<str>, StoredBatch)>,
     /// Plain keys to set, or to delete (`None`).
     pub puts: Vec<(Bytes, Option<Bytes>)>,
-    /// Streams to cut below a sequence number.
+    /// Streams to cut below a sequence number; done before the appends.
     pub removes: Vec<(Arc<str>, u64)>,
     /// Streams to forget altogether, bounds included; done before the appends.
     pub drops: Vec<Arc<str>>,

@@ -80,6 +80,7 @@ on_both_stores! {
     a_read_begins_inside_a_batch_and_stops_near_its_limit
     removal_takes_whole_batches_and_keeps_the_numbers
     a_stream_can_be_dropped_and_made_again_in_one_commit
+    whatever_was_cut_from_a_stream_of_many_batches_leaves_nothing_behind
     plain_keys_are_paged_in_byte_order_and_see_nothing_else
     the_durable_mark_moves_only_with_a_flush
     a_snapshot_does_not_change_while_the_store_goes_on
@@ -176,6 +177,25 @@ async fn a_stream_can_be_dropped_and_made_again_in_one_commit(store: &dyn Durabl
     assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["new"]));
     store.commit(WriteBatch { drops: vec!["a:0".into()], ..WriteBatch::default() }).await.unwrap();
     assert_eq!(store.bounds("a:0").await.unwrap(), None);
+}
+
+async fn whatever_was_cut_from_a_stream_of_many_batches_leaves_nothing_behind(store: &dyn DurableStore) {
+    let empty = store.root_hash().await.unwrap();
+    for number in 0..600 {
+        store.commit(append("a:0", batch(2 * number, &["x", "y"]))).await.unwrap();
+    }
+    store.commit(append("ab:0", batch(0, &["other"]))).await.unwrap();
+    for (up_to, first) in [(1, 0), (7, 6), (500, 500), (513, 512), (1101, 1100)] {
+        store.remove("a:0", up_to).await.unwrap();
+        assert_eq!(store.bounds("a:0").await.unwrap(), Some(StreamBounds { first, next: 1200 }));
+        assert_eq!(store.read_from("a:0", 0, 1).await.unwrap()[0].seq, first);
+    }
+    store.commit(append("a:0", batch(1200, &["z"]))).await.unwrap();
+    assert_eq!(store.read_from("a:0", 1100, 1000).await.unwrap().len(), 101);
+    assert_eq!(payloads(store, "ab:0", 0).await, numbered(0, &["other"]));
+    let drops = vec!["a:0".into(), "ab:0".into()];
+    store.commit(WriteBatch { drops, ..WriteBatch::default() }).await.unwrap();
+    assert_eq!(store.root_hash().await.unwrap(), empty);
 }
 
 async fn plain_keys_are_paged_in_byte_order_and_see_nothing_else(store: &dyn DurableStore) {

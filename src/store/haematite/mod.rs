@@ -330,8 +330,12 @@ impl Engine for HaematiteEngine {
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
                     for (key, value) in changes {
-                        state.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-                        state.active.insert(key, value);
+                        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+                        state.active_bytes += key.len() + size(&value);
+                        // Counters and lists are written again and again, and fold once.
+                        if let Some(replaced) = state.active.insert(key, value) {
+                            state.active_bytes = state.active_bytes.saturating_sub(size(&replaced));
+                        }
                     }
                     if state.active_bytes > self.config.fold_bytes {
                         self.folder.wake();
