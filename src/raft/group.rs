@@ -382,7 +382,7 @@ impl RaftGroup {
     /// Changes who is in the cluster, or who leads it; through whichever node leads. Returns what was done, for people.
     ///
     /// # Errors
-    /// [`ChangeError::NotLeader`] when no leader was found within [`CHANGE_PATIENCE`]: nothing was done.
+    /// [`ChangeError::NotLeader`] when no leader was found within ten seconds: nothing was done.
     pub async fn change(&self, change: Change) -> Result<String, ChangeError> {
         let (membership, change) = (&self.inner.membership, &change);
         self.on_leader(|leader| async move {
