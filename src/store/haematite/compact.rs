@@ -509,6 +509,7 @@ mod tests {
                 state: Mutex::default(),
                 folded: Notify::new(),
                 next_state: AtomicU64::new(2),
+                cache_bytes: config.cache_bytes,
             });
             let (name, _) = install::current(root).unwrap();
             let database = OpenDatabase::open(&root.join(&name), &config).unwrap();

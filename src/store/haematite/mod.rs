@@ -44,6 +44,10 @@ pub type HaematiteStore = Layered<HaematiteEngine>;
 
 /// Entries looked at in one step of a range read, at most.
 const STEP: usize = 1024;
+/// About how many bytes haematite puts into a leaf; a larger value has one of its own.
+const LEAF_BYTES: usize = 64 << 10;
+/// Leaves that haematite reads ahead of a walk, at most.
+const READ_AHEAD: usize = 64;
 
 /// When to fold, and how much to cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +101,7 @@ struct Shared {
     folded: Notify,
     /// Number of the next state to be made beside the live one.
     next_state: AtomicU64,
+    cache_bytes: usize,
 }
 
 #[derive(Default)]
@@ -188,8 +193,13 @@ impl HaematiteStore {
         }
         let (current, number) = install::current(dir)?;
         let next_state = AtomicU64::new(number + 1);
-        let shared =
-            Arc::new(Shared { root: dir.to_owned(), state: Mutex::default(), folded: Notify::new(), next_state });
+        let shared = Arc::new(Shared {
+            root: dir.to_owned(),
+            state: Mutex::default(),
+            folded: Notify::new(),
+            next_state,
+            cache_bytes: config.cache_bytes,
+        });
         let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
         Ok(Self::over(HaematiteEngine { shared, folder, config, lock: Mutex::new(Some(lock)) }))
     }
@@ -244,8 +254,8 @@ impl Shared {
     /// A range over memtables and tree. Blocks.
     fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
-        // A step is read whole, and one value may have a megabyte.
-        let mut step = if max_bytes == usize::MAX { STEP } else { 1 };
+        // A step is read whole, and one value may have a megabyte: the first one shows.
+        let mut step = 1;
         while cursor < to && page.len() < limit && bytes < max_bytes {
             // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
             let (mut overlay, view) = {
@@ -275,9 +285,25 @@ impl Shared {
             cursor = end;
             // As many as still fit, going by those before.
             let usual = bytes.div_ceil(page.len().max(1)).max(1);
-            step = (max_bytes.saturating_sub(bytes) / usual).clamp(1, STEP).min(step.saturating_mul(8));
+            let fitting = (max_bytes.saturating_sub(bytes) / usual).min(limit.saturating_sub(page.len())).max(1);
+            step = fitting.min(cached_step(self.cache_bytes, usual)).min(step.saturating_mul(8));
         }
         Ok(page)
+    }
+}
+
+/// How many entries of a usual size to ask haematite for at once.
+///
+/// It reads ahead of a walk: twice as many leaves for each one crossed, up to 64. What the cache cannot hold until the
+/// walk gets there is read, hashed and thrown away: with a cache of 16 MiB, pages of eight values of 1 MiB read each
+/// value thirty times.
+fn cached_step(cache_bytes: usize, usual: usize) -> usize {
+    let leaf = usual.max(LEAF_BYTES);
+    let ahead = (cache_bytes / 2 / leaf).max(1);
+    if ahead >= READ_AHEAD {
+        STEP
+    } else {
+        (ahead.ilog2() as usize).max(1).saturating_mul(leaf / usual.max(1)).min(STEP)
     }
 }
 
@@ -390,7 +416,7 @@ impl Engine for HaematiteEngine {
         let hash = database::root(&view)?;
         let of_mark = view.clone();
         let applied = blocking(move || database::get(&of_mark, &keys::mark())).await?;
-        Ok(Arc::new(Snapshot { view, hash, applied, cache_bytes: self.config.accounting_cache_bytes }))
+        Ok(Arc::new(Snapshot { view, hash, applied, config: self.config.clone() }))
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
@@ -415,7 +441,7 @@ struct Snapshot {
     view: Arc<View>,
     hash: StateHash,
     applied: Option<Bytes>,
-    cache_bytes: usize,
+    config: HaematiteConfig,
 }
 
 #[async_trait]
@@ -429,20 +455,22 @@ impl StoreSnapshot for Snapshot {
     }
 
     async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Page, StoreError> {
-        let view = self.view.clone();
+        let (view, cache_bytes) = (self.view.clone(), self.config.cache_bytes);
         let from = after.map_or(vec![0], |after| [after, &[0]].concat());
         blocking(move || {
-            let (mut page, mut bytes, mut from) = (Page::new(), 0, from);
-            // Small steps, because values may be large and a step is read whole.
+            let (mut page, mut bytes, mut from, mut step) = (Page::new(), 0, from, 1);
             while bytes < max_bytes {
-                let step = view.range_page(SHARD, &from, database::END, 16);
-                let step = step.map_err(|error| database::failed("read a snapshot", &error))?;
-                for (key, value) in step.entries {
+                let read = view.range_page(SHARD, &from, database::END, step);
+                let read = read.map_err(|error| database::failed("read a snapshot", &error))?;
+                for (key, value) in read.entries {
                     bytes += key.len() + value.len();
                     page.push((key.into(), value.into()));
                 }
-                let Some(next) = step.next_from else { break };
+                let Some(next) = read.next_from else { break };
                 from = next;
+                // Values may be large, and a step is read whole.
+                let usual = bytes.div_ceil(page.len().max(1)).max(1);
+                step = (max_bytes.saturating_sub(bytes) / usual).clamp(1, 16).min(cached_step(cache_bytes, usual));
             }
             Ok(page)
         })
@@ -450,7 +478,7 @@ impl StoreSnapshot for Snapshot {
     }
 
     async fn parts(&self) -> Result<Option<Vec<PartHash>>, StoreError> {
-        let (view, cache) = (self.view.clone(), self.cache_bytes);
+        let (view, cache) = (self.view.clone(), self.config.accounting_cache_bytes);
         blocking(move || {
             let nodes = Nodes::open(&view.dir.path, cache)?;
             let mut parts = Vec::new();
@@ -476,5 +504,23 @@ impl StoreSnapshot for Snapshot {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_reads_no_further_ahead_than_half_the_cache_holds() {
+        let cache = 16 << 20;
+        assert_eq!(cached_step(cache, 100), STEP);
+        assert_eq!(cached_step(cache, 128 << 10), STEP, "it holds all that is ever read ahead");
+        for usual in [256 << 10, 512 << 10, 1 << 20, 4 << 20, 32 << 20] {
+            let step = cached_step(cache, usual);
+            assert!(step >= 1 && (step == 1 || (usual << step) <= cache / 2), "{step} for {usual}");
+        }
+        assert_eq!(cached_step(1, 1 << 20), 1);
+        assert_eq!(cached_step(cache, 0), STEP);
     }
 }
