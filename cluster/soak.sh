@@ -16,10 +16,15 @@ size=${SIZE:-1024}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/liminal-soak.XXXXXX")
 export LIMINAL_SERVER=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
 pids=()
+# What failed leaves its logs behind; the data goes either way, because it fills disks.
 cleanup() {
+    local status=$?
     for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    rm -rf "$dir"
+    if ((status == 0)); then rm -rf "$dir"; else
+        rm -rf "$dir"/n[123]
+        echo "the nodes' logs are in $dir" >&2
+    fi
 }
 trap cleanup EXIT
 
@@ -42,7 +47,7 @@ for ((minute = 1; minute <= minutes; minute++)); do
     printf '%6d %7.0f %7s %7s %7s %7s  %-15s %s\n' "$minute" "$(field rate)" "$(ms p50_us)" "$(ms p99_us)" "$(ms max_us)" \
         "$(field errors)" "$rss" "$disk"
     if ((minute > 1)) && [[ -z ${KEEP:-} ]]; then "$liminal" channel delete "soak-$((minute - 1))" --yes >/dev/null; fi
-    for pid in "${pids[@]}"; do kill -0 "$pid" || { echo "a node has ended: see $dir" >&2; trap - EXIT; exit 1; }; done
+    for pid in "${pids[@]}"; do kill -0 "$pid" || { echo "a node has ended" >&2; exit 1; }; done
 done
 ended=$(term)
 "$liminal" cluster verify

@@ -43,6 +43,12 @@ pub(super) fn batch(stream: &str, last_seq: u64) -> Bytes {
     key.freeze()
 }
 
+/// The stream whose batch lies under a key; none for any other key.
+pub(super) fn batch_stream(key: &[u8]) -> Option<&[u8]> {
+    let (stream, _seq) = key.strip_prefix(&[STREAM])?.split_last_chunk::<8>()?;
+    stream.strip_suffix(&[0])
+}
+
 /// A piece of the list of a stream's batches, by the first of them.
 pub(super) fn index(stream: &str, last_seq: u64) -> Bytes {
     let mut key = batch(stream, last_seq).to_vec();

@@ -1,7 +1,13 @@
 //! One haematite database with one named branch: everything that touches haematite's own types for writing.
+//!
+//! Haematite deletes a key at the price of reading, checking and building its leaf again, so a stream of many batches
+//! took a minute to go. Its tree can also lose a whole range, of which only the two ends are read; but a branch has no
+//! such operation. So a long run of deletes is cut out of the tree first, a second branch begins at what is left, and
+//! the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
+//! when it is found at the next open.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt::Display,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,25 +16,34 @@ use std::{
 use bytes::Bytes;
 use haematite::{
     BranchHandle, BranchKind, BranchRefStore, BranchRegistry, BranchView, CommitDurability, CommitRequest, Database,
-    DatabaseConfig, Hash, NodeCacheBudget, ReclaimStart, Retention, RuntimeOptions, create_branch_with_kind,
-    db::branches::BranchDatabase,
+    DatabaseConfig, DiskStore, Hash, NodeCacheBudget, NodeStore as _, ReclaimStart, Retention, RuntimeOptions,
+    TreePolicy, create_branch_with_kind, db::branches::BranchDatabase, tree::delete_range,
 };
 
 use super::{HaematiteConfig, MemTable};
-use crate::store::{StateHash, StoreError};
+use crate::store::{StateHash, StoreError, keys};
 
 /// There is one shard: streams, keys and mark commit together.
 pub(super) const SHARD: usize = 0;
 /// After every key: ours begin with a letter.
 pub(super) const END: &[u8] = b"\x7f";
 
-const BRANCH: &str = "state";
+/// The state is one of these branches; the other comes and goes.
+const BRANCHES: [&str; 2] = ["state", "state-cut"];
+
+/// Deletes in a row that are cut out of the tree rather than made one by one: beginning a branch takes a few syncs.
+const RUN: usize = 64;
 
 pub(super) struct OpenDatabase {
+    dir: PathBuf,
+    cache: NodeCacheBudget,
+    policy: TreePolicy,
     database: BranchDatabase,
     refs: BranchRefStore,
     registry: BranchRegistry,
     branch: BranchHandle,
+    /// Which of the branches it is.
+    name: &'static str,
     /// Commits need increasing timestamps; they are no part of the state's hash.
     timestamp: u64,
     fresh: bool,
@@ -63,7 +78,7 @@ impl OpenDatabase {
 
     /// Makes an empty database for [`OpenDatabase::adopt`]. Blocks.
     pub(super) fn prepare(dir: &Path, config: &HaematiteConfig) -> Result<(), StoreError> {
-        let (mut database, _) = Self::open_owner(dir, config)?;
+        let Owner { mut database, .. } = Self::open_owner(dir, config)?;
         let based = database.base_roots();
         if let Err(error) = database.close() {
             tracing::debug!(?error, "a haematite database was dropped instead of closed");
@@ -76,7 +91,7 @@ impl OpenDatabase {
         Self::open_at(dir, config, Some(root))
     }
 
-    fn open_owner(dir: &Path, config: &HaematiteConfig) -> Result<(BranchDatabase, bool), StoreError> {
+    fn open_owner(dir: &Path, config: &HaematiteConfig) -> Result<Owner, StoreError> {
         let corrupt =
             |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
         let budget = NodeCacheBudget::bytes(config.cache_bytes).map_err(|error| failed("size the cache", &error))?;
@@ -97,28 +112,33 @@ impl OpenDatabase {
         } else {
             Database::open(dir, runtime).map_err(|error| corrupt(&error))?
         };
-        Ok((BranchDatabase::new(owner, budget).map_err(|error| corrupt(&error))?, fresh))
+        let policy = owner.tree_policy();
+        let database = BranchDatabase::new(owner, budget).map_err(|error| corrupt(&error))?;
+        Ok(Owner { database, policy, cache: budget, fresh })
     }
 
     fn open_at(dir: &Path, config: &HaematiteConfig, adopted: Option<Hash>) -> Result<Self, StoreError> {
         let corrupt =
             |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
-        let (mut database, fresh) = Self::open_owner(dir, config)?;
+        let Owner { mut database, policy, cache, fresh } = Self::open_owner(dir, config)?;
         let mut refs = BranchRefStore::open_writing(dir.join("branches"), database.writer_lock())
             .map_err(|error| corrupt(&error))?;
         let registry = BranchRegistry::new();
         let timestamp = haematite::current_timestamp();
-        let branch = if refs.get(BRANCH).is_some() {
-            database.open_branch(BRANCH, &mut refs, &registry).map_err(|error| corrupt(&error))?
+        let live = live_branch(&mut refs).map_err(|error| corrupt(&error))?;
+        let name = live.unwrap_or(BRANCHES[0]);
+        let branch = if live.is_some() {
+            database.open_branch(name, &mut refs, &registry).map_err(|error| corrupt(&error))?
         } else {
             let roots: BTreeMap<_, _> = match adopted {
                 Some(root) => BTreeMap::from([(SHARD, root)]),
                 None => database.base_roots().map_err(|error| corrupt(&error))?,
             };
-            create_branch_with_kind(BRANCH, roots, BranchKind::Work, &mut refs, &registry, timestamp)
+            create_branch_with_kind(name, roots, BranchKind::Work, &mut refs, &registry, timestamp)
                 .map_err(|error| failed("create a branch", &error))?
         };
-        Ok(Self { database, refs, registry, branch, timestamp, fresh })
+        let dir = dir.to_owned();
+        Ok(Self { dir, cache, policy, database, refs, registry, branch, name, timestamp, fresh })
     }
 
     /// Whether there was nothing before it was opened.
@@ -133,10 +153,62 @@ impl OpenDatabase {
 
     /// Writes changes durably and all together. Blocks.
     pub(super) fn write(&mut self, changes: &MemTable) -> Result<(), StoreError> {
+        let runs = runs(changes);
+        if !runs.is_empty() && self.write_cutting(changes, &runs)? {
+            return Ok(());
+        }
+        let branch = self.branch.clone();
+        self.commit(&branch, changes.iter()).map(drop)
+    }
+
+    /// Cuts the runs out of the tree, begins the other branch there and commits the rest of the changes to it. False
+    /// when nothing was written, because the tree has nothing in the runs or the rest changes nothing.
+    fn write_cutting(&mut self, changes: &MemTable, runs: &[Run<'_>]) -> Result<bool, StoreError> {
+        let before = self.branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
+        let mut nodes = DiskStore::new(nodes_dir(&self.dir), self.cache)
+            .map_err(|error| failed("open the nodes of a state", &error))?;
+        let mut root = before;
+        for run in runs {
+            let after = [run.last, &[0]].concat();
+            root = delete_range(&mut nodes, root, run.first, &after, self.policy)
+                .map_err(|error| failed("cut the tree", &error))?;
+        }
+        if root == before {
+            return Ok(false);
+        }
+        nodes.sync_dirty_dirs().map_err(|error| failed("sync the cut tree", &error))?;
+        let [one, two] = BRANCHES;
+        let other = if self.name == one { two } else { one };
+        // Left behind by a try that failed.
+        self.refs.remove(other).map_err(|error| failed("remove a branch", &error))?;
+        self.timestamp = haematite::current_timestamp().max(self.timestamp + 1);
+        let roots = BTreeMap::from([(SHARD, root)]);
+        let kind = BranchKind::Work;
+        let branch = create_branch_with_kind(other, roots, kind, &mut self.refs, &self.registry, self.timestamp)
+            .map_err(|error| failed("create a branch", &error))?;
+        let cut: HashSet<&[u8]> = runs.iter().flat_map(|run| run.keys.iter().copied()).collect();
+        let rest = changes.iter().filter(|(key, _)| !cut.contains(&key[..]));
+        if !self.commit(&branch, rest)? {
+            return Ok(false);
+        }
+        self.branch = branch;
+        let old = std::mem::replace(&mut self.name, other);
+        if let Err(error) = self.refs.remove(old) {
+            tracing::warn!(%error, "a branch that is no longer the state was not removed; the next open does it");
+        }
+        Ok(true)
+    }
+
+    /// Whether anything changed.
+    fn commit<'a>(
+        &mut self,
+        branch: &BranchHandle,
+        changes: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
+    ) -> Result<bool, StoreError> {
         for (key, value) in changes {
             let written = match value {
-                Some(value) => self.branch.put(SHARD, key, value),
-                None => self.branch.delete(SHARD, key),
+                Some(value) => branch.put(SHARD, key, value),
+                None => branch.delete(SHARD, key),
             };
             written.map_err(|error| failed("write a key", &error))?;
         }
@@ -147,10 +219,8 @@ impl OpenDatabase {
             timestamp: self.timestamp,
             note: None,
         };
-        self.database
-            .commit(&self.branch, &self.registry, request)
-            .map(drop)
-            .map_err(|error| failed("commit to haematite", &error))
+        let outcome = self.database.commit(branch, &self.registry, request);
+        outcome.map(|outcome| outcome.advanced).map_err(|error| failed("commit to haematite", &error))
     }
 
     /// The tree as it is now.
@@ -167,5 +237,219 @@ impl OpenDatabase {
             // A reader still holds a view: its files stay open until it is done.
             tracing::debug!(?error, "a haematite database was dropped instead of closed");
         }
+    }
+}
+
+/// What opening a database gives.
+struct Owner {
+    database: BranchDatabase,
+    policy: TreePolicy,
+    cache: NodeCacheBudget,
+    fresh: bool,
+}
+
+/// The branch that is the state; none in a database that has none. Of two, the younger is, once anything was committed
+/// to it; the other is removed.
+fn live_branch(refs: &mut BranchRefStore) -> Result<Option<&'static str>, haematite::BranchRefError> {
+    let [one, two] = BRANCHES;
+    let committed = |name: &str| refs.get(name).map(|record| (record.created, record.seq));
+    let (live, dead) = match (committed(one), committed(two)) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Ok(Some(one)),
+        (None, Some(_)) => return Ok(Some(two)),
+        (Some((first, seq)), Some((second, _))) if first > second => {
+            if seq > 0 {
+                (one, two)
+            } else {
+                (two, one)
+            }
+        }
+        (Some(_), Some((_, seq))) => {
+            if seq > 0 {
+                (two, one)
+            } else {
+                (one, two)
+            }
+        }
+    };
+    refs.remove(dead)?;
+    Ok(Some(live))
+}
+
+/// Deletes of batches of one stream with no other change between them. A stream loses its batches from the first on,
+/// without leaving any out, so the tree has nothing else between the first of them and the last.
+struct Run<'a> {
+    first: &'a [u8],
+    last: &'a [u8],
+    keys: Vec<&'a [u8]>,
+}
+
+fn runs(changes: &MemTable) -> Vec<Run<'_>> {
+    let (mut found, mut keys): (Vec<Run<'_>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (key, value) in changes {
+        let stream = keys::batch_stream(key);
+        let deleted = value.is_none() && stream.is_some();
+        if !deleted || keys.last().is_some_and(|last| keys::batch_stream(last) != stream) {
+            found.extend(Run::of(std::mem::take(&mut keys)));
+        }
+        if deleted {
+            keys.push(key);
+        }
+    }
+    found.extend(Run::of(keys));
+    found
+}
+
+impl<'a> Run<'a> {
+    /// None when they are too few.
+    fn of(keys: Vec<&'a [u8]>) -> Option<Self> {
+        let (first, last) = (*keys.first()?, *keys.last()?);
+        (keys.len() >= RUN).then_some(Self { first, last, keys })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path) -> OpenDatabase {
+        OpenDatabase::open(dir, &HaematiteConfig::default()).unwrap()
+    }
+
+    fn root_of(database: &OpenDatabase) -> StateHash {
+        root(&database.view().unwrap()).unwrap()
+    }
+
+    fn put(stream: &str, last: u64) -> (Bytes, Option<Bytes>) {
+        // Several to a leaf, and some leaves of their own.
+        let len = if last.is_multiple_of(7) { 70_000 } else { 9_000 };
+        (keys::batch(stream, last), Some(vec![u8::try_from(last % 251).unwrap(); len].into()))
+    }
+
+    fn delete(stream: &str, last: u64) -> (Bytes, Option<Bytes>) {
+        (keys::batch(stream, last), None)
+    }
+
+    fn filled(dir: &Path) -> OpenDatabase {
+        let mut database = open(dir);
+        let mut changes: MemTable = (0..400).map(|last| put("b:0", last)).collect();
+        changes.extend((0..50).flat_map(|last| [put("a:0", last), put("c:0", last)]));
+        changes.insert(keys::mark(), Some(Bytes::from_static(b"1")));
+        database.write(&changes).unwrap();
+        database
+    }
+
+    /// As `write`, a delete at a time.
+    fn write_singly(database: &mut OpenDatabase, changes: &MemTable) {
+        for (key, value) in changes {
+            database.write(&MemTable::from([(key.clone(), value.clone())])).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_range_that_is_cut_out_leaves_the_tree_that_single_deletes_would_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = (keys::mark(), Some(Bytes::from_static(b"2")));
+        let whole: MemTable = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+        let prefix: MemTable = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+        // Written again by a later stream of the same name.
+        let again = (0..400).map(|last| match last {
+            last if last % 150 == 0 => (keys::batch("b:0", last), Some(Bytes::from_static(b"another"))),
+            last => delete("b:0", last),
+        });
+        let again: MemTable = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
+        for (number, changes) in [whole, prefix, again].iter().enumerate() {
+            assert!(!runs(changes).is_empty());
+            let mut cut = filled(&dir.path().join(format!("cut{number}")));
+            cut.write(changes).unwrap();
+            assert_eq!(cut.name, BRANCHES[1], "it took the way of the cut");
+            let mut single = filled(&dir.path().join(format!("single{number}")));
+            write_singly(&mut single, changes);
+            assert_eq!(single.name, BRANCHES[0]);
+            assert_eq!(root_of(&cut), root_of(&single));
+        }
+    }
+
+    #[test]
+    fn a_cut_state_is_found_again_and_cut_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let mut database = filled(&path);
+        for end in [100, 200, 300] {
+            let begin = end - 100;
+            let mark = (keys::mark(), Some(Bytes::from(end.to_string())));
+            let changes: MemTable = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
+            database.write(&changes).unwrap();
+            let root = root_of(&database);
+            database.close();
+            database = open(&path);
+            assert_eq!(root_of(&database), root);
+            let view = database.view().unwrap();
+            assert_eq!(get(&view, &keys::mark()).unwrap(), Some(Bytes::from(end.to_string())));
+            assert_eq!(get(&view, &keys::batch("b:0", end - 1)).unwrap(), None);
+            assert!(get(&view, &keys::batch("b:0", end)).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_crash_before_the_commit_to_the_new_branch_leaves_the_old_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let mut database = filled(&path);
+        let before = root_of(&database);
+        let mut nodes = DiskStore::new(nodes_dir(&path), database.cache).unwrap();
+        let (from, to) = (keys::batch("b:0", 0), keys::batch("b:0", 300));
+        let current = database.branch.shard_current_root(SHARD).unwrap();
+        let cut = delete_range(&mut nodes, current, &from, &to, database.policy).unwrap();
+        nodes.sync_dirty_dirs().unwrap();
+        drop(nodes);
+        let roots = BTreeMap::from([(SHARD, cut)]);
+        let timestamp = haematite::current_timestamp().max(database.timestamp + 1);
+        let OpenDatabase { refs, registry, .. } = &mut database;
+        drop(create_branch_with_kind(BRANCHES[1], roots, BranchKind::Work, refs, registry, timestamp).unwrap());
+        database.close();
+        let database = open(&path);
+        assert_eq!((database.name, root_of(&database)), (BRANCHES[0], before));
+        assert!(database.refs.get(BRANCHES[1]).is_none(), "what was begun is gone");
+    }
+
+    #[test]
+    fn a_crash_after_the_commit_to_the_new_branch_leaves_the_new_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let records = || {
+            let entries = std::fs::read_dir(path.join("branches")).unwrap().map(|entry| entry.unwrap().path());
+            entries.filter(|entry| entry.is_file()).collect::<Vec<_>>()
+        };
+        let mut database = filled(&path);
+        let old: Vec<_> = records().into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+        let mark = (keys::mark(), Some(Bytes::from_static(b"2")));
+        database.write(&(0..300).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
+        let after = root_of(&database);
+        database.close();
+        let removed: Vec<_> = old.into_iter().filter(|(_, file)| !file.exists()).collect();
+        assert!(!removed.is_empty(), "the old branch's record is a file of its own");
+        for (bytes, file) in removed {
+            std::fs::write(file, bytes).unwrap();
+        }
+        let database = open(&path);
+        assert_eq!((database.name, root_of(&database)), (BRANCHES[1], after));
+        assert!(database.refs.get(BRANCHES[0]).is_none());
+    }
+
+    #[test]
+    fn runs_end_where_a_batch_is_put_or_another_stream_begins() {
+        let few: MemTable = (0..RUN as u64 - 1).map(|last| delete("a:0", last)).collect();
+        assert!(runs(&few).is_empty());
+        let mut changes: MemTable = (0..200).map(|last| delete("a:0", last)).collect();
+        changes.extend((0..200).map(|last| delete("b:0", last)));
+        changes.extend([put("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
+        let found = runs(&changes);
+        let ends = |run: &Run<'_>| (run.first.to_vec(), run.last.to_vec(), run.keys.len());
+        let expected = [("a:0", 0, 99, 100), ("a:0", 101, 199, 99), ("b:0", 0, 199, 200)];
+        let expected = expected.map(|(stream, first, last, count)| {
+            (keys::batch(stream, first).to_vec(), keys::batch(stream, last).to_vec(), count)
+        });
+        assert_eq!(found.iter().map(ends).collect::<Vec<_>>(), expected);
     }
 }
