@@ -213,7 +213,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(report("HTTP", http::serve(view, web, stopping.clone())));
+        tasks.spawn(report("HTTP", http::serve(broker.clone(), view, web, stopping.clone())));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;

@@ -9,7 +9,37 @@ use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response},
 };
-use crate::model::{ChannelConfig, ChannelMeta, ChannelName, Command, Refusal, Reply};
+use crate::{
+    model::{ChannelConfig, ChannelMeta, ChannelName, Command, Durability, Refusal, Reply},
+    proto::v1,
+};
+
+impl ChannelInfo {
+    /// As the public API says it.
+    pub fn to_proto(&self) -> v1::Channel {
+        let (meta, stats) = (&self.meta, &self.stats);
+        let durability = match meta.config.durability {
+            Durability::Durable => v1::Durability::Durable,
+            Durability::Ephemeral => v1::Durability::Ephemeral,
+        };
+        v1::Channel {
+            name: meta.name.to_string(),
+            id: meta.id.0,
+            config: Some(v1::ChannelConfig {
+                durability: durability.into(),
+                schema: meta.config.schema.clone().unwrap_or_default(),
+                dedup_window_ms: meta.config.dedup_window_ms,
+            }),
+            schema_id: meta.schema_id,
+            created_ms: meta.created_ms,
+            first_seq: stats.first_seq,
+            next_seq: stats.next_seq,
+            live_keys: stats.live_keys,
+            bytes: stats.bytes,
+            subscribers: self.subscribers,
+        }
+    }
+}
 
 /// A channel command before the leader has given it a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -228,8 +228,14 @@ impl Broker {
         self.inner.tasks.wait().await;
     }
 
-    fn limits(&self) -> &Limits {
+    /// What is accepted, and how much is held.
+    pub fn limits(&self) -> &Limits {
         self.inner.view.limits()
+    }
+
+    /// This node's wall clock, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.env.clock.now_ms()
     }
 
     /// Refuses a request while the broker stops.

@@ -7,13 +7,15 @@ use std::{
 };
 
 use clap::ValueHint;
-use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, parse_duration, print_json, print_line, table, thousands, timestamp},
+    remote::{connect, parse_duration, print_json, print_line, table, thousands},
 };
-use crate::client::{Channel, ChannelConfig, Durability};
+use crate::{
+    client::{Channel, ChannelConfig, Durability},
+    model::ChannelJson,
+};
 
 /// Create, list, show, update and delete channels
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -80,7 +82,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::List => {
             let channels = connect(global).await?.list_channels().await?;
             match global.output {
-                OutputFormat::Json => channels.iter().try_for_each(|channel| print_json(&Shown::of(channel))),
+                OutputFormat::Json => channels.iter().try_for_each(|channel| print_json(&ChannelJson::of(channel))),
                 OutputFormat::Raw => channels.iter().try_for_each(|channel| print_line(&channel.name)),
                 OutputFormat::Table => list(&channels),
             }
@@ -144,14 +146,14 @@ fn window_ms(window: Duration) -> Result<u64, CliError> {
 
 fn one(channel: &Channel, global: &Global) -> Result<(), CliError> {
     match global.output {
-        OutputFormat::Json => print_json(&Shown::of(channel)),
+        OutputFormat::Json => print_json(&ChannelJson::of(channel)),
         OutputFormat::Raw => print_line(channel.config.as_ref().map_or("", |config| &config.schema)),
         OutputFormat::Table => print_line(&describe(channel)),
     }
 }
 
 fn describe(channel: &Channel) -> String {
-    let shown = Shown::of(channel);
+    let shown = ChannelJson::of(channel);
     let schema = match shown.schema_id {
         0 => "none".to_owned(),
         id => format!("version {id}"),
@@ -175,7 +177,7 @@ fn describe(channel: &Channel) -> String {
 fn list(channels: &[Channel]) -> Result<(), CliError> {
     let header = ["NAME", "DURABILITY", "SCHEMA", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP"];
     let rows = channels.iter().map(|channel| {
-        let shown = Shown::of(channel);
+        let shown = ChannelJson::of(channel);
         vec![
             shown.name.to_owned(),
             shown.durability.to_owned(),
@@ -192,47 +194,6 @@ fn list(channels: &[Channel]) -> Result<(), CliError> {
 
 fn human(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string()
-}
-
-/// A channel as `-o json` says it.
-#[derive(Debug, Serialize)]
-struct Shown<'a> {
-    name: &'a str,
-    id: u64,
-    durability: &'static str,
-    schema_id: u64,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    schema: &'a str,
-    dedup_window_ms: u64,
-    created: String,
-    messages: u64,
-    first_seq: u64,
-    next_seq: u64,
-    live_keys: u64,
-    bytes: u64,
-    subscribers: u64,
-}
-
-impl<'a> Shown<'a> {
-    fn of(channel: &'a Channel) -> Self {
-        let config = channel.config.as_ref();
-        let ephemeral = config.is_some_and(|config| config.durability() == Durability::Ephemeral);
-        Self {
-            name: &channel.name,
-            id: channel.id,
-            durability: if ephemeral { "ephemeral" } else { "durable" },
-            schema_id: channel.schema_id,
-            schema: config.map_or("", |config| &config.schema),
-            dedup_window_ms: config.map_or(0, |config| config.dedup_window_ms),
-            created: timestamp(channel.created_ms),
-            messages: channel.next_seq.saturating_sub(channel.first_seq),
-            first_seq: channel.first_seq,
-            next_seq: channel.next_seq,
-            live_keys: channel.live_keys,
-            bytes: channel.bytes,
-            subscribers: channel.subscribers,
-        }
-    }
 }
 
 #[cfg(test)]

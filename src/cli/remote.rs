@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -83,13 +83,6 @@ pub fn millis(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
-/// RFC 3339 in UTC with milliseconds.
-pub fn timestamp(time_ms: u64) -> String {
-    // Beyond the year 9999 there is no such text.
-    let latest = 253_402_300_799_999;
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
-}
-
 /// Human duration for `--dedup-window` and the like.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 24h, 15m or 30s"))
@@ -133,11 +126,5 @@ mod tests {
     fn a_table_has_two_spaces_between_columns_and_none_at_the_end() {
         let rows = vec![vec!["a".into(), "1".into(), "x".into()], vec!["bbb".into(), "200".into(), "y".into()]];
         assert_eq!(table(&["NAME", "SEQ", "Z"], &[1], rows), "NAME  SEQ  Z\na       1  x\nbbb   200  y");
-    }
-
-    #[test]
-    fn times_are_utc_with_milliseconds() {
-        assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
-        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
     }
 }

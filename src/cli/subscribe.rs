@@ -6,15 +6,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::Serialize;
-use serde_json::{Value, value::RawValue};
-
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, timestamp, written},
+    remote::{connect, written},
 };
-use crate::client::{Header, Received, Start};
+use crate::{
+    client::{Received, Start},
+    model::{MessageJson, timestamp},
+};
 
 /// Follow a channel and print its messages
 #[derive(Clone, Debug, clap::Args)]
@@ -96,7 +95,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFormat) -> io::Result<()> {
     match format {
         OutputFormat::Raw => out.write_all(&received.message.payload)?,
-        OutputFormat::Json => serde_json::to_writer(&mut *out, &Line::of(channel, received))?,
+        OutputFormat::Json => {
+            let Received { seq, time_ms, schema_id, message } = received;
+            serde_json::to_writer(&mut *out, &MessageJson::of(channel, *seq, *time_ms, *schema_id, message))?;
+        }
         OutputFormat::Table => {
             let Received { seq, time_ms, message, .. } = received;
             let key = if message.key.is_empty() { "-" } else { &message.key };
@@ -108,65 +110,6 @@ fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFo
         }
     }
     out.write_all(b"\n")
-}
-
-/// A message as `-o json` says it.
-#[derive(Serialize)]
-struct Line<'a> {
-    channel: &'a str,
-    seq: u64,
-    key: Option<&'a str>,
-    headers: serde_json::Map<String, Value>,
-    schema_id: u64,
-    timestamp: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_base64: Option<String>,
-}
-
-impl<'a> Line<'a> {
-    fn of(channel: &'a str, received: &'a Received) -> Self {
-        let message = &received.message;
-        let payload = json(&message.payload);
-        Self {
-            channel,
-            seq: received.seq,
-            key: Some(message.key.as_str()).filter(|key| !key.is_empty()),
-            headers: headers(&message.headers),
-            schema_id: received.schema_id,
-            timestamp: timestamp(received.time_ms),
-            payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
-            payload,
-        }
-    }
-}
-
-/// The payload as it is, if it is JSON. Line breaks in JSON stand only between its parts, where a space is as good:
-/// the output stays one object a line.
-fn json(payload: &[u8]) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(payload).ok()?;
-    if text.contains(['\n', '\r']) {
-        RawValue::from_string(text.trim().replace(['\n', '\r'], " ")).ok()
-    } else {
-        serde_json::from_str(text).ok()
-    }
-}
-
-/// An object; the values of a name that stands there several times are a list.
-fn headers(headers: &[Header]) -> serde_json::Map<String, Value> {
-    let mut map = serde_json::Map::new();
-    for Header { name, value } in headers {
-        let value = Value::from(value.as_str());
-        match map.get_mut(name) {
-            None => {
-                map.insert(name.clone(), value);
-            }
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
-        }
-    }
-    map
 }
 
 #[cfg(test)]
@@ -203,31 +146,6 @@ mod tests {
                 "\n"
             )
         );
-    }
-
-    #[test]
-    fn a_payload_over_several_lines_stays_on_one() {
-        let line = shown(Message::new("{\r\n \"a\":\n1}\n"), OutputFormat::Json);
-        assert_eq!(line.matches('\n').count(), 1);
-        let value: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["payload"]["a"], 1);
-        assert_eq!(value["key"], Value::Null);
-    }
-
-    #[test]
-    fn a_payload_that_is_no_json_is_base64() {
-        let line = shown(Message::new(&b"\xff\x00"[..]), OutputFormat::Json);
-        let value: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["payload_base64"], "/wA=");
-        assert!(value.get("payload").is_none());
-        assert!(shown(Message::new("plain"), OutputFormat::Json).contains(r#""payload_base64":"cGxhaW4=""#));
-    }
-
-    #[test]
-    fn headers_of_one_name_become_a_list() {
-        let message = Message::new("1").with_header("a", "1").with_header("b", "x").with_header("a", "2");
-        let value: Value = serde_json::from_str(&shown(message, OutputFormat::Json)).unwrap();
-        assert_eq!(value["headers"], serde_json::json!({"a": ["1", "2"], "b": "x"}));
     }
 
     #[test]

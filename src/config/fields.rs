@@ -72,6 +72,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.duration("publish_timeout", &mut limits.publish_timeout);
     v.duration("delivery_timeout", &mut limits.delivery_timeout);
     v.duration("read_timeout", &mut limits.read_timeout);
+    v.duration("long_poll", &mut limits.long_poll);
     v.duration("handshake_timeout", &mut limits.handshake_timeout);
     v.duration("keepalive_interval", &mut limits.keepalive.0);
     v.duration("keepalive_timeout", &mut limits.keepalive.1);

@@ -18,7 +18,7 @@ impl Channels for Service {
         let v1::CreateChannelRequest { name, config } = request.into_inner();
         let config = config_of(config.unwrap_or_default());
         let info = self.broker.create_channel(&name, config).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::CreateChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::CreateChannelResponse { channel: Some(info.to_proto()) }))
     }
 
     async fn list_channels(
@@ -26,7 +26,7 @@ impl Channels for Service {
         _: Request<v1::ListChannelsRequest>,
     ) -> Result<Response<v1::ListChannelsResponse>, Status> {
         let channels = self.broker.channels().await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::ListChannelsResponse { channels: channels.iter().map(channel).collect() }))
+        Ok(Response::new(v1::ListChannelsResponse { channels: channels.iter().map(ChannelInfo::to_proto).collect() }))
     }
 
     async fn get_channel(
@@ -34,7 +34,7 @@ impl Channels for Service {
         request: Request<v1::GetChannelRequest>,
     ) -> Result<Response<v1::GetChannelResponse>, Status> {
         let info = self.broker.channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::GetChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::GetChannelResponse { channel: Some(info.to_proto()) }))
     }
 
     async fn update_channel(
@@ -44,7 +44,7 @@ impl Channels for Service {
         let v1::UpdateChannelRequest { name, schema, dedup_window_ms } = request.into_inner();
         let info = self.broker.update_channel(&name, schema, dedup_window_ms).await;
         let info = info.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(channel(&info)) }))
+        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()) }))
     }
 
     async fn delete_channel(
@@ -66,28 +66,4 @@ fn config_of(config: v1::ChannelConfig) -> ChannelConfig {
         window => window,
     };
     ChannelConfig { durability, schema: (!config.schema.is_empty()).then_some(config.schema), dedup_window_ms }
-}
-
-fn channel(info: &ChannelInfo) -> v1::Channel {
-    let (meta, stats) = (&info.meta, &info.stats);
-    let durability = match meta.config.durability {
-        Durability::Durable => v1::Durability::Durable,
-        Durability::Ephemeral => v1::Durability::Ephemeral,
-    };
-    v1::Channel {
-        name: meta.name.to_string(),
-        id: meta.id.0,
-        config: Some(v1::ChannelConfig {
-            durability: durability.into(),
-            schema: meta.config.schema.clone().unwrap_or_default(),
-            dedup_window_ms: meta.config.dedup_window_ms,
-        }),
-        schema_id: meta.schema_id,
-        created_ms: meta.created_ms,
-        first_seq: stats.first_seq,
-        next_seq: stats.next_seq,
-        live_keys: stats.live_keys,
-        bytes: stats.bytes,
-        subscribers: info.subscribers,
-    }
 }

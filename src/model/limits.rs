@@ -55,6 +55,8 @@ pub struct Limits {
     pub delivery_timeout: Duration,
     /// How long a read waits for its index, and a request for a leader.
     pub read_timeout: Duration,
+    /// How long a read may ask to wait for the next message.
+    pub long_poll: Duration,
     /// How long a new connection may take to say something.
     pub handshake_timeout: Duration,
     /// How often an idle connection is probed, and how long the answer may take.
@@ -89,6 +91,7 @@ impl Default for Limits {
             publish_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(5),
+            long_poll: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(5),
             keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
         }

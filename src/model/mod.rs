@@ -4,6 +4,7 @@
 mod channel;
 mod command;
 mod frame;
+mod json;
 mod limits;
 mod member;
 
@@ -14,5 +15,6 @@ pub use command::{
     Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
+pub use json::{ChannelJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod faces;
+mod http;
 mod publishing;
 
 use std::{sync::Arc, time::Duration};

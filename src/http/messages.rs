@@ -1,0 +1,282 @@
+//! Publishing and reading messages over HTTP.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use crate::{
+    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, Start},
+    model::{Frame, MessageJson, StoredBatch},
+    proto::v1::{Header, Message, TraceContext},
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// A request's header of this name and more is a message's header of what comes after.
+const MESSAGE_HEADER: &str = "liminal-header-";
+/// Messages of one page unless the reader asks for fewer.
+const PAGE_MESSAGES: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishQuery {
+    #[serde(default)]
+    confirm: ConfirmQuery,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ConfirmQuery {
+    Commit,
+    #[default]
+    Delivery,
+}
+
+/// What became of a message.
+#[derive(Debug, Serialize)]
+struct Acked<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    channel: &'a str,
+    seq: u64,
+    duplicate: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivered: Option<bool>,
+}
+
+impl<'a> Acked<'a> {
+    fn of(channel: &'a str, line: Option<usize>, outcome: &Outcome) -> Self {
+        let Outcome { seq, duplicate, delivered, .. } = *outcome;
+        Self { line, channel, seq, duplicate, delivered }
+    }
+}
+
+/// A line that was refused.
+#[derive(Debug, Serialize)]
+struct Failed {
+    line: usize,
+    error: Problem,
+}
+
+/// One message, whatever the body; or with `Content-Type: application/x-ndjson` one for each line.
+pub(super) async fn publish(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(PublishQuery { confirm }): Query<PublishQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let confirm = match confirm {
+        ConfirmQuery::Commit => Confirm::Commit,
+        ConfirmQuery::Delivery => Confirm::Delivery,
+    };
+    let template = template(&headers)?;
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if kind.starts_with(b"application/x-ndjson") {
+        return publish_lines(&broker, &channel, &template, &body, confirm).await;
+    }
+    let frame = Frame::encode([&Message { payload: body, ..template }]);
+    let result = broker.publish_frame(&channel, frame, confirm).await.pop();
+    let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
+    let outcome = result.unwrap_or_else(missing)?;
+    Ok(Json(Acked::of(&channel, None, &outcome)).into_response())
+}
+
+async fn publish_lines(
+    broker: &Broker,
+    channel: &str,
+    template: &Message,
+    body: &Bytes,
+    confirm: Confirm,
+) -> Result<Response, Problem> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let messages: Vec<(usize, Message)> = (1..)
+        .zip(lines)
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(number, line)| {
+            // The request repeated is each of its messages repeated.
+            let key = if template.key.is_empty() { String::new() } else { format!("{}/{number}", template.key) };
+            (number, Message { payload: body.slice_ref(line), key, ..template.clone() })
+        })
+        .collect();
+    if messages.is_empty() {
+        return Err(Problem::invalid("the body has no line with a message"));
+    }
+    let mut out = Vec::new();
+    let mut whole = Vec::new();
+    for part in messages.chunks(broker.limits().batch_messages) {
+        let frame = Frame::encode(part.iter().map(|(_, message)| message));
+        let results = broker.publish_frame(channel, frame, confirm).await;
+        for ((line, _), result) in part.iter().zip(results) {
+            let written = match result {
+                Ok(outcome) => serde_json::to_writer(&mut out, &Acked::of(channel, Some(*line), &outcome)),
+                Err(error) => {
+                    whole.push(error.clone());
+                    serde_json::to_writer(&mut out, &Failed { line: *line, error: error.into() })
+                }
+            };
+            written.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+            out.push(b'\n');
+        }
+    }
+    // What was refused altogether, for one reason, is a request that failed.
+    match whole.first() {
+        Some(first) if whole.len() == messages.len() && whole.iter().all(|error| error == first) => {
+            Err(first.clone().into())
+        }
+        _ => Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], out).into_response()),
+    }
+}
+
+/// What the request's headers say of its messages.
+fn template(headers: &HeaderMap) -> Result<Message, Problem> {
+    let text = |name: &HeaderName, value: &HeaderValue| {
+        std::str::from_utf8(value.as_bytes())
+            .map(str::to_owned)
+            .map_err(|_| Problem::invalid(format!("the header {name} is no UTF-8 text")))
+    };
+    let one = |name: &HeaderName| headers.get(name).map(|value| text(name, value)).transpose();
+    // The standard has it in quotes; most clients leave them out.
+    let key = one(&IDEMPOTENCY_KEY)?.unwrap_or_default();
+    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(&key).to_owned();
+    if key.is_empty() && headers.contains_key(&IDEMPOTENCY_KEY) {
+        return Err(Problem::invalid("the Idempotency-Key is empty: give one, or leave the header out"));
+    }
+    let mut carried = Vec::new();
+    for (name, value) in headers {
+        if let Some(of) = name.as_str().strip_prefix(MESSAGE_HEADER) {
+            carried.push(Header { name: of.to_owned(), value: text(name, value)? });
+        }
+    }
+    let trace_context = match one(&TRACEPARENT)? {
+        Some(traceparent) => Some(TraceContext { traceparent, tracestate: one(&TRACESTATE)?.unwrap_or_default() }),
+        None => None,
+    };
+    Ok(Message { key, headers: carried, trace_context, ..Message::default() })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    from: Option<String>,
+    limit: Option<usize>,
+    wait: Option<String>,
+    #[serde(default)]
+    consistency: ConsistencyQuery,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ConsistencyQuery {
+    #[default]
+    Linearizable,
+    Local,
+}
+
+#[derive(Debug, Serialize)]
+struct PageJson<'a> {
+    channel: &'a str,
+    messages: Vec<MessageJson<'a>>,
+    /// Where the next page begins.
+    next_seq: u64,
+    first_seq: u64,
+    end_seq: u64,
+}
+
+/// A page of stored messages; with `wait`, and nothing there yet, the next ones.
+pub(super) async fn read(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(query): Query<ReadQuery>,
+) -> Result<Response, Problem> {
+    let start = start(query.from.as_deref().unwrap_or("earliest"), broker.now_ms())?;
+    let limit = query.limit.unwrap_or(PAGE_MESSAGES);
+    if limit == 0 {
+        return Err(Problem::invalid("limit is 0: ask for at least one message"));
+    }
+    let wait = query.wait.as_deref().map(duration).transpose()?.unwrap_or_default();
+    let longest = broker.limits().long_poll;
+    if wait > longest {
+        let (value, limit) = (wait.as_millis(), longest.as_millis());
+        return Err(Problem::invalid(format!("wait is {value} ms; the limit is {limit} ms: ask again after that")));
+    }
+    let consistency = match query.consistency {
+        ConsistencyQuery::Linearizable => Consistency::Linearizable,
+        ConsistencyQuery::Local => Consistency::Local,
+    };
+    let mut page = broker.read(&channel, start, limit, consistency, None).await?;
+    if page.batches.is_empty() && !wait.is_zero() {
+        let mut following = broker.subscribe(&channel, Start::Seq(page.next_seq)).await?;
+        if let Ok(next) = tokio::time::timeout(wait, following.next()).await {
+            let mut batch = next?;
+            batch.frame = batch.frame.take(u32::try_from(limit).unwrap_or(u32::MAX));
+            page.next_seq = batch.end_seq();
+            page.end_seq = page.end_seq.max(page.next_seq);
+            page.batches.push(batch);
+        }
+    }
+    let mut messages = Vec::new();
+    for batch in std::mem::take(&mut page.batches) {
+        unpack(batch, &mut messages)?;
+    }
+    let messages: Vec<_> = messages.iter().map(|message| message.json(&channel)).collect();
+    let Page { next_seq, first_seq, end_seq, .. } = page;
+    Ok(Json(PageJson { channel: &channel, messages, next_seq, first_seq, end_seq }).into_response())
+}
+
+/// A message on its way to a reader.
+pub(super) struct Stored {
+    pub(super) seq: u64,
+    time_ms: u64,
+    schema_id: u64,
+    message: Message,
+}
+
+impl Stored {
+    pub(super) fn json<'a>(&'a self, channel: &'a str) -> MessageJson<'a> {
+        MessageJson::of(channel, self.seq, self.time_ms, self.schema_id, &self.message)
+    }
+}
+
+/// Decodes the messages of a batch.
+pub(super) fn unpack(batch: StoredBatch, into: &mut impl Extend<Stored>) -> Result<(), BrokerError> {
+    let StoredBatch { first_seq, time_ms, schema_id, frame } = batch;
+    for (seq, message) in (first_seq..).zip(frame.messages()) {
+        let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+        into.extend([Stored { seq, time_ms, schema_id, message }]);
+    }
+    Ok(())
+}
+
+/// `earliest`, `latest`, a sequence number, or how long ago.
+pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
+    if let Ok(seq) = text.parse() {
+        return Ok(Start::Seq(seq));
+    }
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        _ => {
+            let wrong = |_| {
+                Problem::invalid(format!(
+                    "from is `{text}`: write earliest, latest, a sequence number or a time like 15m"
+                ))
+            };
+            let ago = humantime::parse_duration(text).map_err(wrong)?;
+            Ok(Start::Time(now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))))
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("wait is `{text}`: write a time like 5s")))
+}

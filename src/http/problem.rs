@@ -1,0 +1,146 @@
+//! The one place where the broker's errors become HTTP's: problem details (RFC 9457) with the stable code of the error.
+
+use axum::{
+    Json,
+    body::to_bytes,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::broker::{BrokerError, Violation};
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// Of what the HTTP library says of a request that it refused.
+const LIBRARY_TEXT: usize = 4 << 10;
+
+/// Why a request failed. Boxed, because it is the rare half of every result.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Problem(Box<Body>);
+
+/// As RFC 9457 says it.
+#[derive(Clone, Debug, Serialize)]
+struct Body {
+    #[serde(skip)]
+    http: StatusCode,
+    /// What kind of problem, for programs: the code as a URI.
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Violation>,
+    /// Only where it may have happened, or may yet happen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unknown_outcome: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+/// The HTTP status that stands for an error.
+fn status(error: &BrokerError) -> StatusCode {
+    match error {
+        BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
+            StatusCode::CONFLICT
+        }
+        BrokerError::InvalidChannelName { .. }
+        | BrokerError::InvalidSchema { .. }
+        | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
+        BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::OutOfRange { .. } => StatusCode::GONE,
+        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        BrokerError::NoLeader { .. }
+        | BrokerError::NotConfirmed { .. }
+        | BrokerError::StoreFailed { proposed: false, .. }
+        | BrokerError::NotAMember { .. }
+        | BrokerError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        BrokerError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl Problem {
+    fn new(http: StatusCode, code: &'static str, detail: String) -> Self {
+        Self(Box::new(Body {
+            http,
+            r#type: format!("urn:liminal:error:{code}"),
+            title: http.canonical_reason().unwrap_or("Error"),
+            status: http.as_u16(),
+            detail,
+            code,
+            help: None,
+            violations: Vec::new(),
+            unknown_outcome: false,
+            retry_after_ms: None,
+        }))
+    }
+
+    /// The request makes no sense.
+    pub(super) fn invalid(reason: impl Into<String>) -> Self {
+        BrokerError::InvalidArgument { reason: reason.into() }.into()
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        let mut problem = Self::new(status(&error), error.code().0, error.to_string());
+        let body = &mut *problem.0;
+        body.help = error.help();
+        body.unknown_outcome = error.outcome_unknown();
+        body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        if let BrokerError::SchemaViolation { violations, .. } = error {
+            body.violations = violations;
+        }
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = self.0;
+        let retry_after = body.retry_after_ms.map(|delay| HeaderValue::from(delay.div_ceil(1000).max(1)));
+        let mut response = (body.http, Json(body)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// What the HTTP library refused by itself (no such path, a wrong method, a body too large) is a problem too.
+pub(super) async fn of_library(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !(status.is_client_error() || status.is_server_error()) || kind.ends_with(b"json") {
+        return response;
+    }
+    let code = match status {
+        StatusCode::NOT_FOUND => "NO_SUCH_PATH",
+        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+        StatusCode::PAYLOAD_TOO_LARGE => "LIMIT_EXCEEDED",
+        _ if status.is_client_error() => "INVALID_ARGUMENT",
+        _ => "INTERNAL",
+    };
+    let (mut parts, body) = response.into_parts();
+    let said = to_bytes(body, LIBRARY_TEXT).await.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&said).trim() {
+        "" => status.canonical_reason().unwrap_or("the request was refused").to_owned(),
+        said => said.to_owned(),
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let mut problem = Problem::new(status, code, detail).into_response();
+    // A refused method comes with those that are allowed.
+    problem
+        .headers_mut()
+        .extend(parts.headers.into_iter().filter(|(name, _)| name.as_ref().is_some_and(|name| *name == header::ALLOW)));
+    problem
+}

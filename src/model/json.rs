@@ -1,0 +1,168 @@
+//! Messages and channels as JSON says them, to people and programs: the same on the command line and over HTTP.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::proto::v1::{Channel, Durability, Header, Message};
+
+/// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
+#[derive(Debug, Serialize)]
+pub struct MessageJson<'a> {
+    channel: &'a str,
+    seq: u64,
+    key: Option<&'a str>,
+    headers: Map<String, Value>,
+    schema_id: u64,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+impl<'a> MessageJson<'a> {
+    /// Of a message that was sequenced at `time_ms`, milliseconds since the Unix epoch.
+    pub fn of(channel: &'a str, seq: u64, time_ms: u64, schema_id: u64, message: &'a Message) -> Self {
+        let payload = json(&message.payload);
+        Self {
+            channel,
+            seq,
+            key: Some(message.key.as_str()).filter(|key| !key.is_empty()),
+            headers: headers(&message.headers),
+            schema_id,
+            timestamp: timestamp(time_ms),
+            payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
+            payload,
+        }
+    }
+}
+
+/// A channel with its counters.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "named as in the public API")]
+pub struct ChannelJson<'a> {
+    pub name: &'a str,
+    pub id: u64,
+    pub durability: &'static str,
+    pub schema_id: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub schema: &'a str,
+    pub dedup_window_ms: u64,
+    pub created: String,
+    pub messages: u64,
+    pub first_seq: u64,
+    pub next_seq: u64,
+    pub live_keys: u64,
+    pub bytes: u64,
+    pub subscribers: u64,
+}
+
+impl<'a> ChannelJson<'a> {
+    /// Of a channel as the API gives it.
+    pub fn of(channel: &'a Channel) -> Self {
+        let config = channel.config.as_ref();
+        let ephemeral = config.is_some_and(|config| config.durability() == Durability::Ephemeral);
+        Self {
+            name: &channel.name,
+            id: channel.id,
+            durability: if ephemeral { "ephemeral" } else { "durable" },
+            schema_id: channel.schema_id,
+            schema: config.map_or("", |config| &config.schema),
+            dedup_window_ms: config.map_or(0, |config| config.dedup_window_ms),
+            created: timestamp(channel.created_ms),
+            messages: channel.next_seq.saturating_sub(channel.first_seq),
+            first_seq: channel.first_seq,
+            next_seq: channel.next_seq,
+            live_keys: channel.live_keys,
+            bytes: channel.bytes,
+            subscribers: channel.subscribers,
+        }
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn timestamp(time_ms: u64) -> String {
+    // Beyond the year 9999 there is no such text.
+    let latest = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
+}
+
+/// The payload as it is, if it is JSON. Line breaks in JSON stand only between its parts, where a space is as good:
+/// the output stays one object a line.
+fn json(payload: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(payload).ok()?;
+    if text.contains(['\n', '\r']) {
+        RawValue::from_string(text.trim().replace(['\n', '\r'], " ")).ok()
+    } else {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// An object; the values of a name that stands there several times are a list.
+fn headers(headers: &[Header]) -> Map<String, Value> {
+    let mut map = Map::new();
+    for Header { name, value } in headers {
+        let value = Value::from(value.as_str());
+        match map.get_mut(name) {
+            None => {
+                map.insert(name.clone(), value);
+            }
+            Some(Value::Array(values)) => values.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(payload: impl Into<bytes::Bytes>, headers: &[(&str, &str)]) -> String {
+        let header = |(name, value): &(&str, &str)| Header { name: (*name).into(), value: (*value).into() };
+        let headers = headers.iter().map(header).collect();
+        let message = Message { payload: payload.into(), headers, ..Message::default() };
+        serde_json::to_string(&MessageJson::of("orders", 41, 1_700_000_000_123, 2, &message)).unwrap()
+    }
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_json_payload_is_shown_as_it_was_sent() {
+        assert_eq!(
+            shown(r#"{"b": 1.50, "a":[ ]}"#, &[("h", "v")]),
+            concat!(
+                r#"{"channel":"orders","seq":41,"key":null,"headers":{"h":"v"},"schema_id":2,"#,
+                r#""timestamp":"2023-11-14T22:13:20.123Z","payload":{"b": 1.50, "a":[ ]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_payload_over_several_lines_stays_on_one() {
+        let line = shown("{\r\n \"a\":\n1}\n", &[]);
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["payload"]["a"], 1);
+    }
+
+    #[test]
+    fn a_payload_that_is_no_json_is_base64() {
+        let value: Value = serde_json::from_str(&shown(&b"\xff\x00"[..], &[])).unwrap();
+        assert_eq!(value["payload_base64"], "/wA=");
+        assert!(value.get("payload").is_none());
+        assert!(shown("plain", &[]).contains(r#""payload_base64":"cGxhaW4=""#));
+    }
+
+    #[test]
+    fn headers_of_one_name_become_a_list() {
+        let value: Value = serde_json::from_str(&shown("1", &[("a", "1"), ("b", "x"), ("a", "2")])).unwrap();
+        assert_eq!(value["headers"], serde_json::json!({"a": ["1", "2"], "b": "x"}));
+    }
+}

@@ -1,0 +1,307 @@
+//! Publishing, reading and following over HTTP.
+
+use std::process::Stdio;
+
+use liminal::model::Limits;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{PATIENCE, node};
+
+/// The document whose commands are run.
+const STORY: &str = include_str!("../../docs/HTTP.md");
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The code of a problem.
+    fn code(&self) -> (u16, String) {
+        assert!(self.head.to_lowercase().contains("content-type: application/problem+json"), "{}", self.head);
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        (self.status, problem["code"].as_str().unwrap().to_owned())
+    }
+}
+
+async fn open(address: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // A body that is too large may be refused while it is on its way.
+    let _ = stream.write_all(body).await;
+    stream
+}
+
+async fn request(
+    address: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let mut stream = open(address, method, target, headers, body.as_ref()).await;
+    let mut answer = String::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// Reads a stream of events until it has said something.
+async fn until(stream: &mut TcpStream, said: &str) -> String {
+    let mut all = String::new();
+    let reading = async {
+        let mut bytes = [0; 4096];
+        while !all.contains(said) {
+            let read = stream.read(&mut bytes).await.unwrap();
+            assert!(read > 0, "the stream ended after {all}");
+            all += std::str::from_utf8(&bytes[..read]).unwrap();
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(waited.is_ok(), "`{said}` is not in {all}");
+    all
+}
+
+const MESSAGES: &str = "/v1/channels/orders/messages";
+const EVENTS: &str = "/v1/channels/orders/events";
+
+#[tokio::test]
+async fn a_message_is_stored_once_however_often_its_request_is_repeated() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let key = [("Idempotency-Key", "k 1")];
+    let first = request(http, "POST", MESSAGES, &key, "a").await.json();
+    assert_eq!(first, json!({"channel": "orders", "seq": 0, "duplicate": false, "delivered": false}));
+    let quoted = [("Idempotency-Key", "\"k 1\"")];
+    let again = request(http, "POST", MESSAGES, &quoted, "a").await.json();
+    assert_eq!(again, json!({"channel": "orders", "seq": 0, "duplicate": true, "delivered": false}));
+    let other = request(http, "POST", MESSAGES, &key, "b").await;
+    assert_eq!(other.code(), (422, "KEY_CONFLICT".into()));
+    let commit = request(http, "POST", &format!("{MESSAGES}?confirm=commit"), &[], "c").await.json();
+    assert_eq!(commit, json!({"channel": "orders", "seq": 1, "duplicate": false}));
+    let empty = request(http, "POST", MESSAGES, &[("Idempotency-Key", "")], "a").await;
+    assert_eq!(empty.code(), (400, "INVALID_ARGUMENT".into()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn lines_are_answered_one_by_one_and_repeated_safely() {
+    let node = node(Limits { batch_messages: 2, ..Limits::default() }).await;
+    let http = node.http_address();
+    let schema = r#"{"schema": {"type": "integer"}}"#;
+    assert_eq!(request(http, "PUT", "/v1/channels/checked", &[], schema).await.status, 200);
+    let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", "k")];
+    for duplicate in [false, true] {
+        let answer = request(http, "POST", "/v1/channels/checked/messages", &headers, "1\n\"x\"\r\n\n3\n4").await;
+        let lines: Vec<Value> = answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let brief = |line: &Value| (line["line"].clone(), line["seq"].clone(), line["error"]["code"].clone());
+        let expected = [
+            (json!(1), json!(0), Value::Null),
+            (json!(2), Value::Null, json!("SCHEMA_VIOLATION")),
+            (json!(4), json!(1), Value::Null),
+            (json!(5), json!(2), Value::Null),
+        ];
+        assert_eq!(lines.iter().map(brief).collect::<Vec<_>>(), expected);
+        assert_eq!(lines[0]["duplicate"], duplicate);
+        assert_eq!(lines[1]["error"]["violations"][0]["pointer"], "");
+    }
+    let nothing = request(http, "POST", "/v1/channels/checked/messages", &headers, "\n").await;
+    assert_eq!(nothing.code(), (400, "INVALID_ARGUMENT".into()));
+    let nowhere = request(http, "POST", "/v1/channels/nowhere/messages", &headers, "1\n2").await;
+    assert_eq!(nowhere.code(), (404, "CHANNEL_NOT_FOUND".into()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn messages_are_read_page_by_page_and_waited_for() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("Liminal-Header-Source", "shop"), ("traceparent", trace)];
+    for payload in ["{\"n\": 0}", "one", "{\"n\": 2}"] {
+        assert_eq!(request(http, "POST", MESSAGES, &headers, payload).await.status, 200);
+    }
+    let page = request(http, "GET", &format!("{MESSAGES}?limit=2"), &[], "").await.json();
+    assert_eq!((&page["next_seq"], &page["end_seq"]), (&json!(2), &json!(3)));
+    assert_eq!(page["messages"][0]["payload"], json!({"n": 0}));
+    assert_eq!(page["messages"][0]["headers"], json!({"source": "shop"}));
+    assert_eq!(page["messages"][1]["payload_base64"], "b25l");
+    let rest = request(http, "GET", &format!("{MESSAGES}?from=2&consistency=local"), &[], "").await.json();
+    assert_eq!(rest["messages"][0]["seq"], 2);
+    let now = request(http, "GET", &format!("{MESSAGES}?from=3&wait=10ms"), &[], "").await.json();
+    assert_eq!((&now["messages"], &now["next_seq"]), (&json!([]), &json!(3)), "a wait that ends gives an empty page");
+    let mut waiting = open(http, "GET", &format!("{MESSAGES}?from=latest&wait=50s"), &[], b"").await;
+    let followed =
+        async { while request(http, "GET", "/v1/channels/orders", &[], "").await.json()["subscribers"] != 1 {} };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the reader waits");
+    let acked = request(http, "POST", MESSAGES, &[], "3").await.json();
+    assert_eq!(acked["delivered"], true, "somebody waited for it");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(r#""payload":3"#) && answer.contains(r#""next_seq":4"#), "{answer}");
+    for (query, code) in [
+        ("from=yesterday", "INVALID_ARGUMENT"),
+        ("limit=0", "INVALID_ARGUMENT"),
+        ("wait=2h", "INVALID_ARGUMENT"),
+        ("form=1", "INVALID_ARGUMENT"),
+    ] {
+        assert_eq!(request(http, "GET", &format!("{MESSAGES}?{query}"), &[], "").await.code(), (400, code.into()));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_reconnects_misses_and_repeats_nothing() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let mut following = open(http, "GET", EVENTS, &[], b"").await;
+    let begin = until(&mut following, "id: -1\n").await;
+    assert!(begin.to_lowercase().contains("content-type: text/event-stream"), "{begin}");
+    assert_eq!(request(http, "POST", MESSAGES, &[], "0").await.json()["delivered"], true);
+    until(&mut following, "id: 0\n").await;
+    drop(following);
+    for payload in ["1", "2"] {
+        request(http, "POST", MESSAGES, &[], payload).await;
+    }
+    let mut again = open(http, "GET", &format!("{EVENTS}?from=latest"), &[("Last-Event-ID", "0")], b"").await;
+    let seen = until(&mut again, "\"payload\":2}").await;
+    assert!(seen.contains("id: 1\n") && seen.contains("id: 2\n"), "{seen}");
+    assert!(seen.contains("\"payload\":1}") && !seen.contains("\"payload\":0}"), "{seen}");
+    let mut from_the_begin = open(http, "GET", EVENTS, &[("Last-Event-ID", "-1")], b"").await;
+    until(&mut from_the_begin, "\"payload\":0}").await;
+    let wrong = request(http, "GET", EVENTS, &[("Last-Event-ID", "x")], "").await;
+    assert_eq!(wrong.code(), (400, "INVALID_ARGUMENT".into()));
+    // An open stream does not hold up a stop.
+    tokio::time::timeout(PATIENCE, node.stop()).await.expect("the node stops");
+    let mut rest = String::new();
+    again.read_to_string(&mut rest).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_channel_ends_its_followers_with_a_problem() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let mut following = open(http, "GET", EVENTS, &[], b"").await;
+    until(&mut following, "id: -1\n").await;
+    assert_eq!(request(http, "DELETE", "/v1/channels/orders", &[], "").await.status, 204);
+    let end = until(&mut following, "CHANNEL_NOT_FOUND").await;
+    assert!(end.contains("event: error"), "{end}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn channels_are_made_changed_and_deleted() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let made = request(http, "PUT", "/v1/channels/new", &[], r#"{"durability": "ephemeral"}"#).await.json();
+    assert_eq!((&made["durability"], &made["dedup_window_ms"]), (&json!("ephemeral"), &json!(86_400_000)));
+    let other = request(http, "PUT", "/v1/channels/new", &[], "").await;
+    assert_eq!(other.code(), (409, "CHANNEL_EXISTS".into()));
+    let update = r#"{"schema": {"type": "string"}, "dedup_window_ms": 1000}"#;
+    let changed = request(http, "PATCH", "/v1/channels/new", &[], update).await.json();
+    assert_eq!((&changed["schema_id"], &changed["dedup_window_ms"]), (&json!(1), &json!(1000)));
+    let without = request(http, "PATCH", "/v1/channels/new", &[], r#"{"schema": null}"#).await.json();
+    assert_eq!((&without["schema_id"], &without["dedup_window_ms"]), (&json!(0), &json!(1000)));
+    let names = request(http, "GET", "/v1/channels", &[], "").await.json();
+    assert_eq!(names["channels"].as_array().unwrap().len(), 2);
+    for (method, target, body, expected) in [
+        ("PATCH", "/v1/channels/new", "", (400, "INVALID_ARGUMENT")),
+        ("PATCH", "/v1/channels/new", r#"{"shema": null}"#, (400, "INVALID_ARGUMENT")),
+        ("PATCH", "/v1/channels/new", r#"{"dedup_window_ms": 0}"#, (400, "INVALID_ARGUMENT")),
+        ("PUT", "/v1/channels/a%20b", "", (400, "INVALID_CHANNEL_NAME")),
+        ("PUT", "/v1/channels/bad", r#"{"schema": {"type": 7}}"#, (400, "INVALID_SCHEMA")),
+        ("GET", "/v1/channels/nowhere", "", (404, "CHANNEL_NOT_FOUND")),
+        ("GET", "/v1/channels/new/messages", "", (409, "NOT_STORED")),
+    ] {
+        let (status, code) = request(http, method, target, &[], body).await.code();
+        assert_eq!((status, code.as_str()), expected, "{method} {target} {body}");
+    }
+    assert_eq!(request(http, "DELETE", "/v1/channels/new", &[], "").await.status, 204);
+    assert_eq!(request(http, "DELETE", "/v1/channels/new", &[], "").await.status, 404);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_http_library_refuses_is_a_problem_too() {
+    let node = node(Limits { message_bytes: 1000, batch_bytes: 1000, ..Limits::default() }).await;
+    let http = node.http_address();
+    assert_eq!(request(http, "GET", "/v1/nowhere", &[], "").await.code(), (404, "NO_SUCH_PATH".into()));
+    let method = request(http, "DELETE", MESSAGES, &[], "").await;
+    assert_eq!(method.code(), (405, "METHOD_NOT_ALLOWED".into()));
+    let allowed = method.head.to_lowercase();
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap();
+    assert!(["get", "post"].iter().all(|known| allowed.split(',').any(|method| method == *known)), "{allowed}");
+    assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1500]).await.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1001]).await.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1000]).await.status, 200);
+    node.stop().await;
+}
+
+/// Commands of the document, each with what it prints.
+fn story() -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for block in STORY.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for line in block.lines() {
+            match line.strip_prefix("$ ") {
+                Some(command) => told.push((command.to_owned(), String::new())),
+                None => told.last_mut().unwrap().1.extend([line, "\n"]),
+            }
+        }
+    }
+    told
+}
+
+/// Without what differs from day to day.
+fn timeless(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("\"20") {
+        let (before, time) = rest.split_at(at);
+        let end = time[1..].find('"').unwrap() + 2;
+        out += before;
+        out += "\"(time)\"";
+        rest = &time[end..];
+    }
+    out + rest
+}
+
+#[tokio::test]
+async fn the_story_that_the_documentation_tells_with_curl_is_true() {
+    let found = tokio::process::Command::new("curl").arg("--version").stdout(Stdio::null()).status().await;
+    if found.is_err() {
+        eprintln!("skipped: there is no curl here");
+        return;
+    }
+    let node = node(Limits::default()).await;
+    let story = story();
+    assert!(story.len() >= 8, "the document has its commands");
+    for (command, expected) in story {
+        let here = command.replace("127.0.0.1:7201", node.http_address());
+        let output = tokio::process::Command::new("sh").args(["-c", &here]).output().await.unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        let mut printed = String::from_utf8(output.stdout).unwrap();
+        if !printed.ends_with('\n') {
+            printed.push('\n');
+        }
+        assert_eq!(timeless(&printed), timeless(&expected), "{command}");
+    }
+    node.stop().await;
+}
