@@ -25,11 +25,14 @@ fn frame() -> Frame {
 }
 
 fn command(time_ms: u64, keys: Vec<KeyClaim>) -> Command {
-    Command::Publish { time_ms, groups: vec![PublishGroup { channel: CHANNEL, schema_id: 0, keys, frame: frame() }] }
+    Command::Publish {
+        time_ms,
+        groups: vec![PublishGroup { channel: CHANNEL, keys, frame: frame(), ..PublishGroup::default() }],
+    }
 }
 
 fn batch(first_seq: u64) -> StoredBatch {
-    StoredBatch { first_seq, time_ms: 1, schema_id: 0, frame: frame() }
+    StoredBatch { first_seq, time_ms: 1, schema_id: 0, expires: false, frame: frame() }
 }
 
 /// A machine with one channel.

@@ -14,15 +14,16 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    ChannelConfig, ChannelId, ChannelName, Command, Frame, KeyClaim, MemberEvent, PublishGroup, StoredBatch,
+    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, Frame, KeyClaim, MemberEvent, Operation,
+    PublishGroup, Route, StoredBatch,
 };
 
 /// The version that is written, and the only one that is read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD: usize = 2;
 const CRC: usize = 4;
-/// Encoded bytes of a group's header without its keys, and of one key.
-const GROUP_LEN: usize = 36;
+/// Encoded bytes of a group's header without its keys and routes, about, and of one key.
+const GROUP_LEN: usize = 64;
 const KEY_LEN: usize = 36;
 /// Most records are counters.
 const RECORD_ESTIMATE: usize = 64;
@@ -39,6 +40,8 @@ enum Kind {
     Command = 2,
     Batch = 3,
     Record = 4,
+    /// A batch with messages that have a time to live.
+    ExpiringBatch = 5,
 }
 
 /// Bytes that are not what they should be.
@@ -80,11 +83,12 @@ pub enum CodecError {
 #[derive(Debug, Serialize, Deserialize)]
 enum WireCommand {
     CreateChannel { time_ms: u64, name: ChannelName, config: ChannelConfig },
-    UpdateChannel { time_ms: u64, name: ChannelName, schema: Option<String>, dedup_window_ms: Option<u64> },
+    UpdateChannel { time_ms: u64, name: ChannelName, update: ChannelUpdate },
     DeleteChannel { time_ms: u64, name: ChannelName },
     Tick { time_ms: u64 },
     Checkpoint { time_ms: u64 },
     Member { time_ms: u64, node: u64, name: String, event: MemberEvent },
+    Operations { time_ms: u64, operations: Vec<Operation> },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,6 +102,10 @@ struct PublishHeader<'a> {
 struct GroupHeader<'a> {
     channel: ChannelId,
     schema_id: u64,
+    rules_version: u64,
+    expected_seq: Option<u64>,
+    expires: bool,
+    routes: Cow<'a, [Route]>,
     keys: Cow<'a, [KeyClaim]>,
     frame_len: u64,
     frame_count: u32,
@@ -111,24 +119,26 @@ pub fn encode_command(command: &Command) -> Bytes {
         Command::CreateChannel { name, config, .. } => {
             WireCommand::CreateChannel { time_ms, name: name.clone(), config: config.clone() }
         }
-        Command::UpdateChannel { name, schema, dedup_window_ms, .. } => WireCommand::UpdateChannel {
-            time_ms,
-            name: name.clone(),
-            schema: schema.clone(),
-            dedup_window_ms: *dedup_window_ms,
-        },
+        Command::UpdateChannel { name, update, .. } => {
+            WireCommand::UpdateChannel { time_ms, name: name.clone(), update: update.clone() }
+        }
         Command::DeleteChannel { name, .. } => WireCommand::DeleteChannel { time_ms, name: name.clone() },
         Command::Tick { .. } => WireCommand::Tick { time_ms },
         Command::Checkpoint { .. } => WireCommand::Checkpoint { time_ms },
         Command::Member { node, name, event, .. } => {
             WireCommand::Member { time_ms, node: *node, name: name.clone(), event: event.clone() }
         }
+        Command::Operations { operations, .. } => WireCommand::Operations { time_ms, operations: operations.clone() },
     };
     seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
 
 fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
-    debug_assert!(groups.iter().all(|group| positions_are_sound(&group.keys, group.frame.count())));
+    debug_assert!(
+        groups
+            .iter()
+            .all(|group| { positions_are_sound(group.keys.iter().map(|claim| claim.position), group.frame.count()) })
+    );
     let header = PublishHeader {
         time_ms,
         groups: groups
@@ -136,6 +146,10 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
             .map(|group| GroupHeader {
                 channel: group.channel,
                 schema_id: group.schema_id,
+                rules_version: group.rules_version,
+                expected_seq: group.expected_seq,
+                expires: group.expires,
+                routes: Cow::Borrowed(&group.routes),
                 keys: Cow::Borrowed(&group.keys),
                 frame_len: group.frame.bytes().len() as u64,
                 frame_count: group.frame.count(),
@@ -167,13 +181,12 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
     if kind == Kind::Command as u8 {
         return Ok(match from_bincode(WHAT, &body)? {
             WireCommand::CreateChannel { time_ms, name, config } => Command::CreateChannel { time_ms, name, config },
-            WireCommand::UpdateChannel { time_ms, name, schema, dedup_window_ms } => {
-                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
-            }
+            WireCommand::UpdateChannel { time_ms, name, update } => Command::UpdateChannel { time_ms, name, update },
             WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
             WireCommand::Tick { time_ms } => Command::Tick { time_ms },
             WireCommand::Checkpoint { time_ms } => Command::Checkpoint { time_ms },
             WireCommand::Member { time_ms, node, name, event } => Command::Member { time_ms, node, name, event },
+            WireCommand::Operations { time_ms, operations } => Command::Operations { time_ms, operations },
         });
     }
     expect_kind(WHAT, kind, Kind::Publish)?;
@@ -188,14 +201,26 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
         if len > body.len() {
             return Err(CodecError::Truncated { what: WHAT });
         }
-        if !positions_are_sound(&group.keys, group.frame_count) {
+        if !positions_are_sound(group.keys.iter().map(|claim| claim.position), group.frame_count) {
             let detail = format!("the keys of a group of {} messages are out of place", group.frame_count);
+            return Err(CodecError::Malformed { what: WHAT, detail });
+        }
+        if !group.routes.iter().all(|route| positions_are_sound(route.positions.iter().copied(), group.frame_count)) {
+            let detail = format!("the routes of a group of {} messages are out of place", group.frame_count);
             return Err(CodecError::Malformed { what: WHAT, detail });
         }
         // The envelope's checksum covers the count, so the frame need not be walked.
         let frame = Frame::trusted(body.split_to(len), group.frame_count);
-        let keys = group.keys.into_owned();
-        groups.push(PublishGroup { channel: group.channel, schema_id: group.schema_id, keys, frame });
+        groups.push(PublishGroup {
+            channel: group.channel,
+            schema_id: group.schema_id,
+            rules_version: group.rules_version,
+            expected_seq: group.expected_seq,
+            expires: group.expires,
+            routes: group.routes.into_owned(),
+            keys: group.keys.into_owned(),
+            frame,
+        });
     }
     if !body.is_empty() {
         return Err(CodecError::Malformed { what: WHAT, detail: format!("{} bytes are left over", body.len()) });
@@ -204,13 +229,19 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
 }
 
 /// Whether the positions increase and lie within the frame: the machine's arithmetic relies on it.
-fn positions_are_sound(keys: &[KeyClaim], count: u32) -> bool {
-    keys.is_sorted_by(|a, b| a.position < b.position) && keys.last().is_none_or(|last| last.position < count)
+fn positions_are_sound(mut positions: impl Iterator<Item = u32>, count: u32) -> bool {
+    let mut next = 0;
+    positions.all(|position| {
+        let sound = (next..count).contains(&position);
+        next = position.saturating_add(1);
+        sound
+    })
 }
 
 /// A stored batch's bytes.
 pub fn encode_batch(batch: &StoredBatch) -> Bytes {
-    seal(Kind::Batch, 28 + batch.frame.bytes().len(), |out| {
+    let kind = if batch.expires { Kind::ExpiringBatch } else { Kind::Batch };
+    seal(kind, 28 + batch.frame.bytes().len(), |out| {
         out.put_u64_le(batch.first_seq);
         out.put_u64_le(batch.time_ms);
         out.put_u64_le(batch.schema_id);
@@ -226,13 +257,16 @@ pub fn encode_batch(batch: &StoredBatch) -> Bytes {
 pub fn decode_batch(bytes: &Bytes) -> Result<StoredBatch, CodecError> {
     const WHAT: &str = "stored batch";
     let (kind, mut body) = open(WHAT, bytes)?;
-    expect_kind(WHAT, kind, Kind::Batch)?;
+    let expires = kind == Kind::ExpiringBatch as u8;
+    if !expires {
+        expect_kind(WHAT, kind, Kind::Batch)?;
+    }
     if body.len() < 28 {
         return Err(CodecError::Truncated { what: WHAT });
     }
     let (first_seq, time_ms, schema_id) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());
     let count = body.get_u32_le();
-    Ok(StoredBatch { first_seq, time_ms, schema_id, frame: Frame::trusted(body, count) })
+    Ok(StoredBatch { first_seq, time_ms, schema_id, expires, frame: Frame::trusted(body, count) })
 }
 
 /// Any small record (machine state, replies, marks), by bincode.

@@ -119,6 +119,7 @@ impl Replica {
             for change in &effects.catalog {
                 match change {
                     CatalogChange::Put(meta) => catalog.insert(meta.clone()),
+                    CatalogChange::Rules(rules) => catalog.set_rules(rules.clone()),
                     CatalogChange::Remove(meta) => {
                         catalog.remove(meta.name.as_str());
                         shared.fanout.close(meta.id);
@@ -303,6 +304,7 @@ fn catalog_of(machine: &Machine) -> Catalog {
     for (meta, _) in machine.channels() {
         catalog.insert(meta.clone());
     }
+    catalog.set_rules(machine.rules().clone());
     catalog
 }
 

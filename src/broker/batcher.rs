@@ -11,26 +11,20 @@ use tokio::{
 
 use super::{Broker, BrokerError, Proposed, SequencerError, stats::overloaded};
 use crate::{
-    model::{Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply},
+    model::{
+        Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply, Route,
+    },
     replica::StoreHealth,
 };
 
 /// Proposals under way: while one is synced, others travel, are applied and answered.
-const PROPOSALS: usize = 4;
+pub(super) const PROPOSALS: usize = 4;
 /// Outcomes that are remembered for publishers who were told that they are unknown.
 const MISSED: usize = 100_000;
 /// For how long: a publisher that has not asked again by then never will.
 const MISSED_FOR: Duration = Duration::from_secs(600);
 /// Submissions that may wait; their bytes are bounded by admission.
 const QUEUE: usize = 65_536;
-
-/// Checked messages of one channel on their way into the log.
-pub(super) struct Submission {
-    pub(super) channel: ChannelId,
-    pub(super) schema_id: u64,
-    pub(super) keys: Vec<KeyClaim>,
-    pub(super) frame: Frame,
-}
 
 /// A committed submission.
 #[derive(Debug)]
@@ -53,7 +47,7 @@ pub(super) enum SubmitError {
 pub(super) type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Queued {
-    submission: Submission,
+    submission: PublishGroup,
     /// None once it is answered.
     answer: Option<oneshot::Sender<Answer>>,
 }
@@ -70,7 +64,7 @@ impl Batcher {
     }
 
     /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
-    pub(super) fn submit(&self, submission: Submission) -> Result<oneshot::Receiver<Answer>, BrokerError> {
+    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, BrokerError> {
         let (answer, receiver) = oneshot::channel();
         let queued = Queued { submission, answer: Some(answer) };
         match self.queue.try_send(queued) {
@@ -130,10 +124,11 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     }
 }
 
+/// A log entry that gathers. Submissions share a group where nothing tells them apart.
 #[derive(Default)]
 struct Entry {
-    index: BTreeMap<(ChannelId, u64), usize>,
-    groups: Vec<(ChannelId, u64, Vec<KeyClaim>, FrameBuilder)>,
+    index: BTreeMap<ChannelId, usize>,
+    groups: Vec<(PublishGroup, FrameBuilder)>,
     places: Vec<Place>,
     bytes: usize,
     messages: usize,
@@ -146,29 +141,49 @@ impl Entry {
     }
 
     fn add(&mut self, queued: Queued) {
-        let Submission { channel, schema_id, keys, frame } = &queued.submission;
-        let group = *self.index.entry((*channel, *schema_id)).or_insert_with(|| {
-            self.groups.push((*channel, *schema_id, Vec::new(), FrameBuilder::default()));
-            self.groups.len() - 1
-        });
-        let (_, _, claims, builder) = &mut self.groups[group];
+        let submission = &queued.submission;
+        let group = self.group_for(submission);
+        let (PublishGroup { keys, routes, .. }, builder) = &mut self.groups[group];
         let offset = builder.count();
-        claims.extend(keys.iter().map(|claim| KeyClaim { position: claim.position + offset, ..*claim }));
-        builder.push_frame(frame);
-        self.bytes += frame.bytes().len();
-        self.messages += frame.count() as usize;
-        let count = frame.count();
+        keys.extend(submission.keys.iter().map(|claim| KeyClaim { position: claim.position + offset, ..*claim }));
+        for route in &submission.routes {
+            let positions = route.positions.iter().map(|position| position + offset);
+            match routes.iter_mut().find(|known| (known.target, known.schema_id) == (route.target, route.schema_id)) {
+                Some(known) => known.positions.extend(positions),
+                None => routes.push(Route { positions: positions.collect(), ..route.clone() }),
+            }
+        }
+        builder.push_frame(&submission.frame);
+        self.bytes += submission.frame.bytes().len();
+        self.messages += submission.frame.count() as usize;
+        let count = submission.frame.count();
         self.places.push(Place { group, offset, count, queued });
     }
 
-    fn finish(self) -> (Vec<PublishGroup>, Vec<Place>) {
-        let group = |(channel, schema_id, keys, builder): (_, _, _, FrameBuilder)| PublishGroup {
-            channel,
-            schema_id,
-            keys,
-            frame: builder.finish(),
+    /// The channel's newest group if the submission may join it, else a new one: a channel's order stays.
+    fn group_for(&mut self, submission: &PublishGroup) -> usize {
+        let alike = |group: &PublishGroup| {
+            group.schema_id == submission.schema_id
+                && group.rules_version == submission.rules_version
+                && group.expires == submission.expires
+                && group.expected_seq.is_none()
+                && submission.expected_seq.is_none()
         };
-        (self.groups.into_iter().map(group).collect(), self.places)
+        match self.index.get(&submission.channel) {
+            Some(newest) if alike(&self.groups[*newest].0) => *newest,
+            _ => {
+                let empty =
+                    PublishGroup { keys: vec![], routes: vec![], frame: Frame::default(), ..submission.clone() };
+                self.groups.push((empty, FrameBuilder::default()));
+                self.index.insert(submission.channel, self.groups.len() - 1);
+                self.groups.len() - 1
+            }
+        }
+    }
+
+    fn finish(self) -> (Vec<PublishGroup>, Vec<Place>) {
+        let whole = |(group, builder): (PublishGroup, FrameBuilder)| PublishGroup { frame: builder.finish(), ..group };
+        (self.groups.into_iter().map(whole).collect(), self.places)
     }
 }
 
@@ -211,7 +226,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
 }
 
 /// Resolves when the store refuses a commit.
-async fn failing(health: &mut tokio::sync::watch::Receiver<StoreHealth>) -> String {
+pub(super) async fn failing(health: &mut tokio::sync::watch::Receiver<StoreHealth>) -> String {
     match health.wait_for(|health| *health != StoreHealth::Working).await.map(|health| health.clone()) {
         Ok(StoreHealth::Failing(reason)) => reason,
         _ => std::future::pending().await,
@@ -234,7 +249,7 @@ impl Place {
 
 impl Broker {
     /// Keeps the outcomes of keyed messages whose publishers were told that it is unknown.
-    fn remember_missed(&self, submission: &Submission, assigned: &Assigned) {
+    fn remember_missed(&self, submission: &PublishGroup, assigned: &Assigned) {
         let now = Instant::now();
         let mut missed = self.inner.missed.lock();
         missed.retain(|_, (_, since)| now - *since < MISSED_FOR);

@@ -10,7 +10,10 @@ use super::{
     forward::{Request, Response},
 };
 use crate::{
-    model::{ChannelConfig, ChannelMeta, ChannelName, Command, Durability, Refusal, Reply},
+    model::{
+        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Command, Compatibility, Durability, Quota, Refusal,
+        Reply, Retention, WhenFull,
+    },
     proto::v1,
 };
 
@@ -18,18 +21,10 @@ impl ChannelInfo {
     /// As the public API says it.
     pub fn to_proto(&self) -> v1::Channel {
         let (meta, stats) = (&self.meta, &self.stats);
-        let durability = match meta.config.durability {
-            Durability::Durable => v1::Durability::Durable,
-            Durability::Ephemeral => v1::Durability::Ephemeral,
-        };
         v1::Channel {
             name: meta.name.to_string(),
             id: meta.id.0,
-            config: Some(v1::ChannelConfig {
-                durability: durability.into(),
-                schema: meta.config.schema.clone().unwrap_or_default(),
-                dedup_window_ms: meta.config.dedup_window_ms,
-            }),
+            config: Some(config_to_proto(&meta.config)),
             schema_id: meta.schema_id,
             created_ms: meta.created_ms,
             first_seq: stats.first_seq,
@@ -41,11 +36,46 @@ impl ChannelInfo {
     }
 }
 
+fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
+    let durability = match config.durability {
+        Durability::Durable => v1::Durability::Durable,
+        Durability::Ephemeral => v1::Durability::Ephemeral,
+    };
+    let compatibility = match config.compatibility {
+        Compatibility::Backward => v1::Compatibility::Backward,
+        Compatibility::Forward => v1::Compatibility::Forward,
+        Compatibility::Full => v1::Compatibility::Full,
+        Compatibility::None => v1::Compatibility::None,
+    };
+    let Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact } = config.retention;
+    let when_full = match when_full {
+        WhenFull::DropOldest => v1::WhenFull::DropOldest,
+        WhenFull::RefuseNew => v1::WhenFull::RefuseNew,
+    };
+    let Quota { messages_per_second, bytes_per_second } = config.quota;
+    v1::ChannelConfig {
+        durability: durability.into(),
+        schema: config.schema.clone().unwrap_or_default(),
+        dedup_window_ms: config.dedup_window_ms,
+        compatibility: compatibility.into(),
+        retention: Some(v1::Retention {
+            max_messages,
+            max_bytes,
+            max_age_ms,
+            when_full: when_full.into(),
+            work_queue,
+            compact,
+        }),
+        quarantine: config.quarantine.as_ref().map(ToString::to_string).unwrap_or_default(),
+        quota: Some(v1::Quota { messages_per_second, bytes_per_second }),
+    }
+}
+
 /// A channel command before the leader has given it a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ChannelCommand {
     Create { name: ChannelName, config: ChannelConfig },
-    Update { name: ChannelName, schema: Option<String>, dedup_window_ms: Option<u64> },
+    Update { name: ChannelName, update: ChannelUpdate },
     Delete { name: ChannelName },
 }
 
@@ -59,9 +89,7 @@ impl ChannelCommand {
     fn at(self, time_ms: u64) -> Command {
         match self {
             Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
-            Self::Update { name, schema, dedup_window_ms } => {
-                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
-            }
+            Self::Update { name, update } => Command::UpdateChannel { time_ms, name, update },
             Self::Delete { name } => Command::DeleteChannel { time_ms, name },
         }
     }
@@ -82,14 +110,9 @@ impl Broker {
     ///
     /// # Errors
     /// `ChannelNotFound`, `InvalidSchema`.
-    pub async fn update_channel(
-        &self,
-        name: &str,
-        schema: Option<String>,
-        dedup_window_ms: Option<u64>,
-    ) -> Result<ChannelInfo, BrokerError> {
-        self.check_schema(schema.as_deref().filter(|schema| !schema.is_empty()))?;
-        self.order(ChannelCommand::Update { name: parse(name)?, schema, dedup_window_ms }).await?;
+    pub async fn update_channel(&self, name: &str, update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
+        self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
+        self.order(ChannelCommand::Update { name: parse(name)?, update }).await?;
         self.info(&self.find(name)?)
     }
 

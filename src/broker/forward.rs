@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::Submission, publish::Failure,
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::SubmitError,
+    operations::Operated, publish::Failure,
 };
 use crate::{
     codec,
-    model::{ChannelId, Frame, KeyClaim},
+    model::{ChannelId, Operation, PublishGroup},
 };
 
 use super::channels::ChannelCommand;
@@ -23,10 +24,11 @@ const LATE: Duration = Duration::from_millis(300);
 /// What one broker asks another.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    Publish { channel: ChannelId, schema_id: u64, keys: Vec<KeyClaim>, frame: Bytes, confirm: Confirm },
+    Publish { group: PublishGroup, confirm: Confirm },
     ReadIndex,
     Channel(ChannelCommand),
     Interest { interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, std::ops::Range<u64>)> },
+    Operate(Operation),
 }
 
 /// What it answers.
@@ -40,6 +42,7 @@ pub(super) enum Response {
     /// A log index to wait for.
     Index(u64),
     Done,
+    Operated(Operated),
 }
 
 impl Broker {
@@ -69,17 +72,13 @@ impl Broker {
 
     async fn answer(&self, from: &NodeAddress, request: Request) -> Response {
         match request {
-            Request::Publish { channel, schema_id, keys, frame, confirm } => {
-                let frame = match Frame::parse(frame) {
-                    Ok(frame) => frame,
-                    Err(error) => return Response::Refused(BrokerError::Internal { reason: error.to_string() }),
-                };
-                let _admitted = match self.admit(frame.bytes().len()) {
+            Request::Publish { group, confirm } => {
+                let _admitted = match self.admit(group.frame.bytes().len()) {
                     Ok(admitted) => admitted,
                     Err(error) => return Response::Refused(error),
                 };
                 let deadline = Instant::now() + self.limits().publish_timeout;
-                match self.submit(Submission { channel, schema_id, keys, frame }, confirm, deadline).await {
+                match self.submit(group, confirm, deadline).await {
                     Ok(results) => Response::Published(results),
                     Err(Failure::NotProposed) => Response::NotProposed,
                     Err(Failure::Unknown(reason)) => Response::Unknown(reason),
@@ -97,6 +96,12 @@ impl Broker {
                 self.inner.delivery.heard(from.id, interest, handed);
                 Response::Done
             }
+            Request::Operate(operation) => match self.submit_operation(operation).await {
+                Ok(operated) => Response::Operated(operated),
+                Err(SubmitError::NotLeader) => Response::NotProposed,
+                Err(SubmitError::Unknown(reason)) => Response::Unknown(reason),
+                Err(SubmitError::Refused(error)) => Response::Refused(error),
+            },
         }
     }
 
@@ -129,12 +134,11 @@ impl Broker {
     pub(super) async fn forward_publish(
         &self,
         node: &NodeAddress,
-        submission: Submission,
+        group: PublishGroup,
         confirm: Confirm,
         deadline: Instant,
     ) -> Result<Vec<Result<Outcome, BrokerError>>, Failure> {
-        let Submission { channel, schema_id, keys, frame } = submission;
-        let request = Request::Publish { channel, schema_id, keys, frame: frame.bytes().clone(), confirm };
+        let request = Request::Publish { group, confirm };
         let Ok(answer) = tokio::time::timeout_at(deadline, self.call(node, &request)).await else {
             return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name)));
         };

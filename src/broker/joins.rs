@@ -12,11 +12,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::{
-    Broker, BrokerError, Outcome,
-    batcher::{Answer, Submission},
-};
-use crate::model::{ChannelId, KeyClaim, KeyHash};
+use super::{Broker, BrokerError, Outcome, batcher::Answer};
+use crate::model::{ChannelId, KeyClaim, KeyHash, PublishGroup};
 
 /// How a flight ended. A sender that goes while it is still open will never say.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +65,10 @@ pub(super) enum Original {
 
 impl Broker {
     /// Submits to the batcher, with a flight for each key.
-    pub(super) fn take_off(&self, submission: Submission) -> Result<(Flight, oneshot::Receiver<Answer>), BrokerError> {
+    pub(super) fn take_off(
+        &self,
+        submission: PublishGroup,
+    ) -> Result<(Flight, oneshot::Receiver<Answer>), BrokerError> {
         let flights = self.inner.flights.clone();
         let channel = submission.channel;
         let mut flight = Flight { flights: flights.clone(), channel, opened: Vec::new(), joined: Vec::new() };

@@ -8,6 +8,7 @@ mod forward;
 mod housekeeping;
 mod joins;
 mod local;
+mod operations;
 mod publish;
 mod read;
 mod schema;
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, delivery::Delivery, joins::Flights, stats::Counters};
+use self::{batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
 use crate::{
     env::Env,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
@@ -48,6 +49,7 @@ struct Inner {
     peers: Arc<dyn Peers>,
     env: Env,
     batcher: Batcher,
+    operations: Operations,
     delivery: Arc<Delivery>,
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
@@ -153,8 +155,10 @@ impl Broker {
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let (batcher, queue) = Batcher::new();
+        let (operations, operation_queue) = Operations::new();
         let inner = Inner {
             batcher,
+            operations,
             delivery,
             schemas: Mutex::default(),
             missed: Mutex::default(),
@@ -170,6 +174,7 @@ impl Broker {
         };
         let broker = Self { inner: Arc::new(inner) };
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
@@ -186,6 +191,7 @@ impl Broker {
             headers: envelope.headers,
             causal_context: envelope.causal_context,
             trace_context: envelope.trace_context,
+            ttl_ms: 0,
         };
         let mut results = self.publish_frame(channel, Frame::encode([&message]), Confirm::Delivery).await;
         results.pop().unwrap_or_else(|| Err(BrokerError::Internal { reason: "a publish without a result".into() }))

@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome,
-    batcher::{Committed, Submission, SubmitError},
+    batcher::{Committed, SubmitError},
     joins::Original,
 };
 use crate::{
-    model::{Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, Refusal},
+    model::{Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal},
     proto::v1::Message,
     replica::StoreHealth,
 };
 
 /// How long to wait before a publish that was surely not proposed is tried again.
-const RETRY: Duration = Duration::from_millis(20);
+pub(super) const RETRY: Duration = Duration::from_millis(20);
 
 /// What became of each message of a submission that was committed.
 type Results = Vec<Result<Outcome, BrokerError>>;
@@ -36,6 +36,7 @@ pub(super) enum Failure {
 /// Messages of one channel that passed all checks.
 struct Checked {
     meta: Arc<ChannelMeta>,
+    rules_version: u64,
     keys: Vec<KeyClaim>,
     /// The keys' texts, for errors.
     names: Vec<String>,
@@ -93,11 +94,13 @@ impl Broker {
     }
 
     async fn try_once(&self, checked: &Checked, confirm: Confirm, deadline: Instant) -> Result<Results, Failure> {
-        let submission = Submission {
+        let submission = PublishGroup {
             channel: checked.meta.id,
             schema_id: checked.meta.schema_id,
+            rules_version: checked.rules_version,
             keys: checked.keys.clone(),
             frame: checked.frame.clone(),
+            ..PublishGroup::default()
         };
         let results = match self.leader_now(deadline).await.map_err(Failure::Definite)? {
             Leader::Local { .. } => self.submit(submission, confirm, deadline).await?,
@@ -110,7 +113,7 @@ impl Broker {
     /// On the leader: into the log, and the answer with its delivery.
     pub(super) async fn submit(
         &self,
-        submission: Submission,
+        submission: PublishGroup,
         confirm: Confirm,
         deadline: Instant,
     ) -> Result<Results, Failure> {
@@ -131,7 +134,9 @@ impl Broker {
         let Committed { term, reply } = committed;
         let assigned = match reply {
             Ok(assigned) => assigned,
-            Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. }) => return Err(Failure::Stale),
+            Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. }) => {
+                return Err(Failure::Stale);
+            }
             Err(other) => return Err(Failure::Definite(BrokerError::Internal { reason: other.to_string() })),
         };
         let new = u64::from(count) - assigned.except.len() as u64;
@@ -186,6 +191,7 @@ impl Broker {
     }
 
     fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
+        let rules_version = self.inner.view.catalog().rules().version;
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut accepted: u32 = 0;
@@ -206,7 +212,7 @@ impl Broker {
             }
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
-        Ok(Checked { meta, keys, names, frame: frame.without(&dropped), refused })
+        Ok(Checked { meta, rules_version, keys, names, frame: frame.without(&dropped), refused })
     }
 
     fn check_message(

@@ -13,7 +13,7 @@ use super::{
     remote::{connect, parse_duration, print_json, print_line, table, thousands},
 };
 use crate::{
-    client::{Channel, ChannelConfig, Durability},
+    client::{Channel, ChannelConfig, Durability, UpdateChannelRequest},
     model::ChannelJson,
 };
 
@@ -75,6 +75,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                 durability: durability.into(),
                 schema: schema.as_deref().map(read_schema).transpose()?.unwrap_or_default(),
                 dedup_window_ms: dedup_window.map(window_ms).transpose()?.unwrap_or_default(),
+                ..ChannelConfig::default()
             };
             let channel = connect(global).await?.create_channel(&name, config).await?;
             one(&channel, global)
@@ -95,7 +96,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let schema =
                 if no_schema { Some(String::new()) } else { schema.as_deref().map(read_schema).transpose()? };
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
-            let channel = connect(global).await?.update_channel(&name, schema, dedup_window_ms).await?;
+            let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..UpdateChannelRequest::default() };
+            let channel = connect(global).await?.update_channel(update).await?;
             one(&channel, global)
         }
         Command::Delete { name, yes } => delete(&name, yes, global).await,

@@ -121,13 +121,7 @@ impl Client {
     ///
     /// # Errors
     /// When it does not exist, or the schema cannot be used.
-    pub async fn update_channel(
-        &self,
-        name: &str,
-        schema: Option<String>,
-        dedup_window_ms: Option<u64>,
-    ) -> Result<Channel, ClientError> {
-        let request = UpdateChannelRequest { name: name.to_owned(), schema, dedup_window_ms };
+    pub async fn update_channel(&self, request: UpdateChannelRequest) -> Result<Channel, ClientError> {
         let update = |link| {
             let request = request.clone();
             async move { ChannelsClient::new(link).update_channel(request).await }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Digest, Durability, KeyHash, MemberEvent};
+use crate::model::{Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull};
 use crate::proto::v1::Message;
 
 fn hex(bytes: &[u8]) -> String {
@@ -22,17 +22,29 @@ fn commands() -> Vec<(Command, &'static str)> {
                 groups: vec![PublishGroup {
                     channel: ChannelId(3),
                     schema_id: 2,
+                    rules_version: 4,
+                    expected_seq: Some(5),
+                    expires: true,
+                    routes: vec![Route { target: ChannelId(6), schema_id: 7, positions: vec![1] }],
                     keys: vec![KeyClaim { position: 1, key: KeyHash([1; 16]), digest: Digest([2; 16]) }],
                     frame: frame(&["a", "bc"]),
                 }],
             },
             concat!(
-                "0101",
-                "58000000",
+                "0201",
+                "8e000000",
                 "0700000000000000",
                 "0100000000000000",
                 "0300000000000000",
                 "0200000000000000",
+                "0400000000000000",
+                "010500000000000000",
+                "01",
+                "0100000000000000",
+                "0600000000000000",
+                "0700000000000000",
+                "0100000000000000",
+                "01000000",
                 "0100000000000000",
                 "01000000",
                 "01010101010101010101010101010101",
@@ -51,10 +63,21 @@ fn commands() -> Vec<(Command, &'static str)> {
                     durability: Durability::Ephemeral,
                     schema: Some("{}".into()),
                     dedup_window_ms: 9,
+                    compatibility: Compatibility::Full,
+                    retention: Retention {
+                        max_messages: Some(1),
+                        max_bytes: Some(2),
+                        max_age_ms: None,
+                        when_full: WhenFull::RefuseNew,
+                        work_queue: true,
+                        compact: false,
+                    },
+                    quarantine: Some("q".parse().unwrap()),
+                    quota: Quota { messages_per_second: Some(3), bytes_per_second: None },
                 },
             },
             concat!(
-                "0102",
+                "0202",
                 "00000000",
                 "0700000000000000",
                 "0600000000000000",
@@ -64,26 +87,41 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "0200000000000000",
                 "7b7d",
                 "0900000000000000",
+                "02000000",
+                "010100000000000000",
+                "010200000000000000",
+                "00",
+                "01000000",
+                "0100",
+                "01010000000000000071",
+                "01030000000000000000",
             ),
         ),
         (
-            Command::UpdateChannel { time_ms: 7, name: name.clone(), schema: None, dedup_window_ms: Some(9) },
+            Command::UpdateChannel {
+                time_ms: 7,
+                name: name.clone(),
+                update: ChannelUpdate { dedup_window_ms: Some(9), quarantine: Some(None), ..ChannelUpdate::default() },
+            },
             concat!(
-                "0102",
+                "0202",
                 "01000000",
                 "0700000000000000",
                 "0600000000000000",
                 "6f7264657273",
                 "00",
-                "010900000000000000"
+                "010900000000000000",
+                "0000",
+                "0100",
+                "00"
             ),
         ),
         (
-            Command::DeleteChannel { time_ms: 7, name },
-            concat!("0102", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
+            Command::DeleteChannel { time_ms: 7, name: name.clone() },
+            concat!("0202", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
         ),
-        (Command::Tick { time_ms: 7 }, concat!("0102", "03000000", "0700000000000000")),
-        (Command::Checkpoint { time_ms: 7 }, concat!("0102", "04000000", "0700000000000000")),
+        (Command::Tick { time_ms: 7 }, concat!("0202", "03000000", "0700000000000000")),
+        (Command::Checkpoint { time_ms: 7 }, concat!("0202", "04000000", "0700000000000000")),
         (
             Command::Member {
                 time_ms: 7,
@@ -92,7 +130,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 event: MemberEvent::Started { starts: 2, incarnation: 3, peer: "a:1".into() },
             },
             concat!(
-                "0102",
+                "0202",
                 "05000000",
                 "0700000000000000",
                 "0900000000000000",
@@ -103,6 +141,28 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "0300000000000000",
                 "0300000000000000",
                 "613a31"
+            ),
+        ),
+        (
+            Command::Operations {
+                time_ms: 7,
+                operations: vec![
+                    Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
+                    Operation::DeleteRule { source: name.clone(), target: name },
+                ],
+            },
+            concat!(
+                "0202",
+                "06000000",
+                "0700000000000000",
+                "0200000000000000",
+                "00000000",
+                "06000000000000006f7264657273",
+                "06000000000000006f7264657273",
+                "01010000000000000061",
+                "01000000",
+                "06000000000000006f7264657273",
+                "06000000000000006f7264657273",
             ),
         ),
     ]
@@ -119,19 +179,21 @@ fn every_command_has_the_bytes_that_older_logs_hold() {
 
 #[test]
 fn a_stored_batch_has_the_bytes_that_older_stores_hold() {
-    let batch = StoredBatch { first_seq: 5, time_ms: 7, schema_id: 2, frame: frame(&["a"]) };
-    let bytes = encode_batch(&batch);
-    let golden = "0103050000000000000007000000000000000200000000000000010000000a030a0161";
-    assert_eq!(hex(&bytes[..bytes.len() - CRC]), golden);
-    assert_eq!(decode_batch(&bytes).unwrap(), batch);
+    for (expires, kind) in [(false, "03"), (true, "05")] {
+        let batch = StoredBatch { first_seq: 5, time_ms: 7, schema_id: 2, expires, frame: frame(&["a"]) };
+        let bytes = encode_batch(&batch);
+        let golden = "050000000000000007000000000000000200000000000000010000000a030a0161";
+        assert_eq!(hex(&bytes[..bytes.len() - CRC]), format!("02{kind}{golden}"));
+        assert_eq!(decode_batch(&bytes).unwrap(), batch);
+    }
 }
 
 #[test]
 fn a_newer_version_is_refused_by_name() {
     let mut bytes = encode_command(&Command::Tick { time_ms: 1 }).to_vec();
-    bytes[0] = 2;
+    bytes[0] = 3;
     let error = decode_command(&bytes.into()).unwrap_err();
-    assert_eq!(error, CodecError::Version { what: "log entry", found: 2, supported: 1 });
+    assert_eq!(error, CodecError::Version { what: "log entry", found: 3, supported: 2 });
 }
 
 #[test]
@@ -163,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn a_sealed_body_of_arbitrary_bytes_never_panics(kind in 0u8..6, body in proptest::collection::vec(any::<u8>(), 0..120)) {
+    fn a_sealed_body_of_arbitrary_bytes_never_panics(kind in 0u8..7, body in proptest::collection::vec(any::<u8>(), 0..120)) {
         let mut bytes = vec![VERSION, kind];
         bytes.extend(&body);
         let crc = crc32fast::hash(&bytes);
@@ -187,7 +249,13 @@ fn decoded_frames_share_the_bytes_of_the_entry() {
     let Command::Publish { groups, .. } = decode_command(&entry).unwrap() else { panic!("no publish") };
     let frame = groups[0].frame.bytes();
     assert!(entry.as_ptr_range().contains(&frame.as_ptr()));
-    let batch = encode_batch(&StoredBatch { first_seq: 0, time_ms: 0, schema_id: 0, frame: groups[0].frame.clone() });
+    let batch = encode_batch(&StoredBatch {
+        first_seq: 0,
+        time_ms: 0,
+        schema_id: 0,
+        expires: false,
+        frame: groups[0].frame.clone(),
+    });
     assert!(batch.as_ptr_range().contains(&decode_batch(&batch).unwrap().frame.bytes().as_ptr()));
 }
 
@@ -216,11 +284,13 @@ fn a_publish_whose_frames_end_early_is_refused() {
 
 #[test]
 fn a_key_at_a_position_outside_its_group_is_refused() {
-    // The golden bytes above: envelope 2, header length 4, time 8, group count 8, channel 8, schema 8, key count 8.
-    let entry = resealed(&encode_command(&commands()[0].0), |bytes| bytes[46] = 2);
-    assert!(
-        matches!(decode_command(&entry), Err(CodecError::Malformed { detail, .. }) if detail.contains("out of place"))
-    );
+    // The golden bytes above: envelope 2, header length 4, time 8, group count 8, channel 8, schema 8, rules 8,
+    // expected number 9, expires 1, route count 8, target 8, schema 8, position count 8, position 4, key count 8.
+    for (what, place) in [("routes", 88), ("keys", 100)] {
+        let entry = resealed(&encode_command(&commands()[0].0), |bytes| bytes[place] = 2);
+        let error = decode_command(&entry).unwrap_err().to_string();
+        assert!(error.contains(&format!("the {what} of a group of 2 messages are out of place")), "{error}");
+    }
 }
 
 #[test]
@@ -249,7 +319,13 @@ fn any_group() -> impl Strategy<Value = PublishGroup> {
                 Some(KeyClaim { position, key: KeyHash(key), digest: Digest(digest) })
             })
             .collect();
-        PublishGroup { channel: ChannelId(channel), schema_id, keys, frame: frame(&payloads) }
+        PublishGroup {
+            channel: ChannelId(channel),
+            schema_id,
+            keys,
+            frame: frame(&payloads),
+            ..PublishGroup::default()
+        }
     })
 }
 
@@ -262,11 +338,13 @@ fn any_command() -> impl Strategy<Value = Command> {
         (any::<u64>(), name(), any::<bool>(), schema(), any::<u64>()).prop_map(
             |(time_ms, name, durable, schema, dedup_window_ms)| {
                 let durability = if durable { Durability::Durable } else { Durability::Ephemeral };
-                Command::CreateChannel { time_ms, name, config: ChannelConfig { durability, schema, dedup_window_ms } }
+                let config = ChannelConfig { durability, schema, dedup_window_ms, ..ChannelConfig::default() };
+                Command::CreateChannel { time_ms, name, config }
             }
         ),
         (any::<u64>(), name(), schema(), any::<Option<u64>>()).prop_map(|(time_ms, name, schema, dedup_window_ms)| {
-            Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+            let update = ChannelUpdate { schema, dedup_window_ms, ..ChannelUpdate::default() };
+            Command::UpdateChannel { time_ms, name, update }
         }),
         (any::<u64>(), name()).prop_map(|(time_ms, name)| Command::DeleteChannel { time_ms, name }),
         any::<u64>().prop_map(|time_ms| Command::Tick { time_ms }),
@@ -284,7 +362,7 @@ proptest! {
     fn every_batch_comes_back(numbers in any::<(u64, u64, u64)>(), payloads in proptest::collection::vec(".{0,8}", 0..6)) {
         let (first_seq, time_ms, schema_id) = numbers;
         let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
-        let batch = StoredBatch { first_seq, time_ms, schema_id, frame: frame(&payloads) };
+        let batch = StoredBatch { first_seq, time_ms, schema_id, expires: first_seq % 2 == 0, frame: frame(&payloads) };
         prop_assert_eq!(decode_batch(&encode_batch(&batch)).unwrap(), batch);
     }
 }

@@ -48,6 +48,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
         *field = usize::try_from(count).unwrap_or(usize::MAX);
     };
     number("batch_messages", &mut limits.batch_messages);
+    number("entry_operations", &mut limits.entry_operations);
     number("headers", &mut limits.headers);
     number("schema_nodes", &mut limits.schema_nodes);
     number("json_depth", &mut limits.json_depth);
@@ -58,6 +59,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
+    v.count("rules", &mut limits.rules);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);

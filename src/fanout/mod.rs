@@ -235,7 +235,7 @@ mod tests {
 
     fn batch(first_seq: u64, count: usize) -> StoredBatch {
         let message = Message { payload: Bytes::from_static(b"0123456789"), ..Message::default() };
-        StoredBatch { first_seq, time_ms: 0, schema_id: 0, frame: Frame::encode(&vec![message; count]) }
+        StoredBatch { first_seq, time_ms: 0, schema_id: 0, expires: false, frame: Frame::encode(&vec![message; count]) }
     }
 
     const CHANNEL: ChannelId = ChannelId(1);

@@ -4,8 +4,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, to_status};
 use crate::{
-    broker::ChannelInfo,
-    model::{ChannelConfig, Durability},
+    broker::{BrokerError, ChannelInfo},
+    model::{
+        ChannelConfig, ChannelName, ChannelUpdate, Compatibility, Durability, InvalidName, Quota, Retention, WhenFull,
+    },
     proto::v1::{self, channels_server::Channels},
 };
 
@@ -16,7 +18,7 @@ impl Channels for Service {
         request: Request<v1::CreateChannelRequest>,
     ) -> Result<Response<v1::CreateChannelResponse>, Status> {
         let v1::CreateChannelRequest { name, config } = request.into_inner();
-        let config = config_of(config.unwrap_or_default());
+        let config = config_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
         let info = self.broker.create_channel(&name, config).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::CreateChannelResponse { channel: Some(info.to_proto()) }))
     }
@@ -41,8 +43,8 @@ impl Channels for Service {
         &self,
         request: Request<v1::UpdateChannelRequest>,
     ) -> Result<Response<v1::UpdateChannelResponse>, Status> {
-        let v1::UpdateChannelRequest { name, schema, dedup_window_ms } = request.into_inner();
-        let info = self.broker.update_channel(&name, schema, dedup_window_ms).await;
+        let (name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
+        let info = self.broker.update_channel(&name, update).await;
         let info = info.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()) }))
     }
@@ -56,14 +58,61 @@ impl Channels for Service {
     }
 }
 
-fn config_of(config: v1::ChannelConfig) -> ChannelConfig {
+fn config_of(config: v1::ChannelConfig) -> Result<ChannelConfig, BrokerError> {
     let durability = match config.durability() {
         v1::Durability::Ephemeral => Durability::Ephemeral,
         v1::Durability::Durable | v1::Durability::Unspecified => Durability::Durable,
     };
-    let dedup_window_ms = match config.dedup_window_ms {
-        0 => ChannelConfig::DEFAULT_DEDUP_WINDOW_MS,
-        window => window,
+    Ok(ChannelConfig {
+        durability,
+        compatibility: compatibility_of(config.compatibility()),
+        dedup_window_ms: match config.dedup_window_ms {
+            0 => ChannelConfig::DEFAULT_DEDUP_WINDOW_MS,
+            window => window,
+        },
+        retention: config.retention.map(retention_of).unwrap_or_default(),
+        quarantine: quarantine_of(&config.quarantine)?,
+        quota: config.quota.map(quota_of).unwrap_or_default(),
+        schema: (!config.schema.is_empty()).then_some(config.schema),
+    })
+}
+
+fn update_of(request: v1::UpdateChannelRequest) -> Result<(String, ChannelUpdate), BrokerError> {
+    let update = ChannelUpdate {
+        compatibility: request.compatibility.is_some().then(|| compatibility_of(request.compatibility())),
+        retention: request.retention.map(retention_of),
+        quarantine: request.quarantine.as_deref().map(quarantine_of).transpose()?,
+        quota: request.quota.map(quota_of),
+        schema: request.schema,
+        dedup_window_ms: request.dedup_window_ms,
     };
-    ChannelConfig { durability, schema: (!config.schema.is_empty()).then_some(config.schema), dedup_window_ms }
+    Ok((request.name, update))
+}
+
+fn compatibility_of(compatibility: v1::Compatibility) -> Compatibility {
+    match compatibility {
+        v1::Compatibility::Backward | v1::Compatibility::Unspecified => Compatibility::Backward,
+        v1::Compatibility::Forward => Compatibility::Forward,
+        v1::Compatibility::Full => Compatibility::Full,
+        v1::Compatibility::None => Compatibility::None,
+    }
+}
+
+fn retention_of(retention: v1::Retention) -> Retention {
+    let when_full = match retention.when_full() {
+        v1::WhenFull::DropOldest | v1::WhenFull::Unspecified => WhenFull::DropOldest,
+        v1::WhenFull::RefuseNew => WhenFull::RefuseNew,
+    };
+    let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact, .. } = retention;
+    Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+}
+
+fn quarantine_of(name: &str) -> Result<Option<ChannelName>, BrokerError> {
+    let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
+    Some(name).filter(|name| !name.is_empty()).map(|name| name.parse().map_err(invalid)).transpose()
+}
+
+fn quota_of(quota: v1::Quota) -> Quota {
+    let v1::Quota { messages_per_second, bytes_per_second } = quota;
+    Quota { messages_per_second, bytes_per_second }
 }

@@ -13,7 +13,7 @@ use serde_json::{json, value::RawValue};
 use super::problem::Problem;
 use crate::{
     broker::{Broker, ChannelInfo},
-    model::{ChannelConfig, ChannelJson, Durability},
+    model::{ChannelConfig, ChannelJson, ChannelUpdate, Durability},
 };
 
 /// The body of a PUT. Everything may be left out, and so may the body.
@@ -88,7 +88,9 @@ pub(super) async fn create(
     };
     let schema = schema.map(|schema| schema.get().to_owned());
     let dedup_window_ms = window(dedup_window_ms)?.unwrap_or(ChannelConfig::DEFAULT_DEDUP_WINDOW_MS);
-    let info = broker.create_channel(&channel, ChannelConfig { durability, schema, dedup_window_ms }).await?;
+    let info = broker
+        .create_channel(&channel, ChannelConfig { durability, schema, dedup_window_ms, ..ChannelConfig::default() })
+        .await?;
     Ok(shown(&info))
 }
 
@@ -100,7 +102,8 @@ pub(super) async fn update(
     let Update { schema, dedup_window_ms } = parse(&body)?;
     // To the broker the empty text is no schema.
     let schema = schema.map(|schema| schema.map_or_else(String::new, |schema| schema.get().to_owned()));
-    let info = broker.update_channel(&channel, schema, window(dedup_window_ms)?).await?;
+    let update = ChannelUpdate { schema, dedup_window_ms: window(dedup_window_ms)?, ..ChannelUpdate::default() };
+    let info = broker.update_channel(&channel, update).await?;
     Ok(shown(&info))
 }
 

@@ -249,7 +249,7 @@ impl Stored {
 
 /// Decodes the messages of a batch.
 pub(super) fn unpack(batch: StoredBatch, into: &mut impl Extend<Stored>) -> Result<(), BrokerError> {
-    let StoredBatch { first_seq, time_ms, schema_id, frame } = batch;
+    let StoredBatch { first_seq, time_ms, schema_id, frame, .. } = batch;
     for (seq, message) in (first_seq..).zip(frame.messages()) {
         let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
         into.extend([Stored { seq, time_ms, schema_id, message }]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dedup::{Claim, DedupWindow};
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Durability, KeyOutcome, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Durability, Frame, KeyOutcome, PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -38,8 +38,30 @@ impl Channel {
         self.dedup.next_expiry_ms(self.meta.config.dedup_window_ms)
     }
 
-    /// Gives sequence numbers to the messages of a group that are new.
-    pub(super) fn append(&mut self, group: PublishGroup, time_ms: u64, live_keys: u64) -> Appended {
+    /// Whether every message of a group carries a key that is live.
+    pub(super) fn knows_all(&self, group: &PublishGroup) -> bool {
+        group.keys.len() == group.frame.count() as usize
+            && group.keys.iter().all(|claim| self.dedup.get(&claim.key).is_some())
+    }
+
+    /// Gives sequence numbers to messages without keys of their own.
+    pub(super) fn append_unkeyed(&mut self, frame: Frame, time_ms: u64, expires: bool) -> Option<StoredBatch> {
+        if frame.is_empty() {
+            return None;
+        }
+        let (first_seq, schema_id) = (self.stats.next_seq, self.meta.schema_id);
+        let batch = StoredBatch { first_seq, time_ms, schema_id, expires, frame };
+        self.stats.next_seq = batch.end_seq();
+        if self.is_durable() {
+            self.stats.bytes += batch.frame.bytes().len() as u64;
+        } else {
+            self.stats.first_seq = self.stats.next_seq;
+        }
+        Some(batch)
+    }
+
+    /// Gives sequence numbers to the messages of a group that are new. The group's schema is the channel's.
+    pub(super) fn append(&mut self, group: &PublishGroup, time_ms: u64, live_keys: u64) -> Appended {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
         let mut claims = Vec::new();
@@ -61,16 +83,7 @@ impl Channel {
         }
         let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
         self.dedup.seal(time_ms, &claims);
-        let frame = group.frame.without(&dropped);
-        let batch = (!frame.is_empty()).then(|| StoredBatch { first_seq, time_ms, schema_id: group.schema_id, frame });
-        if let Some(batch) = &batch {
-            self.stats.next_seq = batch.end_seq();
-            if self.is_durable() {
-                self.stats.bytes += batch.frame.bytes().len() as u64;
-            } else {
-                self.stats.first_seq = self.stats.next_seq;
-            }
-        }
+        let batch = self.append_unkeyed(group.frame.without(&dropped), time_ms, group.expires);
         self.stats.live_keys = self.dedup.len();
         Appended { assigned: Assigned { first_seq, except }, batch, claims }
     }

@@ -21,6 +21,8 @@ pub(super) enum Key {
     Member(u64),
     /// What happened to nodes, by consecutive numbers.
     MemberEvent(u64),
+    /// A rule between channels.
+    Rule(ChannelId, ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -30,6 +32,7 @@ const CLAIMS: &[u8] = b"claims/";
 const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
+const RULE: &[u8] = b"rule/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -40,7 +43,8 @@ impl Key {
             Self::Epoch => Bytes::from_static(EPOCH),
             Self::Member(id) => [MEMBER, &id.to_be_bytes()].concat().into(),
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
-            Self::Claims(id, seq) => [CLAIMS, &id.0.to_be_bytes(), &seq.to_be_bytes()].concat().into(),
+            Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
+            Self::Rule(source, target) => two(RULE, source.0, target.0),
         }
     }
 
@@ -58,11 +62,18 @@ impl Key {
             Some(Self::Member(number(id)?))
         } else if let Some(event) = key.strip_prefix(MEMBER_EVENT) {
             Some(Self::MemberEvent(number(event)?))
+        } else if let Some(ends) = key.strip_prefix(RULE) {
+            let (source, target) = ends.split_at_checked(8)?;
+            Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
         }
     }
+}
+
+fn two(prefix: &[u8], first: u64, second: u64) -> Bytes {
+    [prefix, &first.to_be_bytes(), &second.to_be_bytes()].concat().into()
 }
 
 #[cfg(test)]
@@ -80,6 +91,7 @@ mod tests {
             Key::Epoch,
             Key::Member(3),
             Key::MemberEvent(4),
+            Key::Rule(id, ChannelId(5)),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -9,6 +9,7 @@ mod dedup;
 mod keys;
 mod members;
 mod restore;
+mod rules;
 
 use std::{
     borrow::Cow,
@@ -23,8 +24,9 @@ use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec,
     model::{
-        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, Command, GroupReply,
-        MemberLogEntry, MemberRecord, PublishGroup, Refusal, Reply, StoredBatch,
+        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
+        GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet,
+        StoredBatch,
     },
     store::WriteBatch,
 };
@@ -34,9 +36,11 @@ use crate::{
 pub struct Machine {
     live_keys: u64,
     max_channels: u64,
+    max_rules: u64,
     record: MachineRecord,
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,
+    rules: Arc<RuleSet>,
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
     members: Members,
@@ -58,6 +62,7 @@ struct MachineRecord {
     time_ms: u64,
     last_channel_id: u64,
     last_schema_id: u64,
+    rules_version: u64,
 }
 
 /// What a command does to the outside.
@@ -80,6 +85,8 @@ pub enum CatalogChange {
     Put(Arc<ChannelMeta>),
     /// Deleted.
     Remove(Arc<ChannelMeta>),
+    /// All rules between channels as they are now.
+    Rules(Arc<RuleSet>),
 }
 
 impl Effects {
@@ -89,6 +96,15 @@ impl Effects {
 
     fn delete(&mut self, key: Key) {
         self.writes.puts.push((key.encode(), None));
+    }
+
+    /// New messages at the end of a channel.
+    fn appended(&mut self, channel: &Channel, batch: StoredBatch) {
+        self.put(Key::Stats(channel.meta.id), &channel.stats);
+        if channel.is_durable() {
+            self.writes.appends.push((channel.stream.clone(), batch.clone()));
+        }
+        self.deliveries.push((channel.meta.id, batch));
     }
 }
 
@@ -104,9 +120,7 @@ impl Machine {
                 Reply::Published(groups.into_iter().map(|group| self.publish(group, &mut effects)).collect())
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
-            Command::UpdateChannel { name, schema, dedup_window_ms, .. } => {
-                Reply::Channel(self.update(&name, schema, dedup_window_ms, &mut effects))
-            }
+            Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
             Command::DeleteChannel { name, .. } => Reply::Channel(self.delete(&name, &mut effects)),
             Command::Tick { .. } => Reply::Done,
             Command::Checkpoint { .. } => {
@@ -116,6 +130,10 @@ impl Machine {
             Command::Member { node, name, event, .. } => {
                 let entry = MemberLogEntry { time_ms: self.record.time_ms, node, name, event };
                 Reply::Member(self.members.apply(entry, &mut effects))
+            }
+            Command::Operations { operations, .. } => {
+                let replies = operations.into_iter().map(|operation| self.operate(operation, &mut effects));
+                Reply::Operations(replies.collect())
             }
         };
         if self.record != before {
@@ -165,21 +183,45 @@ impl Machine {
         if group.schema_id != channel.meta.schema_id {
             return Err(Refusal::StaleSchema { current: channel.meta.schema_id });
         }
+        if group.rules_version != self.rules.version {
+            return Err(Refusal::StaleRules { current: self.rules.version });
+        }
+        let actual = channel.stats.next_seq;
+        // A retry of a group that was appended before is no surprise, wherever the channel ends by now.
+        if let Some(expected) = group.expected_seq.filter(|expected| *expected != actual)
+            && !channel.knows_all(&group)
+        {
+            return Err(Refusal::WrongSeq { expected, actual });
+        }
+        self.check_routes(&group.routes)?;
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
-        let appended = channel.append(group, time_ms, self.live_keys);
+        let appended = channel.append(&group, time_ms, self.live_keys);
         let expiry = channel.next_expiry_ms();
         if let Some(first) = appended.claims.first() {
             effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
         }
         if let Some(batch) = appended.batch {
-            effects.put(Key::Stats(id), &channel.stats);
-            if channel.is_durable() {
-                effects.writes.appends.push((channel.stream.clone(), batch.clone()));
+            effects.appended(channel, batch);
+            if !group.routes.is_empty() {
+                let except: Vec<u32> = appended.assigned.except.iter().map(|(position, _)| *position).collect();
+                self.copy(&group.routes, &group.frame, group.expires, &except, effects);
             }
-            effects.deliveries.push((id, batch));
         }
         self.reschedule(id, expiry_before, expiry);
         Ok(appended.assigned)
+    }
+
+    fn operate(&mut self, operation: Operation, effects: &mut Effects) -> Result<OperationReply, Refusal> {
+        match operation {
+            Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
+            Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
+        }
+    }
+
+    /// The channel of a name that an operation gives.
+    fn id_of(&self, name: &ChannelName) -> Result<ChannelId, Refusal> {
+        self.names.get(name).copied().ok_or_else(|| Refusal::NoChannelNamed(name.clone()))
     }
 
     fn create(
@@ -218,10 +260,10 @@ impl Machine {
     fn update(
         &mut self,
         name: &ChannelName,
-        schema: Option<String>,
-        dedup_window_ms: Option<u64>,
+        update: ChannelUpdate,
         effects: &mut Effects,
     ) -> Result<ChannelReply, Refusal> {
+        let ChannelUpdate { schema, dedup_window_ms, compatibility, retention, quarantine, quota } = update;
         let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
         let before = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?.meta.clone();
         let mut meta = ChannelMeta::clone(&before);
@@ -232,9 +274,12 @@ impl Machine {
                 meta.config.schema = schema;
             }
         }
-        if let Some(window) = dedup_window_ms {
-            meta.config.dedup_window_ms = window;
-        }
+        let config = &mut meta.config;
+        config.dedup_window_ms = dedup_window_ms.unwrap_or(config.dedup_window_ms);
+        config.compatibility = compatibility.unwrap_or(config.compatibility);
+        config.retention = retention.unwrap_or(config.retention);
+        config.quarantine = quarantine.unwrap_or_else(|| config.quarantine.take());
+        config.quota = quota.unwrap_or(config.quota);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         if meta != *before {
             let expiry_before = channel.next_expiry_ms();
@@ -252,6 +297,7 @@ impl Machine {
         let id = self.names.remove(name).ok_or(Refusal::NoSuchChannel)?;
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
+        self.delete_rules_of(id, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));

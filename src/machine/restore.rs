@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec::decode_record,
-    model::{ChannelId, ChannelMeta, ChannelStats, Limits},
+    model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
 };
 
 impl Machine {
@@ -23,14 +23,17 @@ impl Machine {
         let mut machine = Self {
             live_keys: limits.live_keys,
             max_channels: limits.channels,
+            max_rules: limits.rules,
             record: MachineRecord::default(),
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
+            rules: Arc::default(),
             expiries: BTreeSet::new(),
             members: Members::default(),
             epoch: 1,
         };
         let mut stats = BTreeMap::new();
+        let mut rules = RuleSet::default();
         // In byte order a channel comes before its claims, and a channel's claims come in the order of their time.
         for (key, value) in entries {
             let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());
@@ -59,6 +62,13 @@ impl Machine {
                     let entry = decode_record("member event", &value).map_err(|e| name(e.to_string()))?;
                     machine.members.log.insert(number, entry);
                 }
+                Key::Rule(source, target) => {
+                    let rule: Rule = decode_record("rule", &value).map_err(|e| name(e.to_string()))?;
+                    if (rule.source, rule.target) != (source, target) {
+                        return Err(name(format!("it is from {} to {}", rule.source.0, rule.target.0)));
+                    }
+                    rules.insert(rule);
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -67,7 +77,19 @@ impl Machine {
         }
         machine.restore_stats(stats)?;
         machine.check_counters()?;
+        machine.restore_rules(rules)?;
         Ok(machine)
+    }
+
+    fn restore_rules(&mut self, mut rules: RuleSet) -> Result<(), String> {
+        let gone = |id: &ChannelId| !self.channels.contains_key(id);
+        if let Some(rule) = rules.iter().find(|rule| gone(&rule.source) || gone(&rule.target)) {
+            let key = Key::Rule(rule.source, rule.target).encode();
+            return Err(format!("key `{}`: there is no such channel", key.escape_ascii()));
+        }
+        rules.version = self.record.rules_version;
+        self.rules = Arc::new(rules);
+        Ok(())
     }
 
     fn restore_channel(&mut self, id: ChannelId, meta: ChannelMeta) -> Result<(), String> {

@@ -85,7 +85,7 @@ fn group(channel: ChannelId, schema_id: u64, messages: &[(&str, Option<&str>)]) 
             Some(KeyClaim { position, key: KeyHash::of((*key)?), digest: Digest::of(payload.as_bytes()) })
         })
         .collect();
-    PublishGroup { channel, schema_id, keys, frame: Frame::encode(&encoded) }
+    PublishGroup { channel, schema_id, keys, frame: Frame::encode(&encoded), ..PublishGroup::default() }
 }
 
 fn payloads(batch: &StoredBatch) -> Vec<String> {
@@ -196,8 +196,7 @@ fn a_publish_checked_against_an_old_schema_is_refused() {
     let update = |schema: &str| Command::UpdateChannel {
         time_ms: 2,
         name: "c".parse().unwrap(),
-        schema: Some(schema.into()),
-        dedup_window_ms: None,
+        update: ChannelUpdate { schema: Some(schema.into()), ..ChannelUpdate::default() },
     };
     node.apply(update("true"));
     assert_eq!(node.publish(5, group(id, 1, &[("a", None)])).0, Err(Refusal::StaleSchema { current: 2 }));
@@ -239,7 +238,8 @@ fn there_are_never_more_channels_than_the_limit() {
 }
 
 fn update(time_ms: u64, schema: Option<&str>, dedup_window_ms: Option<u64>) -> Command {
-    Command::UpdateChannel { time_ms, name: "c".parse().unwrap(), schema: schema.map(str::to_owned), dedup_window_ms }
+    let update = ChannelUpdate { schema: schema.map(str::to_owned), dedup_window_ms, ..ChannelUpdate::default() };
+    Command::UpdateChannel { time_ms, name: "c".parse().unwrap(), update }
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::RuleSet;
+
 /// Longest channel name in bytes.
 pub const MAX_NAME: usize = 200;
 
 /// Never reused: a channel that is deleted and created again has another id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChannelId(pub u64);
 
 /// 1 to 200 of `[A-Za-z0-9._-]`, not `.` or `..`. Cloning is cheap.
@@ -116,6 +118,14 @@ pub struct ChannelConfig {
     pub schema: Option<String>,
     /// How long an idempotency key is remembered, milliseconds of log time.
     pub dedup_window_ms: u64,
+    /// What a new schema has to be to the one before it.
+    pub compatibility: Compatibility,
+    /// What is kept.
+    pub retention: Retention,
+    /// The channel that gets samples of the messages which the schema refuses.
+    pub quarantine: Option<ChannelName>,
+    /// How much may be published.
+    pub quota: Quota,
 }
 
 impl ChannelConfig {
@@ -125,8 +135,85 @@ impl ChannelConfig {
 
 impl Default for ChannelConfig {
     fn default() -> Self {
-        Self { durability: Durability::Durable, schema: None, dedup_window_ms: Self::DEFAULT_DEDUP_WINDOW_MS }
+        Self {
+            durability: Durability::Durable,
+            schema: None,
+            dedup_window_ms: Self::DEFAULT_DEDUP_WINDOW_MS,
+            compatibility: Compatibility::default(),
+            retention: Retention::default(),
+            quarantine: None,
+            quota: Quota::default(),
+        }
     }
+}
+
+/// What a new schema has to be to the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compatibility {
+    /// It accepts all that the old one accepts: who reads by the new one can read what is stored.
+    #[default]
+    Backward,
+    /// The old one accepts all that it accepts: who reads by the old one can read what comes.
+    Forward,
+    /// Both.
+    Full,
+    /// Anything.
+    None,
+}
+
+/// What a channel keeps. Absent limits do not limit. All of it is decided by the log's time and content alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Messages.
+    pub max_messages: Option<u64>,
+    /// Encoded bytes of messages.
+    pub max_bytes: Option<u64>,
+    /// Milliseconds since a message was sequenced.
+    pub max_age_ms: Option<u64>,
+    /// What happens at the limit of messages or bytes.
+    pub when_full: WhenFull,
+    /// Messages go as soon as every consumer of the channel has acknowledged them.
+    pub work_queue: bool,
+    /// Of messages with a key only each key's last one is kept.
+    pub compact: bool,
+}
+
+/// What happens to a publish that would exceed a channel's limit of messages or bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// It is taken, and the oldest messages go.
+    #[default]
+    DropOldest,
+    /// It is refused.
+    RefuseNew,
+}
+
+/// How much may be published to a channel by all publishers together. Absent limits do not limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Messages.
+    pub messages_per_second: Option<u64>,
+    /// Bytes of encoded messages.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// What to change of a channel's configuration. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelUpdate {
+    /// The new schema; the empty text removes it.
+    pub schema: Option<String>,
+    /// The new window in milliseconds.
+    pub dedup_window_ms: Option<u64>,
+    /// What the new and later schemas have to be.
+    pub compatibility: Option<Compatibility>,
+    /// The whole of it.
+    pub retention: Option<Retention>,
+    /// The new one; none removes it.
+    pub quarantine: Option<Option<ChannelName>>,
+    /// The whole of it.
+    pub quota: Option<Quota>,
 }
 
 /// A channel as all nodes know it: what changes only by channel commands.
@@ -157,13 +244,24 @@ pub struct ChannelStats {
     pub bytes: u64,
 }
 
-/// All channels at some applied index.
+/// All channels, and the rules between them, at some applied index.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     by_name: BTreeMap<ChannelName, Arc<ChannelMeta>>,
+    rules: Arc<RuleSet>,
 }
 
 impl Catalog {
+    /// The rules between channels.
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// Replaces the rules.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>) {
+        self.rules = rules;
+    }
+
     /// The channel of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<ChannelMeta>> {
         self.by_name.get(name)

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Frame, MemberEvent};
+use super::{
+    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Frame, MemberEvent, Operation,
+    OperationReply,
+};
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,16 +56,14 @@ pub enum Command {
         /// What its creator chose.
         config: ChannelConfig,
     },
-    /// Absent fields stay as they are.
+    /// Changes a channel.
     UpdateChannel {
         /// Milliseconds since the Unix epoch.
         time_ms: u64,
         /// The channel to change.
         name: ChannelName,
-        /// The new schema; the empty text removes it.
-        schema: Option<String>,
-        /// The new window in milliseconds.
-        dedup_window_ms: Option<u64>,
+        /// What to change.
+        update: ChannelUpdate,
     },
     /// With all its messages and keys.
     DeleteChannel {
@@ -92,6 +93,13 @@ pub enum Command {
         /// What happened.
         event: MemberEvent,
     },
+    /// All operations that arrived while the previous entry was on its way.
+    Operations {
+        /// Milliseconds since the Unix epoch.
+        time_ms: u64,
+        /// In the order in which the machine takes them; each is done or refused by itself.
+        operations: Vec<Operation>,
+    },
 }
 
 impl Command {
@@ -104,22 +112,42 @@ impl Command {
             | Self::DeleteChannel { time_ms, .. }
             | Self::Tick { time_ms }
             | Self::Checkpoint { time_ms }
-            | Self::Member { time_ms, .. } => *time_ms,
+            | Self::Member { time_ms, .. }
+            | Self::Operations { time_ms, .. } => *time_ms,
         }
     }
 }
 
 /// Messages for one channel, checked against one schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishGroup {
     /// The channel, by id: a publish never lands in a later channel of the same name.
     pub channel: ChannelId,
     /// The schema that the messages were checked against; the machine refuses a stale one.
     pub schema_id: u64,
+    /// The version of the rules that `routes` follow; the machine refuses a stale one.
+    pub rules_version: u64,
+    /// The group is refused unless the first message gets this number.
+    pub expected_seq: Option<u64>,
+    /// Whether a message of it has a time to live.
+    pub expires: bool,
+    /// The channels that get copies of some messages.
+    pub routes: Vec<Route>,
     /// The messages that carry an idempotency key, by increasing position.
     pub keys: Vec<KeyClaim>,
     /// The messages.
     pub frame: Frame,
+}
+
+/// Messages of a group that another channel gets too. One that is not appended to its own channel is not copied either.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Which channel. It may be gone by now: nothing is copied then.
+    pub target: ChannelId,
+    /// The target's schema that the messages were checked against; where it is stale the group is refused.
+    pub schema_id: u64,
+    /// Positions of the messages in the group, increasing.
+    pub positions: Vec<u32>,
 }
 
 /// A message of a group claims its idempotency key.
@@ -144,6 +172,8 @@ pub enum Reply {
     Done,
     /// To `Member`.
     Member(Result<(), Refusal>),
+    /// To `Operations`: one for each, in order.
+    Operations(Vec<Result<OperationReply, Refusal>>),
 }
 
 /// What became of a group: all of it refused, or each message assigned or excepted.
@@ -219,4 +249,33 @@ pub enum Refusal {
         /// Starts that the cluster knows of.
         seen: u64,
     },
+    /// Routed by rules that are no longer those in force.
+    #[error("the rules between channels are now of version {current}")]
+    StaleRules {
+        /// Their version.
+        current: u64,
+    },
+    /// The channel does not end where the publisher thought.
+    #[error("the channel's next sequence number is {actual}, not {expected}")]
+    WrongSeq {
+        /// What the publisher thought.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// There is no rule between these channels.
+    #[error("there is no such rule")]
+    NoSuchRule,
+    /// The rule would send messages round in a circle.
+    #[error("messages of the target reach the source already")]
+    RuleCycle,
+    /// As many rules as there may be.
+    #[error("there are {limit} rules already")]
+    TooManyRules {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The channel of that name does not exist.
+    #[error("channel `{0}` does not exist")]
+    NoChannelNamed(ChannelName),
 }

@@ -8,6 +8,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
+use serde::{Deserialize, Serialize};
 
 use crate::proto::v1::Message;
 
@@ -15,7 +16,7 @@ use crate::proto::v1::Message;
 const MESSAGES: u32 = 1;
 
 /// Encoded messages and their number. Cloning shares the bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     bytes: Bytes,
     count: u32,
@@ -122,6 +123,22 @@ impl Frame {
         Self { bytes: self.bytes.slice(..end), count }
     }
 
+    /// The messages at these positions, given in increasing order.
+    #[must_use]
+    pub fn select(&self, positions: &[u32]) -> Self {
+        if positions.len() == self.count as usize {
+            return self.clone();
+        }
+        let mut builder = FrameBuilder::default();
+        let mut wanted = positions.iter().peekable();
+        for (position, record) in (0u32..).zip(self.records()) {
+            if wanted.next_if(|next| **next == position).is_some() {
+                builder.push_record(&record);
+            }
+        }
+        builder.finish()
+    }
+
     /// The frame without the messages at these positions, given in increasing order.
     #[must_use]
     pub fn without(&self, positions: &[u32]) -> Self {
@@ -216,6 +233,8 @@ pub struct StoredBatch {
     pub time_ms: u64,
     /// The channel's schema that they were checked against; 0 means none.
     pub schema_id: u64,
+    /// Whether a message of it has a time to live.
+    pub expires: bool,
     /// The messages; never empty in a store.
     pub frame: Frame,
 }
@@ -259,6 +278,8 @@ mod tests {
         assert_eq!(payloads(&frame.skip(3)), ["d"]);
         assert_eq!(payloads(&frame.take(2)), ["a", "b"]);
         assert_eq!(payloads(&frame.without(&[0, 2])), ["b", "d"]);
+        assert_eq!(payloads(&frame.select(&[0, 2])), ["a", "c"]);
+        assert_eq!(frame.select(&[0, 1, 2, 3]), frame);
         assert!(frame.skip(9).is_empty());
         let two = frame.take(2).bytes().len();
         assert_eq!(payloads(&frame.take_bytes(two)), ["a", "b"]);

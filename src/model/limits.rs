@@ -23,6 +23,10 @@ pub struct Limits {
     pub live_keys: u64,
     /// Channels.
     pub channels: u64,
+    /// Rules between channels.
+    pub rules: u64,
+    /// Operations in one log entry.
+    pub entry_operations: usize,
     /// Bytes of a JSON Schema.
     pub schema_bytes: usize,
     /// Schema nodes after references are followed.
@@ -75,6 +79,8 @@ impl Default for Limits {
             key_bytes: 128,
             live_keys: 1_000_000,
             channels: 100_000,
+            rules: 1_000,
+            entry_operations: 1_024,
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,
             schema_regex_bytes: 1 << 20,

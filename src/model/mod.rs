@@ -7,14 +7,20 @@ mod frame;
 mod json;
 mod limits;
 mod member;
+mod operation;
+mod rule;
 
 pub use channel::{
-    Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Durability, InvalidName, stream_key,
+    Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
+    Durability, InvalidName, Quota, Retention, WhenFull, stream_key,
 };
 pub use command::{
     Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
+    Route,
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use json::{ChannelJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
+pub use operation::{Operation, OperationReply};
+pub use rule::{Rule, RuleSet};

@@ -147,7 +147,8 @@ impl<E: Engine> DurableStore for Layered<E> {
     async fn append(&self, stream_key: &str, payload: Bytes, expected_seq: u64) -> Result<u64, StoreError> {
         let mut frame = FrameBuilder::default();
         frame.push_record(&payload);
-        let batch = StoredBatch { first_seq: expected_seq, time_ms: 0, schema_id: 0, frame: frame.finish() };
+        let batch =
+            StoredBatch { first_seq: expected_seq, time_ms: 0, schema_id: 0, expires: false, frame: frame.finish() };
         if expected_seq > 0 && self.bounds(stream_key).await?.is_none() {
             return Err(StoreError::SequenceConflict { stream: stream_key.into(), expected: expected_seq, actual: 0 });
         }

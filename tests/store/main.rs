@@ -24,7 +24,7 @@ fn disk(dir: &Path) -> HaematiteStore {
 fn batch(first_seq: u64, payloads: &[&str]) -> StoredBatch {
     let message = |payload: &&str| Message { payload: Bytes::from(payload.to_string()), ..Message::default() };
     let frame = Frame::encode(&payloads.iter().map(message).collect::<Vec<_>>());
-    StoredBatch { first_seq, time_ms: 7, schema_id: 0, frame }
+    StoredBatch { first_seq, time_ms: 7, schema_id: 0, expires: false, frame }
 }
 
 fn append(stream: &str, batch: StoredBatch) -> WriteBatch {

@@ -83,8 +83,8 @@ impl Naive {
                 Reply::Published(groups.iter().map(|group| self.publish(group)).collect())
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config)),
-            Command::UpdateChannel { name, schema, dedup_window_ms, .. } => {
-                Reply::Channel(self.update(name, schema.as_deref(), *dedup_window_ms))
+            Command::UpdateChannel { name, update, .. } => {
+                Reply::Channel(self.update(name, update.schema.as_deref(), update.dedup_window_ms))
             }
             Command::DeleteChannel { name, .. } => {
                 let reply = self.named(name).map(|channel| channel.reply()).ok_or(Refusal::NoSuchChannel);
@@ -92,7 +92,9 @@ impl Naive {
                 Reply::Channel(reply)
             }
             Command::Tick { .. } | Command::Checkpoint { .. } => Reply::Done,
-            Command::Member { .. } => unreachable!("no step makes one: members have tests of their own"),
+            Command::Member { .. } | Command::Operations { .. } => {
+                unreachable!("no step makes one: they have tests of their own")
+            }
         }
     }
 
@@ -214,7 +216,8 @@ impl Step {
             }
             Self::Create(name, config) => Command::CreateChannel { time_ms, name, config },
             Self::Update(name, schema, dedup_window_ms) => {
-                Command::UpdateChannel { time_ms, name, schema, dedup_window_ms }
+                let update = ChannelUpdate { schema, dedup_window_ms, ..ChannelUpdate::default() };
+                Command::UpdateChannel { time_ms, name, update }
             }
             Self::Delete(name) => Command::DeleteChannel { time_ms, name },
             Self::Tick => Command::Tick { time_ms },
@@ -232,6 +235,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         durability,
         schema,
         dedup_window_ms,
+        ..ChannelConfig::default()
     });
     let messages = vec(("[ab]", option::of("[k-q]")), 0..5);
     let group = (name(), prop::bool::weighted(0.05), prop::bool::weighted(0.05), messages);

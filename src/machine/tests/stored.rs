@@ -15,29 +15,33 @@ fn body<T: Serialize>(record: &T) -> String {
 
 #[test]
 fn every_record_has_the_bytes_that_older_stores_hold() {
-    let record = MachineRecord { time_ms: 7, last_channel_id: 2, last_schema_id: 3 };
-    assert_eq!(body(&record), "0104070000000000000002000000000000000300000000000000");
+    let record = MachineRecord { time_ms: 7, last_channel_id: 2, last_schema_id: 3, rules_version: 4 };
+    assert_eq!(body(&record), "02040700000000000000020000000000000003000000000000000400000000000000");
     let meta = ChannelMeta {
         id: ChannelId(2),
         name: "orders".parse().unwrap(),
-        config: ChannelConfig { durability: Durability::Ephemeral, schema: Some("{}".into()), dedup_window_ms: 9 },
+        config: ChannelConfig { durability: Durability::Ephemeral, schema: Some("{}".into()), ..window(9) },
         schema_id: 3,
         created_ms: 7,
     };
     let golden = [
-        "01040200000000000000",
+        "02040200000000000000",
         "06000000000000006f7264657273",
         "01000000",
         "0102000000000000007b7d",
         "0900000000000000",
+        "00000000",
+        "000000000000000000",
+        "00",
+        "0000",
         "0300000000000000",
         "0700000000000000",
     ];
     assert_eq!(body(&meta), golden.concat());
     let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4 };
-    assert_eq!(body(&stats), "01040100000000000000020000000000000003000000000000000400000000000000");
+    assert_eq!(body(&stats), "02040100000000000000020000000000000003000000000000000400000000000000");
     let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
-    let golden = ["01040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
+    let golden = ["02040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
     assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
 }
 
@@ -54,7 +58,7 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
         Err(Refusal::StaleSchema { current: 2 }),
     ];
     let golden = [
-        "0104000000000300000000000000",
+        "0204000000000300000000000000",
         "0000000005000000000000000300000000000000",
         "01000000000000000300000000000000",
         "02000000010000000400000000000000",
@@ -72,12 +76,12 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     };
     let channel = ChannelReply { meta, stats: ChannelStats::default() };
     let encoded = body(&channel)[4..].to_owned();
-    assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["01040100000000000000", &encoded].concat());
+    assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["02040100000000000000", &encoded].concat());
     let exists = Reply::Channel(Err(Refusal::ChannelExists(Box::new(channel))));
-    assert_eq!(body(&exists), ["0104010000000100000002000000", &encoded].concat());
+    assert_eq!(body(&exists), ["0204010000000100000002000000", &encoded].concat());
     let full = Reply::Channel(Err(Refusal::TooManyChannels { limit: 9 }));
-    assert_eq!(body(&full), "01040100000001000000030000000900000000000000");
-    assert_eq!(body(&Reply::Done), "010402000000");
+    assert_eq!(body(&full), "02040100000001000000030000000900000000000000");
+    assert_eq!(body(&Reply::Done), "020402000000");
 }
 
 /// The keys of a machine with one channel and one idempotency key, with one of them changed.
