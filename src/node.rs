@@ -287,7 +287,7 @@ async fn report<E: std::fmt::Display>(face: &'static str, served: impl Future<Ou
     }
 }
 
-/// Creates the channels of the configuration as soon as the cluster can.
+/// Creates the channels and rules of the configuration as soon as the cluster can.
 async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicBool>) {
     for channel in &config.channels {
         loop {
@@ -296,6 +296,19 @@ async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicB
                 Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
                 Err(error) => {
                     tracing::error!(%error, channel = channel.name, "cannot create a channel of the configuration");
+                    break;
+                }
+            }
+        }
+    }
+    for rule in &config.routing_rules {
+        loop {
+            match broker.create_configured_rule(rule).await {
+                Ok(()) => break,
+                Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
+                Err(error) => {
+                    let (source, target) = (&rule.source_channel, &rule.target_channel);
+                    tracing::error!(%error, source, target, "cannot create a rule of the configuration");
                     break;
                 }
             }
@@ -380,6 +393,11 @@ impl NodeView for View {
             Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
             Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),
             Metric::counter("duplicate_messages", "Messages whose key had been used before", stats.duplicates),
+            Metric::counter(
+                "unrouted_messages",
+                "Copies not made because they would have broken their channel's schema",
+                stats.unrouted,
+            ),
             Metric::counter("delivered_messages", "Messages handed to this node's subscriptions", fanout.delivered()),
             Metric {
                 name: "failed_messages",

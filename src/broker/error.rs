@@ -149,6 +149,20 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// There is no such rule.
+    #[error("there is no rule from channel `{source_channel}` to channel `{target_channel}`")]
+    RuleNotFound {
+        /// From where.
+        source_channel: String,
+        /// To where.
+        target_channel: String,
+    },
+    /// A rule between channels that cannot be.
+    #[error("{reason}")]
+    RuleRefused {
+        /// Why.
+        reason: String,
+    },
     /// A change of the cluster that cannot be made.
     #[error("{reason}")]
     ChangeRefused {
@@ -185,6 +199,8 @@ impl BrokerError {
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
             Self::NotAMember { .. } => "NOT_A_MEMBER",
+            Self::RuleNotFound { .. } => "RULE_NOT_FOUND",
+            Self::RuleRefused { .. } => "RULE_REFUSED",
         })
     }
 
@@ -216,6 +232,7 @@ impl BrokerError {
             }
             Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
             Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
+            Self::RuleNotFound { .. } | Self::RuleRefused { .. } => "look at the rules with `liminal rule list`".into(),
             _ => return None,
         })
     }

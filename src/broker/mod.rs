@@ -11,6 +11,7 @@ mod local;
 mod operations;
 mod publish;
 mod read;
+mod rules;
 mod schema;
 mod stats;
 mod subscribe;
@@ -22,10 +23,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
+use self::{
+    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, rules::Router, stats::Counters,
+};
 use crate::{
     env::Env,
-    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
+    model::{ChannelId, ChannelMeta, ChannelStats, Frame, InvalidPredicate, KeyHash, Limits, Predicate, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -33,6 +36,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
+pub use rules::RuleInfo;
 pub use schema::CompiledSchema;
 pub use stats::Stats;
 pub use subscribe::Subscription;
@@ -51,6 +55,8 @@ struct Inner {
     batcher: Batcher,
     operations: Operations,
     delivery: Arc<Delivery>,
+    /// The rules between channels, compiled.
+    router: Mutex<Arc<Router>>,
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
     /// Outcomes that nobody was told, by channel and key: see the batcher.
@@ -160,6 +166,7 @@ impl Broker {
             batcher,
             operations,
             delivery,
+            router: Mutex::default(),
             schemas: Mutex::default(),
             missed: Mutex::default(),
             flights: Arc::default(),
@@ -234,6 +241,11 @@ impl Broker {
         self.inner.tasks.wait().await;
     }
 
+    /// Waits until the broker stops.
+    pub async fn stopped(&self) {
+        self.inner.stopping.cancelled().await;
+    }
+
     /// What is accepted, and how much is held.
     pub fn limits(&self) -> &Limits {
         self.inner.view.limits()
@@ -248,6 +260,13 @@ impl Broker {
     fn check_running(&self) -> Result<(), BrokerError> {
         if self.inner.requests.is_closed() { Err(BrokerError::Stopping) } else { Ok(()) }
     }
+}
+
+/// A predicate of a request.
+fn predicate(text: &str) -> Result<Predicate, BrokerError> {
+    text.parse().map_err(|error: InvalidPredicate| BrokerError::InvalidArgument {
+        reason: format!("the predicate `{text}` cannot be read: {error}"),
+    })
 }
 
 fn store_error(error: crate::store::StoreError) -> BrokerError {

@@ -10,7 +10,9 @@ use super::{
     joins::Original,
 };
 use crate::{
-    model::{Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal},
+    model::{
+        Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Route,
+    },
     proto::v1::Message,
     replica::StoreHealth,
 };
@@ -37,6 +39,7 @@ pub(super) enum Failure {
 struct Checked {
     meta: Arc<ChannelMeta>,
     rules_version: u64,
+    routes: Vec<Route>,
     keys: Vec<KeyClaim>,
     /// The keys' texts, for errors.
     names: Vec<String>,
@@ -98,6 +101,7 @@ impl Broker {
             channel: checked.meta.id,
             schema_id: checked.meta.schema_id,
             rules_version: checked.rules_version,
+            routes: checked.routes.clone(),
             keys: checked.keys.clone(),
             frame: checked.frame.clone(),
             ..PublishGroup::default()
@@ -191,7 +195,7 @@ impl Broker {
     }
 
     fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
-        let rules_version = self.inner.view.catalog().rules().version;
+        let mut routing = self.routing(meta.id);
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let mut accepted: u32 = 0;
@@ -201,6 +205,7 @@ impl Broker {
                 .and_then(|message| self.check_message(&meta, schema.as_deref(), &message).map(|()| message))
             {
                 Ok(message) => {
+                    routing.add(self, accepted, &message)?;
                     if !message.key.is_empty() {
                         let (key, digest) = (KeyHash::of(&message.key), Digest::of(&message.payload));
                         keys.push(KeyClaim { position: accepted, key, digest });
@@ -212,7 +217,8 @@ impl Broker {
             }
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
-        Ok(Checked { meta, rules_version, keys, names, frame: frame.without(&dropped), refused })
+        let (rules_version, routes) = (routing.version(), routing.finish());
+        Ok(Checked { meta, rules_version, routes, keys, names, frame: frame.without(&dropped), refused })
     }
 
     fn check_message(
@@ -241,7 +247,7 @@ impl Broker {
             .map_err(|violations| BrokerError::SchemaViolation { channel: meta.name.to_string(), violations })
     }
 
-    fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
+    pub(super) fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
         let Some(text) = &meta.config.schema else { return Ok(None) };
         if let Some(schema) = self.inner.schemas.lock().get(&meta.schema_id) {
             return Ok(Some(schema.clone()));

@@ -24,6 +24,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Messages that were refused or whose outcome is unknown, by stable code.
     pub failed: BTreeMap<&'static str, u64>,
+    /// Copies that rules asked for and that were not made, because they would have broken their channel's schema.
+    pub unrouted: u64,
     /// Bytes of publishes that are not answered yet, those of other nodes' clients included.
     pub in_flight_bytes: u64,
 }
@@ -33,6 +35,7 @@ pub(super) struct Counters {
     published: AtomicU64,
     duplicates: AtomicU64,
     failed: Mutex<BTreeMap<&'static str, u64>>,
+    unrouted: AtomicU64,
     in_flight: Arc<AtomicUsize>,
 }
 
@@ -56,8 +59,13 @@ impl Broker {
             published: counters.published.load(Ordering::Relaxed),
             duplicates: counters.duplicates.load(Ordering::Relaxed),
             failed: counters.failed.lock().clone(),
+            unrouted: counters.unrouted.load(Ordering::Relaxed),
             in_flight_bytes: counters.in_flight.load(Ordering::Relaxed) as u64,
         }
+    }
+
+    pub(super) fn count_unrouted(&self) {
+        self.inner.counters.unrouted.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, results: &[Result<Outcome, BrokerError>]) {

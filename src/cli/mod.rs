@@ -9,6 +9,7 @@ mod error;
 mod health;
 pub mod publish;
 mod remote;
+pub mod rule;
 mod serve;
 pub mod subscribe;
 
@@ -73,6 +74,9 @@ enum Command {
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Copy what is published to one channel into another
+    #[command(subcommand)]
+    Rule(rule::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -124,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
+        Command::Rule(command) => rule::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::proto::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
-    CreateChannelRequest, DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest,
-    ListEventsRequest, PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest,
-    SnapshotResponse, TransferLeadershipRequest, UpdateChannelRequest, VerifyRequest, VerifyResponse,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
+    ListChannelsRequest, ListEventsRequest, ListRulesRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest,
+    ReadRequest, RemoveNodeRequest, Rule, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest,
+    UpdateChannelRequest, VerifyRequest, VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient,
+    channels_client::ChannelsClient,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -128,6 +129,42 @@ impl Client {
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, update).await?;
         response.channel.ok_or_else(|| malformed("channel"))
+    }
+
+    /// Adds a rule between channels, or changes its predicate.
+    ///
+    /// # Errors
+    /// When a channel does not exist, the predicate cannot be read, or messages would go round in a circle.
+    pub async fn put_rule(&self, rule: Rule) -> Result<Rule, ClientError> {
+        let put = |link| {
+            let request = PutRuleRequest { rule: Some(rule.clone()) };
+            async move { ChannelsClient::new(link).put_rule(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, put).await?;
+        response.rule.ok_or_else(|| malformed("rule"))
+    }
+
+    /// Removes a rule between channels.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<Rule, ClientError> {
+        let delete = |link| {
+            let request = DeleteRuleRequest { source: source.to_owned(), target: target.to_owned() };
+            async move { ChannelsClient::new(link).delete_rule(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
+        response.rule.ok_or_else(|| malformed("rule"))
+    }
+
+    /// All rules between channels, by source and target.
+    ///
+    /// # Errors
+    /// When no node can answer.
+    pub async fn rules(&self) -> Result<Vec<Rule>, ClientError> {
+        let list = |link| async move { ChannelsClient::new(link).list_rules(ListRulesRequest {}).await };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
+        Ok(response.rules)
     }
 
     /// Deletes a channel with all that it holds.

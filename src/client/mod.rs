@@ -53,7 +53,7 @@ use crate::env::Env;
 
 pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
-    NodeHealth, NodeRole, NodeStatus, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
+    NodeHealth, NodeRole, NodeStatus, Rule, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
 };
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{

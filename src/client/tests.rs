@@ -118,8 +118,9 @@ mod channels {
     use super::Flaky;
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
-        GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, UpdateChannelRequest,
-        UpdateChannelResponse, channels_server::Channels,
+        DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
+        ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse,
+        UpdateChannelRequest, UpdateChannelResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -153,6 +154,15 @@ mod channels {
             &self,
             _: Request<DeleteChannelRequest>,
         ) -> Result<Response<DeleteChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn put_rule(&self, _: Request<PutRuleRequest>) -> Result<Response<PutRuleResponse>, Status> {
+            unneeded()
+        }
+        async fn delete_rule(&self, _: Request<DeleteRuleRequest>) -> Result<Response<DeleteRuleResponse>, Status> {
+            unneeded()
+        }
+        async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, Status> {
             unneeded()
         }
     }

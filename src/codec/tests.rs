@@ -238,8 +238,8 @@ proptest! {
 
 #[test]
 fn the_checksum_is_crc_32_of_everything_before_it() {
-    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "010203000000070000000000000013f6b351");
-    assert_eq!(hex(&encode_record(&7u16)), "010407006286b0d1");
+    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "0202030000000700000000000000c8d3d22d");
+    assert_eq!(hex(&encode_record(&7u16)), "020407008c2905c3");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, to_status};
 use crate::{
-    broker::{BrokerError, ChannelInfo},
+    broker::{BrokerError, ChannelInfo, RuleInfo},
     model::{
         ChannelConfig, ChannelName, ChannelUpdate, Compatibility, Durability, InvalidName, Quota, Retention, WhenFull,
     },
@@ -55,6 +55,26 @@ impl Channels for Service {
     ) -> Result<Response<v1::DeleteChannelResponse>, Status> {
         self.broker.delete_channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteChannelResponse {}))
+    }
+
+    async fn put_rule(&self, request: Request<v1::PutRuleRequest>) -> Result<Response<v1::PutRuleResponse>, Status> {
+        let v1::Rule { source, target, predicate } = request.into_inner().rule.unwrap_or_default();
+        let rule = self.broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::PutRuleResponse { rule: Some(rule.to_proto()) }))
+    }
+
+    async fn delete_rule(
+        &self,
+        request: Request<v1::DeleteRuleRequest>,
+    ) -> Result<Response<v1::DeleteRuleResponse>, Status> {
+        let v1::DeleteRuleRequest { source, target } = request.into_inner();
+        let rule = self.broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::DeleteRuleResponse { rule: Some(rule.to_proto()) }))
+    }
+
+    async fn list_rules(&self, _: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let rules = self.broker.rules().await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::ListRulesResponse { rules: rules.iter().map(RuleInfo::to_proto).collect() }))
     }
 }
 

@@ -22,7 +22,7 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::ChannelNotFound { .. } => Code::NotFound,
+        BrokerError::ChannelNotFound { .. } | BrokerError::RuleNotFound { .. } => Code::NotFound,
         BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
         BrokerError::InvalidChannelName { .. }
         | BrokerError::SchemaViolation { .. }
@@ -31,7 +31,9 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
-        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
+        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } | BrokerError::RuleRefused { .. } => {
+            Code::FailedPrecondition
+        }
         BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }

@@ -35,15 +35,24 @@ pub(super) struct PublishQuery {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum ConfirmQuery {
+pub(super) enum ConfirmQuery {
     Commit,
     #[default]
     Delivery,
 }
 
+impl From<ConfirmQuery> for Confirm {
+    fn from(confirm: ConfirmQuery) -> Self {
+        match confirm {
+            ConfirmQuery::Commit => Self::Commit,
+            ConfirmQuery::Delivery => Self::Delivery,
+        }
+    }
+}
+
 /// What became of a message.
 #[derive(Debug, Serialize)]
-struct Acked<'a> {
+pub(super) struct Acked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     channel: &'a str,
@@ -54,7 +63,7 @@ struct Acked<'a> {
 }
 
 impl<'a> Acked<'a> {
-    fn of(channel: &'a str, line: Option<usize>, outcome: &Outcome) -> Self {
+    pub(super) fn of(channel: &'a str, line: Option<usize>, outcome: &Outcome) -> Self {
         let Outcome { seq, duplicate, delivered, .. } = *outcome;
         Self { line, channel, seq, duplicate, delivered }
     }
@@ -75,10 +84,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let confirm = match confirm {
-        ConfirmQuery::Commit => Confirm::Commit,
-        ConfirmQuery::Delivery => Confirm::Delivery,
-    };
+    let confirm = confirm.into();
     let template = template(&headers)?;
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/x-ndjson") {

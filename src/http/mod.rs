@@ -6,6 +6,8 @@ mod events;
 mod messages;
 mod monitoring;
 mod problem;
+mod rules;
+mod websocket;
 
 use std::{future::Future, io, sync::Arc};
 
@@ -14,7 +16,7 @@ use axum::{
     extract::DefaultBodyLimit,
     middleware,
     response::Html,
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +46,9 @@ pub async fn serve(
         )
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
+        .route("/v1/ws", get(websocket::upgrade))
+        .route("/v1/rules", get(rules::list))
+        .route("/v1/rules/{source}/{target}", put(rules::put).delete(rules::delete))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

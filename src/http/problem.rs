@@ -44,10 +44,11 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
-        BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
-            StatusCode::CONFLICT
-        }
+        BrokerError::ChannelNotFound { .. } | BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ChannelExists { .. }
+        | BrokerError::NotStored { .. }
+        | BrokerError::ChangeRefused { .. }
+        | BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,

@@ -1,4 +1,5 @@
 mod naive;
+mod rules;
 mod stored;
 
 use bytes::Bytes;

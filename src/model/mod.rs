@@ -8,6 +8,7 @@ mod json;
 mod limits;
 mod member;
 mod operation;
+mod predicate;
 mod rule;
 
 pub use channel::{
@@ -23,4 +24,5 @@ pub use json::{ChannelJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
+pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use rule::{Rule, RuleSet};

@@ -6,6 +6,7 @@
 mod faces;
 mod http;
 mod publishing;
+mod websocket;
 
 use std::{sync::Arc, time::Duration};
 
