@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::Submission, publish::Failure,
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::Submission,
+    delivery::ChannelReport, publish::Failure,
 };
 use crate::{
     codec,
@@ -26,7 +27,7 @@ pub(super) enum Request {
     Publish { channel: ChannelId, schema_id: u64, keys: Vec<KeyClaim>, frame: Bytes, confirm: Confirm },
     ReadIndex,
     Channel(ChannelCommand),
-    Interest { interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, std::ops::Range<u64>)> },
+    Interest(Vec<ChannelReport>),
 }
 
 /// What it answers.
@@ -93,8 +94,8 @@ impl Broker {
                 Err(_) => Response::NotProposed,
             },
             Request::Channel(command) => self.propose_channel(command).await,
-            Request::Interest { interest, handed } => {
-                self.inner.delivery.heard(from.id, interest, handed);
+            Request::Interest(reports) => {
+                self.inner.delivery.heard(from.id, reports);
                 Response::Done
             }
         }

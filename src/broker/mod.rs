@@ -4,12 +4,14 @@ mod batcher;
 mod channels;
 mod delivery;
 mod error;
+mod filter;
 mod forward;
 mod housekeeping;
 mod joins;
 mod local;
 mod publish;
 mod read;
+mod runs;
 mod schema;
 mod stats;
 mod subscribe;
@@ -32,6 +34,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
+pub use filter::filter_of;
 pub use schema::CompiledSchema;
 pub use stats::Stats;
 pub use subscribe::Subscription;

@@ -7,6 +7,7 @@ mod frame;
 mod json;
 mod limits;
 mod member;
+mod predicate;
 
 pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, Durability, InvalidName, stream_key,
@@ -18,3 +19,4 @@ pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use json::{ChannelJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
+pub use predicate::{InvalidPredicate, MessageView, Predicate};
