@@ -87,6 +87,16 @@ impl Handed {
             self.runs += of_channel.len();
         }
     }
+
+    /// Makes room: forgets the channels that are gone, and of the others all but the newest.
+    fn thin(&mut self, exists: impl Fn(ChannelId) -> bool) {
+        if self.runs < ALL_RUNS / 2 {
+            return;
+        }
+        self.channels.retain(|channel, _| exists(*channel));
+        self.channels.values_mut().for_each(|runs| runs.keep(FEW_RUNS));
+        self.runs = self.channels.values().map(Runs::len).sum();
+    }
 }
 
 impl Delivery {
@@ -125,6 +135,11 @@ impl Delivery {
         state.interest.insert(node, (Instant::now(), interest));
         drop(state);
         self.changed.send_modify(|()| ());
+    }
+
+    /// Called now and then: hand-offs that publishers waited for are known to them by now.
+    pub(super) fn tidy(&self, exists: impl Fn(ChannelId) -> bool) {
+        self.state.lock().handed.thin(exists);
     }
 
     /// Waits until it is known of messages that were just committed whether they were handed on; for each of them.
@@ -302,6 +317,24 @@ mod tests {
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(false), Some(true), Some(false)]);
         delivery.heard(NODE, vec![ChannelReport { channel: CHANNEL, passed: None, handed: vec![], known_from: 2 }]);
         assert_eq!(delivery.known(&fanout, CHANNEL, 1..3), [None, Some(true)]);
+    }
+
+    #[test]
+    fn a_crowded_table_is_thinned_and_forgets_what_is_gone() {
+        let (delivery, fanout) = leader();
+        for channel in 0..17 {
+            let handed = (0..CHANNEL_RUNS as u64).map(|run| 2 * run..2 * run + 1).collect();
+            delivery
+                .heard(NODE, vec![ChannelReport { channel: ChannelId(channel), passed: None, handed, known_from: 0 }]);
+        }
+        assert!(delivery.state.lock().handed.runs <= ALL_RUNS + FEW_RUNS);
+        delivery.tidy(|channel| channel != ChannelId(2));
+        let state = delivery.state.lock();
+        assert_eq!((state.handed.channels.len(), state.handed.runs), (16, 16 * FEW_RUNS));
+        drop(state);
+        let last = 2 * CHANNEL_RUNS as u64 - 2;
+        assert_eq!(delivery.known(&fanout, ChannelId(1), last..last + 2), [Some(true), Some(false)]);
+        assert_eq!(delivery.known(&fanout, ChannelId(1), 1..2), [None]);
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Runs {
             end = end.max(other_end);
         }
         self.runs.insert(start, end);
+        self.keep(most);
+    }
+
+    /// Forgets all but the newest runs.
+    pub(super) fn keep(&mut self, most: usize) {
         while self.runs.len() > most
             && let Some((_, end)) = self.runs.pop_first()
         {
