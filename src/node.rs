@@ -358,7 +358,7 @@ impl NodeView for View {
 
     fn metrics(&self) -> Vec<Metric> {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
-        let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
+        let followers = fanout.all_followers();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
         let usage = self.broker.view().store().usage().unwrap_or_default();
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::SubmitError,
-    operations::Operated, publish::Failure,
+    delivery::ChannelReport, operations::Operated, publish::Failure,
 };
 use crate::{
     codec,
-    model::{ChannelId, Operation, PublishGroup},
+    model::{Operation, PublishGroup},
 };
 
 use super::channels::ChannelCommand;
@@ -27,7 +27,7 @@ pub(super) enum Request {
     Publish { group: PublishGroup, confirm: Confirm },
     ReadIndex,
     Channel(ChannelCommand),
-    Interest { interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, std::ops::Range<u64>)> },
+    Interest(Vec<ChannelReport>),
     Operate(Operation),
 }
 
@@ -92,8 +92,8 @@ impl Broker {
                 Err(_) => Response::NotProposed,
             },
             Request::Channel(command) => self.propose_channel(command).await,
-            Request::Interest { interest, handed } => {
-                self.inner.delivery.heard(from.id, interest, handed);
+            Request::Interest(reports) => {
+                self.inner.delivery.heard(from.id, reports);
                 Response::Done
             }
             Request::Operate(operation) => match self.submit_operation(operation).await {

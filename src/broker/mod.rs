@@ -4,6 +4,7 @@ mod batcher;
 mod channels;
 mod delivery;
 mod error;
+mod filter;
 mod forward;
 mod housekeeping;
 mod joins;
@@ -12,6 +13,7 @@ mod operations;
 mod publish;
 mod read;
 mod rules;
+mod runs;
 mod schema;
 mod stats;
 mod subscribe;
@@ -28,7 +30,7 @@ use self::{
 };
 use crate::{
     env::Env,
-    model::{ChannelId, ChannelMeta, ChannelStats, Frame, InvalidPredicate, KeyHash, Limits, Predicate, StoredBatch},
+    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -36,6 +38,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
+pub use filter::filter_of;
 pub use rules::RuleInfo;
 pub use schema::CompiledSchema;
 pub use stats::Stats;
@@ -260,13 +263,6 @@ impl Broker {
     fn check_running(&self) -> Result<(), BrokerError> {
         if self.inner.requests.is_closed() { Err(BrokerError::Stopping) } else { Ok(()) }
     }
-}
-
-/// A predicate of a request.
-fn predicate(text: &str) -> Result<Predicate, BrokerError> {
-    text.parse().map_err(|error: InvalidPredicate| BrokerError::InvalidArgument {
-        reason: format!("the predicate `{text}` cannot be read: {error}"),
-    })
 }
 
 fn store_error(error: crate::store::StoreError) -> BrokerError {

@@ -146,14 +146,13 @@ impl Broker {
         let new = u64::from(count) - assigned.except.len() as u64;
         let end = assigned.first_seq + new;
         let delivered = match confirm {
-            Confirm::Commit => None,
-            Confirm::Delivery if new == 0 => None,
+            Confirm::Commit => Vec::new(),
             Confirm::Delivery => {
                 let limit = self.limits().delivery_timeout;
                 self.inner.delivery.wait(self.inner.view.fanout(), channel, assigned.first_seq..end, limit).await
             }
         };
-        let mut results = results(&assigned, count, term, delivered, confirm);
+        let mut results = results(&assigned, count, term, &delivered, confirm);
         for claim in &keys {
             let Some(Ok(outcome)) = results.get_mut(claim.position as usize) else { continue };
             if outcome.duplicate && self.was_missed(channel, claim.key, outcome.seq) {
@@ -189,7 +188,10 @@ impl Broker {
         let (fanout, limit) = (self.inner.view.fanout(), self.limits().delivery_timeout);
         let delivered = match confirm {
             Confirm::Commit => None,
-            Confirm::Delivery => self.inner.delivery.wait(fanout, channel, outcome.seq..outcome.seq + 1, limit).await,
+            Confirm::Delivery => {
+                let range = outcome.seq..outcome.seq + 1;
+                self.inner.delivery.wait(fanout, channel, range, limit).await.pop().flatten()
+            }
         };
         Outcome { duplicate: false, delivered, ..outcome }
     }
@@ -282,14 +284,16 @@ impl Broker {
     }
 }
 
-fn results(assigned: &Assigned, count: u32, term: u64, delivered: Option<bool>, confirm: Confirm) -> Results {
+/// `delivered` has the new messages in order, or nothing.
+fn results(assigned: &Assigned, count: u32, term: u64, delivered: &[Option<bool>], confirm: Confirm) -> Results {
     let mut except = assigned.except.iter().peekable();
     let mut seq = assigned.first_seq;
+    let mut delivered = delivered.iter().copied();
     (0..count)
         .map(|position| match except.next_if(|(at, _)| *at == position) {
             None => {
                 seq += 1;
-                Ok(Outcome { seq: seq - 1, duplicate: false, delivered, term })
+                Ok(Outcome { seq: seq - 1, duplicate: false, delivered: delivered.next().flatten(), term })
             }
             Some((_, KeyOutcome::Duplicate { seq })) => {
                 let delivered = (confirm == Confirm::Delivery).then_some(false);

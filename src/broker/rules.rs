@@ -146,10 +146,7 @@ impl Broker {
     /// `ChannelNotFound`; `InvalidArgument` for a predicate that cannot be read; `RuleRefused` where messages would go
     /// round in a circle; `LimitExceeded`.
     pub async fn put_rule(&self, source: &str, target: &str, predicate: Option<&str>) -> Result<RuleInfo, BrokerError> {
-        let predicate = match predicate.filter(|predicate| !predicate.trim().is_empty()) {
-            Some(text) => Some(super::predicate(text)?.to_string()),
-            None => None,
-        };
+        let predicate = super::filter_of(predicate.unwrap_or_default())?.map(|predicate| predicate.to_string());
         let operation = Operation::PutRule {
             source: super::channels::parse(source)?,
             target: super::channels::parse(target)?,

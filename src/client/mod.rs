@@ -198,6 +198,20 @@ impl Client {
     /// # Errors
     /// When the channel does not exist, the start is no longer stored or no node serves in time.
     pub async fn subscribe(&self, channel: impl Into<String>, start: Start) -> Result<Subscription, ClientError> {
-        Subscription::open(self.pool.clone(), channel.into(), start).await
+        self.subscribe_filtered(channel, start, "").await
+    }
+
+    /// Follows the messages of a channel for which a [predicate](crate::model::Predicate) holds; an empty text lets all
+    /// through. The nodes look at the messages, and only those that are meant travel.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`], and `INVALID_ARGUMENT` when the text is no predicate.
+    pub async fn subscribe_filtered(
+        &self,
+        channel: impl Into<String>,
+        start: Start,
+        filter: impl Into<String>,
+    ) -> Result<Subscription, ClientError> {
+        Subscription::open(self.pool.clone(), channel.into(), start, filter.into()).await
     }
 }

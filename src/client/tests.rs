@@ -95,11 +95,19 @@ impl Broker for Flaky {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    /// One batch of two messages, of which only the second was asked for; then the stream ends.
+    /// One batch of two messages, of which only the second was asked for; then the stream ends. With a filter, a message
+    /// ten further on and word that nothing comes before the one a hundred further on.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
-        let Some(From::Seq(seq)) = request.into_inner().start.and_then(|start| start.from) else {
+        let request = request.into_inner();
+        let Some(From::Seq(seq)) = request.start.and_then(|start| start.from) else {
             return Err(Status::invalid_argument("these tests begin at a sequence number"));
         };
+        if !request.filter.is_empty() {
+            let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+            let found = Delivery { first_seq: seq + 10, batch, count: 1, ..Delivery::default() };
+            let word = Delivery { first_seq: seq + 100, ..Delivery::default() };
+            return Ok(Response::new(Box::pin(futures::stream::iter([Ok(found), Ok(word)]))));
+        }
         let first_seq = seq.saturating_sub(1);
         let messages = [first_seq, first_seq + 1].map(|seq| Message::new(seq.to_string()));
         let batch = Frame::encode(&messages).bytes().clone();
@@ -219,6 +227,14 @@ async fn a_subscription_resumes_after_the_last_message_and_repeats_none() {
     let messages = client.subscribe("orders", Start::Seq(1)).await.unwrap();
     let seqs: Vec<u64> = messages.take(5).map(|received| received.unwrap().seq).collect().await;
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_filtered_subscription_resumes_where_its_filter_has_looked() {
+    let (client, _) = serve(0).await;
+    let messages = client.subscribe_filtered("orders", Start::Seq(0), "a == 1").await.unwrap();
+    let seqs: Vec<u64> = messages.take(3).map(|received| received.unwrap().seq).collect().await;
+    assert_eq!(seqs, [10, 110, 210]);
 }
 
 #[tokio::test]

@@ -61,9 +61,11 @@ impl Broker for Service {
         let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
         let limit = self.broker.view().limits().subscriptions_per_connection;
         let place = subscribing::Place::take(&connection, limit).map_err(|error| to_status(&error))?;
-        let v1::SubscribeRequest { channel, start } = request.into_inner();
+        let v1::SubscribeRequest { channel, start, filter } = request.into_inner();
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
-        let subscription = self.broker.subscribe(&channel, start).await.map_err(|error| to_status(&error))?;
+        let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
+        let subscription = self.broker.subscribe_filtered(&channel, start, filter).await;
+        let subscription = subscription.map_err(|error| to_status(&error))?;
         Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))
     }
 

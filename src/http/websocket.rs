@@ -26,7 +26,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, Confirm},
+    broker::{Broker, BrokerError, Confirm, filter_of},
     model::{self, MessageJson},
     proto::v1::{Header, Message},
 };
@@ -67,6 +67,9 @@ struct Subscribe {
     channel: String,
     /// As in a URL; `latest` unless given.
     from: Option<String>,
+    /// A predicate.
+    #[serde(default)]
+    filter: String,
 }
 
 /// A message of a subscription.
@@ -177,7 +180,7 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, id: u64, request: Subscribe) -> Result<(), End> {
-        let Subscribe { channel, from } = request;
+        let Subscribe { channel, from, filter } = request;
         if self.subscriptions.contains_key(&id) {
             let reason = format!("this connection has a subscription with the id {id} already");
             return self.refuse(Some(id), BrokerError::InvalidArgument { reason }).await;
@@ -192,7 +195,8 @@ impl Connection {
             Ok(start) => start,
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
         };
-        let subscription = match self.broker.subscribe(&channel, start).await {
+        let opened = async { self.broker.subscribe_filtered(&channel, start, filter_of(&filter)?).await };
+        let subscription = match opened.await {
             Ok(subscription) => subscription,
             Err(error) => return self.refuse(Some(id), error).await,
         };

@@ -195,6 +195,49 @@ async fn a_follower_that_reconnects_misses_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_filter_chooses_what_is_read_and_followed() {
+    let node = node(Limits { page_bytes: 1, delivery_timeout: PATIENCE, ..Limits::default() }).await;
+    let http = node.http_address();
+    let mut following = open(http, "GET", &format!("{EVENTS}?filter=n%20%3E%203"), &[], b"").await;
+    until(&mut following, "id: -1\n").await;
+    for n in 0..6 {
+        let acked = request(http, "POST", MESSAGES, &[], format!("{{\"n\":{n}}}")).await.json();
+        assert_eq!((&acked["seq"], &acked["delivered"]), (&json!(n), &json!(n > 3)));
+    }
+    request(http, "POST", MESSAGES, &[], "no JSON").await;
+    let seen = until(&mut following, "id: 6\n: passed\n\n").await;
+    assert!(seen.contains("\"payload\":{\"n\":4}") && seen.contains("\"payload\":{\"n\":5}"), "{seen}");
+    assert!(!seen.contains("\"payload\":{\"n\":3}") && !seen.contains("id: 2\ndata"), "{seen}");
+    let read = async |query: &str| {
+        let page = request(http, "GET", &format!("{MESSAGES}?{query}"), &[], "").await.json();
+        let seqs: Vec<u64> =
+            page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect();
+        (seqs, page["next_seq"].as_u64().unwrap())
+    };
+    assert_eq!(read("filter=n+in+[1,4,5]").await, (vec![1, 4, 5], 7));
+    assert_eq!(read("filter=n+in+[1,4,5]&limit=2").await, (vec![1, 4], 5));
+    assert_eq!(read("filter=n+in+[1,4,5]&limit=2&from=5&consistency=local").await, (vec![5], 7));
+    assert_eq!(read("filter=n==9&wait=10ms").await, (vec![], 7));
+    let mut waiting = open(http, "GET", &format!("{MESSAGES}?filter=n==9&wait=50s"), &[], b"").await;
+    let followed =
+        async { while request(http, "GET", "/v1/channels/orders", &[], "").await.json()["subscribers"] != 2 {} };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the reader waits");
+    for n in [1, 9] {
+        request(http, "POST", MESSAGES, &[], format!("{{\"n\":{n}}}")).await;
+    }
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"seq\":8,") && answer.contains("\"next_seq\":9"), "{answer}");
+    for target in [EVENTS, MESSAGES] {
+        let wrong = request(http, "GET", &format!("{target}?filter=n+%3D+3"), &[], "").await;
+        assert_eq!(wrong.code(), (400, "INVALID_ARGUMENT".into()));
+        let detail = wrong.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("the predicate is wrong at column 3: expected a comparison"), "{detail}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_deleted_channel_ends_its_followers_with_a_problem() {
     let node = node(Limits::default()).await;
     let http = node.http_address();

@@ -46,6 +46,8 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["publish"])).0, 2);
     assert_eq!(run(&mut liminal(&["dev", "--nodes", "0"])).0, 2);
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
+    let (code, _, err) = run(&mut liminal(&["subscribe", "orders", "--where", "amount = 3"]));
+    assert!(code == 2 && err.contains("column 8: expected a comparison"), "{err}");
 }
 
 #[test]

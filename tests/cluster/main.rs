@@ -5,6 +5,7 @@
 
 mod corpus;
 mod equality;
+mod filters;
 mod kills;
 mod membership;
 mod signals;

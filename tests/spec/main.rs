@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod filters;
 mod rules;
 
 use std::sync::Arc;

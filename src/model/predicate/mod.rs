@@ -1,36 +1,8 @@
 //! Predicates: which messages a routing rule or a subscription means.
 //!
-//! A predicate is a text over a message's JSON payload, its headers and its key:
-//!
-//! ```text
-//! action == "opened" and (pull_request.additions > 500 or not exists(labels.0))
-//! type in ["push", "merge"] and amount between 1 and 10
-//! $headers.content-type starts with "image/" or $key == "order-7"
-//! ```
-//!
-//! | Text | True when |
-//! |---|---|
-//! | `path == value`, `!=`, `<`, `<=`, `>`, `>=` | the field is there, has the value's type, and compares so |
-//! | `path in [value, ...]` | it equals one of them |
-//! | `path between low and high` | it is neither below `low` nor above `high` |
-//! | `path starts with "text"` | it is a string that begins so |
-//! | `exists(path)` | it is there, whatever it holds, `null` too |
-//! | `not p`, `p and q`, `p or q`, `( )` | as usual; `not` binds closest, then `and` |
-//!
-//! A value is a string (as in JSON), a number, `true`, `false` or `null`. Only strings and numbers have an order.
-//!
-//! A path is names joined by dots. `labels.0.name` goes through the first item of an array. A name other than letters,
-//! digits, `_` and `-` stands in double quotes (`"odd name".x`); so does a first name that begins with a digit or is a
-//! word of the language. `$key` is the message's key, `$headers.NAME` the first header of exactly that name, and
-//! `$payload` the whole payload (`$payload.a` is `a`). Of a member that an object has twice the last one counts.
-//!
-//! What is missing makes every comparison false, `!=` too, and so does another type: `a != 1` is false where `a` is a
-//! string. `null` alone may be compared with everything: `a != null` is true for all that is there and not null.
-//! A payload that is no JSON has no paths; neither has one that is not UTF-8.
-//!
-//! Whole numbers of up to 38 digits are compared exactly, others as the nearest IEEE 754 double, a whole number with a
-//! double exactly too. A number beyond the range of doubles compares with nothing. Strings are ordered by their code
-//! points. Nothing depends on the machine or on other predicates that look at the same message.
+//! The language is described in docs/PREDICATES.md, which is also the documentation of [`Predicate`]. What it promises
+//! above all is the same answer everywhere: nothing depends on the machine, on the versions of libraries, or on other
+//! predicates that look at the same message.
 
 mod eval;
 mod number;
@@ -57,7 +29,7 @@ const LIST_VALUES: usize = 256;
 /// Names of one path.
 const PATH_NAMES: usize = 32;
 
-/// Which messages are meant: see the text at the head of this module.
+#[doc = include_str!("../../../docs/PREDICATES.md")]
 ///
 /// ```
 /// use liminal::{model::{MessageView, Predicate}, proto::v1::Message};
