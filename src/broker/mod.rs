@@ -32,7 +32,10 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
-pub use schema::CompiledSchema;
+pub use schema::{
+    CompiledSchema,
+    compatibility::{Compatibility, Incompatibility},
+};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 
