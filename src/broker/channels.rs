@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
+    Broker, BrokerError, ChannelInfo, Compatibility, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response},
 };
 use crate::{
@@ -37,6 +37,7 @@ impl ChannelInfo {
             live_keys: stats.live_keys,
             bytes: stats.bytes,
             subscribers: self.subscribers,
+            rejected: self.rejected,
         }
     }
 }
@@ -81,14 +82,16 @@ impl Broker {
     /// Changes a channel; absent fields stay, an empty schema removes it.
     ///
     /// # Errors
-    /// `ChannelNotFound`, `InvalidSchema`.
+    /// `ChannelNotFound`, `InvalidSchema`, `SchemaIncompatible` when `mode` asks for more than the new schema gives.
     pub async fn update_channel(
         &self,
         name: &str,
         schema: Option<String>,
         dedup_window_ms: Option<u64>,
+        mode: Compatibility,
     ) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(schema.as_deref().filter(|schema| !schema.is_empty()))?;
+        self.compare_schema(name, schema.as_deref(), mode).await?;
         self.order(ChannelCommand::Update { name: parse(name)?, schema, dedup_window_ms }).await?;
         self.info(&self.find(name)?)
     }
@@ -122,10 +125,11 @@ impl Broker {
     fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers: self.inner.view.fanout().followers(meta.id) })
+        let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected })
     }
 
-    fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
+    pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
         let Some(schema) = schema else { return Ok(()) };
         let compiled = CompiledSchema::compile(schema, self.limits());
         compiled.map(drop).map_err(|reason| BrokerError::InvalidSchema { reason })

@@ -4,6 +4,7 @@ mod batcher;
 mod channels;
 mod delivery;
 mod error;
+mod evolution;
 mod forward;
 mod housekeeping;
 mod joins;
@@ -18,7 +19,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{batcher::Batcher, delivery::Delivery, joins::Flights, stats::Counters};
@@ -32,6 +33,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
+pub use evolution::HistoryReport;
 pub use schema::{
     CompiledSchema,
     compatibility::{Compatibility, Incompatibility},
@@ -59,6 +61,8 @@ struct Inner {
     /// Keyed publishes under way on this leader.
     flights: Arc<Flights>,
     counters: Counters,
+    /// One at a time: it takes a core for as long as it runs.
+    validations: Semaphore,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -147,6 +151,8 @@ pub struct ChannelInfo {
     pub stats: ChannelStats,
     /// Live subscriptions on this node.
     pub subscribers: u64,
+    /// Messages that this node refused because of the schema, since it started.
+    pub rejected: u64,
 }
 
 impl Broker {
@@ -163,6 +169,7 @@ impl Broker {
             missed: Mutex::default(),
             flights: Arc::default(),
             counters: Counters::default(),
+            validations: Semaphore::new(1),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             tasks: tasks.clone(),

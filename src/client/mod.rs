@@ -52,8 +52,8 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
-    NodeHealth, NodeRole, NodeStatus, SnapshotResponse, VerifyResponse,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, InvalidMessage,
+    NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse, ValidateHistoryResponse, VerifyResponse,
 };
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{

@@ -119,7 +119,7 @@ mod channels {
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, UpdateChannelRequest,
-        UpdateChannelResponse, channels_server::Channels,
+        UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -153,6 +153,12 @@ mod channels {
             &self,
             _: Request<DeleteChannelRequest>,
         ) -> Result<Response<DeleteChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn validate_history(
+            &self,
+            _: Request<ValidateHistoryRequest>,
+        ) -> Result<Response<ValidateHistoryResponse>, Status> {
             unneeded()
         }
     }

@@ -2,9 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Service, to_status};
+use super::{Service, status::detail, subscribing::start_of, to_status};
 use crate::{
-    broker::ChannelInfo,
+    broker::{ChannelInfo, Compatibility, Start, Violation},
     model::{ChannelConfig, Durability},
     proto::v1::{self, channels_server::Channels},
 };
@@ -41,10 +41,38 @@ impl Channels for Service {
         &self,
         request: Request<v1::UpdateChannelRequest>,
     ) -> Result<Response<v1::UpdateChannelResponse>, Status> {
-        let v1::UpdateChannelRequest { name, schema, dedup_window_ms } = request.into_inner();
-        let info = self.broker.update_channel(&name, schema, dedup_window_ms).await;
-        let info = info.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()) }))
+        let v1::UpdateChannelRequest { name, schema, dedup_window_ms, dry_run } = request.into_inner();
+        let mode = Compatibility::default();
+        let (info, incompatibilities) = if dry_run {
+            self.broker.try_update_channel(&name, schema.as_deref(), mode).await
+        } else {
+            self.broker.update_channel(&name, schema, dedup_window_ms, mode).await.map(|info| (info, Vec::new()))
+        }
+        .map_err(|error| to_status(&error))?;
+        let incompatibilities = incompatibilities.iter().map(detail).collect();
+        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()), incompatibilities }))
+    }
+
+    async fn validate_history(
+        &self,
+        request: Request<v1::ValidateHistoryRequest>,
+    ) -> Result<Response<v1::ValidateHistoryResponse>, Status> {
+        let v1::ValidateHistoryRequest { channel, schema, start, limit } = request.into_inner();
+        let start = start_of(start, Start::Earliest);
+        let report = self.broker.validate_history(&channel, &schema, start, limit).await;
+        let report = report.map_err(|error| to_status(&error))?;
+        let sample = |(seq, violations): &(u64, Vec<Violation>)| v1::InvalidMessage {
+            seq: *seq,
+            violations: violations.iter().map(detail).collect(),
+        };
+        Ok(Response::new(v1::ValidateHistoryResponse {
+            checked: report.checked,
+            invalid: report.invalid,
+            first_seq: report.first_seq,
+            next_seq: report.next_seq,
+            end_seq: report.end_seq,
+            samples: report.samples.iter().map(sample).collect(),
+        }))
     }
 
     async fn delete_channel(

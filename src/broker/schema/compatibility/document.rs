@@ -28,6 +28,9 @@ pub(super) struct Node<'a> {
     pub(super) document: &'a Document<'a>,
 }
 
+/// How deep two schemas are compared for being the same: it runs on a thread's stack.
+const SAME_DEPTH: usize = 128;
+
 /// Says nothing about payloads.
 pub(super) const ANNOTATIONS: [&str; 19] = [
     "$schema",
@@ -58,7 +61,11 @@ pub(super) fn has_meaning(draft: Draft, keyword: &str) -> bool {
         // Assertions in these two drafts only.
         "contentEncoding" | "contentMediaType" => matches!(draft, Draft::D6 | Draft::D7),
         "if" | "then" | "else" => draft >= Draft::D7,
-        "dependentRequired" | "dependentSchemas" | "minContains" | "maxContains" | "unevaluatedItems"
+        "dependentRequired"
+        | "dependentSchemas"
+        | "minContains"
+        | "maxContains"
+        | "unevaluatedItems"
         | "unevaluatedProperties" => draft >= Draft::D2019,
         "$recursiveRef" => draft == Draft::D2019,
         "prefixItems" | "$dynamicRef" => draft >= Draft::D2020,
@@ -193,7 +200,11 @@ impl<'a> Node<'a> {
 
     /// Whether two schemas say the same, annotations aside; references are followed.
     pub(super) fn same(self, other: Self, seen: &mut HashSet<(usize, usize)>) -> bool {
-        if self.draft() != other.draft() {
+        self.same_below(other, 0, seen)
+    }
+
+    fn same_below(self, other: Self, depth: usize, seen: &mut HashSet<(usize, usize)>) -> bool {
+        if depth > SAME_DEPTH || self.draft() != other.draft() {
             return false;
         }
         let (Value::Object(a), Value::Object(b)) = (self.value, other.value) else { return self.value == other.value };
@@ -203,7 +214,7 @@ impl<'a> Node<'a> {
         let meant = |key: &&String| has_meaning(self.draft(), key);
         a.keys().filter(meant).count() == b.keys().filter(meant).count()
             && a.keys().filter(meant).all(|key| {
-                b.get(key).is_some_and(|theirs| self.same_keyword(other, key, &a[key], theirs, seen))
+                b.get(key).is_some_and(|theirs| self.same_keyword(other, key, [&a[key], theirs], depth + 1, seen))
             })
     }
 
@@ -211,13 +222,13 @@ impl<'a> Node<'a> {
         self,
         other: Self,
         key: &str,
-        a: &'a Value,
-        b: &'a Value,
+        [a, b]: [&'a Value; 2],
+        depth: usize,
         seen: &mut HashSet<(usize, usize)>,
     ) -> bool {
         match key {
             "$ref" => match (self.reference().flatten(), other.reference().flatten()) {
-                (Some((a, _)), Some((b, _))) => a.same(b, seen),
+                (Some((a, _)), Some((b, _))) => a.same_below(b, depth, seen),
                 _ => false,
             },
             "$dynamicRef" | "$recursiveRef" => false,
@@ -225,7 +236,7 @@ impl<'a> Node<'a> {
                 (Value::Object(a), Value::Object(b)) => {
                     a.len() == b.len()
                         && a.iter().all(|(name, a)| {
-                            b.get(name).is_some_and(|b| self.at(a).same(other.at(b), seen))
+                            b.get(name).is_some_and(|b| self.at(a).same_below(other.at(b), depth, seen))
                         })
                 }
                 _ => false,
@@ -233,10 +244,10 @@ impl<'a> Node<'a> {
             "enum" | "const" | "required" | "type" | "dependentRequired" => a == b,
             _ => match (a, b) {
                 (Value::Array(a), Value::Array(b)) => {
-                    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.at(a).same(other.at(b), seen))
+                    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| self.at(a).same_below(other.at(b), depth, seen))
                 }
                 // A schema, or a plain value.
-                _ => self.at(a).same(other.at(b), seen),
+                _ => self.at(a).same_below(other.at(b), depth, seen),
             },
         }
     }

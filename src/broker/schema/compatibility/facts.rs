@@ -79,23 +79,35 @@ impl<'a> Facts<'a> {
         self.close();
     }
 
+    /// Not by recursion: references may form long chains.
     fn add_alone(&mut self, node: Node<'a>) {
-        match node.value {
-            Value::Bool(false) => self.never = true,
-            Value::Object(_) if !self.seen.contains(&node.address()) => {
-                self.seen.push(node.address());
-                let reference = node.reference();
-                // In old drafts a reference replaces what is beside it.
-                if reference.is_none() || node.draft() >= Draft::D2019 {
-                    self.schemas.push(node);
-                    node.list("allOf").into_iter().for_each(|part| self.add_alone(part));
+        let mut due = vec![node];
+        while let Some(node) = due.pop() {
+            match node.value {
+                Value::Bool(false) => self.never = true,
+                Value::Object(_) if !self.seen.contains(&node.address()) => {
+                    self.seen.push(node.address());
+                    let reference = node.reference();
+                    // In old drafts a reference replaces what is beside it.
+                    if reference.is_none() || node.draft() >= Draft::D2019 {
+                        self.schemas.push(node);
+                        due.extend(node.list("allOf"));
+                    }
+                    due.extend(reference.flatten().map(|(target, _)| target));
                 }
-                if let Some(Some((target, _))) = reference {
-                    self.add_alone(target);
-                }
+                _ => {}
             }
-            _ => {}
         }
+    }
+
+    /// How much work it is to look at them once.
+    pub(super) fn weight(&self) -> usize {
+        let listed = |node: &Node<'a>| {
+            node.value.as_object().map_or(0, |members| {
+                members.values().map(|member| member.as_array().map_or(0, Vec::len)).sum::<usize>()
+            })
+        };
+        (self.schemas.len() + self.nots.len() + self.schemas.iter().map(listed).sum::<usize>() / 4) / 8
     }
 
     /// Adds what follows from the properties that are there.
@@ -203,10 +215,7 @@ impl<'a> Facts<'a> {
         let lows = self.schemas.iter().filter_map(|node| node.count(least));
         let highs = self.schemas.iter().filter_map(|node| node.count(most));
         let exact: Vec<u64> = self.exact.iter().filter_map(|value| exact(value)).collect();
-        (
-            lows.chain(exact.iter().copied()).max().unwrap_or(0),
-            highs.chain(exact.iter().copied()).min(),
-        )
+        (lows.chain(exact.iter().copied()).max().unwrap_or(0), highs.chain(exact.iter().copied()).min())
     }
 
     pub(super) fn length(&self) -> (u64, Option<u64>) {

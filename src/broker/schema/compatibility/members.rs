@@ -50,12 +50,7 @@ impl<'a> Prover<'a> {
 
     /// What the value of a property may be whose name none of the schemas lists, in cases: one that matches
     /// `pattern`, or with none one that matches no pattern of `excluded`.
-    pub(super) fn other_property(
-        &self,
-        facts: &Facts<'a>,
-        pattern: Option<&str>,
-        excluded: &[&str],
-    ) -> Vec<Facts<'a>> {
+    pub(super) fn other_property(&self, facts: &Facts<'a>, pattern: Option<&str>, excluded: &[&str]) -> Vec<Facts<'a>> {
         if facts.exact.iter().any(|value| value.is_object()) {
             return Vec::new();
         }
@@ -72,10 +67,7 @@ impl<'a> Prover<'a> {
             let options: Vec<Node<'a>> =
                 std::iter::once(rest).chain(matching.map(|(_, schema)| node.at(schema))).collect();
             if cases.len() * options.len() <= CASES {
-                cases = cases
-                    .iter()
-                    .flat_map(|case| options.iter().map(|option| case.clone().with(*option)))
-                    .collect();
+                cases = cases.iter().flat_map(|case| options.iter().map(|option| case.clone().with(*option))).collect();
             }
         }
         cases.retain(|case| !case.never);

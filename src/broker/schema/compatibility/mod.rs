@@ -6,11 +6,13 @@
 //! never "compatible" where a value exists that breaks it; a schema that cannot be proved is refused, with the place
 //! and in words. Time is bounded by steps: a schema comes from a user.
 
+mod arrays;
 mod bounds;
 mod document;
 mod facts;
 mod keywords;
 mod members;
+mod objects;
 mod prover;
 #[cfg(test)]
 mod tests;

@@ -19,9 +19,11 @@ use super::{
 };
 
 /// Steps of one proof: far more than real schemas need, and well below a second.
-const STEPS: usize = 200_000;
+pub(super) const STEPS: usize = 200_000;
 /// How deep the proof may nest: it runs on a thread's stack.
 const DEPTH: usize = 96;
+/// Branches of a schema that are looked at one by one.
+const BRANCHES: usize = 256;
 /// Values of an `enum` that are looked at one by one.
 const VALUES: usize = 1000;
 /// Bytes of a compiled regular expression.
@@ -35,7 +37,7 @@ pub(super) struct Prover<'a> {
     /// What the schema that gives the facts is called, and the one that has to take the values.
     pub(super) narrow: &'static str,
     pub(super) wide: &'static str,
-    steps: usize,
+    pub(super) steps: usize,
     depth: usize,
     /// How far down in the value the proof is.
     level: usize,
@@ -78,7 +80,7 @@ impl<'a> Prover<'a> {
         if self.steps >= STEPS || self.depth >= DEPTH {
             return undecided(at, format!("the schemas nest deeper than {DEPTH} levels, or are too large to compare"));
         }
-        self.steps += 1;
+        self.steps += 1 + facts.weight();
         if facts.never || self.fits_as_it_is(facts, node) {
             return Vec::new();
         }
@@ -114,7 +116,12 @@ impl<'a> Prover<'a> {
             if self.empty(facts) {
                 return Vec::new();
             }
-            let reason = format!("the {} schema allows no value here; the {} one takes {}", self.wide, self.narrow, kinds(facts.types()));
+            let reason = format!(
+                "the {} schema allows no value here; the {} one takes {}",
+                self.wide,
+                self.narrow,
+                kinds(facts.types())
+            );
             return place(at, reason);
         };
         let mut places = Vec::new();
@@ -143,25 +150,32 @@ impl<'a> Prover<'a> {
         else {
             return places;
         };
+        if self.steps >= STEPS || self.depth >= DEPTH {
+            return places;
+        }
+        self.depth += 1;
+        let mut failed = Vec::new();
         for case in cases {
             let found = self.keyword(&case, node, keyword, value, at);
-            let found = self.in_cases(&case, node, (keyword, value), at, found);
-            if !found.is_empty() {
-                return found;
+            failed = self.in_cases(&case, node, (keyword, value), at, found);
+            if !failed.is_empty() {
+                break;
             }
         }
-        Vec::new()
+        self.depth -= 1;
+        failed
     }
 
     /// What the facts allow, as cases of which at least one holds; none when there is nothing left to split.
-    fn cases(&self, facts: &Facts<'a>, by_type: bool) -> Option<Vec<Facts<'a>>> {
+    fn cases(&mut self, facts: &Facts<'a>, by_type: bool) -> Option<Vec<Facts<'a>>> {
         for node in &facts.schemas {
             for keyword in ["anyOf", "oneOf"] {
                 let branches = node.list(keyword);
                 let Some(address) = node.get(keyword).map(|list| std::ptr::from_ref(list) as usize) else { continue };
-                if facts.split.contains(&address) {
+                if facts.split.contains(&address) || branches.len() > BRANCHES {
                     continue;
                 }
+                self.steps += branches.len() * (1 + facts.weight() + branches.len() / 16);
                 let mut base = facts.clone();
                 base.split.push(address);
                 let case = |at: usize| {
@@ -192,6 +206,7 @@ impl<'a> Prover<'a> {
             && let Some(values) = facts.finite()
             && values.len() <= VALUES
         {
+            self.steps += values.len() * facts.weight();
             return Some(values.into_iter().map(|value| facts.clone().with_exact(value)).collect());
         }
         let types = facts.types();
@@ -210,7 +225,7 @@ impl<'a> Prover<'a> {
         if self.steps >= STEPS || self.depth >= DEPTH {
             return false;
         }
-        self.steps += 1;
+        self.steps += 1 + facts.weight();
         self.depth += 1;
         let empty = self.is_empty(facts);
         self.depth -= 1;
@@ -327,7 +342,8 @@ pub(super) fn kinds(types: facts::Types) -> String {
         return "any value".into();
     }
     let mut names = Vec::new();
-    for (bit, name) in [(NULL, "null"), (BOOLEAN, "boolean"), (STRING, "string"), (ARRAY, "array"), (OBJECT, "object")] {
+    for (bit, name) in [(NULL, "null"), (BOOLEAN, "boolean"), (STRING, "string"), (ARRAY, "array"), (OBJECT, "object")]
+    {
         if types & bit != 0 {
             names.push(name);
         }

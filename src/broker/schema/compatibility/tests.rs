@@ -38,7 +38,12 @@ fn types_may_be_added_but_not_taken_away() {
     compatible(json!({"type": "integer"}), json!({"type": "number"}));
     compatible(json!({"type": "string"}), json!({"type": ["string", "null"]}));
     refused(json!({"type": "number"}), json!({"type": "integer"}), "/type", "number");
-    refused(json!({"type": ["string", "null"]}), json!({"type": "string"}), "/type", "null or string, the new one only string");
+    refused(
+        json!({"type": ["string", "null"]}),
+        json!({"type": "string"}),
+        "/type",
+        "null or string, the new one only string",
+    );
     refused(json!(true), json!(false), "", "no value");
     compatible(json!(false), json!({"type": "string"}));
     // In draft 4 a whole float is no integer.
@@ -61,13 +66,16 @@ fn bounds_may_be_loosened_but_not_tightened() {
     compatible(json!({"pattern": "^a"}), json!({"pattern": "^a"}));
     refused(json!({"pattern": "^a"}), json!({"pattern": "^b"}), "/pattern", "cannot be shown");
     compatible(json!({"enum": ["ab", "ac"]}), json!({"pattern": "^a", "minLength": 2}));
-    let draft4 = |exclusive: bool| {
-        json!({"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 3, "exclusiveMinimum": exclusive})
-    };
+    let draft4 = |exclusive: bool| json!({"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 3, "exclusiveMinimum": exclusive});
     compatible(draft4(true), draft4(false));
     refused(draft4(false), draft4(true), "/minimum", "above 3");
     // Floats are compared exactly: 2^53 + 1 has no float of its own.
-    refused(json!({"maximum": 9_007_199_254_740_993_u64}), json!({"maximum": 9_007_199_254_740_992.0}), "/maximum", "9007199254740993");
+    refused(
+        json!({"maximum": 9_007_199_254_740_993_u64}),
+        json!({"maximum": 9_007_199_254_740_992.0}),
+        "/maximum",
+        "9007199254740993",
+    );
 }
 
 #[test]
@@ -83,7 +91,8 @@ fn enumerations_may_be_widened() {
 
 #[test]
 fn properties_may_become_optional_but_not_required() {
-    let object = |required: Value| json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": required});
+    let object =
+        |required: Value| json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": required});
     compatible(object(json!(["a"])), object(json!([])));
     refused(object(json!([])), object(json!(["a"])), "/required", "property `a` is required");
 }
@@ -97,7 +106,12 @@ fn a_typed_property_may_be_added_to_a_closed_object_only() {
     let open = json!({"properties": {"a": true}});
     refused(open.clone(), json!({"properties": {"b": {"type": "string"}}}), "/properties/b", "takes any value there");
     compatible(open.clone(), json!({"properties": {"a": true, "b": {"title": "anything"}}}));
-    refused(open, json!({"properties": {"a": true}, "additionalProperties": false}), "/additionalProperties", "not listed");
+    refused(
+        open,
+        json!({"properties": {"a": true}, "additionalProperties": false}),
+        "/additionalProperties",
+        "not listed",
+    );
     compatible(
         json!({"additionalProperties": {"type": "integer"}}),
         json!({"properties": {"n": {"type": "number"}}, "additionalProperties": {"type": ["integer", "null"]}}),
@@ -134,11 +148,17 @@ fn dependencies_follow_from_what_is_required() {
 fn items_are_compared_one_by_one_and_all_the_others() {
     compatible(json!({"items": {"type": "integer"}}), json!({"items": {"type": "number"}}));
     refused(json!({"items": {"type": "number"}}), json!({"items": {"type": "integer"}}), "/items/type", "number");
-    compatible(json!({"prefixItems": [{"type": "integer"}], "items": false}), json!({"items": {"type": "integer"}, "maxItems": 1}));
-    refused(json!({"prefixItems": [{"type": "integer"}]}), json!({"items": {"type": "integer"}}), "/items/type", "any value");
-    let draft7 = |rest: Value| {
-        json!({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}], "additionalItems": rest})
-    };
+    compatible(
+        json!({"prefixItems": [{"type": "integer"}], "items": false}),
+        json!({"items": {"type": "integer"}, "maxItems": 1}),
+    );
+    refused(
+        json!({"prefixItems": [{"type": "integer"}]}),
+        json!({"items": {"type": "integer"}}),
+        "/items/type",
+        "any value",
+    );
+    let draft7 = |rest: Value| json!({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}], "additionalItems": rest});
     compatible(draft7(json!(false)), draft7(json!({"type": "null"})));
     refused(draft7(json!(true)), draft7(json!(false)), "/additionalItems", "no value");
     refused(json!({"maxItems": 4}), json!({"maxItems": 3}), "/maxItems", "4 items");
@@ -156,9 +176,13 @@ fn branches_are_compared_case_by_case() {
         json!({"oneOf": [{"const": "a"}, {"const": "b"}]}),
         json!({"oneOf": [{"const": "c"}, {"const": "b"}, {"const": "a"}]}),
     );
-    assert!(!backward(&json!({"oneOf": [{"const": "a"}, {"const": "b"}]}), &json!({"oneOf": [{"const": "a"}]})).is_empty());
+    assert!(
+        !backward(&json!({"oneOf": [{"const": "a"}, {"const": "b"}]}), &json!({"oneOf": [{"const": "a"}]})).is_empty()
+    );
     // A value that fits both schemas of `oneOf` is refused by it.
-    assert!(!backward(&json!({"type": "integer"}), &json!({"oneOf": [{"type": "integer"}, {"type": "number"}]})).is_empty());
+    assert!(
+        !backward(&json!({"type": "integer"}), &json!({"oneOf": [{"type": "integer"}, {"type": "number"}]})).is_empty()
+    );
     let kinds = |more: Value| {
         let mut list = vec![
             json!({"properties": {"kind": {"const": "made"}}, "required": ["kind"]}),
@@ -172,7 +196,8 @@ fn branches_are_compared_case_by_case() {
     compatible(json!({"not": {"type": ["string", "null"]}}), json!({"not": {"type": "null"}}));
     refused(json!({"not": {"type": "null"}}), json!({"not": {"type": ["string", "null"]}}), "/not", "forbids");
     compatible(json!({"not": {"type": "null"}}), json!({"type": ["string", "number", "object", "array", "boolean"]}));
-    let condition = |length: u64| json!({"if": {"type": "string"}, "then": {"maxLength": length}, "else": {"type": "null"}});
+    let condition =
+        |length: u64| json!({"if": {"type": "string"}, "then": {"maxLength": length}, "else": {"type": "null"}});
     compatible(condition(3), condition(4));
     refused(condition(4), condition(3), "/then/maxLength", "at most 3");
     compatible(condition(3), json!({"type": ["string", "null"]}));
@@ -203,12 +228,28 @@ fn a_schema_that_is_made_to_be_slow_is_refused_in_time() {
         json!({"$ref": "#/$defs/0", "$defs": defs})
     };
     assert!(!backward(&deep("number"), &deep("integer")).is_empty());
+    let wide = |kind: &str| {
+        let branch = |at: usize| json!({"properties": {"a": {"oneOf": [{"const": at}, {"type": kind}]}}});
+        json!({"oneOf": (0..300).map(branch).collect::<Vec<_>>(), "anyOf": (0..200).map(branch).collect::<Vec<_>>()})
+    };
+    assert!(!backward(&wide("string"), &wide("null")).is_empty());
+    let chain = |last: &str| {
+        let mut defs: serde_json::Map<String, Value> =
+            (0..2000).map(|at| (at.to_string(), json!({"$ref": format!("#/$defs/{}", at + 1)}))).collect();
+        defs.insert("2000".into(), json!({"type": last}));
+        json!({"$ref": "#/$defs/0", "$defs": defs})
+    };
+    assert!(!backward(&chain("number"), &chain("integer")).is_empty());
+    let all = |bound: i64| json!({"allOf": (0..1000).map(|_| json!({"anyOf": [{"minimum": bound}, {"type": "null"}]})).collect::<Vec<_>>()});
+    assert!(!backward(&all(1), &all(2)).is_empty());
 }
 
 #[test]
 fn the_mode_says_who_has_to_understand_whom() {
     let (narrow, wide) = (json!({"type": "integer"}), json!({"type": "number"}));
-    for (old, new, expected) in [(&narrow, &wide, [true, false, false, true]), (&wide, &narrow, [false, true, false, true])] {
+    for (old, new, expected) in
+        [(&narrow, &wide, [true, false, false, true]), (&wide, &narrow, [false, true, false, true])]
+    {
         use Compatibility::{Backward, Forward, Full, None};
         let found = [Backward, Forward, Full, None].map(|mode| check(old, new, mode).is_ok());
         assert_eq!(found, expected, "{old} to {new}");

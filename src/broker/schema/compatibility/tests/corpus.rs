@@ -13,7 +13,8 @@ fn schemas() -> Vec<(String, Value)> {
         println!("skipped: no real schemas in {}; set LIMINAL_TEST_DATA to a directory", directory.display());
         return Vec::new();
     };
-    let read = |path: PathBuf| (path.display().to_string(), serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap());
+    let read =
+        |path: PathBuf| (path.display().to_string(), serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap());
     files.map(|file| read(file.unwrap().path())).collect()
 }
 

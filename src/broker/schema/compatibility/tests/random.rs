@@ -49,16 +49,32 @@ fn keyword(draft: &'static str, inner: BoxedStrategy<Value>) -> BoxedStrategy<Ma
     let one = |name: &'static str, values: BoxedStrategy<Value>| {
         values.prop_map(move |value| Map::from_iter([(name.to_owned(), value)])).boxed()
     };
-    let inner = if draft == "04" { inner.prop_map(|value| if value == json!(true) { json!({}) } else { value }).boxed() } else { inner };
+    let inner = if draft == "04" {
+        inner.prop_map(|value| if value == json!(true) { json!({}) } else { value }).boxed()
+    } else {
+        inner
+    };
     let types = || select(vec!["null", "boolean", "integer", "number", "string", "array", "object"]);
     let list = vec(inner.clone(), 1..4).prop_map(Value::from).boxed();
     let map = |names: &[&'static str]| vec((select(names.to_vec()), inner.clone()), 1..3).prop_map(object).boxed();
     let small = (0..4_u64).prop_map(Value::from).boxed();
-    let number = prop_oneof![(-2..4_i64).prop_map(Value::from), select(vec![0.5, 1.5, 2.0]).prop_map(Value::from)].boxed();
+    let number =
+        prop_oneof![(-2..4_i64).prop_map(Value::from), select(vec![0.5, 1.5, 2.0]).prop_map(Value::from)].boxed();
     let mut kinds = vec![
         one("type", types().prop_map(Value::from).boxed()),
-        one("type", proptest::sample::subsequence(vec!["null", "boolean", "integer", "string", "array", "object"], 1..4).prop_map(Value::from).boxed()),
-        one("enum", vec(value(), 1..4).prop_filter("equal values", |list| (1..list.len()).all(|at| !list[..at].contains(&list[at]))).prop_map(Value::from).boxed()),
+        one(
+            "type",
+            proptest::sample::subsequence(vec!["null", "boolean", "integer", "string", "array", "object"], 1..4)
+                .prop_map(Value::from)
+                .boxed(),
+        ),
+        one(
+            "enum",
+            vec(value(), 1..4)
+                .prop_filter("equal values", |list| (1..list.len()).all(|at| !list[..at].contains(&list[at])))
+                .prop_map(Value::from)
+                .boxed(),
+        ),
         one("minimum", number.clone()),
         one("maximum", number.clone()),
         one("multipleOf", select(vec![json!(1), json!(2), json!(4), json!(0.5)]).boxed()),
@@ -91,7 +107,9 @@ fn keyword(draft: &'static str, inner: BoxedStrategy<Value>) -> BoxedStrategy<Ma
     } else {
         kinds.push(
             (any::<bool>(), -1..3_i64)
-                .prop_map(|(open, at)| Map::from_iter([("minimum".into(), json!(at)), ("exclusiveMinimum".into(), json!(open))]))
+                .prop_map(|(open, at)| {
+                    Map::from_iter([("minimum".into(), json!(at)), ("exclusiveMinimum".into(), json!(open))])
+                })
                 .boxed(),
         );
     }
@@ -164,11 +182,10 @@ fn edited(old: &Value, other: &Value, mut choice: u32) -> Value {
 
 fn pair() -> impl Strategy<Value = (Value, Value)> {
     select(vec!["04", "06", "07", "2020-12"]).prop_flat_map(|draft| {
-        (document(draft), document(draft), any::<u32>(), any::<bool>())
-            .prop_map(|(old, other, choice, edit)| {
-                let new = if edit { edited(&old, &other, choice) } else { other };
-                (old, new)
-            })
+        (document(draft), document(draft), any::<u32>(), any::<bool>()).prop_map(|(old, other, choice, edit)| {
+            let new = if edit { edited(&old, &other, choice) } else { other };
+            (old, new)
+        })
     })
 }
 
