@@ -361,6 +361,7 @@ impl NodeView for View {
         let followers = fanout.all_followers();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
         let usage = self.broker.view().store().usage().unwrap_or_default();
+        let rejected = stats.rejected.into_iter().map(|(name, count)| (Some(("channel", name)), count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
         vec![
             Metric::gauge("raft_term", "Raft term", state.term),
@@ -404,6 +405,12 @@ impl NodeView for View {
                 help: "Messages refused or with unknown outcome, by code",
                 kind: MetricKind::Counter,
                 values: failed,
+            },
+            Metric {
+                name: "rejected_messages",
+                help: "Messages that broke their channel's schema",
+                kind: MetricKind::Counter,
+                values: rejected,
             },
         ]
     }

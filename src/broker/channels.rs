@@ -32,6 +32,7 @@ impl ChannelInfo {
             live_keys: stats.live_keys,
             bytes: stats.bytes,
             subscribers: self.subscribers,
+            rejected: self.rejected,
         }
     }
 }
@@ -109,10 +110,18 @@ impl Broker {
     /// Changes a channel; absent fields stay, an empty schema removes it.
     ///
     /// # Errors
-    /// `ChannelNotFound`, `InvalidSchema`.
-    pub async fn update_channel(&self, name: &str, update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
+    /// `ChannelNotFound`, `InvalidSchema`; `SchemaIncompatible` when the new schema is not to the old one what the
+    /// channel's compatibility, or that of the update, asks for.
+    pub async fn update_channel(&self, name: &str, mut update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
-        self.order(ChannelCommand::Update { name: parse(name)?, update }).await?;
+        loop {
+            update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
+            match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {
+                // Another update came between: the new schema has to be compared with that one's.
+                Err(BrokerError::StaleSchema) => self.catch_up().await?,
+                ordered => break ordered?,
+            }
+        }
         self.info(&self.find(name)?)
     }
 
@@ -145,10 +154,11 @@ impl Broker {
     fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers: self.inner.view.fanout().followers(meta.id) })
+        let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected })
     }
 
-    fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
+    pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
         let Some(schema) = schema else { return Ok(()) };
         let compiled = CompiledSchema::compile(schema, self.limits());
         compiled.map(drop).map_err(|reason| BrokerError::InvalidSchema { reason })
@@ -203,6 +213,7 @@ impl Broker {
                 Reply::Channel(Err(Refusal::NoSuchChannel)) => {
                     Response::Refused(BrokerError::ChannelNotFound { name, similar: None })
                 }
+                Reply::Channel(Err(Refusal::StaleSchema { .. })) => Response::Refused(BrokerError::StaleSchema),
                 Reply::Channel(Err(Refusal::TooManyChannels { limit })) => {
                     let what = "the number of channels".to_owned();
                     Response::Refused(BrokerError::LimitExceeded { what, value: limit + 1, limit })

@@ -149,6 +149,9 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// The channel's schema changed meanwhile: never shown, because the request is begun again.
+    #[error("the channel's schema changed meanwhile")]
+    StaleSchema,
     /// There is no such rule.
     #[error("there is no rule from channel `{source_channel}` to channel `{target_channel}`")]
     RuleNotFound {
@@ -168,6 +171,14 @@ pub enum BrokerError {
     ChangeRefused {
         /// Why.
         reason: String,
+    },
+    /// A schema that cannot take the place of the channel's.
+    #[error("the schema is not compatible with that of channel `{channel}` in {} place(s)", reasons.len())]
+    SchemaIncompatible {
+        /// The channel.
+        channel: String,
+        /// Every place, with pointers into the new schema.
+        reasons: Vec<Violation>,
     },
 }
 
@@ -199,8 +210,10 @@ impl BrokerError {
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
             Self::NotAMember { .. } => "NOT_A_MEMBER",
+            Self::StaleSchema => "STALE_SCHEMA",
             Self::RuleNotFound { .. } => "RULE_NOT_FOUND",
             Self::RuleRefused { .. } => "RULE_REFUSED",
+            Self::SchemaIncompatible { .. } => "SCHEMA_INCOMPATIBLE",
         })
     }
 
@@ -215,6 +228,10 @@ impl BrokerError {
                 format!("look at it with `liminal channel show {name}`, or choose another name")
             }
             Self::SchemaViolation { .. } => "mend the places named, or update the channel's schema".into(),
+            Self::SchemaIncompatible { channel, .. } => format!(
+                "mend the places named; or see with `liminal channel validate {channel} --schema FILE` whether a stored \
+                 message breaks it, and update without the check (compatibility none)"
+            ),
             Self::KeyConflict { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()
             }
@@ -240,6 +257,15 @@ impl BrokerError {
     /// Whether what was asked for may have happened, or may yet happen.
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. })
+    }
+
+    /// Every single thing that is wrong, where there may be several.
+    pub fn places(&self) -> &[Violation] {
+        match self {
+            Self::SchemaViolation { violations, .. } => violations,
+            Self::SchemaIncompatible { reasons, .. } => reasons,
+            _ => &[],
+        }
     }
 
     /// When to try again, where that is known.

@@ -4,6 +4,7 @@ mod batcher;
 mod channels;
 mod delivery;
 mod error;
+mod evolution;
 mod filter;
 mod forward;
 mod housekeeping;
@@ -22,7 +23,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -38,9 +39,10 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use error::{BrokerError, Code, Violation};
+pub use evolution::HistoryReport;
 pub use filter::filter_of;
 pub use rules::RuleInfo;
-pub use schema::CompiledSchema;
+pub use schema::{CompiledSchema, compatibility::Incompatibility};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 
@@ -67,6 +69,8 @@ struct Inner {
     /// Keyed publishes under way on this leader.
     flights: Arc<Flights>,
     counters: Counters,
+    /// One at a time: it takes a core for as long as it runs.
+    validations: Semaphore,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -155,6 +159,8 @@ pub struct ChannelInfo {
     pub stats: ChannelStats,
     /// Live subscriptions on this node.
     pub subscribers: u64,
+    /// Messages that this node refused because of the schema, since it started.
+    pub rejected: u64,
 }
 
 impl Broker {
@@ -174,6 +180,7 @@ impl Broker {
             missed: Mutex::default(),
             flights: Arc::default(),
             counters: Counters::default(),
+            validations: Semaphore::new(1),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             tasks: tasks.clone(),

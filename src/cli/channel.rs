@@ -1,5 +1,7 @@
 //! `liminal channel`: create, look at, change and delete channels.
 
+mod validation;
+
 use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -11,6 +13,7 @@ use clap::ValueHint;
 use super::{
     CliError, Global, OutputFormat,
     remote::{connect, parse_duration, print_json, print_line, table, thousands},
+    subscribe::From,
 };
 use crate::{
     client::{Channel, ChannelConfig, Durability, UpdateChannelRequest},
@@ -55,6 +58,23 @@ pub enum Command {
         /// How long idempotency keys are remembered, for example 24h
         #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "change")]
         dedup_window: Option<Duration>,
+        /// Change nothing; say whether the schema could take the place of the one there is (exit code 1 when not)
+        #[arg(long, requires = "schema", conflicts_with_all = ["no_schema", "dedup_window"])]
+        dry_run: bool,
+    },
+    /// Check the stored messages against a schema, changing nothing; exit code 1 when some do not fit
+    Validate {
+        /// The channel
+        name: String,
+        /// A file with the JSON Schema
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        schema: PathBuf,
+        /// Where to begin: `earliest`, a sequence number, or how long ago, for example 15m
+        #[arg(long, default_value = "earliest")]
+        from: From,
+        /// At most this many messages
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
     },
     /// Delete a channel with all its messages
     Delete {
@@ -92,7 +112,13 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let channel = connect(global).await?.channel(&name).await?;
             one(&channel, global)
         }
-        Command::Update { name, schema, no_schema, dedup_window } => {
+        Command::Update { name, schema: Some(schema), dry_run: true, .. } => {
+            validation::compare(&name, &read_schema(&schema)?, global).await
+        }
+        Command::Validate { name, schema, from, limit } => {
+            validation::history(&name, &read_schema(&schema)?, from, limit, global).await
+        }
+        Command::Update { name, schema, no_schema, dedup_window, dry_run: _ } => {
             let schema =
                 if no_schema { Some(String::new()) } else { schema.as_deref().map(read_schema).transpose()? };
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
@@ -172,6 +198,7 @@ fn describe(channel: &Channel) -> String {
         ("bytes", thousands(shown.bytes)),
         ("live keys", thousands(shown.live_keys)),
         ("subscribers", format!("{} on the answering node", shown.subscribers)),
+        ("rejected", format!("{} by the schema, on the answering node since it started", thousands(shown.rejected))),
     ];
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
 }

@@ -58,7 +58,7 @@ impl FromStr for From {
 }
 
 impl From {
-    fn start(self, now: SystemTime) -> Start {
+    pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
             Self::Ago(ago) => {

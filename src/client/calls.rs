@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Client,
-    error::ClientError,
+    error::{ClientError, ErrorDetail},
     message::{Confirm, Consistency, Message, Page, Published, Start, malformed},
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
@@ -14,8 +14,8 @@ use crate::proto::v1::{
     CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
     ListChannelsRequest, ListEventsRequest, ListRulesRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest,
     ReadRequest, RemoveNodeRequest, Rule, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest,
-    UpdateChannelRequest, VerifyRequest, VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient,
-    channels_client::ChannelsClient,
+    UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyRequest, VerifyResponse,
+    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -165,6 +165,51 @@ impl Client {
         let list = |link| async move { ChannelsClient::new(link).list_rules(ListRulesRequest {}).await };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
         Ok(response.rules)
+    }
+
+    /// Why a schema could not take the place of the channel's; nothing when it could. Changes nothing.
+    ///
+    /// # Errors
+    /// When the channel does not exist, or the schema cannot be used.
+    pub async fn compare_schema(&self, name: &str, schema: String) -> Result<Vec<ErrorDetail>, ClientError> {
+        let request = UpdateChannelRequest {
+            name: name.to_owned(),
+            schema: Some(schema),
+            dry_run: true,
+            ..UpdateChannelRequest::default()
+        };
+        let update = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).update_channel(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, update).await?;
+        let places = response.incompatibilities.into_iter();
+        Ok(places.map(|place| ErrorDetail { pointer: place.pointer, message: place.message }).collect())
+    }
+
+    /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.
+    /// A call looks for about a second; go on from `next_seq` where that is below `end_seq`. Changes nothing.
+    ///
+    /// # Errors
+    /// When the channel does not exist or stores nothing, the schema cannot be used, or `start` is no longer stored.
+    pub async fn validate_history(
+        &self,
+        channel: &str,
+        schema: &str,
+        start: Start,
+        limit: u64,
+    ) -> Result<ValidateHistoryResponse, ClientError> {
+        let request = ValidateHistoryRequest {
+            channel: channel.to_owned(),
+            schema: schema.to_owned(),
+            start: Some(start.to_proto()),
+            limit,
+        };
+        let validate = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).validate_history(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, validate).await?.0)
     }
 
     /// Deletes a channel with all that it holds.

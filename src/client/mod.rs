@@ -52,8 +52,9 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
-    NodeHealth, NodeRole, NodeStatus, Rule, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, InvalidMessage,
+    NodeHash, NodeHealth, NodeRole, NodeStatus, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
+    VerifyResponse,
 };
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{

@@ -128,7 +128,8 @@ mod channels {
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
         ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse,
-        UpdateChannelRequest, UpdateChannelResponse, channels_server::Channels,
+        UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse,
+        channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -171,6 +172,12 @@ mod channels {
             unneeded()
         }
         async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, Status> {
+            unneeded()
+        }
+        async fn validate_history(
+            &self,
+            _: Request<ValidateHistoryRequest>,
+        ) -> Result<Response<ValidateHistoryResponse>, Status> {
             unneeded()
         }
     }

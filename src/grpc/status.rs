@@ -31,9 +31,11 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
-        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } | BrokerError::RuleRefused { .. } => {
-            Code::FailedPrecondition
-        }
+        BrokerError::NotStored { .. }
+        | BrokerError::ChangeRefused { .. }
+        | BrokerError::RuleRefused { .. }
+        | BrokerError::StaleSchema
+        | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,
         BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
@@ -74,9 +76,9 @@ pub fn to_status(error: &BrokerError) -> Status {
     let mut details = ErrorDetails::new();
     let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
     details.set_error_info(reason, DOMAIN, unknown.into_iter().collect::<HashMap<_, _>>());
-    if let BrokerError::SchemaViolation { violations, .. } = error {
+    if !error.places().is_empty() {
         let field = |violation: &Violation| FieldViolation::new(&violation.pointer, &violation.message);
-        let fields: Vec<_> = fitting(violations, STATUS_DETAILS).map(field).collect();
+        let fields: Vec<_> = fitting(error.places(), STATUS_DETAILS).map(field).collect();
         let BadRequest { field_violations } = BadRequest::new(fields);
         details.set_bad_request(field_violations);
     }
@@ -92,14 +94,14 @@ pub fn to_status(error: &BrokerError) -> Status {
     Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
 }
 
+/// A place in a payload or a schema.
+pub(super) fn detail(place: &Violation) -> v1::ErrorDetail {
+    v1::ErrorDetail { pointer: place.pointer.clone(), message: place.message.clone() }
+}
+
 /// The error of one message of a stream.
 pub fn stream_error(error: &BrokerError) -> v1::Error {
-    let details = match error {
-        BrokerError::SchemaViolation { violations, .. } => fitting(violations, STREAM_DETAILS)
-            .map(|violation| v1::ErrorDetail { pointer: violation.pointer.clone(), message: violation.message.clone() })
-            .collect(),
-        _ => Vec::new(),
-    };
+    let details = fitting(error.places(), STREAM_DETAILS).map(detail).collect();
     v1::Error {
         code: error.code().0.into(),
         message: error.to_string(),

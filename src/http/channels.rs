@@ -3,14 +3,14 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::problem::Problem;
+use super::{messages::start, problem::Problem};
 use crate::{
     broker::{Broker, ChannelInfo},
     model::{ChannelConfig, ChannelJson, ChannelUpdate, Durability},
@@ -40,6 +40,22 @@ struct Update {
     #[serde(default, deserialize_with = "given")]
     schema: Option<Option<Box<RawValue>>>,
     dedup_window_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateQuery {
+    /// Only say whether the schema could take the old one's place.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValidateQuery {
+    from: Option<String>,
+    /// Nothing or 0 means all.
+    limit: Option<u64>,
 }
 
 /// Tells `null` from nothing.
@@ -97,14 +113,46 @@ pub(super) async fn create(
 pub(super) async fn update(
     State(broker): State<Broker>,
     Path(channel): Path<String>,
+    Query(UpdateQuery { dry_run }): Query<UpdateQuery>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Update { schema, dedup_window_ms } = parse(&body)?;
     // To the broker the empty text is no schema.
     let schema = schema.map(|schema| schema.map_or_else(String::new, |schema| schema.get().to_owned()));
     let update = ChannelUpdate { schema, dedup_window_ms: window(dedup_window_ms)?, ..ChannelUpdate::default() };
+    if dry_run {
+        let tried = broker.try_update_channel(&channel, update.schema.as_deref(), update.compatibility).await;
+        let (_, incompatibilities) = tried?;
+        let compatible = incompatibilities.is_empty();
+        let answer = json!({ "channel": channel, "compatible": compatible, "incompatibilities": incompatibilities });
+        return Ok(Json(answer).into_response());
+    }
     let info = broker.update_channel(&channel, update).await?;
     Ok(shown(&info))
+}
+
+/// Checks stored messages against the schema in the body, and changes nothing.
+pub(super) async fn validate(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(ValidateQuery { from, limit }): Query<ValidateQuery>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let start = start(from.as_deref().unwrap_or("earliest"), broker.now_ms())?;
+    let schema =
+        std::str::from_utf8(&body).map_err(|_| Problem::invalid("the body is no UTF-8: send a JSON Schema"))?;
+    let report = broker.validate_history(&channel, schema, start, limit.unwrap_or(0)).await?;
+    let samples = report.samples.iter().map(|(seq, violations)| json!({ "seq": seq, "violations": violations }));
+    let answer = json!({
+        "channel": channel,
+        "checked": report.checked,
+        "invalid": report.invalid,
+        "first_seq": report.first_seq,
+        "next_seq": report.next_seq,
+        "end_seq": report.end_seq,
+        "samples": samples.collect::<Vec<_>>(),
+    });
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn delete(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<StatusCode, Problem> {

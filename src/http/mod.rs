@@ -44,6 +44,7 @@ pub async fn serve(
             "/v1/channels/{channel}",
             get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete),
         )
+        .route("/v1/channels/{channel}/schema/validate", post(channels::validate))
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
         .route("/v1/ws", get(websocket::upgrade))

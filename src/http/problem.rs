@@ -48,7 +48,9 @@ fn status(error: &BrokerError) -> StatusCode {
         BrokerError::ChannelExists { .. }
         | BrokerError::NotStored { .. }
         | BrokerError::ChangeRefused { .. }
-        | BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
+        | BrokerError::RuleRefused { .. }
+        | BrokerError::StaleSchema
+        | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
@@ -97,9 +99,7 @@ impl From<BrokerError> for Problem {
         body.help = error.help();
         body.unknown_outcome = error.outcome_unknown();
         body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        if let BrokerError::SchemaViolation { violations, .. } = error {
-            body.violations = violations;
-        }
+        body.violations = error.places().to_vec();
         problem
     }
 }

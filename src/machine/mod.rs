@@ -263,9 +263,13 @@ impl Machine {
         update: ChannelUpdate,
         effects: &mut Effects,
     ) -> Result<ChannelReply, Refusal> {
-        let ChannelUpdate { schema, dedup_window_ms, compatibility, retention, quarantine, quota } = update;
+        let ChannelUpdate { schema, compared_with, dedup_window_ms, compatibility, retention, quarantine, quota } =
+            update;
         let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
         let before = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?.meta.clone();
+        if compared_with.is_some_and(|schema| schema != before.schema_id) {
+            return Err(Refusal::StaleSchema { current: before.schema_id });
+        }
         let mut meta = ChannelMeta::clone(&before);
         if let Some(schema) = schema {
             let schema = (!schema.is_empty()).then_some(schema);

@@ -204,6 +204,8 @@ pub struct Quota {
 pub struct ChannelUpdate {
     /// The new schema; the empty text removes it.
     pub schema: Option<String>,
+    /// The id of the schema that the new one was compared with; refused when the channel has another one.
+    pub compared_with: Option<u64>,
     /// The new window in milliseconds.
     pub dedup_window_ms: Option<u64>,
     /// What the new and later schemas have to be.

@@ -58,6 +58,7 @@ pub struct ChannelJson<'a> {
     pub live_keys: u64,
     pub bytes: u64,
     pub subscribers: u64,
+    pub rejected: u64,
 }
 
 impl<'a> ChannelJson<'a> {
@@ -79,6 +80,7 @@ impl<'a> ChannelJson<'a> {
             live_keys: channel.live_keys,
             bytes: channel.bytes,
             subscribers: channel.subscribers,
+            rejected: channel.rejected,
         }
     }
 }

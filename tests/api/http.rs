@@ -260,6 +260,15 @@ async fn channels_are_made_changed_and_deleted() {
     let update = r#"{"schema": {"type": "string"}, "dedup_window_ms": 1000}"#;
     let changed = request(http, "PATCH", "/v1/channels/new", &[], update).await.json();
     assert_eq!((&changed["schema_id"], &changed["dedup_window_ms"]), (&json!(1), &json!(1000)));
+    let narrower = r#"{"schema": {"type": "string", "maxLength": 3}}"#;
+    let refused = request(http, "PATCH", "/v1/channels/new", &[], narrower).await;
+    assert_eq!(refused.code(), (409, "SCHEMA_INCOMPATIBLE".into()));
+    assert_eq!(refused.json()["violations"][0]["pointer"], "/maxLength");
+    let foreseen = request(http, "PATCH", "/v1/channels/new?dry_run=true", &[], narrower).await.json();
+    assert_eq!(
+        (&foreseen["compatible"], &foreseen["incompatibilities"][0]["pointer"]),
+        (&json!(false), &json!("/maxLength"))
+    );
     let without = request(http, "PATCH", "/v1/channels/new", &[], r#"{"schema": null}"#).await.json();
     assert_eq!((&without["schema_id"], &without["dedup_window_ms"]), (&json!(0), &json!(1000)));
     let names = request(http, "GET", "/v1/channels", &[], "").await.json();
@@ -346,5 +355,31 @@ async fn the_story_that_the_documentation_tells_with_curl_is_true() {
         }
         assert_eq!(timeless(&printed), timeless(&expected), "{command}");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn stored_messages_are_checked_against_a_schema_and_refusals_are_counted() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    for payload in ["1", "\"x\"", "2"] {
+        request(http, "POST", MESSAGES, &[], payload).await;
+    }
+    let validate = "/v1/channels/orders/schema/validate";
+    let report = request(http, "POST", validate, &[], r#"{"type": "integer"}"#).await.json();
+    let expected = json!({
+        "channel": "orders", "checked": 3, "invalid": 1, "first_seq": 0, "next_seq": 3, "end_seq": 3,
+        "samples": [{"seq": 1, "violations": [{"pointer": "", "message": "\"x\" is not of type integer"}]}],
+    });
+    assert_eq!(report, expected);
+    let part = request(http, "POST", &format!("{validate}?from=2&limit=1"), &[], r#"{"type": "integer"}"#).await.json();
+    assert_eq!((&part["checked"], &part["invalid"]), (&json!(1), &json!(0)));
+    assert_eq!(request(http, "POST", validate, &[], "7").await.code(), (400, "INVALID_SCHEMA".into()));
+    let schema = r#"{"schema": {"type": "integer"}}"#;
+    assert_eq!(request(http, "PATCH", "/v1/channels/orders", &[], schema).await.json()["rejected"], 0);
+    assert_eq!(request(http, "POST", MESSAGES, &[], "null").await.status, 422);
+    assert_eq!(request(http, "GET", "/v1/channels/orders", &[], "").await.json()["rejected"], 1);
+    let metrics = request(http, "GET", "/metrics", &[], "").await.body;
+    assert!(metrics.contains("liminal_rejected_messages_total{channel=\"orders\"} 1"), "{metrics}");
     node.stop().await;
 }
