@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use liminal::{
-    broker::{Broker, BrokerError, Compatibility, Consistency, Envelope, Start, Subscription},
+    broker::{Broker, BrokerError, Consistency, Envelope, Start, Subscription},
     config::ServerConfig,
-    model::ChannelConfig,
+    model::{ChannelConfig, ChannelUpdate, Compatibility},
     proto::v1::Message,
     store::{DurableStore, FaultyStore, HaematiteConfig, HaematiteStore, MemoryStore},
 };
@@ -194,7 +194,10 @@ async fn a_payload_that_breaks_the_schema_is_refused_with_its_pointer_and_not_st
 async fn a_schema_that_would_break_readers_of_history_is_refused_unless_nothing_is_asked_for() {
     let broker = broker(Arc::new(MemoryStore::new())).await;
     let schema = |text: &str| Some(text.to_owned());
-    let update = |schema, mode| broker.update_channel("orders", schema, None, mode);
+    let update = |schema, mode| {
+        let update = ChannelUpdate { schema, compatibility: Some(mode), ..ChannelUpdate::default() };
+        broker.update_channel("orders", update)
+    };
     // A first schema has nothing to be compared with.
     update(schema(r#"{"type":"number"}"#), Compatibility::Backward).await.unwrap();
     let narrower = r#"{"type":"integer"}"#;
@@ -205,7 +208,7 @@ async fn a_schema_that_would_break_readers_of_history_is_refused_unless_nothing_
     };
     assert_eq!((channel.as_str(), reasons[0].pointer.as_str()), ("orders", "/type"));
     let (unchanged, foreseen) =
-        broker.try_update_channel("orders", Some(narrower), Compatibility::Backward).await.unwrap();
+        broker.try_update_channel("orders", Some(narrower), Some(Compatibility::Backward)).await.unwrap();
     assert_eq!((unchanged.meta.schema_id, foreseen), (1, reasons));
     let changed = update(schema(narrower), Compatibility::None).await.unwrap();
     assert_eq!(changed.meta.schema_id, 2);
