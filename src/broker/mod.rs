@@ -2,6 +2,7 @@
 
 mod batcher;
 mod channels;
+mod claims;
 mod delivery;
 mod error;
 mod forward;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use claims::{Claim, Completed};
 pub use error::{BrokerError, Code, Violation};
 pub use schema::CompiledSchema;
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod channel;
+pub mod claim;
 pub mod cluster;
 mod config;
 mod dev;
@@ -73,6 +74,9 @@ enum Command {
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Take, complete, renew and release claims on work
+    #[command(subcommand)]
+    Claim(claim::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -124,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
+        Command::Claim(command) => claim::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

@@ -22,17 +22,25 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::ChannelNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::ChannelNotFound { .. } | BrokerError::NamespaceNotFound { .. } => Code::NotFound,
+        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } | BrokerError::ClaimCompleted { .. } => {
+            Code::AlreadyExists
+        }
         BrokerError::InvalidChannelName { .. }
         | BrokerError::SchemaViolation { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
+        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+            Code::ResourceExhausted
+        }
+        BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
+        BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }

@@ -2,6 +2,7 @@
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod channels;
+mod claims;
 mod events;
 mod messages;
 mod monitoring;
@@ -44,6 +45,15 @@ pub async fn serve(
         )
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
+        .route("/v1/claims", get(claims::namespaces))
+        .route(
+            "/v1/claims/{namespace}",
+            get(claims::namespace).put(claims::put_namespace).delete(claims::delete_namespace),
+        )
+        .route("/v1/claims/{namespace}/{key}", get(claims::show).post(claims::take))
+        .route("/v1/claims/{namespace}/{key}/complete", post(claims::complete))
+        .route("/v1/claims/{namespace}/{key}/release", post(claims::release))
+        .route("/v1/claims/{namespace}/{key}/renew", post(claims::renew))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

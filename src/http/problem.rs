@@ -44,7 +44,10 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
-        BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ChannelNotFound { .. } | BrokerError::NamespaceNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ClaimInFlight { .. } | BrokerError::ClaimStale { .. } | BrokerError::ClaimCompleted { .. } => {
+            StatusCode::CONFLICT
+        }
         BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
             StatusCode::CONFLICT
         }
@@ -53,11 +56,13 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        BrokerError::OutOfRange { .. } => StatusCode::GONE,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => {
-            StatusCode::GATEWAY_TIMEOUT
+        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
         }
+        BrokerError::OutOfRange { .. } => StatusCode::GONE,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod claims;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
