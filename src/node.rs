@@ -19,7 +19,7 @@ use crate::{
     fanout::Fanout,
     grpc::{self, ClusterAdmin},
     http::{self, Metric, MetricKind, NodeView},
-    model::{MemberEvent, MemberLogEntry},
+    model::{MemberEvent, MemberLogEntry, NamespaceInfo},
     proto::v1::{
         BackupHead, ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse,
         VerifyResponse,
@@ -40,6 +40,8 @@ const BEHIND: u64 = 1_000;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often they are asked meanwhile.
 const VERIFY_POLL: Duration = Duration::from_millis(200);
+/// Namespaces of claims that have a figure of their own.
+const NAMESPACES_SHOWN: usize = 50;
 /// Where a node without a cluster listens for peers that never come.
 const ALONE: &str = "127.0.0.1:0";
 
@@ -363,7 +365,13 @@ impl NodeView for View {
         let usage = self.broker.view().store().usage().unwrap_or_default();
         let rejected = stats.rejected.into_iter().map(|(name, count)| (Some(("channel", name)), count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
+        let claims = self.broker.view().claim_totals();
         vec![
+            claims_by_namespace(self.broker.view().claim_namespaces()),
+            Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
+            Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
+            Metric::counter("claims_released", "Claims given back", claims.released),
+            Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
@@ -414,6 +422,21 @@ impl NodeView for View {
             },
         ]
     }
+}
+
+/// The namespaces with the most claims by name, and all others in one.
+fn claims_by_namespace(mut namespaces: Vec<NamespaceInfo>) -> Metric {
+    namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.live));
+    let rest = namespaces.split_off(namespaces.len().min(NAMESPACES_SHOWN));
+    let label = |name: String| Some(("namespace", name));
+    let mut values: Vec<_> =
+        namespaces.into_iter().map(|namespace| (label(namespace.name.to_string()), namespace.live)).collect();
+    if !rest.is_empty() {
+        // No namespace can have this name.
+        values.push((label("(others)".into()), rest.iter().map(|namespace| namespace.live).sum()));
+    }
+    let help = "Claims that are held or completed";
+    Metric { name: "claims_live", help, kind: MetricKind::Gauge, values }
 }
 
 #[async_trait::async_trait]

@@ -1,6 +1,8 @@
 //! Everything that a request can be refused with, and the stable code of each.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use crate::model::{ClaimInfo, timestamp};
 
 /// A place in a payload that breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -180,6 +182,92 @@ pub enum BrokerError {
         /// Every place, with pointers into the new schema.
         reasons: Vec<Violation>,
     },
+    /// There is no such namespace of claims.
+    #[error("there is no claim namespace `{name}`")]
+    NamespaceNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The namespace holds as many claims as it may.
+    #[error("claim namespace `{namespace}` holds {limit} live claims, its limit")]
+    TooManyClaims {
+        /// The namespace.
+        namespace: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Somebody else holds the claim.
+    #[error("claim `{key}` in `{namespace}` is in flight: it {}", Held(holder))]
+    ClaimInFlight {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// Who holds it.
+        holder: ClaimInfo,
+        /// When its lease ends, milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The token is not, or no longer, that of the claim.
+    #[error("token {token} of claim `{key}` in `{namespace}` is stale: the claim {}", Current(current.as_ref()))]
+    ClaimStale {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// The token that came too late.
+        token: u64,
+        /// The claim as it is now; none when it is free.
+        current: Option<ClaimInfo>,
+    },
+    /// The claim ended already, with this token, in another way.
+    #[error(
+        "claim `{key}` in `{namespace}` was completed under token {token} at {} with another receipt",
+        timestamp(*completed_ms)
+    )]
+    ClaimCompleted {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// The token.
+        token: u64,
+        /// When, milliseconds since the Unix epoch.
+        completed_ms: u64,
+    },
+    /// The leader, or the way to it, was lost after an operation on a claim was sent.
+    #[error("the outcome is unknown: {reason}")]
+    ClaimOutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Says who holds a claim, or completed it, and when.
+struct Held<'a>(&'a ClaimInfo);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClaimInfo { token, owner, completed, since_ms, expires_ms } = self.0;
+        let by = owner.as_ref().map_or_else(String::new, |owner| format!(" by `{owner}`"));
+        if *completed {
+            return write!(f, "was completed{by} under token {token} at {}", timestamp(*since_ms));
+        }
+        let (since, until) = (timestamp(*since_ms), timestamp(*expires_ms));
+        write!(f, "is held{by} under token {token} since {since} until {until}")
+    }
+}
+
+/// The same of a claim that may be free.
+struct Current<'a>(Option<&'a ClaimInfo>);
+
+impl fmt::Display for Current<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(claim) => Held(claim).fmt(f),
+            None => f.write_str("is free, because its lease ended or it was released"),
+        }
+    }
 }
 
 /// A stable name for a kind of error, for programs.
@@ -214,6 +302,12 @@ impl BrokerError {
             Self::RuleNotFound { .. } => "RULE_NOT_FOUND",
             Self::RuleRefused { .. } => "RULE_REFUSED",
             Self::SchemaIncompatible { .. } => "SCHEMA_INCOMPATIBLE",
+            Self::NamespaceNotFound { .. } => "NAMESPACE_NOT_FOUND",
+            Self::TooManyClaims { .. } => "TOO_MANY_CLAIMS",
+            Self::ClaimInFlight { .. } => "CLAIM_IN_FLIGHT",
+            Self::ClaimStale { .. } => "CLAIM_STALE",
+            Self::ClaimCompleted { .. } => "CLAIM_COMPLETED",
+            Self::ClaimOutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
         })
     }
 
@@ -250,13 +344,35 @@ impl BrokerError {
             Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
             Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
             Self::RuleNotFound { .. } | Self::RuleRefused { .. } => "look at the rules with `liminal rule list`".into(),
+            Self::NamespaceNotFound { .. } => {
+                "check the name with `liminal claim namespaces`; a namespace comes into being with its first claim"
+                    .into()
+            }
+            Self::TooManyClaims { .. } => {
+                "wait until claims leave, give the namespace a shorter window, or use another namespace".into()
+            }
+            Self::ClaimInFlight { retry_after_ms, .. } => {
+                format!(
+                    "try again in {retry_after_ms} ms: by then it is completed, or its lease has ended or is renewed"
+                )
+            }
+            Self::ClaimStale { .. } => {
+                "stop this work: it is no longer yours; take the claim again to see what became of it".into()
+            }
+            Self::ClaimCompleted { .. } => "take the claim to be given the receipt that stands".into(),
+            Self::ClaimOutcomeUnknown { .. } => {
+                "repeat the request: a take with the same owner gives the same token, and nothing happens twice".into()
+            }
             _ => return None,
         })
     }
 
     /// Whether what was asked for may have happened, or may yet happen.
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. })
+        matches!(
+            self,
+            Self::OutcomeUnknown { .. } | Self::ClaimOutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. }
+        )
     }
 
     /// Every single thing that is wrong, where there may be several.
@@ -271,7 +387,9 @@ impl BrokerError {
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::Overloaded { retry_after_ms, .. } | Self::ClaimInFlight { retry_after_ms, .. } => {
+                Some(Duration::from_millis(*retry_after_ms))
+            }
             _ => None,
         }
     }

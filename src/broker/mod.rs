@@ -2,6 +2,7 @@
 
 mod batcher;
 mod channels;
+mod claims;
 mod delivery;
 mod error;
 mod evolution;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use claims::{Claim, Completed};
 pub use error::{BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod channel;
+pub mod claim;
 pub mod cluster;
 mod config;
 mod dev;
@@ -77,6 +78,9 @@ enum Command {
     /// Copy what is published to one channel into another
     #[command(subcommand)]
     Rule(rule::Command),
+    /// Take, complete, renew and release claims on work
+    #[command(subcommand)]
+    Claim(claim::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -129,6 +133,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
         Command::Rule(command) => rule::run(command, global).await,
+        Command::Claim(command) => claim::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

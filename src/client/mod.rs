@@ -37,6 +37,7 @@
 //! ```
 
 mod calls;
+mod claims;
 mod error;
 mod message;
 mod pool;
@@ -52,10 +53,11 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, InvalidMessage,
-    NodeHash, NodeHealth, NodeRole, NodeStatus, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
-    VerifyResponse,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
+    ClusterEvent, ClusterStatusResponse, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole, NodeStatus, Rule,
+    SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse, VerifyResponse,
 };
+pub use claims::{Claims, Once, OnceError, Taken};
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
@@ -192,6 +194,11 @@ impl Client {
     /// Publishes many messages to one channel over one stream.
     pub fn publisher(&self, channel: impl Into<String>, options: PublisherOptions) -> Publisher {
         Publisher::start(self.pool.clone(), channel.into(), options)
+    }
+
+    /// Claims of one namespace: see [`Claims`].
+    pub fn claims(&self, namespace: impl Into<String>) -> Claims {
+        Claims::new(self.pool.clone(), namespace.into())
     }
 
     /// Follows a channel. When this returns, a node has accepted the subscription.

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull};
+use crate::model::{
+    ClaimOperation, Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull,
+};
 use crate::proto::v1::Message;
 
 fn hex(bytes: &[u8]) -> String {
@@ -149,7 +151,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 time_ms: 7,
                 operations: vec![
                     Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
-                    Operation::DeleteRule { source: name.clone(), target: name },
+                    Operation::DeleteRule { source: name.clone(), target: name.clone() },
                 ],
             },
             concat!(
@@ -166,7 +168,54 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "06000000000000006f7264657273",
             ),
         ),
+        (
+            Command::Operations { time_ms: 7, operations: claim_operations(&name) },
+            concat!(
+                "0202",
+                "06000000",
+                "0700000000000000",
+                "0600000000000000",
+                "0200000000000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "01010000000000000077",
+                "0900000000000000",
+                "0200000001000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "010000000000000072",
+                "0200000002000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "0200000003000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "0900000000000000",
+                "0200000004000000",
+                "06000000000000006f7264657273",
+                "0900000000000000",
+                "0200000005000000",
+                "06000000000000006f7264657273",
+            ),
+        ),
     ]
+}
+
+/// One of each.
+fn claim_operations(name: &ChannelName) -> Vec<Operation> {
+    let (namespace, name, key) = (|| name.clone(), name.clone(), KeyHash([1; 16]));
+    let operations = [
+        ClaimOperation::Take { namespace: namespace(), key, owner: Some("w".into()), lease_ms: 9 },
+        ClaimOperation::Complete { namespace: namespace(), key, token: 3, receipt: "r".into() },
+        ClaimOperation::Release { namespace: namespace(), key, token: 3 },
+        ClaimOperation::Renew { namespace: namespace(), key, token: 3, lease_ms: 9 },
+        ClaimOperation::PutNamespace { name: name.clone(), window_ms: 9 },
+        ClaimOperation::DeleteNamespace { name },
+    ];
+    operations.map(Operation::Claim).to_vec()
 }
 
 #[test]

@@ -60,6 +60,11 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
+    v.count("claim_namespaces", &mut limits.claim_namespaces);
+    v.count("live_claims", &mut limits.live_claims);
+    v.size("receipt_bytes", &mut limits.receipt_bytes);
+    v.duration("claim_lease_min", &mut limits.claim_lease.0);
+    v.duration("claim_lease_max", &mut limits.claim_lease.1);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);

@@ -22,21 +22,29 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::ChannelNotFound { .. } | BrokerError::RuleNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::ChannelNotFound { .. } => Code::NotFound,
+        BrokerError::RuleNotFound { .. } => Code::NotFound,
+        BrokerError::NamespaceNotFound { .. } => Code::NotFound,
+        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } | BrokerError::ClaimCompleted { .. } => {
+            Code::AlreadyExists
+        }
         BrokerError::InvalidChannelName { .. }
         | BrokerError::SchemaViolation { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
+        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+            Code::ResourceExhausted
+        }
+        BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
+        BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
-        BrokerError::NotStored { .. }
-        | BrokerError::ChangeRefused { .. }
-        | BrokerError::RuleRefused { .. }
-        | BrokerError::StaleSchema
-        | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
+        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
+        BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
+        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }

@@ -2,6 +2,7 @@
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod channels;
+mod claims;
 mod events;
 mod messages;
 mod monitoring;
@@ -50,6 +51,15 @@ pub async fn serve(
         .route("/v1/ws", get(websocket::upgrade))
         .route("/v1/rules", get(rules::list))
         .route("/v1/rules/{source}/{target}", put(rules::put).delete(rules::delete))
+        .route("/v1/claims", get(claims::namespaces))
+        .route(
+            "/v1/claims/{namespace}",
+            get(claims::namespace).put(claims::put_namespace).delete(claims::delete_namespace),
+        )
+        .route("/v1/claims/{namespace}/{key}", get(claims::show).post(claims::take))
+        .route("/v1/claims/{namespace}/{key}/complete", post(claims::complete))
+        .route("/v1/claims/{namespace}/{key}/release", post(claims::release))
+        .route("/v1/claims/{namespace}/{key}/renew", post(claims::renew))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

@@ -44,23 +44,28 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
-        BrokerError::ChannelNotFound { .. } | BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ChannelExists { .. }
-        | BrokerError::NotStored { .. }
-        | BrokerError::ChangeRefused { .. }
-        | BrokerError::RuleRefused { .. }
-        | BrokerError::StaleSchema
-        | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
+        BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
+        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
+        BrokerError::ChannelNotFound { .. } | BrokerError::NamespaceNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ClaimInFlight { .. } | BrokerError::ClaimStale { .. } | BrokerError::ClaimCompleted { .. } => {
+            StatusCode::CONFLICT
+        }
+        BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
+            StatusCode::CONFLICT
+        }
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        BrokerError::OutOfRange { .. } => StatusCode::GONE,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => {
-            StatusCode::GATEWAY_TIMEOUT
+        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
         }
+        BrokerError::OutOfRange { .. } => StatusCode::GONE,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }

@@ -5,6 +5,7 @@
 //! the store goes on as one that never stopped.
 
 mod channel;
+mod claims;
 mod dedup;
 mod keys;
 mod members;
@@ -20,7 +21,8 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
+pub use self::claims::receipt_key;
+use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec,
     model::{
@@ -44,6 +46,7 @@ pub struct Machine {
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
     members: Members,
+    namespaces: Namespaces,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
 }
@@ -139,6 +142,7 @@ impl Machine {
         if self.record != before {
             effects.put(Key::Machine, &self.record);
         }
+        self.namespaces.seal(&mut effects);
         (reply, effects)
     }
 
@@ -174,7 +178,8 @@ impl Machine {
 
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiries.first().map(|(expiry, _)| *expiry)
+        let keys = self.expiries.first().map(|(expiry, _)| *expiry);
+        [keys, self.namespaces.next_expiry_ms()].into_iter().flatten().min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
@@ -216,6 +221,7 @@ impl Machine {
         match operation {
             Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
+            Operation::Claim(operation) => self.operate_claim(operation, effects),
         }
     }
 
@@ -321,6 +327,7 @@ impl Machine {
             effects.put(Key::Stats(id), &channel.stats);
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }
+        self.namespaces.expire(now, effects);
     }
 
     fn reschedule(&mut self, id: ChannelId, before: Option<u64>, after: Option<u64>) {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
+use super::{Machine, MachineRecord, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
@@ -30,6 +30,7 @@ impl Machine {
             rules: Arc::default(),
             expiries: BTreeSet::new(),
             members: Members::default(),
+            namespaces: Namespaces::new(limits),
             epoch: 1,
         };
         let mut stats = BTreeMap::new();
@@ -69,6 +70,9 @@ impl Machine {
                     }
                     rules.insert(rule);
                 }
+                Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
+                    machine.namespaces.restore(kind, &value).map_err(name)?;
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -78,6 +82,7 @@ impl Machine {
         machine.restore_stats(stats)?;
         machine.check_counters()?;
         machine.restore_rules(rules)?;
+        machine.namespaces.restored()?;
         Ok(machine)
     }
 

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Frame, MemberEvent, Operation,
-    OperationReply,
+    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, ClaimInfo, Frame, MemberEvent,
+    Operation, OperationReply,
 };
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
@@ -278,4 +278,28 @@ pub enum Refusal {
     /// The channel of that name does not exist.
     #[error("channel `{0}` does not exist")]
     NoChannelNamed(ChannelName),
+    /// No namespace of that name.
+    #[error("the namespace does not exist")]
+    NoSuchNamespace,
+    /// As many namespaces as there may be, those that are being deleted included.
+    #[error("there are {limit} namespaces already")]
+    TooManyNamespaces {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The namespace holds as many claims as it may.
+    #[error("the namespace holds {limit} live claims already")]
+    TooManyClaims {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The token is not that of the present claim.
+    #[error("the claim is not held under this token")]
+    StaleClaim {
+        /// The claim as it is now; none when it is free.
+        current: Option<ClaimInfo>,
+    },
+    /// The token is that of the present claim, which ended otherwise.
+    #[error("the claim is completed already")]
+    ClaimCompleted(ClaimInfo),
 }

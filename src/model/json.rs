@@ -94,7 +94,7 @@ pub fn timestamp(time_ms: u64) -> String {
 
 /// The payload as it is, if it is JSON. Line breaks in JSON stand only between its parts, where a space is as good:
 /// the output stays one object a line.
-fn json(payload: &[u8]) -> Option<Box<RawValue>> {
+pub(super) fn json(payload: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(payload).ok()?;
     if text.contains(['\n', '\r']) {
         RawValue::from_string(text.trim().replace(['\n', '\r'], " ")).ok()

@@ -25,6 +25,14 @@ pub struct Limits {
     pub channels: u64,
     /// Rules between channels.
     pub rules: u64,
+    /// Namespaces of claims.
+    pub claim_namespaces: u64,
+    /// Claims of one namespace that are held or completed; each costs about 200 bytes of memory.
+    pub live_claims: u64,
+    /// Bytes of a claim's receipt.
+    pub receipt_bytes: usize,
+    /// The shortest and the longest lease of a claim.
+    pub claim_lease: (Duration, Duration),
     /// Operations in one log entry.
     pub entry_operations: usize,
     /// Bytes of a JSON Schema.
@@ -80,6 +88,10 @@ impl Default for Limits {
             live_keys: 1_000_000,
             channels: 100_000,
             rules: 1_000,
+            claim_namespaces: 1_000,
+            live_claims: 1_000_000,
+            receipt_bytes: 16 << 10,
+            claim_lease: (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60)),
             entry_operations: 1_024,
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,

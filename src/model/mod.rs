@@ -2,6 +2,8 @@
 //! keeps a value well formed, and no imports from the rest of the crate but the generated message types.
 
 mod channel;
+mod claim;
+mod claim_json;
 mod command;
 mod frame;
 mod json;
@@ -15,6 +17,11 @@ pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
     Durability, InvalidName, Quota, Retention, WhenFull, stream_key,
 };
+pub use claim::{
+    ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
+    NamespaceName, StoredReceipt,
+};
+pub use claim_json::{ClaimJson, NamespaceJson};
 pub use command::{
     Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
     Route,

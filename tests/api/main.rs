@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod claims;
 mod faces;
 mod http;
 mod publishing;

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod claims;
+
 use std::{
     io::Read as _,
     path::PathBuf,
@@ -36,7 +38,9 @@ fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
 fn help_names_every_command() {
     let (code, out, _) = run(&mut liminal(&["--help"]));
     assert_eq!(code, 0);
-    for command in ["dev", "serve", "publish", "subscribe", "channel", "cluster", "bench", "config", "completions"] {
+    for command in
+        ["dev", "serve", "publish", "subscribe", "channel", "claim", "cluster", "bench", "config", "completions"]
+    {
         assert!(out.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in\n{out}");
     }
 }

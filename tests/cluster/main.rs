@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod claims;
 mod corpus;
 mod equality;
 mod filters;

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod claims;
 mod filters;
 mod rules;
 
