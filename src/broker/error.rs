@@ -220,9 +220,9 @@ pub enum BrokerError {
         /// The claim as it is now; none when it is free.
         current: Option<ClaimInfo>,
     },
-    /// The claim ended already, with this token, in another way.
+    /// The claim ended already, under this token: it is given no other receipt, not given back and not held for longer.
     #[error(
-        "claim `{key}` in `{namespace}` was completed under token {token} at {} with another receipt",
+        "claim `{key}` in `{namespace}` was completed under token {token} at {} and stays so",
         timestamp(*completed_ms)
     )]
     ClaimCompleted {
