@@ -33,7 +33,7 @@ pub(super) struct Filter {
     /// Let through, not yet handed on.
     runs: VecDeque<StoredBatch>,
     skipped: Skipped,
-    /// There were pages of the store since word was given.
+    /// There were pages of the store since word was given at the tail.
     paged: bool,
 }
 
@@ -101,8 +101,9 @@ impl Filter {
     }
 
     /// Word is given.
-    pub(super) fn told(&mut self) {
-        (self.skipped, self.paged) = (Skipped::default(), false);
+    pub(super) fn told(&mut self, at_tail: bool) {
+        self.skipped = Skipped::default();
+        self.paged &= !at_tail;
     }
 
     /// When word has to be given at the latest.
@@ -148,24 +149,25 @@ mod tests {
         assert!(!filter.has_word(true));
         filter.look(batch(999, &["0"])).unwrap();
         assert!(filter.has_word(false));
-        filter.told();
+        filter.told(true);
         assert!(!filter.has_word(false));
 
         let large: &'static str = Box::leak("0".repeat(SKIPPED_BYTES).into_boxed_str());
         filter.look(batch(1000, &[large])).unwrap();
         assert!(filter.has_word(false));
-        filter.told();
+        filter.told(true);
 
         filter.look(batch(1001, &["0"])).unwrap();
         tokio::time::sleep_until(filter.word_due().unwrap()).await;
         assert!(filter.has_word(false));
-        filter.told();
+        filter.told(true);
         assert_eq!(filter.word_due(), None);
 
         filter.page();
+        filter.told(false);
         filter.look(batch(1002, &["0"])).unwrap();
         assert!(!filter.has_word(false) && filter.has_word(true));
-        filter.told();
+        filter.told(true);
         filter.look(batch(1003, &["0", "1", "0"])).unwrap();
         assert!(!filter.has_word(true), "at the tail only after a catch-up");
     }

@@ -155,7 +155,7 @@ impl Subscription {
     fn word(&mut self) -> Option<StoredBatch> {
         let (at_tail, first_seq) = (self.page.is_empty() && !self.behind(), self.position);
         let filter = self.filter.as_mut().filter(|filter| filter.has_word(at_tail))?;
-        filter.told();
+        filter.told(at_tail);
         Some(StoredBatch { first_seq, time_ms: 0, schema_id: 0, expires: false, frame: Frame::default() })
     }
 

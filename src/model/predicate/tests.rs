@@ -191,14 +191,11 @@ fn everything_is_bounded() {
     refused(format!("a == \"{}\"", "x".repeat(TEXT_BYTES)), "the limit is 4096");
     // Its canonical text is longer than it is.
     refused(format!("a==\"{}\"", "x".repeat(TEXT_BYTES - 5)), "has 4098 bytes");
-    refused(vec!["a>1"; 600].join(" or "), "the limit is 256 comparisons");
+    refused(vec!["a>1"; TESTS + 1].join(" or "), "the limit is 256 comparisons");
     refused("(".repeat(DEPTH + 1) + "a == 1" + &")".repeat(DEPTH + 1), "within each other");
     refused("not ".repeat(DEPTH + 1) + "a == 1", "within each other");
     refused(format!("a in [{}]", vec!["1"; LIST_VALUES + 1].join(",")), "256 values");
     refused(format!("{} == 1", vec!["a"; PATH_NAMES + 1].join(".")), "32 names");
-    let spaced = vec!["a>1"; 250].join("or ").replace("1or", "1 or");
-    assert_eq!(predicate(&spaced).to_string().matches(" or ").count(), 249);
-    refused(format!("a in [{}]", "1,".repeat(200) + &"1".repeat(3690)), "4096");
     assert!(holds(&("(".repeat(DEPTH) + "a == 1" + &")".repeat(DEPTH)), r#"{"a": 1}"#));
 }
 
