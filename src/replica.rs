@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     fanout::Fanout,
     machine::{CatalogChange, Machine},
-    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
+    model::{Catalog, ChannelId, ChannelMeta, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
     store::{DurableStore, StateHash, StoreError},
 };
 
@@ -216,6 +216,11 @@ impl ReplicaView {
     /// All channels as applied.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.shared.catalog.read().clone()
+    }
+
+    /// What a channel is, as applied.
+    pub fn meta(&self, channel: ChannelId) -> Option<Arc<ChannelMeta>> {
+        self.shared.machine.read().meta(channel).cloned()
     }
 
     /// A channel's counters as applied. They may be ahead of the store for a moment.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response},
+    retention,
 };
 use crate::{
     model::{
@@ -102,6 +103,7 @@ impl Broker {
     /// `ChannelExists` when the name is taken by a channel with another configuration.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(config.schema.as_deref())?;
+        retention::check(Some(&config.retention), Some(&config.quota))?;
         self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
         self.info(&self.find(name)?)
     }
@@ -112,6 +114,7 @@ impl Broker {
     /// `ChannelNotFound`, `InvalidSchema`.
     pub async fn update_channel(&self, name: &str, update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
+        retention::check(update.retention.as_ref(), update.quota.as_ref())?;
         self.order(ChannelCommand::Update { name: parse(name)?, update }).await?;
         self.info(&self.find(name)?)
     }

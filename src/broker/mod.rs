@@ -10,7 +10,9 @@ mod joins;
 mod local;
 mod operations;
 mod publish;
+mod quotas;
 mod read;
+mod retention;
 mod schema;
 mod stats;
 mod subscribe;
@@ -22,7 +24,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
+use self::{
+    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas, stats::Counters,
+};
 use crate::{
     env::Env,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
@@ -32,7 +36,9 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
-pub use error::{BrokerError, Code, Violation};
+pub use error::{Admission, BrokerError, Code, Violation};
+pub use quotas::Held;
+pub use retention::Trim;
 pub use schema::CompiledSchema;
 pub use stats::Stats;
 pub use subscribe::Subscription;
@@ -57,6 +63,7 @@ struct Inner {
     missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
     /// Keyed publishes under way on this leader.
     flights: Arc<Flights>,
+    quotas: Quotas,
     counters: Counters,
     /// Requests under way.
     requests: TaskTracker,
@@ -163,6 +170,7 @@ impl Broker {
             schemas: Mutex::default(),
             missed: Mutex::default(),
             flights: Arc::default(),
+            quotas: Quotas::default(),
             counters: Counters::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),

@@ -13,8 +13,9 @@ use crate::proto::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
     CreateChannelRequest, DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest,
     ListEventsRequest, PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest,
-    SnapshotResponse, TransferLeadershipRequest, UpdateChannelRequest, VerifyRequest, VerifyResponse,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    SnapshotResponse, TransferLeadershipRequest, TrimChannelRequest, UpdateChannelRequest, VerifyRequest,
+    VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -141,6 +142,20 @@ impl Client {
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
         Ok(())
+    }
+
+    /// Removes the oldest messages of a channel; gives the first sequence number that is left.
+    ///
+    /// # Errors
+    /// When it does not exist or stores nothing, or ends before that.
+    pub async fn trim_channel(&self, name: &str, keep: Keep) -> Result<u64, ClientError> {
+        let trim = |link| {
+            let request = TrimChannelRequest { name: name.to_owned(), keep: Some(keep) };
+            async move { ChannelsClient::new(link).trim_channel(request).await }
+        };
+        // A second time it would remove what came meanwhile.
+        let repeat = if matches!(keep, Keep::FromSeq(_)) { Repeat::Safe } else { Repeat::OnlyIfNothingHappened };
+        Ok(self.pool.call(Prefer::Leader, repeat, trim).await?.0.first_seq)
     }
 
     /// The cluster as the first node that answers sees it; asks the nodes in turn.

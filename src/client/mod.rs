@@ -52,10 +52,11 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
-    NodeHealth, NodeRole, NodeStatus, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Compatibility, Durability,
+    NodeHash, NodeHealth, NodeRole, NodeStatus, Quota, Retention, SnapshotResponse, UpdateChannelRequest,
+    VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
-pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
     VectorClockEntry,

@@ -118,8 +118,8 @@ mod channels {
     use super::Flaky;
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
-        GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, UpdateChannelRequest,
-        UpdateChannelResponse, channels_server::Channels,
+        GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, TrimChannelRequest,
+        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -153,6 +153,9 @@ mod channels {
             &self,
             _: Request<DeleteChannelRequest>,
         ) -> Result<Response<DeleteChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn trim_channel(&self, _: Request<TrimChannelRequest>) -> Result<Response<TrimChannelResponse>, Status> {
             unneeded()
         }
     }

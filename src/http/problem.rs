@@ -53,7 +53,10 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } | BrokerError::QuotaExceeded { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
+        BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
         BrokerError::OutOfRange { .. } => StatusCode::GONE,
         BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => {
             StatusCode::GATEWAY_TIMEOUT

@@ -23,6 +23,8 @@ pub(super) enum Key {
     MemberEvent(u64),
     /// A rule between channels.
     Rule(ChannelId, ChannelId),
+    /// A mark of a channel's retention, by the sequence number at which it stands.
+    Mark(ChannelId, u64),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -33,6 +35,7 @@ const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
 const RULE: &[u8] = b"rule/";
+const MARK: &[u8] = b"mark/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -45,6 +48,7 @@ impl Key {
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
             Self::Rule(source, target) => two(RULE, source.0, target.0),
+            Self::Mark(id, seq) => two(MARK, id.0, seq),
         }
     }
 
@@ -65,6 +69,9 @@ impl Key {
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
+        } else if let Some(mark) = key.strip_prefix(MARK) {
+            let (id, seq) = mark.split_at_checked(8)?;
+            Some(Self::Mark(ChannelId(number(id)?), number(seq)?))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
@@ -92,6 +99,7 @@ mod tests {
             Key::Member(3),
             Key::MemberEvent(4),
             Key::Rule(id, ChannelId(5)),
+            Key::Mark(id, 6),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

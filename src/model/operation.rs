@@ -24,6 +24,13 @@ pub enum Operation {
         /// To where.
         target: ChannelName,
     },
+    /// Removes a channel's messages below a sequence number.
+    Trim {
+        /// Of which channel.
+        channel: ChannelName,
+        /// The first one that stays; beyond the channel's end, everything goes.
+        up_to: u64,
+    },
 }
 
 /// The machine's answer to an operation that was done.
@@ -31,4 +38,9 @@ pub enum Operation {
 pub enum OperationReply {
     /// To a rule's operation: the rule (for a delete: as it was).
     Rule(Rule),
+    /// To a trim.
+    Trimmed {
+        /// The first sequence number that is left.
+        first_seq: u64,
+    },
 }

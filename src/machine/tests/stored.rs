@@ -1,7 +1,10 @@
 //! What the machine keeps in its store: the very bytes, and what it refuses to start from.
 
 use super::*;
-use crate::machine::dedup::{Claim, Claims};
+use crate::machine::{
+    dedup::{Claim, Claims},
+    marks::Mark,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -38,8 +41,11 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
         "0700000000000000",
     ];
     assert_eq!(body(&meta), golden.concat());
-    let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4 };
-    assert_eq!(body(&stats), "02040100000000000000020000000000000003000000000000000400000000000000");
+    let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4, appended_bytes: 5, newest_ms: 6 };
+    let golden = [1, 2, 3, 4, 5, 6].map(|number| format!("{number:02x}00000000000000")).concat();
+    assert_eq!(body(&stats), format!("0204{golden}"));
+    let mark = Mark { bytes_before: 1, before_ms: 2, time_ms: 3 };
+    assert_eq!(body(&mark), "0204010000000000000002000000000000000300000000000000");
     let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
     let golden = ["02040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
     assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
