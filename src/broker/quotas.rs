@@ -13,6 +13,8 @@ use crate::{
     quota::{Exceeded, Meter, Publishing},
 };
 
+/// A connection may have at most this part of the node's bytes in flight.
+const CONNECTION_SHARE: usize = 4;
 /// Meters of channels that are gone go when there are so many more meters than channels.
 const SPARE: usize = 64;
 
@@ -35,6 +37,11 @@ impl Drop for Held {
 }
 
 impl Broker {
+    /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
+    pub fn connection_room(&self) -> usize {
+        self.limits().connection_in_flight_bytes.min(self.limits().in_flight_bytes / CONNECTION_SHARE)
+    }
+
     /// Lets a connection publish, within what one may have in flight and publish in a time. One publish alone is
     /// never too large.
     ///
@@ -42,7 +49,7 @@ impl Broker {
     /// `QuotaExceeded`: nothing happened, and it says when to try again.
     pub fn admit_from(&self, publishing: &Arc<Publishing>, frame: &Frame) -> Result<Held, BrokerError> {
         let (before, bytes) = (publishing.in_flight(), frame.bytes().len());
-        let limit = self.limits().connection_in_flight_bytes;
+        let limit = self.connection_room();
         if before > 0 && before + bytes > limit {
             let what = "bytes in flight on this connection".to_owned();
             let error = BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS };
@@ -67,10 +74,9 @@ impl Broker {
     }
 
     fn meter_connection(&self, publishing: &Publishing, frame: &Frame) -> Result<(), BrokerError> {
-        let limited = |rate: u64| (rate > 0).then_some(rate);
         let quota = Quota {
-            messages_per_second: limited(self.limits().publisher_messages_per_second),
-            bytes_per_second: limited(self.limits().publisher_bytes_per_second),
+            messages_per_second: self.limits().publisher_messages_per_second,
+            bytes_per_second: self.limits().publisher_bytes_per_second,
         };
         if quota == Quota::default() {
             return Ok(());

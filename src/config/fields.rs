@@ -60,7 +60,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
-    v.count("publisher_messages_per_second", &mut limits.publisher_messages_per_second);
+    v.optional_count("publisher_messages_per_second", &mut limits.publisher_messages_per_second);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);
@@ -72,7 +72,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("fanout_bytes", &mut limits.fanout_bytes);
     v.size("in_flight_bytes", &mut limits.in_flight_bytes);
     v.size("connection_in_flight_bytes", &mut limits.connection_in_flight_bytes);
-    v.count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
+    v.optional_count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
     v.size("page_bytes", &mut limits.page_bytes);
     v.duration("publish_timeout", &mut limits.publish_timeout);
     v.duration("delivery_timeout", &mut limits.delivery_timeout);

@@ -88,7 +88,7 @@ async fn pump(
     mut batches: Streaming<v1::PublishBatch>,
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
-    let room = service.broker.limits().connection_in_flight_bytes;
+    let room = service.broker.connection_room();
     let mut working: FuturesOrdered<BoxFuture<'static, Results>> = FuturesOrdered::new();
     let mut first = 0;
     let mut end: Option<Result<(), Status>> = None;

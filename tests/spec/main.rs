@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod retention;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -114,7 +114,8 @@ impl Naive {
         match command {
             Command::Publish { groups, .. } => {
                 let replies = groups.iter().map(|group| self.publish(group)).collect();
-                self.expire();
+                let now = self.record.time_ms;
+                self.channels.iter_mut().for_each(|channel| channel.retain(now, 0));
                 Reply::Published(replies)
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config)),
