@@ -148,14 +148,15 @@ fn commands() -> Vec<(Command, &'static str)> {
                 time_ms: 7,
                 operations: vec![
                     Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
-                    Operation::DeleteRule { source: name.clone(), target: name },
+                    Operation::DeleteRule { source: name.clone(), target: name.clone() },
+                    Operation::Trim { channel: name, up_to: 9 },
                 ],
             },
             concat!(
                 "0202",
                 "06000000",
                 "0700000000000000",
-                "0200000000000000",
+                "0300000000000000",
                 "00000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
@@ -163,6 +164,9 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "01000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
+                "02000000",
+                "06000000000000006f7264657273",
+                "0900000000000000",
             ),
         ),
     ]

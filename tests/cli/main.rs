@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod channels;
+
 use std::{
     io::Read as _,
     path::PathBuf,
