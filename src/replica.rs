@@ -13,8 +13,8 @@ use crate::{
     fanout::Fanout,
     machine::{CatalogChange, Machine},
     model::{
-        Catalog, ChannelId, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits, MemberLogEntry,
-        MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits,
+        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply,
     },
     store::{DurableStore, StateHash, StoreError},
 };
@@ -219,6 +219,11 @@ impl ReplicaView {
     /// All channels as applied.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.shared.catalog.read().clone()
+    }
+
+    /// What a channel is, as applied.
+    pub fn meta(&self, channel: ChannelId) -> Option<Arc<ChannelMeta>> {
+        self.shared.machine.read().meta(channel).cloned()
     }
 
     /// A channel's counters as applied. They may be ahead of the store for a moment.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response},
+    retention,
 };
 use crate::{
     model::{
@@ -103,6 +104,7 @@ impl Broker {
     /// `ChannelExists` when the name is taken by a channel with another configuration.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(config.schema.as_deref())?;
+        retention::check(Some(&config.retention), Some(&config.quota))?;
         self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
         self.info(&self.find(name)?)
     }
@@ -114,6 +116,7 @@ impl Broker {
     /// channel's compatibility, or that of the update, asks for.
     pub async fn update_channel(&self, name: &str, mut update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
+        retention::check(update.retention.as_ref(), update.quota.as_ref())?;
         loop {
             update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
             match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {

@@ -241,6 +241,26 @@ pub enum BrokerError {
         /// What happened.
         reason: String,
     },
+    /// The channel refuses new messages while it holds as much as it may.
+    #[error("channel `{channel}` is full: it holds at most {limit} {what}")]
+    ChannelFull {
+        /// The channel.
+        channel: String,
+        /// `messages` or `bytes`.
+        what: String,
+        /// How many.
+        limit: u64,
+    },
+    /// More is published than a quota allows now.
+    #[error("the quota of {what} is {limit}, and it is used up for the moment")]
+    QuotaExceeded {
+        /// Of what, for example `messages a second to channel `orders``.
+        what: String,
+        /// The quota.
+        limit: u64,
+        /// When to try again, milliseconds.
+        retry_after_ms: u64,
+    },
 }
 
 /// Says who holds a claim, or completed it, and when.
@@ -268,6 +288,15 @@ impl fmt::Display for Current<'_> {
             None => f.write_str("is free, because its lease ended or it was released"),
         }
     }
+}
+
+/// What a publisher should do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing happened: try again, not before [`BrokerError::retry_after`].
+    Defer,
+    /// Nothing happened, and nothing will: do not try again unchanged.
+    Reject,
 }
 
 /// A stable name for a kind of error, for programs.
@@ -308,6 +337,8 @@ impl BrokerError {
             Self::ClaimStale { .. } => "CLAIM_STALE",
             Self::ClaimCompleted { .. } => "CLAIM_COMPLETED",
             Self::ClaimOutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
+            Self::ChannelFull { .. } => "CHANNEL_FULL",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
         })
     }
 
@@ -333,6 +364,13 @@ impl BrokerError {
             Self::Overloaded { retry_after_ms, .. } => {
                 format!("try again in {retry_after_ms} ms, with fewer publishes in flight")
             }
+            Self::QuotaExceeded { retry_after_ms, .. } => {
+                format!("try again in {retry_after_ms} ms, or have the quota raised")
+            }
+            Self::ChannelFull { channel, .. } => format!(
+                "let go of old messages with `liminal channel trim {channel} --keep N`, raise its limit with \
+                 `liminal channel update`, or let it drop the oldest (`--when-full drop-oldest`)"
+            ),
             Self::OutOfRange { first, .. } => format!("begin at {first}, or at `earliest`"),
             Self::NoLeader { .. } => {
                 "check that a majority of the nodes is up (`liminal cluster status`), then try again".into()
@@ -387,10 +425,25 @@ impl BrokerError {
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after_ms, .. } | Self::ClaimInFlight { retry_after_ms, .. } => {
-                Some(Duration::from_millis(*retry_after_ms))
-            }
+            Self::Overloaded { retry_after_ms, .. }
+            | Self::QuotaExceeded { retry_after_ms, .. }
+            | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
             _ => None,
+        }
+    }
+
+    /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
+    pub fn admission(&self) -> Option<Admission> {
+        match self {
+            _ if self.retry_after().is_some() => Some(Admission::Defer),
+            Self::NoLeader { .. }
+            | Self::NotConfirmed { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::StoreFailed { .. }
+            | Self::Stopping
+            | Self::Internal { .. }
+            | Self::NotAMember { .. } => None,
+            _ => Some(Admission::Reject),
         }
     }
 }

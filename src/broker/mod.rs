@@ -13,7 +13,9 @@ mod joins;
 mod local;
 mod operations;
 mod publish;
+mod quotas;
 mod read;
+mod retention;
 mod rules;
 mod runs;
 mod schema;
@@ -28,7 +30,8 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, rules::Router, stats::Counters,
+    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas, rules::Router,
+    stats::Counters,
 };
 use crate::{
     env::Env,
@@ -40,9 +43,11 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
-pub use error::{BrokerError, Code, Violation};
+pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use quotas::Held;
+pub use retention::Trim;
 pub use rules::RuleInfo;
 pub use schema::{CompiledSchema, compatibility::Incompatibility};
 pub use stats::Stats;
@@ -70,6 +75,7 @@ struct Inner {
     missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
     /// Keyed publishes under way on this leader.
     flights: Arc<Flights>,
+    quotas: Quotas,
     counters: Counters,
     /// One at a time: it takes a core for as long as it runs.
     validations: Semaphore,
@@ -181,6 +187,7 @@ impl Broker {
             schemas: Mutex::default(),
             missed: Mutex::default(),
             flights: Arc::default(),
+            quotas: Quotas::default(),
             counters: Counters::default(),
             validations: Semaphore::new(1),
             requests: TaskTracker::new(),

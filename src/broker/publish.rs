@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     model::{
-        Assigned, ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Route,
+        Assigned, ChannelId, ChannelMeta, Digest, Frame, Full, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
+        Route,
     },
     proto::v1::Message,
     replica::StoreHealth,
@@ -76,6 +77,8 @@ impl Broker {
         }
         let _admitted = self.admit(bytes)?;
         let deadline = Instant::now() + self.limits().publish_timeout;
+        // Why an earlier try may have been committed.
+        let mut unknown = None;
         loop {
             let meta = self.resolve(channel).await?;
             let checked = self.check(meta, &frame)?;
@@ -85,12 +88,22 @@ impl Broker {
             let keyed = checked.keys.len() == checked.frame.count() as usize;
             match self.try_once(&checked, confirm, deadline).await {
                 Ok(results) => return Ok(merge(results, checked.refused)),
-                Err(Failure::Definite(error)) => return Err(error),
+                Err(Failure::Definite(error)) => {
+                    let Some(reason) = &unknown else { return Err(error) };
+                    let wait = error.retry_after().filter(|wait| Instant::now() + *wait < deadline);
+                    let Some(wait) = wait else {
+                        return Err(BrokerError::OutcomeUnknown { reason: format!("{reason}; then {error}") });
+                    };
+                    tokio::time::sleep(wait).await;
+                }
                 Err(Failure::Stale) => self.catch_up().await?,
                 Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout)),
                 // The same keys make a repeated publish safe.
-                Err(Failure::Unknown(_)) if keyed && Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Err(Failure::Unknown(reason)) if keyed && Instant::now() < deadline => {
+                    unknown = Some(reason);
+                    tokio::time::sleep(RETRY).await;
+                }
                 Err(Failure::Unknown(reason)) => return Err(BrokerError::OutcomeUnknown { reason }),
             }
         }
@@ -125,6 +138,7 @@ impl Broker {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
+        self.charge(channel, &submission.frame).map_err(Failure::Definite)?;
         let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
@@ -140,6 +154,10 @@ impl Broker {
             Ok(assigned) => assigned,
             Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. }) => {
                 return Err(Failure::Stale);
+            }
+            Err(Refusal::TargetFull { channel, full }) => {
+                let name = self.inner.view.meta(channel).map(|meta| meta.name.to_string()).unwrap_or_default();
+                return Err(Failure::Definite(channel_full(name, full)));
             }
             Err(other) => return Err(Failure::Definite(BrokerError::Internal { reason: other.to_string() })),
         };
@@ -266,8 +284,13 @@ impl Broker {
         Ok(Some(schema))
     }
 
-    /// Conflicts come back from the log without the text of the key.
+    /// Conflicts come back from the log without the text of the key, and all without the name of the channel.
     fn name_keys(&self, mut results: Results, checked: &Checked) -> Results {
+        for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+            if let BrokerError::ChannelFull { channel, .. } = error {
+                *channel = checked.meta.name.to_string();
+            }
+        }
         for (claim, name) in checked.keys.iter().zip(&checked.names) {
             if let Some(Err(error)) = results.get_mut(claim.position as usize) {
                 match error {
@@ -305,8 +328,21 @@ fn results(assigned: &Assigned, count: u32, term: u64, delivered: &[Option<bool>
             Some((_, KeyOutcome::TooManyKeys { limit })) => {
                 Err(BrokerError::TooManyKeys { channel: String::new(), limit: *limit })
             }
+            Some((_, KeyOutcome::Full(full))) => Err(channel_full(String::new(), *full)),
+            Some((_, KeyOutcome::TooLarge { bytes, limit })) => {
+                let what = "the message (bytes) for what the channel may hold".to_owned();
+                Err(BrokerError::LimitExceeded { what, value: *bytes, limit: *limit })
+            }
         })
         .collect()
+}
+
+fn channel_full(channel: String, full: Full) -> BrokerError {
+    let (what, limit) = match full {
+        Full::Messages(limit) => ("messages", limit),
+        Full::Bytes(limit) => ("bytes", limit),
+    };
+    BrokerError::ChannelFull { channel, what: what.into(), limit }
 }
 
 /// Puts the refused messages back between the results of the others.

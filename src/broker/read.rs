@@ -40,14 +40,21 @@ impl Broker {
         if let Some(seq) = min_seq {
             self.wait_for_seq(&meta, seq).await?;
         }
-        let stats = self.inner.view.stats(meta.id).unwrap_or_default();
-        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
-        let from = self.position(&meta, start).await?;
         let key = stream_key(meta.name.as_str());
+        let (from, stats, stored) = loop {
+            let stats = self.inner.view.stats(meta.id).unwrap_or_default();
+            let from = self.position(&meta, start).await?;
+            let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
+            // What was to be read may have been removed meanwhile, all of it or its beginning.
+            let first = self.inner.view.stats(meta.id).unwrap_or_default().first_seq;
+            if stored.first().map_or(first, |batch| batch.first_seq) <= from {
+                break (from, stats, stored);
+            }
+        };
+        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
         let limit = if limit == 0 { usize::MAX } else { limit };
         let (mut batches, mut taken, mut next_seq) = (Vec::new(), 0, from);
         let mut bytes = self.limits().page_bytes;
-        let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
         for mut batch in stored {
             let room = u32::try_from(limit - taken).unwrap_or(u32::MAX);
             let (whole, end) = (batch.frame.take(room), batch.end_seq());

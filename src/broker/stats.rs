@@ -14,7 +14,7 @@ use super::{Broker, BrokerError, Outcome};
 use crate::model::{ChannelId, ChannelMeta};
 
 /// When a publisher that was refused for lack of room should try again.
-const RETRY_AFTER_MS: u64 = 50;
+pub(super) const RETRY_AFTER_MS: u64 = 50;
 
 /// Counts since the start of the process, of publishes that clients sent to this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -221,6 +221,12 @@ impl Subscription {
         let (key, bytes) = (stream_key(self.meta.name.as_str()), self.broker.limits().page_bytes);
         let view = self.broker.inner.view.clone();
         let applied = view.applied();
+        // The store may still hold what is gone.
+        let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
+        if first > self.position {
+            let channel = self.meta.name.to_string();
+            return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
+        }
         let page = self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?;
         match page.first() {
             Some(first) if first.first_seq > self.position => {

@@ -14,8 +14,9 @@ use crate::proto::v1::{
     CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
     ListChannelsRequest, ListEventsRequest, ListRulesRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest,
     ReadRequest, RemoveNodeRequest, Rule, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest,
-    UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyRequest, VerifyResponse,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyRequest,
+    VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -223,6 +224,20 @@ impl Client {
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
         Ok(())
+    }
+
+    /// Removes the oldest messages of a channel; gives the first sequence number that is left.
+    ///
+    /// # Errors
+    /// When it does not exist or stores nothing, or ends before that.
+    pub async fn trim_channel(&self, name: &str, keep: Keep) -> Result<u64, ClientError> {
+        let trim = |link| {
+            let request = TrimChannelRequest { name: name.to_owned(), keep: Some(keep) };
+            async move { ChannelsClient::new(link).trim_channel(request).await }
+        };
+        // A second time it would remove what came meanwhile.
+        let repeat = if matches!(keep, Keep::FromSeq(_)) { Repeat::Safe } else { Repeat::OnlyIfNothingHappened };
+        Ok(self.pool.call(Prefer::Leader, repeat, trim).await?.0.first_seq)
     }
 
     /// The cluster as the first node that answers sees it; asks the nodes in turn.

@@ -54,11 +54,12 @@ use crate::env::Env;
 
 pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
-    ClusterEvent, ClusterStatusResponse, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole, NodeStatus, Rule,
-    SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse, VerifyResponse,
+    ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
+    NodeStatus, Quota, Retention, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
+    VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
 pub use claims::{Claims, Once, OnceError, Taken};
-pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
     VectorClockEntry,

@@ -127,9 +127,9 @@ mod channels {
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
-        ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse,
-        UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse,
-        channels_server::Channels,
+        ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse, TrimChannelRequest,
+        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest,
+        ValidateHistoryResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -178,6 +178,9 @@ mod channels {
             &self,
             _: Request<ValidateHistoryRequest>,
         ) -> Result<Response<ValidateHistoryResponse>, Status> {
+            unneeded()
+        }
+        async fn trim_channel(&self, _: Request<TrimChannelRequest>) -> Result<Response<TrimChannelResponse>, Status> {
             unneeded()
         }
     }

@@ -152,13 +152,14 @@ fn commands() -> Vec<(Command, &'static str)> {
                 operations: vec![
                     Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
                     Operation::DeleteRule { source: name.clone(), target: name.clone() },
+                    Operation::Trim { channel: name, up_to: 9 },
                 ],
             },
             concat!(
                 "0202",
                 "06000000",
                 "0700000000000000",
-                "0200000000000000",
+                "0300000000000000",
                 "00000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
@@ -166,6 +167,9 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "01000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
+                "02000000",
+                "06000000000000006f7264657273",
+                "0900000000000000",
             ),
         ),
         (

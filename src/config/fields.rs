@@ -65,6 +65,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("receipt_bytes", &mut limits.receipt_bytes);
     v.duration("claim_lease_min", &mut limits.claim_lease.0);
     v.duration("claim_lease_max", &mut limits.claim_lease.1);
+    v.optional_count("publisher_messages_per_second", &mut limits.publisher_messages_per_second);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);
@@ -75,6 +76,8 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("subscriber_bytes", &mut limits.subscriber_bytes);
     v.size("fanout_bytes", &mut limits.fanout_bytes);
     v.size("in_flight_bytes", &mut limits.in_flight_bytes);
+    v.size("connection_in_flight_bytes", &mut limits.connection_in_flight_bytes);
+    v.optional_count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
     v.size("page_bytes", &mut limits.page_bytes);
     v.duration("publish_timeout", &mut limits.publish_timeout);
     v.duration("delivery_timeout", &mut limits.delivery_timeout);

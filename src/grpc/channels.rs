@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, status::detail, subscribing::start_of, to_status};
 use crate::{
-    broker::{BrokerError, ChannelInfo, RuleInfo, Start, Violation},
+    broker::{BrokerError, ChannelInfo, RuleInfo, Start, Trim, Violation},
     model::{
         ChannelConfig, ChannelName, ChannelUpdate, Compatibility, Durability, InvalidName, Quota, Retention, WhenFull,
     },
@@ -103,6 +103,21 @@ impl Channels for Service {
     async fn list_rules(&self, _: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
         let rules = self.broker.rules().await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::ListRulesResponse { rules: rules.iter().map(RuleInfo::to_proto).collect() }))
+    }
+
+    async fn trim_channel(
+        &self,
+        request: Request<v1::TrimChannelRequest>,
+    ) -> Result<Response<v1::TrimChannelResponse>, Status> {
+        let v1::TrimChannelRequest { name, keep } = request.into_inner();
+        let nothing = || BrokerError::InvalidArgument { reason: "a trim has to say which messages stay".into() };
+        let trim = match keep.ok_or_else(nothing).map_err(|error| to_status(&error))? {
+            v1::trim_channel_request::Keep::FromSeq(seq) => Trim::To(seq),
+            v1::trim_channel_request::Keep::Newest(messages) => Trim::Keep(messages),
+            v1::trim_channel_request::Keep::LastMs(age_ms) => Trim::OlderThan(age_ms),
+        };
+        let first_seq = self.broker.trim_channel(&name, trim).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::TrimChannelResponse { first_seq }))
     }
 }
 

@@ -6,7 +6,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
 
 use crate::{
-    broker::{BrokerError, Violation},
+    broker::{Admission, BrokerError, Violation},
     proto::v1,
 };
 
@@ -14,6 +14,8 @@ use crate::{
 const DOMAIN: &str = "liminal";
 /// The stable code again, where it is easy to find.
 pub(super) const CODE: &str = "liminal-code";
+/// What a publisher should do: `defer` (come again, after the delay of the RetryInfo) or `reject`.
+pub(super) const ADMISSION: &str = "liminal-admission";
 /// Bytes of violations in a status: it travels in a header, and clients take 8 KiB of those.
 const STATUS_DETAILS: usize = 4 << 10;
 /// Bytes of violations in one answer of a stream.
@@ -38,6 +40,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         }
         BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
         BrokerError::ClaimInFlight { .. } => Code::Aborted,
+        BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
         BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
@@ -99,6 +102,13 @@ pub fn to_status(error: &BrokerError) -> Status {
     }
     let mut metadata = MetadataMap::new();
     metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(reason));
+    if let Some(admission) = error.admission() {
+        let admission = match admission {
+            Admission::Defer => "defer",
+            Admission::Reject => "reject",
+        };
+        metadata.insert(ADMISSION, tonic::metadata::MetadataValue::from_static(admission));
+    }
     Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
 }
 
@@ -116,6 +126,13 @@ pub fn stream_error(error: &BrokerError) -> v1::Error {
         details,
         unknown_outcome: error.outcome_unknown(),
         retry_after_ms: error.retry_after().map_or(0, |delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+        admission: error
+            .admission()
+            .map_or(v1::Admission::Unspecified, |admission| match admission {
+                Admission::Defer => v1::Admission::Defer,
+                Admission::Reject => v1::Admission::Reject,
+            })
+            .into(),
     }
 }
 
@@ -151,5 +168,21 @@ mod tests {
         assert!(stream_error(&unknown).unknown_outcome);
         assert_eq!(to_status(&unknown).code(), Code::Unknown);
         assert!(!stream_error(&BrokerError::Stopping).unknown_outcome);
+    }
+
+    #[test]
+    fn a_publisher_is_told_to_come_again_or_not_to() {
+        let error = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 70 };
+        let status = to_status(&error);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get(ADMISSION).unwrap(), "defer");
+        let delay = status.get_error_details().retry_info().unwrap().retry_delay;
+        assert_eq!(delay, Some(std::time::Duration::from_millis(70)));
+        let told = stream_error(&error);
+        assert_eq!((told.admission(), told.retry_after_ms), (v1::Admission::Defer, 70));
+        let full = BrokerError::ChannelFull { channel: "c".into(), what: "bytes".into(), limit: 1 };
+        assert_eq!(to_status(&full).metadata().get(ADMISSION).unwrap(), "reject");
+        assert_eq!(stream_error(&full).admission(), v1::Admission::Reject);
+        assert_eq!(stream_error(&BrokerError::Stopping).admission(), v1::Admission::Unspecified);
     }
 }

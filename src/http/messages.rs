@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{ConnectInfo, Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::{
     broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, Start, filter_of},
+    env::ConnectionInfo,
     model::{Frame, MessageJson, MessageView, Predicate, StoredBatch},
     proto::v1::{Header, Message, TraceContext},
 };
@@ -81,6 +82,7 @@ struct Failed {
 /// One message, whatever the body; or with `Content-Type: application/x-ndjson` one for each line.
 pub(super) async fn publish(
     State(broker): State<Broker>,
+    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
     Path(channel): Path<String>,
     Query(PublishQuery { confirm }): Query<PublishQuery>,
     headers: HeaderMap,
@@ -90,9 +92,10 @@ pub(super) async fn publish(
     let template = template(&headers)?;
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/x-ndjson") {
-        return publish_lines(&broker, &channel, &template, &body, confirm).await;
+        return publish_lines(&broker, &connection, &channel, &template, &body, confirm).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
+    let _held = broker.admit_from(&connection.publishing, &frame)?;
     let result = broker.publish_frame(&channel, frame, confirm).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;
@@ -101,6 +104,7 @@ pub(super) async fn publish(
 
 async fn publish_lines(
     broker: &Broker,
+    connection: &ConnectionInfo,
     channel: &str,
     template: &Message,
     body: &Bytes,
@@ -123,7 +127,10 @@ async fn publish_lines(
     let mut whole = Vec::new();
     for part in messages.chunks(broker.limits().batch_messages) {
         let frame = Frame::encode(part.iter().map(|(_, message)| message));
-        let results = broker.publish_frame(channel, frame, confirm).await;
+        let results = match broker.admit_from(&connection.publishing, &frame) {
+            Ok(_held) => broker.publish_frame(channel, frame, confirm).await,
+            Err(error) => vec![Err(error); part.len()],
+        };
         for ((line, _), result) in part.iter().zip(results) {
             let written = match result {
                 Ok(outcome) => serde_json::to_writer(&mut out, &Acked::of(channel, Some(*line), &outcome)),

@@ -14,17 +14,18 @@ use std::{future::Future, io, sync::Arc};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, connect_info::Connected},
     middleware,
     response::Html,
     routing::{get, post, put},
+    serve::IncomingStream,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::monitoring::{Metric, MetricKind, NodeView};
 use crate::{
     broker::Broker,
-    env::{Connection, Listener},
+    env::{Connection, ConnectionInfo, Listener},
 };
 
 /// Serves until `shutdown`.
@@ -46,6 +47,7 @@ pub async fn serve(
             get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete),
         )
         .route("/v1/channels/{channel}/schema/validate", post(channels::validate))
+        .route("/v1/channels/{channel}/trim", post(channels::trim))
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
         .route("/v1/ws", get(websocket::upgrade))
@@ -69,10 +71,17 @@ pub async fn serve(
         .with_state(view);
     let router = Router::new().route("/", get(index)).merge(monitoring).merge(api);
     let router = router.layer(middleware::map_response(problem::of_library));
+    let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
     axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 struct Accepting(Box<dyn Listener>);
+
+impl Connected<IncomingStream<'_, Accepting>> for ConnectionInfo {
+    fn connect_info(stream: IncomingStream<'_, Accepting>) -> Self {
+        tonic::transport::server::Connected::connect_info(stream.io())
+    }
+}
 
 impl axum::serve::Listener for Accepting {
     type Io = Connection;

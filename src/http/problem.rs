@@ -59,9 +59,11 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } | BrokerError::QuotaExceeded { .. } => {
             StatusCode::TOO_MANY_REQUESTS
         }
+        BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
         BrokerError::OutOfRange { .. } => StatusCode::GONE,
         BrokerError::OutcomeUnknown { .. }
         | BrokerError::ClaimOutcomeUnknown { .. }

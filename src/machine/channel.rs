@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::dedup::{Claim, DedupWindow};
+use super::{
+    dedup::{Claim, DedupWindow},
+    marks::Marks,
+    retention::Room,
+};
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Durability, Frame, KeyOutcome, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Durability, Frame, KeyClaim, KeyOutcome, PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -13,6 +17,9 @@ pub(super) struct Channel {
     pub(super) stats: ChannelStats,
     pub(super) stream: Arc<str>,
     pub(super) dedup: DedupWindow,
+    pub(super) marks: Marks,
+    /// When its oldest messages are too old, as the machine has taken note of it.
+    pub(super) aging_ms: Option<u64>,
 }
 
 /// What a group of publishes did to its channel.
@@ -27,7 +34,8 @@ pub(super) struct Appended {
 impl Channel {
     pub(super) fn new(meta: Arc<ChannelMeta>) -> Self {
         let stream = stream_key(meta.name.as_str()).into();
-        Self { meta, stats: ChannelStats::default(), stream, dedup: DedupWindow::default() }
+        let (stats, dedup, marks) = (ChannelStats::default(), DedupWindow::default(), Marks::default());
+        Self { meta, stats, stream, dedup, marks, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -51,9 +59,12 @@ impl Channel {
         }
         let (first_seq, schema_id) = (self.stats.next_seq, self.meta.schema_id);
         let batch = StoredBatch { first_seq, time_ms, schema_id, expires, frame };
+        if self.is_durable() {
+            self.measure(&batch.frame, time_ms);
+        }
         self.stats.next_seq = batch.end_seq();
         if self.is_durable() {
-            self.stats.bytes += batch.frame.bytes().len() as u64;
+            self.stats.bytes = self.marks.bytes(self.stats.first_seq, &self.stats);
         } else {
             self.stats.first_seq = self.stats.next_seq;
         }
@@ -65,21 +76,37 @@ impl Channel {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
         let mut claims = Vec::new();
-        for claim in &group.keys {
+        let room = self.room(&group.frame);
+        let mut take = |claim: &KeyClaim, room: Option<(&mut Room, u64)>, except: &mut Vec<(u32, KeyOutcome)>| {
             let outcome = match self.dedup.get(&claim.key) {
                 Some((seq, digest)) if digest == claim.digest => KeyOutcome::Duplicate { seq },
                 Some((seq, _)) => KeyOutcome::Conflict { seq },
                 None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
-                None => {
-                    // The messages before it that are excepted take no number.
-                    let seq = first_seq + u64::from(claim.position) - except.len() as u64;
-                    let claim = Claim { key: claim.key, seq, digest: claim.digest };
-                    self.dedup.claim(&claim);
-                    claims.push(claim);
-                    continue;
-                }
+                None => match room.map_or(Ok(()), |(room, bytes)| room.take(bytes)) {
+                    Ok(()) => {
+                        // The messages before it that are excepted take no number.
+                        let seq = first_seq + u64::from(claim.position) - except.len() as u64;
+                        let claim = Claim { key: claim.key, seq, digest: claim.digest };
+                        self.dedup.claim(&claim);
+                        claims.push(claim);
+                        return;
+                    }
+                    Err(outcome) => outcome,
+                },
             };
             except.push((claim.position, outcome));
+        };
+        match room {
+            None => group.keys.iter().for_each(|claim| take(claim, None, &mut except)),
+            Some(mut room) => {
+                let mut keys = group.keys.iter().peekable();
+                for (position, bytes) in (0u32..).zip(group.frame.sizes()) {
+                    match keys.next_if(|claim| claim.position == position) {
+                        Some(claim) => take(claim, Some((&mut room, bytes)), &mut except),
+                        None => except.extend(room.take(bytes).err().map(|outcome| (position, outcome))),
+                    }
+                }
+            }
         }
         let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
         self.dedup.seal(time_ms, &claims);

@@ -31,6 +31,8 @@ pub(super) enum Key {
     WorkClaim(NamespaceId, KeyHash),
     /// The receipt of a completed claim.
     Receipt(NamespaceId, KeyHash),
+    /// A mark of a channel's retention, by the sequence number at which it stands.
+    Mark(ChannelId, u64),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -46,6 +48,7 @@ const CLAIM_TOTALS: &[u8] = b"claim-totals";
 const NAMESPACE: &[u8] = b"claim-namespace/";
 const RECEIPT: &[u8] = b"claim-receipt/";
 const WORK_CLAIM: &[u8] = b"claim/";
+const MARK: &[u8] = b"mark/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -62,6 +65,7 @@ impl Key {
             Self::Namespace(id) => [NAMESPACE, &id.0.to_be_bytes()].concat().into(),
             Self::WorkClaim(id, key) => [WORK_CLAIM, &id.0.to_be_bytes(), &key.0].concat().into(),
             Self::Receipt(id, key) => [RECEIPT, &id.0.to_be_bytes(), &key.0].concat().into(),
+            Self::Mark(id, seq) => two(MARK, id.0, seq),
         }
     }
 
@@ -92,6 +96,9 @@ impl Key {
         } else if let Some(claim) = key.strip_prefix(RECEIPT) {
             let (id, hash) = claim.split_at_checked(8)?;
             Some(Self::Receipt(NamespaceId(number(id)?), KeyHash(hash.try_into().ok()?)))
+        } else if let Some(mark) = key.strip_prefix(MARK) {
+            let (id, seq) = mark.split_at_checked(8)?;
+            Some(Self::Mark(ChannelId(number(id)?), number(seq)?))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
@@ -123,6 +130,7 @@ mod tests {
             Key::Namespace(NamespaceId(6)),
             Key::WorkClaim(NamespaceId(7), KeyHash([8; 16])),
             Key::Receipt(NamespaceId(9), KeyHash([10; 16])),
+            Key::Mark(id, 6),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -8,8 +8,10 @@ mod channel;
 mod claims;
 mod dedup;
 mod keys;
+mod marks;
 mod members;
 mod restore;
+mod retention;
 mod rules;
 
 use std::{
@@ -45,6 +47,8 @@ pub struct Machine {
     rules: Arc<RuleSet>,
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
+    /// When each channel's oldest messages are too old.
+    agings: BTreeSet<(u64, ChannelId)>,
     members: Members,
     namespaces: Namespaces,
     /// How often the state was restored from a backup, plus one.
@@ -139,6 +143,10 @@ impl Machine {
                 Reply::Operations(replies.collect())
             }
         };
+        let mut appended: Vec<ChannelId> = effects.deliveries.iter().map(|(id, _)| *id).collect();
+        appended.sort_unstable();
+        appended.dedup();
+        appended.into_iter().for_each(|id| self.retain(id, &mut effects));
         if self.record != before {
             effects.put(Key::Machine, &self.record);
         }
@@ -149,6 +157,11 @@ impl Machine {
     /// All channels with their counters, by name.
     pub fn channels(&self) -> impl Iterator<Item = (&Arc<ChannelMeta>, ChannelStats)> {
         self.names.values().filter_map(|id| self.channels.get(id)).map(|channel| (&channel.meta, channel.stats))
+    }
+
+    /// What a channel is.
+    pub fn meta(&self, channel: ChannelId) -> Option<&Arc<ChannelMeta>> {
+        self.channels.get(&channel).map(|channel| &channel.meta)
     }
 
     /// The counters of a channel.
@@ -178,8 +191,9 @@ impl Machine {
 
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        let keys = self.expiries.first().map(|(expiry, _)| *expiry);
-        [keys, self.namespaces.next_expiry_ms()].into_iter().flatten().min()
+        let next = |due: &BTreeSet<(u64, ChannelId)>| due.first().map(|(expiry, _)| *expiry);
+        let due = [next(&self.expiries), next(&self.agings), self.namespaces.next_expiry_ms()];
+        due.into_iter().flatten().min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
@@ -198,7 +212,11 @@ impl Machine {
         {
             return Err(Refusal::WrongSeq { expected, actual });
         }
+        let retry = channel.knows_all(&group);
         self.check_routes(&group.routes)?;
+        if !retry {
+            self.check_room(&group.routes, &group.frame)?;
+        }
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
         let appended = channel.append(&group, time_ms, self.live_keys);
@@ -222,6 +240,7 @@ impl Machine {
             Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
             Operation::Claim(operation) => self.operate_claim(operation, effects),
+            Operation::Trim { channel, up_to } => self.trim(&channel, up_to, effects),
         }
     }
 
@@ -299,6 +318,7 @@ impl Machine {
             effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
             self.reschedule(id, expiry_before, expiry);
             self.expire(effects);
+            self.retention_changed(id, effects);
         }
         self.channels.get(&id).map(reply).ok_or(Refusal::NoSuchChannel)
     }
@@ -311,6 +331,8 @@ impl Machine {
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+        channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
+        channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
         effects.writes.drops.push(channel.stream.clone());
         effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));
         Ok(reply(&channel))
@@ -328,6 +350,7 @@ impl Machine {
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }
         self.namespaces.expire(now, effects);
+        self.expire_messages(effects);
     }
 
     fn reschedule(&mut self, id: ChannelId, before: Option<u64>, after: Option<u64>) {

@@ -29,6 +29,7 @@ impl Machine {
             names: BTreeMap::new(),
             rules: Arc::default(),
             expiries: BTreeSet::new(),
+            agings: BTreeSet::new(),
             members: Members::default(),
             namespaces: Namespaces::new(limits),
             epoch: 1,
@@ -72,6 +73,11 @@ impl Machine {
                 }
                 Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
                     machine.namespaces.restore(kind, &value).map_err(name)?;
+                }
+                Key::Mark(id, seq) => {
+                    let mark = decode_record("mark", &value).map_err(|e| name(e.to_string()))?;
+                    let channel = machine.channels.get_mut(&id);
+                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
                 }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
@@ -137,6 +143,9 @@ impl Machine {
                 let (counted, found) = (channel.stats.live_keys, channel.dedup.len());
                 return Err(format!("key `{key}`: it counts {counted} idempotency keys, but there are {found}"));
             }
+            channel.marks.check(&channel.stats).map_err(|reason| format!("key `{key}`: {reason}"))?;
+            channel.aging_ms = channel.next_aging_ms();
+            self.agings.extend(channel.aging_ms.map(|expiry| (expiry, *id)));
         }
         match stats.first_key_value() {
             Some((id, _)) => {

@@ -1,4 +1,5 @@
 mod naive;
+mod retention;
 mod rules;
 mod stored;
 
@@ -41,6 +42,11 @@ impl Node {
         effects.writes.drops.iter().for_each(|stream| {
             self.streams.remove(stream);
         });
+        for (stream, up_to) in &effects.writes.removes {
+            if let Some(batches) = self.streams.get_mut(stream) {
+                batches.retain(|batch| batch.end_seq() > *up_to);
+            }
+        }
         for (stream, batch) in &effects.writes.appends {
             self.streams.entry(stream.clone()).or_default().push(batch.clone());
         }
@@ -185,7 +191,10 @@ fn an_ephemeral_channel_delivers_and_claims_but_stores_no_message() {
     let (_, effects) = node.publish(5, group(id, 0, &[("a", Some("k"))]));
     assert_eq!((effects.writes.appends.len(), effects.deliveries.len()), (0, 1));
     node.restart();
-    assert_eq!(node.machine.stats(id).unwrap(), ChannelStats { first_seq: 1, next_seq: 1, live_keys: 1, bytes: 0 });
+    assert_eq!(
+        node.machine.stats(id).unwrap(),
+        ChannelStats { first_seq: 1, next_seq: 1, live_keys: 1, ..ChannelStats::default() }
+    );
     assert_eq!(node.publish(6, group(id, 0, &[("a", Some("k"))])).0.unwrap().except.len(), 1);
 }
 

@@ -188,7 +188,7 @@ pub struct Assigned {
     pub except: Vec<(u32, KeyOutcome)>,
 }
 
-/// Why a message with a key was not appended.
+/// Why a message was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyOutcome {
     /// The same key with the same payload is there already.
@@ -206,6 +206,24 @@ pub enum KeyOutcome {
         /// How many that is.
         limit: u64,
     },
+    /// The channel refuses new messages while it is full.
+    Full(Full),
+    /// The message alone is more than the channel may hold.
+    TooLarge {
+        /// Its encoded bytes.
+        bytes: u64,
+        /// What the channel may hold.
+        limit: u64,
+    },
+}
+
+/// Which limit of a channel is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Full {
+    /// So many messages.
+    Messages(u64),
+    /// So many bytes of encoded messages.
+    Bytes(u64),
 }
 
 /// A channel after a command.
@@ -302,4 +320,12 @@ pub enum Refusal {
     /// The token is that of the present claim, which ended otherwise.
     #[error("the claim is completed already")]
     ClaimCompleted(ClaimInfo),
+    /// A channel that would get copies is full, and refuses new messages.
+    #[error("a channel that gets copies is full")]
+    TargetFull {
+        /// Which one.
+        channel: ChannelId,
+        /// Its limit.
+        full: Full,
+    },
 }

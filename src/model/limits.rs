@@ -59,6 +59,12 @@ pub struct Limits {
     pub fanout_bytes: usize,
     /// Bytes of publishes that a node holds until they are answered.
     pub in_flight_bytes: usize,
+    /// Bytes of publishes that one client connection may have unanswered; its streams are not read beyond that.
+    pub connection_in_flight_bytes: usize,
+    /// Messages that one client connection may publish in a second; none does not limit them.
+    pub publisher_messages_per_second: Option<u64>,
+    /// Bytes that one client connection may publish in a second; none does not limit them.
+    pub publisher_bytes_per_second: Option<u64>,
     /// Bytes of one page of a read.
     pub page_bytes: usize,
     /// How long a publish waits for its outcome before it is reported as unknown.
@@ -105,6 +111,9 @@ impl Default for Limits {
             subscriber_bytes: 8 << 20,
             fanout_bytes: 64 << 20,
             in_flight_bytes: 64 << 20,
+            connection_in_flight_bytes: 16 << 20,
+            publisher_messages_per_second: None,
+            publisher_bytes_per_second: None,
             page_bytes: 1 << 20,
             publish_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(1),

@@ -23,11 +23,11 @@ pub use claim::{
 };
 pub use claim_json::{ClaimJson, NamespaceJson};
 pub use command::{
-    Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
-    Route,
+    Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
+    Reply, Route,
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, MessageJson, timestamp};
+pub use json::{ChannelJson, MessageJson, QuotaJson, RetentionJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};

@@ -26,6 +26,13 @@ pub enum Operation {
     },
     /// Takes, ends or keeps a claim, or changes a namespace of claims.
     Claim(ClaimOperation),
+    /// Removes a channel's messages below a sequence number.
+    Trim {
+        /// Of which channel.
+        channel: ChannelName,
+        /// The first one that stays; beyond the channel's end, everything goes.
+        up_to: u64,
+    },
 }
 
 /// The machine's answer to an operation that was done.
@@ -35,4 +42,9 @@ pub enum OperationReply {
     Rule(Rule),
     /// To an operation on claims.
     Claim(ClaimReply),
+    /// To a trim.
+    Trimmed {
+        /// The first sequence number that is left.
+        first_seq: u64,
+    },
 }

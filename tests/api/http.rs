@@ -383,3 +383,70 @@ async fn stored_messages_are_checked_against_a_schema_and_refusals_are_counted()
     assert!(metrics.contains("liminal_rejected_messages_total{channel=\"orders\"} 1"), "{metrics}");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_channel_keeps_and_takes_is_given_shown_and_changed() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    let body = json!({
+        "retention": {"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new"},
+        "quota": {"bytes_per_second": 1000},
+        "compatibility": "full",
+        "quarantine": "bad",
+    });
+    let made = request(address, "PUT", "/v1/channels/kept", &[], body.to_string()).await.json();
+    let retention = json!({"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new", "work_queue": false, "compact": false});
+    assert_eq!(made["retention"], retention);
+    assert_eq!((&made["compatibility"], &made["quarantine"]), (&json!("full"), &json!("bad")));
+    assert_eq!(made["quota"], json!({"bytes_per_second": 1000}));
+    let change = json!({"quarantine": null, "quota": {}, "compatibility": "none"});
+    request(address, "PATCH", "/v1/channels/kept", &[], change.to_string()).await;
+    let shown = request(address, "GET", "/v1/channels/kept", &[], "").await.json();
+    assert_eq!((&shown["retention"], &shown["quota"], shown.get("quarantine")), (&retention, &json!({}), None));
+    assert_eq!(shown["compatibility"], "none");
+    for wrong in [json!({"retention": {"max_messages": 0}}), json!({"retention": {"compact": true}})] {
+        let refused = request(address, "PATCH", "/v1/channels/kept", &[], wrong.to_string()).await;
+        assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_channel_takes_messages_again_once_it_was_trimmed() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    let body = json!({"retention": {"max_messages": 2, "when_full": "refuse_new"}}).to_string();
+    request(address, "PUT", "/v1/channels/kept", &[], body).await;
+    let publish = async |payload: &str| request(address, "POST", "/v1/channels/kept/messages", &[], payload).await;
+    publish("1").await;
+    publish("2").await;
+    assert_eq!(publish("3").await.code(), (507, "CHANNEL_FULL".into()));
+    let trimmed = request(address, "POST", "/v1/channels/kept/trim", &[], r#"{"keep":1}"#).await;
+    assert_eq!(trimmed.json(), json!({"channel": "kept", "first_seq": 1}));
+    assert_eq!(publish("3").await.json()["seq"], 2);
+    let gone = request(address, "GET", "/v1/channels/kept/messages?from=0", &[], "").await;
+    assert_eq!(gone.code(), (410, "OUT_OF_RANGE".into()));
+    for (body, first) in [(r#"{"older_than":"1h"}"#, 1), (r#"{"to":3}"#, 3)] {
+        let trimmed = request(address, "POST", "/v1/channels/kept/trim", &[], body).await;
+        assert_eq!(trimmed.json()["first_seq"], first, "{body}");
+    }
+    for wrong in [r#"{"to":9}"#, "{}", r#"{"older_than":"x"}"#, r#"{"to":1,"keep":1}"#] {
+        let refused = request(address, "POST", "/v1/channels/kept/trim", &[], wrong).await;
+        assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()), "{wrong}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_publish_beyond_a_channels_quota_is_told_when_to_come_again() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    request(address, "PUT", "/v1/channels/slow", &[], r#"{"quota":{"messages_per_second":1}}"#).await;
+    let publish = async || request(address, "POST", "/v1/channels/slow/messages", &[], "1").await;
+    assert_eq!(publish().await.status, 200);
+    let deferred = publish().await;
+    assert_eq!(deferred.code(), (429, "QUOTA_EXCEEDED".into()));
+    assert!(deferred.head.to_lowercase().contains("retry-after: 1"), "{}", deferred.head);
+    assert!(deferred.json()["retry_after_ms"].as_u64().unwrap() <= 1000);
+    node.stop().await;
+}

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod channels;
 mod claims;
 
 use std::{

@@ -9,6 +9,7 @@ mod equality;
 mod filters;
 mod kills;
 mod membership;
+mod retention;
 mod signals;
 mod store_faults;
 #[path = "../support/mod.rs"]

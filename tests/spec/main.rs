@@ -4,6 +4,7 @@
 
 mod claims;
 mod filters;
+mod retention;
 mod rules;
 
 use std::sync::Arc;
