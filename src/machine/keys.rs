@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::ChannelId;
+use crate::model::{ChannelId, ConsumerId};
 
 /// What a plain key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,14 @@ pub(super) enum Key {
     MemberEvent(u64),
     /// A rule between channels.
     Rule(ChannelId, ChannelId),
+    /// The newest consumer's id.
+    Consumers,
+    /// What a consumer is.
+    Consumer(ConsumerId),
+    /// How far a consumer is.
+    Cursor(ConsumerId),
+    /// Messages of a consumer that are not settled, a block of consecutive sequence numbers.
+    Pending(ConsumerId, u64),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -33,6 +41,10 @@ const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
 const RULE: &[u8] = b"rule/";
+const CONSUMERS: &[u8] = b"consumers";
+const CONSUMER: &[u8] = b"consumer/";
+const CURSOR: &[u8] = b"cursor/";
+const PENDING: &[u8] = b"pending/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -45,6 +57,10 @@ impl Key {
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
             Self::Rule(source, target) => two(RULE, source.0, target.0),
+            Self::Consumers => Bytes::from_static(CONSUMERS),
+            Self::Consumer(id) => [CONSUMER, &id.0.to_be_bytes()].concat().into(),
+            Self::Cursor(id) => [CURSOR, &id.0.to_be_bytes()].concat().into(),
+            Self::Pending(id, block) => two(PENDING, id.0, block),
         }
     }
 
@@ -54,6 +70,15 @@ impl Key {
             Some(Self::Machine)
         } else if key == EPOCH {
             Some(Self::Epoch)
+        } else if key == CONSUMERS {
+            Some(Self::Consumers)
+        } else if let Some(id) = key.strip_prefix(CONSUMER) {
+            Some(Self::Consumer(ConsumerId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(CURSOR) {
+            Some(Self::Cursor(ConsumerId(number(id)?)))
+        } else if let Some(block) = key.strip_prefix(PENDING) {
+            let (id, block) = block.split_at_checked(8)?;
+            Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -92,6 +117,10 @@ mod tests {
             Key::Member(3),
             Key::MemberEvent(4),
             Key::Rule(id, ChannelId(5)),
+            Key::Consumers,
+            Key::Consumer(ConsumerId(6)),
+            Key::Cursor(ConsumerId(7)),
+            Key::Pending(ConsumerId(8), 9),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

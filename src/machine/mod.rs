@@ -5,6 +5,7 @@
 //! the store goes on as one that never stopped.
 
 mod channel;
+mod consumers;
 mod dedup;
 mod keys;
 mod members;
@@ -20,12 +21,13 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::consumers::{Consumer, Consumers, Held, Holder};
 use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet,
+        ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet,
         StoredBatch,
     },
     store::WriteBatch,
@@ -44,6 +46,7 @@ pub struct Machine {
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
     members: Members,
+    consumers: Consumers,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
 }
@@ -74,6 +77,8 @@ pub struct Effects {
     pub deliveries: Vec<(ChannelId, StoredBatch)>,
     /// Channels that were created, changed or deleted, in order.
     pub catalog: Vec<CatalogChange>,
+    /// Consumers that changed in any way, or are gone.
+    pub consumers: Vec<ConsumerId>,
     /// Hash the whole state once the writes are committed.
     pub checkpoint: bool,
 }
@@ -136,6 +141,7 @@ impl Machine {
                 Reply::Operations(replies.collect())
             }
         };
+        self.consumers.flush(&mut effects);
         if self.record != before {
             effects.put(Key::Machine, &self.record);
         }
@@ -174,7 +180,8 @@ impl Machine {
 
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiries.first().map(|(expiry, _)| *expiry)
+        let channels = self.expiries.first().map(|(expiry, _)| *expiry);
+        channels.into_iter().chain(self.consumers.next_due_ms()).min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
@@ -216,6 +223,7 @@ impl Machine {
         match operation {
             Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
+            Operation::Consumer(operation) => self.operate_consumer(operation, effects),
         }
     }
 
@@ -298,6 +306,7 @@ impl Machine {
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
         self.delete_rules_of(id, effects);
+        self.delete_consumers_of(id, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
@@ -308,6 +317,7 @@ impl Machine {
 
     fn expire(&mut self, effects: &mut Effects) {
         let now = self.record.time_ms;
+        self.consumers.expire(now);
         while let Some((expiry, id)) = self.expiries.first().copied()
             && expiry <= now
         {

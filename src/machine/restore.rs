@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
+use super::{Consumers, Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
@@ -30,6 +30,7 @@ impl Machine {
             rules: Arc::default(),
             expiries: BTreeSet::new(),
             members: Members::default(),
+            consumers: Consumers::new(limits),
             epoch: 1,
         };
         let mut stats = BTreeMap::new();
@@ -69,6 +70,22 @@ impl Machine {
                     }
                     rules.insert(rule);
                 }
+                Key::Consumers => {
+                    let last = decode_record("newest consumer", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_last_consumer(last);
+                }
+                Key::Consumer(id) => {
+                    let meta = decode_record("consumer", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_consumer(id, meta).map_err(name)?;
+                }
+                Key::Cursor(id) => {
+                    let cursor = decode_record("cursor", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_cursor(id, cursor).map_err(name)?;
+                }
+                Key::Pending(id, block) => {
+                    let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_pending(id, block, stored).map_err(name)?;
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -78,6 +95,7 @@ impl Machine {
         machine.restore_stats(stats)?;
         machine.check_counters()?;
         machine.restore_rules(rules)?;
+        machine.check_consumers()?;
         Ok(machine)
     }
 

@@ -3,6 +3,7 @@
 
 mod channel;
 mod command;
+mod consumer;
 mod frame;
 mod json;
 mod limits;
@@ -17,6 +18,11 @@ pub use channel::{
 pub use command::{
     Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
     Route,
+};
+pub use consumer::{
+    Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
+    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Pending,
+    Settlement, Verdict,
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use json::{ChannelJson, MessageJson, timestamp};

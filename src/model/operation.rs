@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelName, Rule};
+use super::{ChannelName, ConsumerOperation, ConsumerReply, Rule};
 
 /// One operation of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub enum Operation {
         /// To where.
         target: ChannelName,
     },
+    /// One on consumers.
+    Consumer(ConsumerOperation),
 }
 
 /// The machine's answer to an operation that was done.
@@ -31,4 +33,6 @@ pub enum Operation {
 pub enum OperationReply {
     /// To a rule's operation: the rule (for a delete: as it was).
     Rule(Rule),
+    /// To a consumer's operation.
+    Consumer(ConsumerReply),
 }
