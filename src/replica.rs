@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     fanout::{Fanout, Wakes},
     machine::{CatalogChange, Consumers, Machine},
-    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
+    model::{Catalog, ChannelId, ChannelMeta, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
     store::{DurableStore, StateHash, StoreError},
 };
 
@@ -235,6 +235,11 @@ impl ReplicaView {
     /// A channel's counters as applied. They may be ahead of the store for a moment.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.shared.machine.read().stats(channel)
+    }
+
+    /// A channel by its id.
+    pub fn channel(&self, channel: ChannelId) -> Option<Arc<ChannelMeta>> {
+        self.shared.machine.read().channel(channel).cloned()
     }
 
     /// The log's time.

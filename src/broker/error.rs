@@ -149,6 +149,36 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// No such consumer.
+    #[error("channel `{channel}` has no consumer `{name}`")]
+    ConsumerNotFound {
+        /// The channel.
+        channel: String,
+        /// The name asked for.
+        name: String,
+        /// A consumer of it whose name is like it.
+        similar: Option<String>,
+    },
+    /// The name is taken by a consumer with another configuration.
+    #[error("consumer `{name}` of channel `{channel}` exists already with another configuration")]
+    ConsumerExists {
+        /// The channel.
+        channel: String,
+        /// The name.
+        name: String,
+    },
+    /// A text that is no name of a consumer.
+    #[error("{reason}")]
+    InvalidConsumerName {
+        /// Why.
+        reason: String,
+    },
+    /// A delivery was settled too late.
+    #[error("message {seq} has been handed out again: this delivery of it counts no longer")]
+    StaleDelivery {
+        /// The message.
+        seq: u64,
+    },
     /// A change of the cluster that cannot be made.
     #[error("{reason}")]
     ChangeRefused {
@@ -185,6 +215,10 @@ impl BrokerError {
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
             Self::NotAMember { .. } => "NOT_A_MEMBER",
+            Self::ConsumerNotFound { .. } => "CONSUMER_NOT_FOUND",
+            Self::ConsumerExists { .. } => "CONSUMER_EXISTS",
+            Self::InvalidConsumerName { .. } => "INVALID_CONSUMER_NAME",
+            Self::StaleDelivery { .. } => "STALE_DELIVERY",
         })
     }
 
@@ -216,6 +250,18 @@ impl BrokerError {
             }
             Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
             Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
+            Self::ConsumerNotFound { similar: Some(similar), channel, name } => {
+                format!("did you mean `{similar}`? or run `liminal consumer create {channel} {name}`")
+            }
+            Self::ConsumerNotFound { similar: None, channel, name } => {
+                format!("run `liminal consumer create {channel} {name}`")
+            }
+            Self::ConsumerExists { channel, name } => {
+                format!("look at it with `liminal consumer show {channel} {name}`, or choose another name")
+            }
+            Self::StaleDelivery { .. } => {
+                "undo what was done for it, or let it be done twice; extend deliveries that take long".into()
+            }
             _ => return None,
         })
     }

@@ -2,6 +2,7 @@
 
 mod batcher;
 mod channels;
+mod consume;
 mod delivery;
 mod error;
 mod forward;
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
+use self::{batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
 use crate::{
     env::Env,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member};
 pub use error::{BrokerError, Code, Violation};
 pub use schema::CompiledSchema;
 pub use stats::Stats;
@@ -50,6 +52,8 @@ struct Inner {
     env: Env,
     batcher: Batcher,
     operations: Operations,
+    /// Consumers with members, while this node leads.
+    groups: Groups,
     delivery: Arc<Delivery>,
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
@@ -159,6 +163,7 @@ impl Broker {
         let inner = Inner {
             batcher,
             operations,
+            groups: Groups::default(),
             delivery,
             schemas: Mutex::default(),
             missed: Mutex::default(),
@@ -176,6 +181,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
     }

@@ -22,16 +22,21 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::ChannelNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::ChannelNotFound { .. } | BrokerError::ConsumerNotFound { .. } => Code::NotFound,
+        BrokerError::ChannelExists { .. }
+        | BrokerError::ConsumerExists { .. }
+        | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
         BrokerError::InvalidChannelName { .. }
+        | BrokerError::InvalidConsumerName { .. }
         | BrokerError::SchemaViolation { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
-        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
+        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } | BrokerError::StaleDelivery { .. } => {
+            Code::FailedPrecondition
+        }
         BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }

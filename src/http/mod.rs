@@ -2,6 +2,7 @@
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod channels;
+mod consumers;
 mod events;
 mod messages;
 mod monitoring;
@@ -44,6 +45,14 @@ pub async fn serve(
         )
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
+        .route("/v1/channels/{channel}/consumers", get(consumers::list).post(consumers::create))
+        .route(
+            "/v1/channels/{channel}/consumers/{consumer}",
+            get(consumers::show).patch(consumers::update).delete(consumers::delete),
+        )
+        .route("/v1/channels/{channel}/consumers/{consumer}/pull", post(consumers::pull))
+        .route("/v1/channels/{channel}/consumers/{consumer}/settle", post(consumers::settle))
+        .route("/v1/channels/{channel}/consumers/{consumer}/reset", post(consumers::reset))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

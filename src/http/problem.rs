@@ -44,11 +44,14 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
-        BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
-            StatusCode::CONFLICT
-        }
+        BrokerError::ChannelNotFound { .. } | BrokerError::ConsumerNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ChannelExists { .. }
+        | BrokerError::ConsumerExists { .. }
+        | BrokerError::StaleDelivery { .. }
+        | BrokerError::NotStored { .. }
+        | BrokerError::ChangeRefused { .. } => StatusCode::CONFLICT,
         BrokerError::InvalidChannelName { .. }
+        | BrokerError::InvalidConsumerName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,

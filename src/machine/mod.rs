@@ -153,6 +153,11 @@ impl Machine {
         self.names.values().filter_map(|id| self.channels.get(id)).map(|channel| (&channel.meta, channel.stats))
     }
 
+    /// A channel by its id.
+    pub fn channel(&self, channel: ChannelId) -> Option<&Arc<ChannelMeta>> {
+        self.channels.get(&channel).map(|channel| &channel.meta)
+    }
+
     /// The counters of a channel.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.channels.get(&channel).map(|channel| channel.stats)

@@ -25,7 +25,7 @@ pub use consumer::{
     Settlement, Verdict,
 };
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, MessageJson, timestamp};
+pub use json::{ChannelJson, ConsumerJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
