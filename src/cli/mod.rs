@@ -4,6 +4,7 @@ pub mod bench;
 pub mod channel;
 pub mod cluster;
 mod config;
+pub mod consumer;
 mod dev;
 mod error;
 mod health;
@@ -73,6 +74,9 @@ enum Command {
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Create, look at, change, move and delete consumers
+    #[command(subcommand)]
+    Consumer(consumer::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -124,6 +128,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
+        Command::Consumer(command) => consumer::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

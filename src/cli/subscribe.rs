@@ -6,14 +6,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures::StreamExt as _;
+
 use super::{
     CliError, Global, OutputFormat,
     remote::{connect, written},
 };
 use crate::{
-    client::{Received, Start},
+    client::{Client, ConsumerConfig, Received, Start},
     model::{MessageJson, timestamp},
 };
+
+/// Messages that are acknowledged while others are printed.
+const CREDIT: u32 = 256;
 
 /// Follow a channel and print its messages
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +28,10 @@ pub struct Args {
     /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
     #[arg(long, default_value = "latest")]
     pub from: From,
+    /// Go on where this consumer stopped, share its work with its other members, and acknowledge what was printed. It
+    /// is created if it is missing, to begin at `--from`
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
     /// Exit after this many messages
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -55,7 +64,8 @@ impl FromStr for From {
 }
 
 impl From {
-    fn start(self, now: SystemTime) -> Start {
+    /// The place that it stands for at a time.
+    pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
             Self::Ago(ago) => {
@@ -73,6 +83,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return Ok(());
     }
     let client = connect(global).await?;
+    if let Some(consumer) = &args.consumer {
+        return consume(&client, &args, consumer, left, global.output).await;
+    }
     let mut messages = client.subscribe(&args.channel, args.from.start(SystemTime::now())).await?;
     while let Some(batch) = messages.next_batch().await {
         let batch = batch?;
@@ -90,6 +103,43 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+async fn consume(
+    client: &Client,
+    args: &Args,
+    name: &str,
+    mut left: u64,
+    format: OutputFormat,
+) -> Result<(), CliError> {
+    match client.consumer_status(&args.channel, name).await {
+        Ok(_) => {}
+        Err(error) if error.code() == "CONSUMER_NOT_FOUND" => {
+            let start = args.from.start(SystemTime::now());
+            client.create_consumer(&args.channel, name, ConsumerConfig::default(), start).await?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // What would not be printed is left to other members.
+    let credit = u32::try_from(left).unwrap_or(u32::MAX).min(CREDIT);
+    let mut deliveries = client.consumer(&args.channel, name).credit(credit).open().await?;
+    while left > 0 {
+        let delivery = match deliveries.next().await {
+            Some(delivery) => delivery?,
+            None => break,
+        };
+        let mut text = Vec::new();
+        print(&mut text, &args.channel, &delivery.received, format)
+            .map_err(|error| CliError::failed(error.to_string()))?;
+        {
+            let mut out = io::stdout().lock();
+            written(out.write_all(&text).and_then(|()| out.flush()))?;
+        }
+        left -= 1;
+        // It is sent at once; only the last ones have to be waited for.
+        drop(delivery.ack());
+    }
+    Ok(deliveries.close().await?)
 }
 
 fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFormat) -> io::Result<()> {

@@ -37,6 +37,7 @@
 //! ```
 
 mod calls;
+mod consumer;
 mod error;
 mod message;
 mod pool;
@@ -55,6 +56,8 @@ pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
     NodeHealth, NodeRole, NodeStatus, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
 };
+pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, UpdateConsumerRequest};
+pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
