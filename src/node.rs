@@ -348,8 +348,8 @@ impl NodeView for View {
         let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
         let usage = self.broker.view().store().usage().unwrap_or_default();
-        let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
-        vec![
+        let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
+        let mut metrics = vec![
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
@@ -387,7 +387,9 @@ impl NodeView for View {
                 kind: MetricKind::Counter,
                 values: failed,
             },
-        ]
+        ];
+        metrics.extend(http::consumer_metrics(&self.broker));
+        metrics
     }
 }
 

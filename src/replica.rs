@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     fanout::{Fanout, Wakes},
-    machine::{CatalogChange, Consumers, Machine},
+    machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{Catalog, ChannelId, ChannelMeta, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply},
     store::{DurableStore, StateHash, StoreError},
 };
@@ -220,6 +220,11 @@ impl ReplicaView {
     /// Looks at the consumers as applied. Nothing is applied meanwhile, so it has to be quick.
     pub fn consumers<T>(&self, look: impl FnOnce(&Consumers) -> T) -> T {
         look(self.shared.machine.read().consumers())
+    }
+
+    /// The consumers that are furthest behind, at most `most`.
+    pub fn laggards(&self, most: usize) -> Laggards {
+        self.shared.machine.read().laggards(most)
     }
 
     /// The limits.

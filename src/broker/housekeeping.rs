@@ -23,7 +23,9 @@ pub(super) async fn run(broker: Broker) {
     let mut failing_since: Option<Instant> = None;
     loop {
         let now = inner.env.clock.now_ms();
-        let due = inner.view.next_expiry_ms().map(|expiry| Duration::from_millis(expiry.saturating_sub(now)));
+        let leads = matches!(broker.leader(), Leader::Local { .. });
+        let expiry = inner.view.next_expiry_ms().filter(|_| leads);
+        let due = expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now)));
         let pause = due.map_or(INTERVAL, |due| due.clamp(FINEST, INTERVAL));
         if timeout(pause, inner.groups.scheduled.notified()).await.is_ok() {
             sleep(FINEST).await;

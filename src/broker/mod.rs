@@ -23,7 +23,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters};
+use self::{
+    batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, stats::Counters,
+};
 use crate::{
     env::Env,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},

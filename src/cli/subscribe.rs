@@ -120,7 +120,7 @@ async fn consume(
         }
         Err(error) => return Err(error.into()),
     }
-    // What would not be printed is left to other members.
+    // What is handed over and not printed comes again, so not much of it.
     let credit = u32::try_from(left).unwrap_or(u32::MAX).min(CREDIT);
     let mut deliveries = client.consumer(&args.channel, name).credit(credit).open().await?;
     while left > 0 {

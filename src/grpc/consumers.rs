@@ -134,7 +134,9 @@ async fn attend(
 ) -> Result<(), Status> {
     let first = requests.message().await?;
     let open = first.as_ref().and_then(|first| first.open.clone()).ok_or_else(|| {
-        to_status(&BrokerError::InvalidArgument { reason: "the first request has to say which consumer it opens".into() })
+        to_status(&BrokerError::InvalidArgument {
+            reason: "the first request has to say which consumer it opens".into(),
+        })
     })?;
     let v1::ConsumeOpen { channel, consumer, credit } = open;
     let member = service.broker.join_consumer(&channel, &consumer, credit).await;

@@ -23,9 +23,9 @@ const STREAM_DETAILS: usize = 16 << 10;
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
         BrokerError::ChannelNotFound { .. } | BrokerError::ConsumerNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. }
-        | BrokerError::ConsumerExists { .. }
-        | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::ChannelExists { .. } | BrokerError::ConsumerExists { .. } | BrokerError::KeyConflict { .. } => {
+            Code::AlreadyExists
+        }
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidConsumerName { .. }
         | BrokerError::SchemaViolation { .. }

@@ -63,7 +63,10 @@ impl Wanted {
         };
         let channel = |name: String| {
             let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
-            Some(name).filter(|name| !name.is_empty()).map(|name| name.parse::<ChannelName>().map_err(invalid)).transpose()
+            Some(name)
+                .filter(|name| !name.is_empty())
+                .map(|name| name.parse::<ChannelName>().map_err(invalid))
+                .transpose()
         };
         Ok(ConsumerUpdate {
             ack_timeout_ms: self.ack_timeout_ms,

@@ -4,6 +4,7 @@
 mod channels;
 mod consumers;
 mod events;
+mod lag;
 mod messages;
 mod monitoring;
 mod problem;
@@ -19,7 +20,8 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::monitoring::{Metric, MetricKind, NodeView};
+pub use self::lag::consumer_metrics;
+pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
 use crate::{
     broker::Broker,
     env::{Connection, Listener},

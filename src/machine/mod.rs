@@ -21,14 +21,14 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::consumers::{Consumer, Consumers, Held, Holder};
+pub use self::consumers::{Consumer, Consumers, Held, Holder, Laggards};
 use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet,
-        StoredBatch,
+        ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
+        RuleSet, StoredBatch,
     },
     store::WriteBatch,
 };

@@ -14,19 +14,19 @@ use super::{PATIENCE, node};
 /// The document whose commands are run.
 const STORY: &str = include_str!("../../docs/HTTP.md");
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
     /// The code of a problem.
-    fn code(&self) -> (u16, String) {
+    pub fn code(&self) -> (u16, String) {
         assert!(self.head.to_lowercase().contains("content-type: application/problem+json"), "{}", self.head);
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -47,7 +47,7 @@ async fn open(address: &str, method: &str, target: &str, headers: &[(&str, &str)
     stream
 }
 
-async fn request(
+pub async fn request(
     address: &str,
     method: &str,
     target: &str,

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod consumers;
 mod faces;
 mod http;
 mod publishing;

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod consumers;
+
 use std::{
     io::Read as _,
     path::PathBuf,
@@ -36,7 +38,9 @@ fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
 fn help_names_every_command() {
     let (code, out, _) = run(&mut liminal(&["--help"]));
     assert_eq!(code, 0);
-    for command in ["dev", "serve", "publish", "subscribe", "channel", "cluster", "bench", "config", "completions"] {
+    for command in
+        ["dev", "serve", "publish", "subscribe", "channel", "consumer", "cluster", "bench", "config", "completions"]
+    {
         assert!(out.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in\n{out}");
     }
 }
@@ -46,6 +50,9 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["publish"])).0, 2);
     assert_eq!(run(&mut liminal(&["dev", "--nodes", "0"])).0, 2);
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
+    assert_eq!(run(&mut liminal(&["consumer", "create", "orders", "w", "--order", "any"])).0, 2);
+    assert_eq!(run(&mut liminal(&["consumer", "create", "orders", "w", "--dead-letter", "d"])).0, 2);
+    assert_eq!(run(&mut liminal(&["consumer", "update", "orders", "w"])).0, 2);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod consumers;
 mod corpus;
 mod equality;
 mod kills;

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod consumers;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -11,7 +11,7 @@ use crate::{
         ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup,
         stream_key,
     },
-    proto::v1::{Header},
+    proto::v1::Header,
 };
 
 /// Letters that are under way at once.

@@ -16,7 +16,14 @@ use tokio::{
 };
 
 use super::{
-    super::{Leader, batcher::SubmitError, forward::{Request, Response}, publish::RETRY, stats::overloaded, store_error},
+    super::{
+        Leader,
+        batcher::SubmitError,
+        forward::{Request, Response},
+        publish::RETRY,
+        stats::overloaded,
+        store_error,
+    },
     Broker, BrokerError,
     plan::{Plan, Seats},
 };
@@ -133,7 +140,9 @@ impl Broker {
             match group.try_send(word) {
                 Ok(()) => return Ok(()),
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(overloaded(QUEUE, QUEUE)),
-                Err(mpsc::error::TrySendError::Closed(returned)) => return self.wake_group(&mut awake, consumer, returned),
+                Err(mpsc::error::TrySendError::Closed(returned)) => {
+                    return self.wake_group(&mut awake, consumer, returned);
+                }
             }
         }
         self.wake_group(&mut awake, consumer, word)

@@ -178,9 +178,10 @@ impl Broker {
                 Ok(ConsumerInfo { channel: named.channel.clone(), status: *status })
             }
             Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
-            Err(Refusal::NoChannelNamed(name)) => Err(self.find(name.as_str()).err().unwrap_or_else(|| {
-                BrokerError::ChannelNotFound { name: name.to_string(), similar: None }
-            })),
+            Err(Refusal::NoChannelNamed(name)) => Err(self
+                .find(name.as_str())
+                .err()
+                .unwrap_or_else(|| BrokerError::ChannelNotFound { name: name.to_string(), similar: None })),
             Err(refusal) => Err(named.refused(refusal)),
         }
     }

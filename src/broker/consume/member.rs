@@ -25,6 +25,8 @@ use crate::{
 
 /// How long the leader may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long it may take to be handed what is there.
+const ORDERED: Duration = Duration::from_secs(1);
 
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,17 +94,16 @@ impl Broker {
         max: u32,
         wait: Duration,
     ) -> Result<Vec<ConsumerDelivery>, BrokerError> {
-        let _request = self.inner.requests.token();
         let mut member = self.join_consumer(channel, name, max).await?;
         member.once = true;
-        match timeout(wait.max(RETRY), member.next()).await {
-            Ok(deliveries) => {
-                let deliveries = deliveries?;
-                member.stays = true;
-                Ok(deliveries)
-            }
-            Err(_) => Ok(Vec::new()),
-        }
+        // What is there already is worth the way to the leader and through the log.
+        let least = if member.could_get_something() { ORDERED } else { RETRY };
+        let deliveries = match timeout(wait.max(least), member.next()).await {
+            Ok(deliveries) => deliveries?,
+            Err(_) => member.last().await?,
+        };
+        member.stays = true;
+        Ok(deliveries)
     }
 }
 
@@ -145,6 +146,26 @@ impl Member {
                 () = stopping.cancelled() => return Err(BrokerError::Stopping),
             }
         }
+    }
+
+    /// Whether there is something that no member has.
+    fn could_get_something(&self) -> bool {
+        let end = self.broker.inner.view.stats(self.channel.id).unwrap_or_default().next_seq;
+        let status =
+            self.broker.inner.view.consumers(|all| all.get(self.named.id).map(|consumer| consumer.status(end)));
+        status.is_some_and(|status| status.lag > status.in_flight + status.dying)
+    }
+
+    /// Ends it: what was handed to it at the last moment, mostly nothing.
+    async fn last(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        self.broker.forget_member(self.named.id, self.id).await;
+        self.broker.catch_up().await?;
+        let fresh = self.fresh()?;
+        let (deliveries, gone) = self.read(&fresh).await?;
+        if !gone.is_empty() {
+            self.broker.settle_gone(&self.named, gone).await?;
+        }
+        Ok(deliveries)
     }
 
     /// What has been handed to the member, and not by it.

@@ -74,6 +74,11 @@ impl Broker {
     /// Of a member that is gone: nobody else gets its messages before.
     pub(super) async fn leave(&self, consumer: ConsumerId, member: u64) {
         self.forget_member(consumer, member).await;
+        let caught_up = self.catch_up().await.is_ok();
+        let held = self.inner.view.consumers(|all| all.get(consumer).map_or(0, |group| group.count_held_by(member)));
+        if caught_up && held == 0 {
+            return; // not worth a word in the log
+        }
         let left = self.operate_again(ConsumerOperation::Leave { consumer, member }).await;
         if let Err(error) = left {
             // Its messages come again after the ack timeout.

@@ -126,7 +126,8 @@ mod tests {
         };
         let consumer = ConsumerState { name: "billing".into(), config: Some(config), lag: 1_234, ..Default::default() };
         let text = describe(&consumer);
-        for line in ["name           billing", "order          key:user", "ack timeout    30s", "lag            1,234"] {
+        for line in ["name           billing", "order          key:user", "ack timeout    30s", "lag            1,234"]
+        {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
     }

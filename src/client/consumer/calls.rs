@@ -100,11 +100,8 @@ impl Client {
     /// # Errors
     /// When it does not exist, or `start` is no longer stored.
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<v1::Consumer, ClientError> {
-        let request = ResetConsumerRequest {
-            channel: channel.to_owned(),
-            name: name.to_owned(),
-            start: Some(start.to_proto()),
-        };
+        let request =
+            ResetConsumerRequest { channel: channel.to_owned(), name: name.to_owned(), start: Some(start.to_proto()) };
         let reset = |link| {
             let request = request.clone();
             async move { ConsumersClient::new(link).reset_consumer(request).await }

@@ -45,7 +45,7 @@ pub(super) struct Schedule {
 
 /// Pending messages of one block, by their distance from its first sequence number.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::machine) struct PendingBlock(pub(super) Vec<(u8, Pending)>);
+pub(in crate::machine) struct PendingBlock(pub(in crate::machine) Vec<(u8, Pending)>);
 
 /// What a delivery's token stands for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,8 +274,7 @@ impl Consumer {
         let first = block * BLOCK;
         let within = self.pending.range(first..=first + (BLOCK - 1));
         // Less than 64 apart by construction.
-        let stored: Vec<(u8, Pending)> =
-            within.map(|(seq, pending)| ((seq - first) as u8, pending.clone())).collect();
+        let stored: Vec<(u8, Pending)> = within.map(|(seq, pending)| ((seq - first) as u8, pending.clone())).collect();
         (!stored.is_empty()).then_some(PendingBlock(stored))
     }
 

@@ -20,11 +20,7 @@ impl Machine {
         let channel = self.id_of(channel)?;
         self.check_consumer(channel, &config)?;
         if let Some(present) = self.consumers.named(channel, name.as_str()) {
-            return if present.meta.config == config {
-                Ok(self.shown(present))
-            } else {
-                Err(Refusal::ConsumerExists)
-            };
+            return if present.meta.config == config { Ok(self.shown(present)) } else { Err(Refusal::ConsumerExists) };
         }
         let limits = self.consumers.limits;
         let of_channel = self.consumers.names.get(&channel).map_or(0, |names| names.len() as u64);

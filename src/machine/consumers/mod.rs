@@ -10,14 +10,27 @@ mod manage;
 mod restore;
 mod settle;
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
+pub(super) use self::consumer::PendingBlock;
+use self::consumer::{BLOCK, Schedule};
 pub use self::consumer::{Consumer, Held, Holder};
-use self::consumer::{BLOCK, PendingBlock, Schedule};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
-    ChannelId, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, Failure, Limits, OperationReply, Refusal,
+    ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
+    Limits, OperationReply, Refusal,
 };
+
+/// The consumers that are furthest behind, and all of them summed up.
+#[derive(Clone, Debug, Default)]
+pub struct Laggards {
+    /// How many consumers there are.
+    pub count: u64,
+    /// Messages that they have not settled.
+    pub lag: u64,
+    /// Channel and status of some, the furthest behind first.
+    pub shown: Vec<(ChannelName, ConsumerStatus)>,
+}
 
 /// All consumers of all channels.
 #[derive(Debug, Default)]
@@ -125,6 +138,25 @@ impl Machine {
     /// All consumers.
     pub fn consumers(&self) -> &Consumers {
         &self.consumers
+    }
+
+    /// The consumers that are furthest behind, at most `most`.
+    pub fn laggards(&self, most: usize) -> Laggards {
+        let mut all: Vec<(u64, ConsumerId)> =
+            self.consumers.iter().map(|consumer| (self.lag(consumer), consumer.meta.id)).collect();
+        let (count, lag) = (all.len() as u64, all.iter().map(|(lag, _)| lag).sum());
+        all.sort_unstable_by_key(|(lag, id)| (Reverse(*lag), *id));
+        let shown = all.into_iter().take(most).filter_map(|(_, id)| {
+            let consumer = self.consumers.get(id)?;
+            let channel = self.channels.get(&consumer.meta.channel)?;
+            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq)))
+        });
+        Laggards { count, lag, shown: shown.collect() }
+    }
+
+    fn lag(&self, consumer: &Consumer) -> u64 {
+        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
+        end.saturating_sub(consumer.cursor.next) + consumer.pending.len() as u64
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
