@@ -363,10 +363,10 @@ impl NodeView for View {
         let followers = fanout.all_followers();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
         let usage = self.broker.view().store().usage().unwrap_or_default();
-        let rejected = stats.rejected.into_iter().map(|(name, count)| (Some(("channel", name)), count)).collect();
-        let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
+        let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
+        let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let claims = self.broker.view().claim_totals();
-        vec![
+        let mut metrics = vec![
             claims_by_namespace(self.broker.view().claim_namespaces()),
             Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
             Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
@@ -420,7 +420,9 @@ impl NodeView for View {
                 kind: MetricKind::Counter,
                 values: rejected,
             },
-        ]
+        ];
+        metrics.extend(http::consumer_metrics(&self.broker));
+        metrics
     }
 }
 
@@ -428,7 +430,7 @@ impl NodeView for View {
 fn claims_by_namespace(mut namespaces: Vec<NamespaceInfo>) -> Metric {
     namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.live));
     let rest = namespaces.split_off(namespaces.len().min(NAMESPACES_SHOWN));
-    let label = |name: String| Some(("namespace", name));
+    let label = |name: String| vec![("namespace", name)];
     let mut values: Vec<_> =
         namespaces.into_iter().map(|namespace| (label(namespace.name.to_string()), namespace.live)).collect();
     if !rest.is_empty() {

@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::{
-    fanout::Fanout,
-    machine::{CatalogChange, Machine},
+    fanout::{Fanout, Wakes},
+    machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits,
         MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply,
@@ -41,6 +41,7 @@ pub struct ReplicaView {
 struct Shared {
     store: Arc<dyn DurableStore>,
     fanout: Arc<Fanout>,
+    wakes: Arc<Wakes>,
     limits: Limits,
     machine: RwLock<Machine>,
     catalog: RwLock<Arc<Catalog>>,
@@ -90,6 +91,7 @@ impl Replica {
         let shared = Shared {
             store,
             fanout,
+            wakes: Arc::default(),
             limits,
             machine: RwLock::new(machine),
             catalog: RwLock::new(Arc::new(catalog)),
@@ -131,6 +133,7 @@ impl Replica {
             }
             *shared.catalog.write() = Arc::new(catalog);
         }
+        shared.wakes.applied(&effects.consumers, &effects.deliveries);
         for (channel, batch) in effects.deliveries {
             shared.fanout.publish(channel, batch);
         }
@@ -158,6 +161,7 @@ impl Replica {
         *self.shared.machine.write() = machine;
         // Live subscribers find the gap when they next look, and read it from the store.
         self.shared.fanout.reset();
+        self.shared.wakes.all();
         self.shared.applied.send_replace(index);
         Ok(())
     }
@@ -209,6 +213,21 @@ impl ReplicaView {
     /// The live subscribers.
     pub fn fanout(&self) -> &Arc<Fanout> {
         &self.shared.fanout
+    }
+
+    /// Who waits for consumers.
+    pub fn wakes(&self) -> &Arc<Wakes> {
+        &self.shared.wakes
+    }
+
+    /// Looks at the consumers as applied. Nothing is applied meanwhile, so it has to be quick.
+    pub fn consumers<T>(&self, look: impl FnOnce(&Consumers) -> T) -> T {
+        look(self.shared.machine.read().consumers())
+    }
+
+    /// The consumers that are furthest behind, at most `most`.
+    pub fn laggards(&self, most: usize) -> Laggards {
+        self.shared.machine.read().laggards(most)
     }
 
     /// The limits.

@@ -168,6 +168,36 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// No such consumer.
+    #[error("channel `{channel}` has no consumer `{name}`")]
+    ConsumerNotFound {
+        /// The channel.
+        channel: String,
+        /// The name asked for.
+        name: String,
+        /// A consumer of it whose name is like it.
+        similar: Option<String>,
+    },
+    /// The name is taken by a consumer with another configuration.
+    #[error("consumer `{name}` of channel `{channel}` exists already with another configuration")]
+    ConsumerExists {
+        /// The channel.
+        channel: String,
+        /// The name.
+        name: String,
+    },
+    /// A text that is no name of a consumer.
+    #[error("{reason}")]
+    InvalidConsumerName {
+        /// Why.
+        reason: String,
+    },
+    /// A delivery was settled too late.
+    #[error("message {seq} has been handed out again: this delivery of it counts no longer")]
+    StaleDelivery {
+        /// The message.
+        seq: u64,
+    },
     /// A change of the cluster that cannot be made.
     #[error("{reason}")]
     ChangeRefused {
@@ -339,6 +369,10 @@ impl BrokerError {
             Self::ClaimOutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::ChannelFull { .. } => "CHANNEL_FULL",
             Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
+            Self::ConsumerNotFound { .. } => "CONSUMER_NOT_FOUND",
+            Self::ConsumerExists { .. } => "CONSUMER_EXISTS",
+            Self::InvalidConsumerName { .. } => "INVALID_CONSUMER_NAME",
+            Self::StaleDelivery { .. } => "STALE_DELIVERY",
         })
     }
 
@@ -400,6 +434,18 @@ impl BrokerError {
             Self::ClaimCompleted { .. } => "take the claim to be given the receipt that stands".into(),
             Self::ClaimOutcomeUnknown { .. } => {
                 "repeat the request: a take with the same owner gives the same token, and nothing happens twice".into()
+            }
+            Self::ConsumerNotFound { similar: Some(similar), channel, name } => {
+                format!("did you mean `{similar}`? or run `liminal consumer create {channel} {name}`")
+            }
+            Self::ConsumerNotFound { similar: None, channel, name } => {
+                format!("run `liminal consumer create {channel} {name}`")
+            }
+            Self::ConsumerExists { channel, name } => {
+                format!("look at it with `liminal consumer show {channel} {name}`, or choose another name")
+            }
+            Self::StaleDelivery { .. } => {
+                "undo what was done for it, or let it be done twice; extend deliveries that take long".into()
             }
             _ => return None,
         })

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     codec,
-    model::{Operation, PublishGroup},
+    model::{ConsumerId, Operation, PublishGroup},
 };
 
 use super::channels::ChannelCommand;
@@ -29,6 +29,8 @@ pub(super) enum Request {
     Channel(ChannelCommand),
     Interest(Vec<ChannelReport>),
     Operate(Operation),
+    SeatMember { consumer: ConsumerId, member: u64, window: u32, once: bool },
+    ForgetMember { consumer: ConsumerId, member: u64 },
 }
 
 /// What it answers.
@@ -94,6 +96,13 @@ impl Broker {
             Request::Channel(command) => self.propose_channel(command).await,
             Request::Interest(reports) => {
                 self.inner.delivery.heard(from.id, reports);
+                Response::Done
+            }
+            Request::SeatMember { consumer, member, window, once } => {
+                self.seat_member(consumer, member, window, once).await
+            }
+            Request::ForgetMember { consumer, member } => {
+                self.unseat_member(consumer, member).await;
                 Response::Done
             }
             Request::Operate(operation) => match self.submit_operation(operation).await {

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Broker, Leader};
 use crate::{model::Command, replica::StoreHealth};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// As fine as the log's time passes when nothing else happens.
+const FINEST: Duration = Duration::from_millis(50);
 /// How often all nodes hash their state at one log index.
 const CHECKPOINT: Duration = Duration::from_secs(60);
 /// A store that fails for so long costs the leadership.
@@ -20,7 +22,14 @@ pub(super) async fn run(broker: Broker) {
     let mut checkpoint_due = Instant::now() + CHECKPOINT;
     let mut failing_since: Option<Instant> = None;
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        let now = inner.env.clock.now_ms();
+        let leads = matches!(broker.leader(), Leader::Local { .. });
+        let expiry = inner.view.next_expiry_ms().filter(|_| leads);
+        let due = expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now)));
+        let pause = due.map_or(INTERVAL, |due| due.clamp(FINEST, INTERVAL));
+        if timeout(pause, inner.groups.scheduled.notified()).await.is_ok() {
+            sleep(FINEST).await;
+        }
         inner.delivery.tidy(|channel| inner.view.stats(channel).is_some());
         let failing = *inner.view.health().borrow() != StoreHealth::Working;
         failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };

@@ -3,6 +3,7 @@
 mod batcher;
 mod channels;
 mod claims;
+mod consume;
 mod delivery;
 mod error;
 mod evolution;
@@ -30,8 +31,8 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas, rules::Router,
-    stats::Counters,
+    batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas,
+    rules::Router, stats::Counters,
 };
 use crate::{
     env::Env,
@@ -43,6 +44,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
+pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
@@ -66,6 +68,8 @@ struct Inner {
     env: Env,
     batcher: Batcher,
     operations: Operations,
+    /// Consumers with members, while this node leads.
+    groups: Groups,
     delivery: Arc<Delivery>,
     /// The rules between channels, compiled.
     router: Mutex<Arc<Router>>,
@@ -182,6 +186,7 @@ impl Broker {
         let inner = Inner {
             batcher,
             operations,
+            groups: Groups::default(),
             delivery,
             router: Mutex::default(),
             schemas: Mutex::default(),
@@ -202,6 +207,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
     }

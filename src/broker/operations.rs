@@ -117,6 +117,17 @@ impl Broker {
     pub(super) async fn operate(&self, operation: Operation) -> Result<Result<OperationReply, Refusal>, BrokerError> {
         let _request = self.inner.requests.token();
         self.check_running()?;
+        self.operate_still(operation).await
+    }
+
+    /// The same while the broker stops: what ends something has to be heard.
+    ///
+    /// # Errors
+    /// As [`Broker::operate`].
+    pub(super) async fn operate_still(
+        &self,
+        operation: Operation,
+    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
         let deadline = Instant::now() + self.limits().publish_timeout;
         loop {
             let response = match self.leader_now(deadline).await? {

@@ -5,6 +5,7 @@ pub mod channel;
 pub mod claim;
 pub mod cluster;
 mod config;
+pub mod consumer;
 mod dev;
 mod error;
 mod health;
@@ -81,6 +82,9 @@ enum Command {
     /// Take, complete, renew and release claims on work
     #[command(subcommand)]
     Claim(claim::Command),
+    /// Create, look at, change, move and delete consumers
+    #[command(subcommand)]
+    Consumer(consumer::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -134,6 +138,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Channel(command) => channel::run(command, global).await,
         Command::Rule(command) => rule::run(command, global).await,
         Command::Claim(command) => claim::run(command, global).await,
+        Command::Consumer(command) => consumer::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

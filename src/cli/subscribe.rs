@@ -6,14 +6,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures::StreamExt as _;
+
 use super::{
     CliError, Global, OutputFormat,
     remote::{connect, written},
 };
 use crate::{
-    client::{Received, Start},
+    client::{Client, ConsumerConfig, Received, Start},
     model::{MessageJson, Predicate, timestamp},
 };
+
+/// Messages that are acknowledged while others are printed.
+const CREDIT: u32 = 256;
 
 /// Follow a channel and print its messages
 #[derive(Clone, Debug, clap::Args)]
@@ -26,6 +31,10 @@ pub struct Args {
     /// Only messages for which this holds, for example `type == "push" and size > 500`: see docs/PREDICATES.md
     #[arg(long = "where", value_name = "PREDICATE")]
     pub filter: Option<Predicate>,
+    /// Go on where this consumer stopped, share its work with its other members, and acknowledge what was printed. It
+    /// is created if it is missing, to begin at `--from`
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
     /// Exit after this many messages
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -58,6 +67,7 @@ impl FromStr for From {
 }
 
 impl From {
+    /// The place that it stands for at a time.
     pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
@@ -76,6 +86,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return Ok(());
     }
     let client = connect(global).await?;
+    if let Some(consumer) = &args.consumer {
+        return consume(&client, &args, consumer, left, global.output).await;
+    }
     let filter = args.filter.map(|filter| filter.to_string()).unwrap_or_default();
     let start = args.from.start(SystemTime::now());
     let mut messages = client.subscribe_filtered(&args.channel, start, filter).await?;
@@ -95,6 +108,43 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+async fn consume(
+    client: &Client,
+    args: &Args,
+    name: &str,
+    mut left: u64,
+    format: OutputFormat,
+) -> Result<(), CliError> {
+    match client.consumer_status(&args.channel, name).await {
+        Ok(_) => {}
+        Err(error) if error.code() == "CONSUMER_NOT_FOUND" => {
+            let start = args.from.start(SystemTime::now());
+            client.create_consumer(&args.channel, name, ConsumerConfig::default(), start).await?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // What is handed over and not printed comes again, so not much of it.
+    let credit = u32::try_from(left).unwrap_or(u32::MAX).min(CREDIT);
+    let mut deliveries = client.consumer(&args.channel, name).credit(credit).open().await?;
+    while left > 0 {
+        let delivery = match deliveries.next().await {
+            Some(delivery) => delivery?,
+            None => break,
+        };
+        let mut text = Vec::new();
+        print(&mut text, &args.channel, &delivery.received, format)
+            .map_err(|error| CliError::failed(error.to_string()))?;
+        {
+            let mut out = io::stdout().lock();
+            written(out.write_all(&text).and_then(|()| out.flush()))?;
+        }
+        left -= 1;
+        // It is sent at once; only the last ones have to be waited for.
+        drop(delivery.ack());
+    }
+    Ok(deliveries.close().await?)
 }
 
 fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFormat) -> io::Result<()> {

@@ -38,6 +38,7 @@
 
 mod calls;
 mod claims;
+mod consumer;
 mod error;
 mod message;
 mod pool;
@@ -58,7 +59,9 @@ pub use crate::proto::v1::{
     NodeStatus, Quota, Retention, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
     VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
+pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, UpdateConsumerRequest};
 pub use claims::{Claims, Once, OnceError, Taken};
+pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,

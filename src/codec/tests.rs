@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClaimOperation, Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull,
+    Begin, ClaimOperation, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, DeliveryToken,
+    Digest, Durability, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Retention, Settlement, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -152,7 +153,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 operations: vec![
                     Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
                     Operation::DeleteRule { source: name.clone(), target: name.clone() },
-                    Operation::Trim { channel: name, up_to: 9 },
+                    Operation::Trim { channel: name.clone(), up_to: 9 },
                 ],
             },
             concat!(
@@ -205,6 +206,113 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "06000000000000006f7264657273",
             ),
         ),
+        (
+            Command::Operations {
+                time_ms: 7,
+                operations: consumer_operations().into_iter().map(Operation::Consumer).collect(),
+            },
+            concat!(
+                "0202",
+                "06000000",
+                "0700000000000000",
+                "0800000000000000",
+                // Create
+                "0200000000000000",
+                "06000000000000006f7264657273",
+                "010000000000000077",
+                "0500000000000000",
+                "03000000",
+                "01010000000000000064",
+                "04000000",
+                "02000000010000000100000000000000",
+                "75",
+                "01010000000000000066",
+                "020000000900000000000000",
+                // Update
+                "0200000001000000",
+                "0100000000000000",
+                "3075000000000000",
+                "00000000",
+                "00",
+                "e8030000",
+                "00000000",
+                "00",
+                // Delete, reset
+                "0200000002000000",
+                "0100000000000000",
+                "0200000003000000",
+                "0100000000000000",
+                "01000000",
+                // Assign
+                "0200000004000000",
+                "0100000000000000",
+                "0200000000000000",
+                "0500000000000000",
+                "0100000000000000",
+                "03000000000000000700000000000000010600000000000000",
+                "0100000000000000",
+                "04000000000000000600000000000000",
+                // Settle
+                "0200000005000000",
+                "0100000000000000",
+                "0400000000000000",
+                "0300000000000000010000000700000000000000",
+                "00000000",
+                "0300000000000000010000000700000000000000",
+                "01000000",
+                "0300000000000000010000000700000000000000",
+                "020000000a00000000000000010000000000000072",
+                "0300000000000000010000000700000000000000",
+                "03000000",
+                // Leave, dead letter
+                "0200000006000000",
+                "0100000000000000",
+                "0700000000000000",
+                "0200000007000000",
+                "0100000000000000",
+                "0300000000000000",
+                "00",
+            ),
+        ),
+    ]
+}
+
+fn consumer_operations() -> Vec<ConsumerOperation> {
+    let consumer = ConsumerId(1);
+    let token = DeliveryToken { seq: 3, attempt: 1, member: 7 };
+    let verdicts =
+        [Verdict::Ack, Verdict::AckUpTo, Verdict::Nack { delay_ms: 10, reason: "r".into() }, Verdict::Extend];
+    let config = ConsumerConfig {
+        ack_timeout_ms: 5,
+        max_attempts: 3,
+        dead_letter: Some("d".parse().unwrap()),
+        max_in_flight: 4,
+        order: ConsumeOrder::Key(OrderingKey::Header("u".into())),
+        filter: Some("f".into()),
+    };
+    vec![
+        ConsumerOperation::Create {
+            channel: "orders".parse().unwrap(),
+            name: "w".parse().unwrap(),
+            config,
+            begin: Begin::Seq(9),
+        },
+        ConsumerOperation::Update { consumer, config: ConsumerConfig::default() },
+        ConsumerOperation::Delete { consumer },
+        ConsumerOperation::Reset { consumer, begin: Begin::Latest },
+        ConsumerOperation::Assign {
+            consumer,
+            next: 2,
+            until: 5,
+            hands: vec![Hand { seq: 3, member: 7, key: Some(6) }],
+            parked: vec![(4, 6)],
+        },
+        ConsumerOperation::Settle {
+            consumer,
+            settlements: verdicts.map(|verdict| Settlement { token, verdict }).into(),
+        },
+        ConsumerOperation::Leave { consumer, member: 7 },
+        ConsumerOperation::DeadLetter { consumer, seq: 3, letter: None },
     ]
 }
 

@@ -50,6 +50,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("batch_messages", &mut limits.batch_messages);
     number("entry_operations", &mut limits.entry_operations);
     number("headers", &mut limits.headers);
+    number("consumer_members", &mut limits.consumer_members);
     number("schema_nodes", &mut limits.schema_nodes);
     number("json_depth", &mut limits.json_depth);
     number("violations", &mut limits.violations);
@@ -66,6 +67,10 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.duration("claim_lease_min", &mut limits.claim_lease.0);
     v.duration("claim_lease_max", &mut limits.claim_lease.1);
     v.optional_count("publisher_messages_per_second", &mut limits.publisher_messages_per_second);
+    v.count("consumers", &mut limits.consumers);
+    v.count("consumer_pending", &mut limits.consumer_pending);
+    v.count("consumers_per_channel", &mut limits.consumers_per_channel);
+    v.size("consumer_name_bytes", &mut limits.consumer_name_bytes);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);

@@ -4,6 +4,8 @@
 //! follower: one that falls out of the tail is told so, and reads from the store instead. Batches stay encoded and
 //! are shared, so a follower costs no copy.
 
+mod wakes;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -15,6 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub use self::wakes::{Wake, Wakes};
 use crate::model::{ChannelId, StoredBatch};
 
 /// The tails of all channels that have, or had, followers.

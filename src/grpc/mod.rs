@@ -3,6 +3,7 @@
 mod admin;
 mod channels;
 mod claims;
+mod consumers;
 mod publishing;
 mod status;
 mod subscribing;
@@ -24,7 +25,7 @@ use crate::{
     env::{Listener, incoming},
     proto::v1::{
         self, admin_server::AdminServer, broker_server::BrokerServer, channels_server::ChannelsServer,
-        claims_server::ClaimsServer,
+        claims_server::ClaimsServer, consumers_server::ConsumersServer,
     },
 };
 
@@ -81,6 +82,7 @@ async fn follow_readiness(admin: Arc<dyn ClusterAdmin>, reporter: HealthReporter
                 BrokerServer::<Service>::NAME,
                 ChannelsServer::<Service>::NAME,
                 ClaimsServer::<Service>::NAME,
+                ConsumersServer::<Service>::NAME,
                 AdminServer::<AdminService>::NAME,
             ] {
                 reporter.set_service_status(service, status).await;
@@ -126,7 +128,10 @@ pub async fn serve(
             BrokerServer::new(service.clone()).max_decoding_message_size(message).max_encoding_message_size(usize::MAX),
         )
         .add_service(ClaimsServer::new(service.clone()).max_decoding_message_size(message))
-        .add_service(ChannelsServer::new(service).max_decoding_message_size(message))
+        .add_service(ChannelsServer::new(service.clone()).max_decoding_message_size(message))
+        .add_service(
+            ConsumersServer::new(service).max_decoding_message_size(message).max_encoding_message_size(usize::MAX),
+        )
         .add_service(AdminServer::new(AdminService { admin }))
         .serve_with_incoming_shutdown(incoming(listener), async move { stopping.cancelled().await })
         .await?;

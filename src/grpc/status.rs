@@ -24,6 +24,8 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
+        BrokerError::ConsumerNotFound { .. } => Code::NotFound,
+        BrokerError::ConsumerExists { .. } => Code::AlreadyExists,
         BrokerError::ChannelNotFound { .. } => Code::NotFound,
         BrokerError::RuleNotFound { .. } => Code::NotFound,
         BrokerError::NamespaceNotFound { .. } => Code::NotFound,
@@ -31,6 +33,7 @@ fn grpc_code(error: &BrokerError) -> Code {
             Code::AlreadyExists
         }
         BrokerError::InvalidChannelName { .. }
+        | BrokerError::InvalidConsumerName { .. }
         | BrokerError::SchemaViolation { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
@@ -42,6 +45,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
+        BrokerError::StaleDelivery { .. } => Code::FailedPrecondition,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
         BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
         BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,

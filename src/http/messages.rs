@@ -347,6 +347,6 @@ pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, Problem> {
+pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("wait is `{text}`: write a time like 5s")))
 }

@@ -3,7 +3,9 @@
 
 mod channels;
 mod claims;
+mod consumers;
 mod events;
+mod lag;
 mod messages;
 mod monitoring;
 mod problem;
@@ -22,7 +24,8 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::monitoring::{Metric, MetricKind, NodeView};
+pub use self::lag::consumer_metrics;
+pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
 use crate::{
     broker::Broker,
     env::{Connection, ConnectionInfo, Listener},
@@ -62,6 +65,14 @@ pub async fn serve(
         .route("/v1/claims/{namespace}/{key}/complete", post(claims::complete))
         .route("/v1/claims/{namespace}/{key}/release", post(claims::release))
         .route("/v1/claims/{namespace}/{key}/renew", post(claims::renew))
+        .route("/v1/channels/{channel}/consumers", get(consumers::list).post(consumers::create))
+        .route(
+            "/v1/channels/{channel}/consumers/{consumer}",
+            get(consumers::show).patch(consumers::update).delete(consumers::delete),
+        )
+        .route("/v1/channels/{channel}/consumers/{consumer}/pull", post(consumers::pull))
+        .route("/v1/channels/{channel}/consumers/{consumer}/settle", post(consumers::settle))
+        .route("/v1/channels/{channel}/consumers/{consumer}/reset", post(consumers::reset))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

@@ -38,9 +38,12 @@ pub struct Metric {
     pub help: &'static str,
     /// How it moves.
     pub kind: MetricKind,
-    /// One value, or one for each value of a label.
-    pub values: Vec<(Option<(&'static str, String)>, u64)>,
+    /// One value, or one for each combination of labels.
+    pub values: Vec<(Labels, u64)>,
 }
+
+/// Names and values of labels; none for a single value.
+pub type Labels = Vec<(&'static str, String)>;
 
 /// How a figure moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +57,12 @@ pub enum MetricKind {
 impl Metric {
     /// A single value that goes up and down.
     pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: MetricKind::Gauge, values: vec![(None, value)] }
+        Self { name, help, kind: MetricKind::Gauge, values: vec![(Labels::new(), value)] }
     }
 
     /// A single value that only goes up.
     pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: MetricKind::Counter, values: vec![(None, value)] }
+        Self { name, help, kind: MetricKind::Counter, values: vec![(Labels::new(), value)] }
     }
 }
 
@@ -98,10 +101,11 @@ impl Collector for Figures {
                 MetricKind::Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&value, None),
                 MetricKind::Gauge => encoder.encode_gauge(&value),
             };
-            for (label, value) in values {
-                match label {
-                    None => write(&mut metric, *value)?,
-                    Some((key, of)) => write(&mut metric.encode_family(&[(*key, of.as_str())])?, *value)?,
+            for (labels, value) in values {
+                if labels.is_empty() {
+                    write(&mut metric, *value)?;
+                } else {
+                    write(&mut metric.encode_family(labels)?, *value)?;
                 }
             }
         }

@@ -44,6 +44,8 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
+        BrokerError::ConsumerNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ConsumerExists { .. } | BrokerError::StaleDelivery { .. } => StatusCode::CONFLICT,
         BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
         BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
         BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
@@ -55,6 +57,7 @@ fn status(error: &BrokerError) -> StatusCode {
             StatusCode::CONFLICT
         }
         BrokerError::InvalidChannelName { .. }
+        | BrokerError::InvalidConsumerName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,

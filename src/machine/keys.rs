@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{ChannelId, KeyHash, NamespaceId};
+use crate::model::{ChannelId, ConsumerId, KeyHash, NamespaceId};
 
 /// What a plain key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ pub(super) enum Key {
     Receipt(NamespaceId, KeyHash),
     /// A mark of a channel's retention, by the sequence number at which it stands.
     Mark(ChannelId, u64),
+    /// The newest consumer's id.
+    Consumers,
+    /// What a consumer is.
+    Consumer(ConsumerId),
+    /// How far a consumer is.
+    Cursor(ConsumerId),
+    /// Messages of a consumer that are not settled, a block of consecutive sequence numbers.
+    Pending(ConsumerId, u64),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -49,6 +57,10 @@ const NAMESPACE: &[u8] = b"claim-namespace/";
 const RECEIPT: &[u8] = b"claim-receipt/";
 const WORK_CLAIM: &[u8] = b"claim/";
 const MARK: &[u8] = b"mark/";
+const CONSUMERS: &[u8] = b"consumers";
+const CONSUMER: &[u8] = b"consumer/";
+const CURSOR: &[u8] = b"cursor/";
+const PENDING: &[u8] = b"pending/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -66,6 +78,10 @@ impl Key {
             Self::WorkClaim(id, key) => [WORK_CLAIM, &id.0.to_be_bytes(), &key.0].concat().into(),
             Self::Receipt(id, key) => [RECEIPT, &id.0.to_be_bytes(), &key.0].concat().into(),
             Self::Mark(id, seq) => two(MARK, id.0, seq),
+            Self::Consumers => Bytes::from_static(CONSUMERS),
+            Self::Consumer(id) => [CONSUMER, &id.0.to_be_bytes()].concat().into(),
+            Self::Cursor(id) => [CURSOR, &id.0.to_be_bytes()].concat().into(),
+            Self::Pending(id, block) => two(PENDING, id.0, block),
         }
     }
 
@@ -75,6 +91,15 @@ impl Key {
             Some(Self::Machine)
         } else if key == EPOCH {
             Some(Self::Epoch)
+        } else if key == CONSUMERS {
+            Some(Self::Consumers)
+        } else if let Some(id) = key.strip_prefix(CONSUMER) {
+            Some(Self::Consumer(ConsumerId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(CURSOR) {
+            Some(Self::Cursor(ConsumerId(number(id)?)))
+        } else if let Some(block) = key.strip_prefix(PENDING) {
+            let (id, block) = block.split_at_checked(8)?;
+            Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -131,6 +156,10 @@ mod tests {
             Key::WorkClaim(NamespaceId(7), KeyHash([8; 16])),
             Key::Receipt(NamespaceId(9), KeyHash([10; 16])),
             Key::Mark(id, 6),
+            Key::Consumers,
+            Key::Consumer(ConsumerId(6)),
+            Key::Cursor(ConsumerId(7)),
+            Key::Pending(ConsumerId(8), 9),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -6,6 +6,7 @@
 
 mod channel;
 mod claims;
+mod consumers;
 mod dedup;
 mod keys;
 mod marks;
@@ -23,14 +24,17 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::claims::receipt_key;
 use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
+pub use self::{
+    claims::receipt_key,
+    consumers::{Consumer, Consumers, Held, Holder, Laggards},
+};
 use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet,
-        StoredBatch,
+        ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
+        RuleSet, StoredBatch,
     },
     store::WriteBatch,
 };
@@ -51,6 +55,7 @@ pub struct Machine {
     agings: BTreeSet<(u64, ChannelId)>,
     members: Members,
     namespaces: Namespaces,
+    consumers: Consumers,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
 }
@@ -81,6 +86,8 @@ pub struct Effects {
     pub deliveries: Vec<(ChannelId, StoredBatch)>,
     /// Channels that were created, changed or deleted, in order.
     pub catalog: Vec<CatalogChange>,
+    /// Consumers that changed in any way, or are gone.
+    pub consumers: Vec<ConsumerId>,
     /// Hash the whole state once the writes are committed.
     pub checkpoint: bool,
 }
@@ -143,10 +150,10 @@ impl Machine {
                 Reply::Operations(replies.collect())
             }
         };
-        let mut appended: Vec<ChannelId> = effects.deliveries.iter().map(|(id, _)| *id).collect();
-        appended.sort_unstable();
-        appended.dedup();
-        appended.into_iter().for_each(|id| self.retain(id, &mut effects));
+        let appended = effects.deliveries.iter().map(|(id, _)| *id);
+        let changed: BTreeSet<ChannelId> = appended.chain(self.consumers.touched_channels()).collect();
+        changed.into_iter().for_each(|id| self.retain(id, &mut effects));
+        self.consumers.flush(&mut effects);
         if self.record != before {
             effects.put(Key::Machine, &self.record);
         }
@@ -192,8 +199,8 @@ impl Machine {
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         let next = |due: &BTreeSet<(u64, ChannelId)>| due.first().map(|(expiry, _)| *expiry);
-        let due = [next(&self.expiries), next(&self.agings), self.namespaces.next_expiry_ms()];
-        due.into_iter().flatten().min()
+        let (namespaces, consumers) = (self.namespaces.next_expiry_ms(), self.consumers.next_due_ms());
+        [next(&self.expiries), next(&self.agings), namespaces, consumers].into_iter().flatten().min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
@@ -241,6 +248,7 @@ impl Machine {
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
             Operation::Claim(operation) => self.operate_claim(operation, effects),
             Operation::Trim { channel, up_to } => self.trim(&channel, up_to, effects),
+            Operation::Consumer(operation) => self.operate_consumer(operation, effects),
         }
     }
 
@@ -328,6 +336,7 @@ impl Machine {
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
         self.delete_rules_of(id, effects);
+        self.delete_consumers_of(id, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
@@ -340,6 +349,7 @@ impl Machine {
 
     fn expire(&mut self, effects: &mut Effects) {
         let now = self.record.time_ms;
+        self.consumers.expire(now);
         while let Some((expiry, id)) = self.expiries.first().copied()
             && expiry <= now
         {

@@ -8,7 +8,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Machine, MachineRecord, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
+use super::{
+    Consumers, Machine, MachineRecord, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members,
+};
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
@@ -32,6 +34,7 @@ impl Machine {
             agings: BTreeSet::new(),
             members: Members::default(),
             namespaces: Namespaces::new(limits),
+            consumers: Consumers::new(limits),
             epoch: 1,
         };
         let mut stats = BTreeMap::new();
@@ -79,6 +82,22 @@ impl Machine {
                     let channel = machine.channels.get_mut(&id);
                     channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
                 }
+                Key::Consumers => {
+                    let last = decode_record("newest consumer", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_last_consumer(last);
+                }
+                Key::Consumer(id) => {
+                    let meta = decode_record("consumer", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_consumer(id, meta).map_err(name)?;
+                }
+                Key::Cursor(id) => {
+                    let cursor = decode_record("cursor", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_cursor(id, cursor).map_err(name)?;
+                }
+                Key::Pending(id, block) => {
+                    let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_pending(id, block, stored).map_err(name)?;
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -89,6 +108,7 @@ impl Machine {
         machine.check_counters()?;
         machine.restore_rules(rules)?;
         machine.namespaces.restored()?;
+        machine.check_consumers()?;
         Ok(machine)
     }
 

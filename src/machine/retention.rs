@@ -183,7 +183,7 @@ impl Machine {
             }
             channel.stats.bytes = channel.marks.bytes(first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
-            self.trimmed(id, first_seq, effects);
+            self.trimmed(id, first_seq);
         }
     }
 
@@ -202,15 +202,5 @@ impl Machine {
             before.map(|expiry| self.agings.remove(&(expiry, id)));
             self.agings.extend(after.map(|expiry| (expiry, id)));
         }
-    }
-
-    /// The first message that some consumer of a channel has not acknowledged; none without consumers.
-    fn settled_floor(&self, _: ChannelId) -> Option<u64> {
-        None // JOIN with consumers: theirs replaces this one
-    }
-
-    /// A channel now begins at `first_seq`.
-    fn trimmed(&mut self, _: ChannelId, _first_seq: u64, _: &mut Effects) {
-        // JOIN with consumers: theirs replaces this one
     }
 }

@@ -1,3 +1,4 @@
+mod consumers;
 mod naive;
 mod retention;
 mod rules;

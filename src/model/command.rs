@@ -328,4 +328,40 @@ pub enum Refusal {
         /// Its limit.
         full: Full,
     },
+    /// No consumer of that id.
+    #[error("the consumer does not exist")]
+    NoSuchConsumer,
+    /// The name is taken by a consumer with another configuration.
+    #[error("the consumer exists with another configuration")]
+    ConsumerExists,
+    /// As many consumers as there may be, of the channel or in all.
+    #[error("there are {limit} consumers already")]
+    TooManyConsumers {
+        /// How many that is.
+        limit: u64,
+    },
+    /// More messages in flight than a consumer may have.
+    #[error("a consumer may have {limit} messages in flight")]
+    TooMuchInFlight {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The channel stores nothing that could be consumed.
+    #[error("the channel is ephemeral: it stores no messages to consume")]
+    NotStored,
+    /// Dead letters cannot go there: it is the consumer's own channel, or ephemeral.
+    #[error("`{0}` cannot take dead letters: it is the consumer's own channel, or ephemeral")]
+    NoDeadLetterChannel(ChannelName),
+    /// The consumer is no longer as the leader saw it when it handed out messages.
+    #[error("the consumer has changed meanwhile")]
+    StaleAssignment,
+    /// The message has been handed out again.
+    #[error("message {seq} has been handed out again")]
+    StaleDelivery {
+        /// Which message.
+        seq: u64,
+    },
+    /// The message is not, or no longer, dead.
+    #[error("the message is not dead")]
+    NotDead,
 }

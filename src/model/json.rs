@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{Compatibility, Quota, Retention, WhenFull};
-use crate::proto::v1::{self, Channel, Durability, Header, Message};
+use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
 #[derive(Debug, Serialize)]
@@ -153,6 +153,63 @@ impl<'a> ChannelJson<'a> {
             bytes: channel.bytes,
             subscribers: channel.subscribers,
             rejected: channel.rejected,
+        }
+    }
+}
+
+/// A consumer and how far it is.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "named as in the public API")]
+pub struct ConsumerJson<'a> {
+    pub channel: &'a str,
+    pub name: &'a str,
+    pub ack_timeout_ms: u64,
+    pub max_attempts: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub dead_letter: &'a str,
+    pub max_in_flight: u32,
+    pub order: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub order_header: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub filter: &'a str,
+    pub created: String,
+    pub next_seq: u64,
+    pub floor_seq: u64,
+    pub lag: u64,
+    pub in_flight: u64,
+    pub waiting: u64,
+    pub redelivered: u64,
+    pub dead: u64,
+}
+
+impl<'a> ConsumerJson<'a> {
+    /// Of a consumer as the API gives it.
+    pub fn of(consumer: &'a Consumer) -> Self {
+        let config = consumer.config.as_ref();
+        let order = match config.map(|config| config.order()).unwrap_or_default() {
+            ConsumeOrder::Unspecified | ConsumeOrder::None => "none",
+            ConsumeOrder::Exclusive => "exclusive",
+            ConsumeOrder::Key => "key",
+        };
+        Self {
+            channel: &consumer.channel,
+            name: &consumer.name,
+            ack_timeout_ms: config.map_or(0, |config| config.ack_timeout_ms),
+            max_attempts: config.map_or(0, |config| config.max_attempts),
+            dead_letter: config.map_or("", |config| &config.dead_letter),
+            max_in_flight: config.map_or(0, |config| config.max_in_flight),
+            order,
+            order_header: config.map_or("", |config| &config.order_header),
+            filter: config.map_or("", |config| &config.filter),
+            created: timestamp(consumer.created_ms),
+            next_seq: consumer.next_seq,
+            floor_seq: consumer.floor_seq,
+            lag: consumer.lag,
+            in_flight: consumer.in_flight,
+            waiting: consumer.waiting,
+            redelivered: consumer.redelivered,
+            dead: consumer.dead,
         }
     }
 }

@@ -33,6 +33,16 @@ pub struct Limits {
     pub receipt_bytes: usize,
     /// The shortest and the longest lease of a claim.
     pub claim_lease: (Duration, Duration),
+    /// Consumers of all channels.
+    pub consumers: u64,
+    /// Consumers of one channel.
+    pub consumers_per_channel: u64,
+    /// Bytes of a consumer's name; never more than 200.
+    pub consumer_name_bytes: usize,
+    /// Messages that a consumer may be configured to have in flight.
+    pub consumer_pending: u64,
+    /// Members of one consumer that are served at once.
+    pub consumer_members: usize,
     /// Operations in one log entry.
     pub entry_operations: usize,
     /// Bytes of a JSON Schema.
@@ -98,6 +108,11 @@ impl Default for Limits {
             live_claims: 1_000_000,
             receipt_bytes: 16 << 10,
             claim_lease: (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60)),
+            consumers: 100_000,
+            consumers_per_channel: 50_000,
+            consumer_name_bytes: 200,
+            consumer_pending: 10_000,
+            consumer_members: 1_000,
             entry_operations: 1_024,
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,

@@ -5,6 +5,7 @@ mod channel;
 mod claim;
 mod claim_json;
 mod command;
+mod consumer;
 mod frame;
 mod json;
 mod limits;
@@ -26,8 +27,13 @@ pub use command::{
     Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
     Reply, Route,
 };
+pub use consumer::{
+    Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
+    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Pending,
+    Settlement, Verdict,
+};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, MessageJson, QuotaJson, RetentionJson, timestamp};
+pub use json::{ChannelJson, ConsumerJson, MessageJson, QuotaJson, RetentionJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelName, ClaimOperation, ClaimReply, Rule};
+use super::{ChannelName, ClaimOperation, ClaimReply, ConsumerOperation, ConsumerReply, Rule};
 
 /// One operation of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub enum Operation {
         /// The first one that stays; beyond the channel's end, everything goes.
         up_to: u64,
     },
+    /// One on consumers.
+    Consumer(ConsumerOperation),
 }
 
 /// The machine's answer to an operation that was done.
@@ -47,4 +49,6 @@ pub enum OperationReply {
         /// The first sequence number that is left.
         first_seq: u64,
     },
+    /// To a consumer's operation.
+    Consumer(ConsumerReply),
 }

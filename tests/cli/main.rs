@@ -4,6 +4,7 @@
 
 mod channels;
 mod claims;
+mod consumers;
 
 use std::{
     io::Read as _,
@@ -39,9 +40,20 @@ fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
 fn help_names_every_command() {
     let (code, out, _) = run(&mut liminal(&["--help"]));
     assert_eq!(code, 0);
-    for command in
-        ["dev", "serve", "publish", "subscribe", "channel", "claim", "cluster", "bench", "config", "completions"]
-    {
+    for command in [
+        "dev",
+        "serve",
+        "publish",
+        "subscribe",
+        "channel",
+        "rule",
+        "claim",
+        "consumer",
+        "cluster",
+        "bench",
+        "config",
+        "completions",
+    ] {
         assert!(out.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in\n{out}");
     }
 }
@@ -53,6 +65,9 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
     let (code, _, err) = run(&mut liminal(&["subscribe", "orders", "--where", "amount = 3"]));
     assert!(code == 2 && err.contains("column 8: expected a comparison"), "{err}");
+    assert_eq!(run(&mut liminal(&["consumer", "create", "orders", "w", "--order", "any"])).0, 2);
+    assert_eq!(run(&mut liminal(&["consumer", "create", "orders", "w", "--dead-letter", "d"])).0, 2);
+    assert_eq!(run(&mut liminal(&["consumer", "update", "orders", "w"])).0, 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod claims;
+mod consumers;
 mod corpus;
 mod equality;
 mod filters;

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod claims;
+mod consumers;
 mod filters;
 mod retention;
 mod rules;

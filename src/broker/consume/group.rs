@@ -1,0 +1,326 @@
+//! The groups that are awake on the leader: one task for each consumer with members, and none for the others.
+//!
+//! Members announce how many messages they take, again and again; one that is not heard of for a while is forgotten.
+//! The task decides who gets what as soon as there is something to get, with one proposal under way at a time: what
+//! becomes free meanwhile is in the next one, so a busy consumer's log entries grow instead of becoming more.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    super::{
+        Leader,
+        batcher::SubmitError,
+        filter_of,
+        forward::{Request, Response},
+        publish::RETRY,
+        stats::overloaded,
+        store_error,
+    },
+    Broker, BrokerError,
+    plan::{Plan, Seats},
+};
+use crate::{
+    fanout::Wake,
+    model::{ChannelMeta, ConsumerId, ConsumerOperation, Operation, Refusal, StoredBatch, stream_key},
+};
+
+/// Words to a group that may wait.
+const QUEUE: usize = 1_024;
+/// A member that is not heard of for so long is forgotten.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
+/// A group without members ends.
+const IDLE: Duration = Duration::from_secs(10);
+/// Bytes of messages that are looked at in one go.
+const PAGE: usize = 256 << 10;
+/// How long a member's node waits for the leader to take note of something.
+const NOTED: Duration = Duration::from_secs(2);
+
+/// All groups of this node.
+#[derive(Default)]
+pub(in crate::broker) struct Groups {
+    awake: Mutex<HashMap<ConsumerId, mpsc::Sender<Word>>>,
+    /// Something has got a deadline: whoever lets the log's time pass should look.
+    pub(in crate::broker) scheduled: Notify,
+}
+
+enum Word {
+    Join { member: u64, window: u32, once: bool, told: oneshot::Sender<Result<(), BrokerError>> },
+    Forget { member: u64, done: oneshot::Sender<()> },
+}
+
+/// A member as the leader knows it.
+struct Seat {
+    /// Messages that it takes, those that it has included.
+    window: u32,
+    /// It takes what it gets first, and is gone.
+    once: bool,
+    until: Instant,
+}
+
+struct Group {
+    broker: Broker,
+    id: ConsumerId,
+    channel: ChannelMeta,
+    words: mpsc::Receiver<Word>,
+    seats: BTreeMap<u64, Seat>,
+    turn: u64,
+    wake: Wake,
+    /// Read last, because what did not fit into one plan is in the next.
+    page: Vec<StoredBatch>,
+}
+
+/// What became of a try to hand something out.
+enum Tried {
+    /// There may be more.
+    Again,
+    /// Nothing can be done before this time, or before something happens.
+    Wait(Option<Instant>),
+    /// This is not the place any longer.
+    Over,
+}
+
+impl Broker {
+    /// On the leader: a member takes messages.
+    pub(in crate::broker) async fn seat_member(
+        &self,
+        consumer: ConsumerId,
+        member: u64,
+        window: u32,
+        once: bool,
+    ) -> Response {
+        if !matches!(self.leader(), Leader::Local { .. }) {
+            return Response::NotProposed;
+        }
+        let (told, answer) = oneshot::channel();
+        let word = Word::Join { member, window, once, told };
+        if let Err(error) = self.tell_group(consumer, word) {
+            return Response::Refused(error);
+        }
+        match tokio::time::timeout(NOTED, answer).await {
+            Ok(Ok(Ok(()))) => Response::Done,
+            Ok(Ok(Err(error))) => Response::Refused(error),
+            Ok(Err(_)) | Err(_) => Response::NotProposed,
+        }
+    }
+
+    /// On the leader: a member is gone. Nothing is handed to it once this returns.
+    pub(in crate::broker) async fn unseat_member(&self, consumer: ConsumerId, member: u64) {
+        let (done, forgotten) = oneshot::channel();
+        let group = self.inner.groups.awake.lock().get(&consumer).cloned();
+        if let Some(group) = group
+            && group.try_send(Word::Forget { member, done }).is_ok()
+        {
+            let _ = tokio::time::timeout(NOTED, forgotten).await; // its lease ends otherwise
+        }
+    }
+
+    /// From a member's node.
+    pub(super) async fn forget_member(&self, consumer: ConsumerId, member: u64) {
+        match self.leader() {
+            Leader::Local { .. } => self.unseat_member(consumer, member).await,
+            Leader::Remote(node) => {
+                let request = Request::ForgetMember { consumer, member };
+                let _ = tokio::time::timeout(NOTED, self.call(&node, &request)).await; // as above
+            }
+            Leader::Unknown => {}
+        }
+    }
+
+    fn tell_group(&self, consumer: ConsumerId, word: Word) -> Result<(), BrokerError> {
+        let mut awake = self.inner.groups.awake.lock();
+        if let Some(group) = awake.get(&consumer) {
+            match group.try_send(word) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Full(_)) => return Err(overloaded(QUEUE, QUEUE)),
+                Err(mpsc::error::TrySendError::Closed(returned)) => {
+                    return self.wake_group(&mut awake, consumer, returned);
+                }
+            }
+        }
+        self.wake_group(&mut awake, consumer, word)
+    }
+
+    fn wake_group(
+        &self,
+        awake: &mut HashMap<ConsumerId, mpsc::Sender<Word>>,
+        id: ConsumerId,
+        word: Word,
+    ) -> Result<(), BrokerError> {
+        let view = &self.inner.view;
+        let channel = view.consumers(|all| all.get(id).map(|consumer| consumer.meta().channel));
+        let gone = || BrokerError::Internal { reason: format!("consumer {} is not known here yet", id.0) };
+        let meta = channel.and_then(|channel| view.meta(channel)).ok_or_else(gone)?;
+        let (sender, words) = mpsc::channel(QUEUE);
+        let _ = sender.try_send(word); // there is room: it is new
+        awake.insert(id, sender);
+        let group = Group {
+            wake: view.wakes().wait_for(id, Some(meta.id)),
+            broker: self.clone(),
+            id,
+            channel: ChannelMeta::clone(&meta),
+            words,
+            seats: BTreeMap::new(),
+            turn: 0,
+            page: Vec::new(),
+        };
+        let stopping = self.inner.stopping.clone();
+        self.inner.tasks.spawn(stopping.run_until_cancelled_owned(group.run()));
+        Ok(())
+    }
+}
+
+impl Group {
+    async fn run(mut self) {
+        let mut leader = self.broker.inner.sequencer.leader();
+        let mut deserted = Instant::now() + IDLE;
+        loop {
+            while let Ok(word) = self.words.try_recv() {
+                self.heard(word);
+            }
+            let now = Instant::now();
+            self.seats.retain(|_, seat| seat.until > now);
+            if !self.seats.is_empty() {
+                deserted = now + IDLE;
+            }
+            let leads = matches!(&*leader.borrow_and_update(), Leader::Local { .. });
+            let tried = if leads { self.try_assign().await } else { Tried::Over };
+            let until = match tried {
+                Tried::Again => continue,
+                Tried::Wait(until) => until,
+                Tried::Over => {
+                    self.seats.clear();
+                    deserted = now;
+                    None
+                }
+            };
+            if self.seats.is_empty() && deserted <= Instant::now() && self.retire() {
+                return;
+            }
+            let lease = self.seats.values().map(|seat| seat.until).min().unwrap_or(deserted);
+            let until = until.map_or(lease, |until| until.min(lease));
+            tokio::select! {
+                word = self.words.recv() => match word {
+                    Some(word) => self.heard(word),
+                    None => return,
+                },
+                () = self.wake.woken(), if !self.seats.is_empty() => {}
+                () = tokio::time::sleep_until(until) => {}
+                _ = leader.changed() => {}
+            }
+        }
+    }
+
+    /// False when somebody has just said something.
+    fn retire(&mut self) -> bool {
+        let mut awake = self.broker.inner.groups.awake.lock();
+        // Words are sent under the same lock.
+        if !self.words.is_empty() {
+            return false;
+        }
+        awake.remove(&self.id);
+        true
+    }
+
+    fn heard(&mut self, word: Word) {
+        match word {
+            Word::Join { member, window, once, told } => {
+                let (present, limit) = (self.seats.len(), self.broker.limits().consumer_members);
+                if present >= limit && !self.seats.contains_key(&member) {
+                    let (what, value) = ("the number of a consumer's members".to_owned(), present as u64 + 1);
+                    let _ = told.send(Err(BrokerError::LimitExceeded { what, value, limit: limit as u64 }));
+                    return;
+                }
+                self.seats.insert(member, Seat { window, once, until: Instant::now() + LEASE });
+                let _ = told.send(Ok(())); // it may have given up
+            }
+            Word::Forget { member, done } => {
+                self.seats.remove(&member);
+                let _ = done.send(()); // as above
+            }
+        }
+    }
+
+    async fn try_assign(&mut self) -> Tried {
+        let (operation, due) = match self.plan().await {
+            Ok(Some((operation, due))) => (operation, due),
+            Ok(None) => return Tried::Over,
+            Err(error) => {
+                tracing::warn!(%error, consumer = self.id.0, "cannot look for messages to hand out");
+                return Tried::Wait(Some(Instant::now() + RETRY));
+            }
+        };
+        let Some(operation) = operation else { return Tried::Wait(due) };
+        let ConsumerOperation::Assign { hands, .. } = &operation else { return Tried::Over };
+        let members: Vec<u64> = hands.iter().map(|hand| hand.member).collect();
+        match self.broker.submit_operation(Operation::Consumer(operation)).await {
+            Ok(operated) => match operated.reply {
+                Ok(_) => {
+                    self.seats.retain(|member, seat| !seat.once || !members.contains(member));
+                    self.broker.inner.groups.scheduled.notify_one();
+                    Tried::Again
+                }
+                Err(Refusal::NoSuchConsumer | Refusal::NoSuchChannel) => Tried::Over,
+                // Something else changed the consumer first.
+                Err(_) => Tried::Wait(Some(Instant::now() + RETRY)),
+            },
+            Err(SubmitError::NotLeader) => Tried::Over,
+            Err(SubmitError::Unknown(_) | SubmitError::Refused(_)) => Tried::Wait(Some(Instant::now() + RETRY)),
+        }
+    }
+
+    /// What to hand out now, and when to look again; none when the consumer is gone.
+    async fn plan(&mut self) -> Result<Option<(Option<ConsumerOperation>, Option<Instant>)>, BrokerError> {
+        let broker = self.broker.clone();
+        let (view, wall) = (&broker.inner.view, broker.inner.env.clock.now_ms());
+        let now_ms = wall.max(view.time_ms());
+        let Some(end) = view.stats(self.channel.id).map(|stats| stats.next_seq) else { return Ok(None) };
+        let planned = view.consumers(|all| {
+            let consumer = all.get(self.id)?;
+            let free = self.seats.iter().map(|(member, seat)| {
+                let held = consumer.count_held_by(*member);
+                (*member, (seat.window as usize).saturating_sub(held))
+            });
+            let mut seats = Seats::new(free.collect(), self.turn);
+            let plan = Plan::again(consumer, &mut seats, now_ms);
+            Some((plan, seats, consumer.meta().config.clone(), consumer.cursor().next))
+        });
+        let Some((mut plan, mut seats, config, next)) = planned else { return Ok(None) };
+        if !Plan::looks_inside(&config) {
+            if plan.has_room(&seats) {
+                plan.unseen(end, &mut seats);
+            }
+        } else if next < end && plan.has_room(&seats) {
+            self.read(next).await?;
+            let filter = filter_of(config.filter.as_deref().unwrap_or_default())?;
+            for batch in &self.page {
+                let more = plan.seen(batch, filter.as_ref(), &mut seats);
+                if !more.map_err(|error| BrokerError::Internal { reason: error.to_string() })? {
+                    break;
+                }
+            }
+        }
+        self.turn = seats.turn();
+        let due = plan.due_ms.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms).max(1)));
+        Ok(Some((plan.finish(), due)))
+    }
+
+    /// Has a page that begins with, or before, a message.
+    async fn read(&mut self, next: u64) -> Result<(), BrokerError> {
+        let there = |batch: &StoredBatch| batch.first_seq <= next && next < batch.end_seq();
+        self.page.drain(..self.page.iter().position(there).unwrap_or(self.page.len()));
+        if self.page.is_empty() {
+            let key = stream_key(self.channel.name.as_str());
+            self.page = self.broker.store().read_batches(&key, next, PAGE).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Creating, showing, changing, resetting and deleting consumers.
+
+use super::{
+    super::{Start, filter_of},
+    Broker, BrokerError, Named,
+};
+use crate::{
+    model::{
+        Begin, ChannelMeta, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, ConsumerReply, ConsumerStatus,
+        Operation, OperationReply, OrderingKey, Refusal,
+    },
+    proto::v1,
+};
+
+/// The shortest ack timeout: below it the log's time is too coarse.
+const MIN_ACK_TIMEOUT_MS: u64 = 100;
+/// The longest name of a header that messages are ordered by.
+const MAX_HEADER: usize = 200;
+
+/// A consumer as a caller sees it.
+#[derive(Clone, Debug)]
+pub struct ConsumerInfo {
+    /// The channel that it consumes.
+    pub channel: String,
+    /// What it is and how far.
+    pub status: ConsumerStatus,
+}
+
+/// What to change of a consumer's configuration. Absent fields stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct ConsumerUpdate {
+    /// The new timeout.
+    pub ack_timeout_ms: Option<u64>,
+    /// The new number; 0: for ever.
+    pub max_attempts: Option<u32>,
+    /// The new channel; none removes it.
+    pub dead_letter: Option<Option<crate::model::ChannelName>>,
+    /// The new number.
+    pub max_in_flight: Option<u32>,
+    /// The new order, for messages that have not been handed out.
+    pub order: Option<ConsumeOrder>,
+    /// The new filter, for messages that have not been handed out; none removes it.
+    pub filter: Option<Option<String>>,
+}
+
+impl ConsumerInfo {
+    /// As the public API says it.
+    pub fn to_proto(&self) -> v1::Consumer {
+        let ConsumerStatus { meta, cursor, in_flight, waiting, dying, floor, lag } = &self.status;
+        v1::Consumer {
+            channel: self.channel.clone(),
+            name: meta.name.to_string(),
+            id: meta.id.0,
+            config: Some(config_to_proto(&meta.config)),
+            created_ms: meta.created_ms,
+            next_seq: cursor.next,
+            floor_seq: *floor,
+            lag: *lag,
+            in_flight: *in_flight,
+            waiting: waiting + dying,
+            redelivered: cursor.redelivered,
+            dead: cursor.dead,
+        }
+    }
+}
+
+fn config_to_proto(config: &ConsumerConfig) -> v1::ConsumerConfig {
+    let (order, order_header) = match &config.order {
+        ConsumeOrder::None => (v1::ConsumeOrder::None, ""),
+        ConsumeOrder::Exclusive => (v1::ConsumeOrder::Exclusive, ""),
+        ConsumeOrder::Key(OrderingKey::MessageKey) => (v1::ConsumeOrder::Key, ""),
+        ConsumeOrder::Key(OrderingKey::Header(name)) => (v1::ConsumeOrder::Key, name.as_str()),
+    };
+    v1::ConsumerConfig {
+        ack_timeout_ms: config.ack_timeout_ms,
+        max_attempts: config.max_attempts,
+        dead_letter: config.dead_letter.as_ref().map(ToString::to_string).unwrap_or_default(),
+        max_in_flight: config.max_in_flight,
+        order: order.into(),
+        order_header: order_header.to_owned(),
+        filter: config.filter.clone().unwrap_or_default(),
+    }
+}
+
+impl Broker {
+    /// Creates a consumer of a channel. The same name with the same configuration is no error, and leaves the consumer
+    /// where it is.
+    ///
+    /// # Errors
+    /// `ConsumerExists` when the name is taken by a consumer with another configuration; `NotStored` for an ephemeral
+    /// channel; `OutOfRange` for a start below the first stored message.
+    pub async fn create_consumer(
+        &self,
+        channel: &str,
+        name: &str,
+        config: ConsumerConfig,
+        start: Start,
+    ) -> Result<ConsumerInfo, BrokerError> {
+        let consumer = self.consumer_name(name)?;
+        check(&config)?;
+        let meta = self.resolve(channel).await?;
+        let begin = self.begin(&meta, start).await?;
+        let operation = ConsumerOperation::Create { channel: meta.name.clone(), name: consumer, config, begin };
+        let named = Named { id: ConsumerId(0), channel: channel.into(), name: name.into() };
+        self.managed(&named, operation).await
+    }
+
+    /// A consumer, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`, `ChannelNotFound`.
+    pub async fn consumer(&self, channel: &str, name: &str) -> Result<ConsumerInfo, BrokerError> {
+        self.catch_up().await?;
+        let named = self.find_consumer(channel, name).await?;
+        let end = self.inner.view.stats(self.find(channel)?.id).unwrap_or_default().next_seq;
+        let status = self.inner.view.consumers(|all| all.get(named.id).map(|consumer| consumer.status(end)));
+        let status = status.ok_or_else(|| named.not_found())?;
+        Ok(ConsumerInfo { channel: named.channel, status })
+    }
+
+    /// The consumers of a channel by name, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn consumers(&self, channel: &str) -> Result<Vec<ConsumerInfo>, BrokerError> {
+        self.catch_up().await?;
+        let meta = self.find(channel)?;
+        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
+        let statuses: Vec<ConsumerStatus> =
+            self.inner.view.consumers(|all| all.of(meta.id).map(|consumer| consumer.status(end)).collect());
+        Ok(statuses.into_iter().map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
+    }
+
+    /// Changes a consumer; absent fields stay. What was handed out already keeps its deadline and its order.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`, and as [`Broker::create_consumer`].
+    pub async fn update_consumer(
+        &self,
+        channel: &str,
+        name: &str,
+        update: ConsumerUpdate,
+    ) -> Result<ConsumerInfo, BrokerError> {
+        let before = self.consumer(channel, name).await?.status.meta;
+        let ConsumerUpdate { ack_timeout_ms, max_attempts, dead_letter, max_in_flight, order, filter } = update;
+        let config = ConsumerConfig {
+            ack_timeout_ms: ack_timeout_ms.unwrap_or(before.config.ack_timeout_ms),
+            max_attempts: max_attempts.unwrap_or(before.config.max_attempts),
+            dead_letter: dead_letter.unwrap_or(before.config.dead_letter),
+            max_in_flight: max_in_flight.unwrap_or(before.config.max_in_flight),
+            order: order.unwrap_or(before.config.order),
+            filter: filter.unwrap_or(before.config.filter),
+        };
+        check(&config)?;
+        let named = Named { id: before.id, channel: channel.into(), name: name.into() };
+        self.managed(&named, ConsumerOperation::Update { consumer: before.id, config }).await
+    }
+
+    /// Deletes a consumer with its cursor. Its members' streams end.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`.
+    pub async fn delete_consumer(&self, channel: &str, name: &str) -> Result<(), BrokerError> {
+        let named = self.find_consumer(channel, name).await?;
+        self.managed(&named, ConsumerOperation::Delete { consumer: named.id }).await.map(drop)
+    }
+
+    /// Has a consumer forget what is pending, and go on elsewhere.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`; `OutOfRange` for a start below the first stored message.
+    pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerInfo, BrokerError> {
+        let named = self.find_consumer(channel, name).await?;
+        let begin = self.begin(&*self.find(channel)?, start).await?;
+        self.managed(&named, ConsumerOperation::Reset { consumer: named.id, begin }).await
+    }
+
+    async fn managed(&self, named: &Named, operation: ConsumerOperation) -> Result<ConsumerInfo, BrokerError> {
+        match self.operate(Operation::Consumer(operation)).await? {
+            Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
+                Ok(ConsumerInfo { channel: named.channel.clone(), status: *status })
+            }
+            Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+            Err(Refusal::NoChannelNamed(name)) => Err(self
+                .find(name.as_str())
+                .err()
+                .unwrap_or_else(|| BrokerError::ChannelNotFound { name: name.to_string(), similar: None })),
+            Err(refusal) => Err(named.refused(refusal)),
+        }
+    }
+
+    /// Earliest and latest are decided by the log; other places are looked up here.
+    async fn begin(&self, meta: &ChannelMeta, start: Start) -> Result<Begin, BrokerError> {
+        Ok(match start {
+            Start::Earliest => Begin::Earliest,
+            Start::Latest => Begin::Latest,
+            Start::Seq(_) | Start::Time(_) => {
+                self.catch_up().await?;
+                Begin::Seq(self.position(meta, start).await?)
+            }
+        })
+    }
+}
+
+/// What the machine does not know about.
+fn check(config: &ConsumerConfig) -> Result<(), BrokerError> {
+    let invalid = |reason: String| Err(BrokerError::InvalidArgument { reason });
+    if config.ack_timeout_ms < MIN_ACK_TIMEOUT_MS {
+        let ms = config.ack_timeout_ms;
+        return invalid(format!("an ack timeout of {ms} ms is too short; it is at least {MIN_ACK_TIMEOUT_MS} ms"));
+    }
+    if config.max_in_flight == 0 {
+        return invalid("max_in_flight is 0: with nothing in flight nothing is consumed; give at least 1".into());
+    }
+    if let ConsumeOrder::Key(OrderingKey::Header(name)) = &config.order
+        && (name.is_empty() || name.len() > MAX_HEADER)
+    {
+        return invalid(format!("the header to order by has {} bytes; write 1 to {MAX_HEADER}", name.len()));
+    }
+    filter_of(config.filter.as_deref().unwrap_or_default()).map(drop)
+}

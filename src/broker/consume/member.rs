@@ -1,0 +1,257 @@
+//! A member of a consumer's group, on the node that its client is connected to.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    super::{
+        Leader,
+        forward::{Request, Response},
+        publish::RETRY,
+        store_error,
+    },
+    Broker, BrokerError, Named,
+    group::LEASE,
+};
+use crate::{
+    fanout::Wake,
+    model::{ChannelMeta, DeliveryToken, StoredBatch, stream_key},
+    proto::v1::Message,
+};
+
+/// How long the leader may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long it may take to be handed what is there.
+const ORDERED: Duration = Duration::from_secs(1);
+
+/// A message that was handed out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerDelivery {
+    /// By this it is settled.
+    pub token: DeliveryToken,
+    /// When the leader sequenced it, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The version of the channel's schema that the payload was checked against; 0 means none.
+    pub schema_id: u64,
+    /// The message.
+    pub message: Message,
+}
+
+/// See the module's description. Dropping it gives back what it has, at once.
+pub struct Member {
+    broker: Broker,
+    named: Named,
+    channel: Arc<ChannelMeta>,
+    id: u64,
+    window: u32,
+    once: bool,
+    /// What was handed on, by sequence number, with its attempt.
+    in_hand: BTreeMap<u64, u32>,
+    wake: Wake,
+    leader: watch::Receiver<Leader>,
+    /// When the leader has to hear of the member next.
+    announce_at: Instant,
+    stays: bool,
+}
+
+impl Broker {
+    /// Joins a consumer's group as a member that has at most `window` messages at once that are not settled.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`, `ChannelNotFound`.
+    pub async fn join_consumer(&self, channel: &str, name: &str, window: u32) -> Result<Member, BrokerError> {
+        self.check_running()?;
+        let named = self.find_consumer(channel, name).await?;
+        let meta = self.find(channel)?;
+        Ok(Member {
+            wake: self.inner.view.wakes().wait_for(named.id, None),
+            leader: self.inner.sequencer.leader(),
+            broker: self.clone(),
+            named,
+            channel: meta,
+            id: self.inner.env.random.next_u64(),
+            window,
+            once: false,
+            in_hand: BTreeMap::new(),
+            announce_at: Instant::now(),
+            stays: false,
+        })
+    }
+
+    /// At most `max` messages of a consumer, for who has no stream; waits for the first one, at most for `wait`. They
+    /// come again after the consumer's ack timeout unless they are settled by their tokens.
+    ///
+    /// # Errors
+    /// As [`Broker::join_consumer`].
+    pub async fn pull(
+        &self,
+        channel: &str,
+        name: &str,
+        max: u32,
+        wait: Duration,
+    ) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        let mut member = self.join_consumer(channel, name, max).await?;
+        member.once = true;
+        // What is there already is worth the way to the leader and through the log.
+        let least = if member.could_get_something() { ORDERED } else { RETRY };
+        let deliveries = match timeout(wait.max(least), member.next()).await {
+            Ok(deliveries) => deliveries?,
+            Err(_) => member.last().await?,
+        };
+        member.stays = true;
+        Ok(deliveries)
+    }
+}
+
+impl Member {
+    /// How many messages it takes from now on, those that it has included.
+    pub fn set_window(&mut self, window: u32) {
+        if self.window != window {
+            self.window = window;
+            self.announce_at = Instant::now();
+        }
+    }
+
+    /// The next messages, never none; waits for them. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound` when the consumer is gone; `LimitExceeded` when it has too many members; `Stopping`.
+    pub async fn next(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        loop {
+            let fresh = self.fresh()?;
+            if !fresh.is_empty() {
+                let (deliveries, gone) = self.read(&fresh).await?;
+                self.in_hand.extend(fresh);
+                if !gone.is_empty() {
+                    self.broker.settle_gone(&self.named, gone).await?;
+                }
+                if !deliveries.is_empty() {
+                    return Ok(deliveries);
+                }
+                continue;
+            }
+            if self.announce_at <= Instant::now() {
+                self.announce().await?;
+                continue;
+            }
+            let stopping = self.broker.inner.stopping.clone();
+            tokio::select! {
+                () = self.wake.woken() => {}
+                () = sleep_until(self.announce_at) => {}
+                _ = self.leader.changed() => self.announce_at = Instant::now(),
+                () = stopping.cancelled() => return Err(BrokerError::Stopping),
+            }
+        }
+    }
+
+    /// Whether there is something that no member has.
+    fn could_get_something(&self) -> bool {
+        let end = self.broker.inner.view.stats(self.channel.id).unwrap_or_default().next_seq;
+        let status =
+            self.broker.inner.view.consumers(|all| all.get(self.named.id).map(|consumer| consumer.status(end)));
+        status.is_some_and(|status| status.lag > status.in_flight + status.dying)
+    }
+
+    /// Ends it: what was handed to it at the last moment, mostly nothing.
+    async fn last(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        self.broker.forget_member(self.named.id, self.id).await;
+        self.broker.catch_up().await?;
+        let fresh = self.fresh()?;
+        let (deliveries, gone) = self.read(&fresh).await?;
+        if !gone.is_empty() {
+            self.broker.settle_gone(&self.named, gone).await?;
+        }
+        Ok(deliveries)
+    }
+
+    /// What has been handed to the member, and not by it.
+    fn fresh(&mut self) -> Result<BTreeMap<u64, u32>, BrokerError> {
+        let held: Option<BTreeMap<u64, u32>> = self
+            .broker
+            .inner
+            .view
+            .consumers(|all| all.get(self.named.id).map(|consumer| consumer.held_by(self.id).collect()));
+        let mut held = held.ok_or_else(|| self.named.not_found())?;
+        self.in_hand.retain(|seq, attempt| held.get(seq) == Some(attempt));
+        held.retain(|seq, _| !self.in_hand.contains_key(seq));
+        Ok(held)
+    }
+
+    /// Messages from this node's store, and those that are gone from there or too old to be handed on.
+    async fn read(
+        &self,
+        wanted: &BTreeMap<u64, u32>,
+    ) -> Result<(Vec<ConsumerDelivery>, Vec<DeliveryToken>), BrokerError> {
+        let (key, bytes) = (stream_key(self.channel.name.as_str()), self.broker.limits().page_bytes);
+        let now_ms = self.broker.inner.view.time_ms();
+        let token = |seq: u64, attempt: u32| DeliveryToken { seq, attempt, member: self.id };
+        let (mut deliveries, mut gone) = (Vec::with_capacity(wanted.len()), Vec::new());
+        let mut left = wanted.clone();
+        while let Some((first, _)) = left.first_key_value() {
+            let first = *first;
+            let page = self.broker.store().read_batches(&key, first, bytes).await.map_err(store_error)?;
+            let end = page.last().map_or(first, StoredBatch::end_seq);
+            for batch in &page {
+                if left.range(batch.first_seq..batch.end_seq()).next().is_none() {
+                    continue;
+                }
+                for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
+                    let Some(attempt) = left.remove(&seq) else { continue };
+                    let unreadable = |error: prost::DecodeError| BrokerError::Internal { reason: error.to_string() };
+                    let message = message.map_err(unreadable)?;
+                    let expired = message.ttl_ms > 0 && batch.time_ms.saturating_add(message.ttl_ms) <= now_ms;
+                    if expired {
+                        gone.push(token(seq, attempt));
+                    } else {
+                        let (time_ms, schema_id) = (batch.time_ms, batch.schema_id);
+                        deliveries.push(ConsumerDelivery { token: token(seq, attempt), time_ms, schema_id, message });
+                    }
+                }
+            }
+            // What a page passed over, or an empty one did not find, is not there.
+            let after = left.split_off(&end.max(first + 1));
+            gone.extend(left.into_iter().map(|(seq, attempt)| token(seq, attempt)));
+            left = after;
+        }
+        Ok((deliveries, gone))
+    }
+
+    /// Tells the leader. It hears of the member again in time, or soon if it cannot be told now.
+    async fn announce(&mut self) -> Result<(), BrokerError> {
+        let (consumer, member, window, once) = (self.named.id, self.id, self.window, self.once);
+        let leader = self.leader.borrow_and_update().clone();
+        let noted = match leader {
+            Leader::Local { .. } => Some(self.broker.seat_member(consumer, member, window, once).await),
+            Leader::Remote(node) => {
+                let request = Request::SeatMember { consumer, member, window, once };
+                timeout(ANSWER, self.broker.call(&node, &request)).await.ok().and_then(Result::ok)
+            }
+            Leader::Unknown => None,
+        };
+        self.announce_at = match noted {
+            Some(Response::Done) => Instant::now() + LEASE / 3,
+            Some(Response::Refused(error @ BrokerError::LimitExceeded { .. })) => return Err(error),
+            _ => Instant::now() + RETRY,
+        };
+        Ok(())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
+        let (broker, consumer, member) = (self.broker.clone(), self.named.id, self.id);
+        // Counted as a request, so that a node that stops does it first.
+        let request = self.broker.inner.requests.token();
+        self.broker.inner.tasks.spawn(async move {
+            broker.leave(consumer, member).await;
+            drop(request);
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! Consumers: durable cursors whose work a group of members shares, whichever nodes the members are connected to.
+//!
+//! The machine owns the state. On the leader a group (`group.rs`) decides who gets which message, proposes it, and
+//! sleeps when nobody is there to get any. The assignment reaches a member's node by the log like everything else: a
+//! member (`member.rs`) looks into its own node's state, reads the messages from its own store and hands them on. So
+//! nothing is lost with an answer, and a new leader finds everything where the old one left it.
+
+mod dead;
+mod group;
+mod manage;
+mod member;
+mod plan;
+mod settle;
+
+pub(super) use self::{dead::run as run_dead, group::Groups};
+pub use self::{
+    manage::{ConsumerInfo, ConsumerUpdate},
+    member::{ConsumerDelivery, Member},
+};
+use super::{Broker, BrokerError};
+use crate::model::{ConsumerId, ConsumerName, InvalidConsumerName, Refusal};
+
+/// A consumer that a request names.
+#[derive(Clone, Debug)]
+struct Named {
+    id: ConsumerId,
+    channel: String,
+    name: String,
+}
+
+impl Named {
+    fn not_found(&self) -> BrokerError {
+        let (channel, name) = (self.channel.clone(), self.name.clone());
+        BrokerError::ConsumerNotFound { channel, name, similar: None }
+    }
+
+    /// What an operation on the consumer was refused for, as its caller hears it.
+    fn refused(&self, refusal: Refusal) -> BrokerError {
+        let limit_exceeded = |what: &str, limit: u64| BrokerError::LimitExceeded {
+            what: what.to_owned(),
+            value: limit.saturating_add(1),
+            limit,
+        };
+        match refusal {
+            Refusal::NoSuchConsumer => self.not_found(),
+            Refusal::ConsumerExists => {
+                BrokerError::ConsumerExists { channel: self.channel.clone(), name: self.name.clone() }
+            }
+            Refusal::NoChannelNamed(name) => BrokerError::ChannelNotFound { name: name.to_string(), similar: None },
+            Refusal::NotStored => BrokerError::NotStored { channel: self.channel.clone() },
+            Refusal::TooManyConsumers { limit } => limit_exceeded("the number of consumers", limit),
+            Refusal::TooMuchInFlight { limit } => limit_exceeded("max_in_flight", limit),
+            refusal @ Refusal::NoDeadLetterChannel(_) => BrokerError::InvalidArgument { reason: refusal.to_string() },
+            Refusal::StaleDelivery { seq } => BrokerError::StaleDelivery { seq },
+            other => BrokerError::Internal { reason: other.to_string() },
+        }
+    }
+}
+
+impl Broker {
+    fn consumer_name(&self, name: &str) -> Result<ConsumerName, BrokerError> {
+        let limit = self.limits().consumer_name_bytes;
+        if name.len() > limit {
+            let (what, value) = ("the consumer's name (bytes)".to_owned(), name.len() as u64);
+            return Err(BrokerError::LimitExceeded { what, value, limit: limit as u64 });
+        }
+        name.parse()
+            .map_err(|error: InvalidConsumerName| BrokerError::InvalidConsumerName { reason: error.to_string() })
+    }
+
+    /// The consumer of that name as this node knows it; a node that does not know it first hears what the leader knows.
+    async fn find_consumer(&self, channel: &str, name: &str) -> Result<Named, BrokerError> {
+        let meta = self.resolve(channel).await?;
+        let look = || self.inner.view.consumers(|all| all.named(meta.id, name).map(|consumer| consumer.meta().id));
+        let mut found = look();
+        if found.is_none() {
+            self.consumer_name(name)?;
+            self.catch_up().await?;
+            found = look();
+        }
+        let (channel, name) = (channel.to_owned(), name.to_owned());
+        if let Some(id) = found {
+            return Ok(Named { id, channel, name });
+        }
+        let likeness = |other: &str| strsim::damerau_levenshtein(&name, other);
+        let similar = self.inner.view.consumers(|all| {
+            let names = all.of(meta.id).map(|consumer| consumer.meta().name.as_str());
+            names.min_by_key(|other| likeness(other)).filter(|other| likeness(other) <= 2).map(str::to_owned)
+        });
+        Err(BrokerError::ConsumerNotFound { channel, name, similar })
+    }
+}

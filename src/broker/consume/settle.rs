@@ -1,0 +1,104 @@
+//! Acks, nacks and signs of life on their way into the log. Doing them twice is the same as doing them once, so an
+//! unknown outcome is tried again until there is a known one.
+
+use tokio::time::Instant;
+
+use super::{Broker, BrokerError, Named};
+use crate::model::{
+    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Operation, OperationReply, Refusal, Settlement,
+    Verdict,
+};
+
+/// Settlements of one operation.
+const AT_ONCE: usize = 4_096;
+/// Longest reason of a nack in bytes: it is kept until the message is settled.
+const MAX_REASON: usize = 256;
+
+impl Broker {
+    /// Settles deliveries of a consumer; one result for each, in order. `StaleDelivery`: it came too late, and the
+    /// message has been handed out again. To acknowledge what is acknowledged already is no error.
+    ///
+    /// # Errors
+    /// `ConsumerNotFound`, `NoLeader` and the like: of all.
+    pub async fn settle(
+        &self,
+        channel: &str,
+        name: &str,
+        settlements: Vec<Settlement>,
+    ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
+        let named = self.find_consumer(channel, name).await?;
+        let mut results = Vec::with_capacity(settlements.len());
+        for part in settlements.chunks(AT_ONCE) {
+            let stale = self.settle_part(named.id, part.to_vec()).await?;
+            let stale = stale.map_err(|refusal| named.refused(refusal))?;
+            let mut stale = stale.into_iter().peekable();
+            results.extend((0u32..).zip(part).map(|(position, settlement)| {
+                let seq = settlement.token.seq;
+                stale.next_if_eq(&position).map_or(Ok(()), |_| Err(BrokerError::StaleDelivery { seq }))
+            }));
+        }
+        Ok(results)
+    }
+
+    /// What one settlement may say.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the reason is too long.
+    pub fn nack(delay_ms: u64, reason: String) -> Result<Verdict, BrokerError> {
+        if reason.len() > MAX_REASON {
+            let (what, value) = ("the reason of a nack (bytes)".to_owned(), reason.len() as u64);
+            return Err(BrokerError::LimitExceeded { what, value, limit: MAX_REASON as u64 });
+        }
+        Ok(Verdict::Nack { delay_ms, reason })
+    }
+
+    async fn settle_part(
+        &self,
+        consumer: ConsumerId,
+        settlements: Vec<Settlement>,
+    ) -> Result<Result<Vec<u32>, Refusal>, BrokerError> {
+        match self.operate_again(ConsumerOperation::Settle { consumer, settlements }).await? {
+            Ok(OperationReply::Consumer(ConsumerReply::Settled { stale })) => Ok(Ok(stale)),
+            Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Messages that are not there to be handed on: they are done with.
+    pub(super) async fn settle_gone(&self, named: &Named, gone: Vec<DeliveryToken>) -> Result<(), BrokerError> {
+        let settlements = gone.into_iter().map(|token| Settlement { token, verdict: Verdict::Ack }).collect();
+        let _stale = self.settle_part(named.id, settlements).await?.map_err(|refusal| named.refused(refusal))?;
+        Ok(())
+    }
+
+    /// Of a member that is gone: nobody else gets its messages before.
+    pub(super) async fn leave(&self, consumer: ConsumerId, member: u64) {
+        self.forget_member(consumer, member).await;
+        let caught_up = self.catch_up().await.is_ok();
+        let held = self.inner.view.consumers(|all| all.get(consumer).map_or(0, |group| group.count_held_by(member)));
+        if caught_up && held == 0 {
+            return; // not worth a word in the log
+        }
+        let left = self.operate_again(ConsumerOperation::Leave { consumer, member }).await;
+        if let Err(error) = left {
+            // Its messages come again after the ack timeout.
+            tracing::debug!(%error, consumer = consumer.0, "a member's leave was not ordered");
+        }
+    }
+
+    /// An operation that may be done twice.
+    async fn operate_again(
+        &self,
+        operation: ConsumerOperation,
+    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+        let deadline = Instant::now() + self.limits().publish_timeout;
+        loop {
+            match self.operate_still(Operation::Consumer(operation.clone())).await {
+                Err(error) if error.outcome_unknown() && Instant::now() < deadline => {
+                    tokio::time::sleep(super::super::publish::RETRY).await;
+                }
+                done => return done,
+            }
+        }
+    }
+}

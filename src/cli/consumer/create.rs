@@ -1,0 +1,59 @@
+//! `liminal consumer create`.
+
+use std::time::{Duration, SystemTime};
+
+use super::{ms, one, parse_order};
+use crate::{
+    cli::{
+        CliError, Global,
+        remote::{connect, parse_duration},
+        subscribe::From,
+    },
+    client::{ConsumeOrder, ConsumerConfig},
+    model::Predicate,
+};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The channel to consume
+    pub channel: String,
+    /// 1 to 200 of A-Z a-z 0-9 . _ -
+    pub name: String,
+    /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
+    #[arg(long, default_value = "earliest")]
+    pub from: From,
+    /// A message that is not settled for so long comes again, for example 30s (the default)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub ack_timeout: Option<Duration>,
+    /// A message that was handed out so often without an ack is dead; without it, it comes again for ever
+    #[arg(long, value_name = "N")]
+    pub max_attempts: Option<u32>,
+    /// The channel that dead messages go to; without it they are dropped
+    #[arg(long, value_name = "CHANNEL", requires = "max_attempts")]
+    pub dead_letter: Option<String>,
+    /// Messages that may be in flight at once; 1,000 unless given
+    #[arg(long, value_name = "N")]
+    pub max_in_flight: Option<u32>,
+    /// `none`, `exclusive` (one member at a time), `key` or `key:HEADER` (one member at a time for each key)
+    #[arg(long, default_value = "none", value_parser = parse_order)]
+    pub order: (ConsumeOrder, String),
+    /// Only messages for which this holds; the others count as settled. See docs/PREDICATES.md
+    #[arg(long = "where", value_name = "PREDICATE")]
+    pub filter: Option<Predicate>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let config = ConsumerConfig {
+        ack_timeout_ms: args.ack_timeout.map_or(0, ms),
+        max_attempts: args.max_attempts.unwrap_or(0),
+        dead_letter: args.dead_letter.unwrap_or_default(),
+        max_in_flight: args.max_in_flight.unwrap_or(0),
+        order: args.order.0.into(),
+        order_header: args.order.1,
+        filter: args.filter.map(|filter| filter.to_string()).unwrap_or_default(),
+    };
+    let start = args.from.start(SystemTime::now());
+    let consumer = connect(global).await?.create_consumer(&args.channel, &args.name, config, start).await?;
+    one(&consumer, global)
+}

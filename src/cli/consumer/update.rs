@@ -1,0 +1,53 @@
+//! `liminal consumer update`.
+
+use std::time::Duration;
+
+use super::{CliError, Global, ms, one, parse_order};
+use crate::{
+    cli::remote::{connect, parse_duration},
+    client::{ConsumeOrder, UpdateConsumerRequest},
+};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub struct Args {
+    /// The channel
+    pub channel: String,
+    /// The consumer
+    pub name: String,
+    /// A message that is not settled for so long comes again
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "change")]
+    pub ack_timeout: Option<Duration>,
+    /// A message that was handed out so often without an ack is dead; 0: it comes again for ever
+    #[arg(long, value_name = "N", group = "change")]
+    pub max_attempts: Option<u32>,
+    /// The channel that dead messages go to; the empty text: none
+    #[arg(long, value_name = "CHANNEL", group = "change")]
+    pub dead_letter: Option<String>,
+    /// Messages that may be in flight at once
+    #[arg(long, value_name = "N", group = "change")]
+    pub max_in_flight: Option<u32>,
+    /// `none`, `exclusive`, `key` or `key:HEADER`; for messages that have not been handed out
+    #[arg(long, value_parser = parse_order, group = "change")]
+    pub order: Option<(ConsumeOrder, String)>,
+    /// Only messages for which this holds, of those that have not been handed out; the empty text: all
+    #[arg(long = "where", value_name = "PREDICATE", group = "change")]
+    pub filter: Option<String>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let (order, order_header) = args.order.map_or((None, String::new()), |(order, header)| (Some(order), header));
+    let request = UpdateConsumerRequest {
+        channel: args.channel,
+        name: args.name,
+        ack_timeout_ms: args.ack_timeout.map(ms),
+        max_attempts: args.max_attempts,
+        dead_letter: args.dead_letter,
+        max_in_flight: args.max_in_flight,
+        order: order.map(Into::into),
+        order_header,
+        filter: args.filter,
+    };
+    one(&connect(global).await?.update_consumer(request).await?, global)
+}

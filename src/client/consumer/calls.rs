@@ -1,0 +1,126 @@
+//! The calls with one answer: managing consumers.
+
+use super::Consumer;
+use crate::{
+    client::{
+        Client,
+        error::ClientError,
+        message::{Start, malformed},
+        pool::{MAX_ANSWER, Prefer},
+        retry::Repeat,
+    },
+    proto::v1::{
+        self, ConsumerConfig, CreateConsumerRequest, DeleteConsumerRequest, GetConsumerRequest, ListConsumersRequest,
+        ResetConsumerRequest, UpdateConsumerRequest, consumers_client::ConsumersClient,
+    },
+};
+
+impl Client {
+    /// A member of a consumer's group, which does nothing yet: see [`Consumer::run`] and [`Consumer::open`].
+    pub fn consumer(&self, channel: impl Into<String>, name: impl Into<String>) -> Consumer {
+        Consumer::new(self.pool.clone(), channel.into(), name.into())
+    }
+
+    /// Creates a consumer. The same name with the same configuration is no error, and leaves it where it is.
+    ///
+    /// ```no_run
+    /// use liminal::client::{Client, ConsumerConfig, Start};
+    ///
+    /// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+    /// let config = ConsumerConfig { max_attempts: 5, dead_letter: "orders.dead".into(), ..ConsumerConfig::default() };
+    /// let consumer = client.create_consumer("orders", "billing", config, Start::Earliest).await?;
+    /// println!("{} behind", consumer.lag);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the name cannot be used or is taken by a consumer with another configuration.
+    pub async fn create_consumer(
+        &self,
+        channel: &str,
+        name: &str,
+        config: ConsumerConfig,
+        start: Start,
+    ) -> Result<v1::Consumer, ClientError> {
+        let request = CreateConsumerRequest {
+            channel: channel.to_owned(),
+            name: name.to_owned(),
+            config: Some(config),
+            start: Some(start.to_proto()),
+        };
+        let create = |link| {
+            let request = request.clone();
+            async move { ConsumersClient::new(link).create_consumer(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, create).await?;
+        response.consumer.ok_or_else(|| malformed("consumer"))
+    }
+
+    /// The consumers of a channel by name.
+    ///
+    /// # Errors
+    /// When the channel does not exist.
+    pub async fn list_consumers(&self, channel: &str) -> Result<Vec<v1::Consumer>, ClientError> {
+        let list = |link| {
+            let request = ListConsumersRequest { channel: channel.to_owned() };
+            async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0.consumers)
+    }
+
+    /// One consumer, and how far it is.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn consumer_status(&self, channel: &str, name: &str) -> Result<v1::Consumer, ClientError> {
+        let get = |link| {
+            let request = GetConsumerRequest { channel: channel.to_owned(), name: name.to_owned() };
+            async move { ConsumersClient::new(link).get_consumer(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, get).await?;
+        response.consumer.ok_or_else(|| malformed("consumer"))
+    }
+
+    /// Changes a consumer: absent fields stay as they are.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn update_consumer(&self, request: UpdateConsumerRequest) -> Result<v1::Consumer, ClientError> {
+        let update = |link| {
+            let request = request.clone();
+            async move { ConsumersClient::new(link).update_consumer(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, update).await?;
+        response.consumer.ok_or_else(|| malformed("consumer"))
+    }
+
+    /// Has a consumer forget what is pending, and go on elsewhere.
+    ///
+    /// # Errors
+    /// When it does not exist, or `start` is no longer stored.
+    pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<v1::Consumer, ClientError> {
+        let request =
+            ResetConsumerRequest { channel: channel.to_owned(), name: name.to_owned(), start: Some(start.to_proto()) };
+        let reset = |link| {
+            let request = request.clone();
+            async move { ConsumersClient::new(link).reset_consumer(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, reset).await?;
+        response.consumer.ok_or_else(|| malformed("consumer"))
+    }
+
+    /// Deletes a consumer with its cursor.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub async fn delete_consumer(&self, channel: &str, name: &str) -> Result<(), ClientError> {
+        let request = DeleteConsumerRequest { channel: channel.to_owned(), name: name.to_owned() };
+        let delete = |link| {
+            let request = request.clone();
+            async move { ConsumersClient::new(link).delete_consumer(request).await }
+        };
+        self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
+        Ok(())
+    }
+}

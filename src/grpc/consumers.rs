@@ -1,0 +1,309 @@
+//! Consumers as the API shows them.
+
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Service,
+    status::stream_error,
+    subscribing::{Place, start_of},
+    to_status,
+};
+use crate::{
+    broker::{Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member, Start},
+    env::ConnectionInfo,
+    model::{self, ConsumeOrder, InvalidName, OrderingKey},
+    proto::v1::{self, consumers_server::Consumers},
+};
+
+/// Requests with settlements of one stream that are worked on at once; more wait in the connection.
+const SETTLING: usize = 64;
+/// Answers that may wait for a slow reader.
+const ANSWERS: usize = 4;
+/// About the bytes of one answer: clients take 4 MiB by default.
+const ANSWER_BYTES: usize = 1 << 20;
+
+type Settled = Result<Vec<v1::SettleResult>, BrokerError>;
+
+#[tonic::async_trait]
+impl Consumers for Service {
+    type ConsumeStream = ReceiverStream<Result<v1::ConsumeResponse, Status>>;
+
+    async fn create_consumer(
+        &self,
+        request: Request<v1::CreateConsumerRequest>,
+    ) -> Result<Response<v1::CreateConsumerResponse>, Status> {
+        let v1::CreateConsumerRequest { channel, name, config, start } = request.into_inner();
+        let config = config_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
+        let start = start_of(start, Start::Earliest);
+        let info = self.broker.create_consumer(&channel, &name, config, start).await;
+        let info = info.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::CreateConsumerResponse { consumer: Some(info.to_proto()) }))
+    }
+
+    async fn list_consumers(
+        &self,
+        request: Request<v1::ListConsumersRequest>,
+    ) -> Result<Response<v1::ListConsumersResponse>, Status> {
+        let all = self.broker.consumers(&request.get_ref().channel).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::ListConsumersResponse { consumers: all.iter().map(ConsumerInfo::to_proto).collect() }))
+    }
+
+    async fn get_consumer(
+        &self,
+        request: Request<v1::GetConsumerRequest>,
+    ) -> Result<Response<v1::GetConsumerResponse>, Status> {
+        let v1::GetConsumerRequest { channel, name } = request.into_inner();
+        let info = self.broker.consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::GetConsumerResponse { consumer: Some(info.to_proto()) }))
+    }
+
+    async fn update_consumer(
+        &self,
+        request: Request<v1::UpdateConsumerRequest>,
+    ) -> Result<Response<v1::UpdateConsumerResponse>, Status> {
+        let (channel, name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
+        let info = self.broker.update_consumer(&channel, &name, update).await;
+        let info = info.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::UpdateConsumerResponse { consumer: Some(info.to_proto()) }))
+    }
+
+    async fn delete_consumer(
+        &self,
+        request: Request<v1::DeleteConsumerRequest>,
+    ) -> Result<Response<v1::DeleteConsumerResponse>, Status> {
+        let v1::DeleteConsumerRequest { channel, name } = request.into_inner();
+        self.broker.delete_consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::DeleteConsumerResponse {}))
+    }
+
+    async fn reset_consumer(
+        &self,
+        request: Request<v1::ResetConsumerRequest>,
+    ) -> Result<Response<v1::ResetConsumerResponse>, Status> {
+        let v1::ResetConsumerRequest { channel, name, start } = request.into_inner();
+        let info = self.broker.reset_consumer(&channel, &name, start_of(start, Start::Earliest)).await;
+        let info = info.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::ResetConsumerResponse { consumer: Some(info.to_proto()) }))
+    }
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<v1::ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
+        let limit = self.broker.view().limits().subscriptions_per_connection;
+        let place = Place::take(&connection, limit).map_err(|error| to_status(&error))?;
+        let requests = request.into_inner();
+        let (answers, receiver) = mpsc::channel(ANSWERS);
+        let service = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = attend(service, requests, &answers).await {
+                let _ = answers.send(Err(status)).await; // the client may be gone
+            }
+            drop(place);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullResponse>, Status> {
+        let v1::PullRequest { channel, consumer, max, wait_ms } = request.into_inner();
+        let wait = Duration::from_millis(wait_ms).min(self.broker.limits().long_poll);
+        let deliveries = self.broker.pull(&channel, &consumer, max.max(1), wait).await;
+        let deliveries = deliveries.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::PullResponse { deliveries: deliveries.into_iter().map(delivery).collect() }))
+    }
+
+    async fn settle(&self, request: Request<v1::SettleRequest>) -> Result<Response<v1::SettleResponse>, Status> {
+        let v1::SettleRequest { channel, consumer, settlements } = request.into_inner();
+        let results = settle(&self.broker, &channel, &consumer, settlements).await;
+        let results = results.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::SettleResponse { results }))
+    }
+}
+
+/// Serves one member until the client goes away, or is done and has all its answers.
+async fn attend(
+    service: Service,
+    mut requests: Streaming<v1::ConsumeRequest>,
+    answers: &mpsc::Sender<Result<v1::ConsumeResponse, Status>>,
+) -> Result<(), Status> {
+    let first = requests.message().await?;
+    let open = first.as_ref().and_then(|first| first.open.clone()).ok_or_else(|| {
+        to_status(&BrokerError::InvalidArgument {
+            reason: "the first request has to say which consumer it opens".into(),
+        })
+    })?;
+    let v1::ConsumeOpen { channel, consumer, credit } = open;
+    let member = service.broker.join_consumer(&channel, &consumer, credit).await;
+    let mut attended = Attended {
+        member: member.map_err(|error| to_status(&error))?,
+        settling: FuturesOrdered::new(),
+        broker: service.broker.clone(),
+        channel,
+        consumer,
+    };
+    // The client knows at once that it is a member.
+    if answers.send(Ok(v1::ConsumeResponse::default())).await.is_err() {
+        return Ok(());
+    }
+    let mut open = attended.take(first.unwrap_or_default());
+    while open || !attended.settling.is_empty() {
+        let responses = tokio::select! {
+            biased;
+            () = answers.closed() => return Ok(()),
+            Some(settled) = attended.settling.next() => {
+                let mut results = settled.map_err(|error| to_status(&error))?;
+                // What is ready already goes with it.
+                while let Some(more) = attended.settling.next().now_or_never().flatten() {
+                    results.extend(more.map_err(|error| to_status(&error))?);
+                }
+                vec![v1::ConsumeResponse { results, ..v1::ConsumeResponse::default() }]
+            }
+            request = requests.message(), if open && attended.settling.len() < SETTLING => {
+                open = match request? {
+                    Some(request) => attended.take(request),
+                    None => false,
+                };
+                continue;
+            }
+            () = service.stopping.cancelled(), if open => {
+                // What was settled is answered first: the client goes on elsewhere with what is left.
+                while let Some(settled) = attended.settling.next().await {
+                    let results = settled.map_err(|error| to_status(&error))?;
+                    let _ = answers.send(Ok(v1::ConsumeResponse { results, ..Default::default() })).await; // or it is gone
+                }
+                return Err(to_status(&BrokerError::Stopping));
+            }
+            deliveries = attended.member.next(), if open => pieces(deliveries.map_err(|error| to_status(&error))?),
+        };
+        for response in responses {
+            if answers.send(Ok(response)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Attended {
+    broker: Broker,
+    channel: String,
+    consumer: String,
+    member: Member,
+    settling: FuturesOrdered<BoxFuture<'static, Settled>>,
+}
+
+impl Attended {
+    /// Takes what a request says. Always goes on.
+    fn take(&mut self, request: v1::ConsumeRequest) -> bool {
+        if let Some(credit) = request.credit {
+            self.member.set_window(credit);
+        }
+        if !request.settlements.is_empty() {
+            let (broker, channel, consumer) = (self.broker.clone(), self.channel.clone(), self.consumer.clone());
+            let settled = async move { settle(&broker, &channel, &consumer, request.settlements).await };
+            self.settling.push_back(settled.boxed());
+        }
+        true
+    }
+}
+
+/// Answers in the order of the settlements; one that makes no sense does not hold back the others.
+async fn settle(broker: &Broker, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
+    let parsed: Vec<Result<model::Settlement, BrokerError>> = settlements.iter().map(settlement_of).collect();
+    let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
+    let mut outcomes = broker.settle(channel, consumer, sound).await?.into_iter();
+    let missing = || Err(BrokerError::Internal { reason: "a settlement without a result".into() });
+    let results = settlements.into_iter().zip(parsed).map(|(settlement, parsed)| {
+        let outcome = parsed.and_then(|_| outcomes.next().unwrap_or_else(missing));
+        v1::SettleResult { token: settlement.token, error: outcome.err().map(|error| stream_error(&error)) }
+    });
+    Ok(results.collect())
+}
+
+fn settlement_of(settlement: &v1::Settlement) -> Result<model::Settlement, BrokerError> {
+    let unknown = |error: &dyn std::fmt::Display| BrokerError::InvalidArgument { reason: error.to_string() };
+    let token = settlement.token.parse().map_err(|error: model::InvalidToken| unknown(&error))?;
+    let verdict = v1::Verdict::try_from(settlement.verdict).map_err(|error| unknown(&error))?;
+    let verdict = match verdict {
+        v1::Verdict::Ack | v1::Verdict::Unspecified => model::Verdict::Ack,
+        v1::Verdict::AckUpTo => model::Verdict::AckUpTo,
+        v1::Verdict::Nack => Broker::nack(settlement.delay_ms, settlement.reason.clone())?,
+        v1::Verdict::Extend => model::Verdict::Extend,
+    };
+    Ok(model::Settlement { token, verdict })
+}
+
+fn delivery(delivery: ConsumerDelivery) -> v1::ConsumerDelivery {
+    let ConsumerDelivery { token, time_ms, schema_id, message } = delivery;
+    v1::ConsumerDelivery {
+        token: token.to_string(),
+        seq: token.seq,
+        attempt: token.attempt,
+        time_ms,
+        schema_id,
+        message: Some(message),
+    }
+}
+
+/// Answers of about [`ANSWER_BYTES`].
+fn pieces(deliveries: Vec<ConsumerDelivery>) -> Vec<v1::ConsumeResponse> {
+    let (mut pieces, mut bytes) = (vec![v1::ConsumeResponse::default()], 0);
+    for one in deliveries.into_iter().map(delivery) {
+        let size = prost::Message::encoded_len(&one);
+        if bytes > 0 && bytes + size > ANSWER_BYTES {
+            pieces.push(v1::ConsumeResponse::default());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(last) = pieces.last_mut() {
+            last.deliveries.push(one);
+        }
+    }
+    pieces
+}
+
+fn config_of(config: v1::ConsumerConfig) -> Result<model::ConsumerConfig, BrokerError> {
+    let usual = model::ConsumerConfig::default();
+    let order = order_of(config.order(), config.order_header);
+    Ok(model::ConsumerConfig {
+        ack_timeout_ms: if config.ack_timeout_ms == 0 { usual.ack_timeout_ms } else { config.ack_timeout_ms },
+        max_attempts: config.max_attempts,
+        dead_letter: channel_of(&config.dead_letter)?,
+        max_in_flight: if config.max_in_flight == 0 { usual.max_in_flight } else { config.max_in_flight },
+        order,
+        filter: Some(config.filter).filter(|filter| !filter.is_empty()),
+    })
+}
+
+fn update_of(request: v1::UpdateConsumerRequest) -> Result<(String, String, ConsumerUpdate), BrokerError> {
+    let order = request.order.is_some().then(|| order_of(request.order(), request.order_header.clone()));
+    let update = ConsumerUpdate {
+        ack_timeout_ms: request.ack_timeout_ms,
+        max_attempts: request.max_attempts,
+        dead_letter: request.dead_letter.as_deref().map(channel_of).transpose()?,
+        max_in_flight: request.max_in_flight,
+        order,
+        filter: request.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
+    };
+    Ok((request.channel, request.name, update))
+}
+
+fn order_of(order: v1::ConsumeOrder, header: String) -> ConsumeOrder {
+    match order {
+        v1::ConsumeOrder::None | v1::ConsumeOrder::Unspecified => ConsumeOrder::None,
+        v1::ConsumeOrder::Exclusive => ConsumeOrder::Exclusive,
+        v1::ConsumeOrder::Key if header.is_empty() => ConsumeOrder::Key(OrderingKey::MessageKey),
+        v1::ConsumeOrder::Key => ConsumeOrder::Key(OrderingKey::Header(header)),
+    }
+}
+
+fn channel_of(name: &str) -> Result<Option<model::ChannelName>, BrokerError> {
+    let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
+    Some(name).filter(|name| !name.is_empty()).map(|name| name.parse().map_err(invalid)).transpose()
+}

@@ -1,0 +1,291 @@
+//! Consumers over HTTP: managing them, and pulling and settling messages without a stream.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    channels::parse,
+    messages::{duration, start},
+    problem::Problem,
+};
+use crate::{
+    broker::{Broker, BrokerError, ConsumerInfo, ConsumerUpdate},
+    model::{
+        ChannelName, ConsumeOrder, ConsumerConfig, ConsumerJson, InvalidName, InvalidToken, MessageJson, OrderingKey,
+        Settlement, Verdict,
+    },
+};
+
+/// The body of a POST and of a PATCH. Everything but the name may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    name: Option<String>,
+    /// As in a read's query.
+    start: Option<String>,
+    ack_timeout_ms: Option<u64>,
+    max_attempts: Option<u32>,
+    /// The empty text removes it.
+    dead_letter: Option<String>,
+    max_in_flight: Option<u32>,
+    order: Option<OrderJson>,
+    /// With `key`: the header that holds the ordering key; none means the idempotency key.
+    order_header: Option<String>,
+    /// The empty text removes it.
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OrderJson {
+    None,
+    Exclusive,
+    Key,
+}
+
+impl Wanted {
+    fn update(self) -> Result<ConsumerUpdate, Problem> {
+        let header = self.order_header;
+        let order = match (self.order, header) {
+            (None, None) => None,
+            (Some(OrderJson::None), None) => Some(ConsumeOrder::None),
+            (Some(OrderJson::Exclusive), None) => Some(ConsumeOrder::Exclusive),
+            (Some(OrderJson::Key), None) => Some(ConsumeOrder::Key(OrderingKey::MessageKey)),
+            (Some(OrderJson::Key), Some(header)) => Some(ConsumeOrder::Key(OrderingKey::Header(header))),
+            (_, Some(_)) => return Err(Problem::invalid("order_header goes with \"order\": \"key\"")),
+        };
+        let channel = |name: String| {
+            let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
+            Some(name)
+                .filter(|name| !name.is_empty())
+                .map(|name| name.parse::<ChannelName>().map_err(invalid))
+                .transpose()
+        };
+        Ok(ConsumerUpdate {
+            ack_timeout_ms: self.ack_timeout_ms,
+            max_attempts: self.max_attempts,
+            dead_letter: self.dead_letter.map(channel).transpose()?,
+            max_in_flight: self.max_in_flight,
+            order,
+            filter: self.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
+        })
+    }
+}
+
+fn shown(info: &ConsumerInfo) -> Response {
+    Json(ConsumerJson::of(&info.to_proto())).into_response()
+}
+
+pub(super) async fn create(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let mut wanted: Wanted = parse(&body)?;
+    let name = wanted.name.take().ok_or_else(|| Problem::invalid("the body has no name for the consumer"))?;
+    let begin = start(wanted.start.take().as_deref().unwrap_or("earliest"), broker.now_ms())?;
+    let usual = ConsumerConfig::default();
+    let update = wanted.update()?;
+    let config = ConsumerConfig {
+        ack_timeout_ms: update.ack_timeout_ms.unwrap_or(usual.ack_timeout_ms),
+        max_attempts: update.max_attempts.unwrap_or(usual.max_attempts),
+        dead_letter: update.dead_letter.flatten(),
+        max_in_flight: update.max_in_flight.unwrap_or(usual.max_in_flight),
+        order: update.order.unwrap_or_default(),
+        filter: update.filter.flatten(),
+    };
+    Ok(shown(&broker.create_consumer(&channel, &name, config, begin).await?))
+}
+
+pub(super) async fn list(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
+    let consumers: Vec<_> = broker.consumers(&channel).await?.iter().map(ConsumerInfo::to_proto).collect();
+    let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
+    Ok(Json(json!({ "consumers": consumers })).into_response())
+}
+
+type Names = Path<(String, String)>;
+
+pub(super) async fn show(State(broker): State<Broker>, Path((channel, name)): Names) -> Result<Response, Problem> {
+    Ok(shown(&broker.consumer(&channel, &name).await?))
+}
+
+pub(super) async fn update(
+    State(broker): State<Broker>,
+    Path((channel, name)): Names,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let wanted: Wanted = parse(&body)?;
+    if wanted.name.is_some() || wanted.start.is_some() {
+        return Err(Problem::invalid("a consumer keeps its name, and moves by POST .../reset"));
+    }
+    Ok(shown(&broker.update_consumer(&channel, &name, wanted.update()?).await?))
+}
+
+pub(super) async fn delete(State(broker): State<Broker>, Path((channel, name)): Names) -> Result<StatusCode, Problem> {
+    broker.delete_consumer(&channel, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reset {
+    start: String,
+}
+
+pub(super) async fn reset(
+    State(broker): State<Broker>,
+    Path((channel, name)): Names,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Reset { start: text } = parse(&body)?;
+    let begin = start(&text, broker.now_ms())?;
+    Ok(shown(&broker.reset_consumer(&channel, &name, begin).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PullQuery {
+    max: Option<u32>,
+    wait: Option<String>,
+}
+
+/// A message, and by what it is settled.
+#[derive(Debug, Serialize)]
+struct Handed<'a> {
+    token: String,
+    attempt: u32,
+    #[serde(flatten)]
+    message: MessageJson<'a>,
+}
+
+pub(super) async fn pull(
+    State(broker): State<Broker>,
+    Path((channel, name)): Names,
+    Query(PullQuery { max, wait }): Query<PullQuery>,
+) -> Result<Response, Problem> {
+    let wait = wait.as_deref().map(duration).transpose()?.unwrap_or_default();
+    let longest = broker.limits().long_poll;
+    if wait > longest {
+        let (value, limit) = (wait.as_millis(), longest.as_millis());
+        return Err(Problem::invalid(format!("wait is {value} ms; the limit is {limit} ms: ask again after that")));
+    }
+    if max == Some(0) {
+        return Err(Problem::invalid("max is 0: ask for at least one message"));
+    }
+    let deliveries = broker.pull(&channel, &name, max.unwrap_or(1), wait).await?;
+    let messages: Vec<Handed<'_>> = deliveries
+        .iter()
+        .map(|delivery| Handed {
+            token: delivery.token.to_string(),
+            attempt: delivery.token.attempt,
+            message: MessageJson::of(
+                &channel,
+                delivery.token.seq,
+                delivery.time_ms,
+                delivery.schema_id,
+                &delivery.message,
+            ),
+        })
+        .collect();
+    Ok(Json(json!({ "messages": messages })).into_response())
+}
+
+/// Tokens by what became of their deliveries.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settle {
+    ack: Vec<String>,
+    /// Each with everything before it that was handed out with it.
+    ack_up_to: Vec<String>,
+    nack: Vec<NackJson>,
+    extend: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum NackJson {
+    Token(String),
+    Said(Said),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    token: String,
+    #[serde(default)]
+    delay_ms: u64,
+    #[serde(default)]
+    reason: String,
+}
+
+/// A delivery that was settled too late.
+#[derive(Debug, Serialize)]
+struct Late {
+    token: String,
+    error: Problem,
+}
+
+/// Answers with those that came too late, mostly none.
+pub(super) async fn settle(
+    State(broker): State<Broker>,
+    Path((channel, name)): Names,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Settle { ack, ack_up_to, nack, extend } = parse(&body)?;
+    let mut said: Vec<(String, Verdict)> = ack.into_iter().map(|token| (token, Verdict::Ack)).collect();
+    said.extend(ack_up_to.into_iter().map(|token| (token, Verdict::AckUpTo)));
+    for nack in nack {
+        let Said { token, delay_ms, reason } = match nack {
+            NackJson::Token(token) => Said { token, delay_ms: 0, reason: String::new() },
+            NackJson::Said(said) => said,
+        };
+        said.push((token, Broker::nack(delay_ms, reason)?));
+    }
+    said.extend(extend.into_iter().map(|token| (token, Verdict::Extend)));
+    if said.is_empty() {
+        return Err(Problem::invalid("the body settles nothing: give tokens in ack, ack_up_to, nack or extend"));
+    }
+    let settlements: Result<Vec<Settlement>, Problem> = said
+        .iter()
+        .map(|(token, verdict)| {
+            let wrong = |error: InvalidToken| Problem::invalid(error.to_string());
+            Ok(Settlement { token: token.parse().map_err(wrong)?, verdict: verdict.clone() })
+        })
+        .collect();
+    let results = broker.settle(&channel, &name, settlements?).await?;
+    let settled = results.iter().filter(|result| result.is_ok()).count();
+    let late: Vec<Late> = said
+        .into_iter()
+        .zip(results)
+        .filter_map(|((token, _), result)| Some(Late { token, error: result.err()?.into() }))
+        .collect();
+    Ok(Json(json!({ "settled": settled, "stale": late })).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nack_is_a_token_or_says_more() {
+        let settle: Settle = parse(br#"{"nack":["1.1.2",{"token":"3.1.2","delay_ms":5,"reason":"busy"}]}"#).unwrap();
+        assert!(matches!(&settle.nack[0], NackJson::Token(token) if token == "1.1.2"));
+        assert!(matches!(&settle.nack[1], NackJson::Said(said) if said.delay_ms == 5 && said.reason == "busy"));
+    }
+
+    #[test]
+    fn an_ordering_header_needs_the_order_by_key() {
+        let wanted = |text: &str| parse::<Wanted>(text.as_bytes()).unwrap().update();
+        assert!(wanted(r#"{"order_header":"user"}"#).is_err());
+        let order = wanted(r#"{"order":"key","order_header":"user"}"#).unwrap().order;
+        assert_eq!(order, Some(ConsumeOrder::Key(OrderingKey::Header("user".into()))));
+        assert_eq!(wanted("{}").unwrap().order, None);
+    }
+}

@@ -1,0 +1,308 @@
+//! One consumer: what is pending, and the indexes over it. All changes of what is pending go through [`Consumer::put`]
+//! and [`Consumer::take`], so that the indexes and the list of what has to be stored cannot be forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ConsumeOrder, ConsumerId, ConsumerMeta, ConsumerStatus, Cursor, DeliveryToken, Failure, Pending, Refusal,
+};
+
+/// Pending messages that are stored as one value.
+pub(super) const BLOCK: u64 = 64;
+/// The ordering key of every message of an exclusive consumer.
+const EXCLUSIVE: u64 = 0;
+
+/// A consumer's state.
+#[derive(Debug)]
+pub struct Consumer {
+    pub(super) meta: ConsumerMeta,
+    pub(super) cursor: Cursor,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    /// Messages that wait to be handed out, by when they may be.
+    waiting: BTreeSet<(u64, u64)>,
+    /// Messages of each member.
+    held: BTreeMap<u64, BTreeSet<u64>>,
+    /// Messages of each ordering key.
+    keys: BTreeMap<u64, BTreeSet<u64>>,
+    /// Messages whose last attempt came to nothing.
+    dying: BTreeSet<u64>,
+}
+
+/// What all consumers share: deadlines, the dead, and what has to be stored at the end of the command.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// Ack deadlines of all messages that members have.
+    pub(super) due: BTreeSet<(u64, ConsumerId, u64)>,
+    /// Dead messages of all consumers with a dead-letter channel.
+    pub(super) dying: BTreeSet<(ConsumerId, u64)>,
+    /// Blocks of pending messages that changed.
+    pub(super) blocks: BTreeSet<(ConsumerId, u64)>,
+    /// Consumers that changed in any way.
+    pub(super) touched: BTreeSet<ConsumerId>,
+}
+
+/// Pending messages of one block, by their distance from its first sequence number.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::machine) struct PendingBlock(pub(in crate::machine) Vec<(u8, Pending)>);
+
+/// What a delivery's token stands for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The member has it.
+    Yes,
+    /// The member had it, and nobody has got it since.
+    Late,
+    /// It is settled.
+    Settled,
+}
+
+/// Who has the messages of an ordering key, of those before some sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody: there are none.
+    #[default]
+    Free,
+    /// This member has them all.
+    Member(u64),
+    /// Somebody has to get or settle one first.
+    Blocked,
+}
+
+impl Holder {
+    /// After one more message, which a member has or which waits.
+    #[must_use]
+    pub fn and(self, member: Option<u64>) -> Self {
+        match (self, member) {
+            (Self::Free, Some(member)) => Self::Member(member),
+            (Self::Member(holder), Some(member)) if holder == member => self,
+            _ => Self::Blocked,
+        }
+    }
+
+    /// Whether the next message may go to a member.
+    pub fn admits(self, member: u64) -> bool {
+        self == Self::Free || self == Self::Member(member)
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(meta: ConsumerMeta, next: u64) -> Self {
+        Self {
+            meta,
+            cursor: Cursor { next, ..Cursor::default() },
+            pending: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            held: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            dying: BTreeSet::new(),
+        }
+    }
+
+    /// What it is.
+    pub fn meta(&self) -> &ConsumerMeta {
+        &self.meta
+    }
+
+    /// How far it is.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The messages below its `next` that are not settled.
+    pub fn pending(&self) -> &BTreeMap<u64, Pending> {
+        &self.pending
+    }
+
+    /// The messages that a member has.
+    pub fn held_by(&self, member: u64) -> impl Iterator<Item = (u64, u32)> {
+        let held = self.held.get(&member).into_iter().flatten();
+        held.filter_map(|seq| self.pending.get(seq).map(|pending| (*seq, pending.attempts)))
+    }
+
+    /// How many messages a member has.
+    pub fn count_held_by(&self, member: u64) -> usize {
+        self.held.get(&member).map_or(0, BTreeSet::len)
+    }
+
+    /// Messages that wait to be handed out, with the time from which on they may be; the earliest first.
+    pub fn waiting(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.waiting.iter().copied()
+    }
+
+    /// Whether a pending message's last attempt came to nothing.
+    pub fn is_dying(&self, seq: u64) -> bool {
+        self.dying.contains(&seq)
+    }
+
+    /// How many more messages may become pending.
+    pub fn room(&self) -> usize {
+        (self.meta.config.max_in_flight as usize).saturating_sub(self.pending.len())
+    }
+
+    /// The lowest sequence number that is not settled.
+    pub fn floor(&self) -> u64 {
+        self.pending.first_key_value().map_or(self.cursor.next, |(seq, _)| *seq)
+    }
+
+    /// The consumer as its users see it; `end` is the sequence number after the channel's last message.
+    pub fn status(&self, end: u64) -> ConsumerStatus {
+        let (pending, waiting, dying) = (self.pending.len(), self.waiting.len(), self.dying.len());
+        ConsumerStatus {
+            meta: self.meta.clone(),
+            cursor: self.cursor,
+            in_flight: (pending - waiting - dying) as u64,
+            waiting: waiting as u64,
+            dying: dying as u64,
+            floor: self.floor(),
+            lag: end.saturating_sub(self.cursor.next) + pending as u64,
+        }
+    }
+
+    /// The key by which a message is ordered, of the one that the leader found in it.
+    pub(super) fn ordering_key(&self, found: Option<u64>) -> Option<u64> {
+        match self.meta.config.order {
+            ConsumeOrder::None => None,
+            ConsumeOrder::Exclusive => Some(EXCLUSIVE),
+            ConsumeOrder::Key(_) => found,
+        }
+    }
+
+    /// What a token stands for now.
+    pub(super) fn held(&self, token: DeliveryToken) -> Result<Held, Refusal> {
+        let DeliveryToken { seq, attempt, member } = token;
+        let stale = Err(Refusal::StaleDelivery { seq });
+        match self.pending.get(&seq) {
+            None if seq < self.cursor.next => Ok(Held::Settled),
+            None => stale,
+            Some(pending) if pending.attempts != attempt || attempt == 0 => stale,
+            Some(Pending { member: Some(holder), .. }) if *holder == member => Ok(Held::Yes),
+            Some(Pending { member: None, .. }) => Ok(Held::Late),
+            Some(_) => stale,
+        }
+    }
+
+    /// Refuses what is handed out out of order. `fresh` says who has each message that is handed out or parked now.
+    pub(super) fn check_order(&self, fresh: &BTreeMap<u64, BTreeMap<u64, Option<u64>>>) -> Result<(), Refusal> {
+        for (key, fresh) in fresh {
+            let present = self.keys.get(key).into_iter().flatten().filter(|seq| !self.dying.contains(seq));
+            let mut all: BTreeMap<u64, Option<u64>> =
+                present.filter_map(|seq| Some((*seq, self.pending.get(seq)?.member))).collect();
+            all.extend(fresh);
+            let mut holder = Holder::Free;
+            for (seq, member) in all {
+                if let (Some(member), true) = (member, fresh.contains_key(&seq))
+                    && !holder.admits(member)
+                {
+                    return Err(Refusal::StaleAssignment);
+                }
+                holder = holder.and(member);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces a pending message. One that died without a dead-letter channel is settled instead.
+    pub(super) fn put(&mut self, seq: u64, pending: Pending, schedule: &mut Schedule) {
+        let id = self.meta.id;
+        self.unindex(seq, schedule);
+        let config = &self.meta.config;
+        let dead = pending.member.is_none() && config.max_attempts > 0 && pending.attempts >= config.max_attempts;
+        schedule.blocks.insert((id, seq / BLOCK));
+        schedule.touched.insert(id);
+        if dead && config.dead_letter.is_none() {
+            self.pending.remove(&seq);
+            self.cursor.dead += 1;
+            return;
+        }
+        match pending.member {
+            Some(member) => {
+                self.held.entry(member).or_default().insert(seq);
+                schedule.due.insert((pending.due_ms, id, seq));
+            }
+            None if dead => {
+                self.dying.insert(seq);
+                schedule.dying.insert((id, seq));
+            }
+            None => {
+                self.waiting.insert((pending.due_ms, seq));
+            }
+        }
+        if let Some(key) = pending.key {
+            self.keys.entry(key).or_default().insert(seq);
+        }
+        self.pending.insert(seq, pending);
+    }
+
+    /// Settles a pending message.
+    pub(super) fn take(&mut self, seq: u64, schedule: &mut Schedule) -> Option<Pending> {
+        self.unindex(seq, schedule);
+        let pending = self.pending.remove(&seq)?;
+        schedule.blocks.insert((self.meta.id, seq / BLOCK));
+        schedule.touched.insert(self.meta.id);
+        Some(pending)
+    }
+
+    /// The attempt of a message came to nothing: it waits, or is dead.
+    pub(super) fn fail(&mut self, seq: u64, failure: Failure, due_ms: u64, schedule: &mut Schedule) {
+        if let Some(pending) = self.pending.get(&seq) {
+            let failed = Pending { member: None, due_ms, failure: Some(failure), ..pending.clone() };
+            self.put(seq, failed, schedule);
+        }
+    }
+
+    /// Settles all pending messages below a sequence number.
+    pub(super) fn settle_below(&mut self, seq: u64, schedule: &mut Schedule) {
+        while let Some((first, _)) = self.pending.first_key_value()
+            && *first < seq
+        {
+            let first = *first;
+            self.take(first, schedule);
+        }
+    }
+
+    /// Puts everything back under a changed configuration.
+    pub(super) fn reindex(&mut self, schedule: &mut Schedule) {
+        let all: Vec<(u64, Pending)> = self.pending.iter().map(|(seq, pending)| (*seq, pending.clone())).collect();
+        all.into_iter().for_each(|(seq, pending)| self.put(seq, pending, schedule));
+        schedule.touched.insert(self.meta.id);
+    }
+
+    /// The pending messages of a block as they are stored; none when there are none.
+    pub(super) fn block(&self, block: u64) -> Option<PendingBlock> {
+        let first = block * BLOCK;
+        let within = self.pending.range(first..=first + (BLOCK - 1));
+        // Less than 64 apart by construction.
+        let stored: Vec<(u8, Pending)> = within.map(|(seq, pending)| ((seq - first) as u8, pending.clone())).collect();
+        (!stored.is_empty()).then_some(PendingBlock(stored))
+    }
+
+    fn unindex(&mut self, seq: u64, schedule: &mut Schedule) {
+        let Some(pending) = self.pending.get(&seq) else { return };
+        let id = self.meta.id;
+        match pending.member {
+            Some(member) => {
+                remove_from(&mut self.held, member, seq);
+                schedule.due.remove(&(pending.due_ms, id, seq));
+            }
+            None => {
+                self.waiting.remove(&(pending.due_ms, seq));
+                self.dying.remove(&seq);
+                schedule.dying.remove(&(id, seq));
+            }
+        }
+        if let Some(key) = pending.key {
+            remove_from(&mut self.keys, key, seq);
+        }
+    }
+}
+
+fn remove_from(sets: &mut BTreeMap<u64, BTreeSet<u64>>, of: u64, seq: u64) {
+    if let Some(set) = sets.get_mut(&of) {
+        set.remove(&seq);
+        if set.is_empty() {
+            sets.remove(&of);
+        }
+    }
+}

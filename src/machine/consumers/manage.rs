@@ -1,0 +1,137 @@
+//! Creating, changing, resetting and deleting consumers.
+
+use super::{BLOCK, Consumer};
+use crate::{
+    machine::{Effects, Machine, channel::Channel, keys::Key},
+    model::{
+        Begin, ChannelId, ChannelName, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerReply, Refusal,
+    },
+};
+
+impl Machine {
+    pub(super) fn create_consumer(
+        &mut self,
+        channel: &ChannelName,
+        name: ConsumerName,
+        config: ConsumerConfig,
+        begin: Begin,
+        effects: &mut Effects,
+    ) -> Result<ConsumerReply, Refusal> {
+        let channel = self.id_of(channel)?;
+        self.check_consumer(channel, &config)?;
+        if let Some(present) = self.consumers.named(channel, name.as_str()) {
+            return if present.meta.config == config { Ok(self.shown(present)) } else { Err(Refusal::ConsumerExists) };
+        }
+        let limits = self.consumers.limits;
+        let of_channel = self.consumers.names.get(&channel).map_or(0, |names| names.len() as u64);
+        if self.consumers.len() as u64 >= limits.total {
+            return Err(Refusal::TooManyConsumers { limit: limits.total });
+        }
+        if of_channel >= limits.per_channel {
+            return Err(Refusal::TooManyConsumers { limit: limits.per_channel });
+        }
+        let next = self.begin(channel, begin);
+        self.consumers.last_id += 1;
+        let id = ConsumerId(self.consumers.last_id);
+        let meta = ConsumerMeta { id, channel, name: name.clone(), config, created_ms: self.record.time_ms };
+        effects.put(Key::Consumers, &self.consumers.last_id);
+        effects.put(Key::Consumer(id), &meta);
+        let consumer = Consumer::new(meta, next);
+        let reply = self.shown(&consumer);
+        self.consumers.schedule.touched.insert(id);
+        self.consumers.names.entry(channel).or_default().insert(name, id);
+        self.consumers.by_id.insert(id, consumer);
+        Ok(reply)
+    }
+
+    pub(super) fn update_consumer(
+        &mut self,
+        id: ConsumerId,
+        config: ConsumerConfig,
+        effects: &mut Effects,
+    ) -> Result<ConsumerReply, Refusal> {
+        let channel = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?.meta.channel;
+        self.check_consumer(channel, &config)?;
+        let (consumer, schedule) = self.consumers.get_mut(id)?;
+        if consumer.meta.config != config {
+            consumer.meta.config = config;
+            effects.put(Key::Consumer(id), &consumer.meta);
+            consumer.reindex(schedule);
+        }
+        self.consumers.get(id).map(|consumer| self.shown(consumer)).ok_or(Refusal::NoSuchConsumer)
+    }
+
+    pub(super) fn reset_consumer(&mut self, id: ConsumerId, begin: Begin) -> Result<ConsumerReply, Refusal> {
+        let channel = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?.meta.channel;
+        let next = self.begin(channel, begin);
+        let (consumer, schedule) = self.consumers.get_mut(id)?;
+        consumer.settle_below(u64::MAX, schedule);
+        consumer.cursor.next = next;
+        schedule.touched.insert(id);
+        self.consumers.get(id).map(|consumer| self.shown(consumer)).ok_or(Refusal::NoSuchConsumer)
+    }
+
+    pub(super) fn delete_consumer(&mut self, id: ConsumerId, effects: &mut Effects) -> Result<ConsumerReply, Refusal> {
+        let (consumer, schedule) = self.consumers.get_mut(id)?;
+        let reply = consumer.status(0);
+        let blocks: Vec<u64> = consumer.pending.keys().map(|seq| seq / BLOCK).collect();
+        consumer.settle_below(u64::MAX, schedule);
+        schedule.blocks.extend(blocks.into_iter().map(|block| (id, block)));
+        schedule.touched.insert(id); // whoever waits for it hears of its end
+        let meta = &reply.meta;
+        if let Some(names) = self.consumers.names.get_mut(&meta.channel) {
+            names.remove(&meta.name);
+            if names.is_empty() {
+                self.consumers.names.remove(&meta.channel);
+            }
+        }
+        self.consumers.by_id.remove(&id);
+        effects.delete(Key::Consumer(id));
+        effects.delete(Key::Cursor(id));
+        // A work queue kept its messages for it.
+        self.retain(reply.meta.channel, effects);
+        Ok(ConsumerReply::Consumer(Box::new(reply)))
+    }
+
+    /// A channel takes its consumers with it.
+    pub(in crate::machine) fn delete_consumers_of(&mut self, channel: ChannelId, effects: &mut Effects) {
+        let ids: Vec<ConsumerId> = self.consumers.of(channel).map(|consumer| consumer.meta.id).collect();
+        for id in ids {
+            // They are there: their ids come from the same table.
+            let _ = self.delete_consumer(id, effects);
+        }
+    }
+
+    fn shown(&self, consumer: &Consumer) -> ConsumerReply {
+        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
+        ConsumerReply::Consumer(Box::new(consumer.status(end)))
+    }
+
+    /// The sequence number at which to begin.
+    fn begin(&self, channel: ChannelId, begin: Begin) -> u64 {
+        let stats = self.channels.get(&channel).map(|channel| channel.stats).unwrap_or_default();
+        match begin {
+            Begin::Earliest => stats.first_seq,
+            Begin::Latest => stats.next_seq,
+            Begin::Seq(seq) => seq.clamp(stats.first_seq, stats.next_seq.max(stats.first_seq)),
+        }
+    }
+
+    fn check_consumer(&self, channel: ChannelId, config: &ConsumerConfig) -> Result<(), Refusal> {
+        let limit = self.consumers.limits.pending;
+        if u64::from(config.max_in_flight) > limit {
+            return Err(Refusal::TooMuchInFlight { limit });
+        }
+        let stored = |id: &ChannelId| self.channels.get(id).is_some_and(Channel::is_durable);
+        if !stored(&channel) {
+            return Err(Refusal::NotStored);
+        }
+        if let Some(name) = &config.dead_letter {
+            let target = self.id_of(name)?;
+            if target == channel || !stored(&target) {
+                return Err(Refusal::NoDeadLetterChannel(name.clone()));
+            }
+        }
+        Ok(())
+    }
+}

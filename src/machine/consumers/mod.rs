@@ -1,0 +1,215 @@
+//! Consumers: how far each is, who has which message, and what comes again when.
+//!
+//! A consumer is one small record and what is pending below its `next`; everything else below is settled. So an ack
+//! removes something, nothing grows with what was acknowledged, and an idle consumer is one record that nothing looks
+//! at. Ack deadlines of all consumers are one ordered set, by the log's time.
+
+mod assign;
+mod consumer;
+mod manage;
+mod restore;
+mod settle;
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+pub(super) use self::consumer::PendingBlock;
+use self::consumer::{BLOCK, Schedule};
+pub use self::consumer::{Consumer, Held, Holder};
+use super::{Effects, Machine, keys::Key};
+use crate::model::{
+    ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
+    Limits, OperationReply, Refusal,
+};
+
+/// The consumers that are furthest behind, and all of them summed up.
+#[derive(Clone, Debug, Default)]
+pub struct Laggards {
+    /// How many consumers there are.
+    pub count: u64,
+    /// Messages that they have not settled.
+    pub lag: u64,
+    /// Channel and status of some, the furthest behind first.
+    pub shown: Vec<(ChannelName, ConsumerStatus)>,
+}
+
+/// All consumers of all channels.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    limits: ConsumerLimits,
+    last_id: u64,
+    by_id: BTreeMap<ConsumerId, Consumer>,
+    names: BTreeMap<ChannelId, BTreeMap<ConsumerName, ConsumerId>>,
+    schedule: Schedule,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ConsumerLimits {
+    total: u64,
+    per_channel: u64,
+    pending: u64,
+}
+
+impl Consumers {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let limits = ConsumerLimits {
+            total: limits.consumers,
+            per_channel: limits.consumers_per_channel,
+            pending: limits.consumer_pending,
+        };
+        Self { limits, ..Self::default() }
+    }
+
+    /// A consumer by its id.
+    pub fn get(&self, consumer: ConsumerId) -> Option<&Consumer> {
+        self.by_id.get(&consumer)
+    }
+
+    /// A consumer by its name.
+    pub fn named(&self, channel: ChannelId, name: &str) -> Option<&Consumer> {
+        self.by_id.get(self.names.get(&channel)?.get(name)?)
+    }
+
+    /// The consumers of a channel, by name.
+    pub fn of(&self, channel: ChannelId) -> impl Iterator<Item = &Consumer> {
+        self.names.get(&channel).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
+    }
+
+    /// All consumers, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.by_id.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Dead messages that have to go to their dead-letter channel.
+    pub fn dying(&self) -> impl Iterator<Item = (ConsumerId, u64)> {
+        self.schedule.dying.iter().copied()
+    }
+
+    /// When the next message comes back from its member, in log time.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.schedule.due.first().map(|(due, _, _)| *due)
+    }
+
+    /// The channels of the consumers that this command has changed so far.
+    pub(super) fn touched_channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.schedule.touched.iter().filter_map(|id| self.by_id.get(id)).map(|consumer| consumer.meta.channel)
+    }
+
+    /// Takes messages back whose ack timeout has passed.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        while let Some((due, id, seq)) = self.schedule.due.first().copied()
+            && due <= now_ms
+        {
+            match self.by_id.get_mut(&id) {
+                Some(consumer) => consumer.fail(seq, Failure::Timeout, due, &mut self.schedule),
+                None => drop(self.schedule.due.pop_first()),
+            }
+        }
+    }
+
+    /// Writes what the command changed. Nothing is written twice, however many acks shared the log entry.
+    pub(super) fn flush(&mut self, effects: &mut Effects) {
+        for (id, block) in std::mem::take(&mut self.schedule.blocks) {
+            let key = Key::Pending(id, block);
+            match self.by_id.get(&id).and_then(|consumer| consumer.block(block)) {
+                Some(stored) => effects.put(key, &stored),
+                None => effects.delete(key),
+            }
+        }
+        for id in std::mem::take(&mut self.schedule.touched) {
+            if let Some(consumer) = self.by_id.get(&id) {
+                effects.put(Key::Cursor(id), &consumer.cursor);
+            }
+            effects.consumers.push(id);
+        }
+    }
+
+    fn get_mut(&mut self, consumer: ConsumerId) -> Result<(&mut Consumer, &mut Schedule), Refusal> {
+        let consumer = self.by_id.get_mut(&consumer).ok_or(Refusal::NoSuchConsumer)?;
+        Ok((consumer, &mut self.schedule))
+    }
+}
+
+impl Machine {
+    /// All consumers.
+    pub fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    /// The consumers that are furthest behind, at most `most`.
+    pub fn laggards(&self, most: usize) -> Laggards {
+        let mut all: Vec<(u64, ConsumerId)> =
+            self.consumers.iter().map(|consumer| (self.lag(consumer), consumer.meta.id)).collect();
+        let (count, lag) = (all.len() as u64, all.iter().map(|(lag, _)| lag).sum());
+        all.sort_unstable_by_key(|(lag, id)| (Reverse(*lag), *id));
+        let shown = all.into_iter().take(most).filter_map(|(_, id)| {
+            let consumer = self.consumers.get(id)?;
+            let channel = self.channels.get(&consumer.meta.channel)?;
+            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq)))
+        });
+        Laggards { count, lag, shown: shown.collect() }
+    }
+
+    fn lag(&self, consumer: &Consumer) -> u64 {
+        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
+        end.saturating_sub(consumer.cursor.next) + consumer.pending.len() as u64
+    }
+
+    /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
+    pub fn settled_floor(&self, channel: ChannelId) -> Option<u64> {
+        self.consumers.of(channel).map(Consumer::floor).min()
+    }
+
+    /// The messages of a channel below a sequence number are gone: nobody waits for them any longer.
+    pub fn trimmed(&mut self, channel: ChannelId, first_seq: u64) {
+        let Consumers { names, by_id, schedule, .. } = &mut self.consumers;
+        for id in names.get(&channel).into_iter().flat_map(BTreeMap::values) {
+            let Some(consumer) = by_id.get_mut(id) else { continue };
+            consumer.settle_below(first_seq, schedule);
+            if consumer.cursor.next < first_seq {
+                consumer.cursor.next = first_seq;
+                schedule.touched.insert(*id);
+            }
+        }
+    }
+
+    pub(super) fn operate_consumer(
+        &mut self,
+        operation: ConsumerOperation,
+        effects: &mut Effects,
+    ) -> Result<OperationReply, Refusal> {
+        let reply = match operation {
+            ConsumerOperation::Create { channel, name, config, begin } => {
+                self.create_consumer(&channel, name, config, begin, effects)?
+            }
+            ConsumerOperation::Update { consumer, config } => self.update_consumer(consumer, config, effects)?,
+            ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, effects)?,
+            ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin)?,
+            ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
+                self.assign(consumer, next..until, &hands, &parked)?;
+                ConsumerReply::Done
+            }
+            ConsumerOperation::Settle { consumer, settlements } => {
+                ConsumerReply::Settled { stale: self.settle(consumer, settlements)? }
+            }
+            ConsumerOperation::Leave { consumer, member } => {
+                self.leave(consumer, member)?;
+                ConsumerReply::Done
+            }
+            ConsumerOperation::DeadLetter { consumer, seq, letter } => {
+                self.bury(consumer, seq, letter, effects)?;
+                ConsumerReply::Done
+            }
+        };
+        Ok(OperationReply::Consumer(reply))
+    }
+}

@@ -1,0 +1,380 @@
+//! Consumers: named, durable cursors of a channel, whose work the members of a group share. What is said here goes
+//! into the log and the store: variants and fields are append-only.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChannelId, ChannelName, InvalidName, PublishGroup};
+
+/// Never reused: a consumer that is deleted and created again has another id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConsumerId(pub u64);
+
+/// Unique in its channel; the same characters as in a channel's name. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConsumerName(Arc<str>);
+
+/// A text that is no name of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no consumer name: write 1 to 200 of A-Z a-z 0-9 . _ -, not `.` or `..`")]
+pub struct InvalidConsumerName {
+    name: String,
+}
+
+impl ConsumerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ConsumerName {
+    type Err = InvalidConsumerName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidConsumerName> {
+        match name.parse() {
+            Ok(ChannelName { .. }) => Ok(Self(name.into())),
+            Err(InvalidName::TooLong(_)) => Err(InvalidConsumerName { name: name.chars().take(40).collect() }),
+            Err(_) => Err(InvalidConsumerName { name: name.to_owned() }),
+        }
+    }
+}
+
+impl TryFrom<String> for ConsumerName {
+    type Error = InvalidConsumerName;
+
+    fn try_from(name: String) -> Result<Self, InvalidConsumerName> {
+        name.parse()
+    }
+}
+
+impl From<ConsumerName> for String {
+    fn from(name: ConsumerName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl Borrow<str> for ConsumerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConsumerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a consumer's creator chooses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerConfig {
+    /// A message that is not settled for so long after it was handed out comes again; milliseconds of log time.
+    pub ack_timeout_ms: u64,
+    /// A message that was handed out so often without an ack is dead; 0: it comes again for ever.
+    pub max_attempts: u32,
+    /// Where dead messages go; none: they are dropped.
+    pub dead_letter: Option<ChannelName>,
+    /// Messages that may be handed out, or wait to be handed out again, at once.
+    pub max_in_flight: u32,
+    /// In which order a group gets its messages.
+    pub order: ConsumeOrder,
+    /// Which messages it gets; none: all. Opaque to the machine.
+    pub filter: Option<String>,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            ack_timeout_ms: 30_000,
+            max_attempts: 0,
+            dead_letter: None,
+            max_in_flight: 1_000,
+            order: ConsumeOrder::None,
+            filter: None,
+        }
+    }
+}
+
+/// In which order a group gets its messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConsumeOrder {
+    /// Any message to any member; one that comes again comes after later ones.
+    #[default]
+    None,
+    /// One member at a time, in the channel's order: nothing comes before an earlier message is settled, unless its
+    /// holder gets that as well.
+    Exclusive,
+    /// The same for the messages of each ordering key by itself. A message without one is not ordered.
+    Key(OrderingKey),
+}
+
+/// What a message's ordering key is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderingKey {
+    /// Its idempotency key.
+    MessageKey,
+    /// The first header of this name.
+    Header(String),
+}
+
+/// Where a consumer begins, or begins again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Begin {
+    /// The first message still stored.
+    Earliest,
+    /// The next message.
+    Latest,
+    /// This sequence number, or the nearest one that there is.
+    Seq(u64),
+}
+
+/// A consumer as all nodes know it: what changes only by an operator's will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerMeta {
+    /// Its identity.
+    pub id: ConsumerId,
+    /// The channel that it consumes.
+    pub channel: ChannelId,
+    /// Its name, unique in the channel.
+    pub name: ConsumerName,
+    /// What its creator chose.
+    pub config: ConsumerConfig,
+    /// Leader's time of creation, milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// How far a consumer is. With what is pending it says which messages are settled: all others below `next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The first message that was never handed out.
+    pub next: u64,
+    /// How often a message was handed out again.
+    pub redelivered: u64,
+    /// Messages that were given up after their last attempt.
+    pub dead: u64,
+}
+
+/// A message below a consumer's `next` that is not settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Who has it; none: it waits to be handed out.
+    pub member: Option<u64>,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// When it comes back from its member; or from when on it may be handed out.
+    pub due_ms: u64,
+    /// The hash of its ordering key.
+    pub key: Option<u64>,
+    /// Why the last attempt came to nothing.
+    pub failure: Option<Failure>,
+}
+
+/// Why an attempt came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// No word from the member in time.
+    Timeout,
+    /// The member went away.
+    Left,
+    /// The member gave it back, with this reason; may be empty.
+    Nacked(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("ack timeout"),
+            Self::Left => f.write_str("member left"),
+            Self::Nacked(reason) if reason.is_empty() => f.write_str("nacked"),
+            Self::Nacked(reason) => write!(f, "nacked: {reason}"),
+        }
+    }
+}
+
+/// Names one handing-out of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryToken {
+    /// The message.
+    pub seq: u64,
+    /// Which time it was.
+    pub attempt: u32,
+    /// To whom.
+    pub member: u64,
+}
+
+impl fmt::Display for DeliveryToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seq, attempt, member } = self;
+        write!(f, "{seq}.{attempt}.{member}")
+    }
+}
+
+/// A text that is no token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no delivery token: send back the one that came with the message")]
+pub struct InvalidToken {
+    text: String,
+}
+
+impl FromStr for DeliveryToken {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        let parse = || {
+            let mut parts = text.split('.');
+            let token = Self {
+                seq: parts.next()?.parse().ok()?,
+                attempt: parts.next()?.parse().ok()?,
+                member: parts.next()?.parse().ok()?,
+            };
+            parts.next().is_none().then_some(token)
+        };
+        parse().ok_or_else(|| InvalidToken { text: text.chars().take(80).collect() })
+    }
+}
+
+/// What a member says of a message that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Of which delivery.
+    pub token: DeliveryToken,
+    /// What.
+    pub verdict: Verdict,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Done: it never comes again.
+    Ack,
+    /// Done, with everything before it that the same member has.
+    AckUpTo,
+    /// It comes again, or is dead if this was its last attempt.
+    Nack {
+        /// Not before this time has passed, milliseconds.
+        delay_ms: u64,
+        /// Why, for the dead letter.
+        reason: String,
+    },
+    /// Still at it: the ack timeout begins again.
+    Extend,
+}
+
+/// Whom a message is handed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hand {
+    /// The message.
+    pub seq: u64,
+    /// The member.
+    pub member: u64,
+    /// The hash of its ordering key; ignored where it is known already.
+    pub key: Option<u64>,
+}
+
+/// One operation on consumers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConsumerOperation {
+    /// The same name with the same configuration is no error.
+    Create {
+        /// Of which channel.
+        channel: ChannelName,
+        /// The consumer's name.
+        name: ConsumerName,
+        /// What its creator chose.
+        config: ConsumerConfig,
+        /// Where it begins.
+        begin: Begin,
+    },
+    /// Changes the configuration; `max_in_flight` and the order count from the next message on.
+    Update {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// The whole of it.
+        config: ConsumerConfig,
+    },
+    /// With its cursor.
+    Delete {
+        /// Which consumer.
+        consumer: ConsumerId,
+    },
+    /// Forgets what is pending and goes on elsewhere.
+    Reset {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Where.
+        begin: Begin,
+    },
+    /// Hands out messages; all of it, or nothing where the state is no longer as the leader saw it.
+    Assign {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Its `next` as the leader saw it.
+        next: u64,
+        /// Its `next` from now on. What lies between and is neither handed out nor parked is settled: no message for
+        /// this consumer.
+        until: u64,
+        /// By increasing sequence number.
+        hands: Vec<Hand>,
+        /// Messages that have to wait for an earlier one of their key, with that, by increasing sequence number.
+        parked: Vec<(u64, u64)>,
+    },
+    /// What members say of the messages that they have.
+    Settle {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Taken in this order.
+        settlements: Vec<Settlement>,
+    },
+    /// A member is gone: what it has comes again at once.
+    Leave {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Who.
+        member: u64,
+    },
+    /// Appends a dead message to the dead-letter channel, and settles it. Refused unless it is dead still.
+    DeadLetter {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// The message.
+        seq: u64,
+        /// One message for the dead-letter channel; none: the message itself is gone.
+        letter: Option<PublishGroup>,
+    },
+}
+
+/// The machine's answer to an operation on consumers that was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConsumerReply {
+    /// The consumer (for a delete: as it was).
+    Consumer(Box<ConsumerStatus>),
+    /// To `Settle`: the positions of settlements that came too late, because their message has been handed out again.
+    Settled {
+        /// By increasing position.
+        stale: Vec<u32>,
+    },
+    /// To anything that has nothing to say.
+    Done,
+}
+
+/// A consumer and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerStatus {
+    /// What it is.
+    pub meta: ConsumerMeta,
+    /// How far it is.
+    pub cursor: Cursor,
+    /// Messages that members have.
+    pub in_flight: u64,
+    /// Messages that wait to be handed out again, or for an earlier one of their key.
+    pub waiting: u64,
+    /// Dead messages on their way to the dead-letter channel.
+    pub dying: u64,
+    /// The lowest sequence number that is not settled.
+    pub floor: u64,
+    /// Messages that are not settled, as far as it is known that the consumer gets them.
+    pub lag: u64,
+}

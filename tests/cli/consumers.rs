@@ -1,0 +1,89 @@
+//! Consumers from the command line, against one real node.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command as Process, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{liminal, run};
+
+/// How long the node may take to be there.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Node {
+    child: Child,
+    server: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = [free(), free()];
+        let [client, http] = listeners.each_ref().map(|listener| listener.local_addr().unwrap().to_string());
+        drop(listeners);
+        let config = dir.path().join("liminal.toml");
+        let text = format!(
+            "listen_address = {client:?}\nhealth_listen_address = {http:?}\npersistence_path = {:?}\n\
+             [[channels]]\nname = \"orders\"\ndurable = true\n",
+            dir.path().join("data")
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut serve = Process::new(env!("CARGO_BIN_EXE_liminal"));
+        let child = serve.args(["serve", "--config"]).arg(&config).stderr(Stdio::null()).spawn().unwrap();
+        let node = Self { child, server: format!("http://{client}"), _dir: dir };
+        let until = Instant::now() + PATIENCE;
+        while node.run(&["channel", "show", "orders"]).0 != 0 {
+            assert!(Instant::now() < until, "the node does not serve");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        node
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        run(liminal(&["--server", &self.server]).args(args))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // or it has ended
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_consumer_is_made_used_moved_and_deleted() {
+    let node = Node::start();
+    for payload in ["a", "b", "c"] {
+        assert_eq!(node.run(&["publish", "orders", payload]).0, 0);
+    }
+    let (code, out, err) =
+        node.run(&["consumer", "create", "orders", "w", "--max-attempts", "5", "--order", "key:user"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.lines().any(|line| line == "order          key:user"), "{out}");
+    // It goes on where the last one stopped.
+    for expected in ["a\nb\n", "c\n"] {
+        let count = expected.lines().count().to_string();
+        let args = ["-o", "raw", "subscribe", "orders", "--consumer", "w", "--count", &count];
+        assert_eq!(node.run(&args), (0, expected.to_owned(), String::new()));
+    }
+    assert_eq!(node.run(&["-o", "raw", "consumer", "show", "orders", "w"]).1, "0\n");
+    let (code, out, _) = node.run(&["-o", "json", "consumer", "reset", "orders", "w", "--to", "1"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["lag"], &json["next_seq"]), (0, &serde_json::json!(2), &serde_json::json!(1)));
+    let (_, out, _) = node.run(&["consumer", "update", "orders", "w", "--max-in-flight", "7"]);
+    assert!(out.lines().any(|line| line == "max in flight  7"), "{out}");
+    // A consumer that is missing is made.
+    let made = node.run(&["-o", "raw", "subscribe", "orders", "--from", "2", "--consumer", "new", "--count", "1"]);
+    assert_eq!(made, (0, "c\n".to_owned(), String::new()));
+    let (_, out, _) = node.run(&["consumer", "list", "orders"]);
+    let names: Vec<&str> = out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["NAME", "new", "w"]);
+    assert_eq!(node.run(&["consumer", "delete", "orders", "w"]).1, "orders/w  deleted\n");
+    let (code, _, err) = node.run(&["consumer", "show", "orders", "w"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("channel `orders` has no consumer `w`") && err.contains("CONSUMER_NOT_FOUND"), "{err}");
+}

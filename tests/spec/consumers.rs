@@ -1,0 +1,324 @@
+//! What consumers promise, on one embedded node.
+
+use std::{sync::Arc, time::Duration};
+
+use liminal::{
+    broker::{Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, Member, Start},
+    model::{ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement, Verdict},
+    store::{DurableStore, MemoryStore},
+};
+
+use super::{broker, envelope};
+
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config() -> ConsumerConfig {
+    ConsumerConfig { ack_timeout_ms: 600_000, ..ConsumerConfig::default() }
+}
+
+async fn consuming(config: ConsumerConfig) -> Broker {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    broker.create_channel("dead", liminal::model::ChannelConfig::default()).await.unwrap();
+    broker.create_consumer("orders", "w", config, Start::Earliest).await.unwrap();
+    broker
+}
+
+async fn publish(broker: &Broker, payloads: &[&str]) {
+    for payload in payloads {
+        broker.publish("orders", envelope(payload), None).await.unwrap();
+    }
+}
+
+/// The next messages, this many.
+async fn take(member: &mut Member, count: usize) -> Vec<ConsumerDelivery> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let next = tokio::time::timeout(PATIENCE, member.next()).await;
+        taken.extend(next.unwrap_or_else(|_| panic!("only {taken:?}")).unwrap());
+    }
+    assert_eq!(taken.len(), count, "{taken:?}");
+    taken
+}
+
+fn shown(deliveries: &[ConsumerDelivery]) -> Vec<(String, u32)> {
+    let one = |delivery: &ConsumerDelivery| {
+        (String::from_utf8(delivery.message.payload.to_vec()).unwrap(), delivery.token.attempt)
+    };
+    deliveries.iter().map(one).collect()
+}
+
+async fn say(broker: &Broker, token: DeliveryToken, verdict: Verdict) -> Result<(), BrokerError> {
+    broker.settle("orders", "w", vec![Settlement { token, verdict }]).await.unwrap().remove(0)
+}
+
+fn nack() -> Verdict {
+    Broker::nack(0, "busy".into()).unwrap()
+}
+
+async fn lag(broker: &Broker) -> u64 {
+    broker.consumer("orders", "w").await.unwrap().status.lag
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_never_comes_again_and_what_is_not_comes_again_when_the_member_is_gone() {
+    let broker = consuming(config()).await;
+    publish(&broker, &["a", "b", "c"]).await;
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    let got = take(&mut member, 3).await;
+    assert_eq!(shown(&got), [("a".into(), 1), ("b".into(), 1), ("c".into(), 1)]);
+    say(&broker, got[1].token, Verdict::Ack).await.unwrap();
+    drop(member);
+    let mut next = broker.join_consumer("orders", "w", 10).await.unwrap();
+    assert_eq!(shown(&take(&mut next, 2).await), [("a".into(), 2), ("c".into(), 2)]);
+    assert_eq!(lag(&broker).await, 2);
+}
+
+#[tokio::test]
+async fn a_member_gets_what_is_published_while_it_waits_and_no_more_than_it_takes() {
+    let broker = consuming(config()).await;
+    let mut member = broker.join_consumer("orders", "w", 2).await.unwrap();
+    let waiting = tokio::spawn(async move { (take(&mut member, 1).await, member) });
+    publish(&broker, &["a"]).await;
+    let (first, mut member) = waiting.await.unwrap();
+    publish(&broker, &["b", "c"]).await;
+    let second = take(&mut member, 1).await;
+    assert_eq!(shown(&second), [("b".into(), 1)], "it has two already");
+    say(&broker, first[0].token, Verdict::Ack).await.unwrap();
+    assert_eq!(shown(&take(&mut member, 1).await), [("c".into(), 1)]);
+}
+
+#[tokio::test]
+async fn a_group_shares_the_messages_and_each_consumer_gets_them_all() {
+    let broker = consuming(config()).await;
+    broker.create_consumer("orders", "other", config(), Start::Earliest).await.unwrap();
+    let mut members = Vec::new();
+    for name in ["w", "w", "other"] {
+        members.push(broker.join_consumer("orders", name, 3).await.unwrap());
+    }
+    publish(&broker, &["1", "2", "3", "4", "5", "6"]).await;
+    let mut group = Vec::new();
+    for member in &mut members[..2] {
+        group.extend(shown(&take(member, 3).await));
+    }
+    group.sort();
+    assert_eq!(group.iter().map(|(payload, _)| payload.as_str()).collect::<String>(), "123456");
+    members[2].set_window(6);
+    assert_eq!(take(&mut members[2], 6).await.len(), 6);
+    let stored = broker.read("orders", Start::Earliest, 0, Consistency::Local, None).await.unwrap();
+    assert_eq!(stored.end_seq, 6, "stored once, whoever consumes");
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_settles_comes_again_by_itself() {
+    let broker = consuming(ConsumerConfig { ack_timeout_ms: 100, ..config() }).await;
+    publish(&broker, &["a"]).await;
+    let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let first = take(&mut member, 1).await;
+    let second = take(&mut member, 1).await;
+    assert_eq!((first[0].token.attempt, second[0].token.attempt), (1, 2));
+    assert_eq!(first[0].token.seq, second[0].token.seq);
+    let late = say(&broker, first[0].token, Verdict::Ack).await.unwrap_err();
+    assert_eq!((late.code().0, late), ("STALE_DELIVERY", BrokerError::StaleDelivery { seq: 0 }));
+}
+
+#[tokio::test]
+async fn a_nack_brings_a_message_back_and_after_the_last_attempt_it_is_a_dead_letter_written_once() {
+    let config = ConsumerConfig { max_attempts: 2, dead_letter: Some("dead".parse().unwrap()), ..config() };
+    let broker = consuming(config).await;
+    publish(&broker, &["poison", "good"]).await;
+    let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+    for attempt in 1..=2 {
+        let got = take(&mut member, 1).await;
+        assert_eq!(shown(&got), [("poison".into(), attempt)]);
+        say(&broker, got[0].token, nack()).await.unwrap();
+    }
+    assert_eq!(shown(&take(&mut member, 1).await), [("good".into(), 1)]);
+    let mut dead = broker.subscribe("dead", Start::Earliest).await.unwrap();
+    let letter = tokio::time::timeout(PATIENCE, dead.next()).await.expect("a dead letter").unwrap();
+    let letter = letter.frame.messages().next().unwrap().unwrap();
+    assert_eq!(letter.payload, "poison");
+    let headers: Vec<(&str, &str)> = letter.headers.iter().map(|h| (h.name.as_str(), h.value.as_str())).collect();
+    assert_eq!(
+        headers,
+        [
+            ("liminal-dead-letter-reason", "nacked: busy"),
+            ("liminal-dead-letter-channel", "orders"),
+            ("liminal-dead-letter-seq", "0"),
+            ("liminal-dead-letter-consumer", "w"),
+            ("liminal-dead-letter-attempts", "2"),
+        ]
+    );
+    let status = broker.consumer("orders", "w").await.unwrap().status;
+    assert_eq!((status.cursor.dead, status.dying, status.lag), (1, 0, 1));
+    assert_eq!(broker.channel("dead").await.unwrap().stats.next_seq, 1);
+}
+
+#[tokio::test]
+async fn an_exclusive_consumer_hands_on_in_order_to_one_member_at_a_time() {
+    let broker = consuming(ConsumerConfig { order: ConsumeOrder::Exclusive, ..config() }).await;
+    publish(&broker, &["a", "b", "c"]).await;
+    let mut first = broker.join_consumer("orders", "w", 2).await.unwrap();
+    let got = take(&mut first, 2).await;
+    let mut second = broker.join_consumer("orders", "w", 2).await.unwrap();
+    let waiting = tokio::spawn(async move { (take(&mut second, 2).await, second) });
+    // It comes back before anything after it.
+    say(&broker, got[0].token, nack()).await.unwrap();
+    let again = take(&mut first, 1).await;
+    assert_eq!(shown(&again), [("a".into(), 2)]);
+    first.set_window(0);
+    drop(first);
+    let (rest, _second) = waiting.await.unwrap();
+    assert_eq!(shown(&rest), [("a".into(), 3), ("b".into(), 2)]);
+}
+
+#[tokio::test]
+async fn messages_of_one_key_stay_with_one_member_and_in_order_whoever_else_is_idle() {
+    let broker =
+        consuming(ConsumerConfig { order: ConsumeOrder::Key(OrderingKey::Header("user".into())), ..config() }).await;
+    let user = |payload: &str, user: &str| {
+        let header = liminal::proto::v1::Header { name: "user".into(), value: user.into() };
+        liminal::broker::Envelope { headers: vec![header], ..envelope(payload) }
+    };
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(broker.join_consumer("orders", "w", 2).await.unwrap());
+    }
+    let all: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    for (number, payload) in all.iter().enumerate() {
+        broker.publish("orders", user(payload, &format!("u{}", number % 4)), None).await.unwrap();
+    }
+    // Whoever gets something settles it; the messages of a user come in order, one member at a time.
+    let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+    for mut member in members {
+        let (broker, sender) = (broker.clone(), sender.clone());
+        tokio::spawn(async move {
+            while let Ok(deliveries) = member.next().await {
+                for delivery in deliveries {
+                    let payload: usize = std::str::from_utf8(&delivery.message.payload).unwrap().parse().unwrap();
+                    if sender.send(payload).is_err() {
+                        return;
+                    }
+                    say(&broker, delivery.token, Verdict::Ack).await.unwrap();
+                }
+            }
+        });
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 30 {
+        seen.push(tokio::time::timeout(PATIENCE, results.recv()).await.unwrap().unwrap());
+    }
+    for user in 0..4 {
+        let of: Vec<usize> = seen.iter().copied().filter(|number| number % 4 == user).collect();
+        assert!(of.is_sorted(), "{of:?} of {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_brings_everything_again_from_there_and_a_restart_changes_nothing() {
+    let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+    let first = broker(store.clone()).await;
+    first.create_consumer("orders", "w", config(), Start::Earliest).await.unwrap();
+    publish(&first, &["a", "b", "c"]).await;
+    let got = first.pull("orders", "w", 2, PATIENCE).await.unwrap();
+    assert_eq!(got.len(), 2);
+    say(&first, got[0].token, Verdict::Ack).await.unwrap();
+    first.flush().await.unwrap();
+    first.stop().await;
+    let second = broker(store).await;
+    assert_eq!(lag(&second).await, 2);
+    say(&second, got[1].token, Verdict::Ack).await.unwrap();
+    assert_eq!(lag(&second).await, 1);
+    let info = second.reset_consumer("orders", "w", Start::Seq(1)).await.unwrap();
+    assert_eq!((info.status.cursor.next, info.status.lag), (1, 2));
+    let again = second.pull("orders", "w", 10, PATIENCE).await.unwrap();
+    assert_eq!(shown(&again), [("b".into(), 1), ("c".into(), 1)]);
+    let gone = second.pull("orders", "w", 10, Duration::from_millis(30)).await.unwrap();
+    assert!(gone.is_empty());
+}
+
+#[tokio::test]
+async fn an_ack_up_to_settles_all_that_the_member_has_before() {
+    let broker = consuming(config()).await;
+    publish(&broker, &["a", "b", "c"]).await;
+    let got = broker.pull("orders", "w", 3, PATIENCE).await.unwrap();
+    say(&broker, got[1].token, Verdict::AckUpTo).await.unwrap();
+    assert_eq!(lag(&broker).await, 1);
+    say(&broker, got[2].token, Verdict::Extend).await.unwrap();
+    say(&broker, got[2].token, Verdict::Ack).await.unwrap();
+    assert_eq!(lag(&broker).await, 0);
+}
+
+#[tokio::test]
+async fn consumers_are_managed_and_what_cannot_be_is_refused() {
+    let broker = consuming(config()).await;
+    let again = broker.create_consumer("orders", "w", config(), Start::Latest).await.unwrap();
+    assert_eq!(again.status.cursor.next, 0, "it stays where it is");
+    let other = broker.create_consumer("orders", "w", ConsumerConfig::default(), Start::Latest).await.unwrap_err();
+    assert_eq!(other.code().0, "CONSUMER_EXISTS");
+    let error = broker.consumer("orders", "v").await.unwrap_err();
+    assert_eq!(
+        error,
+        BrokerError::ConsumerNotFound { channel: "orders".into(), name: "v".into(), similar: Some("w".into()) }
+    );
+    let ephemeral = broker.create_consumer("ticks", "w", config(), Start::Latest).await.unwrap_err();
+    assert_eq!(ephemeral.code().0, "NOT_STORED");
+    let name = broker.create_consumer("orders", "a b", config(), Start::Latest).await.unwrap_err();
+    assert_eq!(name.code().0, "INVALID_CONSUMER_NAME");
+    let update = ConsumerUpdate { max_in_flight: Some(7), ..ConsumerUpdate::default() };
+    let updated = broker.update_consumer("orders", "w", update).await.unwrap();
+    assert_eq!((updated.status.meta.config.max_in_flight, updated.status.meta.config.ack_timeout_ms), (7, 600_000));
+    let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+    broker.delete_consumer("orders", "w").await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, member.next()).await.expect("its members end").unwrap_err();
+    assert_eq!(ended.code().0, "CONSUMER_NOT_FOUND");
+    assert!(broker.consumers("orders").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_consumer_with_a_filter_gets_only_what_it_lets_through_and_lags_behind_nothing_else() {
+    let filter = Some("size > 10".to_owned());
+    let broker = consuming(ConsumerConfig { filter, ..config() }).await;
+    publish(&broker, &[r#"{"size":9}"#, r#"{"size":11}"#, "no json", r#"{"size":12}"#, r#"{"size":1}"#]).await;
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    let got = take(&mut member, 2).await;
+    assert_eq!(shown(&got), [(r#"{"size":11}"#.into(), 1), (r#"{"size":12}"#.into(), 1)]);
+    for delivery in &got {
+        say(&broker, delivery.token, Verdict::Ack).await.unwrap();
+    }
+    let caught_up = async {
+        while lag(&broker).await > 0 {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(PATIENCE, caught_up).await.expect("what the filter kept back is settled");
+    let wrong = ConsumerConfig { filter: Some("size >".into()), ..config() };
+    let error = broker.create_consumer("orders", "x", wrong, Start::Earliest).await.unwrap_err();
+    assert!(error.code().0 == "INVALID_ARGUMENT" && error.to_string().contains("column 7"), "{error}");
+}
+
+#[tokio::test]
+async fn a_work_queue_keeps_a_message_until_every_consumer_has_acknowledged_it() {
+    let broker = consuming(config()).await;
+    let retention = Retention { work_queue: true, ..Retention::default() };
+    let update = ChannelUpdate { retention: Some(retention), ..ChannelUpdate::default() };
+    broker.update_channel("orders", update).await.unwrap();
+    broker.create_consumer("orders", "second", config(), Start::Earliest).await.unwrap();
+    publish(&broker, &["a", "b", "c"]).await;
+    let first_seq = async || broker.channel("orders").await.unwrap().stats.first_seq;
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    for delivery in take(&mut member, 3).await {
+        say(&broker, delivery.token, Verdict::Ack).await.unwrap();
+    }
+    assert_eq!(first_seq().await, 0, "the second consumer has not seen them");
+    let mut other = broker.join_consumer("orders", "second", 10).await.unwrap();
+    let got = take(&mut other, 3).await;
+    for (delivery, first) in [(&got[1], 0), (&got[0], 2)] {
+        let settlement = Settlement { token: delivery.token, verdict: Verdict::Ack };
+        broker.settle("orders", "second", vec![settlement]).await.unwrap().remove(0).unwrap();
+        assert_eq!(first_seq().await, first);
+    }
+    // A consumer that is gone holds nothing back.
+    broker.delete_consumer("orders", "second").await.unwrap();
+    assert_eq!(first_seq().await, 3);
+}
