@@ -199,13 +199,13 @@ impl Marks {
     }
 
     /// The first message of the newest ones that are no more than so many bytes.
-    pub(super) fn from_bytes(&self, most: u64, stats: &ChannelStats) -> u64 {
+    pub(super) fn newest_within(&self, most: u64, stats: &ChannelStats) -> u64 {
         let at = self.list.partition_point(|(_, mark)| stats.appended_bytes - mark.bytes_before > most);
         self.list.get(at).map_or(stats.next_seq, |(seq, _)| *seq)
     }
 
     /// The first message that may be younger than `age_ms`.
-    pub(super) fn from_age(&self, age_ms: u64, now_ms: u64, stats: &ChannelStats) -> u64 {
+    pub(super) fn younger_than(&self, age_ms: u64, now_ms: u64, stats: &ChannelStats) -> u64 {
         let old = |time_ms: u64| time_ms.saturating_add(age_ms) <= now_ms;
         if old(stats.newest_ms) {
             return stats.next_seq;

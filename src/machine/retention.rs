@@ -79,14 +79,14 @@ impl Channel {
         let (retention, stats) = (self.retention(), &self.stats);
         let mut first = stats.first_seq;
         if let Some(age_ms) = retention.max_age_ms {
-            first = first.max(self.marks.from_age(age_ms, now_ms, stats));
+            first = first.max(self.marks.younger_than(age_ms, now_ms, stats));
         }
         if retention.when_full == WhenFull::DropOldest {
             if let Some(most) = retention.max_messages {
                 first = first.max(stats.next_seq.saturating_sub(most));
             }
             if let Some(most) = retention.max_bytes {
-                first = first.max(self.marks.from_bytes(most, stats));
+                first = first.max(self.marks.newest_within(most, stats));
             }
         }
         first

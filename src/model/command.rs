@@ -163,6 +163,7 @@ pub struct KeyClaim {
 
 /// The machine's answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each log entry; it is moved on and never kept")]
 pub enum Reply {
     /// To `Publish`: one for each group, in order.
     Published(Vec<GroupReply>),

@@ -52,8 +52,8 @@ proptest! {
         for (sizes, pause) in batches {
             now += pause;
             channel.append(&sizes, now, &retention);
-            let from_bytes = channel.marks.from_bytes(max_bytes, &channel.stats);
-            let from_age = max_age_ms.map_or(0, |age| channel.marks.from_age(age, now, &channel.stats));
+            let from_bytes = channel.marks.newest_within(max_bytes, &channel.stats);
+            let from_age = max_age_ms.map_or(0, |age| channel.marks.younger_than(age, now, &channel.stats));
             channel.advance(from_bytes.max(from_age), false);
             channel.marks.check(&channel.stats).unwrap();
             prop_assert!(channel.bytes() <= max_bytes);
@@ -84,7 +84,7 @@ proptest! {
             now += pause;
             channel.append(&[size], now, &retention);
             let first = max_messages.map_or(0, |most| channel.stats.next_seq.saturating_sub(most));
-            let old = max_age_ms.map_or(0, |age| channel.marks.from_age(age, now, &channel.stats));
+            let old = max_age_ms.map_or(0, |age| channel.marks.younger_than(age, now, &channel.stats));
             channel.advance(first.max(old), false);
             prop_assert!(channel.marks.list.len() <= MOST);
             for (seq, mark) in channel.marks.take_changes() {
@@ -109,7 +109,7 @@ proptest! {
         }
         let retention = Retention { max_bytes: Some(max_bytes), ..Retention::default() };
         channel.marks.refine(&channel.stats, &retention);
-        let first = channel.marks.from_bytes(max_bytes, &channel.stats);
+        let first = channel.marks.newest_within(max_bytes, &channel.stats);
         channel.advance(first, false);
         channel.marks.check(&channel.stats).unwrap();
         prop_assert!(channel.marks.list.len() <= MOST && channel.stats.bytes <= max_bytes);
@@ -118,7 +118,7 @@ proptest! {
         prop_assert!(kept <= 2 * max_bytes && (kept == all || 3 * kept >= max_bytes || max_bytes < 200));
         for sizes in batches.iter().take(3) {
             channel.append(sizes, 2, &retention);
-            let first = channel.marks.from_bytes(max_bytes, &channel.stats);
+            let first = channel.marks.newest_within(max_bytes, &channel.stats);
             channel.advance(first, true);
             channel.marks.check(&channel.stats).unwrap();
         }

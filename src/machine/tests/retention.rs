@@ -130,12 +130,13 @@ fn a_channel_full_of_bytes_refuses_a_message_and_those_after_it_that_would_overt
 #[test]
 fn a_message_that_is_larger_than_all_that_the_channel_may_hold_is_refused_alone() {
     let mut node = Node::new();
-    for retention in [Retention { max_bytes: Some(8), ..Retention::default() }] {
-        let id = node.create("c", keeping(retention)).meta.id;
-        let (reply, _) = node.send(5, id, &["a", "bbbbbbbb", "c"]);
+    let retention = Retention { max_bytes: Some(8), ..Retention::default() };
+    for (name, retention) in [("drops", retention), ("refuses", full(retention))] {
+        let id = node.create(name, keeping(retention)).meta.id;
+        let (reply, _) = node.send(5, id, &["bbbbbbbb", "c"]);
         let too_large = KeyOutcome::TooLarge { bytes: 12, limit: 8 };
-        assert_eq!(reply.unwrap(), Assigned { first_seq: 0, except: vec![(1, too_large)] });
-        assert_eq!((node.stats(id).first_seq, node.stats(id).next_seq), (1, 2));
+        assert_eq!(reply.unwrap(), Assigned { first_seq: 0, except: vec![(0, too_large)] });
+        assert_eq!((node.stats(id).first_seq, node.stats(id).next_seq), (0, 1));
     }
 }
 
