@@ -13,7 +13,7 @@ pub fn consumer_metrics(broker: &Broker) -> [Metric; 6] {
         let labels = |channel: &str, status: &ConsumerStatus| {
             vec![("channel", channel.to_owned()), ("consumer", status.meta.name.to_string())]
         };
-        let values = laggards.shown.iter().map(|(channel, status)| (labels(channel, status), value(status)));
+        let values = laggards.shown.iter().map(|(channel, status)| (labels(channel.as_str(), status), value(status)));
         Metric { name, help, kind, values: values.collect() }
     };
     [
