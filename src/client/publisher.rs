@@ -74,7 +74,9 @@ impl PublisherOptions {
 /// is still sent in the background, as long as the runtime lives; [`Publisher::flush`] waits for it.
 ///
 /// After a lost connection, messages with a key are sent again in order; those without a key that were under way
-/// fail with [`ClientError::outcome_unknown`].
+/// fail with [`ClientError::outcome_unknown`]. A batch that a quota or back-pressure defers is sent again when its time
+/// has come, and is then behind the batches that were under way with it: where their order matters more than the rate,
+/// set [`PublisherOptions::batches_under_way`] to 1.
 #[derive(Clone)]
 pub struct Publisher {
     handle: Arc<Handle>,

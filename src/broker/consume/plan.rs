@@ -106,6 +106,14 @@ impl Plan {
             }
             return plan;
         }
+        // A message that came back goes to whoever has later ones of its key: nobody else may work on that key meanwhile.
+        let mut held: HashMap<u64, Holder> = HashMap::new();
+        for pending in consumer.pending().values() {
+            if let (Some(key), Some(_)) = (pending.key, pending.member) {
+                let holder = held.entry(key).or_default();
+                *holder = holder.and(pending.member);
+            }
+        }
         for (seq, pending) in consumer.pending() {
             if consumer.is_dying(*seq) {
                 continue;
@@ -113,6 +121,10 @@ impl Plan {
             match pending.member {
                 Some(member) => plan.passed(pending.key, Some(member)),
                 None if pending.due_ms <= now_ms && plan.hands.len() < AT_ONCE => {
+                    if let Some(key) = pending.key {
+                        let holder = plan.holders.entry(key).or_default();
+                        *holder = holder.joined(held.get(&key).copied().unwrap_or_default());
+                    }
                     plan.offer(*seq, pending.key, seats);
                 }
                 None => plan.passed(pending.key, None),

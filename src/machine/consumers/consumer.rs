@@ -81,9 +81,14 @@ impl Holder {
         }
     }
 
-    /// Whether the next message may go to a member.
-    pub fn admits(self, member: u64) -> bool {
-        self == Self::Free || self == Self::Member(member)
+    /// Of two sets of messages.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Free, holder) | (holder, Self::Free) => holder,
+            _ if self == other => self,
+            _ => Self::Blocked,
+        }
     }
 }
 
@@ -190,14 +195,12 @@ impl Consumer {
             let mut all: BTreeMap<u64, Option<u64>> =
                 present.filter_map(|seq| Some((*seq, self.pending.get(seq)?.member))).collect();
             all.extend(fresh);
-            let mut holder = Holder::Free;
-            for (seq, member) in all {
-                if let (Some(member), true) = (member, fresh.contains_key(&seq))
-                    && !holder.admits(member)
-                {
-                    return Err(Refusal::StaleAssignment);
-                }
-                holder = holder.and(member);
+            // Whoever gets one has all others that are handed out, also those after it, and none before it waits.
+            let holders: BTreeSet<u64> = all.values().flatten().copied().collect();
+            let first_waiting = all.iter().find(|(_, member)| member.is_none()).map(|(seq, _)| *seq);
+            let handed = fresh.iter().filter(|(_, member)| member.is_some()).map(|(seq, _)| *seq).max();
+            if handed.is_some_and(|seq| holders.len() > 1 || first_waiting.is_some_and(|waiting| waiting < seq)) {
+                return Err(Refusal::StaleAssignment);
             }
         }
         Ok(())
