@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::dedup::{Claim, DedupWindow};
+use super::{
+    dedup::{Claim, DedupWindow},
+    delayed::Delays,
+};
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Durability, Frame, KeyOutcome, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Digest, Durability, Frame, KeyHash, KeyOutcome, PublishGroup, StoredBatch,
+    stream_key,
 };
 
 #[derive(Debug)]
@@ -13,6 +17,7 @@ pub(super) struct Channel {
     pub(super) stats: ChannelStats,
     pub(super) stream: Arc<str>,
     pub(super) dedup: DedupWindow,
+    pub(super) delays: Delays,
 }
 
 /// What a group of publishes did to its channel.
@@ -27,7 +32,7 @@ pub(super) struct Appended {
 impl Channel {
     pub(super) fn new(meta: Arc<ChannelMeta>) -> Self {
         let stream = stream_key(meta.name.as_str()).into();
-        Self { meta, stats: ChannelStats::default(), stream, dedup: DedupWindow::default() }
+        Self { meta, stats: ChannelStats::default(), stream, dedup: DedupWindow::default(), delays: Delays::default() }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -41,15 +46,37 @@ impl Channel {
     /// Whether every message of a group carries a key that is live.
     pub(super) fn knows_all(&self, group: &PublishGroup) -> bool {
         group.keys.len() == group.frame.count() as usize
-            && group.keys.iter().all(|claim| self.dedup.get(&claim.key).is_some())
+            && group.keys.iter().all(|claim| self.known(claim.key, claim.digest).is_some())
+    }
+
+    /// What stands against another message with this key; none when nothing does.
+    pub(super) fn known(&self, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
+        match (self.dedup.get(&key), self.delays.get(&key)) {
+            (Some((seq, known)), _) if known == digest => Some(KeyOutcome::Duplicate { seq }),
+            (Some((seq, _)), _) => Some(KeyOutcome::Conflict { seq }),
+            (None, Some((due_ms, known))) if known == digest => Some(KeyOutcome::Waiting { due_ms }),
+            (None, Some((due_ms, _))) => Some(KeyOutcome::WaitingConflict { due_ms }),
+            (None, None) => None,
+        }
     }
 
     /// Gives sequence numbers to messages without keys of their own.
     pub(super) fn append_unkeyed(&mut self, frame: Frame, time_ms: u64, expires: bool) -> Option<StoredBatch> {
+        self.append_checked(frame, time_ms, expires, self.meta.schema_id)
+    }
+
+    /// The same for messages that were checked against a schema that may not be the channel's any more.
+    pub(super) fn append_checked(
+        &mut self,
+        frame: Frame,
+        time_ms: u64,
+        expires: bool,
+        schema_id: u64,
+    ) -> Option<StoredBatch> {
         if frame.is_empty() {
             return None;
         }
-        let (first_seq, schema_id) = (self.stats.next_seq, self.meta.schema_id);
+        let first_seq = self.stats.next_seq;
         let batch = StoredBatch { first_seq, time_ms, schema_id, expires, frame };
         self.stats.next_seq = batch.end_seq();
         if self.is_durable() {
@@ -66,9 +93,8 @@ impl Channel {
         let mut except = Vec::new();
         let mut claims = Vec::new();
         for claim in &group.keys {
-            let outcome = match self.dedup.get(&claim.key) {
-                Some((seq, digest)) if digest == claim.digest => KeyOutcome::Duplicate { seq },
-                Some((seq, _)) => KeyOutcome::Conflict { seq },
+            let outcome = match self.known(claim.key, claim.digest) {
+                Some(known) => known,
                 None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
                 None => {
                     // The messages before it that are excepted take no number.

@@ -23,6 +23,10 @@ pub(super) enum Key {
     MemberEvent(u64),
     /// A rule between channels.
     Rule(ChannelId, ChannelId),
+    /// A message that waits for its time, by its channel and its id.
+    Delayed(ChannelId, u64),
+    /// The newest of those ids.
+    LastDelayed,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -33,6 +37,8 @@ const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
 const RULE: &[u8] = b"rule/";
+const DELAYED: &[u8] = b"delayed/";
+const LAST_DELAYED: &[u8] = b"last-delayed";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -45,6 +51,8 @@ impl Key {
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
             Self::Rule(source, target) => two(RULE, source.0, target.0),
+            Self::Delayed(id, number) => two(DELAYED, id.0, number),
+            Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
         }
     }
 
@@ -54,6 +62,8 @@ impl Key {
             Some(Self::Machine)
         } else if key == EPOCH {
             Some(Self::Epoch)
+        } else if key == LAST_DELAYED {
+            Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -65,6 +75,9 @@ impl Key {
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
+        } else if let Some(delayed) = key.strip_prefix(DELAYED) {
+            let (id, number_of_it) = delayed.split_at_checked(8)?;
+            Some(Self::Delayed(ChannelId(number(id)?), number(number_of_it)?))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
@@ -92,6 +105,8 @@ mod tests {
             Key::Member(3),
             Key::MemberEvent(4),
             Key::Rule(id, ChannelId(5)),
+            Key::Delayed(id, 6),
+            Key::LastDelayed,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -6,10 +6,12 @@
 
 mod channel;
 mod dedup;
+mod delayed;
 mod keys;
 mod members;
 mod restore;
 mod rules;
+mod transactions;
 
 use std::{
     borrow::Cow,
@@ -31,18 +33,28 @@ use crate::{
     store::WriteBatch,
 };
 
+pub use self::delayed::delayed_key;
+
 /// State of all channels.
 #[derive(Debug)]
 pub struct Machine {
     live_keys: u64,
     max_channels: u64,
     max_rules: u64,
+    max_delayed: u64,
+    max_delayed_bytes: u64,
     record: MachineRecord,
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,
     rules: Arc<RuleSet>,
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
+    /// The messages that wait, in the order in which they come: when, their id and their channel.
+    dues: BTreeSet<(u64, u64, ChannelId)>,
+    /// Bytes of those messages.
+    delayed_bytes: u64,
+    /// The newest id of such a message.
+    last_delayed: u64,
     members: Members,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
@@ -216,6 +228,9 @@ impl Machine {
         match operation {
             Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
+            Operation::Transaction(transaction) => self.transact(transaction, effects),
+            Operation::Schedule(schedule) => self.schedule(schedule, effects),
+            Operation::Due(due) => self.release(due, effects),
         }
     }
 
@@ -298,6 +313,7 @@ impl Machine {
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
         self.delete_rules_of(id, effects);
+        self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));

@@ -3,12 +3,15 @@
 
 mod channel;
 mod command;
+mod delayed;
+mod expiry;
 mod frame;
 mod json;
 mod limits;
 mod member;
 mod operation;
 mod rule;
+mod transaction;
 
 pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
@@ -18,9 +21,12 @@ pub use command::{
     Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
     Route,
 };
+pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
+pub use expiry::LiveRuns;
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use json::{ChannelJson, MessageJson, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use rule::{Rule, RuleSet};
+pub use transaction::{Part, PartReply, Transaction};

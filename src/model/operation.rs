@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelName, Rule};
+use super::{ChannelName, Due, PartReply, Rule, Schedule, Scheduled, Transaction};
 
 /// One operation of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,24 @@ pub enum Operation {
         /// To where.
         target: ChannelName,
     },
+    /// Does all of several things or none of them.
+    Transaction(Transaction),
+    /// Lets messages wait for their time.
+    Schedule(Schedule),
+    /// Appends messages whose time has come.
+    Due(Due),
+}
+
+impl Operation {
+    /// Bytes of the messages that it carries: they bound what shares a log entry.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::PutRule { .. } | Self::DeleteRule { .. } => 0,
+            Self::Transaction(transaction) => transaction.bytes(),
+            Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
+            Self::Due(due) => due.group.frame.bytes().len(),
+        }
+    }
 }
 
 /// The machine's answer to an operation that was done.
@@ -31,4 +49,10 @@ pub enum Operation {
 pub enum OperationReply {
     /// To a rule's operation: the rule (for a delete: as it was).
     Rule(Rule),
+    /// To a transaction: one for each part, in order.
+    Transaction(Vec<PartReply>),
+    /// To messages that are to wait: one for each, in order.
+    Scheduled(Vec<Scheduled>),
+    /// To messages whose time has come: how many of them were appended.
+    Due(u32),
 }
