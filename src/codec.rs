@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, Frame, KeyClaim, MemberEvent, Operation,
-    Part, PublishGroup, Route, StoredBatch,
+    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, Frame, KeyClaim, MemberEvent, Operation, Part,
+    PublishGroup, Route, StoredBatch,
 };
 
 /// The version that is written, and the only one that is read.

@@ -89,6 +89,8 @@ pub struct Connection {
 pub struct ConnectionInfo {
     /// Subscriptions that live on it.
     pub subscriptions: Arc<AtomicUsize>,
+    /// Requests on it that wait for a reply.
+    pub requests: Arc<AtomicUsize>,
 }
 
 impl Connection {

@@ -21,7 +21,7 @@ use crate::{fanout::Fanout, model::ChannelId};
 /// A node that has interest repeats it this often.
 const REFRESH: Duration = Duration::from_secs(1);
 /// A node that is silent for so long has no interest any more.
-const EXPIRY: Duration = Duration::from_secs(3);
+pub(super) const EXPIRY: Duration = Duration::from_secs(3);
 /// Separate hand-off ranges remembered for a channel; followers in step need one.
 const MAX_RANGES: usize = 64;
 
@@ -30,7 +30,7 @@ pub(super) struct Delivery {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     /// Hand-offs of this node that the leader has not heard of.
-    pending: Mutex<BTreeMap<ChannelId, Range<u64>>>,
+    pending: Mutex<BTreeMap<ChannelId, Vec<Range<u64>>>>,
     to_report: watch::Sender<()>,
     /// Held while a report is on its way.
     reporting: tokio::sync::Mutex<()>,
@@ -40,6 +40,25 @@ pub(super) struct Delivery {
 struct State {
     interest: HashMap<u64, (Instant, HashMap<ChannelId, u64>)>,
     handed: HashMap<ChannelId, Vec<Range<u64>>>,
+    /// The term in which this node leads, and since when: what others say of their interest, they say anew to each
+    /// leader.
+    leads: Option<(u64, Instant)>,
+}
+
+/// Adds a range to those that do not touch each other. Nothing between two of them is taken in: messages that were
+/// left out of a hand-off were handed to nobody.
+fn add(ranges: &mut Vec<Range<u64>>, mut range: Range<u64>) {
+    ranges.retain(|known| {
+        let touches = known.start <= range.end && range.start <= known.end;
+        if touches {
+            range = known.start.min(range.start)..known.end.max(range.end);
+        }
+        !touches
+    });
+    ranges.push(range);
+    if ranges.len() > MAX_RANGES {
+        ranges.remove(0);
+    }
 }
 
 impl Delivery {
@@ -58,8 +77,7 @@ impl Delivery {
     pub(super) fn handed(&self, channel: ChannelId, range: Range<u64>) {
         self.record(channel, range.clone());
         let mut pending = self.pending.lock();
-        let whole = pending.entry(channel).or_insert(range.clone());
-        *whole = whole.start.min(range.start)..whole.end.max(range.end);
+        add(pending.entry(channel).or_default(), range);
         drop(pending);
         self.to_report.send_modify(|()| ());
     }
@@ -76,16 +94,51 @@ impl Delivery {
 
     fn record(&self, channel: ChannelId, range: Range<u64>) {
         let mut state = self.state.lock();
-        let ranges = state.handed.entry(channel).or_default();
-        match ranges.iter_mut().find(|known| known.start <= range.end && range.start <= known.end) {
-            Some(known) => *known = known.start.min(range.start)..known.end.max(range.end),
-            None => ranges.push(range),
-        }
-        if ranges.len() > MAX_RANGES {
-            ranges.remove(0);
-        }
+        add(state.handed.entry(channel).or_default(), range);
         drop(state);
         self.changed.send_modify(|()| ());
+    }
+
+    /// This node leads from now on, or leads no longer.
+    fn lead(&self, term: Option<u64>) {
+        self.state.lock().leads = term.map(|term| (term, Instant::now()));
+        self.changed.send_modify(|()| ());
+    }
+
+    /// From when on it is certain that none of `others` has interest that this node was not told of in its term: once
+    /// all have spoken, or have been silent for so long that they have none. None before that.
+    fn certain(state: &State, term: u64, others: &[u64]) -> Result<(), Option<Instant>> {
+        let Some((_, since)) = state.leads.filter(|(led, _)| *led == term) else { return Err(None) };
+        let spoken = |node: &u64| state.interest.get(node).is_some_and(|(heard, _)| *heard >= since);
+        if since.elapsed() >= EXPIRY || others.iter().all(spoken) { Ok(()) } else { Err(Some(since + EXPIRY)) }
+    }
+
+    /// As [`Delivery::wait`], but `false` only with certainty: right after an election nodes have not told the new
+    /// leader yet whom they serve.
+    pub(super) async fn wait_certain(
+        &self,
+        fanout: &Fanout,
+        channel: ChannelId,
+        range: Range<u64>,
+        (term, others, limit): (u64, Vec<u64>, Duration),
+    ) -> Option<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut changed = self.changed.subscribe();
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let told = self.wait(fanout, channel, range.clone(), rest).await;
+            if told != Some(false) {
+                return told;
+            }
+            let until = match Self::certain(&self.state.lock(), term, &others) {
+                Ok(()) => return told,
+                Err(until) => until.unwrap_or(deadline).min(deadline),
+            };
+            if Instant::now() >= deadline {
+                return None;
+            }
+            let _ = tokio::time::timeout_at(until, changed.changed()).await;
+        }
     }
 
     /// Waits until it is known whether messages that were just committed were handed on.
@@ -128,13 +181,23 @@ pub(super) async fn report(broker: Broker) {
     let mut interest = inner.view.fanout().interest_changes();
     let mut handed = inner.delivery.to_report.subscribe();
     let mut told_of_any = false;
+    let mut before = None;
     loop {
         let now = leader.borrow_and_update().clone();
+        let another = before.as_ref() != Some(&now);
+        if another {
+            inner.delivery.lead(match &now {
+                Leader::Local { term } => Some(*term),
+                _ => None,
+            });
+        }
+        before = Some(now.clone());
         interest.mark_unchanged();
         handed.mark_unchanged();
         if let Leader::Remote(node) = &now {
             let any = !inner.view.fanout().interest().is_empty();
-            if any || told_of_any {
+            // A new leader is told of no interest too: it cannot know else.
+            if any || told_of_any || another {
                 told_of_any = any;
                 broker.tell_interest(node).await;
             }
@@ -159,7 +222,10 @@ impl Broker {
         // Reports must not overtake each other, and what was handed before an interest went has to go with it.
         let _one_at_a_time = inner.delivery.reporting.lock().await;
         let interest = inner.view.fanout().interest();
-        let handed = std::mem::take(&mut *inner.delivery.pending.lock()).into_iter().collect();
+        let handed = std::mem::take(&mut *inner.delivery.pending.lock());
+        let each =
+            |(channel, ranges): (ChannelId, Vec<Range<u64>>)| ranges.into_iter().map(move |range| (channel, range));
+        let handed = handed.into_iter().flat_map(each).collect();
         let request = Request::Interest { interest, handed };
         let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
         if !matches!(sent, Ok(Ok(_))) {

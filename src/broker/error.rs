@@ -155,6 +155,62 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// The channel does not end where the publisher thought. Nothing was stored.
+    #[error("the next sequence number of channel `{channel}` is {actual}, not {expected}")]
+    WrongSeq {
+        /// The channel.
+        channel: String,
+        /// What the publisher thought.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// The key is of a message with another payload that waits for its time.
+    #[error("idempotency key `{key}` of channel `{channel}` is of a message with another payload, due at {due_ms} ms")]
+    KeyWaits {
+        /// The channel.
+        channel: String,
+        /// The key.
+        key: String,
+        /// When that message is due, milliseconds since the Unix epoch.
+        due_ms: u64,
+    },
+    /// A transaction of which some keys were used before and others were not.
+    #[error("idempotency key `{key}` of channel `{channel}` was used before, and not those of all other messages")]
+    KeyUsedApart {
+        /// The channel.
+        channel: String,
+        /// The first such key.
+        key: String,
+    },
+    /// What is wrong with one message of a transaction, of which therefore nothing was stored.
+    #[error("message {message} of the transaction: {error}")]
+    InTransaction {
+        /// Which message, from 0.
+        message: u32,
+        /// What is wrong.
+        error: Box<BrokerError>,
+    },
+    /// The request was handed to nobody: there is no live subscriber.
+    #[error("nobody listens on channel `{channel}`, so nobody will reply")]
+    NoResponders {
+        /// The channel.
+        channel: String,
+    },
+    /// No reply came in time.
+    #[error("no reply came within {waited_ms} ms")]
+    ReplyTimeout {
+        /// How long the request waited, milliseconds.
+        waited_ms: u64,
+    },
+    /// Nobody waits for this reply any more.
+    #[error("nobody waits for a reply at `{inbox}`: {reason}")]
+    InboxGone {
+        /// Where the reply was to go.
+        inbox: String,
+        /// Why it does not get there.
+        reason: String,
+    },
 }
 
 /// A stable name for a kind of error, for programs.
@@ -185,6 +241,12 @@ impl BrokerError {
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
             Self::NotAMember { .. } => "NOT_A_MEMBER",
+            Self::WrongSeq { .. } => "WRONG_SEQ",
+            Self::KeyWaits { .. } | Self::KeyUsedApart { .. } => "KEY_CONFLICT",
+            Self::InTransaction { error, .. } => return error.code(),
+            Self::NoResponders { .. } => "NO_RESPONDERS",
+            Self::ReplyTimeout { .. } => "REPLY_TIMEOUT",
+            Self::InboxGone { .. } => "INBOX_GONE",
         })
     }
 
@@ -199,7 +261,14 @@ impl BrokerError {
                 format!("look at it with `liminal channel show {name}`, or choose another name")
             }
             Self::SchemaViolation { .. } => "mend the places named, or update the channel's schema".into(),
-            Self::KeyConflict { .. } => {
+            Self::WrongSeq { actual, .. } => {
+                format!("read what was published meanwhile, then publish again with expected sequence number {actual}")
+            }
+            Self::KeyUsedApart { .. } => "repeat a transaction as it was, or give new messages new keys".into(),
+            Self::InTransaction { error, .. } => return error.help(),
+            Self::NoResponders { channel } => format!("start a responder: `liminal subscribe {channel}`"),
+            Self::ReplyTimeout { .. } => "look whether the responder works; the request may still be handled".into(),
+            Self::KeyConflict { .. } | Self::KeyWaits { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()
             }
             Self::TooManyKeys { .. } => "wait until keys leave the window, or give the channel a shorter one".into(),
@@ -220,15 +289,45 @@ impl BrokerError {
         })
     }
 
+    /// The places in a payload that break its schema, where that is what is wrong.
+    pub fn violations(&self) -> Option<&[Violation]> {
+        match self {
+            Self::SchemaViolation { violations, .. } => Some(violations),
+            Self::InTransaction { error, .. } => error.violations(),
+            _ => None,
+        }
+    }
+
+    /// The same after an earlier attempt whose outcome is not known: what says nothing of that attempt leaves it
+    /// unknown.
+    pub(super) fn after_unknown(self, unknown: Option<String>) -> Self {
+        match (unknown, &self) {
+            (
+                Some(reason),
+                Self::NoLeader { .. }
+                | Self::NotConfirmed { .. }
+                | Self::Overloaded { .. }
+                | Self::StoreFailed { proposed: false, .. }
+                | Self::Stopping
+                | Self::NotAMember { .. },
+            ) => Self::OutcomeUnknown { reason },
+            _ => self,
+        }
+    }
+
     /// Whether what was asked for may have happened, or may yet happen.
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. })
+        matches!(
+            self,
+            Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. } | Self::ReplyTimeout { .. }
+        )
     }
 
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::InTransaction { error, .. } => error.retry_after(),
             _ => None,
         }
     }

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::SubmitError,
-    operations::Operated, publish::Failure,
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError,
+    batcher::SubmitError,
+    operations::Operated,
+    publish::{Delivered, Failure, RETRY},
 };
 use crate::{
     codec,
-    model::{ChannelId, Operation, PublishGroup},
+    model::{ChannelId, Frame, Operation, PublishGroup, Transaction},
 };
 
 use super::channels::ChannelCommand;
@@ -22,13 +24,30 @@ use super::channels::ChannelCommand;
 const LATE: Duration = Duration::from_millis(300);
 
 /// What one broker asks another.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    Publish { group: PublishGroup, confirm: Confirm },
+    Publish {
+        group: PublishGroup,
+        confirm: Confirm,
+    },
     ReadIndex,
     Channel(ChannelCommand),
-    Interest { interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, std::ops::Range<u64>)> },
+    Interest {
+        interest: Vec<(ChannelId, u64)>,
+        handed: Vec<(ChannelId, std::ops::Range<u64>)>,
+    },
     Operate(Operation),
+    Transact {
+        transaction: Transaction,
+        confirm: Confirm,
+    },
+    /// For the leader's time to be written down.
+    PassTime,
+    /// A reply to a request that waits there: the token of its inbox and the message in one frame.
+    Reply {
+        token: u128,
+        reply: Frame,
+    },
 }
 
 /// What it answers.
@@ -43,6 +62,17 @@ pub(super) enum Response {
     Index(u64),
     Done,
     Operated(Operated),
+    /// With the deliveries of each part.
+    Transacted(Operated, Vec<Delivered>),
+    NoInbox,
+}
+
+fn not_submitted(error: SubmitError) -> Response {
+    match error {
+        SubmitError::NotLeader => Response::NotProposed,
+        SubmitError::Unknown(reason) => Response::Unknown(reason),
+        SubmitError::Refused(error) => Response::Refused(error),
+    }
 }
 
 impl Broker {
@@ -98,10 +128,42 @@ impl Broker {
             }
             Request::Operate(operation) => match self.submit_operation(operation).await {
                 Ok(operated) => Response::Operated(operated),
-                Err(SubmitError::NotLeader) => Response::NotProposed,
-                Err(SubmitError::Unknown(reason)) => Response::Unknown(reason),
-                Err(SubmitError::Refused(error)) => Response::Refused(error),
+                Err(error) => not_submitted(error),
             },
+            Request::Transact { transaction, confirm } => match self.submit_transaction(transaction, confirm).await {
+                Ok((operated, delivered)) => Response::Transacted(operated, delivered),
+                Err(error) => not_submitted(error),
+            },
+            Request::PassTime => self.pass_time().await,
+            Request::Reply { token, reply } => {
+                if self.inner.inboxes.deliver(token, reply) {
+                    Response::Done
+                } else {
+                    Response::NoInbox
+                }
+            }
+        }
+    }
+
+    /// The answer of whoever leads, this node included. Waits for a leader, and asks again what surely was not taken.
+    pub(super) async fn ask_leader(&self, request: &Request, deadline: Instant) -> Result<Response, BrokerError> {
+        loop {
+            let response = match self.leader_now(deadline).await? {
+                Leader::Local { .. } => self.answer(&self.local(), request.clone()).await,
+                Leader::Remote(node) => match self.call(&node, request).await {
+                    Ok(response) => response,
+                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
+                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                },
+                Leader::Unknown => Response::NotProposed,
+            };
+            match response {
+                Response::NotProposed if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
+                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
+                Response::Refused(error) => return Err(error),
+                other => return Ok(other),
+            }
         }
     }
 

@@ -74,12 +74,14 @@ impl Broker {
 }
 
 impl Subscription {
-    /// The next messages in order, never empty; waits for them.
+    /// The next messages in order, never empty; waits for them. Messages whose time to live has passed are left out:
+    /// the numbers of what comes next go on after a gap.
     ///
     /// # Errors
     /// When the channel is deleted, the node stops or what comes next was removed.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
         loop {
+            self.let_time_pass().await;
             if let Some(batch) = self.ready()? {
                 return Ok(batch);
             }
@@ -121,16 +123,45 @@ impl Subscription {
 
     /// What can be handed on without waiting.
     fn ready(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        while let Some(batch) = self.upcoming()? {
+            // What lies before the run, or is all of the batch, has expired and is handed to nobody.
+            let Some(run) = batch.live_runs(self.broker.inner.view.time_ms()).next() else {
+                self.position = batch.end_seq();
+                continue;
+            };
+            let rest = batch.from_seq(run.end_seq());
+            if !rest.frame.is_empty() {
+                self.page.push_front(rest);
+            }
+            return Ok(Some(self.hand_on(run)));
+        }
+        Ok(None)
+    }
+
+    /// Expiry goes by the log's time, which stands still while nothing happens.
+    async fn let_time_pass(&self) {
+        let next = match self.page.front() {
+            Some(batch) => batch.clone(),
+            None => match self.follower.at(self.position) {
+                Next::Batch(batch) => batch,
+                _ => return,
+            },
+        };
+        self.broker.let_time_pass([&next]).await;
+    }
+
+    /// The messages at the position, if they are there.
+    fn upcoming(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         if let Some(batch) = self.page.pop_front() {
-            return Ok(Some(self.hand_on(batch)));
+            return Ok(Some(batch));
         }
         match self.follower.at(self.position) {
-            Next::Batch(batch) => Ok(Some(self.hand_on(batch))),
+            Next::Batch(batch) => Ok(Some(batch)),
             Next::Behind(first) if self.meta.config.durability == Durability::Ephemeral => {
                 // At most once: what left the tail is lost to this subscriber.
                 self.position = first;
                 match self.follower.at(first) {
-                    Next::Batch(batch) => Ok(Some(self.hand_on(batch))),
+                    Next::Batch(batch) => Ok(Some(batch)),
                     _ => Ok(None),
                 }
             }

@@ -9,6 +9,7 @@ mod error;
 mod health;
 pub mod publish;
 mod remote;
+pub mod request;
 mod serve;
 pub mod subscribe;
 
@@ -70,6 +71,10 @@ enum Command {
     Publish(publish::Args),
     /// Follow a channel
     Subscribe(subscribe::Args),
+    /// Publish a message and wait for the reply of whoever handles it
+    Request(request::Args),
+    /// Answer a request
+    Reply(request::ReplyArgs),
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
@@ -123,6 +128,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
+        Command::Request(args) => request::run(args, global).await,
+        Command::Reply(args) => request::reply(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,

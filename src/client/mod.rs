@@ -38,6 +38,7 @@
 
 mod calls;
 mod error;
+mod exchanges;
 mod message;
 mod pool;
 mod publisher;
@@ -56,9 +57,10 @@ pub use crate::proto::v1::{
     NodeHealth, NodeRole, NodeStatus, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
 };
 pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use exchanges::Transaction;
 pub use message::{
-    CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
-    VectorClockEntry,
+    CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
+    TraceContext, VectorClockEntry,
 };
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use subscription::Subscription;

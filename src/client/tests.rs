@@ -57,7 +57,7 @@ impl Flaky {
             stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
             stored.keys.insert(message.key.clone(), seq);
         }
-        let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1 };
+        let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1, scheduled_ms: None };
         PublishAck { ok: Some(ok), error: None }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod channels;
+mod exchanges;
 mod publishing;
 mod status;
 mod subscribing;

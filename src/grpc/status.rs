@@ -22,8 +22,14 @@ const STREAM_DETAILS: usize = 16 << 10;
 /// The gRPC code that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::ChannelNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } => Code::AlreadyExists,
+        BrokerError::InTransaction { error, .. } => grpc_code(error),
+        BrokerError::ChannelNotFound { .. } | BrokerError::InboxGone { .. } => Code::NotFound,
+        BrokerError::ChannelExists { .. }
+        | BrokerError::KeyConflict { .. }
+        | BrokerError::KeyWaits { .. }
+        | BrokerError::KeyUsedApart { .. } => Code::AlreadyExists,
+        BrokerError::WrongSeq { .. } | BrokerError::NoResponders { .. } => Code::FailedPrecondition,
+        BrokerError::ReplyTimeout { .. } => Code::DeadlineExceeded,
         BrokerError::InvalidChannelName { .. }
         | BrokerError::SchemaViolation { .. }
         | BrokerError::InvalidSchema { .. }
@@ -72,7 +78,7 @@ pub fn to_status(error: &BrokerError) -> Status {
     let mut details = ErrorDetails::new();
     let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
     details.set_error_info(reason, DOMAIN, unknown.into_iter().collect::<HashMap<_, _>>());
-    if let BrokerError::SchemaViolation { violations, .. } = error {
+    if let Some(violations) = error.violations() {
         let field = |violation: &Violation| FieldViolation::new(&violation.pointer, &violation.message);
         let fields: Vec<_> = fitting(violations, STATUS_DETAILS).map(field).collect();
         let BadRequest { field_violations } = BadRequest::new(fields);
@@ -92,12 +98,12 @@ pub fn to_status(error: &BrokerError) -> Status {
 
 /// The error of one message of a stream.
 pub fn stream_error(error: &BrokerError) -> v1::Error {
-    let details = match error {
-        BrokerError::SchemaViolation { violations, .. } => fitting(violations, STREAM_DETAILS)
-            .map(|violation| v1::ErrorDetail { pointer: violation.pointer.clone(), message: violation.message.clone() })
-            .collect(),
-        _ => Vec::new(),
+    let detail = |violation: &Violation| v1::ErrorDetail {
+        pointer: violation.pointer.clone(),
+        message: violation.message.clone(),
     };
+    let violations = error.violations().unwrap_or_default();
+    let details = fitting(violations, STREAM_DETAILS).map(detail).collect();
     v1::Error {
         code: error.code().0.into(),
         message: error.to_string(),

@@ -3,6 +3,7 @@
 
 mod channels;
 mod events;
+mod exchanges;
 mod messages;
 mod monitoring;
 mod problem;
@@ -44,6 +45,9 @@ pub async fn serve(
         )
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
+        .route("/v1/channels/{channel}/request", post(exchanges::request))
+        .route("/v1/replies/{inbox}", post(exchanges::reply))
+        .route("/v1/transactions", post(exchanges::transaction))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()

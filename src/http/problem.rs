@@ -44,6 +44,9 @@ struct Body {
 /// The HTTP status that stands for an error.
 fn status(error: &BrokerError) -> StatusCode {
     match error {
+        BrokerError::InTransaction { error, .. } => status(error),
+        BrokerError::WrongSeq { .. } => StatusCode::PRECONDITION_FAILED,
+        BrokerError::NoResponders { .. } => StatusCode::SERVICE_UNAVAILABLE,
         BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
         BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
             StatusCode::CONFLICT
@@ -51,13 +54,16 @@ fn status(error: &BrokerError) -> StatusCode {
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
-        BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        BrokerError::SchemaViolation { .. }
+        | BrokerError::KeyConflict { .. }
+        | BrokerError::KeyWaits { .. }
+        | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        BrokerError::OutOfRange { .. } => StatusCode::GONE,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
+        BrokerError::OutOfRange { .. } | BrokerError::InboxGone { .. } => StatusCode::GONE,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. }
+        | BrokerError::ReplyTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }
@@ -96,9 +102,7 @@ impl From<BrokerError> for Problem {
         body.help = error.help();
         body.unknown_outcome = error.outcome_unknown();
         body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        if let BrokerError::SchemaViolation { violations, .. } = error {
-            body.violations = violations;
-        }
+        body.violations = error.violations().unwrap_or_default().to_vec();
         problem
     }
 }

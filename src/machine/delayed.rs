@@ -179,7 +179,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn restore_delayed(&mut self, channel: ChannelId, id: u64, record: &WaitingRecord) -> Result<(), String> {
+    pub(super) fn restore_delayed(
+        &mut self,
+        channel: ChannelId,
+        id: u64,
+        record: &WaitingRecord,
+    ) -> Result<(), String> {
         let Delayed { due_ms, claim, frame, .. } = &record.message;
         let (due_ms, bytes) = (*due_ms, frame.bytes().len() as u64);
         if frame.count() != 1 {

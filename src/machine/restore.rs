@@ -79,7 +79,8 @@ impl Machine {
                     machine.restore_delayed(channel, id, &record).map_err(name)?;
                 }
                 Key::LastDelayed => {
-                    machine.last_delayed = decode_record("delayed messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.last_delayed =
+                        decode_record("delayed messages", &value).map_err(|e| name(e.to_string()))?;
                 }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;

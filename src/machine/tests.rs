@@ -1,4 +1,5 @@
 mod naive;
+mod publishing;
 mod stored;
 
 use bytes::Bytes;

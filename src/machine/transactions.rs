@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effects, Machine};
-use crate::model::{ChannelId, KeyHash, KeyOutcome, OperationReply, Part, PartReply, PublishGroup, Refusal, Transaction};
+use crate::model::{
+    ChannelId, KeyHash, KeyOutcome, OperationReply, Part, PartReply, PublishGroup, Refusal, Transaction,
+};
 
 /// What the parts that were checked so far would change.
 #[derive(Default)]
