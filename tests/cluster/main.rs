@@ -7,6 +7,7 @@ mod corpus;
 mod equality;
 mod kills;
 mod membership;
+mod publishing;
 mod signals;
 mod store_faults;
 #[path = "../support/mod.rs"]

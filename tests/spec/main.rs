@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod publishing;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
