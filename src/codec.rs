@@ -246,7 +246,15 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         Operation::Transaction(transaction) => {
             transaction.parts.iter().try_for_each(|Part::Publish(group)| check(group))
         }
+        Operation::Due(due) if due.ids.len() != due.group.frame.count() as usize => {
+            let detail = format!("{} ids for {} messages that are due", due.ids.len(), due.group.frame.count());
+            Err(CodecError::Malformed { what: "log entry", detail })
+        }
         Operation::Due(due) => check(&due.group),
+        Operation::Schedule(schedule) if schedule.messages.iter().any(|message| message.frame.count() != 1) => {
+            let detail = "a message that is to wait is not one message".to_owned();
+            Err(CodecError::Malformed { what: "log entry", detail })
+        }
         Operation::PutRule { .. } | Operation::DeleteRule { .. } | Operation::Schedule(_) => Ok(()),
     }
 }

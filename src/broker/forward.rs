@@ -12,6 +12,7 @@ use super::{
     batcher::SubmitError,
     operations::Operated,
     publish::{Delivered, Failure, RETRY},
+    stats::Admitted,
 };
 use crate::{
     codec,
@@ -126,14 +127,26 @@ impl Broker {
                 self.inner.delivery.heard(from.id, interest, handed);
                 Response::Done
             }
-            Request::Operate(operation) => match self.submit_operation(operation).await {
-                Ok(operated) => Response::Operated(operated),
-                Err(error) => not_submitted(error),
-            },
-            Request::Transact { transaction, confirm } => match self.submit_transaction(transaction, confirm).await {
-                Ok((operated, delivered)) => Response::Transacted(operated, delivered),
-                Err(error) => not_submitted(error),
-            },
+            Request::Operate(operation) => {
+                let _admitted = match self.admit_from(from, operation.bytes()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Response::Refused(error),
+                };
+                match self.submit_operation(operation).await {
+                    Ok(operated) => Response::Operated(operated),
+                    Err(error) => not_submitted(error),
+                }
+            }
+            Request::Transact { transaction, confirm } => {
+                let _admitted = match self.admit_from(from, transaction.bytes()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Response::Refused(error),
+                };
+                match self.submit_transaction(transaction, confirm).await {
+                    Ok((operated, delivered)) => Response::Transacted(operated, delivered),
+                    Err(error) => not_submitted(error),
+                }
+            }
             Request::PassTime => self.pass_time().await,
             Request::Reply { token, reply } => {
                 if self.inner.inboxes.deliver(token, reply) {
@@ -143,6 +156,11 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Room for what another node sends. This node's own requests have theirs already.
+    fn admit_from(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
+        if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
     }
 
     /// The answer of whoever leads, this node included. Waits for a leader, and asks again what surely was not taken.

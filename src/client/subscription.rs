@@ -12,7 +12,7 @@ use tonic::Streaming;
 
 use super::{
     error::ClientError,
-    message::{Received, Start, malformed, unpack},
+    message::{Received, Start, unpack},
     pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
     retry::{self, Repeat},
 };
@@ -23,8 +23,8 @@ use crate::proto::v1::{
 
 /// A live follower of a channel: a stream of its messages, in order. Dropping it ends it.
 ///
-/// A durable channel's messages come without a gap and without a repetition, whichever nodes fail; an ephemeral
-/// channel's messages that are published while it reconnects are missed. After an error the stream ends.
+/// A durable channel's messages all come, but for those that have expired, and none comes twice, whichever nodes fail;
+/// an ephemeral channel's messages that are published while it reconnects are missed. After an error the stream ends.
 pub struct Subscription {
     batches: BoxStream<'static, Result<Vec<Received>, ClientError>>,
     current: std::vec::IntoIter<Received>,
@@ -92,7 +92,7 @@ impl Follower {
             };
             let error = match deliveries.message().await {
                 Ok(Some(delivery)) => {
-                    self.take(delivery, &mut received).await?;
+                    self.take(delivery, &mut received)?;
                     if received.is_empty() {
                         continue;
                     }
@@ -113,19 +113,13 @@ impl Follower {
         }
     }
 
-    /// Checks that the delivery goes on where the last one ended.
-    async fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
+    /// Takes what comes after the last delivery. It may begin after a gap: messages that have expired are left out.
+    fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
         let end = delivery.first_seq + u64::from(delivery.count);
         let next = match (self.next, self.start) {
             (Some(next), _) | (None, Start::Seq(next)) => next,
             (None, _) => delivery.first_seq,
         };
-        if delivery.first_seq > next && !self.is_ephemeral().await? {
-            return Err(malformed("delivery").with_source(format!(
-                "it begins at {} of channel `{}`, and {next} comes next",
-                delivery.first_seq, self.channel
-            )));
-        }
         unpack(delivery, next, received)?;
         self.next = Some(next.max(end));
         Ok(())

@@ -36,7 +36,19 @@ fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
 fn help_names_every_command() {
     let (code, out, _) = run(&mut liminal(&["--help"]));
     assert_eq!(code, 0);
-    for command in ["dev", "serve", "publish", "subscribe", "channel", "cluster", "bench", "config", "completions"] {
+    for command in [
+        "dev",
+        "serve",
+        "publish",
+        "subscribe",
+        "request",
+        "reply",
+        "channel",
+        "cluster",
+        "bench",
+        "config",
+        "completions",
+    ] {
         assert!(out.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in\n{out}");
     }
 }
@@ -45,6 +57,10 @@ fn help_names_every_command() {
 fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["publish"])).0, 2);
     assert_eq!(run(&mut liminal(&["dev", "--nodes", "0"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--ttl", "soon"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--delay", "1m", "--at", "2030-01-01T00:00:00Z"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--atomic"])).0, 2);
+    assert_eq!(run(&mut liminal(&["request", "orders", "x", "--timeout", "soon"])).0, 2);
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
 }
 

@@ -143,3 +143,53 @@ async fn a_client_commits_transactions_asks_and_replies() {
     responding.await.unwrap();
     cluster.stop().await;
 }
+
+/// Exit code and standard output of a command.
+async fn command(server: &str, args: &[&str]) -> (i32, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
+    let output = command.args(["--server", server, "-o", "json"]).args(args).output().await.unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_publish_with_conditions_and_times_ask_and_reply() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    let server = format!("http://{}", cluster.nodes[0].as_ref().unwrap().client_address());
+    let publish = async |args: &[&str]| {
+        let args = [&["publish", "orders", "--confirm", "commit"], args].concat();
+        let (code, out) = command(&server, &args).await;
+        let json: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+        (code, json)
+    };
+    let (code, done) = publish(&["a", "--expected-seq", "0", "--ttl", "1h"]).await;
+    assert_eq!((code, &done["seq"]), (0, &serde_json::json!(0)));
+    let (code, refused) = publish(&["b", "--expected-seq", "0"]).await;
+    assert_eq!((code, &refused["error"]["code"]), (1, &serde_json::json!("WRONG_SEQ")));
+    let (code, later) = publish(&["c", "--at", "2100-01-01T00:00:00Z"]).await;
+    assert_eq!((code, &later["error"]["code"]), (1, &serde_json::json!("LIMIT_EXCEEDED")));
+    let (code, later) = publish(&["c", "--delay", "1h"]).await;
+    assert!(code == 0 && later["scheduled"].is_string() && later.get("seq").is_none(), "{later}");
+    let file = dir.path().join("transaction.ndjson");
+    std::fs::write(&file, "{\"payload\":1}\n{\"payload\":2,\"expected_seq\":2}\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, first) = publish(&["--atomic", "--file", file]).await;
+    assert_eq!((code, &first["seq"]), (0, &serde_json::json!(1)));
+    let (code, refused) = publish(&["--atomic", "--file", file]).await;
+    assert_eq!((code, &refused["error"]["code"]), (1, &serde_json::json!("WRONG_SEQ")));
+    assert_eq!(payloads(cluster.broker(0), "orders").await, ["a", "1", "2"]);
+
+    let (code, _) = command(&server, &["request", "orders", "ping"]).await;
+    assert_eq!(code, 1, "nobody listens");
+    let mut subscription = cluster.broker(1).subscribe("orders", Start::Latest).await.unwrap();
+    let asking = {
+        let server = server.clone();
+        tokio::spawn(async move { command(&server, &["request", "orders", "ping", "--timeout", "60s"]).await })
+    };
+    let request = subscription.next().await.unwrap().frame.messages().next().unwrap().unwrap();
+    let inbox = &request.headers.iter().find(|header| header.name == REPLY_TO).unwrap().value;
+    assert_eq!(command(&server, &["reply", inbox, r#"{"pong":1}"#]).await, (0, String::new()));
+    assert_eq!(asking.await.unwrap(), (0, "{\"headers\":{},\"payload\":{\"pong\":1}}\n".to_owned()));
+    cluster.stop().await;
+}
