@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, Confirm, Leader, Outcome,
-    publish::{Checked, RETRY, Results, excepted, merge, name_keys, refusals},
+    outcomes::{Results, excepted, merge, name_keys, refusals},
+    publish::{Checked, RETRY},
     store_error,
 };
 use crate::{

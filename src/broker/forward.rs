@@ -11,7 +11,8 @@ use super::{
     Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError,
     batcher::SubmitError,
     operations::Operated,
-    publish::{Delivered, Failure, RETRY},
+    outcomes::Delivered,
+    publish::{Failure, RETRY},
     stats::Admitted,
 };
 use crate::{

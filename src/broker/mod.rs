@@ -10,6 +10,7 @@ mod housekeeping;
 mod joins;
 mod local;
 mod operations;
+mod outcomes;
 mod publish;
 mod read;
 mod request;

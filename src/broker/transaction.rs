@@ -7,7 +7,8 @@ use super::{
     batcher::SubmitError,
     forward::{Request, Response},
     operations::Operated,
-    publish::{Checked, Delivered, RETRY, excepted, named, results},
+    outcomes::{Delivered, excepted, named, results},
+    publish::{Checked, RETRY},
 };
 use crate::{
     model::{Frame, Operation, OperationReply, Part, PartReply, Refusal, Transaction},
