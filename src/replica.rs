@@ -273,6 +273,11 @@ impl ReplicaView {
         self.shared.machine.read().due(now_ms, limit)
     }
 
+    /// Messages of a channel that wait for their time.
+    pub fn delayed(&self, channel: ChannelId) -> u64 {
+        self.shared.machine.read().delayed(channel)
+    }
+
     /// Log index of the newest applied entry.
     pub fn applied(&self) -> u64 {
         *self.shared.applied.borrow()

@@ -32,6 +32,7 @@ impl ChannelInfo {
             live_keys: stats.live_keys,
             bytes: stats.bytes,
             subscribers: self.subscribers,
+            delayed: self.delayed,
         }
     }
 }
@@ -145,7 +146,8 @@ impl Broker {
     fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers: self.inner.view.fanout().followers(meta.id) })
+        let subscribers = self.inner.view.fanout().followers(meta.id);
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, delayed: self.inner.view.delayed(meta.id) })
     }
 
     fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {

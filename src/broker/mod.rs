@@ -195,6 +195,8 @@ pub struct ChannelInfo {
     pub stats: ChannelStats,
     /// Live subscriptions on this node.
     pub subscribers: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
 }
 
 impl Broker {

@@ -81,7 +81,14 @@ impl Subscription {
     /// When the channel is deleted, the node stops or what comes next was removed.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
         loop {
-            self.let_time_pass().await;
+            if let Some(batch) = self.upcoming()? {
+                let expires = batch.expires;
+                // Put back first: this future may be dropped.
+                self.page.push_front(batch);
+                if expires {
+                    self.broker.let_time_pass(self.page.front()).await;
+                }
+            }
             if let Some(batch) = self.ready()? {
                 return Ok(batch);
             }
@@ -136,18 +143,6 @@ impl Subscription {
             return Ok(Some(self.hand_on(run)));
         }
         Ok(None)
-    }
-
-    /// Expiry goes by the log's time, which stands still while nothing happens.
-    async fn let_time_pass(&self) {
-        let next = match self.page.front() {
-            Some(batch) => batch.clone(),
-            None => match self.follower.at(self.position) {
-                Next::Batch(batch) => batch,
-                _ => return,
-            },
-        };
-        self.broker.let_time_pass([&next]).await;
     }
 
     /// The messages at the position, if they are there.

@@ -171,6 +171,7 @@ fn describe(channel: &Channel) -> String {
         ("next seq", shown.next_seq.to_string()),
         ("bytes", thousands(shown.bytes)),
         ("live keys", thousands(shown.live_keys)),
+        ("delayed", thousands(shown.delayed)),
         ("subscribers", format!("{} on the answering node", shown.subscribers)),
     ];
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")

@@ -77,9 +77,9 @@ impl Machine {
         due.map(|(due_ms, id, channel)| Waiting { channel: *channel, id: *id, due_ms: *due_ms }).collect()
     }
 
-    /// Messages of a channel that wait, and how many bytes those of all channels hold.
-    pub fn delayed(&self, channel: ChannelId) -> (u64, u64) {
-        (self.channels.get(&channel).map_or(0, |channel| channel.delays.len()), self.delayed_bytes)
+    /// Messages of a channel that wait.
+    pub fn delayed(&self, channel: ChannelId) -> u64 {
+        self.channels.get(&channel).map_or(0, |channel| channel.delays.len())
     }
 
     pub(super) fn schedule(&mut self, schedule: Schedule, effects: &mut Effects) -> Result<OperationReply, Refusal> {

@@ -77,6 +77,13 @@ pub struct ChannelJson<'a> {
     pub live_keys: u64,
     pub bytes: u64,
     pub subscribers: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delayed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl<'a> ChannelJson<'a> {
@@ -98,6 +105,7 @@ impl<'a> ChannelJson<'a> {
             live_keys: channel.live_keys,
             bytes: channel.bytes,
             subscribers: channel.subscribers,
+            delayed: channel.delayed,
         }
     }
 }

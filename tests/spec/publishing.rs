@@ -241,6 +241,7 @@ async fn what_waits_is_bounded_and_an_unfit_delay_is_refused() {
     let codes = refused.map(|result| result.unwrap_err().code().0);
     assert_eq!(codes, ["LIMIT_EXCEEDED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"]);
     broker.publish("orders", later(60), None).await.unwrap();
+    assert_eq!(broker.channel("orders").await.unwrap().delayed, 1);
     assert_eq!(broker.publish("orders", later(60), None).await.unwrap_err().code().0, "LIMIT_EXCEEDED");
     broker.delete_channel("orders").await.unwrap();
     broker.create_channel("orders", ChannelConfig::default()).await.unwrap();
