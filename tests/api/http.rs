@@ -245,7 +245,7 @@ async fn a_request_waits_for_the_reply_that_is_posted_to_its_inbox() {
     let mut following = open(http, "GET", EVENTS, &[], b"").await;
     until(&mut following, "id: -1\n").await;
     let mut asking = open(http, "POST", "/v1/channels/orders/request?timeout=60s", &[], b"ping").await;
-    let seen = until(&mut following, "liminal-reply-to").await + &until(&mut following, "\n\n").await;
+    let seen = until(&mut following, "payload_base64").await;
     let (_, inbox) = seen.split_once("\"liminal-reply-to\":\"").unwrap();
     let target = format!("/v1/replies/{}", inbox.split('"').next().unwrap());
     let headers = [("Liminal-Header-By", "me")];

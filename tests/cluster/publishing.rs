@@ -19,11 +19,11 @@ async fn delayed_messages_come_exactly_once_when_the_leader_is_lost_before_they_
     cluster.create("orders").await;
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
-    let due = cluster.broker(other).now_ms() + 1500;
+    let due = cluster.broker(other).now_ms() + 3000;
     for number in 0..20 {
         let message = Envelope { deliver_at_ms: due + number, ..envelope(&number.to_string()) };
         let outcome = cluster.broker(other).publish("orders", message, Some(&format!("k{number}"))).await.unwrap();
-        assert_eq!(outcome.scheduled_ms, Some(due + number));
+        assert!(outcome.scheduled_ms.is_none_or(|at| at == due + number), "{outcome:?}");
     }
     cluster.stop_node(leader).await;
     let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();

@@ -174,7 +174,7 @@ async fn the_acks_of_a_batch_say_for_each_message_whether_it_was_delivered() {
 async fn a_delayed_message_becomes_visible_at_its_time_after_those_published_meanwhile() {
     let broker = started().await;
     let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
-    let due = broker.now_ms() + 300;
+    let due = broker.now_ms() + 2000;
     let late = || Envelope { deliver_at_ms: due, ..envelope("late") };
     let first = broker.publish("orders", late(), Some("k")).await.unwrap();
     assert_eq!((first.scheduled_ms, first.duplicate), (Some(due), false));
@@ -201,7 +201,7 @@ async fn a_delayed_message_becomes_visible_at_its_time_after_those_published_mea
 async fn messages_that_wait_survive_a_restart_and_come_in_the_order_of_their_times() {
     let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
     let first = broker(store.clone()).await;
-    let due = first.now_ms() + 200;
+    let due = first.now_ms() + 2000;
     for (payload, after) in [("c", 20), ("a", 0), ("b", 10), ("b2", 10)] {
         let message = Envelope { deliver_at_ms: due + after, ..envelope(payload) };
         first.publish("orders", message, None).await.unwrap();

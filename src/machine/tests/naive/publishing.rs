@@ -12,7 +12,10 @@ pub(super) struct NaiveWaiting {
 
 /// Why a transaction is refused has tests of its own.
 pub(super) fn plain(reply: Reply) -> Reply {
-    let Reply::Operations(mut replies) = reply else { return reply };
+    let mut replies = match reply {
+        Reply::Operations(replies) => replies,
+        other => return other,
+    };
     for reply in &mut replies {
         if matches!(reply, Err(Refusal::Part { .. })) {
             *reply = Err(Refusal::NoSuchRule);
@@ -31,9 +34,8 @@ impl NaiveChannel {
                 KeyOutcome::Conflict { seq }
             });
         }
-        let waiting = self.waiting.iter().map(|waiting| &waiting.record.message);
-        let Delayed { due_ms, claim, .. } =
-            waiting.clone().find(|message| message.claim.is_some_and(|(k, _)| k == key))?;
+        let mut waiting = self.waiting.iter().map(|waiting| &waiting.record.message);
+        let Delayed { due_ms, claim, .. } = waiting.find(|message| message.claim.is_some_and(|(k, _)| k == key))?;
         let (same, due_ms) = (claim.is_some_and(|(_, known)| known == digest), *due_ms);
         Some(if same { KeyOutcome::Waiting { due_ms } } else { KeyOutcome::WaitingConflict { due_ms } })
     }
@@ -76,6 +78,14 @@ impl Naive {
 
     fn schedule(&mut self, schedule: &Schedule) -> Result<OperationReply, Refusal> {
         let (most, most_bytes) = (self.limits.delayed_messages, self.limits.delayed_bytes as u64);
+        let channel = self.channels.iter().find(|channel| channel.meta.id == schedule.channel);
+        let meta = &channel.ok_or(Refusal::NoSuchChannel)?.meta;
+        if meta.schema_id != schedule.schema_id {
+            return Err(Refusal::StaleSchema { current: meta.schema_id });
+        }
+        if meta.config.durability == Durability::Ephemeral {
+            return Err(Refusal::Ephemeral);
+        }
         let mut replies = Vec::new();
         for message in &schedule.messages {
             let bytes_of = |waiting: &NaiveWaiting| waiting.record.message.frame.bytes().len() as u64;
@@ -83,12 +93,6 @@ impl Naive {
             let value = held + message.frame.bytes().len() as u64;
             let channel = self.channels.iter_mut().find(|channel| channel.meta.id == schedule.channel);
             let channel = channel.ok_or(Refusal::NoSuchChannel)?;
-            if channel.meta.schema_id != schedule.schema_id {
-                return Err(Refusal::StaleSchema { current: channel.meta.schema_id });
-            }
-            if channel.meta.config.durability == Durability::Ephemeral {
-                return Err(Refusal::Ephemeral);
-            }
             replies.push(match message.claim.and_then(|(key, digest)| channel.known(key, digest)) {
                 Some(known) => Scheduled::Known(known),
                 None if channel.waiting.len() as u64 >= most => Scheduled::TooMany { limit: most },
