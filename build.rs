@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 use protox::prost::Message as _;
 use protox::prost_reflect::prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 
-const PUBLIC: &[&str] = &["liminal/v1/broker.proto", "liminal/v1/admin.proto"];
+const PUBLIC: &[&str] = &["liminal/v1/broker.proto", "liminal/v1/admin.proto", "liminal/v1/claims.proto"];
 const PEERS: &[&str] = &["raft/v1/raft.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {

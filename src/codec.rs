@@ -255,7 +255,11 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             let detail = "a message that is to wait is not one message".to_owned();
             Err(CodecError::Malformed { what: "log entry", detail })
         }
-        Operation::PutRule { .. } | Operation::DeleteRule { .. } | Operation::Schedule(_) => Ok(()),
+        Operation::PutRule { .. }
+        | Operation::DeleteRule { .. }
+        | Operation::Schedule(_)
+        | Operation::Claim(_)
+        | Operation::Trim { .. } => Ok(()),
     }
 }
 

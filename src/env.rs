@@ -17,6 +17,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use crate::quota::Publishing;
+
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,6 +91,8 @@ pub struct Connection {
 pub struct ConnectionInfo {
     /// Subscriptions that live on it.
     pub subscriptions: Arc<AtomicUsize>,
+    /// What is published through it.
+    pub publishing: Arc<Publishing>,
     /// Requests on it that wait for a reply.
     pub requests: Arc<AtomicUsize>,
 }

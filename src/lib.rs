@@ -60,6 +60,7 @@ pub mod machine;
 pub mod model;
 pub mod node;
 pub mod proto;
+pub mod quota;
 pub mod raft;
 pub mod replica;
 pub mod sequencer;

@@ -19,7 +19,7 @@ use crate::{
     fanout::Fanout,
     grpc::{self, ClusterAdmin},
     http::{self, Metric, MetricKind, NodeView},
-    model::{MemberEvent, MemberLogEntry},
+    model::{MemberEvent, MemberLogEntry, NamespaceInfo},
     proto::v1::{
         BackupHead, ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse,
         VerifyResponse,
@@ -40,6 +40,8 @@ const BEHIND: u64 = 1_000;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often they are asked meanwhile.
 const VERIFY_POLL: Duration = Duration::from_millis(200);
+/// Namespaces of claims that have a figure of their own.
+const NAMESPACES_SHOWN: usize = 50;
 /// Where a node without a cluster listens for peers that never come.
 const ALONE: &str = "127.0.0.1:0";
 
@@ -287,7 +289,7 @@ async fn report<E: std::fmt::Display>(face: &'static str, served: impl Future<Ou
     }
 }
 
-/// Creates the channels of the configuration as soon as the cluster can.
+/// Creates the channels and rules of the configuration as soon as the cluster can.
 async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicBool>) {
     for channel in &config.channels {
         loop {
@@ -296,6 +298,19 @@ async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicB
                 Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
                 Err(error) => {
                     tracing::error!(%error, channel = channel.name, "cannot create a channel of the configuration");
+                    break;
+                }
+            }
+        }
+    }
+    for rule in &config.routing_rules {
+        loop {
+            match broker.create_configured_rule(rule).await {
+                Ok(()) => break,
+                Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
+                Err(error) => {
+                    let (source, target) = (&rule.source_channel, &rule.target_channel);
+                    tracing::error!(%error, source, target, "cannot create a rule of the configuration");
                     break;
                 }
             }
@@ -345,11 +360,18 @@ impl NodeView for View {
 
     fn metrics(&self) -> Vec<Metric> {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
-        let followers = fanout.interest().iter().map(|(_, followers)| followers).sum();
+        let followers = fanout.all_followers();
         let (stats, verified) = (self.broker.stats(), self.group.verified());
         let usage = self.broker.view().store().usage().unwrap_or_default();
+        let rejected = stats.rejected.into_iter().map(|(name, count)| (Some(("channel", name)), count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (Some(("code", code.to_owned())), count)).collect();
+        let claims = self.broker.view().claim_totals();
         vec![
+            claims_by_namespace(self.broker.view().claim_namespaces()),
+            Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
+            Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
+            Metric::counter("claims_released", "Claims given back", claims.released),
+            Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
@@ -380,6 +402,11 @@ impl NodeView for View {
             Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
             Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),
             Metric::counter("duplicate_messages", "Messages whose key had been used before", stats.duplicates),
+            Metric::counter(
+                "unrouted_messages",
+                "Copies not made because they would have broken their channel's schema",
+                stats.unrouted,
+            ),
             Metric::counter("delivered_messages", "Messages handed to this node's subscriptions", fanout.delivered()),
             Metric {
                 name: "failed_messages",
@@ -387,8 +414,29 @@ impl NodeView for View {
                 kind: MetricKind::Counter,
                 values: failed,
             },
+            Metric {
+                name: "rejected_messages",
+                help: "Messages that broke their channel's schema",
+                kind: MetricKind::Counter,
+                values: rejected,
+            },
         ]
     }
+}
+
+/// The namespaces with the most claims by name, and all others in one.
+fn claims_by_namespace(mut namespaces: Vec<NamespaceInfo>) -> Metric {
+    namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.live));
+    let rest = namespaces.split_off(namespaces.len().min(NAMESPACES_SHOWN));
+    let label = |name: String| Some(("namespace", name));
+    let mut values: Vec<_> =
+        namespaces.into_iter().map(|namespace| (label(namespace.name.to_string()), namespace.live)).collect();
+    if !rest.is_empty() {
+        // No namespace can have this name.
+        values.push((label("(others)".into()), rest.iter().map(|namespace| namespace.live).sum()));
+    }
+    let help = "Claims that are held or completed";
+    Metric { name: "claims_live", help, kind: MetricKind::Gauge, values }
 }
 
 #[async_trait::async_trait]

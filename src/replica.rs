@@ -12,7 +12,10 @@ use tokio::sync::watch;
 use crate::{
     fanout::Fanout,
     machine::{CatalogChange, Machine},
-    model::{Catalog, ChannelId, ChannelStats, Command, Limits, MemberLogEntry, MemberRecord, Reply, Waiting},
+    model::{
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits,
+        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
+    },
     store::{DurableStore, StateHash, StoreError},
 };
 
@@ -233,6 +236,11 @@ impl ReplicaView {
         self.shared.catalog.read().clone()
     }
 
+    /// What a channel is, as applied.
+    pub fn meta(&self, channel: ChannelId) -> Option<Arc<ChannelMeta>> {
+        self.shared.machine.read().meta(channel).cloned()
+    }
+
     /// A channel's counters as applied. They may be ahead of the store for a moment.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.shared.machine.read().stats(channel)
@@ -256,6 +264,24 @@ impl ReplicaView {
     /// What happened to the cluster's nodes, oldest first.
     pub fn member_log(&self) -> Vec<MemberLogEntry> {
         self.shared.machine.read().member_log().cloned().collect()
+    }
+
+    /// A claim that is not free as applied, and its namespace. It may be ahead of the store for a moment.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchNamespace`].
+    pub fn claim(&self, namespace: &NamespaceName, key: KeyHash) -> Result<(NamespaceId, Option<ClaimInfo>), Refusal> {
+        self.shared.machine.read().claim(namespace, key)
+    }
+
+    /// The namespaces of claims as applied, by name.
+    pub fn claim_namespaces(&self) -> Vec<NamespaceInfo> {
+        self.shared.machine.read().namespaces().collect()
+    }
+
+    /// What became of all claims since the state began.
+    pub fn claim_totals(&self) -> ClaimTotals {
+        self.shared.machine.read().claim_totals()
     }
 
     /// When something expires next, in log time.
@@ -314,7 +340,7 @@ impl ReplicaView {
 }
 
 /// Plain keys read from the store in one go.
-const PAGE: usize = 10_000;
+const PAGE: usize = 1_000;
 
 async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machine, OpenError> {
     let mut entries = Vec::new();
@@ -322,7 +348,8 @@ async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machi
         let after: Option<Bytes> = entries.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
         let page = store.range(b"", after.as_deref(), PAGE).await?;
         let last = page.len() < PAGE;
-        entries.extend(page);
+        // What receipts say stays in the store: there may be gigabytes of them.
+        entries.extend(page.into_iter().map(Machine::without_receipt));
         if last {
             return Machine::restore(limits, entries).map_err(OpenError::Corrupt);
         }

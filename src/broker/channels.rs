@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response},
+    retention,
 };
 use crate::{
     model::{
@@ -32,6 +33,7 @@ impl ChannelInfo {
             live_keys: stats.live_keys,
             bytes: stats.bytes,
             subscribers: self.subscribers,
+            rejected: self.rejected,
             delayed: self.delayed,
         }
     }
@@ -103,6 +105,7 @@ impl Broker {
     /// `ChannelExists` when the name is taken by a channel with another configuration.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(config.schema.as_deref())?;
+        retention::check(Some(&config.retention), Some(&config.quota))?;
         self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
         self.info(&self.find(name)?)
     }
@@ -110,10 +113,19 @@ impl Broker {
     /// Changes a channel; absent fields stay, an empty schema removes it.
     ///
     /// # Errors
-    /// `ChannelNotFound`, `InvalidSchema`.
-    pub async fn update_channel(&self, name: &str, update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
+    /// `ChannelNotFound`, `InvalidSchema`; `SchemaIncompatible` when the new schema is not to the old one what the
+    /// channel's compatibility, or that of the update, asks for.
+    pub async fn update_channel(&self, name: &str, mut update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
-        self.order(ChannelCommand::Update { name: parse(name)?, update }).await?;
+        retention::check(update.retention.as_ref(), update.quota.as_ref())?;
+        loop {
+            update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
+            match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {
+                // Another update came between: the new schema has to be compared with that one's.
+                Err(BrokerError::StaleSchema) => self.catch_up().await?,
+                ordered => break ordered?,
+            }
+        }
         self.info(&self.find(name)?)
     }
 
@@ -146,11 +158,12 @@ impl Broker {
     fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
-        let subscribers = self.inner.view.fanout().followers(meta.id);
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, delayed: self.inner.view.delayed(meta.id) })
+        let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
+        let delayed = self.inner.view.delayed(meta.id);
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed })
     }
 
-    fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
+    pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
         let Some(schema) = schema else { return Ok(()) };
         let compiled = CompiledSchema::compile(schema, self.limits());
         compiled.map(drop).map_err(|reason| BrokerError::InvalidSchema { reason })
@@ -205,6 +218,7 @@ impl Broker {
                 Reply::Channel(Err(Refusal::NoSuchChannel)) => {
                     Response::Refused(BrokerError::ChannelNotFound { name, similar: None })
                 }
+                Reply::Channel(Err(Refusal::StaleSchema { .. })) => Response::Refused(BrokerError::StaleSchema),
                 Reply::Channel(Err(Refusal::TooManyChannels { limit })) => {
                     let what = "the number of channels".to_owned();
                     Response::Refused(BrokerError::LimitExceeded { what, value: limit + 1, limit })

@@ -9,6 +9,7 @@ use super::{
     Broker, BrokerError, Confirm, Leader, Outcome,
     outcomes::{Results, excepted, merge, name_keys, refusals},
     publish::{Checked, RETRY},
+    rules::Routing,
     store_error,
 };
 use crate::{
@@ -73,7 +74,10 @@ impl Broker {
                     *unknown = Some(reason);
                     tokio::time::sleep(RETRY).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => match error.worth_waiting(unknown.as_deref(), deadline) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
             }
         }
     }
@@ -88,11 +92,11 @@ impl Broker {
         Ok(answers.iter().any(|answer| answer.as_ref().is_ok_and(|operated| appended(&operated.reply))))
     }
 
-    /// What is due, read back from the store: at most an entry's worth, in order within each channel.
+    /// What is due, read back from the store: at most an entry's worth, in order within each channel. It is copied by
+    /// the rules that hold now, because only now it is published.
     async fn due_groups(&self, now_ms: u64) -> Result<Vec<Due>, BrokerError> {
-        let rules_version = self.inner.view.catalog().rules().version;
         let mut newest: BTreeMap<ChannelId, usize> = BTreeMap::new();
-        let mut groups: Vec<(Due, FrameBuilder)> = Vec::new();
+        let mut groups: Vec<(Due, FrameBuilder, Routing)> = Vec::new();
         let mut bytes = 0;
         for waiting in self.inner.view.due(now_ms, self.limits().batch_messages) {
             let (channel, id) = (waiting.channel, waiting.id);
@@ -102,6 +106,10 @@ impl Broker {
             let record: Result<WaitingRecord, _> = decode_record("delayed message", &stored);
             let WaitingRecord { schema_id, message } =
                 record.map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })?;
+            let unreadable = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
+            let routed =
+                message.frame.messages().next().ok_or_else(|| unreadable("a frame without a message".into()))?;
+            let routed = routed.map_err(|error| unreadable(error.to_string()))?;
             bytes += message.frame.bytes().len();
             if bytes > self.limits().entry_bytes && !groups.is_empty() {
                 break;
@@ -109,19 +117,22 @@ impl Broker {
             let at = match newest.get(&channel) {
                 Some(at) if groups[*at].0.group.schema_id == schema_id => *at,
                 _ => {
+                    let routing = self.routing(channel);
+                    let rules_version = routing.version();
                     let group = PublishGroup { channel, schema_id, rules_version, ..PublishGroup::default() };
-                    groups.push((Due { ids: Vec::new(), group }, FrameBuilder::default()));
+                    groups.push((Due { ids: Vec::new(), group }, FrameBuilder::default(), routing));
                     newest.insert(channel, groups.len() - 1);
                     groups.len() - 1
                 }
             };
-            let (due, frame) = &mut groups[at];
+            let (due, frame, routing) = &mut groups[at];
+            routing.add(self, u32::try_from(due.ids.len()).unwrap_or(u32::MAX), &routed)?;
             due.ids.push(id);
             due.group.expires |= message.expires;
             frame.push_frame(&message.frame);
         }
-        let whole = |(due, frame): (Due, FrameBuilder)| {
-            let group = PublishGroup { frame: frame.finish(), ..due.group };
+        let whole = |(due, frame, routing): (Due, FrameBuilder, Routing)| {
+            let group = PublishGroup { frame: frame.finish(), routes: routing.finish(), ..due.group };
             Due { group, ..due }
         };
         Ok(groups.into_iter().map(whole).collect())

@@ -1,10 +1,11 @@
 //! Whether a publish was handed to a live subscriber anywhere in the cluster.
 //!
-//! The leader knows which channels have followers on which nodes (their *interest*), and hears what they were handed.
-//! After a commit it answers `true` at the first hand-off of the batch's last message by any node, `false` once no
-//! node has interest in the channel, and nothing when neither is certain in time. A node's interest counts until the
-//! node takes it back or is silent for [`EXPIRY`]. `subscribe` returns only after the leader has taken the interest
-//! in, so a publish that begins later waits for that subscriber.
+//! The leader knows which channels have followers on which nodes (their *interest*), and hears what they were handed
+//! and how far all of them have come. After a commit it answers for each message: `true` at the first hand-off by any
+//! node, `false` once every follower has passed the message without taking it (or there is none), and nothing when
+//! neither is certain in time. A follower passes what its filter does not let through, and what has expired. A node's
+//! interest counts until the node takes it back or is silent for [`EXPIRY`]. `subscribe` returns only after the leader has taken the
+//! interest in, so a publish that begins later waits for that subscriber.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,24 +14,36 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Broker, Leader, forward::Request};
-use crate::{fanout::Fanout, model::ChannelId};
+use super::{
+    Broker, Leader,
+    forward::{Request, Response},
+    runs::Runs,
+};
+use crate::{
+    fanout::{Fanout, Interest},
+    model::ChannelId,
+};
 
 /// A node that has interest repeats it this often.
 const REFRESH: Duration = Duration::from_secs(1);
 /// A node that is silent for so long has no interest any more.
 pub(super) const EXPIRY: Duration = Duration::from_secs(3);
-/// Separate hand-off ranges remembered for a channel; followers in step need one.
-const MAX_RANGES: usize = 64;
+/// Separate hand-off runs remembered for a channel. Followers in step need one, filters many.
+const CHANNEL_RUNS: usize = 4096;
+/// Separate hand-off runs remembered for all channels; beyond it a channel keeps [`FEW_RUNS`].
+const ALL_RUNS: usize = 65_536;
+/// Separate hand-off runs that every channel may have.
+const FEW_RUNS: usize = 64;
 
 pub(super) struct Delivery {
     local: u64,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     /// Hand-offs of this node that the leader has not heard of.
-    pending: Mutex<BTreeMap<ChannelId, Vec<Range<u64>>>>,
+    pending: Mutex<Handed>,
     to_report: watch::Sender<()>,
     /// Held while a report is on its way.
     reporting: tokio::sync::Mutex<()>,
@@ -38,26 +51,54 @@ pub(super) struct Delivery {
 
 #[derive(Default)]
 struct State {
+    /// When each node was heard, and how far all its followers of each channel have come.
     interest: HashMap<u64, (Instant, HashMap<ChannelId, u64>)>,
-    handed: HashMap<ChannelId, Vec<Range<u64>>>,
+    handed: Handed,
     /// The term in which this node leads, and since when: what others say of their interest, they say anew to each
     /// leader.
     leads: Option<(u64, Instant)>,
 }
 
-/// Adds a range to those that do not touch each other. Nothing between two of them is taken in: messages that were
-/// left out of a hand-off were handed to nobody.
-fn add(ranges: &mut Vec<Range<u64>>, mut range: Range<u64>) {
-    ranges.retain(|known| {
-        let touches = known.start <= range.end && range.start <= known.end;
-        if touches {
-            range = known.start.min(range.start)..known.end.max(range.end);
+/// Hand-offs by channel.
+#[derive(Default)]
+struct Handed {
+    channels: BTreeMap<ChannelId, Runs>,
+    /// Runs in all of them.
+    runs: usize,
+}
+
+/// What a node tells the leader of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChannelReport {
+    channel: ChannelId,
+    /// All its followers have come so far; none when it has no followers.
+    passed: Option<u64>,
+    /// What they were handed since the last report.
+    handed: Vec<Range<u64>>,
+    /// Below it hand-offs may be missing.
+    known_from: u64,
+}
+
+impl Handed {
+    fn add(&mut self, channel: ChannelId, runs: impl IntoIterator<Item = Range<u64>>, known_from: u64) {
+        let of_channel = self.channels.entry(channel).or_default();
+        of_channel.forgotten_below(known_from);
+        for run in runs {
+            let most = if self.runs < ALL_RUNS { CHANNEL_RUNS } else { FEW_RUNS };
+            self.runs -= of_channel.len();
+            of_channel.add(run, most);
+            self.runs += of_channel.len();
         }
-        !touches
-    });
-    ranges.push(range);
-    if ranges.len() > MAX_RANGES {
-        ranges.remove(0);
+    }
+
+    /// Makes room: forgets the channels that are gone, and of the others all but the newest.
+    fn thin(&mut self, exists: impl Fn(ChannelId) -> bool) {
+        if self.runs < ALL_RUNS / 2 {
+            return;
+        }
+        self.channels.retain(|channel, _| exists(*channel));
+        self.channels.values_mut().for_each(|runs| runs.keep(FEW_RUNS));
+        self.runs = self.channels.values().map(Runs::len).sum();
     }
 }
 
@@ -75,28 +116,33 @@ impl Delivery {
 
     /// A follower of this node was handed these messages.
     pub(super) fn handed(&self, channel: ChannelId, range: Range<u64>) {
-        self.record(channel, range.clone());
-        let mut pending = self.pending.lock();
-        add(pending.entry(channel).or_default(), range);
-        drop(pending);
+        self.state.lock().handed.add(channel, [range.clone()], 0);
+        self.pending.lock().add(channel, [range], 0);
+        self.settled();
+    }
+
+    /// A follower of this node has passed messages.
+    pub(super) fn settled(&self) {
+        self.changed.send_modify(|()| ());
         self.to_report.send_modify(|()| ());
     }
 
-    /// Another node says what its followers follow and were handed.
-    pub(super) fn heard(&self, node: u64, interest: Vec<(ChannelId, u64)>, handed: Vec<(ChannelId, Range<u64>)>) {
-        for (channel, range) in handed {
-            self.record(channel, range);
+    /// Another node says what its followers follow, were handed and passed.
+    pub(super) fn heard(&self, node: u64, reports: Vec<ChannelReport>) {
+        let mut state = self.state.lock();
+        let mut interest = HashMap::new();
+        for ChannelReport { channel, passed, handed, known_from } in reports {
+            state.handed.add(channel, handed, known_from);
+            interest.extend(passed.map(|passed| (channel, passed)));
         }
-        // After the hand-offs: who waits must not see the interest gone before it sees them.
-        self.state.lock().interest.insert(node, (Instant::now(), interest.into_iter().collect()));
+        state.interest.insert(node, (Instant::now(), interest));
+        drop(state);
         self.changed.send_modify(|()| ());
     }
 
-    fn record(&self, channel: ChannelId, range: Range<u64>) {
-        let mut state = self.state.lock();
-        add(state.handed.entry(channel).or_default(), range);
-        drop(state);
-        self.changed.send_modify(|()| ());
+    /// Called now and then: hand-offs that publishers waited for are known to them by now.
+    pub(super) fn tidy(&self, exists: impl Fn(ChannelId) -> bool) {
+        self.state.lock().handed.thin(exists);
     }
 
     /// This node leads from now on, or leads no longer.
@@ -121,13 +167,13 @@ impl Delivery {
         channel: ChannelId,
         range: Range<u64>,
         (term, others, limit): (u64, Vec<u64>, Duration),
-    ) -> Option<bool> {
+    ) -> Vec<Option<bool>> {
         let deadline = Instant::now() + limit;
         loop {
             let mut changed = self.changed.subscribe();
             let rest = deadline.saturating_duration_since(Instant::now());
-            let told = self.wait(fanout, channel, range.clone(), rest).await;
-            if told != Some(false) {
+            let mut told = self.wait(fanout, channel, range.clone(), rest).await;
+            if !told.contains(&Some(false)) {
                 return told;
             }
             let until = match Self::certain(&self.state.lock(), term, &others) {
@@ -135,42 +181,51 @@ impl Delivery {
                 Err(until) => until.unwrap_or(deadline).min(deadline),
             };
             if Instant::now() >= deadline {
-                return None;
+                told.iter_mut().for_each(|told| *told = told.filter(|handed| *handed));
+                return told;
             }
             let _ = tokio::time::timeout_at(until, changed.changed()).await;
         }
     }
 
-    /// Waits until it is known whether messages that were just committed were handed on.
+    /// Waits until it is known of messages that were just committed whether they were handed on; for each of them.
     pub(super) async fn wait(
         &self,
         fanout: &Fanout,
         channel: ChannelId,
         range: Range<u64>,
         limit: Duration,
-    ) -> Option<bool> {
+    ) -> Vec<Option<bool>> {
         let deadline = Instant::now() + limit;
         let mut changed = self.changed.subscribe();
         let mut interest = fanout.interest_changes();
-        let last = range.end - 1;
         loop {
-            {
-                let mut state = self.state.lock();
-                if state.handed.get(&channel).is_some_and(|ranges| ranges.iter().any(|known| known.contains(&last))) {
-                    return Some(true);
-                }
-                state.interest.retain(|node, (heard, _)| *node != self.local && heard.elapsed() < EXPIRY);
-                let elsewhere = state.interest.values().any(|(_, channels)| channels.contains_key(&channel));
-                if !elsewhere && fanout.followers(channel) == 0 {
-                    return Some(false);
-                }
+            let known = self.known(fanout, channel, range.clone());
+            if !known.contains(&None) {
+                return known;
             }
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = interest.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return None,
+                () = tokio::time::sleep_until(deadline) => return known,
             }
         }
+    }
+
+    fn known(&self, fanout: &Fanout, channel: ChannelId, range: Range<u64>) -> Vec<Option<bool>> {
+        // First, because a hand-off is recorded before its follower passes the message or goes.
+        let here = fanout.interest_in(channel).map(|interest| interest.passed);
+        let mut state = self.state.lock();
+        state.interest.retain(|node, (heard, _)| *node != self.local && heard.elapsed() < EXPIRY);
+        let elsewhere = state.interest.values().filter_map(|(_, channels)| channels.get(&channel).copied());
+        let passed = elsewhere.chain(here).min().unwrap_or(u64::MAX);
+        let handed = state.handed.channels.get(&channel);
+        range
+            .map(|seq| match handed.map_or(Some(false), |runs| runs.holds(seq)) {
+                Some(false) if seq >= passed => None,
+                known => known,
+            })
+            .collect()
     }
 }
 
@@ -202,7 +257,7 @@ pub(super) async fn report(broker: Broker) {
                 broker.tell_interest(node).await;
             }
         } else {
-            inner.delivery.pending.lock().clear();
+            *inner.delivery.pending.lock() = Handed::default();
         }
         let refresh =
             async { if told_of_any { tokio::time::sleep(REFRESH).await } else { std::future::pending().await } };
@@ -222,14 +277,151 @@ impl Broker {
         // Reports must not overtake each other, and what was handed before an interest went has to go with it.
         let _one_at_a_time = inner.delivery.reporting.lock().await;
         let interest = inner.view.fanout().interest();
-        let handed = std::mem::take(&mut *inner.delivery.pending.lock());
-        let each =
-            |(channel, ranges): (ChannelId, Vec<Range<u64>>)| ranges.into_iter().map(move |range| (channel, range));
-        let handed = handed.into_iter().flat_map(each).collect();
-        let request = Request::Interest { interest, handed };
+        let mut unheard = Unheard::take(&inner.delivery);
+        let request = Request::Interest(reports(&interest, &unheard.handed));
         let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
-        if !matches!(sent, Ok(Ok(_))) {
+        if matches!(sent, Ok(Ok(Response::Done))) {
+            unheard.handed = Handed::default();
+        } else {
             tracing::debug!(leader = leader.name, "the leader did not take a report of interest");
         }
+    }
+}
+
+/// Hand-offs on their way to the leader. Unless it has heard of them they go with the next report: were they lost, it
+/// would take what was passed for what nobody was handed.
+struct Unheard<'a> {
+    delivery: &'a Delivery,
+    handed: Handed,
+}
+
+impl<'a> Unheard<'a> {
+    fn take(delivery: &'a Delivery) -> Self {
+        Self { delivery, handed: std::mem::take(&mut *delivery.pending.lock()) }
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        let mut pending = self.delivery.pending.lock();
+        for (channel, runs) in &self.handed.channels {
+            pending.add(*channel, runs.iter(), runs.known_from());
+        }
+    }
+}
+
+fn reports(interest: &[Interest], handed: &Handed) -> Vec<ChannelReport> {
+    let report = |channel| ChannelReport { channel, passed: None, handed: Vec::new(), known_from: 0 };
+    let mut reports = BTreeMap::new();
+    for Interest { channel, passed, .. } in interest {
+        reports.entry(*channel).or_insert_with(|| report(*channel)).passed = Some(*passed);
+    }
+    for (channel, runs) in &handed.channels {
+        let report = reports.entry(*channel).or_insert_with(|| report(*channel));
+        report.handed = runs.iter().collect();
+        report.known_from = runs.known_from();
+    }
+    reports.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const CHANNEL: ChannelId = ChannelId(1);
+    const NODE: u64 = 7;
+
+    fn leader() -> (Delivery, Arc<Fanout>) {
+        (Delivery::new(1), Fanout::new(1 << 20, 1 << 20))
+    }
+
+    fn report(passed: Option<u64>, handed: &[Range<u64>]) -> Vec<ChannelReport> {
+        vec![ChannelReport { channel: CHANNEL, passed, handed: handed.to_vec(), known_from: 0 }]
+    }
+
+    #[test]
+    fn nobody_is_handed_what_nobody_follows() {
+        let (delivery, fanout) = leader();
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [Some(false); 2]);
+        delivery.heard(NODE, report(Some(0), &[]));
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [None; 2]);
+        delivery.heard(NODE, report(None, &[]));
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [Some(false); 2]);
+    }
+
+    #[test]
+    fn each_message_that_was_passed_was_handed_on_or_not() {
+        let (delivery, fanout) = leader();
+        let follower = fanout.follow(CHANNEL, 0);
+        delivery.heard(NODE, report(Some(4), &[1..2]));
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(true), None, None]);
+        delivery.handed(CHANNEL, 2..3);
+        follower.passed(3);
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [Some(false), Some(true), Some(true), None]);
+        drop(follower);
+        assert_eq!(delivery.known(&fanout, CHANNEL, 3..5), [Some(false), None]);
+    }
+
+    #[test]
+    fn what_may_have_been_forgotten_is_not_called_undelivered() {
+        let (delivery, fanout) = leader();
+        let every_other = |first: u64| (first..).step_by(2).map(|seq| seq..seq + 1);
+        let handed: Vec<_> = every_other(0).take(CHANNEL_RUNS + 1).collect();
+        delivery.heard(NODE, report(Some(u64::MAX), &handed));
+        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(false), Some(true), Some(false)]);
+        delivery.heard(NODE, vec![ChannelReport { channel: CHANNEL, passed: None, handed: vec![], known_from: 2 }]);
+        assert_eq!(delivery.known(&fanout, CHANNEL, 1..3), [None, Some(true)]);
+    }
+
+    #[test]
+    fn a_crowded_table_is_thinned_and_forgets_what_is_gone() {
+        let (delivery, fanout) = leader();
+        for channel in 0..17 {
+            let handed = (0..CHANNEL_RUNS as u64).map(|run| 2 * run..2 * run + 1).collect();
+            delivery
+                .heard(NODE, vec![ChannelReport { channel: ChannelId(channel), passed: None, handed, known_from: 0 }]);
+        }
+        assert!(delivery.state.lock().handed.runs <= ALL_RUNS + FEW_RUNS);
+        delivery.tidy(|channel| channel != ChannelId(2));
+        let state = delivery.state.lock();
+        assert_eq!((state.handed.channels.len(), state.handed.runs), (16, 16 * FEW_RUNS));
+        drop(state);
+        let last = 2 * CHANNEL_RUNS as u64 - 2;
+        assert_eq!(delivery.known(&fanout, ChannelId(1), last..last + 2), [Some(true), Some(false)]);
+        assert_eq!(delivery.known(&fanout, ChannelId(1), 1..2), [None]);
+    }
+
+    #[test]
+    fn hand_offs_that_the_leader_did_not_hear_of_go_with_the_next_report() {
+        let (delivery, _) = leader();
+        delivery.handed(CHANNEL, 3..4);
+        drop(Unheard::take(&delivery));
+        delivery.handed(CHANNEL, 5..6);
+        let mut unheard = Unheard::take(&delivery);
+        assert_eq!(reports(&[], &unheard.handed), report(None, &[3..4, 5..6]));
+        unheard.handed = Handed::default();
+        drop(unheard);
+        assert!(delivery.pending.lock().channels.is_empty());
+    }
+
+    #[test]
+    fn a_report_has_what_was_handed_and_what_is_followed() {
+        let mut handed = Handed::default();
+        handed.add(ChannelId(1), [3..4, 8..9], 2);
+        handed.add(ChannelId(2), [0..1], 0);
+        let interest = [2, 3].map(|id| Interest { channel: ChannelId(id), followers: 1, passed: 5 });
+        let expected = [
+            ChannelReport { channel: ChannelId(1), passed: None, handed: vec![3..4, 8..9], known_from: 2 },
+            ChannelReport {
+                channel: ChannelId(2),
+                passed: Some(5),
+                handed: std::iter::once(0..1).collect(),
+                known_from: 0,
+            },
+            ChannelReport { channel: ChannelId(3), passed: Some(5), handed: vec![], known_from: 0 },
+        ];
+        assert_eq!(reports(&interest, &handed), expected);
     }
 }

@@ -1,6 +1,10 @@
 //! Everything that a request can be refused with, and the stable code of each.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::model::{ClaimInfo, timestamp};
 
 /// A place in a payload that breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -149,11 +153,115 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
+    /// The channel's schema changed meanwhile: never shown, because the request is begun again.
+    #[error("the channel's schema changed meanwhile")]
+    StaleSchema,
+    /// There is no such rule.
+    #[error("there is no rule from channel `{source_channel}` to channel `{target_channel}`")]
+    RuleNotFound {
+        /// From where.
+        source_channel: String,
+        /// To where.
+        target_channel: String,
+    },
+    /// A rule between channels that cannot be.
+    #[error("{reason}")]
+    RuleRefused {
+        /// Why.
+        reason: String,
+    },
     /// A change of the cluster that cannot be made.
     #[error("{reason}")]
     ChangeRefused {
         /// Why.
         reason: String,
+    },
+    /// A schema that cannot take the place of the channel's.
+    #[error("the schema is not compatible with that of channel `{channel}` in {} place(s)", reasons.len())]
+    SchemaIncompatible {
+        /// The channel.
+        channel: String,
+        /// Every place, with pointers into the new schema.
+        reasons: Vec<Violation>,
+    },
+    /// There is no such namespace of claims.
+    #[error("there is no claim namespace `{name}`")]
+    NamespaceNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The namespace holds as many claims as it may.
+    #[error("claim namespace `{namespace}` holds {limit} live claims, its limit")]
+    TooManyClaims {
+        /// The namespace.
+        namespace: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Somebody else holds the claim.
+    #[error("claim `{key}` in `{namespace}` is in flight: it {}", Held(holder))]
+    ClaimInFlight {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// Who holds it.
+        holder: ClaimInfo,
+        /// When its lease ends, milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The token is not, or no longer, that of the claim.
+    #[error("token {token} of claim `{key}` in `{namespace}` is stale: the claim {}", Current(current.as_ref()))]
+    ClaimStale {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// The token that came too late.
+        token: u64,
+        /// The claim as it is now; none when it is free.
+        current: Option<ClaimInfo>,
+    },
+    /// The claim ended already, under this token: it is given no other receipt, not given back and not held for longer.
+    #[error(
+        "claim `{key}` in `{namespace}` was completed under token {token} at {} and stays so",
+        timestamp(*completed_ms)
+    )]
+    ClaimCompleted {
+        /// The namespace.
+        namespace: String,
+        /// The key.
+        key: String,
+        /// The token.
+        token: u64,
+        /// When, milliseconds since the Unix epoch.
+        completed_ms: u64,
+    },
+    /// The leader, or the way to it, was lost after an operation on a claim was sent.
+    #[error("the outcome is unknown: {reason}")]
+    ClaimOutcomeUnknown {
+        /// What happened.
+        reason: String,
+    },
+    /// The channel refuses new messages while it holds as much as it may.
+    #[error("channel `{channel}` is full: it holds at most {limit} {what}")]
+    ChannelFull {
+        /// The channel.
+        channel: String,
+        /// `messages` or `bytes`.
+        what: String,
+        /// How many.
+        limit: u64,
+    },
+    /// More is published than a quota allows now.
+    #[error("the quota of {what} is {limit}, and it is used up for the moment")]
+    QuotaExceeded {
+        /// Of what, for example `messages a second to channel `orders``.
+        what: String,
+        /// The quota.
+        limit: u64,
+        /// When to try again, milliseconds.
+        retry_after_ms: u64,
     },
     /// The channel does not end where the publisher thought. Nothing was stored.
     #[error("the next sequence number of channel `{channel}` is {actual}, not {expected}")]
@@ -213,6 +321,42 @@ pub enum BrokerError {
     },
 }
 
+/// Says who holds a claim, or completed it, and when.
+struct Held<'a>(&'a ClaimInfo);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClaimInfo { token, owner, completed, since_ms, expires_ms } = self.0;
+        let by = owner.as_ref().map_or_else(String::new, |owner| format!(" by `{owner}`"));
+        if *completed {
+            return write!(f, "was completed{by} under token {token} at {}", timestamp(*since_ms));
+        }
+        let (since, until) = (timestamp(*since_ms), timestamp(*expires_ms));
+        write!(f, "is held{by} under token {token} since {since} until {until}")
+    }
+}
+
+/// The same of a claim that may be free.
+struct Current<'a>(Option<&'a ClaimInfo>);
+
+impl fmt::Display for Current<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(claim) => Held(claim).fmt(f),
+            None => f.write_str("is free, because its lease ended or it was released"),
+        }
+    }
+}
+
+/// What a publisher should do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing happened: try again, not before [`BrokerError::retry_after`].
+    Defer,
+    /// Nothing happened, and nothing will: do not try again unchanged.
+    Reject,
+}
+
 /// A stable name for a kind of error, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(pub &'static str);
@@ -241,6 +385,18 @@ impl BrokerError {
             Self::Internal { .. } => "INTERNAL",
             Self::ChangeRefused { .. } => "CHANGE_REFUSED",
             Self::NotAMember { .. } => "NOT_A_MEMBER",
+            Self::StaleSchema => "STALE_SCHEMA",
+            Self::RuleNotFound { .. } => "RULE_NOT_FOUND",
+            Self::RuleRefused { .. } => "RULE_REFUSED",
+            Self::SchemaIncompatible { .. } => "SCHEMA_INCOMPATIBLE",
+            Self::NamespaceNotFound { .. } => "NAMESPACE_NOT_FOUND",
+            Self::TooManyClaims { .. } => "TOO_MANY_CLAIMS",
+            Self::ClaimInFlight { .. } => "CLAIM_IN_FLIGHT",
+            Self::ClaimStale { .. } => "CLAIM_STALE",
+            Self::ClaimCompleted { .. } => "CLAIM_COMPLETED",
+            Self::ClaimOutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
+            Self::ChannelFull { .. } => "CHANNEL_FULL",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::WrongSeq { .. } => "WRONG_SEQ",
             Self::KeyWaits { .. } | Self::KeyUsedApart { .. } => "KEY_CONFLICT",
             Self::InTransaction { error, .. } => return error.code(),
@@ -261,6 +417,10 @@ impl BrokerError {
                 format!("look at it with `liminal channel show {name}`, or choose another name")
             }
             Self::SchemaViolation { .. } => "mend the places named, or update the channel's schema".into(),
+            Self::SchemaIncompatible { channel, .. } => format!(
+                "mend the places named; or see with `liminal channel validate {channel} --schema FILE` whether a stored \
+                 message breaks it, and update without the check (compatibility none)"
+            ),
             Self::WrongSeq { actual, .. } => {
                 format!("read what was published meanwhile, then publish again with expected sequence number {actual}")
             }
@@ -275,6 +435,13 @@ impl BrokerError {
             Self::Overloaded { retry_after_ms, .. } => {
                 format!("try again in {retry_after_ms} ms, with fewer publishes in flight")
             }
+            Self::QuotaExceeded { retry_after_ms, .. } => {
+                format!("try again in {retry_after_ms} ms, or have the quota raised")
+            }
+            Self::ChannelFull { channel, .. } => format!(
+                "let go of old messages with `liminal channel trim {channel} --keep N`, raise its limit with \
+                 `liminal channel update`, or let it drop the oldest (`--when-full drop-oldest`)"
+            ),
             Self::OutOfRange { first, .. } => format!("begin at {first}, or at `earliest`"),
             Self::NoLeader { .. } => {
                 "check that a majority of the nodes is up (`liminal cluster status`), then try again".into()
@@ -285,6 +452,26 @@ impl BrokerError {
             }
             Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
             Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
+            Self::RuleNotFound { .. } | Self::RuleRefused { .. } => "look at the rules with `liminal rule list`".into(),
+            Self::NamespaceNotFound { .. } => {
+                "check the name with `liminal claim namespaces`; a namespace comes into being with its first claim"
+                    .into()
+            }
+            Self::TooManyClaims { .. } => {
+                "wait until claims leave, give the namespace a shorter window, or use another namespace".into()
+            }
+            Self::ClaimInFlight { retry_after_ms, .. } => {
+                format!(
+                    "try again in {retry_after_ms} ms: by then it is completed, or its lease has ended or is renewed"
+                )
+            }
+            Self::ClaimStale { .. } => {
+                "stop this work: it is no longer yours; take the claim again to see what became of it".into()
+            }
+            Self::ClaimCompleted { .. } => "take the claim to be given the receipt that stands".into(),
+            Self::ClaimOutcomeUnknown { .. } => {
+                "repeat the request: a take with the same owner gives the same token, and nothing happens twice".into()
+            }
             _ => return None,
         })
     }
@@ -301,34 +488,79 @@ impl BrokerError {
     /// The same after an earlier attempt whose outcome is not known: what says nothing of that attempt leaves it
     /// unknown.
     pub(super) fn after_unknown(self, unknown: Option<String>) -> Self {
-        match (unknown, &self) {
-            (
-                Some(reason),
-                Self::NoLeader { .. }
-                | Self::NotConfirmed { .. }
-                | Self::Overloaded { .. }
-                | Self::StoreFailed { proposed: false, .. }
-                | Self::Stopping
-                | Self::NotAMember { .. },
-            ) => Self::OutcomeUnknown { reason },
+        match unknown {
+            Some(reason) if self.leaves_unknown() => Self::OutcomeUnknown { reason: format!("{reason}; then {self}") },
             _ => self,
         }
+    }
+
+    fn leaves_unknown(&self) -> bool {
+        match self {
+            Self::InTransaction { error, .. } => error.leaves_unknown(),
+            Self::NoLeader { .. }
+            | Self::NotConfirmed { .. }
+            | Self::Overloaded { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::ChannelFull { .. }
+            | Self::StoreFailed { proposed: false, .. }
+            | Self::Stopping
+            | Self::Internal { .. }
+            | Self::NotAMember { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// How long to wait before a publish is tried again whose earlier attempt may have been committed, so that its
+    /// outcome becomes known; none where that is not worth it.
+    pub(super) fn worth_waiting(&self, unknown: Option<&str>, deadline: Instant) -> Option<Duration> {
+        unknown?;
+        self.retry_after().filter(|wait| Instant::now() + *wait < deadline)
     }
 
     /// Whether what was asked for may have happened, or may yet happen.
     pub fn outcome_unknown(&self) -> bool {
         matches!(
             self,
-            Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. } | Self::ReplyTimeout { .. }
+            Self::OutcomeUnknown { .. }
+                | Self::ClaimOutcomeUnknown { .. }
+                | Self::StoreFailed { proposed: true, .. }
+                | Self::ReplyTimeout { .. }
         )
+    }
+
+    /// Every single thing that is wrong, where there may be several.
+    pub fn places(&self) -> &[Violation] {
+        match self {
+            Self::SchemaViolation { violations, .. } => violations,
+            Self::SchemaIncompatible { reasons, .. } => reasons,
+            Self::InTransaction { error, .. } => error.places(),
+            _ => &[],
+        }
     }
 
     /// When to try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::Overloaded { retry_after_ms, .. }
+            | Self::QuotaExceeded { retry_after_ms, .. }
+            | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
             Self::InTransaction { error, .. } => error.retry_after(),
             _ => None,
+        }
+    }
+
+    /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
+    pub fn admission(&self) -> Option<Admission> {
+        match self {
+            _ if self.retry_after().is_some() => Some(Admission::Defer),
+            Self::NoLeader { .. }
+            | Self::NotConfirmed { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::StoreFailed { .. }
+            | Self::Stopping
+            | Self::Internal { .. }
+            | Self::NotAMember { .. } => None,
+            _ => Some(Admission::Reject),
         }
     }
 }

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::{
     Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError,
     batcher::SubmitError,
+    delivery::ChannelReport,
     operations::Operated,
-    outcomes::Delivered,
     publish::{Failure, RETRY},
     stats::Admitted,
 };
 use crate::{
     codec,
-    model::{ChannelId, Frame, Operation, PublishGroup, Transaction},
+    model::{Frame, Operation, PublishGroup, Transaction},
 };
 
 use super::channels::ChannelCommand;
@@ -34,10 +34,7 @@ pub(super) enum Request {
     },
     ReadIndex,
     Channel(ChannelCommand),
-    Interest {
-        interest: Vec<(ChannelId, u64)>,
-        handed: Vec<(ChannelId, std::ops::Range<u64>)>,
-    },
+    Interest(Vec<ChannelReport>),
     Operate(Operation),
     Transact {
         transaction: Transaction,
@@ -64,8 +61,8 @@ pub(super) enum Response {
     Index(u64),
     Done,
     Operated(Operated),
-    /// With the deliveries of each part.
-    Transacted(Operated, Vec<Delivered>),
+    /// With whether the new messages of each part were handed on, as in `outcomes`.
+    Transacted(Operated, Vec<Vec<Option<bool>>>),
     NoInbox,
 }
 
@@ -124,12 +121,12 @@ impl Broker {
                 Err(_) => Response::NotProposed,
             },
             Request::Channel(command) => self.propose_channel(command).await,
-            Request::Interest { interest, handed } => {
-                self.inner.delivery.heard(from.id, interest, handed);
+            Request::Interest(reports) => {
+                self.inner.delivery.heard(from.id, reports);
                 Response::Done
             }
             Request::Operate(operation) => {
-                let _admitted = match self.admit_from(from, operation.bytes()) {
+                let _admitted = match self.admit_peer(from, operation.bytes()) {
                     Ok(admitted) => admitted,
                     Err(error) => return Response::Refused(error),
                 };
@@ -139,7 +136,7 @@ impl Broker {
                 }
             }
             Request::Transact { transaction, confirm } => {
-                let _admitted = match self.admit_from(from, transaction.bytes()) {
+                let _admitted = match self.admit_peer(from, transaction.bytes()) {
                     Ok(admitted) => admitted,
                     Err(error) => return Response::Refused(error),
                 };
@@ -160,7 +157,7 @@ impl Broker {
     }
 
     /// Room for what another node sends. This node's own requests have theirs already.
-    fn admit_from(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
+    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
         if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
     }
 

@@ -21,6 +21,7 @@ pub(super) async fn run(broker: Broker) {
     let mut failing_since: Option<Instant> = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
+        inner.delivery.tidy(|channel| inner.view.stats(channel).is_some());
         let failing = *inner.view.health().borrow() != StoreHealth::Working;
         failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };
         if !matches!(broker.leader(), Leader::Local { .. }) {

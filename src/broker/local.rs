@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 use super::{Broker, BrokerError, Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 use crate::{
     codec,
-    config::{ChannelEntry, ServerConfig},
+    config::{ChannelEntry, RoutingRule, ServerConfig},
     env::Env,
     fanout::Fanout,
     model::{ChannelConfig, Command, Durability},
@@ -51,6 +51,9 @@ impl Broker {
         for channel in &config.channels {
             broker.create_configured(channel, config.base_dir.as_deref()).await?;
         }
+        for rule in &config.routing_rules {
+            broker.create_configured_rule(rule).await?;
+        }
         Ok(broker)
     }
 
@@ -81,6 +84,20 @@ impl Broker {
             Ok(_) | Err(BrokerError::ChannelExists { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Broker {
+    /// Creates a rule of the configuration unless there is one between its channels.
+    ///
+    /// # Errors
+    /// When a channel does not exist, or the rule cannot be.
+    pub async fn create_configured_rule(&self, rule: &RoutingRule) -> Result<(), BrokerError> {
+        let (source, target) = (self.resolve(&rule.source_channel).await?, self.resolve(&rule.target_channel).await?);
+        if self.inner.view.catalog().rules().get(source.id, target.id).is_some() {
+            return Ok(());
+        }
+        self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await.map(drop)
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod batcher;
 mod channels;
+mod claims;
 mod delayed;
 mod delivery;
 mod error;
+mod evolution;
+mod filter;
 mod forward;
 mod housekeeping;
 mod joins;
@@ -12,8 +15,12 @@ mod local;
 mod operations;
 mod outcomes;
 mod publish;
+mod quotas;
 mod read;
 mod request;
+mod retention;
+mod rules;
+mod runs;
 mod schema;
 mod stats;
 mod subscribe;
@@ -23,11 +30,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, request::Inboxes, stats::Counters,
+    batcher::Batcher, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas, request::Inboxes,
+    rules::Router, stats::Counters,
 };
 use crate::{
     env::Env,
@@ -38,9 +46,15 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
-pub use error::{BrokerError, Code, Violation};
+pub use claims::{Claim, Completed};
+pub use error::{Admission, BrokerError, Code, Violation};
+pub use evolution::HistoryReport;
+pub use filter::filter_of;
+pub use quotas::Held;
 pub use request::REPLY_TO;
-pub use schema::CompiledSchema;
+pub use retention::Trim;
+pub use rules::RuleInfo;
+pub use schema::{CompiledSchema, compatibility::Incompatibility};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 pub use transaction::TransactionMessage;
@@ -59,6 +73,8 @@ struct Inner {
     batcher: Batcher,
     operations: Operations,
     delivery: Arc<Delivery>,
+    /// The rules between channels, compiled.
+    router: Mutex<Arc<Router>>,
     /// Compiled schemas by their id, which is never reused.
     schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
     /// Outcomes that nobody was told, by channel and key: see the batcher.
@@ -67,7 +83,10 @@ struct Inner {
     flights: Arc<Flights>,
     /// Requests of this node's clients that wait for a reply.
     inboxes: Arc<Inboxes>,
+    quotas: Quotas,
     counters: Counters,
+    /// One at a time: it takes a core for as long as it runs.
+    validations: Semaphore,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -195,6 +214,8 @@ pub struct ChannelInfo {
     pub stats: ChannelStats,
     /// Live subscriptions on this node.
     pub subscribers: u64,
+    /// Messages that this node refused because of the schema, since it started.
+    pub rejected: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
 }
@@ -211,11 +232,14 @@ impl Broker {
             batcher,
             operations,
             delivery,
+            router: Mutex::default(),
             schemas: Mutex::default(),
             missed: Mutex::default(),
             flights: Arc::default(),
             inboxes: Arc::default(),
+            quotas: Quotas::default(),
             counters: Counters::default(),
+            validations: Semaphore::new(1),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             tasks: tasks.clone(),
@@ -292,6 +316,11 @@ impl Broker {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// Waits until the broker stops.
+    pub async fn stopped(&self) {
+        self.inner.stopping.cancelled().await;
     }
 
     /// What is accepted, and how much is held.

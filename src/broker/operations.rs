@@ -155,6 +155,11 @@ impl Broker {
             let error = BrokerError::StoreFailed { reason: reason.clone(), proposed: false };
             return Err(SubmitError::Refused(error));
         }
+        // Charged when they come; by the time that they become visible they are long accepted.
+        if let Operation::Schedule(schedule) = &operation {
+            let charged = self.charge(schedule.channel, schedule.messages.len() as u64, operation.bytes());
+            charged.map_err(SubmitError::Refused)?;
+        }
         let (answer, answered) = oneshot::channel();
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {
             Ok(()) => {}

@@ -1,39 +1,24 @@
 //! What publishers are told of each message, out of what the log says of groups.
 
 use super::{Broker, BrokerError, Confirm, Outcome, delivery::EXPIRY, publish::Checked};
-use crate::model::{Assigned, ChannelId, KeyOutcome};
+use crate::model::{Assigned, ChannelId, Full, KeyOutcome};
 
 /// What became of each message of a submission that was committed.
 pub(super) type Results = Vec<Result<Outcome, BrokerError>>;
 
-/// Whether new messages were handed on: all together or, where some may have expired before, each by itself.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub(super) enum Delivered {
-    All(Option<bool>),
-    Each(Vec<Option<bool>>),
-}
-
-impl Delivered {
-    fn of(&self, position: u64) -> Option<bool> {
-        match self {
-            Self::All(delivered) => *delivered,
-            Self::Each(each) => usize::try_from(position).ok().and_then(|at| each.get(at).copied()).flatten(),
-        }
-    }
-}
-
 impl Broker {
-    /// On the leader: whether the new messages of a group that was committed were handed on.
+    /// On the leader: whether the new messages of a group that was committed were handed on; nothing where nobody asks.
     pub(super) async fn delivered(
         &self,
         channel: ChannelId,
         assigned: &Assigned,
         count: u32,
-        (expires, confirm, term): (bool, Confirm, u64),
-    ) -> Delivered {
+        confirm: Confirm,
+        term: u64,
+    ) -> Vec<Option<bool>> {
         let new = u64::from(count) - assigned.except.len() as u64;
         if confirm == Confirm::Commit || new == 0 {
-            return Delivered::All(None);
+            return Vec::new();
         }
         let end = assigned.first_seq + new;
         let (delivery, fanout, limit) =
@@ -41,14 +26,17 @@ impl Broker {
         if confirm == Confirm::Certainty {
             let others = self.inner.peers.others().into_iter().map(|node| node.id).collect();
             let certain = (term, others, limit + EXPIRY);
-            return Delivered::All(delivery.wait_certain(fanout, channel, assigned.first_seq..end, certain).await);
+            return delivery.wait_certain(fanout, channel, assigned.first_seq..end, certain).await;
         }
-        if !expires {
-            return Delivered::All(delivery.wait(fanout, channel, assigned.first_seq..end, limit).await);
-        }
-        // Some may have expired before others were handed on, so the last one does not stand for all.
-        let each = (assigned.first_seq..end).map(|seq| delivery.wait(fanout, channel, seq..seq + 1, limit));
-        Delivered::Each(futures::future::join_all(each).await)
+        delivery.wait(fanout, channel, assigned.first_seq..end, limit).await
+    }
+}
+
+impl Broker {
+    /// A channel that would get copies is full.
+    pub(super) fn target_full(&self, channel: ChannelId, full: Full) -> BrokerError {
+        let name = self.inner.view.meta(channel).map(|meta| meta.name.to_string()).unwrap_or_default();
+        channel_full(name, full)
     }
 }
 
@@ -59,13 +47,17 @@ impl Outcome {
     }
 }
 
-/// Conflicts come back from the log without the text of the key.
+/// Conflicts come back from the log without the text of the key, and all without the name of the channel.
 pub(super) fn name_keys(results: &mut Results, checked: &Checked) {
+    let channel = checked.meta.name.as_str();
+    for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+        *error = named(error.clone(), channel, "");
+    }
     for (claim, name) in checked.keys.iter().zip(&checked.names) {
         if let Some(result @ Err(_)) = results.get_mut(claim.position as usize)
             && let Err(error) = std::mem::replace(result, Err(BrokerError::Stopping))
         {
-            *result = Err(named(error, checked.meta.name.as_str(), name));
+            *result = Err(named(error, channel, name));
         }
     }
 }
@@ -78,6 +70,10 @@ pub(super) fn named(error: BrokerError, channel: &str, key: &str) -> BrokerError
         BrokerError::KeyWaits { due_ms, .. } => BrokerError::KeyWaits { channel, key, due_ms },
         BrokerError::TooManyKeys { limit, .. } => BrokerError::TooManyKeys { channel, limit },
         BrokerError::WrongSeq { expected, actual, .. } => BrokerError::WrongSeq { channel, expected, actual },
+        // That of a copy's channel is known.
+        BrokerError::ChannelFull { channel: unknown, what, limit } if unknown.is_empty() => {
+            BrokerError::ChannelFull { channel, what, limit }
+        }
         other => other,
     }
 }
@@ -94,18 +90,39 @@ pub(super) fn excepted(outcome: KeyOutcome, term: u64, confirm: Confirm) -> Resu
         KeyOutcome::Conflict { seq } => Err(BrokerError::KeyConflict { channel, key, seq }),
         KeyOutcome::WaitingConflict { due_ms } => Err(BrokerError::KeyWaits { channel, key, due_ms }),
         KeyOutcome::TooManyKeys { limit } => Err(BrokerError::TooManyKeys { channel, limit }),
+        KeyOutcome::Full(full) => Err(channel_full(channel, full)),
+        KeyOutcome::TooLarge { bytes, limit } => {
+            let what = "the message (bytes) for what the channel may hold".to_owned();
+            Err(BrokerError::LimitExceeded { what, value: bytes, limit })
+        }
     }
 }
 
-pub(super) fn results(assigned: &Assigned, count: u32, term: u64, delivered: &Delivered, confirm: Confirm) -> Results {
+fn channel_full(channel: String, full: Full) -> BrokerError {
+    let (what, limit) = match full {
+        Full::Messages(limit) => ("messages", limit),
+        Full::Bytes(limit) => ("bytes", limit),
+    };
+    BrokerError::ChannelFull { channel, what: what.into(), limit }
+}
+
+/// `delivered` has the new messages in order, or nothing.
+pub(super) fn results(
+    assigned: &Assigned,
+    count: u32,
+    term: u64,
+    delivered: &[Option<bool>],
+    confirm: Confirm,
+) -> Results {
     let mut except = assigned.except.iter().peekable();
-    let mut new = 0;
+    let mut seq = assigned.first_seq;
+    let mut delivered = delivered.iter().copied();
     (0..count)
         .map(|position| match except.next_if(|(at, _)| *at == position) {
             None => {
-                let (seq, delivered) = (assigned.first_seq + new, delivered.of(new));
-                new += 1;
-                Ok(Outcome { seq, duplicate: false, delivered, term, scheduled_ms: None })
+                seq += 1;
+                let delivered = delivered.next().flatten();
+                Ok(Outcome { seq: seq - 1, duplicate: false, delivered, term, scheduled_ms: None })
             }
             Some((_, outcome)) => excepted(*outcome, term, confirm),
         })

@@ -11,7 +11,7 @@ use super::{
     outcomes::{Results, merge, name_keys, named, refusals, results},
 };
 use crate::{
-    model::{ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, PublishGroup, Refusal},
+    model::{ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
     proto::v1::Message,
     replica::StoreHealth,
 };
@@ -35,6 +35,7 @@ pub(super) enum Failure {
 pub(super) struct Checked {
     pub(super) meta: Arc<ChannelMeta>,
     rules_version: u64,
+    routes: Vec<Route>,
     pub(super) keys: Vec<KeyClaim>,
     /// The keys' texts, for errors.
     pub(super) names: Vec<String>,
@@ -56,7 +57,7 @@ impl Checked {
             rules_version: self.rules_version,
             expected_seq,
             expires: self.expires,
-            routes: Vec::new(),
+            routes: self.routes.clone(),
             keys: self.keys.clone(),
             frame: self.frame.clone(),
         }
@@ -131,7 +132,10 @@ impl Broker {
             }
             match self.try_once(&checked, options, deadline).await {
                 Ok(results) => return Ok(merge(results, refusals(checked.refused))),
-                Err(Failure::Definite(error)) => return Err(error),
+                Err(Failure::Definite(error)) => match error.worth_waiting(unknown.as_deref(), deadline) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
                 Err(Failure::Stale) => self.catch_up().await?,
                 Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout)),
@@ -203,7 +207,8 @@ impl Broker {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        let (keys, expires) = (submission.keys.clone(), submission.expires);
+        self.charge(channel, u64::from(count), submission.frame.bytes().len()).map_err(Failure::Definite)?;
+        let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
@@ -223,9 +228,12 @@ impl Broker {
                 let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
                 return Err(Failure::Definite(error));
             }
+            Err(Refusal::TargetFull { channel, full }) => {
+                return Err(Failure::Definite(self.target_full(channel, full)));
+            }
             Err(other) => return Err(Failure::Definite(BrokerError::Internal { reason: other.to_string() })),
         };
-        let delivered = self.delivered(channel, &assigned, count, (expires, confirm, term)).await;
+        let delivered = self.delivered(channel, &assigned, count, confirm, term).await;
         let mut results = results(&assigned, count, term, &delivered, confirm);
         for claim in &keys {
             let Some(Ok(outcome)) = results.get_mut(claim.position as usize) else { continue };
@@ -263,14 +271,15 @@ impl Broker {
         let delivered = match confirm {
             Confirm::Commit => None,
             Confirm::Delivery | Confirm::Certainty => {
-                self.inner.delivery.wait(fanout, channel, outcome.seq..outcome.seq + 1, limit).await
+                let range = outcome.seq..outcome.seq + 1;
+                self.inner.delivery.wait(fanout, channel, range, limit).await.pop().flatten()
             }
         };
         Outcome { duplicate: false, delivered, ..outcome }
     }
 
     pub(super) fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
-        let rules_version = self.inner.view.catalog().rules().version;
+        let mut routing = self.routing(meta.id);
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let (mut accepted, mut expires, mut later): (u32, bool, Vec<u32>) = (0, false, Vec::new());
@@ -280,6 +289,7 @@ impl Broker {
                 .and_then(|message| self.check_message(&meta, schema.as_deref(), &message).map(|()| message))
             {
                 Ok(message) => {
+                    routing.add(self, accepted, &message)?;
                     if !message.key.is_empty() {
                         let (key, digest) = (KeyHash::of(&message.key), Digest::of(&message.payload));
                         keys.push(KeyClaim { position: accepted, key, digest });
@@ -296,7 +306,8 @@ impl Broker {
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
         let frame = frame.without(&dropped);
-        Ok(Checked { meta, rules_version, keys, names, frame, expires, refused, later })
+        let (rules_version, routes) = (routing.version(), routing.finish());
+        Ok(Checked { meta, rules_version, routes, keys, names, frame, expires, refused, later })
     }
 
     fn check_message(
@@ -337,7 +348,7 @@ impl Broker {
         )
     }
 
-    fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
+    pub(super) fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
         let Some(text) = &meta.config.schema else { return Ok(None) };
         if let Some(schema) = self.inner.schemas.lock().get(&meta.schema_id) {
             return Ok(Some(schema.clone()));

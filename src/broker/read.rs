@@ -44,22 +44,31 @@ impl Broker {
         if let Some(seq) = min_seq {
             self.wait_for_seq(&meta, seq).await?;
         }
-        let stats = self.inner.view.stats(meta.id).unwrap_or_default();
-        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
-        let from = self.position(&meta, start).await?;
         let key = stream_key(meta.name.as_str());
+        let (from, stats, stored) = loop {
+            let stats = self.inner.view.stats(meta.id).unwrap_or_default();
+            let from = self.position(&meta, start).await?;
+            let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
+            // What was to be read may have been removed meanwhile, all of it or its beginning.
+            let first = self.inner.view.stats(meta.id).unwrap_or_default().first_seq;
+            if stored.first().map_or(first, |batch| batch.first_seq) <= from {
+                break (from, stats, stored);
+            }
+        };
+        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
         let limit = if limit == 0 { usize::MAX } else { limit };
-        let (mut batches, mut next_seq) = (Vec::new(), from);
+        let (mut batches, mut next_seq, mut stored) = (Vec::new(), from, stored);
         for _ in 0..EXPIRED_PAGES {
-            let stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await;
-            let stored = stored.map_err(store_error)?;
             if consistency == Consistency::Linearizable {
                 self.let_time_pass(&stored).await;
             }
-            let end = stored.last().map(StoredBatch::end_seq);
             (batches, next_seq) = self.page_of(stored, next_seq, limit);
-            // A page of which everything has expired is no reason to come back.
-            if !batches.is_empty() || end.is_none() {
+            if !batches.is_empty() {
+                break;
+            }
+            // A page of which everything has expired is no reason to come back, unless what follows it was removed.
+            stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await.map_err(store_error)?;
+            if stored.first().is_none_or(|batch| batch.first_seq > next_seq) {
                 break;
             }
         }

@@ -7,7 +7,7 @@ use super::{
     batcher::SubmitError,
     forward::{Request, Response},
     operations::Operated,
-    outcomes::{Delivered, excepted, named, results},
+    outcomes::{excepted, named, results},
     publish::{Checked, RETRY},
 };
 use crate::{
@@ -38,6 +38,14 @@ struct Checking {
 enum Tried {
     Done(Vec<Outcome>),
     Stale,
+}
+
+impl TransactionMessage {
+    /// How many messages these are and their encoded bytes, as a connection is charged for them.
+    pub fn size(messages: &[Self]) -> (u32, usize) {
+        let bytes = messages.iter().map(|one| prost::Message::encoded_len(&one.message)).sum();
+        (u32::try_from(messages.len()).unwrap_or(u32::MAX), bytes)
+    }
 }
 
 impl Broker {
@@ -83,7 +91,10 @@ impl Broker {
                     *unknown = Some(reason);
                     tokio::time::sleep(RETRY).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => match error.worth_waiting(unknown.as_deref(), deadline) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
             }
         }
     }
@@ -107,7 +118,7 @@ impl Broker {
         if value > limit {
             return Err(BrokerError::LimitExceeded { what: "the transaction (messages)".into(), value, limit });
         }
-        let bytes: usize = messages.iter().map(|one| prost::Message::encoded_len(&one.message)).sum();
+        let (_, bytes) = TransactionMessage::size(messages);
         let (value, limit) = (bytes as u64, self.limits().batch_bytes as u64);
         if value > limit && messages.len() > 1 {
             return Err(BrokerError::LimitExceeded { what: "the transaction (bytes)".into(), value, limit });
@@ -163,26 +174,30 @@ impl Broker {
                 }
                 Ok(Tried::Done(outcomes.into_iter().collect::<Result<_, _>>()?))
             }
-            Err(Refusal::Part { part, why }) => refused(parts, part, *why),
+            Err(Refusal::Part { part, why }) => self.refused(parts, part, *why),
             other => Err(unexpected(format!("{other:?}"))),
         }
     }
 
-    /// On the leader: into the log, with what became of the delivery of each part.
+    /// On the leader: into the log, with what became of the delivery of each part. Where one part exceeds its channel's
+    /// quota, those before it are counted all the same.
     pub(super) async fn submit_transaction(
         &self,
         transaction: Transaction,
         confirm: Confirm,
-    ) -> Result<(Operated, Vec<Delivered>), SubmitError> {
-        let part = |Part::Publish(group): &Part| (group.channel, group.frame.count(), group.expires);
+    ) -> Result<(Operated, Vec<Vec<Option<bool>>>), SubmitError> {
+        let part = |Part::Publish(group): &Part| (group.channel, group.frame.count(), group.frame.bytes().len());
         let parts: Vec<_> = transaction.parts.iter().map(part).collect();
+        for (channel, count, bytes) in &parts {
+            self.charge(*channel, u64::from(*count), *bytes).map_err(SubmitError::Refused)?;
+        }
         let operated = self.submit_operation(Operation::Transaction(transaction)).await?;
         let term = operated.term;
         let delivered = match &operated.reply {
             Ok(OperationReply::Transaction(replies)) => {
-                let each = parts.into_iter().zip(replies).map(|((channel, count, expires), reply)| {
+                let each = parts.into_iter().zip(replies).map(|((channel, count, _), reply)| {
                     let PartReply::Published(assigned) = reply;
-                    self.delivered(channel, assigned, count, (expires, confirm, term))
+                    self.delivered(channel, assigned, count, confirm, term)
                 });
                 futures::future::join_all(each).await
             }
@@ -190,27 +205,30 @@ impl Broker {
         };
         Ok((operated, delivered))
     }
-}
 
-/// What the machine refused, in the words of whoever asked.
-fn refused(parts: &[Checking], part: u32, why: Refusal) -> Result<Tried, BrokerError> {
-    let Some(Checking { first, checked, .. }) = parts.get(part as usize) else {
-        return Err(BrokerError::Internal { reason: format!("there is no part {part}: {why}") });
-    };
-    let channel = checked.meta.name.to_string();
-    let key = |position: u32| {
-        let claim = checked.keys.iter().position(|claim| claim.position == position);
-        claim.and_then(|at| checked.names.get(at)).cloned().unwrap_or_default()
-    };
-    let (position, error) = match why {
-        Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. } => return Ok(Tried::Stale),
-        Refusal::WrongSeq { expected, actual } => (0, BrokerError::WrongSeq { channel, expected, actual }),
-        Refusal::UsedInPart { position } => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
-        Refusal::Key { position, outcome } => match excepted(outcome, 0, Confirm::Commit) {
-            Err(error) => (position, named(error, &channel, &key(position))),
-            Ok(_) => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
-        },
-        other => (0, BrokerError::Internal { reason: other.to_string() }),
-    };
-    Err(BrokerError::InTransaction { message: first + position, error: Box::new(error) })
+    /// What the machine refused, in the words of whoever asked.
+    fn refused(&self, parts: &[Checking], part: u32, why: Refusal) -> Result<Tried, BrokerError> {
+        let Some(Checking { first, checked, .. }) = parts.get(part as usize) else {
+            return Err(BrokerError::Internal { reason: format!("there is no part {part}: {why}") });
+        };
+        let channel = checked.meta.name.to_string();
+        let key = |position: u32| {
+            let claim = checked.keys.iter().position(|claim| claim.position == position);
+            claim.and_then(|at| checked.names.get(at)).cloned().unwrap_or_default()
+        };
+        let (position, error) = match why {
+            Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. } => {
+                return Ok(Tried::Stale);
+            }
+            Refusal::TargetFull { channel, full } => (0, self.target_full(channel, full)),
+            Refusal::WrongSeq { expected, actual } => (0, BrokerError::WrongSeq { channel, expected, actual }),
+            Refusal::UsedInPart { position } => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
+            Refusal::Key { position, outcome } => match excepted(outcome, 0, Confirm::Commit) {
+                Err(error) => (position, named(error, &channel, &key(position))),
+                Ok(_) => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
+            },
+            other => (0, BrokerError::Internal { reason: other.to_string() }),
+        };
+        Err(BrokerError::InTransaction { message: first + position, error: Box::new(error) })
+    }
 }

@@ -1,4 +1,8 @@
-//! `liminal channel`: create, look at, change and delete channels.
+//! `liminal channel`: create, look at, change, trim and delete channels.
+
+mod limits;
+
+mod validation;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -6,21 +10,24 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueHint;
+use clap::{ArgGroup, ValueHint};
 
+use self::limits::LimitArgs;
 use super::{
     CliError, Global, OutputFormat,
     remote::{connect, parse_duration, print_json, print_line, table, thousands},
+    subscribe::From,
 };
 use crate::{
-    client::{Channel, ChannelConfig, Durability, UpdateChannelRequest},
+    client::{Channel, ChannelConfig, Durability, Keep, UpdateChannelRequest},
     model::ChannelJson,
 };
 
-/// Create, list, show, update and delete channels
+/// Create, list, show, update, trim and delete channels
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Create a channel; the same again is no error
+    #[command(group = ArgGroup::new("change").multiple(true))]
     Create {
         /// 1 to 200 of A-Z a-z 0-9 . _ -
         name: String,
@@ -33,6 +40,9 @@ pub enum Command {
         /// How long idempotency keys are remembered, for example 24h (the default)
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         dedup_window: Option<Duration>,
+        /// What it keeps and takes
+        #[command(flatten)]
+        limits: LimitArgs,
     },
     /// List all channels
     List,
@@ -42,7 +52,7 @@ pub enum Command {
         name: String,
     },
     /// Change a channel; what is not named stays
-    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
     Update {
         /// The channel
         name: String,
@@ -55,6 +65,41 @@ pub enum Command {
         /// How long idempotency keys are remembered, for example 24h
         #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "change")]
         dedup_window: Option<Duration>,
+        /// What it keeps and takes
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// Change nothing; say whether the schema could take the place of the one there is (exit code 1 when not)
+        #[arg(long, requires = "schema", conflicts_with_all = ["no_schema", "dedup_window"])]
+        dry_run: bool,
+    },
+    /// Check the stored messages against a schema, changing nothing; exit code 1 when some do not fit
+    Validate {
+        /// The channel
+        name: String,
+        /// A file with the JSON Schema
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        schema: PathBuf,
+        /// Where to begin: `earliest`, a sequence number, or how long ago, for example 15m
+        #[arg(long, default_value = "earliest")]
+        from: From,
+        /// At most this many messages
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+    /// Remove the oldest messages of a channel
+    #[command(group = ArgGroup::new("stay").required(true))]
+    Trim {
+        /// The channel
+        name: String,
+        /// Messages from this sequence number on stay
+        #[arg(long, value_name = "SEQ", group = "stay")]
+        to: Option<u64>,
+        /// So many of the newest messages stay
+        #[arg(long, value_name = "N", group = "stay")]
+        keep: Option<u64>,
+        /// Messages that are older go, for example 7d
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "stay")]
+        older_than: Option<Duration>,
     },
     /// Delete a channel with all its messages
     Delete {
@@ -69,13 +114,13 @@ pub enum Command {
 /// Runs the command.
 pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match command {
-        Command::Create { name, ephemeral, schema, dedup_window } => {
+        Command::Create { name, ephemeral, schema, dedup_window, limits } => {
             let durability = if ephemeral { Durability::Ephemeral } else { Durability::Durable };
             let config = ChannelConfig {
                 durability: durability.into(),
                 schema: schema.as_deref().map(read_schema).transpose()?.unwrap_or_default(),
                 dedup_window_ms: dedup_window.map(window_ms).transpose()?.unwrap_or_default(),
-                ..ChannelConfig::default()
+                ..limits.config()
             };
             let channel = connect(global).await?.create_channel(&name, config).await?;
             one(&channel, global)
@@ -92,13 +137,35 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let channel = connect(global).await?.channel(&name).await?;
             one(&channel, global)
         }
-        Command::Update { name, schema, no_schema, dedup_window } => {
+        Command::Update { name, schema: Some(schema), dry_run: true, .. } => {
+            validation::compare(&name, &read_schema(&schema)?, global).await
+        }
+        Command::Validate { name, schema, from, limit } => {
+            validation::history(&name, &read_schema(&schema)?, from, limit, global).await
+        }
+        Command::Update { name, schema, no_schema, dedup_window, limits, dry_run: _ } => {
             let schema =
                 if no_schema { Some(String::new()) } else { schema.as_deref().map(read_schema).transpose()? };
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
-            let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..UpdateChannelRequest::default() };
-            let channel = connect(global).await?.update_channel(update).await?;
-            one(&channel, global)
+            let client = connect(global).await?;
+            // What is kept, and the quota, are replaced as a whole.
+            let present = if limits.any() { client.channel(&name).await?.config } else { None };
+            let update = limits.update(present.unwrap_or_default());
+            let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..update };
+            one(&client.update_channel(update).await?, global)
+        }
+        Command::Trim { name, to, keep, older_than } => {
+            let stay = match (to, keep, older_than) {
+                (Some(seq), ..) => Keep::FromSeq(seq),
+                (_, Some(messages), _) => Keep::Newest(messages),
+                (.., age) => Keep::LastMs(limits::millis(age.unwrap_or_default())),
+            };
+            let first_seq = connect(global).await?.trim_channel(&name, stay).await?;
+            match global.output {
+                OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "first_seq": first_seq })),
+                OutputFormat::Raw => print_line(&first_seq.to_string()),
+                OutputFormat::Table => print_line(&format!("{name}  begins at {first_seq}")),
+            }
         }
         Command::Delete { name, yes } => delete(&name, yes, global).await,
     }
@@ -165,6 +232,10 @@ fn describe(channel: &Channel) -> String {
         ("durability", shown.durability.to_owned()),
         ("schema", schema),
         ("dedup window", human(shown.dedup_window_ms)),
+        ("compatibility", limits::compatibility(&shown).to_owned()),
+        ("keeps", limits::keeps(&shown.retention)),
+        ("quota", limits::quota(&shown.quota)),
+        ("quarantine", if shown.quarantine.is_empty() { "none" } else { shown.quarantine }.to_owned()),
         ("created", shown.created.clone()),
         ("messages", thousands(shown.messages)),
         ("first seq", shown.first_seq.to_string()),
@@ -173,12 +244,13 @@ fn describe(channel: &Channel) -> String {
         ("live keys", thousands(shown.live_keys)),
         ("delayed", thousands(shown.delayed)),
         ("subscribers", format!("{} on the answering node", shown.subscribers)),
+        ("rejected", format!("{} by the schema, on the answering node since it started", thousands(shown.rejected))),
     ];
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
 }
 
 fn list(channels: &[Channel]) -> Result<(), CliError> {
-    let header = ["NAME", "DURABILITY", "SCHEMA", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP"];
+    let header = ["NAME", "DURABILITY", "SCHEMA", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP", "KEEPS"];
     let rows = channels.iter().map(|channel| {
         let shown = ChannelJson::of(channel);
         vec![
@@ -190,6 +262,7 @@ fn list(channels: &[Channel]) -> Result<(), CliError> {
             thousands(shown.bytes),
             thousands(shown.live_keys),
             human(shown.dedup_window_ms),
+            limits::keeps(&shown.retention),
         ]
     });
     print_line(&table(&header, &[3, 4, 5, 6], rows.collect()))

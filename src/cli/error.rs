@@ -39,6 +39,16 @@ impl CliError {
         Self { message: Some(message), ..Self::exit(USAGE) }
     }
 
+    /// With what to do next.
+    pub fn with_help(self, help: String) -> Self {
+        Self { help: Some(help), ..self }
+    }
+
+    /// With a stable code for programs.
+    pub fn with_code(self, code: &str) -> Self {
+        Self { code: Some(code.to_owned()), ..self }
+    }
+
     /// Tells the user, and gives the exit code.
     pub(super) fn report(self) -> ExitCode {
         if let Some(message) = self.message {

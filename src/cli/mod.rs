@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod channel;
+pub mod claim;
 pub mod cluster;
 mod config;
 mod dev;
@@ -10,6 +11,7 @@ mod health;
 pub mod publish;
 mod remote;
 pub mod request;
+pub mod rule;
 mod serve;
 pub mod subscribe;
 
@@ -78,6 +80,12 @@ enum Command {
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Copy what is published to one channel into another
+    #[command(subcommand)]
+    Rule(rule::Command),
+    /// Take, complete, renew and release claims on work
+    #[command(subcommand)]
+    Claim(claim::Command),
     /// Say whether a node is ready, as an exit code
     Health(health::Args),
     /// Look at the cluster and change it
@@ -131,6 +139,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Request(args) => request::run(args, global).await,
         Command::Reply(args) => request::reply(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
+        Command::Rule(command) => rule::run(command, global).await,
+        Command::Claim(command) => claim::run(command, global).await,
         Command::Health(args) => health::run(args).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,

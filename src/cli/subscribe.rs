@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     client::{Received, Start},
-    model::{MessageJson, timestamp},
+    model::{MessageJson, Predicate, timestamp},
 };
 
 /// Follow a channel and print its messages
@@ -23,6 +23,9 @@ pub struct Args {
     /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
     #[arg(long, default_value = "latest")]
     pub from: From,
+    /// Only messages for which this holds, for example `type == "push" and size > 500`: see docs/PREDICATES.md
+    #[arg(long = "where", value_name = "PREDICATE")]
+    pub filter: Option<Predicate>,
     /// Exit after this many messages
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
@@ -55,7 +58,7 @@ impl FromStr for From {
 }
 
 impl From {
-    fn start(self, now: SystemTime) -> Start {
+    pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
             Self::Ago(ago) => {
@@ -73,7 +76,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return Ok(());
     }
     let client = connect(global).await?;
-    let mut messages = client.subscribe(&args.channel, args.from.start(SystemTime::now())).await?;
+    let filter = args.filter.map(|filter| filter.to_string()).unwrap_or_default();
+    let start = args.from.start(SystemTime::now());
+    let mut messages = client.subscribe_filtered(&args.channel, start, filter).await?;
     while let Some(batch) = messages.next_batch().await {
         let batch = batch?;
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(batch.len());

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use super::{
     Client,
-    error::ClientError,
+    error::{ClientError, ErrorDetail},
     message::{Confirm, Consistency, Message, Page, PublishOptions, Published, Start, malformed},
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
 use crate::proto::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
-    CreateChannelRequest, DeleteChannelRequest, GetChannelRequest, JoinNodeRequest, ListChannelsRequest,
-    ListEventsRequest, PromoteNodeRequest, PublishRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest,
-    SnapshotResponse, TransferLeadershipRequest, UpdateChannelRequest, VerifyRequest, VerifyResponse,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
+    ListChannelsRequest, ListEventsRequest, ListRulesRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest,
+    ReadRequest, RemoveNodeRequest, Rule, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest,
+    TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyRequest,
+    VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -147,6 +149,87 @@ impl Client {
         response.channel.ok_or_else(|| malformed("channel"))
     }
 
+    /// Adds a rule between channels, or changes its predicate.
+    ///
+    /// # Errors
+    /// When a channel does not exist, the predicate cannot be read, or messages would go round in a circle.
+    pub async fn put_rule(&self, rule: Rule) -> Result<Rule, ClientError> {
+        let put = |link| {
+            let request = PutRuleRequest { rule: Some(rule.clone()) };
+            async move { ChannelsClient::new(link).put_rule(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, put).await?;
+        response.rule.ok_or_else(|| malformed("rule"))
+    }
+
+    /// Removes a rule between channels.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<Rule, ClientError> {
+        let delete = |link| {
+            let request = DeleteRuleRequest { source: source.to_owned(), target: target.to_owned() };
+            async move { ChannelsClient::new(link).delete_rule(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
+        response.rule.ok_or_else(|| malformed("rule"))
+    }
+
+    /// All rules between channels, by source and target.
+    ///
+    /// # Errors
+    /// When no node can answer.
+    pub async fn rules(&self) -> Result<Vec<Rule>, ClientError> {
+        let list = |link| async move { ChannelsClient::new(link).list_rules(ListRulesRequest {}).await };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
+        Ok(response.rules)
+    }
+
+    /// Why a schema could not take the place of the channel's; nothing when it could. Changes nothing.
+    ///
+    /// # Errors
+    /// When the channel does not exist, or the schema cannot be used.
+    pub async fn compare_schema(&self, name: &str, schema: String) -> Result<Vec<ErrorDetail>, ClientError> {
+        let request = UpdateChannelRequest {
+            name: name.to_owned(),
+            schema: Some(schema),
+            dry_run: true,
+            ..UpdateChannelRequest::default()
+        };
+        let update = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).update_channel(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, update).await?;
+        let places = response.incompatibilities.into_iter();
+        Ok(places.map(|place| ErrorDetail { pointer: place.pointer, message: place.message }).collect())
+    }
+
+    /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.
+    /// A call looks for about a second; go on from `next_seq` where that is below `end_seq`. Changes nothing.
+    ///
+    /// # Errors
+    /// When the channel does not exist or stores nothing, the schema cannot be used, or `start` is no longer stored.
+    pub async fn validate_history(
+        &self,
+        channel: &str,
+        schema: &str,
+        start: Start,
+        limit: u64,
+    ) -> Result<ValidateHistoryResponse, ClientError> {
+        let request = ValidateHistoryRequest {
+            channel: channel.to_owned(),
+            schema: schema.to_owned(),
+            start: Some(start.to_proto()),
+            limit,
+        };
+        let validate = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).validate_history(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, validate).await?.0)
+    }
+
     /// Deletes a channel with all that it holds.
     ///
     /// # Errors
@@ -158,6 +241,20 @@ impl Client {
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
         Ok(())
+    }
+
+    /// Removes the oldest messages of a channel; gives the first sequence number that is left.
+    ///
+    /// # Errors
+    /// When it does not exist or stores nothing, or ends before that.
+    pub async fn trim_channel(&self, name: &str, keep: Keep) -> Result<u64, ClientError> {
+        let trim = |link| {
+            let request = TrimChannelRequest { name: name.to_owned(), keep: Some(keep) };
+            async move { ChannelsClient::new(link).trim_channel(request).await }
+        };
+        // A second time it would remove what came meanwhile.
+        let repeat = if matches!(keep, Keep::FromSeq(_)) { Repeat::Safe } else { Repeat::OnlyIfNothingHappened };
+        Ok(self.pool.call(Prefer::Leader, repeat, trim).await?.0.first_seq)
     }
 
     /// The cluster as the first node that answers sees it; asks the nodes in turn.

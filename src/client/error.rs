@@ -10,6 +10,8 @@ use crate::proto::v1;
 
 /// The metadata entry in which a server repeats the stable code of an error.
 const CODE_METADATA: &str = "liminal-code";
+/// The metadata entry in which a server says whether to try again.
+const ADMISSION_METADATA: &str = "liminal-admission";
 
 /// The code of errors that no server gave: no node could be reached, and nothing was sent.
 pub const UNREACHABLE: &str = "UNREACHABLE";
@@ -30,7 +32,17 @@ struct Inner {
     details: Vec<ErrorDetail>,
     outcome_unknown: bool,
     retry_after: Option<Duration>,
+    admission: Option<Admission>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What a server asks a publisher to do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing happened: try again, not before [`ClientError::retry_after`]. The client does so by itself.
+    Defer,
+    /// Nothing happened, and nothing will: do not try again unchanged.
+    Reject,
 }
 
 /// One of several things that are wrong with a message.
@@ -74,6 +86,11 @@ impl ClientError {
         self.0.retry_after
     }
 
+    /// Whether to try again, where the server said so.
+    pub fn admission(&self) -> Option<Admission> {
+        self.0.admission
+    }
+
     pub(crate) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { code: code.into(), message: message.into(), ..Inner::default() }))
     }
@@ -85,6 +102,11 @@ impl ClientError {
 
     pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
         self.edit(|inner| inner.help = Some(help.into()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_admission(self, admission: Admission) -> Self {
+        self.edit(|inner| inner.admission = Some(admission))
     }
 
     pub(crate) fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -141,6 +163,11 @@ impl ClientError {
             }),
             outcome_unknown: unknown,
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+            admission: status.metadata().get(ADMISSION_METADATA).and_then(|value| match value.as_bytes() {
+                b"defer" => Some(Admission::Defer),
+                b"reject" => Some(Admission::Reject),
+                _ => None,
+            }),
             source: Some(Arc::new(status)),
             code,
         }))
@@ -168,12 +195,18 @@ impl ClientError {
 
     /// What a server answered for one message of a stream.
     pub(crate) fn from_proto(error: v1::Error) -> Self {
+        let admission = match error.admission() {
+            v1::Admission::Defer => Some(Admission::Defer),
+            v1::Admission::Reject => Some(Admission::Reject),
+            v1::Admission::Unspecified => None,
+        };
         let details = error.details.into_iter();
         Self(Arc::new(Inner {
             code: error.code,
             message: error.message,
             details: details.map(|d| ErrorDetail { pointer: d.pointer, message: d.message }).collect(),
             outcome_unknown: error.unknown_outcome,
+            admission,
             retry_after: (error.retry_after_ms > 0).then(|| Duration::from_millis(error.retry_after_ms)),
             ..Inner::default()
         }))

@@ -37,6 +37,7 @@
 //! ```
 
 mod calls;
+mod claims;
 mod error;
 mod exchanges;
 mod message;
@@ -53,10 +54,13 @@ use std::{sync::Arc, time::Duration};
 use crate::env::Env;
 
 pub use crate::proto::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClusterEvent, ClusterStatusResponse, Durability, NodeHash,
-    NodeHealth, NodeRole, NodeStatus, SnapshotResponse, UpdateChannelRequest, VerifyResponse,
+    BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
+    ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
+    NodeStatus, Quota, Retention, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
+    VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
-pub use error::{CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use claims::{Claims, Once, OnceError, Taken};
+pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
 pub use exchanges::Transaction;
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
@@ -195,11 +199,30 @@ impl Client {
         Publisher::start(self.pool.clone(), channel.into(), options)
     }
 
+    /// Claims of one namespace: see [`Claims`].
+    pub fn claims(&self, namespace: impl Into<String>) -> Claims {
+        Claims::new(self.pool.clone(), namespace.into())
+    }
+
     /// Follows a channel. When this returns, a node has accepted the subscription.
     ///
     /// # Errors
     /// When the channel does not exist, the start is no longer stored or no node serves in time.
     pub async fn subscribe(&self, channel: impl Into<String>, start: Start) -> Result<Subscription, ClientError> {
-        Subscription::open(self.pool.clone(), channel.into(), start).await
+        self.subscribe_filtered(channel, start, "").await
+    }
+
+    /// Follows the messages of a channel for which a [predicate](crate::model::Predicate) holds; an empty text lets all
+    /// through. The nodes look at the messages, and only those that are meant travel.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`], and `INVALID_ARGUMENT` when the text is no predicate.
+    pub async fn subscribe_filtered(
+        &self,
+        channel: impl Into<String>,
+        start: Start,
+        filter: impl Into<String>,
+    ) -> Result<Subscription, ClientError> {
+        Subscription::open(self.pool.clone(), channel.into(), start, filter.into()).await
     }
 }

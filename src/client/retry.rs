@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::error::{CONNECTION_LOST, ClientError, TIMEOUT, UNREACHABLE};
+use super::error::{Admission, CONNECTION_LOST, ClientError, TIMEOUT, UNREACHABLE};
 
 /// Whether doing it twice is the same as doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub(crate) fn may_retry(error: &ClientError, repeat: Repeat) -> bool {
 
 /// Whether the error says something about the moment and not about the request.
 fn transient(error: &ClientError) -> bool {
+    if let Some(admission) = error.admission() {
+        return admission == Admission::Defer;
+    }
     matches!(
         error.code(),
         UNREACHABLE
@@ -48,7 +51,7 @@ fn transient(error: &ClientError) -> bool {
 
 /// Whether the same node is as good as any other for the next attempt: it answered, it is only busy.
 pub(crate) fn stay(error: &ClientError) -> bool {
-    error.code() == "OVERLOADED"
+    error.code() == "OVERLOADED" || error.admission() == Some(Admission::Defer)
 }
 
 /// How long to wait before an attempt: doubling from 20 ms to 1 s, spread by up to a half so that clients that lost
@@ -89,6 +92,14 @@ mod tests {
         for code in ["CHANNEL_NOT_FOUND", "SCHEMA_VIOLATION", "KEY_CONFLICT", "LIMIT_EXCEEDED", "UNAUTHENTICATED"] {
             assert!(!may_retry(&error(code), Repeat::Safe), "{code}");
         }
+    }
+
+    #[test]
+    fn what_is_deferred_is_tried_again_with_the_same_node_and_what_is_rejected_is_not() {
+        let deferred = error("QUOTA_EXCEEDED").with_admission(Admission::Defer);
+        assert!(may_retry(&deferred, Repeat::of_publish(false)) && stay(&deferred));
+        let rejected = error("OVERLOADED").with_admission(Admission::Reject);
+        assert!(!may_retry(&rejected, Repeat::Safe));
     }
 
     #[test]

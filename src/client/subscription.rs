@@ -1,5 +1,6 @@
 //! Following a channel through failures: the next sequence number is all that a follower has to remember, so a
-//! stream that breaks on one node goes on at the same place on another.
+//! stream that breaks on one node goes on at the same place on another. Behind a filter the servers say now and then
+//! how far they have looked, so that the next one need not look there again.
 
 use std::{
     pin::Pin,
@@ -23,16 +24,22 @@ use crate::proto::v1::{
 
 /// A live follower of a channel: a stream of its messages, in order. Dropping it ends it.
 ///
-/// A durable channel's messages all come, but for those that have expired, and none comes twice, whichever nodes fail;
-/// an ephemeral channel's messages that are published while it reconnects are missed. After an error the stream ends.
+/// A durable channel's messages all come, but for those that have expired and those that a filter does not let through,
+/// and none comes twice, whichever nodes fail; an ephemeral channel's messages that are published while it reconnects are
+/// missed. After an error the stream ends.
 pub struct Subscription {
     batches: BoxStream<'static, Result<Vec<Received>, ClientError>>,
     current: std::vec::IntoIter<Received>,
 }
 
 impl Subscription {
-    pub(crate) async fn open(pool: Arc<Pool>, channel: String, start: Start) -> Result<Self, ClientError> {
-        let mut follower = Follower { pool, channel, start, next: None, ephemeral: None, source: None };
+    pub(crate) async fn open(
+        pool: Arc<Pool>,
+        channel: String,
+        start: Start,
+        filter: String,
+    ) -> Result<Self, ClientError> {
+        let mut follower = Follower { pool, channel, start, filter, next: None, ephemeral: None, source: None };
         follower.reconnect().await?;
         let batches = futures::stream::unfold(Some(follower), |follower| async {
             let mut follower = follower?;
@@ -75,6 +82,8 @@ struct Follower {
     pool: Arc<Pool>,
     channel: String,
     start: Start,
+    /// Empty for none.
+    filter: String,
     /// The sequence number that comes next, once the server has said where the subscription begins.
     next: Option<u64>,
     /// Asked for only when it matters.
@@ -113,7 +122,8 @@ impl Follower {
         }
     }
 
-    /// Takes what comes after the last delivery. It may begin after a gap: messages that have expired are left out.
+    /// Takes what comes after the last delivery. It may begin after a gap, where messages have expired or a filter did
+    /// not let them through; only the servers can tell these from a loss.
     fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
         let end = delivery.first_seq + u64::from(delivery.count);
         let next = match (self.next, self.start) {
@@ -140,7 +150,8 @@ impl Follower {
                     }
                 }
             };
-            let request = SubscribeRequest { channel: self.channel.clone(), start: Some(start.to_proto()) };
+            let (channel, filter) = (self.channel.clone(), self.filter.clone());
+            let request = SubscribeRequest { channel, start: Some(start.to_proto()), filter };
             let answer = self
                 .pool
                 .attempt(Prefer::Any, |link| async move {

@@ -19,8 +19,9 @@ use super::{Client, Message, PublisherOptions, Start, UNREACHABLE};
 use crate::{
     model::Frame,
     proto::v1::{
-        Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse, ReadRequest, ReadResponse,
-        SubscribeRequest,
+        Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse, PublishTransactionRequest,
+        PublishTransactionResponse, ReadRequest, ReadResponse, ReplyRequest, ReplyResponse, RequestRequest,
+        RequestResponse, SubscribeRequest,
         broker_server::{Broker, BrokerServer},
         channels_server::ChannelsServer,
         start::From,
@@ -95,11 +96,19 @@ impl Broker for Flaky {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    /// One batch of two messages, of which only the second was asked for; then the stream ends.
+    /// One batch of two messages, of which only the second was asked for; then the stream ends. With a filter, a message
+    /// ten further on and word that nothing comes before the one a hundred further on.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
-        let Some(From::Seq(seq)) = request.into_inner().start.and_then(|start| start.from) else {
+        let request = request.into_inner();
+        let Some(From::Seq(seq)) = request.start.and_then(|start| start.from) else {
             return Err(Status::invalid_argument("these tests begin at a sequence number"));
         };
+        if !request.filter.is_empty() {
+            let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+            let found = Delivery { first_seq: seq + 10, batch, count: 1, ..Delivery::default() };
+            let word = Delivery { first_seq: seq + 100, ..Delivery::default() };
+            return Ok(Response::new(Box::pin(futures::stream::iter([Ok(found), Ok(word)]))));
+        }
         let first_seq = seq.saturating_sub(1);
         let messages = [first_seq, first_seq + 1].map(|seq| Message::new(seq.to_string()));
         let batch = Frame::encode(&messages).bytes().clone();
@@ -110,6 +119,21 @@ impl Broker for Flaky {
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
+
+    async fn publish_transaction(
+        &self,
+        _: Request<PublishTransactionRequest>,
+    ) -> Result<Response<PublishTransactionResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn request(&self, _: Request<RequestRequest>) -> Result<Response<RequestResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn reply(&self, _: Request<ReplyRequest>) -> Result<Response<ReplyResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
 }
 
 mod channels {
@@ -118,8 +142,10 @@ mod channels {
     use super::Flaky;
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
-        GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, UpdateChannelRequest,
-        UpdateChannelResponse, channels_server::Channels,
+        DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
+        ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse, TrimChannelRequest,
+        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest,
+        ValidateHistoryResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -153,6 +179,24 @@ mod channels {
             &self,
             _: Request<DeleteChannelRequest>,
         ) -> Result<Response<DeleteChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn put_rule(&self, _: Request<PutRuleRequest>) -> Result<Response<PutRuleResponse>, Status> {
+            unneeded()
+        }
+        async fn delete_rule(&self, _: Request<DeleteRuleRequest>) -> Result<Response<DeleteRuleResponse>, Status> {
+            unneeded()
+        }
+        async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, Status> {
+            unneeded()
+        }
+        async fn validate_history(
+            &self,
+            _: Request<ValidateHistoryRequest>,
+        ) -> Result<Response<ValidateHistoryResponse>, Status> {
+            unneeded()
+        }
+        async fn trim_channel(&self, _: Request<TrimChannelRequest>) -> Result<Response<TrimChannelResponse>, Status> {
             unneeded()
         }
     }
@@ -209,6 +253,14 @@ async fn a_subscription_resumes_after_the_last_message_and_repeats_none() {
     let messages = client.subscribe("orders", Start::Seq(1)).await.unwrap();
     let seqs: Vec<u64> = messages.take(5).map(|received| received.unwrap().seq).collect().await;
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_filtered_subscription_resumes_where_its_filter_has_looked() {
+    let (client, _) = serve(0).await;
+    let messages = client.subscribe_filtered("orders", Start::Seq(0), "a == 1").await.unwrap();
+    let seqs: Vec<u64> = messages.take(3).map(|received| received.unwrap().seq).collect().await;
+    assert_eq!(seqs, [10, 110, 210]);
 }
 
 #[tokio::test]

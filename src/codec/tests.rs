@@ -3,7 +3,9 @@ mod publishing;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull};
+use crate::model::{
+    ClaimOperation, Compatibility, Digest, Durability, KeyHash, MemberEvent, Quota, Retention, WhenFull,
+};
 use crate::proto::v1::Message;
 
 fn hex(bytes: &[u8]) -> String {
@@ -112,6 +114,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "0600000000000000",
                 "6f7264657273",
                 "00",
+                "00",
                 "010900000000000000",
                 "0000",
                 "0100",
@@ -150,14 +153,15 @@ fn commands() -> Vec<(Command, &'static str)> {
                 time_ms: 7,
                 operations: vec![
                     Operation::PutRule { source: name.clone(), target: name.clone(), predicate: Some("a".into()) },
-                    Operation::DeleteRule { source: name.clone(), target: name },
+                    Operation::DeleteRule { source: name.clone(), target: name.clone() },
+                    Operation::Trim { channel: name.clone(), up_to: 9 },
                 ],
             },
             concat!(
                 "0202",
                 "06000000",
                 "0700000000000000",
-                "0200000000000000",
+                "0300000000000000",
                 "00000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
@@ -165,10 +169,60 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "01000000",
                 "06000000000000006f7264657273",
                 "06000000000000006f7264657273",
+                "03000000",
+                "06000000000000006f7264657273",
+                "0900000000000000",
+            ),
+        ),
+        (
+            Command::Operations { time_ms: 7, operations: claim_operations(&name) },
+            concat!(
+                "0202",
+                "06000000",
+                "0700000000000000",
+                "0600000000000000",
+                "0200000000000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "01010000000000000077",
+                "0900000000000000",
+                "0200000001000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "010000000000000072",
+                "0200000002000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "0200000003000000",
+                "06000000000000006f7264657273",
+                "01010101010101010101010101010101",
+                "0300000000000000",
+                "0900000000000000",
+                "0200000004000000",
+                "06000000000000006f7264657273",
+                "0900000000000000",
+                "0200000005000000",
+                "06000000000000006f7264657273",
             ),
         ),
         (Command::Operations { time_ms: 7, operations: publishing::operations() }, publishing::GOLDEN),
     ]
+}
+
+/// One of each.
+fn claim_operations(name: &ChannelName) -> Vec<Operation> {
+    let (namespace, name, key) = (|| name.clone(), name.clone(), KeyHash([1; 16]));
+    let operations = [
+        ClaimOperation::Take { namespace: namespace(), key, owner: Some("w".into()), lease_ms: 9 },
+        ClaimOperation::Complete { namespace: namespace(), key, token: 3, receipt: "r".into() },
+        ClaimOperation::Release { namespace: namespace(), key, token: 3 },
+        ClaimOperation::Renew { namespace: namespace(), key, token: 3, lease_ms: 9 },
+        ClaimOperation::PutNamespace { name: name.clone(), window_ms: 9 },
+        ClaimOperation::DeleteNamespace { name },
+    ];
+    operations.map(Operation::Claim).to_vec()
 }
 
 #[test]
@@ -241,8 +295,8 @@ proptest! {
 
 #[test]
 fn the_checksum_is_crc_32_of_everything_before_it() {
-    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "010203000000070000000000000013f6b351");
-    assert_eq!(hex(&encode_record(&7u16)), "010407006286b0d1");
+    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "0202030000000700000000000000c8d3d22d");
+    assert_eq!(hex(&encode_record(&7u16)), "020407008c2905c3");
 }
 
 #[test]

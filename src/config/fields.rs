@@ -62,6 +62,12 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
+    v.count("claim_namespaces", &mut limits.claim_namespaces);
+    v.count("live_claims", &mut limits.live_claims);
+    v.size("receipt_bytes", &mut limits.receipt_bytes);
+    v.duration("claim_lease_min", &mut limits.claim_lease.0);
+    v.duration("claim_lease_max", &mut limits.claim_lease.1);
+    v.optional_count("publisher_messages_per_second", &mut limits.publisher_messages_per_second);
     v.count("delayed_messages", &mut limits.delayed_messages);
     v.size("delayed_bytes", &mut limits.delayed_bytes);
     v.duration("max_delay", &mut limits.max_delay);
@@ -76,6 +82,8 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("subscriber_bytes", &mut limits.subscriber_bytes);
     v.size("fanout_bytes", &mut limits.fanout_bytes);
     v.size("in_flight_bytes", &mut limits.in_flight_bytes);
+    v.size("connection_in_flight_bytes", &mut limits.connection_in_flight_bytes);
+    v.optional_count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
     v.size("page_bytes", &mut limits.page_bytes);
     v.duration("publish_timeout", &mut limits.publish_timeout);
     v.duration("delivery_timeout", &mut limits.delivery_timeout);

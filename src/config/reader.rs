@@ -23,6 +23,8 @@ pub(super) trait Visitor {
     fn address(&mut self, key: &'static str, field: &mut String);
     /// A number from 1 up.
     fn count(&mut self, key: &'static str, field: &mut u64);
+    /// A whole number of at least 1, or `"off"`.
+    fn optional_count(&mut self, key: &'static str, field: &mut Option<u64>);
     /// Bytes: a number, or `"64MiB"`.
     fn size(&mut self, key: &'static str, field: &mut usize);
     /// A time span with its unit, for example `"250ms"` or `"24h"`.
@@ -173,6 +175,14 @@ impl Visitor for Reader<'_> {
             Value::Integer(number @ 1..) => Ok(number.unsigned_abs()),
             Value::Integer(number) => Err(format!("{number} is too small; at least 1")),
             _ => Err("a whole number is wanted here".into()),
+        });
+    }
+
+    fn optional_count(&mut self, key: &'static str, field: &mut Option<u64>) {
+        self.parsed(key, field, |value| match value {
+            Value::Integer(number @ 1..) => Ok(Some(number.unsigned_abs())),
+            Value::Text(text) if text == "off" => Ok(None),
+            _ => Err("a whole number of at least 1 is wanted here, or \"off\"".into()),
         });
     }
 

@@ -74,6 +74,13 @@ impl Visitor for Writer<'_> {
         self.line(key, &field.to_string());
     }
 
+    fn optional_count(&mut self, key: &'static str, field: &mut Option<u64>) {
+        match field {
+            Some(number) => self.count(key, number),
+            None => self.line(key, &quoted("off")),
+        }
+    }
+
     fn size(&mut self, key: &'static str, field: &mut usize) {
         let bytes = *field as u64;
         let units = [(bytesize::GIB, "GiB"), (bytesize::MIB, "MiB"), (bytesize::KIB, "KiB")];

@@ -28,19 +28,29 @@ pub struct Fanout {
     tails: Mutex<HashMap<ChannelId, Arc<Tail>>>,
     /// Messages handed to followers.
     delivered: AtomicU64,
-    handed: watch::Sender<()>,
+    interest: watch::Sender<()>,
+    /// The next follower's id.
+    next: AtomicU64,
 }
 
 /// One channel's newest messages.
 struct Tail {
     recent: Mutex<Recent>,
     signal: watch::Sender<Signal>,
-    followers: AtomicU64,
+    /// How far each follower has come.
+    followers: Mutex<HashMap<u64, Arc<AtomicU64>>>,
     /// Bytes in all tails of the node.
     held: Arc<AtomicUsize>,
 }
 
 impl Tail {
+    fn interest(&self, channel: ChannelId) -> Option<Interest> {
+        let followers = self.followers.lock();
+        // Acquire: whoever sees how far a follower has come sees what it was handed on the way.
+        let passed = followers.values().map(|passed| passed.load(Ordering::Acquire)).min()?;
+        Some(Interest { channel, followers: followers.len() as u64, passed })
+    }
+
     fn forget(&self) {
         let recent = std::mem::take(&mut *self.recent.lock());
         self.held.fetch_sub(recent.bytes, Ordering::Relaxed);
@@ -86,6 +96,20 @@ pub struct Follower {
     channel: ChannelId,
     tail: Arc<Tail>,
     signal: watch::Receiver<Signal>,
+    /// Names it among the tail's followers.
+    id: u64,
+    passed: Arc<AtomicU64>,
+}
+
+/// Who follows a channel on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Its live followers; never 0.
+    pub followers: u64,
+    /// What lies below this sequence number is settled: every follower was handed it or will never be.
+    pub passed: u64,
 }
 
 impl Fanout {
@@ -97,7 +121,8 @@ impl Fanout {
             held: Arc::default(),
             tails: Mutex::default(),
             delivered: AtomicU64::new(0),
-            handed: watch::channel(()).0,
+            interest: watch::channel(()).0,
+            next: AtomicU64::new(0),
         })
     }
 
@@ -138,44 +163,52 @@ impl Fanout {
         }
     }
 
-    /// Follows a channel from now on. `end` is the sequence number after the newest message that is applied.
+    /// Follows a channel from now on. `end` is the sequence number after the newest message that is applied. Until it
+    /// says otherwise, the follower may yet take any message: see [`Follower::passed`].
     pub fn follow(self: &Arc<Self>, channel: ChannelId, end: u64) -> Follower {
+        let (id, passed) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(AtomicU64::new(0)));
         let tail = {
             let mut tails = self.tails.lock();
             let fresh = || {
                 let signal = watch::channel(Signal { end, closed: false }).0;
-                let (followers, held) = (AtomicU64::new(0), self.held.clone());
+                let (followers, held) = (Mutex::default(), self.held.clone());
                 Arc::new(Tail { recent: Mutex::default(), signal, followers, held })
             };
             let tail = tails.entry(channel).or_insert_with(fresh).clone();
-            tail.followers.fetch_add(1, Ordering::SeqCst);
+            tail.followers.lock().insert(id, passed.clone());
             tail
         };
-        self.handed.send_modify(|()| ());
+        self.interest.send_modify(|()| ());
         let signal = tail.signal.subscribe();
-        Follower { fanout: self.clone(), channel, tail, signal }
+        Follower { fanout: self.clone(), channel, tail, signal, id, passed }
     }
 
     /// Live followers of a channel on this node.
     pub fn followers(&self, channel: ChannelId) -> u64 {
-        self.tails.lock().get(&channel).map_or(0, |tail| tail.followers.load(Ordering::SeqCst))
+        self.tails.lock().get(&channel).map_or(0, |tail| tail.followers.lock().len() as u64)
     }
 
-    /// Live followers of every channel that has any.
-    pub fn interest(&self) -> Vec<(ChannelId, u64)> {
+    /// Live followers on this node.
+    pub fn all_followers(&self) -> u64 {
+        self.tails.lock().values().map(|tail| tail.followers.lock().len() as u64).sum()
+    }
+
+    /// A channel's followers; none when it has none.
+    pub fn interest_in(&self, channel: ChannelId) -> Option<Interest> {
+        self.tails.lock().get(&channel).and_then(|tail| tail.interest(channel))
+    }
+
+    /// The followers of every channel that has any, by channel.
+    pub fn interest(&self) -> Vec<Interest> {
         let tails = self.tails.lock();
-        let mut interest: Vec<_> = tails
-            .iter()
-            .map(|(channel, tail)| (*channel, tail.followers.load(Ordering::SeqCst)))
-            .filter(|(_, followers)| *followers > 0)
-            .collect();
-        interest.sort_unstable();
+        let mut interest: Vec<_> = tails.iter().filter_map(|(channel, tail)| tail.interest(*channel)).collect();
+        interest.sort_unstable_by_key(|interest| interest.channel);
         interest
     }
 
     /// Signals whenever a channel gets or loses a follower.
     pub fn interest_changes(&self) -> watch::Receiver<()> {
-        self.handed.subscribe()
+        self.interest.subscribe()
     }
 
     /// Messages handed to followers since the start.
@@ -206,6 +239,12 @@ impl Follower {
         self.fanout.delivered.fetch_add(messages, Ordering::Relaxed);
     }
 
+    /// The follower needs nothing below a position any more: it was handed it, or does not want it. Hand-offs are
+    /// recorded before this is said.
+    pub fn passed(&self, position: u64) {
+        self.passed.store(position, Ordering::Release);
+    }
+
     /// Waits until the channel has something beyond a position, or is gone.
     pub async fn changed(&mut self, position: u64) {
         // The sender lives in the tail, which this follower holds.
@@ -216,13 +255,13 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         let mut tails = self.fanout.tails.lock();
-        if self.tail.followers.fetch_sub(1, Ordering::SeqCst) == 1
-            && tails.get(&self.channel).is_some_and(|tail| Arc::ptr_eq(tail, &self.tail))
-        {
+        let mut followers = self.tail.followers.lock();
+        followers.remove(&self.id);
+        if followers.is_empty() && tails.get(&self.channel).is_some_and(|tail| Arc::ptr_eq(tail, &self.tail)) {
             tails.remove(&self.channel);
         }
-        drop(tails);
-        self.fanout.handed.send_modify(|()| ());
+        drop((followers, tails));
+        self.fanout.interest.send_modify(|()| ());
     }
 }
 
@@ -280,6 +319,19 @@ mod tests {
         drop(fanout.follow(CHANNEL, 0));
         fanout.publish(CHANNEL, batch(0, 1));
         assert!(fanout.tails.lock().is_empty() && fanout.interest().is_empty());
+    }
+
+    #[test]
+    fn what_all_followers_have_passed_is_settled() {
+        let fanout = Fanout::new(100, 1 << 20);
+        assert_eq!(fanout.interest_in(CHANNEL), None);
+        let [one, other] = [fanout.follow(CHANNEL, 7), fanout.follow(CHANNEL, 7)];
+        one.passed(7);
+        assert_eq!(fanout.interest(), [Interest { channel: CHANNEL, followers: 2, passed: 0 }]);
+        other.passed(9);
+        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 7);
+        drop(one);
+        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 9);
     }
 
     #[tokio::test]

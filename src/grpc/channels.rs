@@ -2,9 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Service, to_status};
+use super::{Service, status::detail, subscribing::start_of, to_status};
 use crate::{
-    broker::{BrokerError, ChannelInfo},
+    broker::{BrokerError, ChannelInfo, RuleInfo, Start, Trim, Violation},
     model::{
         ChannelConfig, ChannelName, ChannelUpdate, Compatibility, Durability, InvalidName, Quota, Retention, WhenFull,
     },
@@ -43,10 +43,38 @@ impl Channels for Service {
         &self,
         request: Request<v1::UpdateChannelRequest>,
     ) -> Result<Response<v1::UpdateChannelResponse>, Status> {
+        let dry_run = request.get_ref().dry_run;
         let (name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
-        let info = self.broker.update_channel(&name, update).await;
-        let info = info.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()) }))
+        let (info, incompatibilities) = if dry_run {
+            self.broker.try_update_channel(&name, update.schema.as_deref(), update.compatibility).await
+        } else {
+            self.broker.update_channel(&name, update).await.map(|info| (info, Vec::new()))
+        }
+        .map_err(|error| to_status(&error))?;
+        let incompatibilities = incompatibilities.iter().map(detail).collect();
+        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()), incompatibilities }))
+    }
+
+    async fn validate_history(
+        &self,
+        request: Request<v1::ValidateHistoryRequest>,
+    ) -> Result<Response<v1::ValidateHistoryResponse>, Status> {
+        let v1::ValidateHistoryRequest { channel, schema, start, limit } = request.into_inner();
+        let start = start_of(start, Start::Earliest);
+        let report = self.broker.validate_history(&channel, &schema, start, limit).await;
+        let report = report.map_err(|error| to_status(&error))?;
+        let sample = |(seq, violations): &(u64, Vec<Violation>)| v1::InvalidMessage {
+            seq: *seq,
+            violations: violations.iter().map(detail).collect(),
+        };
+        Ok(Response::new(v1::ValidateHistoryResponse {
+            checked: report.checked,
+            invalid: report.invalid,
+            first_seq: report.first_seq,
+            next_seq: report.next_seq,
+            end_seq: report.end_seq,
+            samples: report.samples.iter().map(sample).collect(),
+        }))
     }
 
     async fn delete_channel(
@@ -55,6 +83,41 @@ impl Channels for Service {
     ) -> Result<Response<v1::DeleteChannelResponse>, Status> {
         self.broker.delete_channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteChannelResponse {}))
+    }
+
+    async fn put_rule(&self, request: Request<v1::PutRuleRequest>) -> Result<Response<v1::PutRuleResponse>, Status> {
+        let v1::Rule { source, target, predicate } = request.into_inner().rule.unwrap_or_default();
+        let rule = self.broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::PutRuleResponse { rule: Some(rule.to_proto()) }))
+    }
+
+    async fn delete_rule(
+        &self,
+        request: Request<v1::DeleteRuleRequest>,
+    ) -> Result<Response<v1::DeleteRuleResponse>, Status> {
+        let v1::DeleteRuleRequest { source, target } = request.into_inner();
+        let rule = self.broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::DeleteRuleResponse { rule: Some(rule.to_proto()) }))
+    }
+
+    async fn list_rules(&self, _: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let rules = self.broker.rules().await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::ListRulesResponse { rules: rules.iter().map(RuleInfo::to_proto).collect() }))
+    }
+
+    async fn trim_channel(
+        &self,
+        request: Request<v1::TrimChannelRequest>,
+    ) -> Result<Response<v1::TrimChannelResponse>, Status> {
+        let v1::TrimChannelRequest { name, keep } = request.into_inner();
+        let nothing = || BrokerError::InvalidArgument { reason: "a trim has to say which messages stay".into() };
+        let trim = match keep.ok_or_else(nothing).map_err(|error| to_status(&error))? {
+            v1::trim_channel_request::Keep::FromSeq(seq) => Trim::To(seq),
+            v1::trim_channel_request::Keep::Newest(messages) => Trim::Keep(messages),
+            v1::trim_channel_request::Keep::LastMs(age_ms) => Trim::OlderThan(age_ms),
+        };
+        let first_seq = self.broker.trim_channel(&name, trim).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::TrimChannelResponse { first_seq }))
     }
 }
 
@@ -79,6 +142,7 @@ fn config_of(config: v1::ChannelConfig) -> Result<ChannelConfig, BrokerError> {
 
 fn update_of(request: v1::UpdateChannelRequest) -> Result<(String, ChannelUpdate), BrokerError> {
     let update = ChannelUpdate {
+        compared_with: None,
         compatibility: request.compatibility.is_some().then(|| compatibility_of(request.compatibility())),
         retention: request.retention.map(retention_of),
         quarantine: request.quarantine.as_deref().map(quarantine_of).transpose()?,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Envelope, TransactionMessage},
+    env::ConnectionInfo,
     proto::v1::{self, Message},
 };
 
@@ -18,6 +19,7 @@ const REQUEST_TIMEOUT_MS: u64 = 5000;
 
 pub(super) async fn transaction(
     broker: &Broker,
+    connection: &ConnectionInfo,
     request: v1::PublishTransactionRequest,
 ) -> Result<v1::PublishTransactionResponse, Status> {
     let confirm = confirm_of(request.confirm)?;
@@ -26,13 +28,23 @@ pub(super) async fn transaction(
         let message = message.ok_or_else(|| invalid("every entry of a transaction needs a message"))?;
         Ok(TransactionMessage { channel, message, expected_seq })
     };
-    let messages = request.messages.into_iter().map(each).collect::<Result<_, Status>>()?;
+    let messages = request.messages.into_iter().map(each).collect::<Result<Vec<_>, Status>>()?;
+    let (count, bytes) = TransactionMessage::size(&messages);
+    let held = broker.admit_together(&connection.publishing, count, bytes);
+    let _held = held.map_err(|error| to_status(&error))?;
     let outcomes = broker.publish_transaction(messages, confirm).await.map_err(|error| to_status(&error))?;
     Ok(v1::PublishTransactionResponse { results: outcomes.iter().map(ack).collect() })
 }
 
-pub(super) async fn request(broker: &Broker, request: v1::RequestRequest) -> Result<v1::RequestResponse, Status> {
+pub(super) async fn request(
+    broker: &Broker,
+    connection: &ConnectionInfo,
+    request: v1::RequestRequest,
+) -> Result<v1::RequestResponse, Status> {
     let v1::RequestRequest { channel, message, timeout_ms } = request;
+    let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
+    // Its bytes are in flight only until it is published, and it waits longer.
+    broker.admit_together(&connection.publishing, 1, bytes).map_err(|error| to_status(&error))?;
     let envelope = envelope(message, "a request")?;
     let timeout = Duration::from_millis(if timeout_ms == 0 { REQUEST_TIMEOUT_MS } else { timeout_ms });
     let reply = broker.request(&channel, envelope, timeout).await.map_err(|error| to_status(&error))?;

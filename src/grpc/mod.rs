@@ -2,6 +2,7 @@
 
 mod admin;
 mod channels;
+mod claims;
 mod exchanges;
 mod publishing;
 mod status;
@@ -22,7 +23,10 @@ pub use self::{
 use crate::{
     broker::{Broker, Leader},
     env::{Listener, incoming},
-    proto::v1::{self, admin_server::AdminServer, broker_server::BrokerServer, channels_server::ChannelsServer},
+    proto::v1::{
+        self, admin_server::AdminServer, broker_server::BrokerServer, channels_server::ChannelsServer,
+        claims_server::ClaimsServer,
+    },
 };
 
 /// HTTP/2 flow-control windows: a publisher must not wait for window updates.
@@ -73,9 +77,13 @@ async fn follow_readiness(admin: Arc<dyn ClusterAdmin>, reporter: HealthReporter
         if told.replace(ready) != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             // The empty name stands for the whole server.
-            for service in
-                ["", BrokerServer::<Service>::NAME, ChannelsServer::<Service>::NAME, AdminServer::<AdminService>::NAME]
-            {
+            for service in [
+                "",
+                BrokerServer::<Service>::NAME,
+                ChannelsServer::<Service>::NAME,
+                ClaimsServer::<Service>::NAME,
+                AdminServer::<AdminService>::NAME,
+            ] {
                 reporter.set_service_status(service, status).await;
             }
         }
@@ -118,6 +126,7 @@ pub async fn serve(
         .add_service(
             BrokerServer::new(service.clone()).max_decoding_message_size(message).max_encoding_message_size(usize::MAX),
         )
+        .add_service(ClaimsServer::new(service.clone()).max_decoding_message_size(message))
         .add_service(ChannelsServer::new(service).max_decoding_message_size(message))
         .add_service(AdminServer::new(AdminService { admin }))
         .serve_with_incoming_shutdown(incoming(listener), async move { stopping.cancelled().await })

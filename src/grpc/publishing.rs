@@ -17,8 +17,6 @@ use crate::{
 
 /// Batches of one stream that are worked on at once; more wait in the connection.
 const BATCHES_AT_ONCE: usize = 64;
-/// A stream stops being read while it has taken this part of the node's bytes in flight.
-const STREAM_SHARE: usize = 4;
 /// Answers that may wait for a slow reader.
 const ANSWERS: usize = 16;
 /// About the bytes of one answer: clients take 4 MiB by default.
@@ -34,10 +32,13 @@ impl Broker for Service {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::Delivery, Status>> + Send>>;
 
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
+        let connection = connection(&request);
         let v1::PublishRequest { channel, message, confirm, expected_seq } = request.into_inner();
         let message = message.ok_or_else(|| invalid("a publish needs a message"))?;
         let options = PublishOptions { confirm: confirm_of(confirm)?, expected_seq };
-        let mut results = self.broker.publish_frame_with(&channel, Frame::encode([&message]), options).await;
+        let frame = Frame::encode([&message]);
+        let _held = self.broker.admit_from(&connection.publishing, &frame).map_err(|error| to_status(&error))?;
+        let mut results = self.broker.publish_frame_with(&channel, frame, options).await;
         match results.pop() {
             Some(Ok(outcome)) => Ok(Response::new(ack(&outcome))),
             Some(Err(error)) => Err(to_status(&error)),
@@ -50,7 +51,8 @@ impl Broker for Service {
         request: Request<Streaming<v1::PublishBatch>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (answers, receiver) = mpsc::channel(ANSWERS);
-        tokio::spawn(pump(self.clone(), request.into_inner(), answers));
+        let connection = connection(&request);
+        tokio::spawn(pump(self.clone(), connection, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -58,12 +60,14 @@ impl Broker for Service {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
+        let connection = connection(&request);
         let limit = self.broker.view().limits().subscriptions_per_connection;
         let place = subscribing::Place::take(&connection, limit).map_err(|error| to_status(&error))?;
-        let v1::SubscribeRequest { channel, start } = request.into_inner();
+        let v1::SubscribeRequest { channel, start, filter } = request.into_inner();
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
-        let subscription = self.broker.subscribe(&channel, start).await.map_err(|error| to_status(&error))?;
+        let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
+        let subscription = self.broker.subscribe_filtered(&channel, start, filter).await;
+        let subscription = subscription.map_err(|error| to_status(&error))?;
         Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))
     }
 
@@ -76,14 +80,15 @@ impl Broker for Service {
         &self,
         request: Request<v1::PublishTransactionRequest>,
     ) -> Result<Response<v1::PublishTransactionResponse>, Status> {
-        exchanges::transaction(&self.broker, request.into_inner()).await.map(Response::new)
+        let connection = connection(&request);
+        exchanges::transaction(&self.broker, &connection, request.into_inner()).await.map(Response::new)
     }
 
     async fn request(&self, request: Request<v1::RequestRequest>) -> Result<Response<v1::RequestResponse>, Status> {
-        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
+        let connection = connection(&request);
         let limit = self.broker.limits().requests_per_connection;
         let _place = subscribing::Place::waiting(&connection, limit).map_err(|error| to_status(&error))?;
-        exchanges::request(&self.broker, request.into_inner()).await.map(Response::new)
+        exchanges::request(&self.broker, &connection, request.into_inner()).await.map(Response::new)
     }
 
     async fn reply(&self, request: Request<v1::ReplyRequest>) -> Result<Response<v1::ReplyResponse>, Status> {
@@ -91,30 +96,31 @@ impl Broker for Service {
     }
 }
 
-/// What was done with one batch.
-struct Answered {
-    bytes: usize,
-    results: Results,
+/// The connection that a request came through.
+fn connection<T>(request: &Request<T>) -> ConnectionInfo {
+    request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default()
 }
 
 /// Takes batches in order, works on several at once and answers in order, one ack for each message. However the
 /// stream ends, what was taken is answered first; then the reason is told, unless the publisher itself was done.
 async fn pump(
     service: Service,
+    connection: ConnectionInfo,
     mut batches: Streaming<v1::PublishBatch>,
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
-    let room = service.broker.view().limits().in_flight_bytes / STREAM_SHARE;
-    let mut working: FuturesOrdered<BoxFuture<'static, Answered>> = FuturesOrdered::new();
-    let (mut first, mut held) = (0, 0);
+    let room = service.broker.connection_room();
+    let mut working: FuturesOrdered<BoxFuture<'static, Results>> = FuturesOrdered::new();
+    let mut first = 0;
     let mut end: Option<Result<(), Status>> = None;
     while end.is_none() || !working.is_empty() {
-        let take = end.is_none() && working.len() < BATCHES_AT_ONCE && (working.is_empty() || held < room);
+        // Over all streams of the connection; each looks again when one of its batches is answered.
+        let within = working.is_empty() || connection.publishing.in_flight() < room;
+        let take = end.is_none() && working.len() < BATCHES_AT_ONCE && within;
         tokio::select! {
             batch = batches.message(), if take => match batch.and_then(|batch| batch.map(parse).transpose()) {
                 Ok(Some((channel, frame, options))) => {
-                    held += frame.bytes().len();
-                    working.push_back(publish(service.clone(), channel, frame, options));
+                    working.push_back(publish(service.clone(), &connection, channel, frame, options));
                 }
                 Ok(None) => end = Some(Ok(())),
                 Err(status) => end = Some(Err(status)),
@@ -124,8 +130,7 @@ async fn pump(
                 let mut acks = Acks { first, ..Acks::default() };
                 let mut next = Some(answered);
                 // What is ready already goes with it.
-                while let Some(Answered { bytes, results }) = next {
-                    held -= bytes;
+                while let Some(results) = next {
                     first += results.len() as u64;
                     results.iter().for_each(|result| acks.push(ack_of(result)));
                     next = working.next().now_or_never().flatten();
@@ -184,10 +189,22 @@ fn parse(batch: v1::PublishBatch) -> Result<(String, Frame, PublishOptions), Sta
     Ok((channel, frame, PublishOptions { confirm: confirm_of(confirm)?, expected_seq }))
 }
 
-fn publish(service: Service, channel: String, frame: Frame, options: PublishOptions) -> BoxFuture<'static, Answered> {
-    let bytes = frame.bytes().len();
-    async move { Answered { bytes, results: service.broker.publish_frame_with(&channel, frame, options).await } }
-        .boxed()
+/// Counts as in flight from the call on: what is not read does.
+fn publish(
+    service: Service,
+    connection: &ConnectionInfo,
+    channel: String,
+    frame: Frame,
+    options: PublishOptions,
+) -> BoxFuture<'static, Results> {
+    let held = service.broker.admit_stream(&connection.publishing, &frame);
+    async move {
+        match held {
+            Ok(_held) => service.broker.publish_frame_with(&channel, frame, options).await,
+            Err(error) => vec![Err(error); frame.count() as usize],
+        }
+    }
+    .boxed()
 }
 
 pub(super) fn confirm_of(confirm: i32) -> Result<Confirm, Status> {

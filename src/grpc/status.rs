@@ -6,7 +6,7 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
 
 use crate::{
-    broker::{BrokerError, Violation},
+    broker::{Admission, BrokerError, Violation},
     proto::v1,
 };
 
@@ -14,6 +14,8 @@ use crate::{
 const DOMAIN: &str = "liminal";
 /// The stable code again, where it is easy to find.
 pub(super) const CODE: &str = "liminal-code";
+/// What a publisher should do: `defer` (come again, after the delay of the RetryInfo) or `reject`.
+pub(super) const ADMISSION: &str = "liminal-admission";
 /// Bytes of violations in a status: it travels in a header, and clients take 8 KiB of those.
 const STATUS_DETAILS: usize = 4 << 10;
 /// Bytes of violations in one answer of a stream.
@@ -24,10 +26,13 @@ fn grpc_code(error: &BrokerError) -> Code {
     match error {
         BrokerError::InTransaction { error, .. } => grpc_code(error),
         BrokerError::ChannelNotFound { .. } | BrokerError::InboxGone { .. } => Code::NotFound,
+        BrokerError::RuleNotFound { .. } => Code::NotFound,
+        BrokerError::NamespaceNotFound { .. } => Code::NotFound,
         BrokerError::ChannelExists { .. }
         | BrokerError::KeyConflict { .. }
         | BrokerError::KeyWaits { .. }
-        | BrokerError::KeyUsedApart { .. } => Code::AlreadyExists,
+        | BrokerError::KeyUsedApart { .. }
+        | BrokerError::ClaimCompleted { .. } => Code::AlreadyExists,
         BrokerError::WrongSeq { .. } | BrokerError::NoResponders { .. } => Code::FailedPrecondition,
         BrokerError::ReplyTimeout { .. } => Code::DeadlineExceeded,
         BrokerError::InvalidChannelName { .. }
@@ -35,10 +40,19 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
+        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
+            Code::ResourceExhausted
+        }
+        BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
+        BrokerError::ClaimInFlight { .. } => Code::Aborted,
+        BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } => Code::OutOfRange,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
-        BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
+        BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
+        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,
+        BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
+        | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }
@@ -78,9 +92,9 @@ pub fn to_status(error: &BrokerError) -> Status {
     let mut details = ErrorDetails::new();
     let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
     details.set_error_info(reason, DOMAIN, unknown.into_iter().collect::<HashMap<_, _>>());
-    if let Some(violations) = error.violations() {
+    if !error.places().is_empty() {
         let field = |violation: &Violation| FieldViolation::new(&violation.pointer, &violation.message);
-        let fields: Vec<_> = fitting(violations, STATUS_DETAILS).map(field).collect();
+        let fields: Vec<_> = fitting(error.places(), STATUS_DETAILS).map(field).collect();
         let BadRequest { field_violations } = BadRequest::new(fields);
         details.set_bad_request(field_violations);
     }
@@ -93,23 +107,37 @@ pub fn to_status(error: &BrokerError) -> Status {
     }
     let mut metadata = MetadataMap::new();
     metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(reason));
+    if let Some(admission) = error.admission() {
+        let admission = match admission {
+            Admission::Defer => "defer",
+            Admission::Reject => "reject",
+        };
+        metadata.insert(ADMISSION, tonic::metadata::MetadataValue::from_static(admission));
+    }
     Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
+}
+
+/// A place in a payload or a schema.
+pub(super) fn detail(place: &Violation) -> v1::ErrorDetail {
+    v1::ErrorDetail { pointer: place.pointer.clone(), message: place.message.clone() }
 }
 
 /// The error of one message of a stream.
 pub fn stream_error(error: &BrokerError) -> v1::Error {
-    let detail = |violation: &Violation| v1::ErrorDetail {
-        pointer: violation.pointer.clone(),
-        message: violation.message.clone(),
-    };
-    let violations = error.violations().unwrap_or_default();
-    let details = fitting(violations, STREAM_DETAILS).map(detail).collect();
+    let details = fitting(error.places(), STREAM_DETAILS).map(detail).collect();
     v1::Error {
         code: error.code().0.into(),
         message: error.to_string(),
         details,
         unknown_outcome: error.outcome_unknown(),
         retry_after_ms: error.retry_after().map_or(0, |delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+        admission: error
+            .admission()
+            .map_or(v1::Admission::Unspecified, |admission| match admission {
+                Admission::Defer => v1::Admission::Defer,
+                Admission::Reject => v1::Admission::Reject,
+            })
+            .into(),
     }
 }
 
@@ -145,5 +173,21 @@ mod tests {
         assert!(stream_error(&unknown).unknown_outcome);
         assert_eq!(to_status(&unknown).code(), Code::Unknown);
         assert!(!stream_error(&BrokerError::Stopping).unknown_outcome);
+    }
+
+    #[test]
+    fn a_publisher_is_told_to_come_again_or_not_to() {
+        let error = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 70 };
+        let status = to_status(&error);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get(ADMISSION).unwrap(), "defer");
+        let delay = status.get_error_details().retry_info().unwrap().retry_delay;
+        assert_eq!(delay, Some(std::time::Duration::from_millis(70)));
+        let told = stream_error(&error);
+        assert_eq!((told.admission(), told.retry_after_ms), (v1::Admission::Defer, 70));
+        let full = BrokerError::ChannelFull { channel: "c".into(), what: "bytes".into(), limit: 1 };
+        assert_eq!(to_status(&full).metadata().get(ADMISSION).unwrap(), "reject");
+        assert_eq!(stream_error(&full).admission(), v1::Admission::Reject);
+        assert_eq!(stream_error(&BrokerError::Stopping).admission(), v1::Admission::Unspecified);
     }
 }

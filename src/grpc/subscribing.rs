@@ -88,8 +88,8 @@ fn delivery(batch: StoredBatch) -> v1::Delivery {
     }
 }
 
-/// First an empty delivery that says where the subscription begins, then the messages. Pulled by the connection, so a
-/// slow reader makes nothing grow.
+/// First an empty delivery that says where the subscription begins, then the messages, and empty ones that say how far
+/// its filter has looked. Pulled by the connection, so a slow reader makes nothing grow.
 /// `place` is kept as long as the subscription lives.
 pub(super) fn deliveries<P: Send>(
     subscription: Subscription,

@@ -3,17 +3,19 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::problem::Problem;
+use super::{messages::start, problem::Problem};
 use crate::{
-    broker::{Broker, ChannelInfo},
-    model::{ChannelConfig, ChannelJson, ChannelUpdate, Durability},
+    broker::{Broker, BrokerError, ChannelInfo, Trim},
+    model::{
+        ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Compatibility, Durability, QuotaJson, RetentionJson,
+    },
 };
 
 /// The body of a PUT. Everything may be left out, and so may the body.
@@ -23,6 +25,10 @@ struct Create {
     durability: Option<Kind>,
     schema: Option<Box<RawValue>>,
     dedup_window_ms: Option<u64>,
+    compatibility: Option<Compatibility>,
+    retention: Option<RetentionJson>,
+    quarantine: Option<String>,
+    quota: Option<QuotaJson>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -40,15 +46,51 @@ struct Update {
     #[serde(default, deserialize_with = "given")]
     schema: Option<Option<Box<RawValue>>>,
     dedup_window_ms: Option<u64>,
+    compatibility: Option<Compatibility>,
+    /// Replaced as a whole.
+    retention: Option<RetentionJson>,
+    /// `null` removes it.
+    #[serde(default, deserialize_with = "given")]
+    quarantine: Option<Option<String>>,
+    /// Replaced as a whole.
+    quota: Option<QuotaJson>,
+}
+
+/// The body of a trim: which messages stay.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stay {
+    /// Those from this sequence number on.
+    To(u64),
+    /// So many of the newest.
+    Keep(u64),
+    /// Those of the last `7d`.
+    OlderThan(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateQuery {
+    /// Only say whether the schema could take the old one's place.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValidateQuery {
+    from: Option<String>,
+    /// Nothing or 0 means all.
+    limit: Option<u64>,
 }
 
 /// Tells `null` from nothing.
-fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawValue>>>, D::Error> {
+fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
 /// Of a request's body.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::invalid(format!("the body is not what it should be: {error}")))
 }
@@ -58,6 +100,11 @@ fn window(ms: Option<u64>) -> Result<Option<u64>, Problem> {
         Some(0) => Err(Problem::invalid("dedup_window_ms is 0: give at least 1, or leave it out for 24 hours")),
         ms => Ok(ms),
     }
+}
+
+fn quarantine(name: Option<String>) -> Result<Option<ChannelName>, Problem> {
+    let invalid = |error: crate::model::InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
+    Ok(name.filter(|name| !name.is_empty()).map(|name| name.parse().map_err(invalid)).transpose()?)
 }
 
 fn shown(info: &ChannelInfo) -> Response {
@@ -80,31 +127,92 @@ pub(super) async fn create(
     Path(channel): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Create { durability, schema, dedup_window_ms } =
-        if body.trim_ascii().is_empty() { Create::default() } else { parse(&body)? };
-    let durability = match durability {
+    let body: Create = if body.trim_ascii().is_empty() { Create::default() } else { parse(&body)? };
+    let durability = match body.durability {
         Some(Kind::Ephemeral) => Durability::Ephemeral,
         Some(Kind::Durable) | None => Durability::Durable,
     };
-    let schema = schema.map(|schema| schema.get().to_owned());
-    let dedup_window_ms = window(dedup_window_ms)?.unwrap_or(ChannelConfig::DEFAULT_DEDUP_WINDOW_MS);
-    let info = broker
-        .create_channel(&channel, ChannelConfig { durability, schema, dedup_window_ms, ..ChannelConfig::default() })
-        .await?;
-    Ok(shown(&info))
+    let config = ChannelConfig {
+        durability,
+        schema: body.schema.map(|schema| schema.get().to_owned()),
+        dedup_window_ms: window(body.dedup_window_ms)?.unwrap_or(ChannelConfig::DEFAULT_DEDUP_WINDOW_MS),
+        compatibility: body.compatibility.unwrap_or_default(),
+        retention: body.retention.unwrap_or_default().into(),
+        quarantine: quarantine(body.quarantine)?,
+        quota: body.quota.unwrap_or_default().into(),
+    };
+    Ok(shown(&broker.create_channel(&channel, config).await?))
 }
 
 pub(super) async fn update(
     State(broker): State<Broker>,
     Path(channel): Path<String>,
+    Query(UpdateQuery { dry_run }): Query<UpdateQuery>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Update { schema, dedup_window_ms } = parse(&body)?;
+    let body: Update = parse(&body)?;
     // To the broker the empty text is no schema.
-    let schema = schema.map(|schema| schema.map_or_else(String::new, |schema| schema.get().to_owned()));
-    let update = ChannelUpdate { schema, dedup_window_ms: window(dedup_window_ms)?, ..ChannelUpdate::default() };
+    let schema = body.schema.map(|schema| schema.map_or_else(String::new, |schema| schema.get().to_owned()));
+    let update = ChannelUpdate {
+        schema,
+        compared_with: None,
+        dedup_window_ms: window(body.dedup_window_ms)?,
+        compatibility: body.compatibility,
+        retention: body.retention.map(Into::into),
+        quarantine: body.quarantine.map(quarantine).transpose()?,
+        quota: body.quota.map(Into::into),
+    };
+    if dry_run {
+        let tried = broker.try_update_channel(&channel, update.schema.as_deref(), update.compatibility).await;
+        let (_, incompatibilities) = tried?;
+        let compatible = incompatibilities.is_empty();
+        let answer = json!({ "channel": channel, "compatible": compatible, "incompatibilities": incompatibilities });
+        return Ok(Json(answer).into_response());
+    }
     let info = broker.update_channel(&channel, update).await?;
     Ok(shown(&info))
+}
+
+/// Checks stored messages against the schema in the body, and changes nothing.
+pub(super) async fn validate(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(ValidateQuery { from, limit }): Query<ValidateQuery>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let start = start(from.as_deref().unwrap_or("earliest"), broker.now_ms())?;
+    let schema =
+        std::str::from_utf8(&body).map_err(|_| Problem::invalid("the body is no UTF-8: send a JSON Schema"))?;
+    let report = broker.validate_history(&channel, schema, start, limit.unwrap_or(0)).await?;
+    let samples = report.samples.iter().map(|(seq, violations)| json!({ "seq": seq, "violations": violations }));
+    let answer = json!({
+        "channel": channel,
+        "checked": report.checked,
+        "invalid": report.invalid,
+        "first_seq": report.first_seq,
+        "next_seq": report.next_seq,
+        "end_seq": report.end_seq,
+        "samples": samples.collect::<Vec<_>>(),
+    });
+    Ok(Json(answer).into_response())
+}
+
+pub(super) async fn trim(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let trim = match parse(&body)? {
+        Stay::To(seq) => Trim::To(seq),
+        Stay::Keep(messages) => Trim::Keep(messages),
+        Stay::OlderThan(text) => {
+            let wrong = |_| Problem::invalid(format!("older_than is `{text}`: write a time like 7d"));
+            let age = humantime::parse_duration(&text).map_err(wrong)?;
+            Trim::OlderThan(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+        }
+    };
+    let first_seq = broker.trim_channel(&channel, trim).await?;
+    Ok(Json(json!({ "channel": channel, "first_seq": first_seq })).into_response())
 }
 
 pub(super) async fn delete(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<StatusCode, Problem> {

@@ -17,12 +17,14 @@ use super::{
     messages::{Stored, start, unpack},
     problem::Problem,
 };
-use crate::broker::{Broker, BrokerError, Start, Subscription};
+use crate::broker::{Broker, BrokerError, Start, Subscription, filter_of};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FollowQuery {
     from: Option<String>,
+    #[serde(default)]
+    filter: String,
 }
 
 struct Following {
@@ -43,10 +45,9 @@ pub(super) async fn follow(
         Some(id) => resume(id.to_str().unwrap_or("(no text)"))?,
         None => start(query.from.as_deref().unwrap_or("latest"), broker.now_ms())?,
     };
-    let subscription = broker.subscribe(&channel, start).await?;
-    // Who is cut off before the first message has to know where it stood; -1 is before the first of all.
-    let before = i128::from(subscription.position()) - 1;
-    let begin = Event::default().id(before.to_string()).comment("following");
+    let subscription = broker.subscribe_filtered(&channel, start, filter_of(&query.filter)?).await?;
+    // Who is cut off before the first message has to know where it stood.
+    let begin = before(subscription.position()).comment("following");
     let following = Following { channel, subscription: Some(subscription), ready: VecDeque::new() };
     let events = futures::stream::unfold((Some(begin), following), |(begin, mut following)| async move {
         let event = match begin {
@@ -56,6 +57,11 @@ pub(super) async fn follow(
         Some((Ok::<_, Infallible>(event), (None, following)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// An event that only says after which message the stream goes on; -1 is before the first of all.
+fn before(position: u64) -> Event {
+    Event::default().id((i128::from(position) - 1).to_string())
 }
 
 /// The id of the last event that a client has seen.
@@ -71,6 +77,7 @@ impl Following {
     async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
             let batch = match self.subscription.as_mut()?.next().await {
+                Ok(batch) if batch.frame.is_empty() => return Some(before(batch.first_seq).comment("passed")),
                 Ok(batch) => batch,
                 // The client reconnects, to another node if it knows one.
                 Err(BrokerError::Stopping) => return None,

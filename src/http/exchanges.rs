@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{ConnectInfo, Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Envelope, TransactionMessage},
+    env::ConnectionInfo,
     proto::v1::{Header, Message},
 };
 
@@ -55,11 +56,17 @@ struct Transacted<'a> {
 }
 
 /// All messages or none.
-pub(super) async fn transaction(State(broker): State<Broker>, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn transaction(
+    State(broker): State<Broker>,
+    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let wrong = |error: serde_json::Error| Problem::invalid(format!("the body is no transaction: {error}"));
     let TransactionBody { messages, confirm } = serde_json::from_slice(&body).map_err(wrong)?;
     let messages: Vec<TransactionMessage> =
         (0..).zip(messages).map(|(position, one)| one.message(position)).collect::<Result<_, _>>()?;
+    let (count, bytes) = TransactionMessage::size(&messages);
+    let _held = broker.admit_together(&connection.publishing, count, bytes)?;
     let channels: Vec<String> = messages.iter().map(|one| one.channel.clone()).collect();
     let outcomes = broker.publish_transaction(messages, confirm.into()).await?;
     let acked = channels.iter().zip(&outcomes).map(|(channel, outcome)| Acked::of(channel, None, outcome));
@@ -107,12 +114,15 @@ pub(super) struct RequestQuery {
 /// The answer is the reply: its payload, and its headers with the prefix of message headers.
 pub(super) async fn request(
     State(broker): State<Broker>,
+    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
     Path(channel): Path<String>,
     Query(query): Query<RequestQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let timeout = query.timeout.as_deref().map(duration).transpose()?.unwrap_or(REQUEST_TIMEOUT);
+    // Its bytes are in flight only until it is published, and it waits longer.
+    broker.admit_together(&connection.publishing, 1, body.len())?;
     let envelope = envelope(&broker, &headers, body)?;
     let reply = broker.request(&channel, envelope, timeout).await?;
     let mut response = reply.payload.into_response();

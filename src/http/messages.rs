@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{ConnectInfo, Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::{
-    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, Start},
-    model::{Frame, MessageJson, StoredBatch, time_ms, timestamp},
+    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, Start, filter_of},
+    env::ConnectionInfo,
+    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch, time_ms, timestamp},
     proto::v1::{Header, Message, TraceContext},
 };
 
@@ -28,6 +29,8 @@ const DELAY: HeaderName = HeaderName::from_static("liminal-delay");
 pub(super) const MESSAGE_HEADER: &str = "liminal-header-";
 /// Messages of one page unless the reader asks for fewer.
 const PAGE_MESSAGES: usize = 1000;
+/// Pages of the store that one request looks through for messages that its filter lets through.
+const SEARCHED_PAGES: usize = 16;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +92,7 @@ struct Failed {
 /// One message, whatever the body; or with `Content-Type: application/x-ndjson` one for each line.
 pub(super) async fn publish(
     State(broker): State<Broker>,
+    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
     Path(channel): Path<String>,
     Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
     headers: HeaderMap,
@@ -98,9 +102,10 @@ pub(super) async fn publish(
     let template = template(&headers, broker.now_ms())?;
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/x-ndjson") {
-        return publish_lines(&broker, &channel, &template, &body, options).await;
+        return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
+    let _held = broker.admit_from(&connection.publishing, &frame)?;
     let result = broker.publish_frame_with(&channel, frame, options).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;
@@ -109,6 +114,7 @@ pub(super) async fn publish(
 
 async fn publish_lines(
     broker: &Broker,
+    connection: &ConnectionInfo,
     channel: &str,
     template: &Message,
     body: &Bytes,
@@ -136,7 +142,10 @@ async fn publish_lines(
     let mut whole = Vec::new();
     for part in messages.chunks(batch) {
         let frame = Frame::encode(part.iter().map(|(_, message)| message));
-        let results = broker.publish_frame_with(channel, frame, options).await;
+        let results = match broker.admit_from(&connection.publishing, &frame) {
+            Ok(_held) => broker.publish_frame_with(channel, frame, options).await,
+            Err(error) => vec![Err(error); part.len()],
+        };
         for ((line, _), result) in part.iter().zip(results) {
             let written = match result {
                 Ok(outcome) => serde_json::to_writer(&mut out, &Acked::of(channel, Some(*line), &outcome)),
@@ -214,6 +223,8 @@ pub(super) struct ReadQuery {
     limit: Option<usize>,
     wait: Option<String>,
     #[serde(default)]
+    filter: String,
+    #[serde(default)]
     consistency: ConsistencyQuery,
 }
 
@@ -256,24 +267,77 @@ pub(super) async fn read(
         ConsistencyQuery::Linearizable => Consistency::Linearizable,
         ConsistencyQuery::Local => Consistency::Local,
     };
-    let mut page = broker.read(&channel, start, limit, consistency, None).await?;
-    if page.batches.is_empty() && !wait.is_zero() {
-        let mut following = broker.subscribe(&channel, Start::Seq(page.next_seq)).await?;
-        if let Ok(next) = tokio::time::timeout(wait, following.next()).await {
-            let mut batch = next?;
-            batch.frame = batch.frame.take(u32::try_from(limit).unwrap_or(u32::MAX));
-            page.next_seq = batch.end_seq();
-            page.end_seq = page.end_seq.max(page.next_seq);
-            page.batches.push(batch);
+    let filter = filter_of(&query.filter)?;
+    let (mut page, mut messages) = match &filter {
+        None => {
+            let mut page = broker.read(&channel, start, limit, consistency, None).await?;
+            let mut messages = Vec::new();
+            for batch in std::mem::take(&mut page.batches) {
+                unpack(batch, &mut messages)?;
+            }
+            (page, messages)
         }
-    }
-    let mut messages = Vec::new();
-    for batch in std::mem::take(&mut page.batches) {
-        unpack(batch, &mut messages)?;
+        Some(filter) => search(&broker, &channel, start, limit, consistency, filter).await?,
+    };
+    if messages.is_empty() && !wait.is_zero() {
+        let mut following = broker.subscribe_filtered(&channel, Start::Seq(page.next_seq), filter).await?;
+        let first = async {
+            loop {
+                let batch = following.next().await?;
+                if !batch.frame.is_empty() {
+                    return Ok::<_, BrokerError>(batch);
+                }
+            }
+        };
+        match tokio::time::timeout(wait, first).await {
+            Ok(batch) => {
+                let mut batch = batch?;
+                batch.frame = batch.frame.take(u32::try_from(limit).unwrap_or(u32::MAX));
+                page.next_seq = batch.end_seq();
+                unpack(batch, &mut messages)?;
+            }
+            Err(_) => page.next_seq = following.position(),
+        }
+        page.end_seq = page.end_seq.max(page.next_seq);
     }
     let messages: Vec<_> = messages.iter().map(|message| message.json(&channel)).collect();
     let Page { next_seq, first_seq, end_seq, .. } = page;
     Ok(Json(PageJson { channel: &channel, messages, next_seq, first_seq, end_seq }).into_response())
+}
+
+/// Reads on until there are enough messages for which a predicate holds, or the channel ends, or [`SEARCHED_PAGES`] were
+/// looked through: the answer says where the next search begins.
+async fn search(
+    broker: &Broker,
+    channel: &str,
+    mut start: Start,
+    limit: usize,
+    mut consistency: Consistency,
+    filter: &Predicate,
+) -> Result<(Page, Vec<Stored>), BrokerError> {
+    let mut found = Vec::new();
+    let mut searched = 0;
+    loop {
+        let mut page = broker.read(channel, start, 0, consistency, None).await?;
+        let mut messages = Vec::new();
+        for batch in std::mem::take(&mut page.batches) {
+            unpack(batch, &mut messages)?;
+        }
+        found.extend(messages.into_iter().filter(|stored| filter.matches(&MessageView::of(&stored.message))));
+        searched += 1;
+        found.truncate(limit);
+        let full = found.len() == limit;
+        if let Some(last) = found.last()
+            && full
+        {
+            page.next_seq = last.seq + 1;
+        }
+        if full || page.next_seq >= page.end_seq || searched == SEARCHED_PAGES {
+            return Ok((page, found));
+        }
+        // The first page was as new as was asked for.
+        (start, consistency) = (Start::Seq(page.next_seq), Consistency::Local);
+    }
 }
 
 /// A message on its way to a reader.

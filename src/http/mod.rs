@@ -2,27 +2,31 @@
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod channels;
+mod claims;
 mod events;
 mod exchanges;
 mod messages;
 mod monitoring;
 mod problem;
+mod rules;
+mod websocket;
 
 use std::{future::Future, io, sync::Arc};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, connect_info::Connected},
     middleware,
     response::Html,
-    routing::{get, post},
+    routing::{get, post, put},
+    serve::IncomingStream,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::monitoring::{Metric, MetricKind, NodeView};
 use crate::{
     broker::Broker,
-    env::{Connection, Listener},
+    env::{Connection, ConnectionInfo, Listener},
 };
 
 /// Serves until `shutdown`.
@@ -43,11 +47,25 @@ pub async fn serve(
             "/v1/channels/{channel}",
             get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete),
         )
+        .route("/v1/channels/{channel}/schema/validate", post(channels::validate))
+        .route("/v1/channels/{channel}/trim", post(channels::trim))
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
         .route("/v1/channels/{channel}/request", post(exchanges::request))
         .route("/v1/replies/{inbox}", post(exchanges::reply))
         .route("/v1/transactions", post(exchanges::transaction))
+        .route("/v1/ws", get(websocket::upgrade))
+        .route("/v1/rules", get(rules::list))
+        .route("/v1/rules/{source}/{target}", put(rules::put).delete(rules::delete))
+        .route("/v1/claims", get(claims::namespaces))
+        .route(
+            "/v1/claims/{namespace}",
+            get(claims::namespace).put(claims::put_namespace).delete(claims::delete_namespace),
+        )
+        .route("/v1/claims/{namespace}/{key}", get(claims::show).post(claims::take))
+        .route("/v1/claims/{namespace}/{key}/complete", post(claims::complete))
+        .route("/v1/claims/{namespace}/{key}/release", post(claims::release))
+        .route("/v1/claims/{namespace}/{key}/renew", post(claims::renew))
         .layer(DefaultBodyLimit::max(body))
         .with_state(broker);
     let monitoring = Router::new()
@@ -57,10 +75,17 @@ pub async fn serve(
         .with_state(view);
     let router = Router::new().route("/", get(index)).merge(monitoring).merge(api);
     let router = router.layer(middleware::map_response(problem::of_library));
+    let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
     axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 struct Accepting(Box<dyn Listener>);
+
+impl Connected<IncomingStream<'_, Accepting>> for ConnectionInfo {
+    fn connect_info(stream: IncomingStream<'_, Accepting>) -> Self {
+        tonic::transport::server::Connected::connect_info(stream.io())
+    }
+}
 
 impl axum::serve::Listener for Accepting {
     type Io = Connection;

@@ -47,7 +47,13 @@ fn status(error: &BrokerError) -> StatusCode {
         BrokerError::InTransaction { error, .. } => status(error),
         BrokerError::WrongSeq { .. } => StatusCode::PRECONDITION_FAILED,
         BrokerError::NoResponders { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        BrokerError::ChannelNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
+        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
+        BrokerError::ChannelNotFound { .. } | BrokerError::NamespaceNotFound { .. } => StatusCode::NOT_FOUND,
+        BrokerError::ClaimInFlight { .. } | BrokerError::ClaimStale { .. } | BrokerError::ClaimCompleted { .. } => {
+            StatusCode::CONFLICT
+        }
         BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
             StatusCode::CONFLICT
         }
@@ -59,9 +65,14 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::KeyWaits { .. }
         | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } | BrokerError::QuotaExceeded { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
+        BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
         BrokerError::OutOfRange { .. } | BrokerError::InboxGone { .. } => StatusCode::GONE,
         BrokerError::OutcomeUnknown { .. }
+        | BrokerError::ClaimOutcomeUnknown { .. }
         | BrokerError::StoreFailed { proposed: true, .. }
         | BrokerError::ReplyTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
@@ -102,7 +113,7 @@ impl From<BrokerError> for Problem {
         body.help = error.help();
         body.unknown_outcome = error.outcome_unknown();
         body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        body.violations = error.violations().unwrap_or_default().to_vec();
+        body.violations = error.places().to_vec();
         problem
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::{
     dedup::{Claim, DedupWindow},
     delayed::Delays,
+    marks::Marks,
+    retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Digest, Durability, Frame, KeyHash, KeyOutcome, PublishGroup, StoredBatch,
-    stream_key,
+    Assigned, ChannelMeta, ChannelStats, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup,
+    StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub(super) struct Channel {
     pub(super) stream: Arc<str>,
     pub(super) dedup: DedupWindow,
     pub(super) delays: Delays,
+    pub(super) marks: Marks,
+    /// When its oldest messages are too old, as the machine has taken note of it.
+    pub(super) aging_ms: Option<u64>,
 }
 
 /// What a group of publishes did to its channel.
@@ -32,7 +37,9 @@ pub(super) struct Appended {
 impl Channel {
     pub(super) fn new(meta: Arc<ChannelMeta>) -> Self {
         let stream = stream_key(meta.name.as_str()).into();
-        Self { meta, stats: ChannelStats::default(), stream, dedup: DedupWindow::default(), delays: Delays::default() }
+        let (stats, dedup, delays, marks) =
+            (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
+        Self { meta, stats, stream, dedup, delays, marks, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -51,13 +58,7 @@ impl Channel {
 
     /// What stands against another message with this key; none when nothing does.
     pub(super) fn known(&self, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
-        match (self.dedup.get(&key), self.delays.get(&key)) {
-            (Some((seq, known)), _) if known == digest => Some(KeyOutcome::Duplicate { seq }),
-            (Some((seq, _)), _) => Some(KeyOutcome::Conflict { seq }),
-            (None, Some((due_ms, known))) if known == digest => Some(KeyOutcome::Waiting { due_ms }),
-            (None, Some((due_ms, _))) => Some(KeyOutcome::WaitingConflict { due_ms }),
-            (None, None) => None,
-        }
+        known(&self.dedup, &self.delays, key, digest)
     }
 
     /// Gives sequence numbers to messages without keys of their own.
@@ -78,34 +79,59 @@ impl Channel {
         }
         let first_seq = self.stats.next_seq;
         let batch = StoredBatch { first_seq, time_ms, schema_id, expires, frame };
+        if self.is_durable() {
+            self.measure(&batch.frame, time_ms);
+        }
         self.stats.next_seq = batch.end_seq();
         if self.is_durable() {
-            self.stats.bytes += batch.frame.bytes().len() as u64;
+            self.stats.bytes = self.marks.bytes(self.stats.first_seq, &self.stats);
         } else {
             self.stats.first_seq = self.stats.next_seq;
         }
         Some(batch)
     }
 
-    /// Gives sequence numbers to the messages of a group that are new. The group's schema is the channel's.
-    pub(super) fn append(&mut self, group: &PublishGroup, time_ms: u64, live_keys: u64) -> Appended {
+    /// Gives sequence numbers to the messages of a group that are new, as far as there is `room`; without one, to all.
+    /// The group's schema is the channel's.
+    pub(super) fn append(
+        &mut self,
+        group: &PublishGroup,
+        room: Option<Room>,
+        time_ms: u64,
+        live_keys: u64,
+    ) -> Appended {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
         let mut claims = Vec::new();
-        for claim in &group.keys {
-            let outcome = match self.known(claim.key, claim.digest) {
+        let mut take = |claim: &KeyClaim, room: Option<(&mut Room, u64)>, except: &mut Vec<(u32, KeyOutcome)>| {
+            let outcome = match known(&self.dedup, &self.delays, claim.key, claim.digest) {
                 Some(known) => known,
                 None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
-                None => {
-                    // The messages before it that are excepted take no number.
-                    let seq = first_seq + u64::from(claim.position) - except.len() as u64;
-                    let claim = Claim { key: claim.key, seq, digest: claim.digest };
-                    self.dedup.claim(&claim);
-                    claims.push(claim);
-                    continue;
-                }
+                None => match room.map_or(Ok(()), |(room, bytes)| room.take(bytes)) {
+                    Ok(()) => {
+                        // The messages before it that are excepted take no number.
+                        let seq = first_seq + u64::from(claim.position) - except.len() as u64;
+                        let claim = Claim { key: claim.key, seq, digest: claim.digest };
+                        self.dedup.claim(&claim);
+                        claims.push(claim);
+                        return;
+                    }
+                    Err(outcome) => outcome,
+                },
             };
             except.push((claim.position, outcome));
+        };
+        match room {
+            None => group.keys.iter().for_each(|claim| take(claim, None, &mut except)),
+            Some(mut room) => {
+                let mut keys = group.keys.iter().peekable();
+                for (position, bytes) in (0u32..).zip(group.frame.sizes()) {
+                    match keys.next_if(|claim| claim.position == position) {
+                        Some(claim) => take(claim, Some((&mut room, bytes)), &mut except),
+                        None => except.extend(room.take(bytes).err().map(|outcome| (position, outcome))),
+                    }
+                }
+            }
         }
         let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
         self.dedup.seal(time_ms, &claims);
@@ -119,5 +145,16 @@ impl Channel {
         let forgotten = self.dedup.expire(now_ms, self.meta.config.dedup_window_ms);
         self.stats.live_keys = self.dedup.len();
         forgotten
+    }
+}
+
+/// See [`Channel::known`].
+fn known(dedup: &DedupWindow, delays: &Delays, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
+    match (dedup.get(&key), delays.get(&key)) {
+        (Some((seq, known)), _) if known == digest => Some(KeyOutcome::Duplicate { seq }),
+        (Some((seq, _)), _) => Some(KeyOutcome::Conflict { seq }),
+        (None, Some((due_ms, known))) if known == digest => Some(KeyOutcome::Waiting { due_ms }),
+        (None, Some((due_ms, _))) => Some(KeyOutcome::WaitingConflict { due_ms }),
+        (None, None) => None,
     }
 }

@@ -27,6 +27,7 @@ pub fn delayed_key(channel: ChannelId, id: u64) -> Bytes {
 #[derive(Debug, Default)]
 pub(super) struct Delays {
     by_id: BTreeMap<u64, Delay>,
+    bytes: u64,
     /// Looked up only, never iterated: see the window of the other keys.
     keys: HashMap<KeyHash, u64>,
 }
@@ -49,15 +50,22 @@ impl Delays {
         self.by_id.len() as u64
     }
 
+    /// Bytes of the messages.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// False when its key waits already.
     fn insert(&mut self, id: u64, delay: Delay) -> bool {
         let fresh = delay.claim.is_none_or(|(key, _)| self.keys.insert(key, id).is_none());
+        self.bytes += delay.bytes;
         self.by_id.insert(id, delay);
         fresh
     }
 
     fn remove(&mut self, id: u64) -> Option<Delay> {
         let delay = self.by_id.remove(&id)?;
+        self.bytes -= delay.bytes;
         if let Some((key, _)) = delay.claim {
             self.keys.remove(&key);
         }
@@ -110,6 +118,9 @@ impl Machine {
             return Scheduled::TooMany { limit: self.max_delayed };
         }
         let bytes = message.frame.bytes().len() as u64;
+        if let Some(full) = channel.room(&message.frame).and_then(|mut room| room.take(bytes).err()) {
+            return Scheduled::Known(full);
+        }
         let (value, limit) = (self.delayed_bytes + bytes, self.max_delayed_bytes);
         if value > limit {
             return Scheduled::TooManyBytes { value, limit };
@@ -124,15 +135,13 @@ impl Machine {
     }
 
     /// Appends those of the messages that still wait and are due. Their keys move to the channel's window, where they
-    /// live as long as if they had been published now; there may be more of them than the limit says, because what was
-    /// acknowledged is never dropped.
+    /// live as long as if they had been published now. What was acknowledged is never dropped: there may be more keys
+    /// than the limit says, and a channel that refuses new messages while it is full gets the copies all the same. (In
+    /// its own channel a message has its place from the time that it waits.)
     pub(super) fn release(&mut self, due: Due, effects: &mut Effects) -> Result<OperationReply, Refusal> {
         let Due { ids, group } = due;
         let (id, time_ms) = (group.channel, self.record.time_ms);
-        if group.rules_version != self.rules.version {
-            return Err(Refusal::StaleRules { current: self.rules.version });
-        }
-        self.check_routes(&group.routes)?;
+        self.check_routing(&group)?;
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
         let (mut except, mut claims) = (Vec::new(), Vec::new());

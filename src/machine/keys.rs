@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::ChannelId;
+use crate::model::{ChannelId, KeyHash, NamespaceId};
 
 /// What a plain key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,16 @@ pub(super) enum Key {
     MemberEvent(u64),
     /// A rule between channels.
     Rule(ChannelId, ChannelId),
+    /// What became of all claims, and the greatest token.
+    ClaimTotals,
+    /// A namespace of claims.
+    Namespace(NamespaceId),
+    /// A claim that is held or completed, by the hash of its key.
+    WorkClaim(NamespaceId, KeyHash),
+    /// The receipt of a completed claim.
+    Receipt(NamespaceId, KeyHash),
+    /// A mark of a channel's retention, by the sequence number at which it stands.
+    Mark(ChannelId, u64),
     /// A message that waits for its time, by its channel and its id.
     Delayed(ChannelId, u64),
     /// The newest of those ids.
@@ -37,6 +47,12 @@ const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
 const RULE: &[u8] = b"rule/";
+const CLAIM_TOTALS: &[u8] = b"claim-totals";
+// In byte order a namespace comes before its receipts, and these before its claims.
+const NAMESPACE: &[u8] = b"claim-namespace/";
+const RECEIPT: &[u8] = b"claim-receipt/";
+const WORK_CLAIM: &[u8] = b"claim/";
+const MARK: &[u8] = b"mark/";
 const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
 
@@ -51,6 +67,11 @@ impl Key {
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
             Self::Rule(source, target) => two(RULE, source.0, target.0),
+            Self::ClaimTotals => Bytes::from_static(CLAIM_TOTALS),
+            Self::Namespace(id) => [NAMESPACE, &id.0.to_be_bytes()].concat().into(),
+            Self::WorkClaim(id, key) => [WORK_CLAIM, &id.0.to_be_bytes(), &key.0].concat().into(),
+            Self::Receipt(id, key) => [RECEIPT, &id.0.to_be_bytes(), &key.0].concat().into(),
+            Self::Mark(id, seq) => two(MARK, id.0, seq),
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
         }
@@ -75,6 +96,19 @@ impl Key {
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
+        } else if key == CLAIM_TOTALS {
+            Some(Self::ClaimTotals)
+        } else if let Some(id) = key.strip_prefix(NAMESPACE) {
+            Some(Self::Namespace(NamespaceId(number(id)?)))
+        } else if let Some(claim) = key.strip_prefix(WORK_CLAIM) {
+            let (id, hash) = claim.split_at_checked(8)?;
+            Some(Self::WorkClaim(NamespaceId(number(id)?), KeyHash(hash.try_into().ok()?)))
+        } else if let Some(claim) = key.strip_prefix(RECEIPT) {
+            let (id, hash) = claim.split_at_checked(8)?;
+            Some(Self::Receipt(NamespaceId(number(id)?), KeyHash(hash.try_into().ok()?)))
+        } else if let Some(mark) = key.strip_prefix(MARK) {
+            let (id, seq) = mark.split_at_checked(8)?;
+            Some(Self::Mark(ChannelId(number(id)?), number(seq)?))
         } else if let Some(delayed) = key.strip_prefix(DELAYED) {
             let (id, number_of_it) = delayed.split_at_checked(8)?;
             Some(Self::Delayed(ChannelId(number(id)?), number(number_of_it)?))
@@ -105,6 +139,11 @@ mod tests {
             Key::Member(3),
             Key::MemberEvent(4),
             Key::Rule(id, ChannelId(5)),
+            Key::ClaimTotals,
+            Key::Namespace(NamespaceId(6)),
+            Key::WorkClaim(NamespaceId(7), KeyHash([8; 16])),
+            Key::Receipt(NamespaceId(9), KeyHash([10; 16])),
+            Key::Mark(id, 6),
             Key::Delayed(id, 6),
             Key::LastDelayed,
         ] {

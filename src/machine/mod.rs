@@ -5,11 +5,14 @@
 //! the store goes on as one that never stopped.
 
 mod channel;
+mod claims;
 mod dedup;
 mod delayed;
 mod keys;
+mod marks;
 mod members;
 mod restore;
+mod retention;
 mod rules;
 mod transactions;
 
@@ -22,7 +25,8 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{channel::Channel, dedup::Claims, keys::Key, members::Members};
+use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members, retention::Room};
+pub use self::{claims::receipt_key, delayed::delayed_key};
 use crate::{
     codec,
     model::{
@@ -32,8 +36,6 @@ use crate::{
     },
     store::WriteBatch,
 };
-
-pub use self::delayed::delayed_key;
 
 /// State of all channels.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub struct Machine {
     rules: Arc<RuleSet>,
     /// When each channel's oldest keys expire, so that a command need not walk all channels.
     expiries: BTreeSet<(u64, ChannelId)>,
+    /// When each channel's oldest messages are too old.
+    agings: BTreeSet<(u64, ChannelId)>,
     /// The messages that wait, in the order in which they come: when, their id and their channel.
     dues: BTreeSet<(u64, u64, ChannelId)>,
     /// Bytes of those messages.
@@ -56,6 +60,7 @@ pub struct Machine {
     /// The newest id of such a message.
     last_delayed: u64,
     members: Members,
+    namespaces: Namespaces,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
 }
@@ -148,15 +153,25 @@ impl Machine {
                 Reply::Operations(replies.collect())
             }
         };
+        let mut appended: Vec<ChannelId> = effects.deliveries.iter().map(|(id, _)| *id).collect();
+        appended.sort_unstable();
+        appended.dedup();
+        appended.into_iter().for_each(|id| self.retain(id, &mut effects));
         if self.record != before {
             effects.put(Key::Machine, &self.record);
         }
+        self.namespaces.seal(&mut effects);
         (reply, effects)
     }
 
     /// All channels with their counters, by name.
     pub fn channels(&self) -> impl Iterator<Item = (&Arc<ChannelMeta>, ChannelStats)> {
         self.names.values().filter_map(|id| self.channels.get(id)).map(|channel| (&channel.meta, channel.stats))
+    }
+
+    /// What a channel is.
+    pub fn meta(&self, channel: ChannelId) -> Option<&Arc<ChannelMeta>> {
+        self.channels.get(&channel).map(|channel| &channel.meta)
     }
 
     /// The counters of a channel.
@@ -186,29 +201,42 @@ impl Machine {
 
     /// When something will expire, in log time; `None` while nothing can.
     pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiries.first().map(|(expiry, _)| *expiry)
+        let next = |due: &BTreeSet<(u64, ChannelId)>| due.first().map(|(expiry, _)| *expiry);
+        let due = [next(&self.expiries), next(&self.agings), self.namespaces.next_expiry_ms()];
+        due.into_iter().flatten().min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
-        let (id, time_ms) = (group.channel, self.record.time_ms);
-        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        let id = group.channel;
+        self.check_current(&group)?;
+        let channel = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?;
+        let actual = channel.stats.next_seq;
+        // A retry of a group that was appended before is no surprise, wherever the channel ends by now.
+        if !channel.knows_all(&group) {
+            if let Some(expected) = group.expected_seq.filter(|expected| *expected != actual) {
+                return Err(Refusal::WrongSeq { expected, actual });
+            }
+            self.check_room(&group.routes, &group.frame)?;
+        }
+        let room = channel.room(&group.frame);
+        self.append(&group, room, effects)
+    }
+
+    /// Whether a group was checked against what holds now.
+    fn check_current(&self, group: &PublishGroup) -> Result<(), Refusal> {
+        let channel = self.channels.get(&group.channel).ok_or(Refusal::NoSuchChannel)?;
         if group.schema_id != channel.meta.schema_id {
             return Err(Refusal::StaleSchema { current: channel.meta.schema_id });
         }
-        if group.rules_version != self.rules.version {
-            return Err(Refusal::StaleRules { current: self.rules.version });
-        }
-        let actual = channel.stats.next_seq;
-        // A retry of a group that was appended before is no surprise, wherever the channel ends by now.
-        if let Some(expected) = group.expected_seq.filter(|expected| *expected != actual)
-            && !channel.knows_all(&group)
-        {
-            return Err(Refusal::WrongSeq { expected, actual });
-        }
-        self.check_routes(&group.routes)?;
+        self.check_routing(group)
+    }
+
+    /// Appends a group that passed the checks, and makes its copies.
+    fn append(&mut self, group: &PublishGroup, room: Option<Room>, effects: &mut Effects) -> GroupReply {
+        let (id, time_ms) = (group.channel, self.record.time_ms);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
-        let appended = channel.append(&group, time_ms, self.live_keys);
+        let appended = channel.append(group, room, time_ms, self.live_keys);
         let expiry = channel.next_expiry_ms();
         if let Some(first) = appended.claims.first() {
             effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
@@ -228,6 +256,8 @@ impl Machine {
         match operation {
             Operation::PutRule { source, target, predicate } => self.put_rule(&source, &target, predicate, effects),
             Operation::DeleteRule { source, target } => self.delete_rule(&source, &target, effects),
+            Operation::Claim(operation) => self.operate_claim(operation, effects),
+            Operation::Trim { channel, up_to } => self.trim(&channel, up_to, effects),
             Operation::Transaction(transaction) => self.transact(transaction, effects),
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
@@ -278,9 +308,13 @@ impl Machine {
         update: ChannelUpdate,
         effects: &mut Effects,
     ) -> Result<ChannelReply, Refusal> {
-        let ChannelUpdate { schema, dedup_window_ms, compatibility, retention, quarantine, quota } = update;
+        let ChannelUpdate { schema, compared_with, dedup_window_ms, compatibility, retention, quarantine, quota } =
+            update;
         let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
         let before = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?.meta.clone();
+        if compared_with.is_some_and(|schema| schema != before.schema_id) {
+            return Err(Refusal::StaleSchema { current: before.schema_id });
+        }
         let mut meta = ChannelMeta::clone(&before);
         if let Some(schema) = schema {
             let schema = (!schema.is_empty()).then_some(schema);
@@ -304,6 +338,7 @@ impl Machine {
             effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
             self.reschedule(id, expiry_before, expiry);
             self.expire(effects);
+            self.retention_changed(id, effects);
         }
         self.channels.get(&id).map(reply).ok_or(Refusal::NoSuchChannel)
     }
@@ -317,6 +352,8 @@ impl Machine {
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+        channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
+        channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
         effects.writes.drops.push(channel.stream.clone());
         effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));
         Ok(reply(&channel))
@@ -333,6 +370,8 @@ impl Machine {
             effects.put(Key::Stats(id), &channel.stats);
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }
+        self.namespaces.expire(now, effects);
+        self.expire_messages(effects);
     }
 
     fn reschedule(&mut self, id: ChannelId, before: Option<u64>, after: Option<u64>) {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Machine, MachineRecord, channel::Channel, dedup::Claims, keys::Key, members::Members};
+use super::{Machine, MachineRecord, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
@@ -31,10 +31,12 @@ impl Machine {
             names: BTreeMap::new(),
             rules: Arc::default(),
             expiries: BTreeSet::new(),
+            agings: BTreeSet::new(),
             dues: BTreeSet::new(),
             delayed_bytes: 0,
             last_delayed: 0,
             members: Members::default(),
+            namespaces: Namespaces::new(limits),
             epoch: 1,
         };
         let mut stats = BTreeMap::new();
@@ -74,6 +76,14 @@ impl Machine {
                     }
                     rules.insert(rule);
                 }
+                Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
+                    machine.namespaces.restore(kind, &value).map_err(name)?;
+                }
+                Key::Mark(id, seq) => {
+                    let mark = decode_record("mark", &value).map_err(|e| name(e.to_string()))?;
+                    let channel = machine.channels.get_mut(&id);
+                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
+                }
                 Key::Delayed(channel, id) => {
                     let record = decode_record("delayed message", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_delayed(channel, id, &record).map_err(name)?;
@@ -92,6 +102,7 @@ impl Machine {
         machine.check_counters()?;
         machine.check_last_delayed()?;
         machine.restore_rules(rules)?;
+        machine.namespaces.restored()?;
         Ok(machine)
     }
 
@@ -146,6 +157,9 @@ impl Machine {
                 let (counted, found) = (channel.stats.live_keys, channel.dedup.len());
                 return Err(format!("key `{key}`: it counts {counted} idempotency keys, but there are {found}"));
             }
+            channel.marks.check(&channel.stats).map_err(|reason| format!("key `{key}`: {reason}"))?;
+            channel.aging_ms = channel.next_aging_ms();
+            self.agings.extend(channel.aging_ms.map(|expiry| (expiry, *id)));
         }
         match stats.first_key_value() {
             Some((id, _)) => {

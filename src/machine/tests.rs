@@ -1,5 +1,7 @@
 mod naive;
 mod publishing;
+mod retention;
+mod rules;
 mod stored;
 
 use bytes::Bytes;
@@ -30,6 +32,12 @@ impl Node {
         }
     }
 
+    fn operate(&mut self, time_ms: u64, operation: Operation) -> (Result<OperationReply, Refusal>, Effects) {
+        let (reply, effects) = self.apply(Command::Operations { time_ms, operations: vec![operation] });
+        let Reply::Operations(mut replies) = reply else { panic!("{reply:?}") };
+        (replies.remove(0), effects)
+    }
+
     fn apply(&mut self, command: Command) -> (Reply, Effects) {
         let (reply, effects) = self.machine.apply(command);
         for (key, value) in &effects.writes.puts {
@@ -41,6 +49,11 @@ impl Node {
         effects.writes.drops.iter().for_each(|stream| {
             self.streams.remove(stream);
         });
+        for (stream, up_to) in &effects.writes.removes {
+            if let Some(batches) = self.streams.get_mut(stream) {
+                batches.retain(|batch| batch.end_seq() > *up_to);
+            }
+        }
         for (stream, batch) in &effects.writes.appends {
             self.streams.entry(stream.clone()).or_default().push(batch.clone());
         }
@@ -185,7 +198,10 @@ fn an_ephemeral_channel_delivers_and_claims_but_stores_no_message() {
     let (_, effects) = node.publish(5, group(id, 0, &[("a", Some("k"))]));
     assert_eq!((effects.writes.appends.len(), effects.deliveries.len()), (0, 1));
     node.restart();
-    assert_eq!(node.machine.stats(id).unwrap(), ChannelStats { first_seq: 1, next_seq: 1, live_keys: 1, bytes: 0 });
+    assert_eq!(
+        node.machine.stats(id).unwrap(),
+        ChannelStats { first_seq: 1, next_seq: 1, live_keys: 1, ..ChannelStats::default() }
+    );
     assert_eq!(node.publish(6, group(id, 0, &[("a", Some("k"))])).0.unwrap().except.len(), 1);
 }
 

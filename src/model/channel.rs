@@ -204,6 +204,8 @@ pub struct Quota {
 pub struct ChannelUpdate {
     /// The new schema; the empty text removes it.
     pub schema: Option<String>,
+    /// The id of the schema that the new one was compared with; refused when the channel has another one.
+    pub compared_with: Option<u64>,
     /// The new window in milliseconds.
     pub dedup_window_ms: Option<u64>,
     /// What the new and later schemas have to be.
@@ -240,8 +242,12 @@ pub struct ChannelStats {
     pub next_seq: u64,
     /// Idempotency keys in the window.
     pub live_keys: u64,
-    /// Encoded bytes of the stored messages.
+    /// Encoded bytes of the stored messages. An estimate where the first of them lies between two marks of retention.
     pub bytes: u64,
+    /// Encoded bytes of all messages that were ever stored.
+    pub appended_bytes: u64,
+    /// The log's time of the newest message, milliseconds since the Unix epoch; 0 before the first one.
+    pub newest_ms: u64,
 }
 
 /// All channels, and the rules between them, at some applied index.

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Frame, MemberEvent, Operation,
-    OperationReply,
+    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, ClaimInfo, Frame, MemberEvent,
+    Operation, OperationReply,
 };
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
@@ -188,7 +188,7 @@ pub struct Assigned {
     pub except: Vec<(u32, KeyOutcome)>,
 }
 
-/// Why a message with a key was not appended.
+/// Why a message was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyOutcome {
     /// The same key with the same payload is there already.
@@ -206,6 +206,15 @@ pub enum KeyOutcome {
         /// How many that is.
         limit: u64,
     },
+    /// The channel refuses new messages while it is full.
+    Full(Full),
+    /// The message alone is more than the channel may hold.
+    TooLarge {
+        /// Its encoded bytes.
+        bytes: u64,
+        /// What the channel may hold.
+        limit: u64,
+    },
     /// The same key with the same payload waits for its time.
     Waiting {
         /// When that is.
@@ -216,6 +225,15 @@ pub enum KeyOutcome {
         /// When that is.
         due_ms: u64,
     },
+}
+
+/// Which limit of a channel is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Full {
+    /// So many messages.
+    Messages(u64),
+    /// So many bytes of encoded messages.
+    Bytes(u64),
 }
 
 /// A channel after a command.
@@ -288,6 +306,38 @@ pub enum Refusal {
     /// The channel of that name does not exist.
     #[error("channel `{0}` does not exist")]
     NoChannelNamed(ChannelName),
+    /// No namespace of that name.
+    #[error("the namespace does not exist")]
+    NoSuchNamespace,
+    /// As many namespaces as there may be, those that are being deleted included.
+    #[error("there are {limit} namespaces already")]
+    TooManyNamespaces {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The namespace holds as many claims as it may.
+    #[error("the namespace holds {limit} live claims already")]
+    TooManyClaims {
+        /// How many that is.
+        limit: u64,
+    },
+    /// The token is not that of the present claim.
+    #[error("the claim is not held under this token")]
+    StaleClaim {
+        /// The claim as it is now; none when it is free.
+        current: Option<ClaimInfo>,
+    },
+    /// The token is that of the present claim, which ended otherwise.
+    #[error("the claim is completed already")]
+    ClaimCompleted(ClaimInfo),
+    /// A channel that would get copies is full, and refuses new messages.
+    #[error("a channel that gets copies is full")]
+    TargetFull {
+        /// Which one.
+        channel: ChannelId,
+        /// Its limit.
+        full: Full,
+    },
     /// A part of a transaction cannot be done, so none was.
     #[error("part {part} of the transaction: {why}")]
     Part {

@@ -82,6 +82,16 @@ impl Frame {
         std::iter::from_fn(move || take_record(&mut rest).ok())
     }
 
+    /// How many bytes of the frame each message takes, tag and length included.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> + use<> {
+        let mut rest = self.bytes.clone();
+        // Whole by construction: see `records`.
+        std::iter::from_fn(move || {
+            let before = rest.len();
+            take_record(&mut rest).ok().map(|_| (before - rest.len()) as u64)
+        })
+    }
+
     /// The decoded messages, payloads sharing the frame's bytes.
     pub fn messages(&self) -> impl Iterator<Item = Result<Message, prost::DecodeError>> + use<> {
         self.records().map(Message::decode)
@@ -270,6 +280,7 @@ mod tests {
         let frame = Frame::encode(&[message("a"), message(""), message("c")]);
         assert_eq!(frame.count(), 3);
         assert_eq!(payloads(&Frame::parse(frame.bytes().clone()).unwrap()), ["a", "", "c"]);
+        assert_eq!(frame.sizes().collect::<Vec<_>>(), [5, 2, 5]);
     }
 
     #[test]

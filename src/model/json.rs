@@ -3,10 +3,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::proto::v1::{Channel, Durability, Header, Message};
+use super::{Compatibility, Quota, Retention, WhenFull};
+use crate::proto::v1::{self, Channel, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,63 @@ impl<'a> MessageJson<'a> {
     }
 }
 
+/// What a channel keeps. An absent limit does not limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "named as in the public API")]
+pub struct RetentionJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_messages: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<u64>,
+    pub when_full: WhenFull,
+    pub work_queue: bool,
+    pub compact: bool,
+}
+
+impl From<RetentionJson> for Retention {
+    fn from(json: RetentionJson) -> Self {
+        let RetentionJson { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact } = json;
+        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+    }
+}
+
+impl From<v1::Retention> for RetentionJson {
+    fn from(retention: v1::Retention) -> Self {
+        let when_full = match retention.when_full() {
+            v1::WhenFull::RefuseNew => WhenFull::RefuseNew,
+            v1::WhenFull::DropOldest | v1::WhenFull::Unspecified => WhenFull::DropOldest,
+        };
+        let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact, .. } = retention;
+        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+    }
+}
+
+/// How much may be published in a second. An absent limit does not limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "named as in the public API")]
+pub struct QuotaJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+impl From<QuotaJson> for Quota {
+    fn from(QuotaJson { messages_per_second, bytes_per_second }: QuotaJson) -> Self {
+        Self { messages_per_second, bytes_per_second }
+    }
+}
+
+impl From<v1::Quota> for QuotaJson {
+    fn from(v1::Quota { messages_per_second, bytes_per_second }: v1::Quota) -> Self {
+        Self { messages_per_second, bytes_per_second }
+    }
+}
+
 /// A reply, which has no place in any channel.
 #[derive(Debug, Serialize)]
 pub struct ReplyJson {
@@ -70,6 +128,11 @@ pub struct ChannelJson<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pub schema: &'a str,
     pub dedup_window_ms: u64,
+    pub compatibility: Compatibility,
+    pub retention: RetentionJson,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub quarantine: &'a str,
+    pub quota: QuotaJson,
     pub created: String,
     pub messages: u64,
     pub first_seq: u64,
@@ -77,6 +140,7 @@ pub struct ChannelJson<'a> {
     pub live_keys: u64,
     pub bytes: u64,
     pub subscribers: u64,
+    pub rejected: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub delayed: u64,
 }
@@ -98,6 +162,15 @@ impl<'a> ChannelJson<'a> {
             schema_id: channel.schema_id,
             schema: config.map_or("", |config| &config.schema),
             dedup_window_ms: config.map_or(0, |config| config.dedup_window_ms),
+            compatibility: match config.map(v1::ChannelConfig::compatibility).unwrap_or_default() {
+                v1::Compatibility::Forward => Compatibility::Forward,
+                v1::Compatibility::Full => Compatibility::Full,
+                v1::Compatibility::None => Compatibility::None,
+                v1::Compatibility::Backward | v1::Compatibility::Unspecified => Compatibility::Backward,
+            },
+            retention: config.and_then(|config| config.retention).unwrap_or_default().into(),
+            quarantine: config.map_or("", |config| &config.quarantine),
+            quota: config.and_then(|config| config.quota).unwrap_or_default().into(),
             created: timestamp(channel.created_ms),
             messages: channel.next_seq.saturating_sub(channel.first_seq),
             first_seq: channel.first_seq,
@@ -105,6 +178,7 @@ impl<'a> ChannelJson<'a> {
             live_keys: channel.live_keys,
             bytes: channel.bytes,
             subscribers: channel.subscribers,
+            rejected: channel.rejected,
             delayed: channel.delayed,
         }
     }
@@ -130,7 +204,7 @@ pub fn time_ms(text: &str) -> Result<u64, String> {
 
 /// The payload as it is, if it is JSON. Line breaks in JSON stand only between its parts, where a space is as good:
 /// the output stays one object a line.
-fn json(payload: &[u8]) -> Option<Box<RawValue>> {
+pub(super) fn json(payload: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(payload).ok()?;
     if text.contains(['\n', '\r']) {
         RawValue::from_string(text.trim().replace(['\n', '\r'], " ")).ok()

@@ -25,6 +25,14 @@ pub struct Limits {
     pub channels: u64,
     /// Rules between channels.
     pub rules: u64,
+    /// Namespaces of claims.
+    pub claim_namespaces: u64,
+    /// Claims of one namespace that are held or completed; each costs about 200 bytes of memory.
+    pub live_claims: u64,
+    /// Bytes of a claim's receipt.
+    pub receipt_bytes: usize,
+    /// The shortest and the longest lease of a claim.
+    pub claim_lease: (Duration, Duration),
     /// Operations in one log entry.
     pub entry_operations: usize,
     /// Messages of one channel that wait for their time.
@@ -63,6 +71,12 @@ pub struct Limits {
     pub fanout_bytes: usize,
     /// Bytes of publishes that a node holds until they are answered.
     pub in_flight_bytes: usize,
+    /// Bytes of publishes that one client connection may have unanswered; its streams are not read beyond that.
+    pub connection_in_flight_bytes: usize,
+    /// Messages that one client connection may publish in a second; none does not limit them.
+    pub publisher_messages_per_second: Option<u64>,
+    /// Bytes that one client connection may publish in a second; none does not limit them.
+    pub publisher_bytes_per_second: Option<u64>,
     /// Bytes of one page of a read.
     pub page_bytes: usize,
     /// How long a publish waits for its outcome before it is reported as unknown.
@@ -92,6 +106,10 @@ impl Default for Limits {
             live_keys: 1_000_000,
             channels: 100_000,
             rules: 1_000,
+            claim_namespaces: 1_000,
+            live_claims: 1_000_000,
+            receipt_bytes: 16 << 10,
+            claim_lease: (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60)),
             entry_operations: 1_024,
             delayed_messages: 100_000,
             delayed_bytes: 256 << 20,
@@ -111,6 +129,9 @@ impl Default for Limits {
             subscriber_bytes: 8 << 20,
             fanout_bytes: 64 << 20,
             in_flight_bytes: 64 << 20,
+            connection_in_flight_bytes: 16 << 20,
+            publisher_messages_per_second: None,
+            publisher_bytes_per_second: None,
             page_bytes: 1 << 20,
             publish_timeout: Duration::from_secs(10),
             delivery_timeout: Duration::from_secs(1),

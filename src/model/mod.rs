@@ -2,6 +2,8 @@
 //! keeps a value well formed, and no imports from the rest of the crate but the generated message types.
 
 mod channel;
+mod claim;
+mod claim_json;
 mod command;
 mod delayed;
 mod expiry;
@@ -10,6 +12,7 @@ mod json;
 mod limits;
 mod member;
 mod operation;
+mod predicate;
 mod rule;
 mod transaction;
 
@@ -17,16 +20,22 @@ pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
     Durability, InvalidName, Quota, Retention, WhenFull, stream_key,
 };
+pub use claim::{
+    ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
+    NamespaceName, StoredReceipt,
+};
+pub use claim_json::{ClaimJson, NamespaceJson};
 pub use command::{
-    Assigned, ChannelReply, Command, Digest, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal, Reply,
-    Route,
+    Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
+    Reply, Route,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::LiveRuns;
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, MessageJson, ReplyJson, time_ms, timestamp};
+pub use json::{ChannelJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, time_ms, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
+pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use rule::{Rule, RuleSet};
 pub use transaction::{Part, PartReply, Transaction};

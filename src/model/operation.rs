@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelName, Due, PartReply, Rule, Schedule, Scheduled, Transaction};
+use super::{ChannelName, ClaimOperation, ClaimReply, Due, PartReply, Rule, Schedule, Scheduled, Transaction};
 
 /// One operation of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,15 @@ pub enum Operation {
         /// To where.
         target: ChannelName,
     },
+    /// Takes, ends or keeps a claim, or changes a namespace of claims.
+    Claim(ClaimOperation),
+    /// Removes a channel's messages below a sequence number.
+    Trim {
+        /// Of which channel.
+        channel: ChannelName,
+        /// The first one that stays; beyond the channel's end, everything goes.
+        up_to: u64,
+    },
     /// Does all of several things or none of them.
     Transaction(Transaction),
     /// Lets messages wait for their time.
@@ -33,10 +42,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Bytes of the messages that it carries: they bound what shares a log entry.
+    /// Bytes of the messages or the receipt that it carries: they bound what shares a log entry.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::PutRule { .. } | Self::DeleteRule { .. } => 0,
+            Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
+            Self::PutRule { .. } | Self::DeleteRule { .. } | Self::Claim(_) | Self::Trim { .. } => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
@@ -49,6 +59,13 @@ impl Operation {
 pub enum OperationReply {
     /// To a rule's operation: the rule (for a delete: as it was).
     Rule(Rule),
+    /// To an operation on claims.
+    Claim(ClaimReply),
+    /// To a trim.
+    Trimmed {
+        /// The first sequence number that is left.
+        first_seq: u64,
+    },
     /// To a transaction: one for each part, in order.
     Transaction(Vec<PartReply>),
     /// To messages that are to wait: one for each, in order.

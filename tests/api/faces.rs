@@ -53,7 +53,7 @@ async fn every_response_names_the_leader_and_every_error_has_a_stable_code() {
 async fn a_subscription_first_says_where_it_begins() {
     let node = node(Limits { subscriptions_per_connection: 1, ..Limits::default() }).await;
     let mut client = client(&node).await;
-    let request = v1::SubscribeRequest { channel: "orders".into(), start: None };
+    let request = v1::SubscribeRequest { channel: "orders".into(), ..v1::SubscribeRequest::default() };
     let mut stream = client.subscribe(request.clone()).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!((first.first_seq, first.count), (0, 0));

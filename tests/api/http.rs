@@ -14,19 +14,19 @@ use super::{PATIENCE, node};
 /// The document whose commands are run.
 const STORY: &str = include_str!("../../docs/HTTP.md");
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
     /// The code of a problem.
-    fn code(&self) -> (u16, String) {
+    pub fn code(&self) -> (u16, String) {
         assert!(self.head.to_lowercase().contains("content-type: application/problem+json"), "{}", self.head);
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
@@ -47,7 +47,7 @@ async fn open(address: &str, method: &str, target: &str, headers: &[(&str, &str)
     stream
 }
 
-async fn request(
+pub async fn request(
     address: &str,
     method: &str,
     target: &str,
@@ -195,6 +195,49 @@ async fn a_follower_that_reconnects_misses_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_filter_chooses_what_is_read_and_followed() {
+    let node = node(Limits { page_bytes: 1, delivery_timeout: PATIENCE, ..Limits::default() }).await;
+    let http = node.http_address();
+    let mut following = open(http, "GET", &format!("{EVENTS}?filter=n%20%3E%203"), &[], b"").await;
+    until(&mut following, "id: -1\n").await;
+    for n in 0..6 {
+        let acked = request(http, "POST", MESSAGES, &[], format!("{{\"n\":{n}}}")).await.json();
+        assert_eq!((&acked["seq"], &acked["delivered"]), (&json!(n), &json!(n > 3)));
+    }
+    request(http, "POST", MESSAGES, &[], "no JSON").await;
+    let seen = until(&mut following, "id: 6\n: passed\n\n").await;
+    assert!(seen.contains("\"payload\":{\"n\":4}") && seen.contains("\"payload\":{\"n\":5}"), "{seen}");
+    assert!(!seen.contains("\"payload\":{\"n\":3}") && !seen.contains("id: 2\ndata"), "{seen}");
+    let read = async |query: &str| {
+        let page = request(http, "GET", &format!("{MESSAGES}?{query}"), &[], "").await.json();
+        let seqs: Vec<u64> =
+            page["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect();
+        (seqs, page["next_seq"].as_u64().unwrap())
+    };
+    assert_eq!(read("filter=n+in+[1,4,5]").await, (vec![1, 4, 5], 7));
+    assert_eq!(read("filter=n+in+[1,4,5]&limit=2").await, (vec![1, 4], 5));
+    assert_eq!(read("filter=n+in+[1,4,5]&limit=2&from=5&consistency=local").await, (vec![5], 7));
+    assert_eq!(read("filter=n==9&wait=10ms").await, (vec![], 7));
+    let mut waiting = open(http, "GET", &format!("{MESSAGES}?filter=n==9&wait=50s"), &[], b"").await;
+    let followed =
+        async { while request(http, "GET", "/v1/channels/orders", &[], "").await.json()["subscribers"] != 2 {} };
+    tokio::time::timeout(PATIENCE, followed).await.expect("the reader waits");
+    for n in [1, 9] {
+        request(http, "POST", MESSAGES, &[], format!("{{\"n\":{n}}}")).await;
+    }
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"seq\":8,") && answer.contains("\"next_seq\":9"), "{answer}");
+    for target in [EVENTS, MESSAGES] {
+        let wrong = request(http, "GET", &format!("{target}?filter=n+%3D+3"), &[], "").await;
+        assert_eq!(wrong.code(), (400, "INVALID_ARGUMENT".into()));
+        let detail = wrong.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("the predicate is wrong at column 3: expected a comparison"), "{detail}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_deleted_channel_ends_its_followers_with_a_problem() {
     let node = node(Limits::default()).await;
     let http = node.http_address();
@@ -217,6 +260,15 @@ async fn channels_are_made_changed_and_deleted() {
     let update = r#"{"schema": {"type": "string"}, "dedup_window_ms": 1000}"#;
     let changed = request(http, "PATCH", "/v1/channels/new", &[], update).await.json();
     assert_eq!((&changed["schema_id"], &changed["dedup_window_ms"]), (&json!(1), &json!(1000)));
+    let narrower = r#"{"schema": {"type": "string", "maxLength": 3}}"#;
+    let refused = request(http, "PATCH", "/v1/channels/new", &[], narrower).await;
+    assert_eq!(refused.code(), (409, "SCHEMA_INCOMPATIBLE".into()));
+    assert_eq!(refused.json()["violations"][0]["pointer"], "/maxLength");
+    let foreseen = request(http, "PATCH", "/v1/channels/new?dry_run=true", &[], narrower).await.json();
+    assert_eq!(
+        (&foreseen["compatible"], &foreseen["incompatibilities"][0]["pointer"]),
+        (&json!(false), &json!("/maxLength"))
+    );
     let without = request(http, "PATCH", "/v1/channels/new", &[], r#"{"schema": null}"#).await.json();
     assert_eq!((&without["schema_id"], &without["dedup_window_ms"]), (&json!(0), &json!(1000)));
     let names = request(http, "GET", "/v1/channels", &[], "").await.json();
@@ -357,5 +409,98 @@ async fn the_story_that_the_documentation_tells_with_curl_is_true() {
         }
         assert_eq!(timeless(&printed), timeless(&expected), "{command}");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn stored_messages_are_checked_against_a_schema_and_refusals_are_counted() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    for payload in ["1", "\"x\"", "2"] {
+        request(http, "POST", MESSAGES, &[], payload).await;
+    }
+    let validate = "/v1/channels/orders/schema/validate";
+    let report = request(http, "POST", validate, &[], r#"{"type": "integer"}"#).await.json();
+    let expected = json!({
+        "channel": "orders", "checked": 3, "invalid": 1, "first_seq": 0, "next_seq": 3, "end_seq": 3,
+        "samples": [{"seq": 1, "violations": [{"pointer": "", "message": "\"x\" is not of type integer"}]}],
+    });
+    assert_eq!(report, expected);
+    let part = request(http, "POST", &format!("{validate}?from=2&limit=1"), &[], r#"{"type": "integer"}"#).await.json();
+    assert_eq!((&part["checked"], &part["invalid"]), (&json!(1), &json!(0)));
+    assert_eq!(request(http, "POST", validate, &[], "7").await.code(), (400, "INVALID_SCHEMA".into()));
+    let schema = r#"{"schema": {"type": "integer"}}"#;
+    assert_eq!(request(http, "PATCH", "/v1/channels/orders", &[], schema).await.json()["rejected"], 0);
+    assert_eq!(request(http, "POST", MESSAGES, &[], "null").await.status, 422);
+    assert_eq!(request(http, "GET", "/v1/channels/orders", &[], "").await.json()["rejected"], 1);
+    let metrics = request(http, "GET", "/metrics", &[], "").await.body;
+    assert!(metrics.contains("liminal_rejected_messages_total{channel=\"orders\"} 1"), "{metrics}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_channel_keeps_and_takes_is_given_shown_and_changed() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    let body = json!({
+        "retention": {"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new"},
+        "quota": {"bytes_per_second": 1000},
+        "compatibility": "full",
+        "quarantine": "bad",
+    });
+    let made = request(address, "PUT", "/v1/channels/kept", &[], body.to_string()).await.json();
+    let retention = json!({"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new", "work_queue": false, "compact": false});
+    assert_eq!(made["retention"], retention);
+    assert_eq!((&made["compatibility"], &made["quarantine"]), (&json!("full"), &json!("bad")));
+    assert_eq!(made["quota"], json!({"bytes_per_second": 1000}));
+    let change = json!({"quarantine": null, "quota": {}, "compatibility": "none"});
+    request(address, "PATCH", "/v1/channels/kept", &[], change.to_string()).await;
+    let shown = request(address, "GET", "/v1/channels/kept", &[], "").await.json();
+    assert_eq!((&shown["retention"], &shown["quota"], shown.get("quarantine")), (&retention, &json!({}), None));
+    assert_eq!(shown["compatibility"], "none");
+    for wrong in [json!({"retention": {"max_messages": 0}}), json!({"retention": {"compact": true}})] {
+        let refused = request(address, "PATCH", "/v1/channels/kept", &[], wrong.to_string()).await;
+        assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_channel_takes_messages_again_once_it_was_trimmed() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    let body = json!({"retention": {"max_messages": 2, "when_full": "refuse_new"}}).to_string();
+    request(address, "PUT", "/v1/channels/kept", &[], body).await;
+    let publish = async |payload: &str| request(address, "POST", "/v1/channels/kept/messages", &[], payload).await;
+    publish("1").await;
+    publish("2").await;
+    assert_eq!(publish("3").await.code(), (507, "CHANNEL_FULL".into()));
+    let trimmed = request(address, "POST", "/v1/channels/kept/trim", &[], r#"{"keep":1}"#).await;
+    assert_eq!(trimmed.json(), json!({"channel": "kept", "first_seq": 1}));
+    assert_eq!(publish("3").await.json()["seq"], 2);
+    let gone = request(address, "GET", "/v1/channels/kept/messages?from=0", &[], "").await;
+    assert_eq!(gone.code(), (410, "OUT_OF_RANGE".into()));
+    for (body, first) in [(r#"{"older_than":"1h"}"#, 1), (r#"{"to":3}"#, 3)] {
+        let trimmed = request(address, "POST", "/v1/channels/kept/trim", &[], body).await;
+        assert_eq!(trimmed.json()["first_seq"], first, "{body}");
+    }
+    for wrong in [r#"{"to":9}"#, "{}", r#"{"older_than":"x"}"#, r#"{"to":1,"keep":1}"#] {
+        let refused = request(address, "POST", "/v1/channels/kept/trim", &[], wrong).await;
+        assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()), "{wrong}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_publish_beyond_a_channels_quota_is_told_when_to_come_again() {
+    let node = node(Limits::default()).await;
+    let address = node.http_address();
+    request(address, "PUT", "/v1/channels/slow", &[], r#"{"quota":{"messages_per_second":1}}"#).await;
+    let publish = async || request(address, "POST", "/v1/channels/slow/messages", &[], "1").await;
+    assert_eq!(publish().await.status, 200);
+    let deferred = publish().await;
+    assert_eq!(deferred.code(), (429, "QUOTA_EXCEEDED".into()));
+    assert!(deferred.head.to_lowercase().contains("retry-after: 1"), "{}", deferred.head);
+    assert!(deferred.json()["retry_after_ms"].as_u64().unwrap() <= 1000);
     node.stop().await;
 }

@@ -3,9 +3,11 @@
 
 #![allow(missing_docs)]
 
+mod claims;
 mod faces;
 mod http;
 mod publishing;
+mod websocket;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,11 @@
 //! A publish stream: one ack for each message in order, and an honest end.
 
 use bytes::Bytes;
-use liminal::{model::Limits, proto::v1};
+use liminal::{
+    client::PublisherOptions,
+    model::{ChannelUpdate, Limits, Quota},
+    proto::v1,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -140,10 +144,8 @@ async fn a_transaction_is_answered_message_by_message_and_refused_with_the_code_
     let answer = client.publish_transaction(request.clone()).await.unwrap().into_inner();
     assert_eq!(answer.results.iter().map(|result| result.seq).collect::<Vec<_>>(), [0, 1]);
     let error = client.publish_transaction(request).await.unwrap_err();
-    assert_eq!(
-        (error.code(), error.metadata().get("liminal-code").unwrap().to_str()),
-        (Code::FailedPrecondition, Ok("WRONG_SEQ"))
-    );
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert_eq!(error.metadata().get("liminal-code").unwrap(), "WRONG_SEQ");
     let empty = v1::TransactionMessage { channel: "orders".into(), message: None, expected_seq: None };
     let error = client.publish_transaction(v1::PublishTransactionRequest { messages: vec![empty], confirm: 1 }).await;
     assert_eq!(error.unwrap_err().code(), Code::InvalidArgument);
@@ -171,5 +173,69 @@ async fn requests_on_one_connection_are_bounded_and_a_key_on_one_is_refused() {
     let keyed = v1::Message { key: "k".into(), ..message("a").unwrap() };
     let error = client.reply(v1::ReplyRequest { inbox: "1.2".into(), message: Some(keyed) }).await.unwrap_err();
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn all_streams_of_a_connection_share_what_it_may_have_in_flight() {
+    let node = node(Limits { connection_in_flight_bytes: 16 << 10, ..Limits::default() }).await;
+    let payload = "x".repeat(10 << 10);
+    let client = client(&node).await;
+    let streams = (0..3).map(|_| {
+        let mut client = client.clone();
+        let batches: Vec<_> = (0..20).map(|_| batch(&[&payload])).collect();
+        async move { answers(client.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner()).await }
+    });
+    for (acks, end) in futures::future::join_all(streams).await {
+        assert!(end.is_none());
+        assert_eq!(seqs(&acks).len(), 20);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_publisher_above_the_rate_of_a_connection_is_deferred_and_another_connection_is_not() {
+    let limits = Limits { publisher_messages_per_second: Some(1), ..Limits::default() };
+    let node = node(limits).await;
+    let request = || v1::PublishRequest {
+        channel: "orders".into(),
+        message: Some(v1::Message::default()),
+        confirm: 1,
+        ..v1::PublishRequest::default()
+    };
+    let mut first = client(&node).await;
+    first.publish(request()).await.unwrap();
+    let status = first.publish(request()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.metadata().get("liminal-code").unwrap(), "QUOTA_EXCEEDED");
+    assert_eq!(status.metadata().get("liminal-admission").unwrap(), "defer");
+    let stream = first.publish_stream(tokio_stream::iter([batch(&["a"])])).await.unwrap().into_inner();
+    let (acks, _) = answers(stream).await;
+    let error = acks[0].error.as_ref().unwrap();
+    assert_eq!((error.code.as_str(), error.admission()), ("QUOTA_EXCEEDED", v1::Admission::Defer));
+    assert!((1..=1000).contains(&error.retry_after_ms) && !error.unknown_outcome, "{error:?}");
+    client(&node).await.publish(request()).await.unwrap();
+    assert_eq!(node.broker().stats().failed["QUOTA_EXCEEDED"], 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_client_of_the_library_waits_when_it_is_deferred_and_loses_and_repeats_nothing() {
+    let node = node(Limits::default()).await;
+    let quota = Quota { messages_per_second: Some(50), bytes_per_second: None };
+    let update = ChannelUpdate { quota: Some(quota), ..ChannelUpdate::default() };
+    node.broker().update_channel("orders", update).await.unwrap();
+    let client = liminal::client::Client::connect([node.client_address()]).await.unwrap();
+    let options = PublisherOptions { batch_messages: 10, ..PublisherOptions::default() };
+    let publisher = client.publisher("orders", options);
+    let mut acks = Vec::new();
+    for number in 0..80u64 {
+        acks.push(publisher.enqueue(liminal::client::Message::new(number.to_string())).await.unwrap());
+    }
+    for (number, ack) in (0u64..).zip(acks) {
+        assert_eq!(ack.await.unwrap().seq, number, "in order");
+    }
+    client.publish("orders", liminal::client::Message::new("last")).await.unwrap();
+    assert!(node.broker().stats().failed["QUOTA_EXCEEDED"] > 0, "it was deferred");
     node.stop().await;
 }

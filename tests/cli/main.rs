@@ -2,6 +2,9 @@
 
 #![allow(missing_docs)]
 
+mod channels;
+mod claims;
+
 use std::{
     io::Read as _,
     path::PathBuf,
@@ -44,6 +47,7 @@ fn help_names_every_command() {
         "request",
         "reply",
         "channel",
+        "claim",
         "cluster",
         "bench",
         "config",
@@ -62,6 +66,8 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--atomic"])).0, 2);
     assert_eq!(run(&mut liminal(&["request", "orders", "x", "--timeout", "soon"])).0, 2);
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
+    let (code, _, err) = run(&mut liminal(&["subscribe", "orders", "--where", "amount = 3"]));
+    assert!(code == 2 && err.contains("column 8: expected a comparison"), "{err}");
 }
 
 #[test]

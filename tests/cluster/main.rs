@@ -3,11 +3,14 @@
 
 #![allow(missing_docs)]
 
+mod claims;
 mod corpus;
 mod equality;
+mod filters;
 mod kills;
 mod membership;
 mod publishing;
+mod retention;
 mod signals;
 mod store_faults;
 #[path = "../support/mod.rs"]

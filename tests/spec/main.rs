@@ -2,7 +2,11 @@
 
 #![allow(missing_docs)]
 
+mod claims;
+mod filters;
 mod publishing;
+mod retention;
+mod rules;
 
 use std::sync::Arc;
 
@@ -10,7 +14,7 @@ use bytes::Bytes;
 use liminal::{
     broker::{Broker, BrokerError, Consistency, Envelope, Start, Subscription},
     config::ServerConfig,
-    model::ChannelConfig,
+    model::{ChannelConfig, ChannelUpdate, Compatibility},
     proto::v1::Message,
     store::{DurableStore, FaultyStore, HaematiteConfig, HaematiteStore, MemoryStore},
 };
@@ -187,6 +191,74 @@ async fn a_payload_that_breaks_the_schema_is_refused_with_its_pointer_and_not_st
     };
     assert_eq!(violations[0].pointer, "/id");
     assert_eq!(broker.publish("checked", envelope(r#"{"id":1}"#), None).await.unwrap().seq, 0);
+}
+
+#[tokio::test]
+async fn a_schema_that_would_break_readers_of_history_is_refused_unless_nothing_is_asked_for() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let schema = |text: &str| Some(text.to_owned());
+    let update = |schema, mode| {
+        let update = ChannelUpdate { schema, compatibility: Some(mode), ..ChannelUpdate::default() };
+        broker.update_channel("orders", update)
+    };
+    // A first schema has nothing to be compared with.
+    update(schema(r#"{"type":"number"}"#), Compatibility::Backward).await.unwrap();
+    let narrower = r#"{"type":"integer"}"#;
+    let Err(BrokerError::SchemaIncompatible { channel, reasons }) =
+        update(schema(narrower), Compatibility::Backward).await
+    else {
+        panic!("the schema was taken");
+    };
+    assert_eq!((channel.as_str(), reasons[0].pointer.as_str()), ("orders", "/type"));
+    let (unchanged, foreseen) =
+        broker.try_update_channel("orders", Some(narrower), Some(Compatibility::Backward)).await.unwrap();
+    assert_eq!((unchanged.meta.schema_id, foreseen), (1, reasons));
+    let changed = update(schema(narrower), Compatibility::None).await.unwrap();
+    assert_eq!(changed.meta.schema_id, 2);
+    update(schema(r#"{"type":"number"}"#), Compatibility::Backward).await.unwrap();
+    update(schema(""), Compatibility::Backward).await.unwrap();
+}
+
+#[tokio::test]
+async fn history_is_checked_against_a_schema_that_the_channel_does_not_have() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    for number in 0..50 {
+        let payload = if number % 2 == 0 { format!(r#"{{"id":{number}}}"#) } else { r#"{"id":"x"}"#.to_owned() };
+        broker.publish("orders", envelope(&payload), None).await.unwrap();
+    }
+    let schema = r#"{"properties":{"id":{"type":"integer"}}}"#;
+    let validate = |from, limit| broker.validate_history("orders", schema, from, limit);
+    let report = validate(Start::Earliest, 0).await.unwrap();
+    assert_eq!((report.checked, report.invalid), (50, 25));
+    assert_eq!((report.first_seq, report.next_seq, report.end_seq), (0, 50, 50));
+    assert_eq!(report.samples.len(), 20, "samples are bounded");
+    assert_eq!((report.samples[0].0, report.samples[0].1[0].pointer.as_str()), (1, "/id"));
+    let part = validate(Start::Seq(10), 3).await.unwrap();
+    assert_eq!((part.checked, part.invalid, part.first_seq, part.next_seq), (3, 1, 10, 13));
+    assert_eq!(validate(Start::Latest, 0).await.unwrap().checked, 0);
+    let error = broker.validate_history("ticks", schema, Start::Earliest, 0).await.unwrap_err();
+    assert_eq!(error, BrokerError::NotStored { channel: "ticks".into() });
+    let error = broker.validate_history("orders", r#"{"type":7}"#, Start::Earliest, 0).await.unwrap_err();
+    assert!(matches!(error, BrokerError::InvalidSchema { .. }), "{error}");
+    assert_eq!(broker.channel("orders").await.unwrap().meta.schema_id, 0, "nothing changed");
+}
+
+#[tokio::test]
+async fn refusals_by_the_schema_are_counted_for_each_channel_that_exists() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let config = ChannelConfig { schema: Some(r#"{"type":"integer"}"#.into()), ..ChannelConfig::default() };
+    for name in ["one", "two"] {
+        broker.create_channel(name, config.clone()).await.unwrap();
+    }
+    for (channel, payload) in [("one", "x"), ("one", "null"), ("one", "1"), ("two", "null"), ("orders", "x")] {
+        let _ = broker.publish(channel, envelope(payload), None).await;
+    }
+    let expected = [("one".to_owned(), 2), ("two".to_owned(), 1)];
+    assert_eq!(broker.stats().rejected.into_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(broker.channel("one").await.unwrap().rejected, 2);
+    broker.delete_channel("one").await.unwrap();
+    broker.create_channel("one", config).await.unwrap();
+    assert_eq!(broker.channel("one").await.unwrap().rejected, 0, "another channel of the same name");
 }
 
 #[tokio::test]

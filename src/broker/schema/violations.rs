@@ -140,6 +140,6 @@ pub(super) fn clip(text: &str) -> String {
 }
 
 /// The pointer of a member (RFC 6901).
-fn child(pointer: &str, name: &str) -> String {
+pub(super) fn child(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }

@@ -1,18 +1,10 @@
 //! Expected sequence numbers, transactions and messages that wait for their time.
 
 use super::*;
-use crate::model::{Delayed, Due, Part, PartReply, Route, Schedule, Scheduled, Transaction};
-
-type OperationResult = Result<OperationReply, Refusal>;
+use crate::model::{Delayed, Due, Full, Part, PartReply, Retention, Route, Schedule, Scheduled, Transaction, WhenFull};
 
 impl Node {
-    fn operate(&mut self, time_ms: u64, operation: Operation) -> (OperationResult, Effects) {
-        let (reply, effects) = self.apply(Command::Operations { time_ms, operations: vec![operation] });
-        let Reply::Operations(mut replies) = reply else { panic!("{reply:?}") };
-        (replies.remove(0), effects)
-    }
-
-    fn transact(&mut self, time_ms: u64, groups: Vec<PublishGroup>) -> (OperationResult, Effects) {
+    fn transact(&mut self, time_ms: u64, groups: Vec<PublishGroup>) -> (Result<OperationReply, Refusal>, Effects) {
         let parts = groups.into_iter().map(Part::Publish).collect();
         self.operate(time_ms, Operation::Transaction(Transaction { parts }))
     }
@@ -52,7 +44,7 @@ fn expecting(group: PublishGroup, seq: u64) -> PublishGroup {
     PublishGroup { expected_seq: Some(seq), ..group }
 }
 
-fn published(result: OperationResult) -> Vec<Assigned> {
+fn published(result: Result<OperationReply, Refusal>) -> Vec<Assigned> {
     match result {
         Ok(OperationReply::Transaction(parts)) => {
             parts.into_iter().map(|PartReply::Published(assigned)| assigned).collect()
@@ -61,7 +53,7 @@ fn published(result: OperationResult) -> Vec<Assigned> {
     }
 }
 
-fn in_part(part: u32, why: Refusal) -> OperationResult {
+fn in_part(part: u32, why: Refusal) -> Result<OperationReply, Refusal> {
     Err(Refusal::Part { part, why: Box::new(why) })
 }
 
@@ -243,4 +235,72 @@ fn a_store_that_lost_the_newest_id_is_refused() {
     node.stored.remove(&Key::LastDelayed.encode());
     let error = Machine::restore(&node.limits, node.stored).unwrap_err();
     assert!(error.contains("last-delayed") && error.contains("message 1"), "{error}");
+}
+
+/// A channel that refuses new messages while it holds so many.
+fn at_most(max_messages: u64) -> ChannelConfig {
+    let retention =
+        Retention { max_messages: Some(max_messages), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    ChannelConfig { retention, ..window(100) }
+}
+
+#[test]
+fn a_transaction_that_would_overfill_a_channel_is_refused_whole_and_its_repeat_is_not() {
+    let mut node = Node::new();
+    let c = node.create("c", window(100)).meta.id;
+    let d = node.create("d", at_most(2)).meta.id;
+    let parts = |last: &'static str| {
+        let (first, middle) = (group(d, 0, &[("a", Some("k"))]), group(c, 0, &[("b", Some("k"))]));
+        vec![first, middle, group(d, 0, &[("e", Some("l")), (last, Some(last))])]
+    };
+    let full = KeyOutcome::Full(Full::Messages(2));
+    let before = node.stored.clone();
+    assert_eq!(node.transact(5, parts("f")).0, in_part(2, Refusal::Key { position: 1, outcome: full }));
+    assert!(node.unchanged(&before));
+    let fitting = || parts("f").into_iter().take(2).collect::<Vec<_>>();
+    published(node.transact(5, fitting()).0);
+    node.publish(6, group(d, 0, &[("x", None)])).0.unwrap();
+    assert_eq!(published(node.transact(7, fitting()).0)[0].except, [(0, KeyOutcome::Duplicate { seq: 0 })]);
+}
+
+#[test]
+fn a_transaction_whose_copies_find_no_room_is_refused_whole() {
+    let mut node = Node::new();
+    let c = node.create("c", window(100)).meta.id;
+    let d = node.create("d", at_most(1)).meta.id;
+    let operation = Operation::PutRule { source: "c".parse().unwrap(), target: "d".parse().unwrap(), predicate: None };
+    node.operate(2, operation).0.unwrap();
+    let routes = vec![Route { target: d, schema_id: 0, positions: vec![0] }];
+    let copied = || PublishGroup { rules_version: 1, routes: routes.clone(), ..group(c, 0, &[("a", None)]) };
+    let full = Refusal::TargetFull { channel: d, full: Full::Messages(1) };
+    assert_eq!(node.transact(5, vec![copied(), copied()]).0, in_part(1, full));
+    assert_eq!(published(node.transact(5, vec![copied()]).0).len(), 1);
+}
+
+#[test]
+fn a_transaction_drops_the_oldest_messages_of_a_channel_as_any_publish_does() {
+    let mut node = Node::new();
+    let retention = Retention { max_messages: Some(2), ..Retention::default() };
+    let id = node.create("c", ChannelConfig { retention, ..window(100) }).meta.id;
+    let one = |payload: &'static str| group(id, 0, &[(payload, None)]);
+    published(node.transact(5, vec![one("a"), one("b"), one("e")]).0);
+    assert_eq!(node.machine.stats(id).unwrap().first_seq, 1);
+    node.schedule(5, id, &[("f", None, 9)]);
+    assert_eq!(node.release(9, id, &[1], &["f"]).0, 1);
+    assert_eq!(node.machine.stats(id).unwrap().first_seq, 2);
+    node.restart();
+}
+
+#[test]
+fn a_message_that_waits_has_its_place_in_a_channel_that_refuses_new_ones() {
+    let mut node = Node::new();
+    let id = node.create("c", at_most(2)).meta.id;
+    let full = KeyOutcome::Full(Full::Messages(2));
+    let scheduled = node.schedule(5, id, &[("a", None, 9), ("b", None, 9), ("e", None, 9)]);
+    assert_eq!(scheduled, [Scheduled::New, Scheduled::New, Scheduled::Known(full)]);
+    node.restart();
+    let assigned = node.publish(6, group(id, 0, &[("x", None)])).0.unwrap();
+    assert_eq!(assigned.except, [(0, full)]);
+    assert_eq!(node.release(9, id, &[1, 2], &["a", "b"]).0, 2);
+    assert_eq!(node.machine.stats(id).unwrap().next_seq, 2);
 }

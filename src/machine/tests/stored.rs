@@ -1,7 +1,11 @@
 //! What the machine keeps in its store: the very bytes, and what it refuses to start from.
 
 use super::*;
-use crate::machine::dedup::{Claim, Claims};
+use crate::machine::{
+    dedup::{Claim, Claims},
+    marks::Mark,
+};
+use crate::model::Full;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -38,8 +42,11 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
         "0700000000000000",
     ];
     assert_eq!(body(&meta), golden.concat());
-    let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4 };
-    assert_eq!(body(&stats), "02040100000000000000020000000000000003000000000000000400000000000000");
+    let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4, appended_bytes: 5, newest_ms: 6 };
+    let golden = [1, 2, 3, 4, 5, 6].map(|number| format!("{number:02x}00000000000000")).concat();
+    assert_eq!(body(&stats), format!("0204{golden}"));
+    let mark = Mark { bytes_before: 1, before_ms: 2, time_ms: 3 };
+    assert_eq!(body(&mark), "0204010000000000000002000000000000000300000000000000");
     let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
     let golden = ["02040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
     assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
@@ -79,6 +86,24 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["02040100000000000000", &encoded].concat());
     let exists = Reply::Channel(Err(Refusal::ChannelExists(Box::new(channel))));
     assert_eq!(body(&exists), ["0204010000000100000002000000", &encoded].concat());
+    let trimmed = Reply::Operations(vec![Ok(OperationReply::Trimmed { first_seq: 9 })]);
+    assert_eq!(body(&trimmed), "020404000000010000000000000000000000010000000900000000000000");
+    let except = vec![
+        (1, KeyOutcome::Full(Full::Messages(3))),
+        (2, KeyOutcome::Full(Full::Bytes(4))),
+        (3, KeyOutcome::TooLarge { bytes: 5, limit: 6 }),
+    ];
+    let golden = [
+        "0204000000000100000000000000",
+        "0000000005000000000000000300000000000000",
+        "0100000003000000000000000300000000000000",
+        "0200000003000000010000000400000000000000",
+        "030000000400000005000000000000000600000000000000",
+    ];
+    assert_eq!(body(&Reply::Published(vec![Ok(Assigned { first_seq: 5, except })])), golden.concat());
+    let full = Refusal::TargetFull { channel: ChannelId(2), full: Full::Bytes(3) };
+    let golden = "02040000000001000000000000000100000";
+    assert!(body(&Reply::Published(vec![Err(full)])).starts_with(golden));
     let full = Reply::Channel(Err(Refusal::TooManyChannels { limit: 9 }));
     assert_eq!(body(&full), "02040100000001000000030000000900000000000000");
     assert_eq!(body(&Reply::Done), "020402000000");

@@ -47,7 +47,13 @@ impl Naive {
             Operation::Transaction(transaction) => self.transact(transaction),
             Operation::Schedule(schedule) => self.schedule(schedule),
             Operation::Due(due) => self.release(due),
-            Operation::PutRule { .. } | Operation::DeleteRule { .. } => unreachable!("no step makes one"),
+            Operation::Trim { channel, up_to } => {
+                let now = self.record.time_ms;
+                let found = self.named(channel).ok_or_else(|| Refusal::NoChannelNamed(channel.clone()))?;
+                found.retain(now, *up_to);
+                Ok(OperationReply::Trimmed { first_seq: found.stats().first_seq })
+            }
+            other => unreachable!("no step makes {other:?}"),
         }
     }
 
@@ -119,7 +125,10 @@ impl Naive {
             let waiting = channel.waiting.remove(at);
             let (seq, message) = (channel.next_seq, message.unwrap());
             channel.next_seq += 1;
-            channel.bytes += Frame::encode([&message]).bytes().len() as u64;
+            let size = Frame::encode([&message]).bytes().len() as u64;
+            channel.sizes.push(size);
+            channel.appended_bytes += size;
+            channel.newest_ms = now;
             channel.messages.push((seq, now, due.group.schema_id, message.payload));
             if let Some((key, digest)) = waiting.record.message.claim {
                 let entry = *entry.get_or_insert(seq);

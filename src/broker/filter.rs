@@ -1,0 +1,179 @@
+//! What a subscription's filter makes of batches: runs of consecutive messages that it lets through, and now and then
+//! word of how far it has looked, so that who resumes elsewhere need not look there again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::BrokerError;
+use crate::model::{MessageView, Predicate, StoredBatch};
+
+/// Word is given after this many messages that were not let through.
+const SKIPPED_MESSAGES: u64 = 1000;
+/// Word is given after this many bytes of them.
+const SKIPPED_BYTES: usize = 1 << 20;
+/// Word is given so long after the first of them, also when there are few.
+const SKIPPED_FOR: Duration = Duration::from_secs(1);
+
+/// The filter that a request carries as text; an empty one is none.
+///
+/// # Errors
+/// `InvalidArgument` for what is no predicate: it names the column.
+pub fn filter_of(text: &str) -> Result<Option<Predicate>, BrokerError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error| BrokerError::InvalidArgument { reason: format!("the predicate is wrong at {error}") };
+    text.parse().map(Some).map_err(wrong)
+}
+
+/// A filter and what it has not told yet.
+pub(super) struct Filter {
+    predicate: Predicate,
+    /// Let through, not yet handed on.
+    runs: VecDeque<StoredBatch>,
+    skipped: Skipped,
+    /// There were pages of the store since word was given at the tail.
+    paged: bool,
+}
+
+/// What was not let through since the newest run, or since word was given.
+#[derive(Default)]
+struct Skipped {
+    messages: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Filter {
+    pub(super) fn new(predicate: Predicate) -> Self {
+        Self { predicate, runs: VecDeque::new(), skipped: Skipped::default(), paged: false }
+    }
+
+    /// Looks at a batch.
+    pub(super) fn look(&mut self, batch: StoredBatch) -> Result<(), BrokerError> {
+        let mut verdicts = Vec::with_capacity(batch.frame.count() as usize);
+        for message in batch.frame.messages() {
+            let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+            verdicts.push(self.predicate.matches(&MessageView::of(&message)));
+        }
+        let mut rest = batch;
+        for run in verdicts.chunk_by(|one, next| one == next) {
+            // No longer than the batch.
+            let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+            let next = rest.from_seq(rest.first_seq + u64::from(count));
+            if run.first() == Some(&true) {
+                self.runs.push_back(StoredBatch { frame: rest.frame.take(count), ..rest });
+                // It tells by itself what was skipped before it.
+                self.skipped = Skipped::default();
+            } else {
+                self.skipped.messages += u64::from(count);
+                self.skipped.bytes += rest.frame.bytes().len() - next.frame.bytes().len();
+                self.skipped.since.get_or_insert_with(Instant::now);
+            }
+            rest = next;
+        }
+        Ok(())
+    }
+
+    /// The next run that was let through.
+    pub(super) fn pop(&mut self) -> Option<StoredBatch> {
+        self.runs.pop_front()
+    }
+
+    /// What is left of the run that was given last.
+    pub(super) fn put_back(&mut self, run: StoredBatch) {
+        self.runs.push_front(run);
+    }
+
+    /// The first run that was not handed on.
+    pub(super) fn first(&self) -> Option<&StoredBatch> {
+        self.runs.front()
+    }
+
+    /// What it looks at next comes from the store.
+    pub(super) fn page(&mut self) {
+        self.paged = true;
+    }
+
+    /// Whether word has to be given now, nothing being left to hand on.
+    pub(super) fn has_word(&self, at_tail: bool) -> bool {
+        let Skipped { messages, bytes, since } = &self.skipped;
+        *messages >= SKIPPED_MESSAGES
+            || *bytes >= SKIPPED_BYTES
+            || at_tail && *messages > 0 && self.paged
+            || since.is_some_and(|since| since.elapsed() >= SKIPPED_FOR)
+    }
+
+    /// Word is given.
+    pub(super) fn told(&mut self, at_tail: bool) {
+        self.skipped = Skipped::default();
+        self.paged &= !at_tail;
+    }
+
+    /// When word has to be given at the latest.
+    pub(super) fn word_due(&self) -> Option<Instant> {
+        self.skipped.since.map(|since| since + SKIPPED_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Frame, proto::v1::Message};
+
+    fn batch(first_seq: u64, payloads: &[&'static str]) -> StoredBatch {
+        let messages = payloads.iter().map(|payload| Message { payload: (*payload).into(), ..Message::default() });
+        let frame = Frame::encode(&messages.collect::<Vec<_>>());
+        StoredBatch { first_seq, time_ms: 7, schema_id: 3, expires: false, frame }
+    }
+
+    fn filter() -> Filter {
+        Filter::new("$payload == 1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_batch_is_cut_into_runs_of_consecutive_messages() {
+        let mut filter = filter();
+        filter.look(batch(10, &["0", "1", "1", "0", "0", "1"])).unwrap();
+        assert_eq!(filter.first().unwrap().first_seq, 11);
+        let runs: Vec<_> = std::iter::from_fn(|| filter.pop()).collect();
+        assert_eq!(runs, [batch(11, &["1", "1"]), batch(15, &["1"])]);
+        assert_eq!(filter.first(), None);
+        filter.look(batch(16, &["1", "1"])).unwrap();
+        assert_eq!(filter.pop(), Some(batch(16, &["1", "1"])));
+        filter.look(batch(18, &["0", "no JSON"])).unwrap();
+        assert_eq!(filter.pop(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn word_is_given_after_many_messages_many_bytes_some_time_and_at_the_tail() {
+        let mut filter = filter();
+        assert!(!filter.has_word(true));
+        filter.look(batch(0, &["0"; SKIPPED_MESSAGES as usize - 1])).unwrap();
+        assert!(!filter.has_word(true));
+        filter.look(batch(999, &["0"])).unwrap();
+        assert!(filter.has_word(false));
+        filter.told(true);
+        assert!(!filter.has_word(false));
+
+        let large: &'static str = Box::leak("0".repeat(SKIPPED_BYTES).into_boxed_str());
+        filter.look(batch(1000, &[large])).unwrap();
+        assert!(filter.has_word(false));
+        filter.told(true);
+
+        filter.look(batch(1001, &["0"])).unwrap();
+        tokio::time::sleep_until(filter.word_due().unwrap()).await;
+        assert!(filter.has_word(false));
+        filter.told(true);
+        assert_eq!(filter.word_due(), None);
+
+        filter.page();
+        filter.told(false);
+        filter.look(batch(1002, &["0"])).unwrap();
+        assert!(!filter.has_word(false) && filter.has_word(true));
+        filter.told(true);
+        filter.look(batch(1003, &["0", "1", "0"])).unwrap();
+        assert!(!filter.has_word(true), "at the tail only after a catch-up");
+    }
+}

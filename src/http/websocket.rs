@@ -1,0 +1,282 @@
+//! Publishing and following over one WebSocket, for browsers and whoever wants both directions on one connection.
+//!
+//! Every frame is one JSON object. A request has an `id` of the client's choice and one of `publish`, `subscribe` and
+//! `unsubscribe`; the answer carries the same `id` with `ok` or `error` (a problem as elsewhere). The messages of a
+//! subscription carry its `id` as `subscription`. One task serves a connection: while the client does not read, nothing
+//! more is taken from it or from its subscriptions, so a slow one makes nothing grow.
+
+use std::{collections::HashMap, convert::Infallible};
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::Response,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use tokio_stream::StreamMap;
+
+use super::{
+    messages::{Stored, start, unpack},
+    problem::Problem,
+};
+use crate::{
+    broker::{Broker, BrokerError, PublishOptions, filter_of},
+    model::{self, MessageJson},
+    proto::v1::{Header, Message},
+};
+
+/// Publishes of one connection that wait for their outcome.
+const PUBLISHES: usize = 256;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    id: u64,
+    publish: Option<Publish>,
+    subscribe: Option<Subscribe>,
+    /// The id of a subscription.
+    unsubscribe: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    channel: String,
+    payload: Option<Box<RawValue>>,
+    payload_base64: Option<String>,
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    headers: HashMap<String, String>,
+    #[serde(default)]
+    ttl_ms: u64,
+    /// A time, for a message that becomes visible only then.
+    deliver_at: Option<String>,
+    /// The channel has to end here.
+    expected_seq: Option<u64>,
+    /// Whether the answer waits for the hand-off to a subscriber.
+    #[serde(default)]
+    confirm: super::messages::ConfirmQuery,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    channel: String,
+    /// As in a URL; `latest` unless given.
+    from: Option<String>,
+    /// A predicate.
+    #[serde(default)]
+    filter: String,
+}
+
+/// A message of a subscription.
+#[derive(Debug, Serialize)]
+struct Delivered<'a> {
+    subscription: u64,
+    message: MessageJson<'a>,
+}
+
+pub(super) async fn upgrade(State(broker): State<Broker>, upgrade: WebSocketUpgrade) -> Response {
+    // Base64 and the request around a payload.
+    let most = broker.limits().message_bytes.saturating_mul(4) / 3 + broker.limits().header_bytes + 1024;
+    upgrade.max_message_size(most).max_frame_size(most).on_upgrade(|socket| Connection::new(broker, socket).serve())
+}
+
+type Following = std::pin::Pin<Box<dyn futures::Stream<Item = Result<Stored, BrokerError>> + Send>>;
+
+struct Connection {
+    broker: Broker,
+    socket: WebSocket,
+    publishes: FuturesUnordered<BoxFuture<'static, String>>,
+    subscriptions: StreamMap<u64, Following>,
+    /// The channels of the subscriptions.
+    channels: HashMap<u64, String>,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client has gone, or broke the protocol of WebSockets.
+    Gone,
+    /// The node stops.
+    Stopping,
+}
+
+impl Connection {
+    fn new(broker: Broker, socket: WebSocket) -> Self {
+        Self {
+            broker,
+            socket,
+            publishes: FuturesUnordered::new(),
+            subscriptions: StreamMap::new(),
+            channels: HashMap::new(),
+        }
+    }
+
+    async fn serve(mut self) {
+        let end = match self.run().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let close = match end {
+            End::Gone => None,
+            End::Stopping => {
+                Some(CloseFrame { code: close_code::RESTART, reason: "this node is stopping: try another one".into() })
+            }
+        };
+        let _ = self.socket.send(Frame::Close(close)).await; // the client may be gone
+    }
+
+    async fn run(&mut self) -> Result<Infallible, End> {
+        let broker = self.broker.clone();
+        let mut stopping = std::pin::pin!(broker.stopped());
+        loop {
+            tokio::select! {
+                () = &mut stopping => return Err(End::Stopping),
+                frame = self.socket.recv(), if self.publishes.len() < PUBLISHES => match frame {
+                    Some(Ok(Frame::Text(text))) => self.take(text.as_bytes()).await?,
+                    Some(Ok(Frame::Binary(bytes))) => self.take(&bytes).await?,
+                    Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
+                    Some(Ok(Frame::Close(_)) | Err(_)) | None => return Err(End::Gone),
+                },
+                Some(answer) = self.publishes.next(), if !self.publishes.is_empty() => self.send(answer).await?,
+                Some((id, next)) = self.subscriptions.next(), if !self.subscriptions.is_empty() => {
+                    self.deliver(id, next).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, text: &[u8]) -> Result<(), End> {
+        let request: Request = match serde_json::from_slice(text) {
+            Ok(request) => request,
+            Err(error) => {
+                // The id is told where it can be read, so that the client can tell its requests apart.
+                let id = serde_json::from_slice::<serde_json::Value>(text).ok().and_then(|value| value["id"].as_u64());
+                let reason = format!("the request is not what it should be: {error}");
+                return self.refuse(id, BrokerError::InvalidArgument { reason }).await;
+            }
+        };
+        match request {
+            Request { id, publish: Some(publish), subscribe: None, unsubscribe: None } => {
+                self.publishes.push(publish.run(self.broker.clone(), id).boxed());
+                Ok(())
+            }
+            Request { id, publish: None, subscribe: Some(subscribe), unsubscribe: None } => {
+                self.subscribe(id, subscribe).await
+            }
+            Request { id, publish: None, subscribe: None, unsubscribe: Some(subscription) } => {
+                let found = self.subscriptions.remove(&subscription).is_some();
+                self.channels.remove(&subscription);
+                self.send(json!({ "id": id, "ok": { "unsubscribed": found } }).to_string()).await
+            }
+            Request { id, .. } => {
+                let reason = "a request has one of publish, subscribe and unsubscribe".to_owned();
+                self.refuse(Some(id), BrokerError::InvalidArgument { reason }).await
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, id: u64, request: Subscribe) -> Result<(), End> {
+        let Subscribe { channel, from, filter } = request;
+        if self.subscriptions.contains_key(&id) {
+            let reason = format!("this connection has a subscription with the id {id} already");
+            return self.refuse(Some(id), BrokerError::InvalidArgument { reason }).await;
+        }
+        let limit = self.broker.limits().subscriptions_per_connection;
+        if self.subscriptions.len() >= limit {
+            let what = "the number of subscriptions on this connection".to_owned();
+            let (value, limit) = (limit as u64 + 1, limit as u64);
+            return self.refuse(Some(id), BrokerError::LimitExceeded { what, value, limit }).await;
+        }
+        let start = match start(from.as_deref().unwrap_or("latest"), self.broker.now_ms()) {
+            Ok(start) => start,
+            Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
+        };
+        let opened = async { self.broker.subscribe_filtered(&channel, start, filter_of(&filter)?).await };
+        let subscription = match opened.await {
+            Ok(subscription) => subscription,
+            Err(error) => return self.refuse(Some(id), error).await,
+        };
+        let position = subscription.position();
+        let messages = futures::stream::try_unfold(subscription, |mut subscription| async move {
+            let batch = subscription.next().await?;
+            let mut messages = Vec::new();
+            unpack(batch, &mut messages)?;
+            Ok::<_, BrokerError>(Some((futures::stream::iter(messages.into_iter().map(Ok)), subscription)))
+        });
+        let messages: Following = Box::pin(futures::TryStreamExt::try_flatten(messages));
+        self.subscriptions.insert(id, messages);
+        self.channels.insert(id, channel);
+        self.send(json!({ "id": id, "ok": { "next_seq": position } }).to_string()).await
+    }
+
+    async fn deliver(&mut self, id: u64, next: Result<Stored, BrokerError>) -> Result<(), End> {
+        let stored = match next {
+            Ok(stored) => stored,
+            Err(BrokerError::Stopping) => return Err(End::Stopping),
+            Err(error) => {
+                self.subscriptions.remove(&id);
+                self.channels.remove(&id);
+                let problem = Problem::from(error);
+                return self.send(json!({ "subscription": id, "error": problem }).to_string()).await;
+            }
+        };
+        let channel = self.channels.get(&id).map_or("", String::as_str);
+        let delivered = Delivered { subscription: id, message: stored.json(channel) };
+        let text = serde_json::to_string(&delivered).map_err(|_| End::Gone)?;
+        self.send(text).await
+    }
+
+    async fn refuse(&mut self, id: Option<u64>, error: BrokerError) -> Result<(), End> {
+        self.send(answer(id, Err(error.into()))).await
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), End> {
+        self.socket.send(Frame::Text(text.into())).await.map_err(|_| End::Gone)
+    }
+}
+
+impl Publish {
+    async fn run(self, broker: Broker, id: u64) -> String {
+        let channel = self.channel.clone();
+        let options = PublishOptions { confirm: self.confirm.into(), expected_seq: self.expected_seq };
+        let message = match self.message() {
+            Ok(message) => message,
+            Err(problem) => return answer(Some(id), Err(problem)),
+        };
+        let result = broker.publish_frame_with(&channel, model::Frame::encode([&message]), options).await.pop();
+        let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
+        let acked = result.unwrap_or_else(missing).map_err(Problem::from);
+        answer(Some(id), acked.map(|outcome| json!(super::messages::Acked::of(&channel, None, &outcome))))
+    }
+
+    fn message(self) -> Result<Message, Problem> {
+        let payload = match (self.payload, self.payload_base64) {
+            (Some(json), None) => Bytes::from(json.get().to_owned()),
+            (None, Some(text)) => match BASE64_STANDARD.decode(&text) {
+                Ok(bytes) => bytes.into(),
+                Err(error) => return Err(Problem::invalid(format!("payload_base64 cannot be decoded: {error}"))),
+            },
+            _ => return Err(Problem::invalid("a message has one of payload and payload_base64")),
+        };
+        let headers = self.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+        let at = self.deliver_at.as_deref().map(model::time_ms).transpose();
+        let deliver_at_ms = at.map_err(|why| Problem::invalid(format!("deliver_at: {why}")))?.unwrap_or_default();
+        Ok(Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, deliver_at_ms, ..Message::default() })
+    }
+}
+
+fn answer(id: Option<u64>, result: Result<serde_json::Value, Problem>) -> String {
+    match result {
+        Ok(ok) => json!({ "id": id, "ok": ok }),
+        Err(error) => json!({ "id": id, "error": error }),
+    }
+    .to_string()
+}

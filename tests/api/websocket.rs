@@ -1,0 +1,98 @@
+//! Publishing and following over a WebSocket.
+
+use futures::{SinkExt as _, StreamExt as _};
+use liminal::model::Limits;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+use super::{PATIENCE, node};
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(address: &str) -> Self {
+        Self(connect_async(format!("ws://{address}/v1/ws")).await.unwrap().0)
+    }
+
+    async fn say(&mut self, request: Value) {
+        self.0.send(Message::text(request.to_string())).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Value {
+        match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer") {
+            Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ask(&mut self, request: Value) -> Value {
+        self.say(request).await;
+        self.hear().await
+    }
+}
+
+#[tokio::test]
+async fn one_connection_publishes_and_follows() {
+    let node = node(Limits::default()).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    let publish =
+        json!({"id": 1, "publish": {"channel": "orders", "payload": {"id": 7}, "key": "k", "headers": {"h": "v"}}});
+    let stored = |duplicate| json!({"channel": "orders", "seq": 0, "duplicate": duplicate, "delivered": false});
+    assert_eq!(socket.ask(publish.clone()).await, json!({"id": 1, "ok": stored(false)}));
+    assert_eq!(socket.ask(publish).await, json!({"id": 1, "ok": stored(true)}));
+    let begun = socket.ask(json!({"id": 2, "subscribe": {"channel": "orders", "from": "earliest"}})).await;
+    assert_eq!(begun, json!({"id": 2, "ok": {"next_seq": 0}}));
+    let first = socket.hear().await;
+    assert_eq!((&first["subscription"], &first["message"]["seq"]), (&json!(2), &json!(0)));
+    assert_eq!((&first["message"]["payload"], &first["message"]["headers"]), (&json!({"id": 7}), &json!({"h": "v"})));
+    // The answer and the message itself may come in either order.
+    socket.say(json!({"id": 3, "publish": {"channel": "orders", "payload_base64": "/wA="}})).await;
+    let (one, two) = (socket.hear().await, socket.hear().await);
+    let (answer, message) = if one.get("ok").is_some() { (one, two) } else { (two, one) };
+    assert_eq!(answer["ok"]["delivered"], true);
+    assert_eq!(message["message"]["payload_base64"], "/wA=");
+    assert_eq!(socket.ask(json!({"id": 4, "unsubscribe": 2})).await, json!({"id": 4, "ok": {"unsubscribed": true}}));
+    let after = socket.ask(json!({"id": 5, "publish": {"channel": "orders", "payload": 1}})).await;
+    assert_eq!(after["ok"]["delivered"], false);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_under_the_id_of_the_request_and_the_connection_goes_on() {
+    let node = node(Limits { subscriptions_per_connection: 1, ..Limits::default() }).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    let code = |answer: &Value| (answer["id"].clone(), answer["error"]["code"].as_str().unwrap_or_default().to_owned());
+    for (request, expected) in [
+        (json!({"id": 1, "publish": {"channel": "ordres", "payload": 1}}), "CHANNEL_NOT_FOUND"),
+        (json!({"id": 1, "publish": {"channel": "orders"}}), "INVALID_ARGUMENT"),
+        (json!({"id": 1, "publish": {"channel": "orders", "payload_base64": "?"}}), "INVALID_ARGUMENT"),
+        (json!({"id": 1}), "INVALID_ARGUMENT"),
+        (json!({"id": 1, "shout": {}}), "INVALID_ARGUMENT"),
+        (json!({"id": 1, "subscribe": {"channel": "nothing"}}), "CHANNEL_NOT_FOUND"),
+        (json!({"id": 1, "subscribe": {"channel": "orders", "from": "soon"}}), "INVALID_ARGUMENT"),
+    ] {
+        assert_eq!(code(&socket.ask(request.clone()).await), (json!(1), expected.to_owned()), "{request}");
+    }
+    socket.0.send(Message::text("no json")).await.unwrap();
+    assert_eq!(code(&socket.hear().await), (Value::Null, "INVALID_ARGUMENT".into()));
+    assert_eq!(socket.ask(json!({"id": 2, "subscribe": {"channel": "orders"}})).await["ok"]["next_seq"], 0);
+    let again = socket.ask(json!({"id": 2, "subscribe": {"channel": "orders"}})).await;
+    assert_eq!(code(&again), (json!(2), "INVALID_ARGUMENT".into()));
+    let more = socket.ask(json!({"id": 3, "subscribe": {"channel": "orders"}})).await;
+    assert_eq!(code(&more), (json!(3), "LIMIT_EXCEEDED".into()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_closes_its_connections_with_a_reason() {
+    let node = node(Limits::default()).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    socket.ask(json!({"id": 1, "subscribe": {"channel": "orders"}})).await;
+    let stopped = tokio::spawn(node.stop());
+    match tokio::time::timeout(PATIENCE, socket.0.next()).await.expect("a last word") {
+        Some(Ok(Message::Close(Some(close)))) => assert!(close.reason.contains("try another"), "{close:?}"),
+        other => panic!("{other:?}"),
+    }
+    stopped.await.unwrap();
+}

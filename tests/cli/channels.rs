@@ -1,0 +1,125 @@
+//! `liminal channel` against a node: what a channel keeps and takes, and trims.
+
+use std::{sync::Arc, time::Duration};
+
+use liminal::{
+    config::ServerConfig,
+    env::Env,
+    node::{Node, Storage},
+    raft::{
+        Identity,
+        log::{SimDisk, SimLog},
+    },
+    store::MemoryStore,
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::{liminal, run};
+
+/// A node of a cluster of one, with a channel `orders`, and what it runs on.
+fn node() -> (Runtime, Node) {
+    let runtime = Runtime::new().unwrap();
+    let node = runtime.block_on(async {
+        let config = ServerConfig {
+            listen_address: "127.0.0.1:0".into(),
+            health_listen_address: "127.0.0.1:0".into(),
+            drain_timeout: Duration::from_secs(1),
+            ..ServerConfig::default()
+        };
+        let env = Env::real();
+        let log = Arc::new(SimLog::open(&SimDisk::default()));
+        let storage = Storage::of(log, Arc::new(MemoryStore::new()), Identity::in_memory("n1", &env));
+        let node = Node::start(config.with_channel("orders", true), env, storage).await.unwrap();
+        let created = async { while node.broker().channel("orders").await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(60), created).await.expect("the channel is created");
+        node
+    });
+    (runtime, node)
+}
+
+/// Exit code, standard output and standard error of a command about a node.
+fn asked(node: &Node, args: &[&str]) -> (i32, String, String) {
+    let server = format!("http://{}", node.client_address());
+    run(liminal(&["--server", &server]).args(args))
+}
+
+fn json(node: &Node, args: &[&str]) -> Value {
+    let (code, out, err) = asked(node, &[&["-o", "json"], args].concat());
+    assert_eq!(code, 0, "{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
+    let (runtime, node) = node();
+    let made = json(
+        &node,
+        &[
+            "channel",
+            "create",
+            "kept",
+            "--max-messages",
+            "100",
+            "--max-bytes",
+            "1GiB",
+            "--max-age",
+            "7d",
+            "--when-full",
+            "refuse-new",
+            "--work-queue",
+            "--rate",
+            "50",
+            "--byte-rate",
+            "1MiB",
+            "--compatibility",
+            "full",
+            "--quarantine",
+            "bad",
+        ],
+    );
+    let kept = serde_json::json!({
+        "max_messages": 100, "max_bytes": 1 << 30, "max_age_ms": 604_800_000,
+        "when_full": "refuse_new", "work_queue": true, "compact": false,
+    });
+    assert_eq!(
+        (&made["retention"], &made["compatibility"], &made["quarantine"]),
+        (&kept, &"full".into(), &"bad".into())
+    );
+    assert_eq!(made["quota"], serde_json::json!({"messages_per_second": 50, "bytes_per_second": 1 << 20}));
+
+    let change =
+        ["channel", "update", "kept", "--max-age", "none", "--work-queue=false", "--rate", "none", "--quarantine", ""];
+    let changed = json(&node, &change);
+    let kept = serde_json::json!({
+        "max_messages": 100, "max_bytes": 1 << 30, "when_full": "refuse_new", "work_queue": false, "compact": false,
+    });
+    assert_eq!((&changed["retention"], changed.get("quarantine")), (&kept, None));
+    assert_eq!(changed["quota"], serde_json::json!({"bytes_per_second": 1 << 20}));
+
+    let (_, shown, _) = asked(&node, &["channel", "show", "kept"]);
+    assert!(shown.contains("keeps         100 messages, 1.0 GiB, then refuses\n"), "{shown}");
+    assert!(shown.contains("quota         1.0 MiB/s\n") && shown.contains("compatibility full\n"), "{shown}");
+    let (_, listed, _) = asked(&node, &["channel", "list"]);
+    assert!(listed.lines().any(|line| line.starts_with("orders") && line.ends_with("all")), "{listed}");
+    let (code, _, err) = asked(&node, &["channel", "update", "kept", "--compact"]);
+    assert!(code == 1 && err.contains("INVALID_ARGUMENT"), "{err}");
+    runtime.block_on(node.stop());
+}
+
+#[test]
+fn a_trim_says_where_the_channel_begins() {
+    let (runtime, node) = node();
+    for _ in 0..5 {
+        assert_eq!(asked(&node, &["publish", "orders", "{}"]).0, 0);
+    }
+    let (code, out, _) = asked(&node, &["channel", "trim", "orders", "--keep", "4"]);
+    assert_eq!((code, out.as_str()), (0, "orders  begins at 1\n"));
+    assert_eq!(json(&node, &["channel", "trim", "orders", "--to", "3"])["first_seq"], 3);
+    assert_eq!(json(&node, &["channel", "trim", "orders", "--older-than", "1h"])["first_seq"], 3);
+    let (code, _, err) = asked(&node, &["channel", "trim", "orders", "--to", "9"]);
+    assert!(code == 1 && err.contains("give at most 5"), "{err}");
+    assert_eq!(asked(&node, &["channel", "trim", "orders"]).0, 2);
+    assert_eq!(asked(&node, &["channel", "trim", "orders", "--to", "1", "--keep", "1"]).0, 2);
+    runtime.block_on(node.stop());
+}

@@ -1,0 +1,104 @@
+//! Rules between channels.
+
+use liminal::{
+    broker::{Broker, BrokerError, Consistency, Start},
+    config::{RoutingRule, ServerConfig},
+    model::ChannelConfig,
+    store::MemoryStore,
+};
+
+use super::{Arc, envelope};
+
+async fn broker(channels: &[&str]) -> Broker {
+    let config = channels.iter().fold(ServerConfig::default(), |config, name| config.with_channel(name, true));
+    Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap()
+}
+
+async fn stored(broker: &Broker, channel: &str) -> Vec<String> {
+    let page = broker.read(channel, Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap();
+    let messages = page.batches.iter().flat_map(|batch| batch.frame.messages());
+    messages.map(|message| String::from_utf8(message.unwrap().payload.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_matches_a_rule_is_copied_and_what_does_not_is_not() {
+    let broker = broker(&["events", "large", "all"]).await;
+    broker.put_rule("events", "large", Some("size > 10")).await.unwrap();
+    broker.put_rule("events", "all", None).await.unwrap();
+    for payload in [r#"{"size":11}"#, r#"{"size":9}"#, r#"{"none":1}"#, "no json"] {
+        broker.publish("events", envelope(payload), None).await.unwrap();
+    }
+    assert_eq!(stored(&broker, "large").await, [r#"{"size":11}"#]);
+    assert_eq!(stored(&broker, "all").await.len(), 4);
+    assert_eq!(broker.rules().await.unwrap().len(), 2);
+    broker.delete_rule("events", "all").await.unwrap();
+    broker.publish("events", envelope("later"), None).await.unwrap();
+    assert_eq!(stored(&broker, "all").await.len(), 4);
+}
+
+#[tokio::test]
+async fn rules_follow_each_other_and_a_message_reaches_a_channel_once() {
+    let broker = broker(&["a", "b", "c"]).await;
+    broker.put_rule("a", "b", None).await.unwrap();
+    broker.put_rule("a", "c", None).await.unwrap();
+    broker.put_rule("b", "c", None).await.unwrap();
+    broker.publish("a", envelope("x"), None).await.unwrap();
+    broker.publish("b", envelope("y"), None).await.unwrap();
+    assert_eq!(stored(&broker, "b").await, ["x", "y"]);
+    assert_eq!(stored(&broker, "c").await, ["x", "y"]);
+}
+
+#[tokio::test]
+async fn a_repeated_publish_is_copied_once() {
+    let broker = broker(&["a", "b"]).await;
+    broker.put_rule("a", "b", None).await.unwrap();
+    for _ in 0..3 {
+        broker.publish("a", envelope("x"), Some("k")).await.unwrap();
+    }
+    assert_eq!(stored(&broker, "b").await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_copy_that_would_break_its_channels_schema_is_not_made_and_is_counted() {
+    let broker = broker(&["a"]).await;
+    let schema = Some(r#"{"type":"integer"}"#.to_owned());
+    broker.create_channel("numbers", ChannelConfig { schema, ..ChannelConfig::default() }).await.unwrap();
+    broker.put_rule("a", "numbers", None).await.unwrap();
+    broker.publish("a", envelope("1"), None).await.unwrap();
+    broker.publish("a", envelope(r#""one""#), None).await.unwrap();
+    assert_eq!(stored(&broker, "numbers").await, ["1"]);
+    assert_eq!(stored(&broker, "a").await.len(), 2);
+    assert_eq!(broker.stats().unrouted, 1);
+}
+
+#[tokio::test]
+async fn a_rule_that_cannot_be_is_refused_with_the_reason() {
+    let broker = broker(&["orders", "b"]).await;
+    let circle = broker.put_rule("orders", "orders", None).await.unwrap_err();
+    assert_eq!((circle.code().0, circle.outcome_unknown()), ("RULE_REFUSED", false));
+    let bad = broker.put_rule("orders", "b", Some("size >")).await.unwrap_err();
+    assert!(bad.code().0 == "INVALID_ARGUMENT" && bad.to_string().contains("column 7"), "{bad}");
+    match broker.put_rule("ordres", "b", None).await.unwrap_err() {
+        BrokerError::ChannelNotFound { name, similar } => {
+            assert_eq!((name.as_str(), similar.as_deref()), ("ordres", Some("orders")));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(broker.delete_rule("orders", "b").await.unwrap_err().code().0, "RULE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn the_rules_of_a_configuration_are_made_once() {
+    let rule =
+        RoutingRule { source_channel: "a".into(), target_channel: "b".into(), predicate: Some("amount > 3".into()) };
+    let config = ServerConfig { routing_rules: vec![rule], ..ServerConfig::default() };
+    let config = config.with_channel("a", true).with_channel("b", true);
+    let store = Arc::new(MemoryStore::new());
+    for round in 0..2 {
+        let broker = Broker::embedded(&config, store.clone()).await.unwrap();
+        broker.publish("a", envelope(r#"{"amount":4}"#), None).await.unwrap();
+        broker.publish("a", envelope(r#"{"amount":3}"#), None).await.unwrap();
+        assert_eq!((stored(&broker, "b").await.len(), broker.rules().await.unwrap().len()), (round + 1, 1));
+        broker.stop().await;
+    }
+}
