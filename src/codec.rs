@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, Frame, KeyClaim, MemberEvent, Operation,
-    PublishGroup, Route, StoredBatch,
+    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, MemberEvent,
+    Operation, Part, PublishGroup, Route, StoredBatch,
 };
 
 /// The version that is written, and the only one that is read.
@@ -186,7 +186,10 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
             WireCommand::Tick { time_ms } => Command::Tick { time_ms },
             WireCommand::Checkpoint { time_ms } => Command::Checkpoint { time_ms },
             WireCommand::Member { time_ms, node, name, event } => Command::Member { time_ms, node, name, event },
-            WireCommand::Operations { time_ms, operations } => Command::Operations { time_ms, operations },
+            WireCommand::Operations { time_ms, operations } => {
+                operations.iter().try_for_each(check_operation)?;
+                Command::Operations { time_ms, operations }
+            }
         });
     }
     expect_kind(WHAT, kind, Kind::Publish)?;
@@ -201,14 +204,7 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
         if len > body.len() {
             return Err(CodecError::Truncated { what: WHAT });
         }
-        if !positions_are_sound(group.keys.iter().map(|claim| claim.position), group.frame_count) {
-            let detail = format!("the keys of a group of {} messages are out of place", group.frame_count);
-            return Err(CodecError::Malformed { what: WHAT, detail });
-        }
-        if !group.routes.iter().all(|route| positions_are_sound(route.positions.iter().copied(), group.frame_count)) {
-            let detail = format!("the routes of a group of {} messages are out of place", group.frame_count);
-            return Err(CodecError::Malformed { what: WHAT, detail });
-        }
+        check_positions(&group.keys, &group.routes, group.frame_count)?;
         // The envelope's checksum covers the count, so the frame need not be walked.
         let frame = Frame::trusted(body.split_to(len), group.frame_count);
         groups.push(PublishGroup {
@@ -226,6 +222,47 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
         return Err(CodecError::Malformed { what: WHAT, detail: format!("{} bytes are left over", body.len()) });
     }
     Ok(Command::Publish { time_ms: header.time_ms, groups })
+}
+
+/// Refuses keys and routes of messages that are not there.
+fn check_positions(keys: &[KeyClaim], routes: &[Route], count: u32) -> Result<(), CodecError> {
+    let malformed = |whose: &str| CodecError::Malformed {
+        what: "log entry",
+        detail: format!("the {whose} of a group of {count} messages are out of place"),
+    };
+    if !positions_are_sound(keys.iter().map(|claim| claim.position), count) {
+        return Err(malformed("keys"));
+    }
+    if !routes.iter().all(|route| positions_are_sound(route.positions.iter().copied(), count)) {
+        return Err(malformed("routes"));
+    }
+    Ok(())
+}
+
+/// The same for the groups of an operation.
+fn check_operation(operation: &Operation) -> Result<(), CodecError> {
+    let check = |group: &PublishGroup| check_positions(&group.keys, &group.routes, group.frame.count());
+    match operation {
+        Operation::Transaction(transaction) => {
+            transaction.parts.iter().try_for_each(|Part::Publish(group)| check(group))
+        }
+        Operation::Due(due) if due.ids.len() != due.group.frame.count() as usize => {
+            let detail = format!("{} ids for {} messages that are due", due.ids.len(), due.group.frame.count());
+            Err(CodecError::Malformed { what: "log entry", detail })
+        }
+        Operation::Due(due) => check(&due.group),
+        Operation::Schedule(schedule) if schedule.messages.iter().any(|message| message.frame.count() != 1) => {
+            let detail = "a message that is to wait is not one message".to_owned();
+            Err(CodecError::Malformed { what: "log entry", detail })
+        }
+        Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
+        Operation::PutRule { .. }
+        | Operation::DeleteRule { .. }
+        | Operation::Consumer(_)
+        | Operation::Schedule(_)
+        | Operation::Claim(_)
+        | Operation::Trim { .. } => Ok(()),
+    }
 }
 
 /// Whether the positions increase and lie within the frame: the machine's arithmetic relies on it.

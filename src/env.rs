@@ -93,6 +93,8 @@ pub struct ConnectionInfo {
     pub subscriptions: Arc<AtomicUsize>,
     /// What is published through it.
     pub publishing: Arc<Publishing>,
+    /// Requests on it that wait for a reply.
+    pub requests: Arc<AtomicUsize>,
 }
 
 impl Connection {

@@ -14,7 +14,7 @@ use crate::{
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits,
-        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply,
+        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
     },
     store::{DurableStore, StateHash, StoreError},
 };
@@ -48,6 +48,8 @@ struct Shared {
     applied: watch::Sender<u64>,
     health: watch::Sender<StoreHealth>,
     checkpoints: watch::Sender<VecDeque<Checkpoint>>,
+    /// When the first message that waits is due.
+    due: watch::Sender<Option<u64>>,
 }
 
 /// Whether the store takes commits.
@@ -88,7 +90,9 @@ impl Replica {
     pub async fn open(store: Arc<dyn DurableStore>, fanout: Arc<Fanout>, limits: Limits) -> Result<Self, OpenError> {
         let machine = restore(&store, &limits).await?;
         let catalog = catalog_of(&machine);
+        let due = watch::channel(machine.next_due_ms()).0;
         let shared = Shared {
+            due,
             store,
             fanout,
             wakes: Arc::default(),
@@ -116,7 +120,11 @@ impl Replica {
     /// effects are tried again until they succeed, and [`ReplicaView::health`] says so: a command is never skipped.
     pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
         let shared = &self.shared;
-        let (reply, mut effects) = shared.machine.write().apply(command);
+        let (reply, mut effects, due) = {
+            let mut machine = shared.machine.write();
+            let (reply, effects) = machine.apply(command);
+            (reply, effects, machine.next_due_ms())
+        };
         effects.writes.applied = Some(mark);
         self.commit(&effects.writes).await;
         if !effects.catalog.is_empty() {
@@ -140,8 +148,13 @@ impl Replica {
         if effects.checkpoint {
             self.checkpoint(index);
         }
+        self.announce_due(due);
         shared.applied.send_replace(index);
         reply
+    }
+
+    fn announce_due(&self, due: Option<u64>) {
+        self.shared.due.send_if_modified(|known| std::mem::replace(known, due) != due);
     }
 
     /// Records that an entry without a command (a membership change, a leader's first entry) was applied.
@@ -158,7 +171,9 @@ impl Replica {
     pub async fn reload(&mut self, index: u64) -> Result<(), OpenError> {
         let machine = restore(&self.shared.store, &self.shared.limits).await?;
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
+        let due = machine.next_due_ms();
         *self.shared.machine.write() = machine;
+        self.announce_due(due);
         // Live subscribers find the gap when they next look, and read it from the store.
         self.shared.fanout.reset();
         self.shared.wakes.all();
@@ -291,6 +306,21 @@ impl ReplicaView {
     /// When something expires next, in log time.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         self.shared.machine.read().next_expiry_ms()
+    }
+
+    /// When the first message that waits for its time is due, as it changes.
+    pub fn next_due(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.due.subscribe()
+    }
+
+    /// The messages that are due at a time, at most `limit`, in the order in which they come.
+    pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
+        self.shared.machine.read().due(now_ms, limit)
+    }
+
+    /// Messages of a channel that wait for their time.
+    pub fn delayed(&self, channel: ChannelId) -> u64 {
+        self.shared.machine.read().delayed(channel)
     }
 
     /// Log index of the newest applied entry.

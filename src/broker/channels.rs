@@ -34,6 +34,7 @@ impl ChannelInfo {
             bytes: stats.bytes,
             subscribers: self.subscribers,
             rejected: self.rejected,
+            delayed: self.delayed,
         }
     }
 }
@@ -158,7 +159,8 @@ impl Broker {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
         let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected })
+        let delayed = self.inner.view.delayed(meta.id);
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed })
     }
 
     pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {

@@ -3,8 +3,8 @@
 //! The leader knows which channels have followers on which nodes (their *interest*), and hears what they were handed
 //! and how far all of them have come. After a commit it answers for each message: `true` at the first hand-off by any
 //! node, `false` once every follower has passed the message without taking it (or there is none), and nothing when
-//! neither is certain in time. A follower passes what its filter does not let through. A node's interest counts until
-//! the node takes it back or is silent for [`EXPIRY`]. `subscribe` returns only after the leader has taken the
+//! neither is certain in time. A follower passes what its filter does not let through, and what has expired. A node's
+//! interest counts until the node takes it back or is silent for [`EXPIRY`]. `subscribe` returns only after the leader has taken the
 //! interest in, so a publish that begins later waits for that subscriber.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
 /// A node that has interest repeats it this often.
 const REFRESH: Duration = Duration::from_secs(1);
 /// A node that is silent for so long has no interest any more.
-const EXPIRY: Duration = Duration::from_secs(3);
+pub(super) const EXPIRY: Duration = Duration::from_secs(3);
 /// Separate hand-off runs remembered for a channel. Followers in step need one, filters many.
 const CHANNEL_RUNS: usize = 4096;
 /// Separate hand-off runs remembered for all channels; beyond it a channel keeps [`FEW_RUNS`].
@@ -54,6 +54,9 @@ struct State {
     /// When each node was heard, and how far all its followers of each channel have come.
     interest: HashMap<u64, (Instant, HashMap<ChannelId, u64>)>,
     handed: Handed,
+    /// The term in which this node leads, and since when: what others say of their interest, they say anew to each
+    /// leader.
+    leads: Option<(u64, Instant)>,
 }
 
 /// Hand-offs by channel.
@@ -65,7 +68,7 @@ struct Handed {
 }
 
 /// What a node tells the leader of one channel.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelReport {
     channel: ChannelId,
     /// All its followers have come so far; none when it has no followers.
@@ -142,6 +145,49 @@ impl Delivery {
         self.state.lock().handed.thin(exists);
     }
 
+    /// This node leads from now on, or leads no longer.
+    fn lead(&self, term: Option<u64>) {
+        self.state.lock().leads = term.map(|term| (term, Instant::now()));
+        self.changed.send_modify(|()| ());
+    }
+
+    /// From when on it is certain that none of `others` has interest that this node was not told of in its term: once
+    /// all have spoken, or have been silent for so long that they have none. None before that.
+    fn certain(state: &State, term: u64, others: &[u64]) -> Result<(), Option<Instant>> {
+        let Some((_, since)) = state.leads.filter(|(led, _)| *led == term) else { return Err(None) };
+        let spoken = |node: &u64| state.interest.get(node).is_some_and(|(heard, _)| *heard >= since);
+        if since.elapsed() >= EXPIRY || others.iter().all(spoken) { Ok(()) } else { Err(Some(since + EXPIRY)) }
+    }
+
+    /// As [`Delivery::wait`], but `false` only with certainty: right after an election nodes have not told the new
+    /// leader yet whom they serve.
+    pub(super) async fn wait_certain(
+        &self,
+        fanout: &Fanout,
+        channel: ChannelId,
+        range: Range<u64>,
+        (term, others, limit): (u64, Vec<u64>, Duration),
+    ) -> Vec<Option<bool>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut changed = self.changed.subscribe();
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let mut told = self.wait(fanout, channel, range.clone(), rest).await;
+            if !told.contains(&Some(false)) {
+                return told;
+            }
+            let until = match Self::certain(&self.state.lock(), term, &others) {
+                Ok(()) => return told,
+                Err(until) => until.unwrap_or(deadline).min(deadline),
+            };
+            if Instant::now() >= deadline {
+                told.iter_mut().for_each(|told| *told = told.filter(|handed| *handed));
+                return told;
+            }
+            let _ = tokio::time::timeout_at(until, changed.changed()).await;
+        }
+    }
+
     /// Waits until it is known of messages that were just committed whether they were handed on; for each of them.
     pub(super) async fn wait(
         &self,
@@ -190,13 +236,23 @@ pub(super) async fn report(broker: Broker) {
     let mut interest = inner.view.fanout().interest_changes();
     let mut handed = inner.delivery.to_report.subscribe();
     let mut told_of_any = false;
+    let mut before = None;
     loop {
         let now = leader.borrow_and_update().clone();
+        let another = before.as_ref() != Some(&now);
+        if another {
+            inner.delivery.lead(match &now {
+                Leader::Local { term } => Some(*term),
+                _ => None,
+            });
+        }
+        before = Some(now.clone());
         interest.mark_unchanged();
         handed.mark_unchanged();
         if let Leader::Remote(node) = &now {
             let any = !inner.view.fanout().interest().is_empty();
-            if any || told_of_any {
+            // A new leader is told of no interest too: it cannot know else.
+            if any || told_of_any || another {
                 told_of_any = any;
                 broker.tell_interest(node).await;
             }

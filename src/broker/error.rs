@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::model::{ClaimInfo, timestamp};
 
 /// A place in a payload that breaks its schema.
@@ -291,6 +293,62 @@ pub enum BrokerError {
         /// When to try again, milliseconds.
         retry_after_ms: u64,
     },
+    /// The channel does not end where the publisher thought. Nothing was stored.
+    #[error("the next sequence number of channel `{channel}` is {actual}, not {expected}")]
+    WrongSeq {
+        /// The channel.
+        channel: String,
+        /// What the publisher thought.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// The key is of a message with another payload that waits for its time.
+    #[error("idempotency key `{key}` of channel `{channel}` is of a message with another payload, due at {due_ms} ms")]
+    KeyWaits {
+        /// The channel.
+        channel: String,
+        /// The key.
+        key: String,
+        /// When that message is due, milliseconds since the Unix epoch.
+        due_ms: u64,
+    },
+    /// A transaction of which some keys were used before and others were not.
+    #[error("idempotency key `{key}` of channel `{channel}` was used before, and not those of all other messages")]
+    KeyUsedApart {
+        /// The channel.
+        channel: String,
+        /// The first such key.
+        key: String,
+    },
+    /// What is wrong with one message of a transaction, of which therefore nothing was stored.
+    #[error("message {message} of the transaction: {error}")]
+    InTransaction {
+        /// Which message, from 0.
+        message: u32,
+        /// What is wrong.
+        error: Box<BrokerError>,
+    },
+    /// The request was handed to nobody: there is no live subscriber.
+    #[error("nobody listens on channel `{channel}`, so nobody will reply")]
+    NoResponders {
+        /// The channel.
+        channel: String,
+    },
+    /// No reply came in time.
+    #[error("no reply came within {waited_ms} ms")]
+    ReplyTimeout {
+        /// How long the request waited, milliseconds.
+        waited_ms: u64,
+    },
+    /// Nobody waits for this reply any more.
+    #[error("nobody waits for a reply at `{inbox}`: {reason}")]
+    InboxGone {
+        /// Where the reply was to go.
+        inbox: String,
+        /// Why it does not get there.
+        reason: String,
+    },
 }
 
 /// Says who holds a claim, or completed it, and when.
@@ -373,6 +431,12 @@ impl BrokerError {
             Self::ConsumerExists { .. } => "CONSUMER_EXISTS",
             Self::InvalidConsumerName { .. } => "INVALID_CONSUMER_NAME",
             Self::StaleDelivery { .. } => "STALE_DELIVERY",
+            Self::WrongSeq { .. } => "WRONG_SEQ",
+            Self::KeyWaits { .. } | Self::KeyUsedApart { .. } => "KEY_CONFLICT",
+            Self::InTransaction { error, .. } => return error.code(),
+            Self::NoResponders { .. } => "NO_RESPONDERS",
+            Self::ReplyTimeout { .. } => "REPLY_TIMEOUT",
+            Self::InboxGone { .. } => "INBOX_GONE",
         })
     }
 
@@ -391,7 +455,14 @@ impl BrokerError {
                 "mend the places named; or see with `liminal channel validate {channel} --schema FILE` whether a stored \
                  message breaks it, and update without the check (compatibility none)"
             ),
-            Self::KeyConflict { .. } => {
+            Self::WrongSeq { actual, .. } => {
+                format!("read what was published meanwhile, then publish again with expected sequence number {actual}")
+            }
+            Self::KeyUsedApart { .. } => "repeat a transaction as it was, or give new messages new keys".into(),
+            Self::InTransaction { error, .. } => return error.help(),
+            Self::NoResponders { channel } => format!("start a responder: `liminal subscribe {channel}`"),
+            Self::ReplyTimeout { .. } => "look whether the responder works; the request may still be handled".into(),
+            Self::KeyConflict { .. } | Self::KeyWaits { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()
             }
             Self::TooManyKeys { .. } => "wait until keys leave the window, or give the channel a shorter one".into(),
@@ -451,11 +522,55 @@ impl BrokerError {
         })
     }
 
+    /// The places in a payload that break its schema, where that is what is wrong.
+    pub fn violations(&self) -> Option<&[Violation]> {
+        match self {
+            Self::SchemaViolation { violations, .. } => Some(violations),
+            Self::InTransaction { error, .. } => error.violations(),
+            _ => None,
+        }
+    }
+
+    /// The same after an earlier attempt whose outcome is not known: what says nothing of that attempt leaves it
+    /// unknown.
+    pub(super) fn after_unknown(self, unknown: Option<String>) -> Self {
+        match unknown {
+            Some(reason) if self.leaves_unknown() => Self::OutcomeUnknown { reason: format!("{reason}; then {self}") },
+            _ => self,
+        }
+    }
+
+    fn leaves_unknown(&self) -> bool {
+        match self {
+            Self::InTransaction { error, .. } => error.leaves_unknown(),
+            Self::NoLeader { .. }
+            | Self::NotConfirmed { .. }
+            | Self::Overloaded { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::ChannelFull { .. }
+            | Self::StoreFailed { proposed: false, .. }
+            | Self::Stopping
+            | Self::Internal { .. }
+            | Self::NotAMember { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// How long to wait before a publish is tried again whose earlier attempt may have been committed, so that its
+    /// outcome becomes known; none where that is not worth it.
+    pub(super) fn worth_waiting(&self, unknown: Option<&str>, deadline: Instant) -> Option<Duration> {
+        unknown?;
+        self.retry_after().filter(|wait| Instant::now() + *wait < deadline)
+    }
+
     /// Whether what was asked for may have happened, or may yet happen.
     pub fn outcome_unknown(&self) -> bool {
         matches!(
             self,
-            Self::OutcomeUnknown { .. } | Self::ClaimOutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. }
+            Self::OutcomeUnknown { .. }
+                | Self::ClaimOutcomeUnknown { .. }
+                | Self::StoreFailed { proposed: true, .. }
+                | Self::ReplyTimeout { .. }
         )
     }
 
@@ -464,6 +579,7 @@ impl BrokerError {
         match self {
             Self::SchemaViolation { violations, .. } => violations,
             Self::SchemaIncompatible { reasons, .. } => reasons,
+            Self::InTransaction { error, .. } => error.places(),
             _ => &[],
         }
     }
@@ -474,6 +590,7 @@ impl BrokerError {
             Self::Overloaded { retry_after_ms, .. }
             | Self::QuotaExceeded { retry_after_ms, .. }
             | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::InTransaction { error, .. } => error.retry_after(),
             _ => None,
         }
     }

@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, batcher::SubmitError,
-    delivery::ChannelReport, operations::Operated, publish::Failure,
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError,
+    batcher::SubmitError,
+    delivery::ChannelReport,
+    operations::Operated,
+    publish::{Failure, RETRY},
+    stats::Admitted,
 };
 use crate::{
     codec,
-    model::{ConsumerId, Operation, PublishGroup},
+    model::{ConsumerId, Frame, Operation, PublishGroup, Transaction},
 };
 
 use super::channels::ChannelCommand;
@@ -22,15 +26,37 @@ use super::channels::ChannelCommand;
 const LATE: Duration = Duration::from_millis(300);
 
 /// What one broker asks another.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    Publish { group: PublishGroup, confirm: Confirm },
+    Publish {
+        group: PublishGroup,
+        confirm: Confirm,
+    },
     ReadIndex,
     Channel(ChannelCommand),
     Interest(Vec<ChannelReport>),
     Operate(Operation),
-    SeatMember { consumer: ConsumerId, member: u64, window: u32, once: bool },
-    ForgetMember { consumer: ConsumerId, member: u64 },
+    SeatMember {
+        consumer: ConsumerId,
+        member: u64,
+        window: u32,
+        once: bool,
+    },
+    ForgetMember {
+        consumer: ConsumerId,
+        member: u64,
+    },
+    Transact {
+        transaction: Transaction,
+        confirm: Confirm,
+    },
+    /// For the leader's time to be written down.
+    PassTime,
+    /// A reply to a request that waits there: the token of its inbox and the message in one frame.
+    Reply {
+        token: u128,
+        reply: Frame,
+    },
 }
 
 /// What it answers.
@@ -45,6 +71,17 @@ pub(super) enum Response {
     Index(u64),
     Done,
     Operated(Operated),
+    /// With whether the new messages of each part were handed on, as in `outcomes`.
+    Transacted(Operated, Vec<Vec<Option<bool>>>),
+    NoInbox,
+}
+
+fn not_submitted(error: SubmitError) -> Response {
+    match error {
+        SubmitError::NotLeader => Response::NotProposed,
+        SubmitError::Unknown(reason) => Response::Unknown(reason),
+        SubmitError::Refused(error) => Response::Refused(error),
+    }
 }
 
 impl Broker {
@@ -105,12 +142,61 @@ impl Broker {
                 self.unseat_member(consumer, member).await;
                 Response::Done
             }
-            Request::Operate(operation) => match self.submit_operation(operation).await {
-                Ok(operated) => Response::Operated(operated),
-                Err(SubmitError::NotLeader) => Response::NotProposed,
-                Err(SubmitError::Unknown(reason)) => Response::Unknown(reason),
-                Err(SubmitError::Refused(error)) => Response::Refused(error),
-            },
+            Request::Operate(operation) => {
+                let _admitted = match self.admit_peer(from, operation.bytes()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Response::Refused(error),
+                };
+                match self.submit_operation(operation).await {
+                    Ok(operated) => Response::Operated(operated),
+                    Err(error) => not_submitted(error),
+                }
+            }
+            Request::Transact { transaction, confirm } => {
+                let _admitted = match self.admit_peer(from, transaction.bytes()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Response::Refused(error),
+                };
+                match self.submit_transaction(transaction, confirm).await {
+                    Ok((operated, delivered)) => Response::Transacted(operated, delivered),
+                    Err(error) => not_submitted(error),
+                }
+            }
+            Request::PassTime => self.pass_time().await,
+            Request::Reply { token, reply } => {
+                if self.inner.inboxes.deliver(token, reply) {
+                    Response::Done
+                } else {
+                    Response::NoInbox
+                }
+            }
+        }
+    }
+
+    /// Room for what another node sends. This node's own requests have theirs already.
+    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
+        if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
+    }
+
+    /// The answer of whoever leads, this node included. Waits for a leader, and asks again what surely was not taken.
+    pub(super) async fn ask_leader(&self, request: &Request, deadline: Instant) -> Result<Response, BrokerError> {
+        loop {
+            let response = match self.leader_now(deadline).await? {
+                Leader::Local { .. } => self.answer(&self.local(), request.clone()).await,
+                Leader::Remote(node) => match self.call(&node, request).await {
+                    Ok(response) => response,
+                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
+                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                },
+                Leader::Unknown => Response::NotProposed,
+            };
+            match response {
+                Response::NotProposed if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
+                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
+                Response::Refused(error) => return Err(error),
+                other => return Ok(other),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod batcher;
 mod channels;
 mod claims;
 mod consume;
+mod delayed;
 mod delivery;
 mod error;
 mod evolution;
@@ -13,15 +14,18 @@ mod housekeeping;
 mod joins;
 mod local;
 mod operations;
+mod outcomes;
 mod publish;
 mod quotas;
 mod read;
+mod request;
 mod retention;
 mod rules;
 mod runs;
 mod schema;
 mod stats;
 mod subscribe;
+mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas,
-    rules::Router, stats::Counters,
+    request::Inboxes, rules::Router, stats::Counters,
 };
 use crate::{
     env::Env,
@@ -49,11 +53,13 @@ pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
 pub use quotas::Held;
+pub use request::REPLY_TO;
 pub use retention::Trim;
 pub use rules::RuleInfo;
 pub use schema::{CompiledSchema, compatibility::Incompatibility};
 pub use stats::Stats;
 pub use subscribe::Subscription;
+pub use transaction::TransactionMessage;
 
 /// One node's broker. Cloning shares it.
 #[derive(Clone)]
@@ -79,6 +85,8 @@ struct Inner {
     missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
     /// Keyed publishes under way on this leader.
     flights: Arc<Flights>,
+    /// Requests of this node's clients that wait for a reply.
+    inboxes: Arc<Inboxes>,
     quotas: Quotas,
     counters: Counters,
     /// One at a time: it takes a core for as long as it runs.
@@ -97,6 +105,17 @@ pub enum Confirm {
     /// Also handed to the first live subscriber, or certainly to none.
     #[default]
     Delivery,
+    /// The same, and right after an election it waits until all nodes have said whom they serve.
+    Certainty,
+}
+
+/// What a publisher chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// What the ack waits for.
+    pub confirm: Confirm,
+    /// Everything is refused unless the first message gets this sequence number.
+    pub expected_seq: Option<u64>,
 }
 
 /// A message to publish.
@@ -110,12 +129,38 @@ pub struct Envelope {
     pub causal_context: Option<CausalContext>,
     /// Carried through.
     pub trace_context: Option<TraceContext>,
+    /// How long after it was sequenced it may be handed to anyone, milliseconds; 0 means for ever.
+    pub ttl_ms: u64,
+    /// When it becomes visible, milliseconds since the Unix epoch; 0 means at once.
+    pub deliver_at_ms: u64,
+}
+
+impl Envelope {
+    pub(crate) fn into_message(self, key: Option<&str>) -> Message {
+        Message {
+            payload: self.payload,
+            key: key.unwrap_or_default().to_owned(),
+            headers: self.headers,
+            causal_context: self.causal_context,
+            trace_context: self.trace_context,
+            ttl_ms: self.ttl_ms,
+            deliver_at_ms: self.deliver_at_ms,
+        }
+    }
+}
+
+impl From<Message> for Envelope {
+    /// All but its key.
+    fn from(message: Message) -> Self {
+        let Message { payload, key: _, headers, causal_context, trace_context, ttl_ms, deliver_at_ms } = message;
+        Self { payload, headers, causal_context, trace_context, ttl_ms, deliver_at_ms }
+    }
 }
 
 /// An acknowledged publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
-    /// Position in the channel; for a duplicate, the original one.
+    /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
     /// The key was published before with this payload.
     pub duplicate: bool,
@@ -123,6 +168,8 @@ pub struct Outcome {
     pub delivered: Option<bool>,
     /// Raft term in which it was committed.
     pub term: u64,
+    /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
+    pub scheduled_ms: Option<u64>,
 }
 
 /// Where a subscription or a read begins.
@@ -152,7 +199,7 @@ pub enum Consistency {
 /// A page of stored messages.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Consecutive.
+    /// In order; with a gap where messages have expired.
     pub batches: Vec<StoredBatch>,
     /// Where the next page begins.
     pub next_seq: u64,
@@ -173,6 +220,8 @@ pub struct ChannelInfo {
     pub subscribers: u64,
     /// Messages that this node refused because of the schema, since it started.
     pub rejected: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
 }
 
 impl Broker {
@@ -192,6 +241,7 @@ impl Broker {
             schemas: Mutex::default(),
             missed: Mutex::default(),
             flights: Arc::default(),
+            inboxes: Arc::default(),
             quotas: Quotas::default(),
             counters: Counters::default(),
             validations: Semaphore::new(1),
@@ -208,6 +258,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
     }
@@ -217,15 +268,22 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`]; only those with [`BrokerError::outcome_unknown`] may have been stored.
     pub async fn publish(&self, channel: &str, envelope: Envelope, key: Option<&str>) -> Result<Outcome, BrokerError> {
-        let message = Message {
-            payload: envelope.payload,
-            key: key.unwrap_or_default().to_owned(),
-            headers: envelope.headers,
-            causal_context: envelope.causal_context,
-            trace_context: envelope.trace_context,
-            ttl_ms: 0,
-        };
-        let mut results = self.publish_frame(channel, Frame::encode([&message]), Confirm::Delivery).await;
+        self.publish_with(channel, envelope, key, PublishOptions::default()).await
+    }
+
+    /// The same with more choices.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`]; `WrongSeq` when the channel does not end where the options say.
+    pub async fn publish_with(
+        &self,
+        channel: &str,
+        envelope: Envelope,
+        key: Option<&str>,
+        options: PublishOptions,
+    ) -> Result<Outcome, BrokerError> {
+        let frame = Frame::encode([&envelope.into_message(key)]);
+        let mut results = self.publish_frame_with(channel, frame, options).await;
         results.pop().unwrap_or_else(|| Err(BrokerError::Internal { reason: "a publish without a result".into() }))
     }
 

@@ -9,10 +9,9 @@ use tokio::{
 };
 
 use super::{
-    Broker, BrokerError, Leader, SequencerError,
+    Broker, BrokerError, SequencerError,
     batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
-    publish::RETRY,
     stats::overloaded,
 };
 use crate::{
@@ -28,6 +27,8 @@ const QUEUE: usize = 16_384;
 pub(super) struct Operated {
     /// Log index of its entry.
     pub(super) index: u64,
+    /// Raft term of its entry.
+    pub(super) term: u64,
     pub(super) reply: Result<OperationReply, Refusal>,
 }
 
@@ -51,17 +52,25 @@ impl Operations {
 }
 
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
-    let most = broker.limits().entry_operations;
+    let (most, most_bytes) = (broker.limits().entry_operations, broker.limits().entry_bytes);
     let mut proposals = FuturesUnordered::new();
-    let mut waiting = Vec::new();
+    let mut next = None;
     loop {
         tokio::select! {
             biased;
-            taken = queue.recv_many(&mut waiting, most), if proposals.len() < PROPOSALS => {
-                if taken == 0 {
-                    return;
+            first = take(&mut next, &mut queue), if proposals.len() < PROPOSALS => {
+                let Some(first) = first else { return };
+                let mut bytes = first.operation.bytes();
+                let mut waiting = vec![first];
+                while waiting.len() < most && let Ok(queued) = queue.try_recv() {
+                    bytes += queued.operation.bytes();
+                    if bytes > most_bytes {
+                        next = Some(queued);
+                        break;
+                    }
+                    waiting.push(queued);
                 }
-                let mut proposal = Box::pin(propose(broker.clone(), std::mem::take(&mut waiting)));
+                let mut proposal = Box::pin(propose(broker.clone(), waiting));
                 // The sequencer takes a command at its first poll: in this order.
                 if futures::poll!(&mut proposal).is_pending() {
                     proposals.push(proposal);
@@ -69,6 +78,14 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
             }
             Some(()) = proposals.next(), if !proposals.is_empty() => {}
         }
+    }
+}
+
+/// The operation that was too large for the last entry, else the next one. Nothing is lost when this is dropped.
+async fn take(next: &mut Option<Queued>, queue: &mut mpsc::Receiver<Queued>) -> Option<Queued> {
+    match next.take() {
+        Some(next) => Some(next),
+        None => queue.recv().await,
     }
 }
 
@@ -93,7 +110,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
         Ok(proposed) => match proposed.reply {
             Reply::Operations(replies) if replies.len() == answers.len() => {
                 for (answer, reply) in answers.into_iter().zip(replies) {
-                    let _ = answer.send(Ok(Operated { index: proposed.index, reply })); // it may have given up
+                    let _ = answer.send(Ok(Operated { index: proposed.index, term: proposed.term, reply })); // it may have given up
                 }
             }
             other => answer_all(answers, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
@@ -129,32 +146,17 @@ impl Broker {
         operation: Operation,
     ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
         let deadline = Instant::now() + self.limits().publish_timeout;
-        loop {
-            let response = match self.leader_now(deadline).await? {
-                Leader::Local { .. } => self.submit_operation(operation.clone()).await,
-                Leader::Remote(node) => match self.call(&node, &Request::Operate(operation.clone())).await {
-                    Ok(Response::Operated(operated)) => Ok(operated),
-                    Ok(Response::NotProposed) | Err(SequencerError::NotLeader | SequencerError::Stopped) => {
-                        Err(SubmitError::NotLeader)
-                    }
-                    Ok(Response::Unknown(reason)) | Err(SequencerError::Unknown(reason)) => {
-                        Err(SubmitError::Unknown(reason))
-                    }
-                    Ok(Response::Refused(error)) => Err(SubmitError::Refused(error)),
-                    Ok(other) => Err(SubmitError::Unknown(format!("an unexpected answer: {other:?}"))),
-                },
-                Leader::Unknown => Err(SubmitError::NotLeader),
-            };
-            match response {
-                Ok(Operated { index, reply }) => {
-                    let _: () = self.inner.view.wait_applied(index).await;
-                    return Ok(reply);
-                }
-                Err(SubmitError::NotLeader) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
-                Err(SubmitError::NotLeader) => return Err(self.no_leader(self.limits().publish_timeout)),
-                Err(SubmitError::Unknown(reason)) => return Err(BrokerError::OutcomeUnknown { reason }),
-                Err(SubmitError::Refused(error)) => return Err(error),
+        Ok(self.operate_by(operation, deadline).await?.reply)
+    }
+
+    /// The same within a request that is counted already, with all that is known of what was done.
+    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, BrokerError> {
+        match self.ask_leader(&Request::Operate(operation), deadline).await? {
+            Response::Operated(operated) => {
+                let _: () = self.inner.view.wait_applied(operated.index).await;
+                Ok(operated)
             }
+            other => Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
         }
     }
 
@@ -163,6 +165,11 @@ impl Broker {
         if let StoreHealth::Failing(reason) = &*self.inner.view.health().borrow() {
             let error = BrokerError::StoreFailed { reason: reason.clone(), proposed: false };
             return Err(SubmitError::Refused(error));
+        }
+        // Charged when they come; by the time that they become visible they are long accepted.
+        if let Operation::Schedule(schedule) = &operation {
+            let charged = self.charge(schedule.channel, schedule.messages.len() as u64, operation.bytes());
+            charged.map_err(SubmitError::Refused)?;
         }
         let (answer, answered) = oneshot::channel();
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {

@@ -5,24 +5,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome,
+    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions,
     batcher::{Committed, SubmitError},
     joins::Original,
+    outcomes::{Results, merge, name_keys, named, refusals, results},
 };
 use crate::{
-    model::{
-        Assigned, ChannelId, ChannelMeta, Digest, Frame, Full, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
-        Route,
-    },
+    model::{ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
     proto::v1::Message,
     replica::StoreHealth,
 };
 
 /// How long to wait before a publish that was surely not proposed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
-
-/// What became of each message of a submission that was committed.
-type Results = Vec<Result<Outcome, BrokerError>>;
 
 /// One try's failure.
 pub(super) enum Failure {
@@ -37,25 +32,55 @@ pub(super) enum Failure {
 }
 
 /// Messages of one channel that passed all checks.
-struct Checked {
-    meta: Arc<ChannelMeta>,
+pub(super) struct Checked {
+    pub(super) meta: Arc<ChannelMeta>,
     rules_version: u64,
     routes: Vec<Route>,
-    keys: Vec<KeyClaim>,
+    pub(super) keys: Vec<KeyClaim>,
     /// The keys' texts, for errors.
-    names: Vec<String>,
-    frame: Frame,
+    pub(super) names: Vec<String>,
+    pub(super) frame: Frame,
+    /// Whether a message has a time to live.
+    expires: bool,
     /// Messages that did not pass, by position.
-    refused: Vec<(u32, BrokerError)>,
+    pub(super) refused: Vec<(u32, BrokerError)>,
+    /// Messages that passed and are to wait for their time, by position.
+    pub(super) later: Vec<u32>,
+}
+
+impl Checked {
+    /// As the machine takes it.
+    pub(super) fn group(&self, expected_seq: Option<u64>) -> PublishGroup {
+        PublishGroup {
+            channel: self.meta.id,
+            schema_id: self.meta.schema_id,
+            rules_version: self.rules_version,
+            expected_seq,
+            expires: self.expires,
+            routes: self.routes.clone(),
+            keys: self.keys.clone(),
+            frame: self.frame.clone(),
+        }
+    }
+
+    /// Whether every message has a key, so that it may be sent again.
+    pub(super) fn keyed(&self) -> bool {
+        self.keys.len() == self.frame.count() as usize
+    }
 }
 
 impl Broker {
     /// Publishes encoded messages of one channel; one result for each, in order. Batches are taken in the order in
     /// which the returned futures are first polled, so a caller may keep several under way and stay in order.
     pub async fn publish_frame(&self, channel: &str, frame: Frame, confirm: Confirm) -> Results {
+        self.publish_frame_with(channel, frame, PublishOptions { confirm, ..PublishOptions::default() }).await
+    }
+
+    /// The same with more choices.
+    pub async fn publish_frame_with(&self, channel: &str, frame: Frame, options: PublishOptions) -> Results {
         let count = frame.count() as usize;
         let _request = self.inner.requests.token();
-        let results = match self.try_publish(channel, frame, confirm).await {
+        let results = match self.admit_publish(channel, frame, options).await {
             Ok(results) => results,
             Err(error) => vec![Err(error); count],
         };
@@ -63,7 +88,12 @@ impl Broker {
         results
     }
 
-    async fn try_publish(&self, channel: &str, frame: Frame, confirm: Confirm) -> Result<Results, BrokerError> {
+    async fn admit_publish(
+        &self,
+        channel: &str,
+        frame: Frame,
+        options: PublishOptions,
+    ) -> Result<Results, BrokerError> {
         self.check_running()?;
         let limit = self.limits().batch_messages;
         if frame.count() as usize > limit {
@@ -77,31 +107,41 @@ impl Broker {
         }
         let _admitted = self.admit(bytes)?;
         let deadline = Instant::now() + self.limits().publish_timeout;
-        // Why an earlier try may have been committed.
         let mut unknown = None;
+        let published = self.try_publish(channel, &frame, options, deadline, &mut unknown).await;
+        published.map_err(|error| error.after_unknown(unknown))
+    }
+
+    /// Tries until it is certain what became of it. `unknown` says why it may have happened already.
+    async fn try_publish(
+        &self,
+        channel: &str,
+        frame: &Frame,
+        options: PublishOptions,
+        deadline: Instant,
+        unknown: &mut Option<String>,
+    ) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
-            let checked = self.check(meta, &frame)?;
-            if checked.frame.is_empty() {
-                return Ok(merge(Vec::new(), checked.refused));
+            let checked = self.check(meta, frame)?;
+            if !checked.later.is_empty() {
+                return self.publish_apart(channel, frame, &checked.later, options, deadline).await;
             }
-            let keyed = checked.keys.len() == checked.frame.count() as usize;
-            match self.try_once(&checked, confirm, deadline).await {
-                Ok(results) => return Ok(merge(results, checked.refused)),
-                Err(Failure::Definite(error)) => {
-                    let Some(reason) = &unknown else { return Err(error) };
-                    let wait = error.retry_after().filter(|wait| Instant::now() + *wait < deadline);
-                    let Some(wait) = wait else {
-                        return Err(BrokerError::OutcomeUnknown { reason: format!("{reason}; then {error}") });
-                    };
-                    tokio::time::sleep(wait).await;
-                }
+            if checked.frame.is_empty() {
+                return Ok(merge(Vec::new(), refusals(checked.refused)));
+            }
+            match self.try_once(&checked, options, deadline).await {
+                Ok(results) => return Ok(merge(results, refusals(checked.refused))),
+                Err(Failure::Definite(error)) => match error.worth_waiting(unknown.as_deref(), deadline) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
                 Err(Failure::Stale) => self.catch_up().await?,
                 Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout)),
                 // The same keys make a repeated publish safe.
-                Err(Failure::Unknown(reason)) if keyed && Instant::now() < deadline => {
-                    unknown = Some(reason);
+                Err(Failure::Unknown(reason)) if checked.keyed() && Instant::now() < deadline => {
+                    *unknown = Some(reason);
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(Failure::Unknown(reason)) => return Err(BrokerError::OutcomeUnknown { reason }),
@@ -109,22 +149,51 @@ impl Broker {
         }
     }
 
-    async fn try_once(&self, checked: &Checked, confirm: Confirm, deadline: Instant) -> Result<Results, Failure> {
-        let submission = PublishGroup {
-            channel: checked.meta.id,
-            schema_id: checked.meta.schema_id,
-            rules_version: checked.rules_version,
-            routes: checked.routes.clone(),
-            keys: checked.keys.clone(),
-            frame: checked.frame.clone(),
-            ..PublishGroup::default()
+    /// A batch of which some messages, at the positions `later`, are to wait for their time.
+    async fn publish_apart(
+        &self,
+        channel: &str,
+        frame: &Frame,
+        later: &[u32],
+        options: PublishOptions,
+        deadline: Instant,
+    ) -> Result<Results, BrokerError> {
+        if options.expected_seq.is_some() {
+            let reason = "a message that waits for its time has no sequence number to expect: leave one of the two out";
+            return Err(BrokerError::InvalidArgument { reason: reason.into() });
+        }
+        let now = frame.without(later);
+        let results = if now.is_empty() {
+            Vec::new()
+        } else {
+            let (count, mut unknown) = (now.count() as usize, None);
+            // By now they are due, and always will be.
+            let published = Box::pin(self.try_publish(channel, &now, options, deadline, &mut unknown)).await;
+            published.unwrap_or_else(|error| vec![Err(error.after_unknown(unknown)); count])
         };
+        let scheduled = self.schedule(channel, &frame.select(later), deadline).await;
+        let scheduled = scheduled.unwrap_or_else(|error| vec![Err(error); later.len()]);
+        Ok(merge(results, later.iter().copied().zip(scheduled).collect()))
+    }
+
+    async fn try_once(
+        &self,
+        checked: &Checked,
+        options: PublishOptions,
+        deadline: Instant,
+    ) -> Result<Results, Failure> {
+        let (submission, confirm) = (checked.group(options.expected_seq), options.confirm);
         let results = match self.leader_now(deadline).await.map_err(Failure::Definite)? {
-            Leader::Local { .. } => self.submit(submission, confirm, deadline).await?,
-            Leader::Remote(node) => self.forward_publish(&node, submission, confirm, deadline).await?,
+            Leader::Local { .. } => self.submit(submission, confirm, deadline).await,
+            Leader::Remote(node) => self.forward_publish(&node, submission, confirm, deadline).await,
             Leader::Unknown => return Err(Failure::NotProposed),
         };
-        Ok(self.name_keys(results, checked))
+        let mut results = results.map_err(|failure| match failure {
+            Failure::Definite(error) => Failure::Definite(named(error, checked.meta.name.as_str(), "")),
+            other => other,
+        })?;
+        name_keys(&mut results, checked);
+        Ok(results)
     }
 
     /// On the leader: into the log, and the answer with its delivery.
@@ -138,7 +207,7 @@ impl Broker {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(channel, &submission.frame).map_err(Failure::Definite)?;
+        self.charge(channel, u64::from(count), submission.frame.bytes().len()).map_err(Failure::Definite)?;
         let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
@@ -155,37 +224,32 @@ impl Broker {
             Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. }) => {
                 return Err(Failure::Stale);
             }
+            Err(Refusal::WrongSeq { expected, actual }) => {
+                let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
+                return Err(Failure::Definite(error));
+            }
             Err(Refusal::TargetFull { channel, full }) => {
-                let name = self.inner.view.meta(channel).map(|meta| meta.name.to_string()).unwrap_or_default();
-                return Err(Failure::Definite(channel_full(name, full)));
+                return Err(Failure::Definite(self.target_full(channel, full)));
             }
             Err(other) => return Err(Failure::Definite(BrokerError::Internal { reason: other.to_string() })),
         };
-        let new = u64::from(count) - assigned.except.len() as u64;
-        let end = assigned.first_seq + new;
-        let delivered = match confirm {
-            Confirm::Commit => Vec::new(),
-            Confirm::Delivery => {
-                let limit = self.limits().delivery_timeout;
-                self.inner.delivery.wait(self.inner.view.fanout(), channel, assigned.first_seq..end, limit).await
-            }
-        };
+        let delivered = self.delivered(channel, &assigned, count, confirm, term).await;
         let mut results = results(&assigned, count, term, &delivered, confirm);
         for claim in &keys {
             let Some(Ok(outcome)) = results.get_mut(claim.position as usize) else { continue };
-            if outcome.duplicate && self.was_missed(channel, claim.key, outcome.seq) {
+            if outcome.repeats() && self.was_missed(channel, claim.key, outcome.seq) {
                 // The first to hear of it: this is the outcome of the publish itself.
                 *outcome = self.original(channel, *outcome, confirm).await;
             }
         }
         for joined in flight.land(&results) {
             let Some(Ok(outcome)) = results.get_mut(joined.position as usize) else { continue };
-            if !outcome.duplicate {
+            if !outcome.repeats() {
                 continue;
             }
             match tokio::time::timeout_at(deadline, joined.original(outcome.seq)).await {
                 Ok(Original::Known(original)) => {
-                    let delivered = if confirm == Confirm::Delivery { original.delivered } else { None };
+                    let delivered = if confirm == Confirm::Commit { None } else { original.delivered };
                     *outcome = Outcome { delivered, ..original };
                 }
                 // This publish is told instead of the one that it joined.
@@ -206,7 +270,7 @@ impl Broker {
         let (fanout, limit) = (self.inner.view.fanout(), self.limits().delivery_timeout);
         let delivered = match confirm {
             Confirm::Commit => None,
-            Confirm::Delivery => {
+            Confirm::Delivery | Confirm::Certainty => {
                 let range = outcome.seq..outcome.seq + 1;
                 self.inner.delivery.wait(fanout, channel, range, limit).await.pop().flatten()
             }
@@ -214,11 +278,11 @@ impl Broker {
         Outcome { duplicate: false, delivered, ..outcome }
     }
 
-    fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
+    pub(super) fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
         let mut routing = self.routing(meta.id);
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        let mut accepted: u32 = 0;
+        let (mut accepted, mut expires, mut later): (u32, bool, Vec<u32>) = (0, false, Vec::new());
         for (position, message) in (0u32..).zip(frame.messages()) {
             match message
                 .map_err(|error| BrokerError::InvalidArgument { reason: format!("a message cannot be read: {error}") })
@@ -231,14 +295,19 @@ impl Broker {
                         keys.push(KeyClaim { position: accepted, key, digest });
                         names.push(message.key);
                     }
+                    expires |= message.ttl_ms > 0;
+                    if message.deliver_at_ms > 0 && message.deliver_at_ms > self.now_ms() {
+                        later.push(position);
+                    }
                     accepted += 1;
                 }
                 Err(error) => refused.push((position, error)),
             }
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
+        let frame = frame.without(&dropped);
         let (rules_version, routes) = (routing.version(), routing.finish());
-        Ok(Checked { meta, rules_version, routes, keys, names, frame: frame.without(&dropped), refused })
+        Ok(Checked { meta, rules_version, routes, keys, names, frame, expires, refused, later })
     }
 
     fn check_message(
@@ -247,6 +316,15 @@ impl Broker {
         schema: Option<&CompiledSchema>,
         message: &Message,
     ) -> Result<(), BrokerError> {
+        self.check_size(message)?;
+        let Some(schema) = schema else { return Ok(()) };
+        schema
+            .check(&message.payload, self.limits())
+            .map_err(|violations| BrokerError::SchemaViolation { channel: meta.name.to_string(), violations })
+    }
+
+    /// What holds for every message, wherever it goes.
+    pub(super) fn check_size(&self, message: &Message) -> Result<(), BrokerError> {
         let limits = self.limits();
         let within = |what: &str, value: usize, limit: usize| {
             if value <= limit {
@@ -261,10 +339,13 @@ impl Broker {
         let causal = message.causal_context.as_ref().map_or(0, prost::Message::encoded_len);
         let trace = message.trace_context.as_ref().map_or(0, prost::Message::encoded_len);
         within("the headers with causal and trace context (bytes)", headers + causal + trace, limits.header_bytes)?;
-        let Some(schema) = schema else { return Ok(()) };
-        schema
-            .check(&message.payload, limits)
-            .map_err(|violations| BrokerError::SchemaViolation { channel: meta.name.to_string(), violations })
+        let delay = if message.deliver_at_ms == 0 { 0 } else { message.deliver_at_ms.saturating_sub(self.now_ms()) };
+        let milliseconds = |time: u64| usize::try_from(time).unwrap_or(usize::MAX);
+        within(
+            "the delay (ms)",
+            milliseconds(delay),
+            usize::try_from(limits.max_delay.as_millis()).unwrap_or(usize::MAX),
+        )
     }
 
     pub(super) fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
@@ -283,76 +364,4 @@ impl Broker {
         schemas.insert(meta.schema_id, schema.clone());
         Ok(Some(schema))
     }
-
-    /// Conflicts come back from the log without the text of the key, and all without the name of the channel.
-    fn name_keys(&self, mut results: Results, checked: &Checked) -> Results {
-        for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
-            if let BrokerError::ChannelFull { channel, .. } = error {
-                *channel = checked.meta.name.to_string();
-            }
-        }
-        for (claim, name) in checked.keys.iter().zip(&checked.names) {
-            if let Some(Err(error)) = results.get_mut(claim.position as usize) {
-                match error {
-                    BrokerError::KeyConflict { channel, key, .. } => {
-                        *channel = checked.meta.name.to_string();
-                        key.clone_from(name);
-                    }
-                    BrokerError::TooManyKeys { channel, .. } => *channel = checked.meta.name.to_string(),
-                    _ => {}
-                }
-            }
-        }
-        results
-    }
-}
-
-/// `delivered` has the new messages in order, or nothing.
-fn results(assigned: &Assigned, count: u32, term: u64, delivered: &[Option<bool>], confirm: Confirm) -> Results {
-    let mut except = assigned.except.iter().peekable();
-    let mut seq = assigned.first_seq;
-    let mut delivered = delivered.iter().copied();
-    (0..count)
-        .map(|position| match except.next_if(|(at, _)| *at == position) {
-            None => {
-                seq += 1;
-                Ok(Outcome { seq: seq - 1, duplicate: false, delivered: delivered.next().flatten(), term })
-            }
-            Some((_, KeyOutcome::Duplicate { seq })) => {
-                let delivered = (confirm == Confirm::Delivery).then_some(false);
-                Ok(Outcome { seq: *seq, duplicate: true, delivered, term })
-            }
-            Some((_, KeyOutcome::Conflict { seq })) => {
-                Err(BrokerError::KeyConflict { channel: String::new(), key: String::new(), seq: *seq })
-            }
-            Some((_, KeyOutcome::TooManyKeys { limit })) => {
-                Err(BrokerError::TooManyKeys { channel: String::new(), limit: *limit })
-            }
-            Some((_, KeyOutcome::Full(full))) => Err(channel_full(String::new(), *full)),
-            Some((_, KeyOutcome::TooLarge { bytes, limit })) => {
-                let what = "the message (bytes) for what the channel may hold".to_owned();
-                Err(BrokerError::LimitExceeded { what, value: *bytes, limit: *limit })
-            }
-        })
-        .collect()
-}
-
-fn channel_full(channel: String, full: Full) -> BrokerError {
-    let (what, limit) = match full {
-        Full::Messages(limit) => ("messages", limit),
-        Full::Bytes(limit) => ("bytes", limit),
-    };
-    BrokerError::ChannelFull { channel, what: what.into(), limit }
-}
-
-/// Puts the refused messages back between the results of the others.
-fn merge(results: Results, refused: Vec<(u32, BrokerError)>) -> Results {
-    let mut merged = Vec::with_capacity(results.len() + refused.len());
-    let mut results = results.into_iter();
-    for (position, error) in refused {
-        merged.extend(results.by_ref().take(position as usize - merged.len()));
-        merged.push(Err(error));
-    }
-    merged.extend(results);
-    merged
 }

@@ -48,15 +48,28 @@ impl Broker {
     /// # Errors
     /// `QuotaExceeded`: nothing happened, and it says when to try again.
     pub fn admit_from(&self, publishing: &Arc<Publishing>, frame: &Frame) -> Result<Held, BrokerError> {
-        let (before, bytes) = (publishing.in_flight(), frame.bytes().len());
+        self.admit_together(publishing, frame.count(), frame.bytes().len())
+    }
+
+    /// The same for messages of any channels.
+    ///
+    /// # Errors
+    /// As [`Broker::admit_from`].
+    pub fn admit_together(
+        &self,
+        publishing: &Arc<Publishing>,
+        messages: u32,
+        bytes: usize,
+    ) -> Result<Held, BrokerError> {
+        let before = publishing.in_flight();
         let limit = self.connection_room();
         if before > 0 && before + bytes > limit {
             let what = "bytes in flight on this connection".to_owned();
             let error = BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS };
-            self.count(&vec![Err(error.clone()); frame.count() as usize]);
+            self.count(&vec![Err(error.clone()); messages as usize]);
             return Err(error);
         }
-        self.admit_stream(publishing, frame)
+        self.hold(publishing, messages, bytes)
     }
 
     /// The same for a stream, which is not read while too much is in flight on its connection.
@@ -64,16 +77,19 @@ impl Broker {
     /// # Errors
     /// As [`Broker::admit_from`].
     pub fn admit_stream(&self, publishing: &Arc<Publishing>, frame: &Frame) -> Result<Held, BrokerError> {
-        if let Err(error) = self.meter_connection(publishing, frame) {
-            self.count(&vec![Err(error.clone()); frame.count() as usize]);
+        self.hold(publishing, frame.count(), frame.bytes().len())
+    }
+
+    fn hold(&self, publishing: &Arc<Publishing>, messages: u32, bytes: usize) -> Result<Held, BrokerError> {
+        if let Err(error) = self.meter_connection(publishing, messages, bytes) {
+            self.count(&vec![Err(error.clone()); messages as usize]);
             return Err(error);
         }
-        let bytes = frame.bytes().len();
         publishing.hold(bytes);
         Ok(Held { publishing: publishing.clone(), bytes })
     }
 
-    fn meter_connection(&self, publishing: &Publishing, frame: &Frame) -> Result<(), BrokerError> {
+    fn meter_connection(&self, publishing: &Publishing, messages: u32, bytes: usize) -> Result<(), BrokerError> {
         let quota = Quota {
             messages_per_second: self.limits().publisher_messages_per_second,
             bytes_per_second: self.limits().publisher_bytes_per_second,
@@ -81,24 +97,22 @@ impl Broker {
         if quota == Quota::default() {
             return Ok(());
         }
-        let (messages, bytes) = (u64::from(frame.count()), frame.bytes().len() as u64);
-        let taken = publishing.take(quota, messages, bytes, Instant::now());
+        let taken = publishing.take(quota, u64::from(messages), bytes as u64, Instant::now());
         taken.map_err(|exceeded| error(exceeded, "from one connection"))
     }
 
     /// On the leader: counts a publish against its channel's quota.
-    pub(super) fn charge(&self, channel: ChannelId, frame: &Frame) -> Result<(), BrokerError> {
+    pub(super) fn charge(&self, channel: ChannelId, messages: u64, bytes: usize) -> Result<(), BrokerError> {
         let Some(meta) = self.inner.view.meta(channel) else { return Ok(()) };
         let quota = meta.config.quota;
         if quota == Quota::default() {
             return Ok(());
         }
-        let (messages, bytes) = (u64::from(frame.count()), frame.bytes().len() as u64);
         let mut meters = self.inner.quotas.meters.lock();
         if meters.len() > self.inner.view.catalog().len() + SPARE {
             meters.retain(|channel, _| self.inner.view.meta(*channel).is_some());
         }
-        let taken = meters.entry(channel).or_default().take(quota, messages, bytes, Instant::now());
+        let taken = meters.entry(channel).or_default().take(quota, messages, bytes as u64, Instant::now());
         taken.map_err(|exceeded| error(exceeded, &format!("to channel `{}`", meta.name)))
     }
 }

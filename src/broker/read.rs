@@ -9,10 +9,14 @@ use super::{
     forward::{Request, Response},
     store_error,
 };
-use crate::model::{ChannelMeta, Durability, stream_key};
+use crate::model::{ChannelMeta, Command, Durability, StoredBatch, stream_key};
 
 /// How long to wait before a leader that was not one is asked again.
 const RETRY: Duration = Duration::from_millis(20);
+/// Pages that one read passes over because everything in them has expired.
+const EXPIRED_PAGES: usize = 16;
+/// How long a reader waits for the leader's time.
+const TIME_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Reads stored messages.
@@ -53,24 +57,85 @@ impl Broker {
         };
         let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
         let limit = if limit == 0 { usize::MAX } else { limit };
-        let (mut batches, mut taken, mut next_seq) = (Vec::new(), 0, from);
-        let mut bytes = self.limits().page_bytes;
-        for mut batch in stored {
-            let room = u32::try_from(limit - taken).unwrap_or(u32::MAX);
-            let (whole, end) = (batch.frame.take(room), batch.end_seq());
-            if whole.is_empty() || (bytes == 0 && taken > 0) {
+        let (mut batches, mut next_seq, mut stored) = (Vec::new(), from, stored);
+        for _ in 0..EXPIRED_PAGES {
+            if consistency == Consistency::Linearizable {
+                self.let_time_pass(&stored).await;
+            }
+            (batches, next_seq) = self.page_of(stored, next_seq, limit);
+            if !batches.is_empty() {
                 break;
             }
-            batch.frame = whole.take_bytes(bytes);
-            bytes = bytes.saturating_sub(batch.frame.bytes().len());
-            taken += batch.frame.count() as usize;
-            next_seq = batch.end_seq();
-            batches.push(batch);
-            if next_seq < end {
+            // A page of which everything has expired is no reason to come back, unless what follows it was removed.
+            stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await.map_err(store_error)?;
+            if stored.first().is_none_or(|batch| batch.first_seq > next_seq) {
                 break;
             }
         }
         Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
+    }
+
+    /// As much of what was read as fits a page, without what has expired, and where the next page begins.
+    fn page_of(&self, stored: Vec<StoredBatch>, from: u64, limit: usize) -> (Vec<StoredBatch>, u64) {
+        let now_ms = self.inner.view.time_ms();
+        let (mut batches, mut taken, mut next_seq) = (Vec::new(), 0, from);
+        let mut bytes = self.limits().page_bytes;
+        for batch in stored {
+            let end = batch.end_seq();
+            for mut run in batch.live_runs(now_ms) {
+                let room = u32::try_from(limit - taken).unwrap_or(u32::MAX);
+                let (whole, end) = (run.frame.take(room), run.end_seq());
+                if whole.is_empty() || (bytes == 0 && taken > 0) {
+                    return (batches, next_seq);
+                }
+                run.frame = whole.take_bytes(bytes);
+                bytes = bytes.saturating_sub(run.frame.bytes().len());
+                taken += run.frame.count() as usize;
+                next_seq = run.end_seq();
+                batches.push(run);
+                if next_seq < end {
+                    return (batches, next_seq);
+                }
+            }
+            next_seq = end;
+        }
+        (batches, next_seq)
+    }
+
+    /// Where a message of these batches has expired by this node's clock but not by the log's time, asks the leader
+    /// for its time. What then is decided goes by the log's time alone; without a leader time stands still.
+    pub(super) async fn let_time_pass(&self, batches: impl IntoIterator<Item = &StoredBatch>) {
+        let (log, clock) = (self.inner.view.time_ms(), self.now_ms());
+        if clock <= log || !batches.into_iter().any(|batch| batch.expires_between(log, clock)) {
+            return;
+        }
+        let passed = async {
+            let response = match self.leader() {
+                Leader::Local { .. } => self.pass_time().await,
+                Leader::Remote(node) => match self.call(&node, &Request::PassTime).await {
+                    Ok(response) => response,
+                    Err(_) => return,
+                },
+                Leader::Unknown => return,
+            };
+            if let Response::Index(index) = response {
+                self.inner.view.wait_applied(index).await;
+            }
+        };
+        let _ = tokio::time::timeout(TIME_PATIENCE, passed).await;
+    }
+
+    /// On the leader: has its time written down, unless the log knows as much.
+    pub(super) async fn pass_time(&self) -> Response {
+        let (log, time_ms) = (self.inner.view.time_ms(), self.now_ms());
+        if time_ms <= log {
+            return Response::Index(self.inner.view.applied());
+        }
+        match self.inner.sequencer.propose(Command::Tick { time_ms }).await {
+            Ok(proposed) => Response::Index(proposed.index),
+            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+            Err(_) => Response::NotProposed,
+        }
     }
 
     /// The sequence number that a start stands for, now.

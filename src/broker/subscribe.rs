@@ -93,13 +93,17 @@ impl Broker {
 }
 
 impl Subscription {
-    /// The next messages in order, never empty; waits for them. With a filter, those up to the next one that it does
-    /// not let through; or now and then an empty batch, whose `first_seq` says that nothing below it will come.
+    /// The next messages in order, never empty; waits for them. Messages whose time to live has passed are left out:
+    /// the numbers of what comes next go on after a gap. With a filter, those up to the next one that it does not let
+    /// through; or now and then an empty batch, whose `first_seq` says that nothing below it will come.
     ///
     /// # Errors
     /// When the channel is deleted, the node stops or what comes next was removed.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
         loop {
+            if let Some(batch) = self.peek()?.filter(|batch| batch.expires) {
+                self.broker.let_time_pass([&batch]).await;
+            }
             if let Some(batch) = self.ready()? {
                 return Ok(batch);
             }
@@ -148,7 +152,7 @@ impl Subscription {
 
     /// The sequence number that comes next; with a filter, at the earliest.
     pub fn position(&self) -> u64 {
-        self.filter.as_ref().and_then(Filter::first).unwrap_or(self.position)
+        self.filter.as_ref().and_then(Filter::first).map_or(self.position, |run| run.first_seq)
     }
 
     /// How far the filter has looked, when it is time to say so.
@@ -163,26 +167,67 @@ impl Subscription {
         matches!(self.follower.at(self.position), Next::Behind(_))
     }
 
+    /// What would be handed on next, or looked at; it stays where it is.
+    fn peek(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        if let Some(run) = self.filter.as_ref().and_then(Filter::first) {
+            return Ok(Some(run.clone()));
+        }
+        let upcoming = self.upcoming()?;
+        if let Some(batch) = &upcoming {
+            self.page.push_front(batch.clone());
+        }
+        Ok(upcoming)
+    }
+
     /// What can be handed on without waiting. Through a filter, one batch is looked at and then again the clock, so
     /// that a filter which lets nothing through still gives word.
     fn ready(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         loop {
             if let Some(run) = self.filter.as_mut().and_then(Filter::pop) {
-                return Ok(Some(self.hand_on(run)));
+                // Time has passed since it was looked at.
+                let (live, rest) = self.live(run);
+                if let (Some(filter), Some(rest)) = (&mut self.filter, rest) {
+                    filter.put_back(rest);
+                }
+                match live {
+                    Some(live) => return Ok(Some(self.hand_on(live))),
+                    None => self.pass(true),
+                }
+                continue;
             }
             if self.filter.as_ref().is_some_and(|filter| filter.has_word(false)) {
                 return Ok(None);
             }
-            let Some(batch) = self.take()? else { return Ok(None) };
-            self.position = batch.end_seq();
-            let Some(filter) = &mut self.filter else { return Ok(Some(self.hand_on(batch))) };
-            filter.look(batch)?;
-            self.pass();
+            let Some(batch) = self.upcoming()? else { return Ok(None) };
+            let end = batch.end_seq();
+            let (live, rest) = self.live(batch);
+            self.position = live.as_ref().map_or(end, StoredBatch::end_seq);
+            if let Some(rest) = rest {
+                self.page.push_front(rest);
+            }
+            let Some(live) = live else {
+                self.pass(true);
+                continue;
+            };
+            let Some(filter) = &mut self.filter else { return Ok(Some(self.hand_on(live))) };
+            filter.look(live)?;
+            self.pass(false);
         }
     }
 
+    /// The first messages of a batch that may still be handed to anybody, and what comes after them. What lies before
+    /// them, or is all of the batch, has expired and is handed to nobody.
+    fn live(&self, batch: StoredBatch) -> (Option<StoredBatch>, Option<StoredBatch>) {
+        if !batch.expires {
+            return (Some(batch), None);
+        }
+        let live = batch.live_runs(self.broker.inner.view.time_ms()).next();
+        let rest = live.as_ref().map(|live| batch.from_seq(live.end_seq())).filter(|rest| !rest.frame.is_empty());
+        (live, rest)
+    }
+
     /// The next batch from the page or the tail.
-    fn take(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+    fn upcoming(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         if let Some(batch) = self.page.pop_front() {
             return Ok(Some(batch));
         }
@@ -191,7 +236,7 @@ impl Subscription {
             Next::Behind(first) if self.meta.config.durability == Durability::Ephemeral => {
                 // At most once: what left the tail is lost to this subscriber.
                 self.position = first;
-                self.pass();
+                self.pass(false);
                 match self.follower.at(first) {
                     Next::Batch(batch) => Ok(Some(batch)),
                     _ => Ok(None),
@@ -205,14 +250,15 @@ impl Subscription {
     fn hand_on(&mut self, batch: StoredBatch) -> StoredBatch {
         self.follower.handed(u64::from(batch.frame.count()));
         self.broker.inner.delivery.handed(self.meta.id, batch.first_seq..batch.end_seq());
-        self.pass();
+        self.pass(batch.expires);
         batch
     }
 
-    /// Tells how far this follower has come. Without a filter the hand-off itself says all that anybody waits for.
-    fn pass(&self) {
+    /// Tells how far this follower has come. Without a filter, and where nothing has expired (`gaps`), the hand-off
+    /// itself says all that anybody waits for.
+    fn pass(&self, gaps: bool) {
         self.follower.passed(self.position());
-        if self.filter.is_some() {
+        if gaps || self.filter.is_some() {
             self.broker.inner.delivery.settled();
         }
     }

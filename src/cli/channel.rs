@@ -242,6 +242,7 @@ fn describe(channel: &Channel) -> String {
         ("next seq", shown.next_seq.to_string()),
         ("bytes", thousands(shown.bytes)),
         ("live keys", thousands(shown.live_keys)),
+        ("delayed", thousands(shown.delayed)),
         ("subscribers", format!("{} on the answering node", shown.subscribers)),
         ("rejected", format!("{} by the schema, on the answering node since it started", thousands(shown.rejected))),
     ];

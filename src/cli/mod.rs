@@ -11,6 +11,7 @@ mod error;
 mod health;
 pub mod publish;
 mod remote;
+pub mod request;
 pub mod rule;
 mod serve;
 pub mod subscribe;
@@ -73,6 +74,10 @@ enum Command {
     Publish(publish::Args),
     /// Follow a channel
     Subscribe(subscribe::Args),
+    /// Publish a message and wait for the reply of whoever handles it
+    Request(request::Args),
+    /// Answer a request
+    Reply(request::ReplyArgs),
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
@@ -135,6 +140,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
+        Command::Request(args) => request::run(args, global).await,
+        Command::Reply(args) => request::reply(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
         Command::Rule(command) => rule::run(command, global).await,
         Command::Claim(command) => claim::run(command, global).await,

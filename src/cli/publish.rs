@@ -1,8 +1,12 @@
 //! `liminal publish`: one message, or a file of them.
 
+mod atomic;
 mod lines;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use clap::ValueHint;
@@ -11,9 +15,12 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{Confirm, connect, millis, print_json, print_line, thousands},
+    remote::{Confirm, connect, millis, parse_duration, print_json, print_line, thousands},
 };
-use crate::client::{ClientError, ErrorDetail, Message, Published};
+use crate::{
+    client::{ClientError, ErrorDetail, Message, PublishOptions, Published},
+    model::{time_ms, timestamp},
+};
 
 /// Publish one message, or one message for each line of a file
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +45,26 @@ pub struct Args {
     /// What the acknowledgement waits for
     #[arg(long, value_enum, default_value_t = Confirm::Delivery)]
     pub confirm: Confirm,
+    /// Refuse the message unless it gets this sequence number
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub expected_seq: Option<u64>,
+    /// Hand the message to nobody once so much time has passed, for example 30s
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub ttl: Option<Duration>,
+    /// Make the message visible after so much time, for example 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub delay: Option<Duration>,
+    /// Make the message visible at a time, for example 2026-12-24T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time_ms, conflicts_with = "delay")]
+    pub at: Option<u64>,
+    /// Store all lines of the file or none; `{"channel":..,"payload":..,"key":..}` on each line
+    #[arg(long, requires = "file", conflicts_with_all = ["key_pointer", "headers", "ttl", "delay", "at"])]
+    pub atomic: bool,
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text)?;
+    if ttl.as_millis() == 0 { Err("give at least 1ms".into()) } else { Ok(ttl) }
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -54,6 +81,7 @@ fn parse_pointer(text: &str) -> Result<String, String> {
 /// Runs the command.
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     match &args.file {
+        Some(file) if args.atomic => atomic::run(file, &args, global).await,
         Some(file) => lines::run(file, &args, global).await,
         None => one(&args, global).await,
     }
@@ -73,7 +101,8 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
     let message = message(args, payload.into()).map_err(CliError::usage)?;
     let client = connect(global).await?;
     let begun = Instant::now();
-    let result = client.publish_confirmed(&args.channel, message, args.confirm.into()).await;
+    let options = PublishOptions { confirm: args.confirm.into(), expected_seq: args.expected_seq };
+    let result = client.publish_with(&args.channel, message, options).await;
     let took = begun.elapsed();
     match (global.output, result) {
         (OutputFormat::Json, result) => {
@@ -81,15 +110,23 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
             print_json(&Outcome::of(1, &args.channel, result.as_ref()))?;
             if failed { Err(CliError::exit(1)) } else { Ok(()) }
         }
-        (OutputFormat::Raw, Ok(published)) => print_line(&published.seq.to_string()),
+        (OutputFormat::Raw, Ok(published)) => print_line(&place(&published)),
         (OutputFormat::Table, Ok(published)) => {
             let bytes = thousands(size as u64);
-            let Published { seq, term, .. } = published;
-            let notes = notes(&published);
-            print_line(&format!("{}@{seq}  {bytes} B  term {term}  {}{notes}", args.channel, millis(took)))
+            let (term, notes) = (published.term, notes(&published));
+            let place = match published.scheduled_ms {
+                Some(_) => format!("{}  visible at {}", args.channel, place(&published)),
+                None => format!("{}@{}", args.channel, place(&published)),
+            };
+            print_line(&format!("{place}  {bytes} B  term {term}  {}{notes}", millis(took)))
         }
         (_, Err(error)) => Err(error.into()),
     }
+}
+
+/// The sequence number, or the time at which there will be one.
+fn place(published: &Published) -> String {
+    published.scheduled_ms.map_or_else(|| published.seq.to_string(), timestamp)
 }
 
 fn notes(published: &Published) -> &'static str {
@@ -112,6 +149,14 @@ fn message(args: &Args, payload: Bytes) -> Result<Message, String> {
     for (name, value) in &args.headers {
         message = message.with_header(name, value);
     }
+    if let Some(ttl) = args.ttl {
+        message = message.with_ttl(ttl);
+    }
+    let from_now = |delay: Duration| {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(delay);
+        u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+    };
+    message.deliver_at_ms = args.at.or_else(|| args.delay.map(from_now)).unwrap_or(0);
     Ok(message)
 }
 
@@ -135,6 +180,8 @@ struct Outcome<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<bool>,
@@ -155,7 +202,8 @@ impl<'a> Outcome<'a> {
         Self {
             line,
             channel: ok.map(|_| channel),
-            seq: ok.map(|published| published.seq),
+            seq: ok.filter(|published| published.scheduled_ms.is_none()).map(|published| published.seq),
+            scheduled: ok.and_then(|published| published.scheduled_ms).map(timestamp),
             duplicate: ok.map(|published| published.duplicate),
             delivered: ok.and_then(|published| published.delivered),
             error: result.err().map(|error| Failure {
@@ -195,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn times_are_given_once_and_make_sense() {
+        let args = parse(&["orders", "x", "--ttl", "30s", "--at", "2023-11-14T22:13:20Z"]).unwrap();
+        let message = message(&args, Bytes::from_static(b"x")).unwrap();
+        assert_eq!((message.ttl_ms, message.deliver_at_ms), (30_000, 1_700_000_000_000));
+        for wrong in [&["--ttl", "0s"][..], &["--delay", "1m", "--at", "2023-11-14T22:13:20Z"], &["--at", "noon"]] {
+            assert!(parse(&[&["orders", "x"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+        assert!(parse(&["orders", "x", "--atomic"]).is_err(), "a transaction comes from a file");
+    }
+
+    #[test]
     fn headers_are_name_and_value_and_keep_their_order() {
         let args = parse(&["orders", "x", "--header", "a=1", "--header", "b=x=y"]).unwrap();
         let message = message(&args, Bytes::from_static(b"x")).unwrap();
@@ -217,13 +276,17 @@ mod tests {
 
     #[test]
     fn json_output_names_delivery_only_when_it_is_known() {
-        let published = Published { seq: 41, duplicate: false, delivered: None, term: 4 };
+        let published = Published { seq: 41, duplicate: false, delivered: None, term: 4, scheduled_ms: None };
         let text = |outcome: &Outcome<'_>| serde_json::to_string(outcome).unwrap();
         let commit = Outcome::of(1, "orders", Ok(&published));
         assert_eq!(text(&commit), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false}"#);
         let delivered = Published { delivered: Some(true), ..published };
         let delivered = Outcome::of(1, "orders", Ok(&delivered));
         assert_eq!(text(&delivered), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false,"delivered":true}"#);
+        let waits = Published { scheduled_ms: Some(1_700_000_000_123), ..published };
+        let waits = Outcome::of(1, "orders", Ok(&waits));
+        let expected = r#"{"line":1,"channel":"orders","scheduled":"2023-11-14T22:13:20.123Z","duplicate":false}"#;
+        assert_eq!(text(&waits), expected);
         let error = ClientError::new("NO_LEADER", "no leader");
         let error = Outcome::of(2, "orders", Err(&error));
         assert_eq!(text(&error), r#"{"line":2,"error":{"code":"NO_LEADER","message":"no leader","details":[]}}"#);

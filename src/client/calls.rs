@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Client,
     error::{ClientError, ErrorDetail},
-    message::{Confirm, Consistency, Message, Page, Published, Start, malformed},
+    message::{Confirm, Consistency, Message, Page, PublishOptions, Published, Start, malformed},
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
@@ -43,9 +43,26 @@ impl Client {
         message: Message,
         confirm: Confirm,
     ) -> Result<Published, ClientError> {
+        self.publish_with(channel, message, PublishOptions { confirm, ..PublishOptions::default() }).await
+    }
+
+    /// As [`Client::publish`], with more choices.
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; `WRONG_SEQ` when the channel does not end where the options say.
+    pub async fn publish_with(
+        &self,
+        channel: &str,
+        message: Message,
+        options: PublishOptions,
+    ) -> Result<Published, ClientError> {
         let repeat = Repeat::of_publish(!message.key.is_empty());
-        let request =
-            PublishRequest { channel: channel.to_owned(), message: Some(message), confirm: confirm.to_proto() };
+        let request = PublishRequest {
+            channel: channel.to_owned(),
+            message: Some(message),
+            confirm: options.confirm.to_proto(),
+            expected_seq: options.expected_seq,
+        };
         let publish = |link| {
             let request = request.clone();
             async move { BrokerClient::new(link).publish(request).await }

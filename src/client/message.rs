@@ -1,5 +1,7 @@
 //! What goes in and comes out: messages, acks, deliveries, and where a subscription begins.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::{
@@ -29,7 +31,33 @@ impl Message {
         self.headers.push(Header { name: name.into(), value: value.into() });
         self
     }
+
+    /// Handed to nobody once this time has passed since it was sequenced.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        self
+    }
+
+    /// Visible from this time on, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn with_deliver_at(mut self, time_ms: u64) -> Self {
+        self.deliver_at_ms = time_ms;
+        self
+    }
 }
+
+/// What a publisher of one message chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// What the ack waits for.
+    pub confirm: Confirm,
+    /// Refused with `WRONG_SEQ` unless the message gets this sequence number.
+    pub expected_seq: Option<u64>,
+}
+
+/// The header of a request that says where its reply goes.
+const REPLY_TO: &str = "liminal-reply-to";
 
 /// What an ack of a publish waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +81,7 @@ impl Confirm {
 /// An acknowledged publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Position in the channel; for a duplicate, the original one.
+    /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
     /// The key was published before with this payload.
     pub duplicate: bool,
@@ -61,11 +89,14 @@ pub struct Published {
     pub delivered: Option<bool>,
     /// Raft term in which it was committed.
     pub term: u64,
+    /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
+    pub scheduled_ms: Option<u64>,
 }
 
 impl From<v1::PublishResponse> for Published {
     fn from(ok: v1::PublishResponse) -> Self {
-        Self { seq: ok.seq, duplicate: ok.duplicate, delivered: ok.delivered, term: ok.term }
+        let v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms } = ok;
+        Self { seq, duplicate, delivered, term, scheduled_ms }
     }
 }
 
@@ -126,6 +157,14 @@ pub struct Received {
     pub schema_id: u64,
     /// The message.
     pub message: Message,
+}
+
+impl Received {
+    /// Where the reply goes, if the message is a request.
+    pub fn reply_to(&self) -> Option<&str> {
+        let header = self.message.headers.iter().find(|header| header.name == REPLY_TO)?;
+        Some(&header.value)
+    }
 }
 
 /// A page of stored messages.

@@ -40,6 +40,7 @@ mod calls;
 mod claims;
 mod consumer;
 mod error;
+mod exchanges;
 mod message;
 mod pool;
 mod publisher;
@@ -63,9 +64,10 @@ pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConf
 pub use claims::{Claims, Once, OnceError, Taken};
 pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use exchanges::Transaction;
 pub use message::{
-    CausalContext, Confirm, Consistency, Header, Message, Page, Published, Received, Start, TraceContext,
-    VectorClockEntry,
+    CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
+    TraceContext, VectorClockEntry,
 };
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use subscription::Subscription;

@@ -219,6 +219,7 @@ impl Stream for Batches {
                 channel: shared.channel.clone(),
                 batch: frame.bytes().clone(),
                 confirm: shared.confirm,
+                expected_seq: None,
             })),
             None => {
                 state.puller = Some(cx.waker().clone());

@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use super::{
     error::ClientError,
-    message::{Received, Start, malformed, unpack},
+    message::{Received, Start, unpack},
     pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
     retry::{self, Repeat},
 };
@@ -24,9 +24,9 @@ use crate::proto::v1::{
 
 /// A live follower of a channel: a stream of its messages, in order. Dropping it ends it.
 ///
-/// A durable channel's messages come without a gap (but for those that a filter does not let through) and without a
-/// repetition, whichever nodes fail; an ephemeral channel's messages that are published while it reconnects are missed.
-/// After an error the stream ends.
+/// A durable channel's messages all come, but for those that have expired and those that a filter does not let through,
+/// and none comes twice, whichever nodes fail; an ephemeral channel's messages that are published while it reconnects are
+/// missed. After an error the stream ends.
 pub struct Subscription {
     batches: BoxStream<'static, Result<Vec<Received>, ClientError>>,
     current: std::vec::IntoIter<Received>,
@@ -101,7 +101,7 @@ impl Follower {
             };
             let error = match deliveries.message().await {
                 Ok(Some(delivery)) => {
-                    self.take(delivery, &mut received).await?;
+                    self.take(delivery, &mut received)?;
                     if received.is_empty() {
                         continue;
                     }
@@ -122,19 +122,14 @@ impl Follower {
         }
     }
 
-    /// Checks that the delivery goes on where the last one ended, or behind what the filter left out.
-    async fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
+    /// Takes what comes after the last delivery. It may begin after a gap, where messages have expired or a filter did
+    /// not let them through; only the servers can tell these from a loss.
+    fn take(&mut self, delivery: Delivery, received: &mut Vec<Received>) -> Result<(), ClientError> {
         let end = delivery.first_seq + u64::from(delivery.count);
         let next = match (self.next, self.start) {
             (Some(next), _) | (None, Start::Seq(next)) => next,
             (None, _) => delivery.first_seq,
         };
-        if delivery.first_seq > next && self.filter.is_empty() && !self.is_ephemeral().await? {
-            return Err(malformed("delivery").with_source(format!(
-                "it begins at {} of channel `{}`, and {next} comes next",
-                delivery.first_seq, self.channel
-            )));
-        }
         unpack(delivery, next, received)?;
         self.next = Some(next.max(end));
         Ok(())

@@ -19,8 +19,9 @@ use super::{Client, Message, PublisherOptions, Start, UNREACHABLE};
 use crate::{
     model::Frame,
     proto::v1::{
-        Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse, ReadRequest, ReadResponse,
-        SubscribeRequest,
+        Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse, PublishTransactionRequest,
+        PublishTransactionResponse, ReadRequest, ReadResponse, ReplyRequest, ReplyResponse, RequestRequest,
+        RequestResponse, SubscribeRequest,
         broker_server::{Broker, BrokerServer},
         channels_server::ChannelsServer,
         start::From,
@@ -57,7 +58,7 @@ impl Flaky {
             stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
             stored.keys.insert(message.key.clone(), seq);
         }
-        let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1 };
+        let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1, scheduled_ms: None };
         PublishAck { ok: Some(ok), error: None }
     }
 }
@@ -116,6 +117,21 @@ impl Broker for Flaky {
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn publish_transaction(
+        &self,
+        _: Request<PublishTransactionRequest>,
+    ) -> Result<Response<PublishTransactionResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn request(&self, _: Request<RequestRequest>) -> Result<Response<RequestResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn reply(&self, _: Request<ReplyRequest>) -> Result<Response<ReplyResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 }

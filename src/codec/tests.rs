@@ -1,3 +1,5 @@
+mod publishing;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -274,6 +276,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "00",
             ),
         ),
+        (Command::Operations { time_ms: 7, operations: publishing::operations() }, publishing::GOLDEN),
     ]
 }
 

@@ -58,6 +58,8 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("connections_per_address", &mut limits.connections_per_address);
     number("subscriptions", &mut limits.subscriptions);
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
+    number("requests", &mut limits.requests);
+    number("requests_per_connection", &mut limits.requests_per_connection);
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
@@ -71,6 +73,10 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.count("consumer_pending", &mut limits.consumer_pending);
     v.count("consumers_per_channel", &mut limits.consumers_per_channel);
     v.size("consumer_name_bytes", &mut limits.consumer_name_bytes);
+    v.count("delayed_messages", &mut limits.delayed_messages);
+    v.size("delayed_bytes", &mut limits.delayed_bytes);
+    v.duration("max_delay", &mut limits.max_delay);
+    v.duration("request_timeout", &mut limits.request_timeout);
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);

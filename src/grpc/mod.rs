@@ -4,6 +4,7 @@ mod admin;
 mod channels;
 mod claims;
 mod consumers;
+mod exchanges;
 mod publishing;
 mod status;
 mod subscribing;

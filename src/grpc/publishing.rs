@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Service, status::stream_error, subscribing, to_status};
+use super::{Service, exchanges, status::stream_error, subscribing, to_status};
 use crate::{
-    broker::{BrokerError, Confirm, Outcome},
+    broker::{BrokerError, Confirm, Outcome, PublishOptions},
     env::ConnectionInfo,
     model::Frame,
     proto::v1::{self, broker_server::Broker},
@@ -33,12 +33,12 @@ impl Broker for Service {
 
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
         let connection = connection(&request);
-        let v1::PublishRequest { channel, message, confirm } = request.into_inner();
+        let v1::PublishRequest { channel, message, confirm, expected_seq } = request.into_inner();
         let message = message.ok_or_else(|| invalid("a publish needs a message"))?;
-        let confirm = confirm_of(confirm)?;
+        let options = PublishOptions { confirm: confirm_of(confirm)?, expected_seq };
         let frame = Frame::encode([&message]);
         let _held = self.broker.admit_from(&connection.publishing, &frame).map_err(|error| to_status(&error))?;
-        let mut results = self.broker.publish_frame(&channel, frame, confirm).await;
+        let mut results = self.broker.publish_frame_with(&channel, frame, options).await;
         match results.pop() {
             Some(Ok(outcome)) => Ok(Response::new(ack(&outcome))),
             Some(Err(error)) => Err(to_status(&error)),
@@ -75,6 +75,25 @@ impl Broker for Service {
         let page = subscribing::read(&self.broker, request.into_inner()).await;
         page.map(Response::new).map_err(|error| to_status(&error))
     }
+
+    async fn publish_transaction(
+        &self,
+        request: Request<v1::PublishTransactionRequest>,
+    ) -> Result<Response<v1::PublishTransactionResponse>, Status> {
+        let connection = connection(&request);
+        exchanges::transaction(&self.broker, &connection, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn request(&self, request: Request<v1::RequestRequest>) -> Result<Response<v1::RequestResponse>, Status> {
+        let connection = connection(&request);
+        let limit = self.broker.limits().requests_per_connection;
+        let _place = subscribing::Place::waiting(&connection, limit).map_err(|error| to_status(&error))?;
+        exchanges::request(&self.broker, &connection, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn reply(&self, request: Request<v1::ReplyRequest>) -> Result<Response<v1::ReplyResponse>, Status> {
+        exchanges::reply(&self.broker, request.into_inner()).await.map(Response::new)
+    }
 }
 
 /// The connection that a request came through.
@@ -100,8 +119,8 @@ async fn pump(
         let take = end.is_none() && working.len() < BATCHES_AT_ONCE && within;
         tokio::select! {
             batch = batches.message(), if take => match batch.and_then(|batch| batch.map(parse).transpose()) {
-                Ok(Some((batch, frame, confirm))) => {
-                    working.push_back(publish(service.clone(), &connection, batch.channel, frame, confirm));
+                Ok(Some((channel, frame, options))) => {
+                    working.push_back(publish(service.clone(), &connection, channel, frame, options));
                 }
                 Ok(None) => end = Some(Ok(())),
                 Err(status) => end = Some(Err(status)),
@@ -164,10 +183,10 @@ impl Acks {
 }
 
 /// A batch that cannot be read has an unknown number of messages, so no ack could stand for it: the stream ends.
-fn parse(mut batch: v1::PublishBatch) -> Result<(v1::PublishBatch, Frame, Confirm), Status> {
-    let frame = Frame::parse(std::mem::take(&mut batch.batch)).map_err(|error| invalid(&error.to_string()))?;
-    let confirm = confirm_of(batch.confirm)?;
-    Ok((batch, frame, confirm))
+fn parse(batch: v1::PublishBatch) -> Result<(String, Frame, PublishOptions), Status> {
+    let v1::PublishBatch { channel, batch, confirm, expected_seq } = batch;
+    let frame = Frame::parse(batch).map_err(|error| invalid(&error.to_string()))?;
+    Ok((channel, frame, PublishOptions { confirm: confirm_of(confirm)?, expected_seq }))
 }
 
 /// Counts as in flight from the call on: what is not read does.
@@ -176,19 +195,19 @@ fn publish(
     connection: &ConnectionInfo,
     channel: String,
     frame: Frame,
-    confirm: Confirm,
+    options: PublishOptions,
 ) -> BoxFuture<'static, Results> {
     let held = service.broker.admit_stream(&connection.publishing, &frame);
     async move {
         match held {
-            Ok(_held) => service.broker.publish_frame(&channel, frame, confirm).await,
+            Ok(_held) => service.broker.publish_frame_with(&channel, frame, options).await,
             Err(error) => vec![Err(error); frame.count() as usize],
         }
     }
     .boxed()
 }
 
-fn confirm_of(confirm: i32) -> Result<Confirm, Status> {
+pub(super) fn confirm_of(confirm: i32) -> Result<Confirm, Status> {
     match v1::Confirm::try_from(confirm) {
         Ok(v1::Confirm::Commit) => Ok(Confirm::Commit),
         Ok(v1::Confirm::Delivery | v1::Confirm::Unspecified) => Ok(Confirm::Delivery),
@@ -196,13 +215,13 @@ fn confirm_of(confirm: i32) -> Result<Confirm, Status> {
     }
 }
 
-fn invalid(reason: &str) -> Status {
+pub(super) fn invalid(reason: &str) -> Status {
     to_status(&BrokerError::InvalidArgument { reason: reason.into() })
 }
 
-fn ack(outcome: &Outcome) -> v1::PublishResponse {
-    let Outcome { seq, duplicate, delivered, term } = *outcome;
-    v1::PublishResponse { seq, duplicate, delivered, term }
+pub(super) fn ack(outcome: &Outcome) -> v1::PublishResponse {
+    let Outcome { seq, duplicate, delivered, term, scheduled_ms } = *outcome;
+    v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms }
 }
 
 fn ack_of(result: &Result<Outcome, BrokerError>) -> v1::PublishAck {

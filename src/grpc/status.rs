@@ -26,12 +26,17 @@ fn grpc_code(error: &BrokerError) -> Code {
     match error {
         BrokerError::ConsumerNotFound { .. } => Code::NotFound,
         BrokerError::ConsumerExists { .. } => Code::AlreadyExists,
-        BrokerError::ChannelNotFound { .. } => Code::NotFound,
+        BrokerError::InTransaction { error, .. } => grpc_code(error),
+        BrokerError::ChannelNotFound { .. } | BrokerError::InboxGone { .. } => Code::NotFound,
         BrokerError::RuleNotFound { .. } => Code::NotFound,
         BrokerError::NamespaceNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. } | BrokerError::KeyConflict { .. } | BrokerError::ClaimCompleted { .. } => {
-            Code::AlreadyExists
-        }
+        BrokerError::ChannelExists { .. }
+        | BrokerError::KeyConflict { .. }
+        | BrokerError::KeyWaits { .. }
+        | BrokerError::KeyUsedApart { .. }
+        | BrokerError::ClaimCompleted { .. } => Code::AlreadyExists,
+        BrokerError::WrongSeq { .. } | BrokerError::NoResponders { .. } => Code::FailedPrecondition,
+        BrokerError::ReplyTimeout { .. } => Code::DeadlineExceeded,
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidConsumerName { .. }
         | BrokerError::SchemaViolation { .. }

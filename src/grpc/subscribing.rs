@@ -30,15 +30,24 @@ pub(super) fn start_of(start: Option<v1::Start>, default: Start) -> Start {
     }
 }
 
-/// Taken on a connection as long as a subscription lives.
+/// Taken on a connection as long as a subscription lives, or a request waits.
 pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     pub(super) fn take(connection: &ConnectionInfo, limit: usize) -> Result<Self, BrokerError> {
-        let place = Self(connection.subscriptions.clone());
+        Self::of(&connection.subscriptions, "subscriptions", limit)
+    }
+
+    /// The same for a request that waits for its reply.
+    pub(super) fn waiting(connection: &ConnectionInfo, limit: usize) -> Result<Self, BrokerError> {
+        Self::of(&connection.requests, "requests that wait", limit)
+    }
+
+    fn of(taken: &Arc<AtomicUsize>, whose: &str, limit: usize) -> Result<Self, BrokerError> {
+        let place = Self(taken.clone());
         let taken = place.0.fetch_add(1, Ordering::Relaxed) + 1;
         if taken > limit {
-            let what = "the number of subscriptions on this connection".to_owned();
+            let what = format!("the number of {whose} on this connection");
             return Err(BrokerError::LimitExceeded { what, value: taken as u64, limit: limit as u64 });
         }
         Ok(place)

@@ -13,17 +13,20 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::{
-    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, Start, filter_of},
+    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, Start, filter_of},
     env::ConnectionInfo,
-    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch},
+    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch, time_ms, timestamp},
     proto::v1::{Header, Message, TraceContext},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TTL: HeaderName = HeaderName::from_static("liminal-ttl");
+const DELIVER_AT: HeaderName = HeaderName::from_static("liminal-deliver-at");
+const DELAY: HeaderName = HeaderName::from_static("liminal-delay");
 /// A request's header of this name and more is a message's header of what comes after.
-const MESSAGE_HEADER: &str = "liminal-header-";
+pub(super) const MESSAGE_HEADER: &str = "liminal-header-";
 /// Messages of one page unless the reader asks for fewer.
 const PAGE_MESSAGES: usize = 1000;
 /// Pages of the store that one request looks through for messages that its filter lets through.
@@ -34,6 +37,8 @@ const SEARCHED_PAGES: usize = 16;
 pub(super) struct PublishQuery {
     #[serde(default)]
     confirm: ConfirmQuery,
+    /// The channel has to end here.
+    expected_seq: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -59,7 +64,11 @@ pub(super) struct Acked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     channel: &'a str,
-    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// When a message that waits becomes visible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled: Option<String>,
     duplicate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<bool>,
@@ -67,8 +76,9 @@ pub(super) struct Acked<'a> {
 
 impl<'a> Acked<'a> {
     pub(super) fn of(channel: &'a str, line: Option<usize>, outcome: &Outcome) -> Self {
-        let Outcome { seq, duplicate, delivered, .. } = *outcome;
-        Self { line, channel, seq, duplicate, delivered }
+        let Outcome { seq, duplicate, delivered, scheduled_ms, .. } = *outcome;
+        let seq = scheduled_ms.is_none().then_some(seq);
+        Self { line, channel, seq, scheduled: scheduled_ms.map(timestamp), duplicate, delivered }
     }
 }
 
@@ -84,19 +94,19 @@ pub(super) async fn publish(
     State(broker): State<Broker>,
     ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
     Path(channel): Path<String>,
-    Query(PublishQuery { confirm }): Query<PublishQuery>,
+    Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let confirm = confirm.into();
-    let template = template(&headers)?;
+    let options = PublishOptions { confirm: confirm.into(), expected_seq };
+    let template = template(&headers, broker.now_ms())?;
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if kind.starts_with(b"application/x-ndjson") {
-        return publish_lines(&broker, &connection, &channel, &template, &body, confirm).await;
+        return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
     let _held = broker.admit_from(&connection.publishing, &frame)?;
-    let result = broker.publish_frame(&channel, frame, confirm).await.pop();
+    let result = broker.publish_frame_with(&channel, frame, options).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;
     Ok(Json(Acked::of(&channel, None, &outcome)).into_response())
@@ -108,7 +118,7 @@ async fn publish_lines(
     channel: &str,
     template: &Message,
     body: &Bytes,
-    confirm: Confirm,
+    options: PublishOptions,
 ) -> Result<Response, Problem> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let messages: Vec<(usize, Message)> = (1..)
@@ -123,12 +133,17 @@ async fn publish_lines(
     if messages.is_empty() {
         return Err(Problem::invalid("the body has no line with a message"));
     }
+    let batch = broker.limits().batch_messages;
+    if options.expected_seq.is_some() && messages.len() > batch {
+        let lines = messages.len();
+        return Err(Problem::invalid(format!("expected_seq is for one batch: at most {batch} lines, and not {lines}")));
+    }
     let mut out = Vec::new();
     let mut whole = Vec::new();
-    for part in messages.chunks(broker.limits().batch_messages) {
+    for part in messages.chunks(batch) {
         let frame = Frame::encode(part.iter().map(|(_, message)| message));
         let results = match broker.admit_from(&connection.publishing, &frame) {
-            Ok(_held) => broker.publish_frame(channel, frame, confirm).await,
+            Ok(_held) => broker.publish_frame_with(channel, frame, options).await,
             Err(error) => vec![Err(error); part.len()],
         };
         for ((line, _), result) in part.iter().zip(results) {
@@ -153,7 +168,7 @@ async fn publish_lines(
 }
 
 /// What the request's headers say of its messages.
-fn template(headers: &HeaderMap) -> Result<Message, Problem> {
+pub(super) fn template(headers: &HeaderMap, now_ms: u64) -> Result<Message, Problem> {
     let text = |name: &HeaderName, value: &HeaderValue| {
         std::str::from_utf8(value.as_bytes())
             .map(str::to_owned)
@@ -176,7 +191,29 @@ fn template(headers: &HeaderMap) -> Result<Message, Problem> {
         Some(traceparent) => Some(TraceContext { traceparent, tracestate: one(&TRACESTATE)?.unwrap_or_default() }),
         None => None,
     };
-    Ok(Message { key, headers: carried, trace_context, ..Message::default() })
+    let span = |name: &HeaderName| {
+        let text = one(name)?;
+        text.map(|text| {
+            let wrong = |_| Problem::invalid(format!("{name} is `{text}`: write a time like 30s"));
+            humantime::parse_duration(&text)
+                .map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+                .map_err(wrong)
+        })
+        .transpose()
+    };
+    let ttl_ms = span(&TTL)?;
+    if ttl_ms == Some(0) {
+        return Err(Problem::invalid("Liminal-Ttl is 0: give at least 1ms, or leave the header out"));
+    }
+    let deliver_at_ms = match (one(&DELIVER_AT)?, span(&DELAY)?) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("Liminal-Deliver-At and Liminal-Delay say the same: leave one out"));
+        }
+        (Some(at), None) => time_ms(&at).map_err(|why| Problem::invalid(format!("Liminal-Deliver-At: {why}")))?,
+        (None, delay) => delay.map_or(0, |delay| now_ms.saturating_add(delay)),
+    };
+    let ttl_ms = ttl_ms.unwrap_or(0);
+    Ok(Message { key, headers: carried, trace_context, ttl_ms, deliver_at_ms, ..Message::default() })
 }
 
 #[derive(Debug, Deserialize)]
@@ -348,5 +385,5 @@ pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
-    humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("wait is `{text}`: write a time like 5s")))
+    humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("`{text}` is no time: write one like 5s")))
 }

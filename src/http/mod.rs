@@ -5,6 +5,7 @@ mod channels;
 mod claims;
 mod consumers;
 mod events;
+mod exchanges;
 mod lag;
 mod messages;
 mod monitoring;
@@ -53,6 +54,9 @@ pub async fn serve(
         .route("/v1/channels/{channel}/trim", post(channels::trim))
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
         .route("/v1/channels/{channel}/events", get(events::follow))
+        .route("/v1/channels/{channel}/request", post(exchanges::request))
+        .route("/v1/replies/{inbox}", post(exchanges::reply))
+        .route("/v1/transactions", post(exchanges::transaction))
         .route("/v1/ws", get(websocket::upgrade))
         .route("/v1/rules", get(rules::list))
         .route("/v1/rules/{source}/{target}", put(rules::put).delete(rules::delete))

@@ -46,6 +46,9 @@ fn status(error: &BrokerError) -> StatusCode {
     match error {
         BrokerError::ConsumerNotFound { .. } => StatusCode::NOT_FOUND,
         BrokerError::ConsumerExists { .. } | BrokerError::StaleDelivery { .. } => StatusCode::CONFLICT,
+        BrokerError::InTransaction { error, .. } => status(error),
+        BrokerError::WrongSeq { .. } => StatusCode::PRECONDITION_FAILED,
+        BrokerError::NoResponders { .. } => StatusCode::SERVICE_UNAVAILABLE,
         BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
         BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
         BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
@@ -60,17 +63,21 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::InvalidConsumerName { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
-        BrokerError::SchemaViolation { .. } | BrokerError::KeyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        BrokerError::SchemaViolation { .. }
+        | BrokerError::KeyConflict { .. }
+        | BrokerError::KeyWaits { .. }
+        | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } | BrokerError::QuotaExceeded { .. } => {
             StatusCode::TOO_MANY_REQUESTS
         }
         BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
         BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        BrokerError::OutOfRange { .. } => StatusCode::GONE,
+        BrokerError::OutOfRange { .. } | BrokerError::InboxGone { .. } => StatusCode::GONE,
         BrokerError::OutcomeUnknown { .. }
         | BrokerError::ClaimOutcomeUnknown { .. }
-        | BrokerError::StoreFailed { proposed: true, .. } => StatusCode::GATEWAY_TIMEOUT,
+        | BrokerError::StoreFailed { proposed: true, .. }
+        | BrokerError::ReplyTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }

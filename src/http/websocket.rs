@@ -26,7 +26,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, Confirm, filter_of},
+    broker::{Broker, BrokerError, PublishOptions, filter_of},
     model::{self, MessageJson},
     proto::v1::{Header, Message},
 };
@@ -56,6 +56,10 @@ struct Publish {
     headers: HashMap<String, String>,
     #[serde(default)]
     ttl_ms: u64,
+    /// A time, for a message that becomes visible only then.
+    deliver_at: Option<String>,
+    /// The channel has to end here.
+    expected_seq: Option<u64>,
     /// Whether the answer waits for the hand-off to a subscriber.
     #[serde(default)]
     confirm: super::messages::ConfirmQuery,
@@ -242,12 +246,12 @@ impl Connection {
 impl Publish {
     async fn run(self, broker: Broker, id: u64) -> String {
         let channel = self.channel.clone();
-        let confirm = Confirm::from(self.confirm);
+        let options = PublishOptions { confirm: self.confirm.into(), expected_seq: self.expected_seq };
         let message = match self.message() {
             Ok(message) => message,
             Err(problem) => return answer(Some(id), Err(problem)),
         };
-        let result = broker.publish_frame(&channel, model::Frame::encode([&message]), confirm).await.pop();
+        let result = broker.publish_frame_with(&channel, model::Frame::encode([&message]), options).await.pop();
         let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
         let acked = result.unwrap_or_else(missing).map_err(Problem::from);
         answer(Some(id), acked.map(|outcome| json!(super::messages::Acked::of(&channel, None, &outcome))))
@@ -263,7 +267,9 @@ impl Publish {
             _ => return Err(Problem::invalid("a message has one of payload and payload_base64")),
         };
         let headers = self.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
-        Ok(Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, ..Message::default() })
+        let at = self.deliver_at.as_deref().map(model::time_ms).transpose();
+        let deliver_at_ms = at.map_err(|why| Problem::invalid(format!("deliver_at: {why}")))?.unwrap_or_default();
+        Ok(Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, deliver_at_ms, ..Message::default() })
     }
 }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::{
     dedup::{Claim, DedupWindow},
+    delayed::Delays,
     marks::Marks,
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Durability, Frame, KeyClaim, KeyOutcome, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup,
+    StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub(super) struct Channel {
     pub(super) stats: ChannelStats,
     pub(super) stream: Arc<str>,
     pub(super) dedup: DedupWindow,
+    pub(super) delays: Delays,
     pub(super) marks: Marks,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
@@ -34,8 +37,9 @@ pub(super) struct Appended {
 impl Channel {
     pub(super) fn new(meta: Arc<ChannelMeta>) -> Self {
         let stream = stream_key(meta.name.as_str()).into();
-        let (stats, dedup, marks) = (ChannelStats::default(), DedupWindow::default(), Marks::default());
-        Self { meta, stats, stream, dedup, marks, aging_ms: None }
+        let (stats, dedup, delays, marks) =
+            (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
+        Self { meta, stats, stream, dedup, delays, marks, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -49,15 +53,31 @@ impl Channel {
     /// Whether every message of a group carries a key that is live.
     pub(super) fn knows_all(&self, group: &PublishGroup) -> bool {
         group.keys.len() == group.frame.count() as usize
-            && group.keys.iter().all(|claim| self.dedup.get(&claim.key).is_some())
+            && group.keys.iter().all(|claim| self.known(claim.key, claim.digest).is_some())
+    }
+
+    /// What stands against another message with this key; none when nothing does.
+    pub(super) fn known(&self, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
+        known(&self.dedup, &self.delays, key, digest)
     }
 
     /// Gives sequence numbers to messages without keys of their own.
     pub(super) fn append_unkeyed(&mut self, frame: Frame, time_ms: u64, expires: bool) -> Option<StoredBatch> {
+        self.append_checked(frame, time_ms, expires, self.meta.schema_id)
+    }
+
+    /// The same for messages that were checked against a schema that may not be the channel's any more.
+    pub(super) fn append_checked(
+        &mut self,
+        frame: Frame,
+        time_ms: u64,
+        expires: bool,
+        schema_id: u64,
+    ) -> Option<StoredBatch> {
         if frame.is_empty() {
             return None;
         }
-        let (first_seq, schema_id) = (self.stats.next_seq, self.meta.schema_id);
+        let first_seq = self.stats.next_seq;
         let batch = StoredBatch { first_seq, time_ms, schema_id, expires, frame };
         if self.is_durable() {
             self.measure(&batch.frame, time_ms);
@@ -71,16 +91,21 @@ impl Channel {
         Some(batch)
     }
 
-    /// Gives sequence numbers to the messages of a group that are new. The group's schema is the channel's.
-    pub(super) fn append(&mut self, group: &PublishGroup, time_ms: u64, live_keys: u64) -> Appended {
+    /// Gives sequence numbers to the messages of a group that are new, as far as there is `room`; without one, to all.
+    /// The group's schema is the channel's.
+    pub(super) fn append(
+        &mut self,
+        group: &PublishGroup,
+        room: Option<Room>,
+        time_ms: u64,
+        live_keys: u64,
+    ) -> Appended {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
         let mut claims = Vec::new();
-        let room = self.room(&group.frame);
         let mut take = |claim: &KeyClaim, room: Option<(&mut Room, u64)>, except: &mut Vec<(u32, KeyOutcome)>| {
-            let outcome = match self.dedup.get(&claim.key) {
-                Some((seq, digest)) if digest == claim.digest => KeyOutcome::Duplicate { seq },
-                Some((seq, _)) => KeyOutcome::Conflict { seq },
+            let outcome = match known(&self.dedup, &self.delays, claim.key, claim.digest) {
+                Some(known) => known,
                 None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
                 None => match room.map_or(Ok(()), |(room, bytes)| room.take(bytes)) {
                     Ok(()) => {
@@ -120,5 +145,16 @@ impl Channel {
         let forgotten = self.dedup.expire(now_ms, self.meta.config.dedup_window_ms);
         self.stats.live_keys = self.dedup.len();
         forgotten
+    }
+}
+
+/// See [`Channel::known`].
+fn known(dedup: &DedupWindow, delays: &Delays, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
+    match (dedup.get(&key), delays.get(&key)) {
+        (Some((seq, known)), _) if known == digest => Some(KeyOutcome::Duplicate { seq }),
+        (Some((seq, _)), _) => Some(KeyOutcome::Conflict { seq }),
+        (None, Some((due_ms, known))) if known == digest => Some(KeyOutcome::Waiting { due_ms }),
+        (None, Some((due_ms, _))) => Some(KeyOutcome::WaitingConflict { due_ms }),
+        (None, None) => None,
     }
 }

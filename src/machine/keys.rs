@@ -41,6 +41,10 @@ pub(super) enum Key {
     Cursor(ConsumerId),
     /// Messages of a consumer that are not settled, a block of consecutive sequence numbers.
     Pending(ConsumerId, u64),
+    /// A message that waits for its time, by its channel and its id.
+    Delayed(ChannelId, u64),
+    /// The newest of those ids.
+    LastDelayed,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -61,6 +65,8 @@ const CONSUMERS: &[u8] = b"consumers";
 const CONSUMER: &[u8] = b"consumer/";
 const CURSOR: &[u8] = b"cursor/";
 const PENDING: &[u8] = b"pending/";
+const DELAYED: &[u8] = b"delayed/";
+const LAST_DELAYED: &[u8] = b"last-delayed";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -82,6 +88,8 @@ impl Key {
             Self::Consumer(id) => [CONSUMER, &id.0.to_be_bytes()].concat().into(),
             Self::Cursor(id) => [CURSOR, &id.0.to_be_bytes()].concat().into(),
             Self::Pending(id, block) => two(PENDING, id.0, block),
+            Self::Delayed(id, number) => two(DELAYED, id.0, number),
+            Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
         }
     }
 
@@ -100,6 +108,8 @@ impl Key {
         } else if let Some(block) = key.strip_prefix(PENDING) {
             let (id, block) = block.split_at_checked(8)?;
             Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
+        } else if key == LAST_DELAYED {
+            Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -124,6 +134,9 @@ impl Key {
         } else if let Some(mark) = key.strip_prefix(MARK) {
             let (id, seq) = mark.split_at_checked(8)?;
             Some(Self::Mark(ChannelId(number(id)?), number(seq)?))
+        } else if let Some(delayed) = key.strip_prefix(DELAYED) {
+            let (id, number_of_it) = delayed.split_at_checked(8)?;
+            Some(Self::Delayed(ChannelId(number(id)?), number(number_of_it)?))
         } else {
             let (id, seq) = key.strip_prefix(CLAIMS)?.split_at_checked(8)?;
             Some(Self::Claims(ChannelId(number(id)?), number(seq)?))
@@ -160,6 +173,8 @@ mod tests {
             Key::Consumer(ConsumerId(6)),
             Key::Cursor(ConsumerId(7)),
             Key::Pending(ConsumerId(8), 9),
+            Key::Delayed(id, 6),
+            Key::LastDelayed,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

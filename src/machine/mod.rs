@@ -8,12 +8,14 @@ mod channel;
 mod claims;
 mod consumers;
 mod dedup;
+mod delayed;
 mod keys;
 mod marks;
 mod members;
 mod restore;
 mod retention;
 mod rules;
+mod transactions;
 
 use std::{
     borrow::Cow,
@@ -24,10 +26,11 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members};
+use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members, retention::Room};
 pub use self::{
     claims::receipt_key,
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
+    delayed::delayed_key,
 };
 use crate::{
     codec,
@@ -45,6 +48,8 @@ pub struct Machine {
     live_keys: u64,
     max_channels: u64,
     max_rules: u64,
+    max_delayed: u64,
+    max_delayed_bytes: u64,
     record: MachineRecord,
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,
@@ -53,6 +58,12 @@ pub struct Machine {
     expiries: BTreeSet<(u64, ChannelId)>,
     /// When each channel's oldest messages are too old.
     agings: BTreeSet<(u64, ChannelId)>,
+    /// The messages that wait, in the order in which they come: when, their id and their channel.
+    dues: BTreeSet<(u64, u64, ChannelId)>,
+    /// Bytes of those messages.
+    delayed_bytes: u64,
+    /// The newest id of such a message.
+    last_delayed: u64,
     members: Members,
     namespaces: Namespaces,
     consumers: Consumers,
@@ -204,29 +215,36 @@ impl Machine {
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
-        let (id, time_ms) = (group.channel, self.record.time_ms);
-        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        let id = group.channel;
+        self.check_current(&group)?;
+        let channel = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?;
+        let actual = channel.stats.next_seq;
+        // A retry of a group that was appended before is no surprise, wherever the channel ends by now.
+        if !channel.knows_all(&group) {
+            if let Some(expected) = group.expected_seq.filter(|expected| *expected != actual) {
+                return Err(Refusal::WrongSeq { expected, actual });
+            }
+            self.check_room(&group.routes, &group.frame)?;
+        }
+        let room = channel.room(&group.frame);
+        self.append(&group, room, effects)
+    }
+
+    /// Whether a group was checked against what holds now.
+    fn check_current(&self, group: &PublishGroup) -> Result<(), Refusal> {
+        let channel = self.channels.get(&group.channel).ok_or(Refusal::NoSuchChannel)?;
         if group.schema_id != channel.meta.schema_id {
             return Err(Refusal::StaleSchema { current: channel.meta.schema_id });
         }
-        if group.rules_version != self.rules.version {
-            return Err(Refusal::StaleRules { current: self.rules.version });
-        }
-        let actual = channel.stats.next_seq;
-        // A retry of a group that was appended before is no surprise, wherever the channel ends by now.
-        if let Some(expected) = group.expected_seq.filter(|expected| *expected != actual)
-            && !channel.knows_all(&group)
-        {
-            return Err(Refusal::WrongSeq { expected, actual });
-        }
-        let retry = channel.knows_all(&group);
-        self.check_routes(&group.routes)?;
-        if !retry {
-            self.check_room(&group.routes, &group.frame)?;
-        }
+        self.check_routing(group)
+    }
+
+    /// Appends a group that passed the checks, and makes its copies.
+    fn append(&mut self, group: &PublishGroup, room: Option<Room>, effects: &mut Effects) -> GroupReply {
+        let (id, time_ms) = (group.channel, self.record.time_ms);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
-        let appended = channel.append(&group, time_ms, self.live_keys);
+        let appended = channel.append(group, room, time_ms, self.live_keys);
         let expiry = channel.next_expiry_ms();
         if let Some(first) = appended.claims.first() {
             effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
@@ -249,6 +267,9 @@ impl Machine {
             Operation::Claim(operation) => self.operate_claim(operation, effects),
             Operation::Trim { channel, up_to } => self.trim(&channel, up_to, effects),
             Operation::Consumer(operation) => self.operate_consumer(operation, effects),
+            Operation::Transaction(transaction) => self.transact(transaction, effects),
+            Operation::Schedule(schedule) => self.schedule(schedule, effects),
+            Operation::Due(due) => self.release(due, effects),
         }
     }
 
@@ -337,6 +358,7 @@ impl Machine {
         self.reschedule(id, channel.next_expiry_ms(), None);
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
+        self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));

@@ -26,12 +26,17 @@ impl Machine {
             live_keys: limits.live_keys,
             max_channels: limits.channels,
             max_rules: limits.rules,
+            max_delayed: limits.delayed_messages,
+            max_delayed_bytes: limits.delayed_bytes as u64,
             record: MachineRecord::default(),
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
             rules: Arc::default(),
             expiries: BTreeSet::new(),
             agings: BTreeSet::new(),
+            dues: BTreeSet::new(),
+            delayed_bytes: 0,
+            last_delayed: 0,
             members: Members::default(),
             namespaces: Namespaces::new(limits),
             consumers: Consumers::new(limits),
@@ -98,6 +103,14 @@ impl Machine {
                     let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_pending(id, block, stored).map_err(name)?;
                 }
+                Key::Delayed(channel, id) => {
+                    let record = decode_record("delayed message", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_delayed(channel, id, &record).map_err(name)?;
+                }
+                Key::LastDelayed => {
+                    machine.last_delayed =
+                        decode_record("delayed messages", &value).map_err(|e| name(e.to_string()))?;
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -106,6 +119,7 @@ impl Machine {
         }
         machine.restore_stats(stats)?;
         machine.check_counters()?;
+        machine.check_last_delayed()?;
         machine.restore_rules(rules)?;
         machine.namespaces.restored()?;
         machine.check_consumers()?;

@@ -5,7 +5,7 @@
 
 use super::{Effects, Machine, channel::Channel, keys::Key};
 use crate::model::{
-    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, Refusal, Retention, Route, WhenFull,
+    ChannelId, ChannelName, Frame, Full, KeyOutcome, OperationReply, Refusal, Retention, Route, WhenFull,
 };
 
 /// What a channel still takes of a group: messages in order, until one does not fit.
@@ -18,22 +18,26 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// None where the channel takes the whole frame for certain.
-    pub(super) fn of(retention: &Retention, stats: &ChannelStats, frame: &Frame) -> Option<Self> {
+    /// Of a channel that holds so many messages and bytes.
+    fn of(retention: &Retention, held: u64, held_bytes: u64) -> Self {
         let refuses = retention.when_full == WhenFull::RefuseNew;
         let left = |limit: Option<u64>, used: u64| match limit {
             Some(limit) if refuses => limit.saturating_sub(used),
             _ => u64::MAX,
         };
-        let room = Self {
-            messages: left(retention.max_messages, stats.next_seq - stats.first_seq),
-            bytes: left(retention.max_bytes, stats.bytes),
+        Self {
+            messages: left(retention.max_messages, held),
+            bytes: left(retention.max_bytes, held_bytes),
             max_messages: retention.max_messages.unwrap_or(u64::MAX),
             max_bytes: retention.max_bytes.unwrap_or(u64::MAX),
             full: None,
-        };
+        }
+    }
+
+    /// Whether all of a frame fits for certain.
+    fn fits(&self, frame: &Frame) -> bool {
         let (messages, bytes) = (u64::from(frame.count()), frame.bytes().len() as u64);
-        (messages > room.messages || bytes > room.bytes.min(room.max_bytes)).then_some(room)
+        messages <= self.messages && bytes <= self.bytes.min(self.max_bytes)
     }
 
     /// Takes the next message, or says why not. Once one does not fit, those after it must not overtake it.
@@ -54,6 +58,19 @@ impl Room {
         self.bytes -= bytes;
         Ok(())
     }
+
+    /// Takes all messages at some positions of a frame.
+    pub(super) fn take_copies(&mut self, frame: &Frame, positions: &[u32]) -> Result<(), Full> {
+        let sizes: Vec<u64> = frame.sizes().collect();
+        for size in positions.iter().filter_map(|position| sizes.get(*position as usize)) {
+            match self.take(*size) {
+                Ok(()) => {}
+                Err(KeyOutcome::Full(full)) => return Err(full),
+                Err(_) => return Err(Full::Bytes(self.max_bytes)),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Channel {
@@ -63,7 +80,16 @@ impl Channel {
 
     /// None where the channel takes all of a frame.
     pub(super) fn room(&self, frame: &Frame) -> Option<Room> {
-        Room::of(self.retention(), &self.stats, frame).filter(|_| self.is_durable())
+        self.limited_room().filter(|room| !room.fits(frame))
+    }
+
+    /// None where the channel takes all that may come. What waits for its time has its place already, so that it finds
+    /// it when it becomes visible.
+    pub(super) fn limited_room(&self) -> Option<Room> {
+        let (retention, stats) = (self.retention(), &self.stats);
+        let limits = self.is_durable() && (retention.max_messages.is_some() || retention.max_bytes.is_some());
+        let held = stats.next_seq - stats.first_seq + self.delays.len();
+        limits.then(|| Room::of(retention, held, stats.bytes + self.delays.bytes()))
     }
 
     /// Takes note of messages that are about to be appended.
@@ -150,15 +176,7 @@ impl Machine {
     pub(super) fn check_room(&self, routes: &[Route], frame: &Frame) -> Result<(), Refusal> {
         for Route { target, positions, .. } in routes {
             let Some(mut room) = self.channels.get(target).and_then(|channel| channel.room(frame)) else { continue };
-            let sizes: Vec<u64> = frame.sizes().collect();
-            for size in positions.iter().filter_map(|position| sizes.get(*position as usize)) {
-                let full = match room.take(*size) {
-                    Ok(()) => continue,
-                    Err(KeyOutcome::Full(full)) => full,
-                    Err(_) => Full::Bytes(room.max_bytes),
-                };
-                return Err(Refusal::TargetFull { channel: *target, full });
-            }
+            room.take_copies(frame, positions).map_err(|full| Refusal::TargetFull { channel: *target, full })?;
         }
         Ok(())
     }

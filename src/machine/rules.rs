@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CatalogChange, Effects, Machine, keys::Key};
-use crate::model::{ChannelId, ChannelName, Frame, OperationReply, Refusal, Route, Rule, RuleSet};
+use crate::model::{ChannelId, ChannelName, Frame, OperationReply, PublishGroup, Refusal, Route, Rule, RuleSet};
 
 impl Machine {
     /// The rules between channels.
@@ -64,8 +64,16 @@ impl Machine {
         });
     }
 
+    /// Whether a group was routed by the rules and the schemas that hold now.
+    pub(super) fn check_routing(&self, group: &PublishGroup) -> Result<(), Refusal> {
+        if group.rules_version != self.rules.version {
+            return Err(Refusal::StaleRules { current: self.rules.version });
+        }
+        self.check_routes(&group.routes)
+    }
+
     /// Whether the copies may be made: their schemas are those of the targets.
-    pub(super) fn check_routes(&self, routes: &[Route]) -> Result<(), Refusal> {
+    fn check_routes(&self, routes: &[Route]) -> Result<(), Refusal> {
         for route in routes {
             if let Some(target) = self.channels.get(&route.target)
                 && target.meta.schema_id != route.schema_id

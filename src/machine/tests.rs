@@ -1,5 +1,6 @@
 mod consumers;
 mod naive;
+mod publishing;
 mod retention;
 mod rules;
 mod stored;
@@ -30,6 +31,12 @@ impl Node {
             streams: BTreeMap::new(),
             limits,
         }
+    }
+
+    fn operate(&mut self, time_ms: u64, operation: Operation) -> (Result<OperationReply, Refusal>, Effects) {
+        let (reply, effects) = self.apply(Command::Operations { time_ms, operations: vec![operation] });
+        let Reply::Operations(mut replies) = reply else { panic!("{reply:?}") };
+        (replies.remove(0), effects)
     }
 
     fn apply(&mut self, command: Command) -> (Reply, Effects) {

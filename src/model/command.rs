@@ -216,6 +216,16 @@ pub enum KeyOutcome {
         /// What the channel may hold.
         limit: u64,
     },
+    /// The same key with the same payload waits for its time.
+    Waiting {
+        /// When that is.
+        due_ms: u64,
+    },
+    /// The same key with another payload waits for its time.
+    WaitingConflict {
+        /// When that is.
+        due_ms: u64,
+    },
 }
 
 /// Which limit of a channel is reached.
@@ -365,4 +375,29 @@ pub enum Refusal {
     /// The message is not, or no longer, dead.
     #[error("the message is not dead")]
     NotDead,
+    /// A part of a transaction cannot be done, so none was.
+    #[error("part {part} of the transaction: {why}")]
+    Part {
+        /// Which part, from 0.
+        part: u32,
+        /// Why.
+        why: Box<Refusal>,
+    },
+    /// A key of a transaction is taken, or there are too many.
+    #[error("message {position}: its idempotency key cannot be claimed: {outcome:?}")]
+    Key {
+        /// Position of the message in its part.
+        position: u32,
+        /// What stands against it.
+        outcome: KeyOutcome,
+    },
+    /// Some keys of a transaction were used before, and others were not: it is no retry.
+    #[error("message {position}: its idempotency key was used before, and not those of all other messages")]
+    UsedInPart {
+        /// Position in its part of the first message whose key was used.
+        position: u32,
+    },
+    /// Messages of an ephemeral channel cannot wait, because it stores none.
+    #[error("the channel is ephemeral")]
+    Ephemeral,
 }

@@ -346,6 +346,18 @@ pub enum ConsumerOperation {
     },
 }
 
+impl ConsumerOperation {
+    /// About its encoded bytes, where they may be many.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
+            Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
+            Self::DeadLetter { letter: Some(letter), .. } => letter.frame.bytes().len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The machine's answer to an operation on consumers that was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConsumerReply {

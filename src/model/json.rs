@@ -98,6 +98,25 @@ impl From<v1::Quota> for QuotaJson {
     }
 }
 
+/// A reply, which has no place in any channel.
+#[derive(Debug, Serialize)]
+pub struct ReplyJson {
+    headers: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+impl ReplyJson {
+    /// Of a message.
+    pub fn of(message: &Message) -> Self {
+        let payload = json(&message.payload);
+        let payload_base64 = payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload));
+        Self { headers: headers(&message.headers), payload, payload_base64 }
+    }
+}
+
 /// A channel with its counters.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs, reason = "named as in the public API")]
@@ -122,6 +141,13 @@ pub struct ChannelJson<'a> {
     pub bytes: u64,
     pub subscribers: u64,
     pub rejected: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delayed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl<'a> ChannelJson<'a> {
@@ -153,6 +179,7 @@ impl<'a> ChannelJson<'a> {
             bytes: channel.bytes,
             subscribers: channel.subscribers,
             rejected: channel.rejected,
+            delayed: channel.delayed,
         }
     }
 }
@@ -221,6 +248,17 @@ pub fn timestamp(time_ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
 }
 
+/// Milliseconds since the Unix epoch of a time in RFC 3339, such as `2026-11-24T17:00:00Z`.
+///
+/// # Errors
+/// Says what would be one.
+pub fn time_ms(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time: write it like 2026-11-24T17:00:00Z");
+    let time = humantime::parse_rfc3339_weak(text.trim_end_matches('Z')).map_err(|_| wrong())?;
+    let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
+    u64::try_from(since.as_millis()).map_err(|_| wrong())
+}
+
 /// The payload as it is, if it is JSON. Line breaks in JSON stand only between its parts, where a space is as good:
 /// the output stays one object a line.
 pub(super) fn json(payload: &[u8]) -> Option<Box<RawValue>> {
@@ -263,6 +301,13 @@ mod tests {
     fn times_are_utc_with_milliseconds() {
         assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        assert_eq!(time_ms("2023-11-14T22:13:20.123Z"), Ok(1_700_000_000_123));
+        assert_eq!(time_ms("2023-11-14 22:13:20"), Ok(1_700_000_000_000));
+        assert!(time_ms("tomorrow").unwrap_err().contains("`tomorrow`"));
     }
 
     #[test]

@@ -45,6 +45,18 @@ pub struct Limits {
     pub consumer_members: usize,
     /// Operations in one log entry.
     pub entry_operations: usize,
+    /// Messages of one channel that wait for their time.
+    pub delayed_messages: u64,
+    /// Bytes of all messages that wait for their time.
+    pub delayed_bytes: usize,
+    /// How far ahead that time may be.
+    pub max_delay: Duration,
+    /// Requests of a node's clients that wait for a reply.
+    pub requests: usize,
+    /// Requests on one connection that wait for a reply.
+    pub requests_per_connection: usize,
+    /// How long a request may ask to wait for its reply.
+    pub request_timeout: Duration,
     /// Bytes of a JSON Schema.
     pub schema_bytes: usize,
     /// Schema nodes after references are followed.
@@ -114,6 +126,12 @@ impl Default for Limits {
             consumer_pending: 10_000,
             consumer_members: 1_000,
             entry_operations: 1_024,
+            delayed_messages: 100_000,
+            delayed_bytes: 256 << 20,
+            max_delay: Duration::from_secs(366 * 24 * 60 * 60),
+            requests: 10_000,
+            requests_per_connection: 1_000,
+            request_timeout: Duration::from_secs(300),
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,
             schema_regex_bytes: 1 << 20,

@@ -6,6 +6,8 @@ mod claim;
 mod claim_json;
 mod command;
 mod consumer;
+mod delayed;
+mod expiry;
 mod frame;
 mod json;
 mod limits;
@@ -13,6 +15,7 @@ mod member;
 mod operation;
 mod predicate;
 mod rule;
+mod transaction;
 
 pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
@@ -32,10 +35,13 @@ pub use consumer::{
     ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Pending,
     Settlement, Verdict,
 };
+pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
+pub use expiry::LiveRuns;
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, ConsumerJson, MessageJson, QuotaJson, RetentionJson, timestamp};
+pub use json::{ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, time_ms, timestamp};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use rule::{Rule, RuleSet};
+pub use transaction::{Part, PartReply, Transaction};

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelName, ClaimOperation, ClaimReply, ConsumerOperation, ConsumerReply, Rule};
+use super::{
+    ChannelName, ClaimOperation, ClaimReply, ConsumerOperation, ConsumerReply, Due, PartReply, Rule, Schedule,
+    Scheduled, Transaction,
+};
 
 /// One operation of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,26 @@ pub enum Operation {
     },
     /// One on consumers.
     Consumer(ConsumerOperation),
+    /// Does all of several things or none of them.
+    Transaction(Transaction),
+    /// Lets messages wait for their time.
+    Schedule(Schedule),
+    /// Appends messages whose time has come.
+    Due(Due),
+}
+
+impl Operation {
+    /// Bytes of the messages or the receipt that it carries: they bound what shares a log entry.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
+            Self::Consumer(operation) => operation.bytes(),
+            Self::PutRule { .. } | Self::DeleteRule { .. } | Self::Claim(_) | Self::Trim { .. } => 0,
+            Self::Transaction(transaction) => transaction.bytes(),
+            Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
+            Self::Due(due) => due.group.frame.bytes().len(),
+        }
+    }
 }
 
 /// The machine's answer to an operation that was done.
@@ -51,4 +74,10 @@ pub enum OperationReply {
     },
     /// To a consumer's operation.
     Consumer(ConsumerReply),
+    /// To a transaction: one for each part, in order.
+    Transaction(Vec<PartReply>),
+    /// To messages that are to wait: one for each, in order.
+    Scheduled(Vec<Scheduled>),
+    /// To messages whose time has come: how many of them were appended.
+    Due(u32),
 }

@@ -31,7 +31,7 @@ async fn every_response_names_the_leader_and_every_error_has_a_stable_code() {
     let mut client = client(&node).await;
     let leader = format!("n1;{}", node.client_address());
     let message = Some(v1::Message { payload: "a".into(), ..v1::Message::default() });
-    let request = v1::PublishRequest { channel: "orders".into(), message, confirm: 0 };
+    let request = v1::PublishRequest { channel: "orders".into(), message, confirm: 0, expected_seq: None };
     let response = client.publish(request.clone()).await.unwrap();
     assert_eq!(response.metadata().get("liminal-leader").unwrap(), leader.as_str());
     for (channel, code) in

@@ -291,6 +291,60 @@ async fn channels_are_made_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_request_waits_for_the_reply_that_is_posted_to_its_inbox() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let mut following = open(http, "GET", EVENTS, &[], b"").await;
+    until(&mut following, "id: -1\n").await;
+    let mut asking = open(http, "POST", "/v1/channels/orders/request?timeout=60s", &[], b"ping").await;
+    let seen = until(&mut following, "payload_base64").await;
+    let (_, inbox) = seen.split_once("\"liminal-reply-to\":\"").unwrap();
+    let target = format!("/v1/replies/{}", inbox.split('"').next().unwrap());
+    let headers = [("Liminal-Header-By", "me")];
+    assert_eq!(request(http, "POST", &target, &headers, "pong").await.status, 204);
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("pong"), "{answer}");
+    assert!(answer.to_lowercase().contains("liminal-header-by: me"), "{answer}");
+    assert_eq!(request(http, "POST", &target, &headers, "again").await.code(), (410, "INBOX_GONE".into()));
+    let late = request(http, "POST", "/v1/channels/orders/request?timeout=10ms", &[], "ping").await;
+    assert_eq!((late.code(), late.json()["unknown_outcome"].clone()), ((504, "REPLY_TIMEOUT".into()), json!(true)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn times_and_transactions_that_make_no_sense_are_refused() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    for headers in [
+        &[("Liminal-Ttl", "soon")][..],
+        &[("Liminal-Ttl", "0s")],
+        &[("Liminal-Deliver-At", "noon")],
+        &[("Liminal-Deliver-At", "2030-01-01T00:00:00Z"), ("Liminal-Delay", "1m")],
+    ] {
+        let answer = request(http, "POST", MESSAGES, headers, "a").await;
+        assert_eq!(answer.code(), (400, "INVALID_ARGUMENT".into()), "{headers:?}");
+    }
+    for (body, expected) in [
+        ("{}", (400, "INVALID_ARGUMENT")),
+        (r#"{"messages":[]}"#, (400, "INVALID_ARGUMENT")),
+        (r#"{"messages":[{"channel":"orders"}]}"#, (400, "INVALID_ARGUMENT")),
+        (r#"{"messages":[{"channel":"nowhere","payload":1}]}"#, (404, "CHANNEL_NOT_FOUND")),
+        (r#"{"messages":[{"channel":"orders","payload":1,"expected_seq":4}]}"#, (412, "WRONG_SEQ")),
+    ] {
+        let (status, code) = request(http, "POST", "/v1/transactions", &[], body).await.code();
+        assert_eq!((status, code.as_str()), expected, "{body}");
+    }
+    let body =
+        r#"{"messages":[{"channel":"orders","payload_base64":"/wA=","headers":{"a":["1","2"]},"ttl_ms":60000}]}"#;
+    assert_eq!(request(http, "POST", "/v1/transactions", &[], body).await.status, 200);
+    let page = request(http, "GET", MESSAGES, &[], "").await.json();
+    assert_eq!(page["messages"][0]["payload_base64"], "/wA=");
+    assert_eq!(page["messages"][0]["headers"], json!({"a": ["1", "2"]}));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_http_library_refuses_is_a_problem_too() {
     let node = node(Limits { message_bytes: 1000, batch_bytes: 1000, ..Limits::default() }).await;
     let http = node.http_address();

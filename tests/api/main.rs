@@ -53,5 +53,10 @@ async fn client(node: &Node) -> BrokerClient<Channel> {
 fn batch(payloads: &[&str]) -> v1::PublishBatch {
     let message = |payload: &&str| v1::Message { payload: payload.to_string().into(), ..v1::Message::default() };
     let messages: Vec<v1::Message> = payloads.iter().map(message).collect();
-    v1::PublishBatch { channel: "orders".into(), batch: Frame::encode(&messages).bytes().clone(), confirm: 1 }
+    v1::PublishBatch {
+        channel: "orders".into(),
+        batch: Frame::encode(&messages).bytes().clone(),
+        confirm: 1,
+        expected_seq: None,
+    }
 }

@@ -115,6 +115,67 @@ async fn a_stopping_node_ends_open_streams_after_answering_and_does_not_wait_for
     drop(batches);
 }
 
+fn message(payload: &str) -> Option<v1::Message> {
+    Some(v1::Message { payload: payload.to_owned().into(), ..v1::Message::default() })
+}
+
+#[tokio::test]
+async fn a_stream_may_expect_where_the_channel_ends_batch_by_batch() {
+    let node = node(Limits::default()).await;
+    let expecting = |expected_seq| v1::PublishBatch { expected_seq: Some(expected_seq), ..batch(&["a", "b"]) };
+    let batches = vec![expecting(0), expecting(0), expecting(2)];
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(batches)).await.unwrap().into_inner();
+    let (acks, _) = answers(stream).await;
+    assert_eq!((seqs(&acks[..2]), seqs(&acks[4..])), (vec![0, 1], vec![2, 3]));
+    assert!(acks[2..4].iter().all(|ack| ack.error.as_ref().unwrap().code == "WRONG_SEQ"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_is_answered_message_by_message_and_refused_with_the_code_of_what_is_wrong() {
+    let node = node(Limits::default()).await;
+    let one = |payload: &str, expected_seq| v1::TransactionMessage {
+        channel: "orders".into(),
+        message: message(payload),
+        expected_seq,
+    };
+    let request = v1::PublishTransactionRequest { messages: vec![one("a", Some(0)), one("b", None)], confirm: 1 };
+    let mut client = client(&node).await;
+    let answer = client.publish_transaction(request.clone()).await.unwrap().into_inner();
+    assert_eq!(answer.results.iter().map(|result| result.seq).collect::<Vec<_>>(), [0, 1]);
+    let error = client.publish_transaction(request).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert_eq!(error.metadata().get("liminal-code").unwrap(), "WRONG_SEQ");
+    let empty = v1::TransactionMessage { channel: "orders".into(), message: None, expected_seq: None };
+    let error = client.publish_transaction(v1::PublishTransactionRequest { messages: vec![empty], confirm: 1 }).await;
+    assert_eq!(error.unwrap_err().code(), Code::InvalidArgument);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_acknowledged_with_its_time() {
+    let node = node(Limits::default()).await;
+    let due = node.broker().now_ms() + 1_000_000;
+    let message = v1::Message { deliver_at_ms: due, ..message("a").unwrap() };
+    let request = v1::PublishRequest { channel: "orders".into(), message: Some(message), ..Default::default() };
+    let answer = client(&node).await.publish(request).await.unwrap().into_inner();
+    assert_eq!(answer.scheduled_ms, Some(due));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn requests_on_one_connection_are_bounded_and_a_key_on_one_is_refused() {
+    let node = node(Limits { requests_per_connection: 0, ..Limits::default() }).await;
+    let mut client = client(&node).await;
+    let request = v1::RequestRequest { channel: "orders".into(), message: message("a"), timeout_ms: 1000 };
+    let error = client.request(request).await.unwrap_err();
+    assert_eq!(error.metadata().get("liminal-code").unwrap(), "LIMIT_EXCEEDED");
+    let keyed = v1::Message { key: "k".into(), ..message("a").unwrap() };
+    let error = client.reply(v1::ReplyRequest { inbox: "1.2".into(), message: Some(keyed) }).await.unwrap_err();
+    assert_eq!(error.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn all_streams_of_a_connection_share_what_it_may_have_in_flight() {
     let node = node(Limits { connection_in_flight_bytes: 16 << 10, ..Limits::default() }).await;
@@ -136,7 +197,12 @@ async fn all_streams_of_a_connection_share_what_it_may_have_in_flight() {
 async fn a_publisher_above_the_rate_of_a_connection_is_deferred_and_another_connection_is_not() {
     let limits = Limits { publisher_messages_per_second: Some(1), ..Limits::default() };
     let node = node(limits).await;
-    let request = || v1::PublishRequest { channel: "orders".into(), message: Some(v1::Message::default()), confirm: 1 };
+    let request = || v1::PublishRequest {
+        channel: "orders".into(),
+        message: Some(v1::Message::default()),
+        confirm: 1,
+        ..v1::PublishRequest::default()
+    };
     let mut first = client(&node).await;
     first.publish(request()).await.unwrap();
     let status = first.publish(request()).await.unwrap_err();

@@ -45,6 +45,8 @@ fn help_names_every_command() {
         "serve",
         "publish",
         "subscribe",
+        "request",
+        "reply",
         "channel",
         "rule",
         "claim",
@@ -62,6 +64,10 @@ fn help_names_every_command() {
 fn wrong_usage_exits_with_2() {
     assert_eq!(run(&mut liminal(&["publish"])).0, 2);
     assert_eq!(run(&mut liminal(&["dev", "--nodes", "0"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--ttl", "soon"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--delay", "1m", "--at", "2030-01-01T00:00:00Z"])).0, 2);
+    assert_eq!(run(&mut liminal(&["publish", "orders", "x", "--atomic"])).0, 2);
+    assert_eq!(run(&mut liminal(&["request", "orders", "x", "--timeout", "soon"])).0, 2);
     assert_eq!(run(&mut liminal(&["subscribe", "orders", "--from", "yesterday"])).0, 2);
     let (code, _, err) = run(&mut liminal(&["subscribe", "orders", "--where", "amount = 3"]));
     assert!(code == 2 && err.contains("column 8: expected a comparison"), "{err}");

@@ -10,6 +10,7 @@ mod equality;
 mod filters;
 mod kills;
 mod membership;
+mod publishing;
 mod retention;
 mod signals;
 mod store_faults;

@@ -5,6 +5,7 @@
 mod claims;
 mod consumers;
 mod filters;
+mod publishing;
 mod retention;
 mod rules;
 

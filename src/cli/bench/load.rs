@@ -378,8 +378,10 @@ mod tests {
     #[test]
     fn only_acks_within_the_measured_time_count_and_all_errors_do() {
         let now = Instant::now();
-        let (second, published) =
-            (Duration::from_secs(60), Published { seq: 0, duplicate: false, delivered: None, term: 1 });
+        let (second, published) = (
+            Duration::from_secs(60),
+            Published { seq: 0, duplicate: false, delivered: None, term: 1, scheduled_ms: None },
+        );
         let tally = |from, until| {
             let window = Window { epoch: now, from, until };
             Tally { window, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 }

@@ -252,7 +252,7 @@ mod tests {
     fn the_summary_names_the_first_twenty_rejected_lines_and_counts_the_rest() {
         let mut report = Report::new(ProgressBar::hidden());
         report.sent = 26;
-        report.add(1, 1, &Ok(Published { seq: 0, duplicate: true, delivered: None, term: 1 }));
+        report.add(1, 1, &Ok(Published { seq: 0, duplicate: true, delivered: None, term: 1, scheduled_ms: None }));
         for line in 2..27 {
             report.add(line, 1, &Err(ClientError::new("SCHEMA_VIOLATION", "wrong")));
         }

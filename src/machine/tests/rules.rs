@@ -8,18 +8,10 @@ fn name(name: &str) -> ChannelName {
 }
 
 impl Node {
-    fn operate(&mut self, operation: Operation) -> Result<OperationReply, Refusal> {
-        let (reply, _) = self.apply(Command::Operations { time_ms: 5, operations: vec![operation] });
-        let Reply::Operations(mut replies) = reply else { panic!("{reply:?}") };
-        replies.remove(0)
-    }
-
     fn put_rule(&mut self, source: &str, target: &str, predicate: Option<&str>) -> Result<OperationReply, Refusal> {
-        self.operate(Operation::PutRule {
-            source: name(source),
-            target: name(target),
-            predicate: predicate.map(str::to_owned),
-        })
+        let operation =
+            Operation::PutRule { source: name(source), target: name(target), predicate: predicate.map(str::to_owned) };
+        self.operate(5, operation).0
     }
 
     fn stored_payloads(&self, stream: &str) -> Vec<String> {
@@ -65,7 +57,10 @@ fn rules_come_back_after_a_restart_and_go_with_their_channels() {
         !node.stored.contains_key(&Key::Rule(a, b).encode()) && !node.stored.contains_key(&Key::Rule(b, c).encode())
     );
     node.restart();
-    assert_eq!(node.operate(Operation::DeleteRule { source: name("a"), target: name("c") }), Err(Refusal::NoSuchRule));
+    assert_eq!(
+        node.operate(5, Operation::DeleteRule { source: name("a"), target: name("c") }).0,
+        Err(Refusal::NoSuchRule)
+    );
 }
 
 #[test]

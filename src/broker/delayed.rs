@@ -1,0 +1,203 @@
+//! Messages that become visible at a time. They are written down at once, and acknowledged; when the log's time comes
+//! to the first of them, the leader reads what is due back from its store and has it appended.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Broker, BrokerError, Confirm, Leader, Outcome,
+    outcomes::{Results, excepted, merge, name_keys, refusals},
+    publish::{Checked, RETRY},
+    rules::Routing,
+    store_error,
+};
+use crate::{
+    codec::decode_record,
+    machine::delayed_key,
+    model::{
+        ChannelId, Delayed, Due, Frame, FrameBuilder, Operation, OperationReply, PublishGroup, Refusal, Schedule,
+        Scheduled, WaitingRecord,
+    },
+};
+
+/// A clock may jump: the time left is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+impl Broker {
+    /// Lets the messages of a frame wait for their time.
+    pub(super) async fn schedule(
+        &self,
+        channel: &str,
+        frame: &Frame,
+        deadline: Instant,
+    ) -> Result<Results, BrokerError> {
+        let mut unknown = None;
+        let scheduled = self.try_schedule(channel, frame, deadline, &mut unknown).await;
+        scheduled.map_err(|error| error.after_unknown(unknown))
+    }
+
+    async fn try_schedule(
+        &self,
+        channel: &str,
+        frame: &Frame,
+        deadline: Instant,
+        unknown: &mut Option<String>,
+    ) -> Result<Results, BrokerError> {
+        loop {
+            let meta = self.resolve(channel).await?;
+            let checked = self.check(meta, frame)?;
+            if checked.frame.is_empty() {
+                return Ok(merge(Vec::new(), refusals(checked.refused)));
+            }
+            let schedule = schedule_of(&checked)?;
+            let due: Vec<u64> = schedule.messages.iter().map(|message| message.due_ms).collect();
+            match self.operate_by(Operation::Schedule(schedule), deadline).await {
+                Ok(operated) => match operated.reply {
+                    Ok(OperationReply::Scheduled(scheduled)) => {
+                        let each = due.into_iter().zip(scheduled);
+                        let mut results = each.map(|(due, done)| outcome(channel, due, done, operated.term)).collect();
+                        name_keys(&mut results, &checked);
+                        return Ok(merge(results, refusals(checked.refused)));
+                    }
+                    Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. }) => self.catch_up().await?,
+                    Err(Refusal::Ephemeral) => {
+                        let reason = format!(
+                            "channel `{channel}` is ephemeral: it stores no messages, so none can wait; publish when \
+                             the time has come"
+                        );
+                        return Err(BrokerError::InvalidArgument { reason });
+                    }
+                    other => return Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+                },
+                Err(BrokerError::OutcomeUnknown { reason }) if checked.keyed() && Instant::now() < deadline => {
+                    *unknown = Some(reason);
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(error) => match error.worth_waiting(unknown.as_deref(), deadline) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// On the leader: has what is due appended; false when nothing was.
+    async fn release_due(&self, now_ms: u64) -> Result<bool, BrokerError> {
+        let due = self.due_groups(now_ms).await?;
+        // Submitted in this order: one channel's messages may be in several.
+        let submitted = due.into_iter().map(|due| self.submit_operation(Operation::Due(due)));
+        let answers = futures::future::join_all(submitted).await;
+        let appended = |reply: &Result<OperationReply, Refusal>| matches!(reply, Ok(OperationReply::Due(1..)));
+        Ok(answers.iter().any(|answer| answer.as_ref().is_ok_and(|operated| appended(&operated.reply))))
+    }
+
+    /// What is due, read back from the store: at most an entry's worth, in order within each channel. It is copied by
+    /// the rules that hold now, because only now it is published.
+    async fn due_groups(&self, now_ms: u64) -> Result<Vec<Due>, BrokerError> {
+        let mut newest: BTreeMap<ChannelId, usize> = BTreeMap::new();
+        let mut groups: Vec<(Due, FrameBuilder, Routing)> = Vec::new();
+        let mut bytes = 0;
+        for waiting in self.inner.view.due(now_ms, self.limits().batch_messages) {
+            let (channel, id) = (waiting.channel, waiting.id);
+            let stored = self.store().get(&delayed_key(channel, id)).await.map_err(store_error)?;
+            // It was appended meanwhile.
+            let Some(stored) = stored else { continue };
+            let record: Result<WaitingRecord, _> = decode_record("delayed message", &stored);
+            let WaitingRecord { schema_id, message } =
+                record.map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })?;
+            let unreadable = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
+            let routed =
+                message.frame.messages().next().ok_or_else(|| unreadable("a frame without a message".into()))?;
+            let routed = routed.map_err(|error| unreadable(error.to_string()))?;
+            bytes += message.frame.bytes().len();
+            if bytes > self.limits().entry_bytes && !groups.is_empty() {
+                break;
+            }
+            let at = match newest.get(&channel) {
+                Some(at) if groups[*at].0.group.schema_id == schema_id => *at,
+                _ => {
+                    let routing = self.routing(channel);
+                    let rules_version = routing.version();
+                    let group = PublishGroup { channel, schema_id, rules_version, ..PublishGroup::default() };
+                    groups.push((Due { ids: Vec::new(), group }, FrameBuilder::default(), routing));
+                    newest.insert(channel, groups.len() - 1);
+                    groups.len() - 1
+                }
+            };
+            let (due, frame, routing) = &mut groups[at];
+            routing.add(self, u32::try_from(due.ids.len()).unwrap_or(u32::MAX), &routed)?;
+            due.ids.push(id);
+            due.group.expires |= message.expires;
+            frame.push_frame(&message.frame);
+        }
+        let whole = |(due, frame, routing): (Due, FrameBuilder, Routing)| {
+            let group = PublishGroup { frame: frame.finish(), routes: routing.finish(), ..due.group };
+            Due { group, ..due }
+        };
+        Ok(groups.into_iter().map(whole).collect())
+    }
+}
+
+fn schedule_of(checked: &Checked) -> Result<Schedule, BrokerError> {
+    let mut claims = checked.keys.iter().peekable();
+    let mut messages = Vec::with_capacity(checked.frame.count() as usize);
+    for (position, message) in (0u32..).zip(checked.frame.messages()) {
+        let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+        let claim = claims.next_if(|claim| claim.position == position).map(|claim| (claim.key, claim.digest));
+        messages.push(Delayed {
+            due_ms: message.deliver_at_ms,
+            claim,
+            expires: message.ttl_ms > 0,
+            frame: Frame::encode([&message]),
+        });
+    }
+    Ok(Schedule { channel: checked.meta.id, schema_id: checked.meta.schema_id, messages })
+}
+
+fn outcome(channel: &str, due_ms: u64, scheduled: Scheduled, term: u64) -> Result<Outcome, BrokerError> {
+    match scheduled {
+        Scheduled::New => Ok(Outcome { seq: 0, duplicate: false, delivered: None, term, scheduled_ms: Some(due_ms) }),
+        Scheduled::Known(known) => excepted(known, term, Confirm::Delivery),
+        Scheduled::TooMany { limit } => {
+            let what = format!("the number of messages that wait in channel `{channel}`");
+            Err(BrokerError::LimitExceeded { what, value: limit + 1, limit })
+        }
+        Scheduled::TooManyBytes { value, limit } => {
+            let what = "the messages that wait in all channels (bytes)".into();
+            Err(BrokerError::LimitExceeded { what, value, limit })
+        }
+    }
+}
+
+/// On the leader: waits for the next message to be due. Costs nothing while none waits.
+pub(super) async fn release(broker: Broker) {
+    let inner = &broker.inner;
+    let mut due = inner.view.next_due();
+    let mut leader = inner.sequencer.leader();
+    loop {
+        let next = *due.borrow_and_update();
+        let leads = matches!(*leader.borrow_and_update(), Leader::Local { .. });
+        let left = match next.filter(|_| leads) {
+            Some(next) => {
+                let now_ms = broker.now_ms().max(inner.view.time_ms());
+                if next <= now_ms {
+                    match broker.release_due(now_ms).await {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(error) => tracing::warn!(%error, "messages that are due were not appended"),
+                    }
+                    RETRY
+                } else {
+                    Duration::from_millis(next - now_ms).min(LOOK_AGAIN)
+                }
+            }
+            None => Duration::MAX,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            changed = due.changed() => if changed.is_err() { return },
+            changed = leader.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What publishers are told of each message, out of what the log says of groups.
+
+use super::{Broker, BrokerError, Confirm, Outcome, delivery::EXPIRY, publish::Checked};
+use crate::model::{Assigned, ChannelId, Full, KeyOutcome};
+
+/// What became of each message of a submission that was committed.
+pub(super) type Results = Vec<Result<Outcome, BrokerError>>;
+
+impl Broker {
+    /// On the leader: whether the new messages of a group that was committed were handed on; nothing where nobody asks.
+    pub(super) async fn delivered(
+        &self,
+        channel: ChannelId,
+        assigned: &Assigned,
+        count: u32,
+        confirm: Confirm,
+        term: u64,
+    ) -> Vec<Option<bool>> {
+        let new = u64::from(count) - assigned.except.len() as u64;
+        if confirm == Confirm::Commit || new == 0 {
+            return Vec::new();
+        }
+        let end = assigned.first_seq + new;
+        let (delivery, fanout, limit) =
+            (&self.inner.delivery, self.inner.view.fanout(), self.limits().delivery_timeout);
+        if confirm == Confirm::Certainty {
+            let others = self.inner.peers.others().into_iter().map(|node| node.id).collect();
+            let certain = (term, others, limit + EXPIRY);
+            return delivery.wait_certain(fanout, channel, assigned.first_seq..end, certain).await;
+        }
+        delivery.wait(fanout, channel, assigned.first_seq..end, limit).await
+    }
+}
+
+impl Broker {
+    /// A channel that would get copies is full.
+    pub(super) fn target_full(&self, channel: ChannelId, full: Full) -> BrokerError {
+        let name = self.inner.view.meta(channel).map(|meta| meta.name.to_string()).unwrap_or_default();
+        channel_full(name, full)
+    }
+}
+
+impl Outcome {
+    /// Whether it is that of a message which has its place already.
+    pub(super) fn repeats(&self) -> bool {
+        self.duplicate && self.scheduled_ms.is_none()
+    }
+}
+
+/// Conflicts come back from the log without the text of the key, and all without the name of the channel.
+pub(super) fn name_keys(results: &mut Results, checked: &Checked) {
+    let channel = checked.meta.name.as_str();
+    for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+        *error = named(error.clone(), channel, "");
+    }
+    for (claim, name) in checked.keys.iter().zip(&checked.names) {
+        if let Some(result @ Err(_)) = results.get_mut(claim.position as usize)
+            && let Err(error) = std::mem::replace(result, Err(BrokerError::Stopping))
+        {
+            *result = Err(named(error, channel, name));
+        }
+    }
+}
+
+/// What the log does not know by name.
+pub(super) fn named(error: BrokerError, channel: &str, key: &str) -> BrokerError {
+    let (channel, key) = (channel.to_owned(), key.to_owned());
+    match error {
+        BrokerError::KeyConflict { seq, .. } => BrokerError::KeyConflict { channel, key, seq },
+        BrokerError::KeyWaits { due_ms, .. } => BrokerError::KeyWaits { channel, key, due_ms },
+        BrokerError::TooManyKeys { limit, .. } => BrokerError::TooManyKeys { channel, limit },
+        BrokerError::WrongSeq { expected, actual, .. } => BrokerError::WrongSeq { channel, expected, actual },
+        // That of a copy's channel is known.
+        BrokerError::ChannelFull { channel: unknown, what, limit } if unknown.is_empty() => {
+            BrokerError::ChannelFull { channel, what, limit }
+        }
+        other => other,
+    }
+}
+
+/// What a message is told whose key was used, without its names.
+pub(super) fn excepted(outcome: KeyOutcome, term: u64, confirm: Confirm) -> Result<Outcome, BrokerError> {
+    let delivered = (confirm != Confirm::Commit).then_some(false);
+    let (channel, key) = (String::new(), String::new());
+    match outcome {
+        KeyOutcome::Duplicate { seq } => Ok(Outcome { seq, duplicate: true, delivered, term, scheduled_ms: None }),
+        KeyOutcome::Waiting { due_ms } => {
+            Ok(Outcome { seq: 0, duplicate: true, delivered: None, term, scheduled_ms: Some(due_ms) })
+        }
+        KeyOutcome::Conflict { seq } => Err(BrokerError::KeyConflict { channel, key, seq }),
+        KeyOutcome::WaitingConflict { due_ms } => Err(BrokerError::KeyWaits { channel, key, due_ms }),
+        KeyOutcome::TooManyKeys { limit } => Err(BrokerError::TooManyKeys { channel, limit }),
+        KeyOutcome::Full(full) => Err(channel_full(channel, full)),
+        KeyOutcome::TooLarge { bytes, limit } => {
+            let what = "the message (bytes) for what the channel may hold".to_owned();
+            Err(BrokerError::LimitExceeded { what, value: bytes, limit })
+        }
+    }
+}
+
+fn channel_full(channel: String, full: Full) -> BrokerError {
+    let (what, limit) = match full {
+        Full::Messages(limit) => ("messages", limit),
+        Full::Bytes(limit) => ("bytes", limit),
+    };
+    BrokerError::ChannelFull { channel, what: what.into(), limit }
+}
+
+/// `delivered` has the new messages in order, or nothing.
+pub(super) fn results(
+    assigned: &Assigned,
+    count: u32,
+    term: u64,
+    delivered: &[Option<bool>],
+    confirm: Confirm,
+) -> Results {
+    let mut except = assigned.except.iter().peekable();
+    let mut seq = assigned.first_seq;
+    let mut delivered = delivered.iter().copied();
+    (0..count)
+        .map(|position| match except.next_if(|(at, _)| *at == position) {
+            None => {
+                seq += 1;
+                let delivered = delivered.next().flatten();
+                Ok(Outcome { seq: seq - 1, duplicate: false, delivered, term, scheduled_ms: None })
+            }
+            Some((_, outcome)) => excepted(*outcome, term, confirm),
+        })
+        .collect()
+}
+
+pub(super) fn refusals(refused: Vec<(u32, BrokerError)>) -> Vec<(u32, Result<Outcome, BrokerError>)> {
+    refused.into_iter().map(|(position, error)| (position, Err(error))).collect()
+}
+
+/// Puts the results of some messages, by position, between those of the others.
+pub(super) fn merge(results: Results, some: Vec<(u32, Result<Outcome, BrokerError>)>) -> Results {
+    let mut merged = Vec::with_capacity(results.len() + some.len());
+    let mut results = results.into_iter();
+    for (position, result) in some {
+        merged.extend(results.by_ref().take(position as usize - merged.len()));
+        merged.push(result);
+    }
+    merged.extend(results);
+    merged
+}

@@ -1,0 +1,58 @@
+//! `liminal request` and `liminal reply`: ask whoever handles a channel's messages, and answer.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::{
+    CliError, Global, OutputFormat,
+    remote::{connect, parse_duration, print_json, print_line},
+};
+use crate::{client::Message, model::ReplyJson};
+
+/// Publish a message and wait for the reply of whoever handles it
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The channel to publish to
+    pub channel: String,
+    /// The message; `-` reads it from standard input
+    pub body: String,
+    /// How long to wait for the reply
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Answer a request
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplyArgs {
+    /// The request's header `liminal-reply-to`
+    pub inbox: String,
+    /// The reply; `-` reads it from standard input
+    pub body: String,
+}
+
+/// Runs `liminal request`.
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let message = Message::new(body(&args.body).await?);
+    let reply = connect(global).await?.request(&args.channel, message, args.timeout).await?;
+    match global.output {
+        OutputFormat::Json => print_json(&ReplyJson::of(&reply)),
+        OutputFormat::Table | OutputFormat::Raw => print_line(&String::from_utf8_lossy(&reply.payload)),
+    }
+}
+
+/// Runs `liminal reply`.
+pub async fn reply(args: ReplyArgs, global: &Global) -> Result<(), CliError> {
+    let message = Message::new(body(&args.body).await?);
+    Ok(connect(global).await?.reply_to(&args.inbox, message).await?)
+}
+
+async fn body(text: &str) -> Result<Vec<u8>, CliError> {
+    if text != "-" {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let mut body = Vec::new();
+    let read = tokio::io::stdin().read_to_end(&mut body).await;
+    read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?;
+    Ok(body)
+}

@@ -1,0 +1,114 @@
+//! Transactions, requests and replies.
+
+use std::time::Duration;
+
+use super::{
+    Client,
+    error::ClientError,
+    message::{Confirm, Message, Published, Received, malformed},
+    pool::Prefer,
+    retry::Repeat,
+};
+use crate::proto::v1::{
+    PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionMessage, broker_client::BrokerClient,
+};
+
+/// How much longer than the server a client waits for the answer to a request.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Messages for any channels, in order, that are all stored or none is. See [`Client::transaction`].
+#[must_use]
+pub struct Transaction {
+    client: Client,
+    request: PublishTransactionRequest,
+}
+
+impl Transaction {
+    /// Adds a message. All messages have an idempotency key or none has.
+    pub fn publish(self, channel: impl Into<String>, message: Message) -> Self {
+        self.add(channel.into(), message, None)
+    }
+
+    /// Adds a message that has to get this sequence number.
+    pub fn publish_at(self, channel: impl Into<String>, message: Message, expected_seq: u64) -> Self {
+        self.add(channel.into(), message, Some(expected_seq))
+    }
+
+    /// What the answer waits for; [`Confirm::Delivery`] unless set.
+    pub fn confirm(mut self, confirm: Confirm) -> Self {
+        self.request.confirm = confirm.to_proto();
+        self
+    }
+
+    fn add(mut self, channel: String, message: Message, expected_seq: Option<u64>) -> Self {
+        self.request.messages.push(TransactionMessage { channel, message: Some(message), expected_seq });
+        self
+    }
+
+    /// Stores all the messages, or none; one answer for each, in order.
+    ///
+    /// # Errors
+    /// When one of them was refused: nothing was stored. Without keys it is not tried again once it may have been.
+    pub async fn commit(self) -> Result<Vec<Published>, ClientError> {
+        let Self { client, request } = self;
+        let keyed = |one: &TransactionMessage| one.message.as_ref().is_some_and(|message| !message.key.is_empty());
+        let repeat = Repeat::of_publish(request.messages.iter().all(keyed));
+        let commit = |link| {
+            let request = request.clone();
+            async move { BrokerClient::new(link).publish_transaction(request).await }
+        };
+        let (response, _) = client.pool.call(Prefer::Leader, repeat, commit).await?;
+        Ok(response.results.into_iter().map(Published::from).collect())
+    }
+}
+
+impl Client {
+    /// Begins a transaction. Nothing is sent before [`Transaction::commit`].
+    pub fn transaction(&self) -> Transaction {
+        let request = PublishTransactionRequest { messages: Vec::new(), confirm: Confirm::Delivery.to_proto() };
+        Transaction { client: self.clone(), request }
+    }
+
+    /// Publishes a message and waits for the reply of whoever handles it.
+    ///
+    /// # Errors
+    /// `NO_RESPONDERS` at once when nobody listens; `REPLY_TIMEOUT` when no reply came in time. It is not tried again
+    /// once it may have been handled.
+    pub async fn request(&self, channel: &str, message: Message, timeout: Duration) -> Result<Message, ClientError> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let request = RequestRequest { channel: channel.to_owned(), message: Some(message), timeout_ms };
+        let ask = |link| {
+            let request = request.clone();
+            async move { BrokerClient::new(link).request(request).await }
+        };
+        let within = timeout.saturating_add(GRACE);
+        let (response, _) = self.pool.call_within(within, Prefer::Any, Repeat::OnlyIfNothingHappened, ask).await?;
+        response.message.ok_or_else(|| malformed("reply"))
+    }
+
+    /// Answers a request that was received.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when it is no request, `INBOX_GONE` when nobody waits for the reply any more.
+    pub async fn reply(&self, request: &Received, message: Message) -> Result<(), ClientError> {
+        let Some(inbox) = request.reply_to() else {
+            let text = format!("message {} is no request: it does not say where a reply would go", request.seq);
+            return Err(ClientError::new("INVALID_ARGUMENT", text));
+        };
+        self.reply_to(inbox, message).await
+    }
+
+    /// The same by the request's inbox, its header `liminal-reply-to`.
+    ///
+    /// # Errors
+    /// As [`Client::reply`].
+    pub async fn reply_to(&self, inbox: &str, message: Message) -> Result<(), ClientError> {
+        let request = ReplyRequest { inbox: inbox.to_owned(), message: Some(message) };
+        let reply = |link| {
+            let request = request.clone();
+            async move { BrokerClient::new(link).reply(request).await }
+        };
+        self.pool.call(Prefer::Any, Repeat::OnlyIfNothingHappened, reply).await?;
+        Ok(())
+    }
+}

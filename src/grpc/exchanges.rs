@@ -1,0 +1,68 @@
+//! Transactions, requests and replies.
+
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::{
+    publishing::{ack, confirm_of, invalid},
+    to_status,
+};
+use crate::{
+    broker::{Broker, Envelope, TransactionMessage},
+    env::ConnectionInfo,
+    proto::v1::{self, Message},
+};
+
+/// How long a request waits that does not say it.
+const REQUEST_TIMEOUT_MS: u64 = 5000;
+
+pub(super) async fn transaction(
+    broker: &Broker,
+    connection: &ConnectionInfo,
+    request: v1::PublishTransactionRequest,
+) -> Result<v1::PublishTransactionResponse, Status> {
+    let confirm = confirm_of(request.confirm)?;
+    let each = |one: v1::TransactionMessage| {
+        let v1::TransactionMessage { channel, message, expected_seq } = one;
+        let message = message.ok_or_else(|| invalid("every entry of a transaction needs a message"))?;
+        Ok(TransactionMessage { channel, message, expected_seq })
+    };
+    let messages = request.messages.into_iter().map(each).collect::<Result<Vec<_>, Status>>()?;
+    let (count, bytes) = TransactionMessage::size(&messages);
+    let held = broker.admit_together(&connection.publishing, count, bytes);
+    let _held = held.map_err(|error| to_status(&error))?;
+    let outcomes = broker.publish_transaction(messages, confirm).await.map_err(|error| to_status(&error))?;
+    Ok(v1::PublishTransactionResponse { results: outcomes.iter().map(ack).collect() })
+}
+
+pub(super) async fn request(
+    broker: &Broker,
+    connection: &ConnectionInfo,
+    request: v1::RequestRequest,
+) -> Result<v1::RequestResponse, Status> {
+    let v1::RequestRequest { channel, message, timeout_ms } = request;
+    let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
+    // Its bytes are in flight only until it is published, and it waits longer.
+    broker.admit_together(&connection.publishing, 1, bytes).map_err(|error| to_status(&error))?;
+    let envelope = envelope(message, "a request")?;
+    let timeout = Duration::from_millis(if timeout_ms == 0 { REQUEST_TIMEOUT_MS } else { timeout_ms });
+    let reply = broker.request(&channel, envelope, timeout).await.map_err(|error| to_status(&error))?;
+    Ok(v1::RequestResponse { message: Some(reply) })
+}
+
+pub(super) async fn reply(broker: &Broker, request: v1::ReplyRequest) -> Result<v1::ReplyResponse, Status> {
+    let v1::ReplyRequest { inbox, message } = request;
+    let envelope = envelope(message, "a reply")?;
+    broker.reply(&inbox, envelope).await.map_err(|error| to_status(&error))?;
+    Ok(v1::ReplyResponse {})
+}
+
+/// The key means nothing here: a request is published once, and a reply is not stored.
+fn envelope(message: Option<Message>, what: &str) -> Result<Envelope, Status> {
+    let message = message.ok_or_else(|| invalid(&format!("{what} needs a message")))?;
+    if !message.key.is_empty() {
+        return Err(invalid(&format!("{what} has no idempotency key: it is sent at most once")));
+    }
+    Ok(Envelope::from(message))
+}
