@@ -12,6 +12,7 @@ mod kills;
 mod membership;
 mod publishing;
 mod retention;
+mod reviews;
 mod signals;
 mod store_faults;
 #[path = "../support/mod.rs"]
