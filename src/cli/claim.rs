@@ -45,6 +45,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
+        #[arg(id = "claim_token", value_name = "TOKEN")]
         token: u64,
         /// What later takers are told; `-` reads it from standard input
         #[arg(default_value = "")]
@@ -56,6 +57,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
+        #[arg(id = "claim_token", value_name = "TOKEN")]
         token: u64,
     },
     /// Hold a claim for longer
@@ -64,6 +66,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
+        #[arg(id = "claim_token", value_name = "TOKEN")]
         token: u64,
         /// From now on
         #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]

@@ -87,7 +87,7 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     let exists = Reply::Channel(Err(Refusal::ChannelExists(Box::new(channel))));
     assert_eq!(body(&exists), ["0204010000000100000002000000", &encoded].concat());
     let trimmed = Reply::Operations(vec![Ok(OperationReply::Trimmed { first_seq: 9 })]);
-    assert_eq!(body(&trimmed), "020404000000010000000000000000000000010000000900000000000000");
+    assert_eq!(body(&trimmed), "020404000000010000000000000000000000020000000900000000000000");
     let except = vec![
         (1, KeyOutcome::Full(Full::Messages(3))),
         (2, KeyOutcome::Full(Full::Bytes(4))),
