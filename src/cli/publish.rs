@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time_ms, conflicts_with = "delay")]
     pub at: Option<u64>,
     /// Store all lines of the file or none; `{"channel":..,"payload":..,"key":..}` on each line
-    #[arg(long, requires = "file", conflicts_with_all = ["key_pointer", "headers", "ttl", "delay", "at"])]
+    #[arg(long, requires = "file", conflicts_with_all = ["body", "key_pointer", "headers", "ttl", "delay", "at"])]
     pub atomic: bool,
 }
 

@@ -312,3 +312,35 @@ async fn requests_that_wait_are_bounded() {
     let long = broker.request("orders", envelope("ping"), Duration::from_secs(61)).await.unwrap_err();
     assert_eq!(long.code().0, "LIMIT_EXCEEDED");
 }
+
+#[tokio::test]
+async fn what_a_transaction_or_its_time_makes_visible_is_copied_by_the_rules() {
+    let broker = started().await;
+    broker.create_channel("audit", ChannelConfig::default()).await.unwrap();
+    broker.put_rule("orders", "audit", None).await.unwrap();
+    broker.publish_transaction(vec![one("orders", "a", ""), one("orders", "b", "")], Confirm::Commit).await.unwrap();
+    assert_eq!(stored(&broker, "audit").await, ["a", "b"]);
+    let mut copies = broker.subscribe("audit", Start::Latest).await.unwrap();
+    let later = Envelope { deliver_at_ms: broker.now_ms() + 20, ..envelope("c") };
+    broker.publish("orders", later, None).await.unwrap();
+    tokio::time::timeout(PATIENCE, copies.next()).await.unwrap().unwrap();
+    assert_eq!(stored(&broker, "audit").await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_filter_looks_only_at_what_has_not_expired() {
+    let broker = started().await;
+    let messages = [("5", 1), ("6", 0), ("1", 0), ("7", 1), ("8", 0)];
+    let messages = messages.map(|(payload, ttl_ms)| Message { payload: payload.into(), ttl_ms, ..Message::default() });
+    for result in broker.publish_frame("orders", Frame::encode(&messages), Confirm::Commit).await {
+        result.unwrap();
+    }
+    clock_passes(&broker, broker.view().time_ms() + 1).await;
+    let filter = "$payload > 4".parse().unwrap();
+    let mut filtered = broker.subscribe_filtered("orders", Start::Earliest, Some(filter)).await.unwrap();
+    for expected in [1, 4] {
+        let batch = tokio::time::timeout(PATIENCE, filtered.next()).await.unwrap().unwrap();
+        assert_eq!((batch.first_seq, batch.frame.count()), (expected, 1));
+    }
+    assert_eq!(filtered.position(), 5);
+}
