@@ -28,7 +28,7 @@ pub struct Args {
     /// The channel to publish to
     pub channel: String,
     /// The message; `-` reads one from standard input
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    #[arg(required_unless_present = "file", conflicts_with_all = ["file", "atomic"])]
     pub body: Option<String>,
     /// Publish every line of this file as a message; `-` reads lines from standard input
     #[arg(long, value_name = "F.ndjson", value_hint = ValueHint::FilePath)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{Compatibility, Quota, Retention, WhenFull};
-use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, Durability, Header, Message};
+use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
 #[derive(Debug, Serialize)]
@@ -214,7 +214,7 @@ impl<'a> ConsumerJson<'a> {
     /// Of a consumer as the API gives it.
     pub fn of(consumer: &'a Consumer) -> Self {
         let config = consumer.config.as_ref();
-        let order = match config.map(|config| config.order()).unwrap_or_default() {
+        let order = match config.map(ConsumerConfig::order).unwrap_or_default() {
             ConsumeOrder::Unspecified | ConsumeOrder::None => "none",
             ConsumeOrder::Exclusive => "exclusive",
             ConsumeOrder::Key => "key",

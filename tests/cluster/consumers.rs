@@ -38,14 +38,14 @@ async fn publish(broker: &Broker, numbers: std::ops::Range<u64>) {
 }
 
 /// Works until it is dropped: settles what it gets, and tells what was settled for certain.
-fn work(broker: Broker, mut member: Member, done: mpsc::UnboundedSender<u64>) -> tokio::task::JoinHandle<()> {
+fn work(broker: Broker, mut member: Member, done: mpsc::Sender<u64>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok(deliveries) = member.next().await {
             for delivery in deliveries {
                 let settlement = Settlement { token: delivery.token, verdict: Verdict::Ack };
                 if let Ok(results) = broker.settle("orders", "w", vec![settlement]).await
                     && results[0].is_ok()
-                    && done.send(delivery.token.seq).is_err()
+                    && done.try_send(delivery.token.seq).is_err()
                 {
                     return;
                 }
@@ -103,7 +103,7 @@ async fn a_group_on_three_nodes_settles_everything_once_though_one_of_them_dies(
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path()).await;
     consuming(&cluster, 1_000).await;
-    let (sender, mut done) = mpsc::unbounded_channel();
+    let (sender, mut done) = mpsc::channel(1_024);
     let mut workers = Vec::new();
     for number in 0..3 {
         let broker = cluster.broker(number).clone();
@@ -147,7 +147,7 @@ async fn a_client_goes_on_consuming_on_another_node_and_stops_without_leaving_wo
     publish(cluster.broker(1), 0..20).await;
     let consumer = client.consumer("orders", "w").credit(8).concurrency(4);
     let stop = consumer.stopper();
-    let (sender, mut seen) = mpsc::unbounded_channel();
+    let (sender, mut seen) = mpsc::channel(1_024);
     let running = tokio::spawn(consumer.run(move |delivery| {
         let sender = sender.clone();
         async move {
@@ -155,7 +155,7 @@ async fn a_client_goes_on_consuming_on_another_node_and_stops_without_leaving_wo
             if delivery.received.seq % 5 == 0 && delivery.attempt == 1 {
                 return Err(Nack::after(Duration::from_millis(20)).because("not yet"));
             }
-            let _ = sender.send(delivery.received.seq); // the test may be over
+            let _ = sender.try_send(delivery.received.seq); // the test may be over
             Ok(())
         }
     }));

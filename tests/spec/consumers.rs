@@ -189,14 +189,14 @@ async fn messages_of_one_key_stay_with_one_member_and_in_order_whoever_else_is_i
         broker.publish("orders", user(payload, &format!("u{}", number % 4)), None).await.unwrap();
     }
     // Whoever gets something settles it; the messages of a user come in order, one member at a time.
-    let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut results) = tokio::sync::mpsc::channel(1_024);
     for mut member in members {
         let (broker, sender) = (broker.clone(), sender.clone());
         tokio::spawn(async move {
             while let Ok(deliveries) = member.next().await {
                 for delivery in deliveries {
                     let payload: usize = std::str::from_utf8(&delivery.message.payload).unwrap().parse().unwrap();
-                    if sender.send(payload).is_err() {
+                    if sender.try_send(payload).is_err() {
                         return;
                     }
                     say(&broker, delivery.token, Verdict::Ack).await.unwrap();

@@ -35,6 +35,10 @@ use crate::proto::v1::{Settlement, Verdict};
 
 /// Messages that a member has at once that are not settled, unless it says otherwise.
 const CREDIT: u32 = 100;
+/// Deliveries that wait for the caller beside those in the connection.
+const HANDED: usize = 16;
+/// Settlements that may wait to be sent, beside one for each message that the member has.
+const SAID: usize = 1_024;
 
 /// A member of a consumer's group. The consumer has to exist: see
 /// [`Client::create_consumer`](super::Client::create_consumer).
@@ -85,7 +89,7 @@ pub struct Delivery {
     /// Which time it is handed out, from 1.
     pub attempt: u32,
     token: String,
-    said: mpsc::UnboundedSender<Said>,
+    said: mpsc::Sender<Said>,
 }
 
 /// Why a message is given back, and when it may come again.
@@ -161,8 +165,15 @@ impl Delivery {
         let (answer, settled) = oneshot::channel();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let settlement = Settlement { token: self.token.clone(), verdict: verdict.into(), delay_ms, reason };
-        // Without a pump the answer's sender is dropped, which says that it has ended.
-        let _ = self.said.send(Said { settlement, answer });
+        match self.said.try_send(Said { settlement, answer }) {
+            Err(mpsc::error::TrySendError::Full(said)) => {
+                let full = ClientError::new("OVERLOADED", "too many settlements wait for their answers")
+                    .with_help("await some of them before more are made");
+                let _ = said.answer.send(Err(full)); // it is held right here
+            }
+            // Without a pump the answer's sender is dropped, which says that it has ended.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+        }
         Settled(settled)
     }
 }
@@ -227,8 +238,8 @@ impl Consumer {
     /// # Errors
     /// When the consumer does not exist, or no node serves in time.
     pub async fn open(&self) -> Result<Deliveries, ClientError> {
-        let (said, says) = mpsc::unbounded_channel();
-        let (handed, hands) = mpsc::unbounded_channel();
+        let (said, says) = mpsc::channel(SAID + self.credit as usize);
+        let (handed, hands) = mpsc::channel(HANDED);
         let generation = Arc::new(AtomicU64::new(0));
         let pump = Pump::new(self, says, handed, generation.clone());
         let (opened, open) = oneshot::channel();
@@ -264,10 +275,10 @@ where
 /// settled later still counts.
 #[must_use]
 pub struct Deliveries {
-    hands: mpsc::UnboundedReceiver<Result<Handed, ClientError>>,
+    hands: mpsc::Receiver<Result<Handed, ClientError>>,
     /// Grows with each connection: what an earlier one handed over, and the caller has not seen, comes again.
     generation: Arc<AtomicU64>,
-    said: mpsc::UnboundedSender<Said>,
+    said: mpsc::Sender<Said>,
     task: JoinHandle<()>,
 }
 

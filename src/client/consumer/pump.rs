@@ -41,9 +41,11 @@ pub(super) struct Handed {
 pub(super) struct Pump {
     pool: Arc<Pool>,
     open: ConsumeOpen,
-    says: mpsc::UnboundedReceiver<Said>,
-    handed: mpsc::UnboundedSender<Result<Handed, ClientError>>,
+    says: mpsc::Receiver<Said>,
+    handed: mpsc::Sender<Result<Handed, ClientError>>,
     generation: Arc<AtomicU64>,
+    /// Received, to be handed over: as many as the member may have.
+    inbox: VecDeque<Handed>,
     /// To be sent.
     queue: VecDeque<Said>,
     /// Sent, not answered, in order.
@@ -63,8 +65,8 @@ struct Live {
 impl Pump {
     pub(super) fn new(
         consumer: &Consumer,
-        says: mpsc::UnboundedReceiver<Said>,
-        handed: mpsc::UnboundedSender<Result<Handed, ClientError>>,
+        says: mpsc::Receiver<Said>,
+        handed: mpsc::Sender<Result<Handed, ClientError>>,
         generation: Arc<AtomicU64>,
     ) -> Self {
         let (channel, name) = (consumer.channel.clone(), consumer.name.clone());
@@ -74,6 +76,7 @@ impl Pump {
             says,
             handed,
             generation,
+            inbox: VecDeque::new(),
             queue: VecDeque::new(),
             sent: VecDeque::new(),
             silent: false,
@@ -114,7 +117,7 @@ impl Pump {
                     for said in self.sent.drain(..).chain(self.queue.drain(..)) {
                         let _ = said.answer.send(Err(error.clone())); // or nobody waits
                     }
-                    let _ = self.handed.send(Err(error)); // as above
+                    let _ = self.handed.send(Err(error)).await; // as above
                     return;
                 }
             };
@@ -122,6 +125,7 @@ impl Pump {
     }
 
     async fn serve(&mut self, live: &mut Live) -> Result<(), ClientError> {
+        let handed = self.handed.clone();
         loop {
             self.silent |= self.says.is_closed() && self.says.is_empty();
             let done = self.silent && self.queue.is_empty();
@@ -139,10 +143,12 @@ impl Pump {
                         return Err(ClientError::from_status(live.from.address(), status));
                     }
                 },
-                said = self.says.recv(), if !self.silent => match said {
+                said = self.says.recv(), if !self.silent && self.queue.len() < AT_ONCE => match said {
                     Some(said) => {
                         self.queue.push_back(said);
-                        while let Ok(said) = self.says.try_recv() {
+                        while self.queue.len() < AT_ONCE
+                            && let Ok(said) = self.says.try_recv()
+                        {
                             self.queue.push_back(said);
                         }
                     }
@@ -155,7 +161,13 @@ impl Pump {
                     permit.send(ConsumeRequest { settlements, ..ConsumeRequest::default() });
                     self.sent.extend(now);
                 }
+                Ok(permit) = handed.reserve(), if !self.inbox.is_empty() => {
+                    if let Some(delivery) = self.inbox.pop_front() {
+                        permit.send(Ok(delivery));
+                    }
+                }
                 () = self.handed.closed(), if !self.full => {
+                    self.inbox.clear();
                     self.full = true;
                     self.open.credit = 0;
                     if let Some(permit) = reserve(live.requests.as_ref()).await {
@@ -177,8 +189,10 @@ impl Pump {
             let ConsumerDelivery { token, seq, attempt, time_ms, schema_id, message } = delivery;
             let message = message.ok_or_else(|| malformed("delivery"))?;
             let received = Received { seq, time_ms, schema_id, message };
-            // Or nobody takes it: it comes again when the stream ends.
-            let _ = self.handed.send(Ok(Handed { generation, received, attempt, token }));
+            if !self.full {
+                // Otherwise nobody takes it: it comes again when the stream ends.
+                self.inbox.push_back(Handed { generation, received, attempt, token });
+            }
         }
         Ok(())
     }
@@ -189,6 +203,7 @@ impl Pump {
         loop {
             let error = match self.try_connect().await {
                 Ok(live) => {
+                    self.inbox.clear();
                     self.generation.fetch_add(1, Ordering::AcqRel);
                     return Ok(live);
                 }
