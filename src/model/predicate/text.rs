@@ -58,9 +58,9 @@ impl fmt::Display for Path {
                 None => f.write_str("$payload"),
                 Some((first, rest)) => {
                     if may_begin(&first.text) {
-                        Shown(&first.text).fmt(f)?
+                        Shown(&first.text).fmt(f)?;
                     } else {
-                        Quoted(&first.text).fmt(f)?
+                        Quoted(&first.text).fmt(f)?;
                     }
                     rest.iter().try_for_each(|Name { text, .. }| write!(f, ".{}", Shown(text)))
                 }
