@@ -288,7 +288,7 @@ async fn a_consumer_with_a_filter_gets_only_what_it_lets_through_and_lags_behind
     }
     let caught_up = async {
         while lag(&broker).await > 0 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, caught_up).await.expect("what the filter kept back is settled");
