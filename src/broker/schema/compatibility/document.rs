@@ -19,6 +19,8 @@ pub(super) struct Document<'a> {
     id: Option<&'a str>,
     /// Parts have base addresses or drafts of their own: what a reference means there is not looked into.
     parts: bool,
+    /// A part is of a draft of its own: its keywords would be read as what they do not mean.
+    pub(super) mixed: bool,
 }
 
 /// A schema in its document. Compared by where it is.
@@ -77,16 +79,11 @@ pub(super) fn has_meaning(draft: Draft, keyword: &str) -> bool {
 impl<'a> Document<'a> {
     pub(super) fn new(root: &'a Value) -> Self {
         let text = |key: &str| root.get(key).and_then(Value::as_str);
-        let draft = match text("$schema").unwrap_or_default() {
-            name if name.contains("draft-04") => Draft::D4,
-            name if name.contains("draft-06") => Draft::D6,
-            name if name.contains("draft-07") => Draft::D7,
-            name if name.contains("2019-09") => Draft::D2019,
-            _ => Draft::D2020,
-        };
+        let draft = draft_of(text("$schema").unwrap_or_default());
         let id = text(if draft == Draft::D4 { "id" } else { "$id" }).map(|id| id.trim_end_matches('#'));
         let parts = root.as_object().is_some_and(|root| root.values().any(has_parts));
-        Self { root, draft, id, parts }
+        let mixed = root.as_object().is_some_and(|root| root.values().any(|part| has_other_draft(part, draft)));
+        Self { root, draft, id, parts, mixed }
     }
 
     pub(super) fn root(&'a self) -> Node<'a> {
@@ -121,6 +118,28 @@ impl<'a> Document<'a> {
             }
         };
         Some((Node { value, document: self }, fragment.to_owned()))
+    }
+}
+
+fn draft_of(name: &str) -> Draft {
+    match name {
+        name if name.contains("draft-04") => Draft::D4,
+        name if name.contains("draft-06") => Draft::D6,
+        name if name.contains("draft-07") => Draft::D7,
+        name if name.contains("2019-09") => Draft::D2019,
+        _ => Draft::D2020,
+    }
+}
+
+/// Whether some object is of another draft. Too many are found, never too few.
+fn has_other_draft(value: &Value, draft: Draft) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.get("$schema").and_then(Value::as_str).is_some_and(|name| draft_of(name) != draft)
+                || members.values().any(|member| has_other_draft(member, draft))
+        }
+        Value::Array(items) => items.iter().any(|item| has_other_draft(item, draft)),
+        _ => false,
     }
 }
 
@@ -168,6 +187,13 @@ impl<'a> Node<'a> {
     /// A keyword that means something in this draft.
     pub(super) fn get(self, keyword: &str) -> Option<&'a Value> {
         has_meaning(self.draft(), keyword).then(|| self.value.get(keyword)).flatten()
+    }
+
+    /// A keyword beside which nothing else is said.
+    pub(super) fn alone(self, keyword: &str) -> Option<&'a Value> {
+        let value = self.get(keyword)?;
+        let members = self.value.as_object()?;
+        (members.keys().filter(|key| has_meaning(self.draft(), key)).count() == 1).then_some(value)
     }
 
     pub(super) fn schema(self, keyword: &str) -> Option<Self> {

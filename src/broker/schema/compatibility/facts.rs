@@ -24,9 +24,12 @@ pub(super) const ARRAY: Types = 64;
 pub(super) const OBJECT: Types = 128;
 pub(super) const ANY: Types = 255;
 
+/// Facts, by address; values that have none as text.
+pub(super) type Key = (Vec<(u8, usize)>, Vec<String>);
+
 #[derive(Clone, Default)]
 pub(super) struct Facts<'a> {
-    /// It fits these objects; references and `allOf` are followed.
+    /// It fits these objects; references, `allOf` and `not` are followed.
     pub(super) schemas: Vec<Node<'a>>,
     /// It does not fit these.
     pub(super) nots: Vec<Node<'a>>,
@@ -54,12 +57,14 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn with_not(mut self, node: Node<'a>) -> Self {
-        self.nots.push(node);
+        self.add_not(node);
+        self.close();
         self
     }
 
     pub(super) fn with_exact(mut self, value: Cow<'a, Value>) -> Self {
         self.exact.push(value);
+        self.close();
         self
     }
 
@@ -71,12 +76,20 @@ impl<'a> Facts<'a> {
 
     pub(super) fn only(mut self, types: Types) -> Self {
         self.without |= ANY ^ types;
+        self.close();
         self
     }
 
     pub(super) fn add(&mut self, node: Node<'a>) {
         self.add_alone(node);
         self.close();
+    }
+
+    pub(super) fn add_not(&mut self, node: Node<'a>) {
+        if let Some(kinds) = node.alone("type") {
+            self.without |= types_of(kinds, node.draft());
+        }
+        self.nots.push(node);
     }
 
     /// Not by recursion: references may form long chains.
@@ -91,6 +104,7 @@ impl<'a> Facts<'a> {
                     // In old drafts a reference replaces what is beside it.
                     if reference.is_none() || node.draft() >= Draft::D2019 {
                         self.schemas.push(node);
+                        node.schema("not").into_iter().for_each(|not| self.add_not(not));
                         due.extend(node.list("allOf"));
                     }
                     due.extend(reference.flatten().map(|(target, _)| target));
@@ -98,6 +112,27 @@ impl<'a> Facts<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// What makes facts the same, so that nothing need be proved twice, and that a circle is seen.
+    pub(super) fn key(&self) -> Key {
+        let mut key: Vec<(u8, usize)> = self.schemas.iter().map(|node| (0, node.address())).collect();
+        key.extend(self.nots.iter().map(|node| (1, node.address())));
+        // Two names at one address would be the same name cut short; the length tells them apart.
+        key.extend(self.has.iter().flat_map(|name| [(2, name.as_ptr() as usize), (3, name.len())]));
+        key.push((4, self.without.into()));
+        let mut texts = Vec::new();
+        for value in &self.exact {
+            match value {
+                Cow::Borrowed(value) => key.push((5, std::ptr::from_ref(*value) as usize)),
+                // Not from a schema: null, a boolean or a name, so it is short.
+                Cow::Owned(value) => texts.push(value.to_string()),
+            }
+        }
+        key.sort_unstable();
+        key.dedup();
+        texts.sort_unstable();
+        (key, texts)
     }
 
     /// How much work it is to look at them once.
@@ -110,8 +145,11 @@ impl<'a> Facts<'a> {
         (self.schemas.len() + self.nots.len() + self.schemas.iter().map(listed).sum::<usize>() / 4) / 8
     }
 
-    /// Adds what follows from the properties that are there.
+    /// Adds what follows from the properties that are there, once it is certain that the value is an object.
     fn close(&mut self) {
+        if self.types() & !OBJECT != 0 {
+            return;
+        }
         loop {
             let (known, required) = (self.seen.len(), self.required());
             let due: Vec<_> = self
@@ -312,4 +350,25 @@ pub(super) fn items_of(node: Node<'_>) -> (Vec<Node<'_>>, Option<Node<'_>>) {
         Some(items) if items.value.is_array() => (node.list("items"), node.schema("additionalItems")),
         items => (Vec::new(), items),
     }
+}
+
+/// The kinds of values as a sentence names them.
+pub(super) fn kinds(types: Types) -> String {
+    if types == ANY {
+        return "any value".into();
+    }
+    let mut names = Vec::new();
+    for (bit, name) in [(NULL, "null"), (BOOLEAN, "boolean"), (STRING, "string"), (ARRAY, "array"), (OBJECT, "object")]
+    {
+        if types & bit != 0 {
+            names.push(name);
+        }
+    }
+    match types & NUMBER {
+        0 => {}
+        numbers if numbers & FRACTION == 0 => names.push("integer"),
+        numbers if numbers & (INTEGER | WHOLE) == 0 => names.push("number with a fraction"),
+        _ => names.push("number"),
+    }
+    if names.is_empty() { "nothing".into() } else { names.join(" or ") }
 }

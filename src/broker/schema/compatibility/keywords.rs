@@ -7,8 +7,8 @@ use super::{
     REPORTED,
     bounds::{Bound, count, equal},
     document::{Draft, Node},
-    facts::{ARRAY, FRACTION, Facts, NUMBER, OBJECT, STRING, bounds_of, types_of},
-    prover::{Places, Prover, STEPS, judge, kinds, place, undecided},
+    facts::{ARRAY, FRACTION, Facts, NUMBER, OBJECT, STRING, bounds_of, kinds, types_of},
+    prover::{Places, Prover, STEPS, judge, place, undecided},
 };
 use crate::broker::schema::violations::{child, short};
 
@@ -29,7 +29,7 @@ impl<'a> Prover<'a> {
             "enum" => self.values(facts, &value.as_array().map_or_else(Vec::new, |list| list.iter().collect()), &here),
             "const" => self.values(facts, &[value], &here),
             "$ref" => match node.reference().flatten() {
-                Some((target, pointer)) => self.prove(facts, target, &pointer),
+                Some((target, pointer)) => self.prove_target(facts, target, &pointer),
                 None => undecided(&here, format!("what `{}` refers to is not looked into", short(value))),
             },
             "$dynamicRef" | "$recursiveRef" => {

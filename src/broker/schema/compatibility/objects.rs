@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     document::Node,
-    facts::{Facts, STRING, texts},
+    facts::{Facts, OBJECT, STRING, texts},
     prover::{Places, Prover, exactly, place},
 };
 use crate::broker::schema::violations::child;
@@ -50,6 +50,9 @@ impl<'a> Prover<'a> {
     fn properties(&mut self, facts: &Facts<'a>, value: &'a Value, node: Node<'a>, here: &str) -> Places {
         let mut places = Vec::new();
         for (name, schema) in value.as_object().into_iter().flatten() {
+            if self.brief && !places.is_empty() {
+                break;
+            }
             let property = self.property(facts, name);
             let at = child(here, name);
             let found = self.below(|prover| prover.prove(&property, node.at(schema), &at));
@@ -149,7 +152,7 @@ impl<'a> Prover<'a> {
             if self.below(|prover| prover.empty(&property)) {
                 continue;
             }
-            let with = facts.clone().with_property(name);
+            let with = facts.clone().only(OBJECT).with_property(name);
             let at = child(here, name);
             if due.is_array() {
                 for missing in texts(Some(due)).filter(|missing| !with.requires(missing)) {

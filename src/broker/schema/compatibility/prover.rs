@@ -15,22 +15,27 @@ use serde_json::{Value, json};
 use super::{
     Incompatibility,
     document::Node,
-    facts::{self, Facts},
+    facts::{self, Facts, Key},
 };
 
 /// Steps of one proof: far more than real schemas need, and well below a second.
-pub(super) const STEPS: usize = 200_000;
+pub(super) const STEPS: usize = 100_000;
 /// How deep the proof may nest: it runs on a thread's stack.
 const DEPTH: usize = 96;
 /// Branches of a schema that are looked at one by one.
 const BRANCHES: usize = 256;
 /// Values of an `enum` that are looked at one by one.
 const VALUES: usize = 1000;
+/// What a value does not fit is used together up to this many: the proof tries them in every order.
+const TOGETHER: usize = 4;
 /// Bytes of a compiled regular expression.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// Facts and a schema, by address.
-type Claim = (Vec<(u8, usize)>, usize);
+/// No place is called like this: pointers begin with a slash.
+const BRIEF: &str = "brief";
+
+/// Facts and the address of a schema.
+type Claim = (Key, usize);
 pub(super) type Places = Vec<Incompatibility>;
 
 pub(super) struct Prover<'a> {
@@ -45,7 +50,15 @@ pub(super) struct Prover<'a> {
     open: HashMap<Claim, usize>,
     /// How often an open claim was relied on.
     relied: usize,
+    /// How often the proof came to a circle or a limit: elsewhere it might get further.
+    stopped: usize,
     proved: HashSet<Claim>,
+    /// What could not be proved and why, and the place that the reasons are given for.
+    failed: HashMap<Claim, (String, Places)>,
+    /// One reason is enough.
+    pub(super) brief: bool,
+    /// Of which facts it is known whether they leave no value.
+    emptiness: HashMap<Key, bool>,
     patterns: HashMap<&'a str, Option<Validator>>,
 }
 
@@ -59,12 +72,19 @@ impl<'a> Prover<'a> {
             level: 0,
             open: HashMap::new(),
             relied: 0,
+            stopped: 0,
             proved: HashSet::new(),
+            failed: HashMap::new(),
+            brief: false,
+            emptiness: HashMap::new(),
             patterns: HashMap::new(),
         }
     }
 
     pub(super) fn run(mut self, narrow: Node<'a>, wide: Node<'a>) -> Places {
+        if narrow.document.mixed || wide.document.mixed {
+            return undecided("", "a part of a schema is of another draft than the whole".into());
+        }
         let places = self.prove(&Facts::of(narrow), wide, "");
         if self.steps >= STEPS && !places.is_empty() {
             return undecided("", format!("the comparison takes more than {STEPS} steps"));
@@ -78,37 +98,61 @@ impl<'a> Prover<'a> {
             return Vec::new();
         }
         if self.steps >= STEPS || self.depth >= DEPTH {
+            self.stopped += 1;
             return undecided(at, format!("the schemas nest deeper than {DEPTH} levels, or are too large to compare"));
         }
         self.steps += 1 + facts.weight();
-        if facts.never || self.fits_as_it_is(facts, node) {
+        if facts.never {
             return Vec::new();
         }
-        let claim = claim(facts, node);
-        if let Some(claim) = &claim {
-            if self.proved.contains(claim) {
-                return Vec::new();
-            }
-            if let Some(level) = self.open.get(claim) {
-                if *level < self.level {
-                    self.relied += 1;
-                    return Vec::new();
-                }
-                return undecided(at, "the schema refers to itself without going down into the value".into());
-            }
+        let claim = (facts.key(), node.address());
+        if self.proved.contains(&claim) || self.fits_as_it_is(facts, node) {
+            return Vec::new();
+        }
+        if let Some((_, places)) = self.failed.get(&claim).filter(|(place, _)| self.brief || place == at) {
+            return places.clone();
+        }
+        let open = self.open.get(&claim).copied();
+        if open.is_some_and(|level| level < self.level) {
+            self.relied += 1;
+            return Vec::new();
+        }
+        // Opened on the way already, a circle ends at the reference that closes it.
+        if open.is_none() {
             self.open.insert(claim.clone(), self.level);
         }
-        let relied = self.relied;
+        let (relied, stopped) = (self.relied, self.stopped);
         self.depth += 1;
         let places = self.prove_keywords(facts, node, at);
         self.depth -= 1;
-        if let Some(claim) = claim {
+        if open.is_none() {
             self.open.remove(&claim);
-            if places.is_empty() && relied == self.relied {
-                self.proved.insert(claim);
-            }
+        }
+        if !places.is_empty() && stopped == self.stopped {
+            // What is found in brief is not all, and stands for no place.
+            let at = if self.brief { BRIEF } else { at };
+            self.failed.insert(claim, (at.to_owned(), places.clone()));
+        } else if places.is_empty() && relied == self.relied {
+            self.proved.insert(claim);
         }
         places
+    }
+
+    /// Whether the value fits the schema, when nobody asks why not.
+    fn fits(&mut self, facts: &Facts<'a>, node: Node<'a>) -> bool {
+        let brief = std::mem::replace(&mut self.brief, true);
+        let fits = self.prove(facts, node, "").is_empty();
+        self.brief = brief;
+        fits
+    }
+
+    /// Proves what a reference stands for.
+    pub(super) fn prove_target(&mut self, facts: &Facts<'a>, target: Node<'a>, pointer: &str) -> Places {
+        if self.open.get(&(facts.key(), target.address())) == Some(&self.level) {
+            self.stopped += 1;
+            return undecided(pointer, "the schema refers to itself without going down into the value".into());
+        }
+        self.prove(facts, target, pointer)
     }
 
     fn prove_keywords(&mut self, facts: &Facts<'a>, node: Node<'a>, at: &str) -> Places {
@@ -120,7 +164,7 @@ impl<'a> Prover<'a> {
                 "the {} schema allows no value here; the {} one takes {}",
                 self.wide,
                 self.narrow,
-                kinds(facts.types())
+                facts::kinds(facts.types())
             );
             return place(at, reason);
         };
@@ -129,6 +173,9 @@ impl<'a> Prover<'a> {
             if let Some(value) = node.get(keyword) {
                 let found = self.keyword(facts, node, keyword, value, at);
                 places.extend(self.in_cases(facts, node, (keyword, value), at, found));
+                if self.brief && !places.is_empty() {
+                    break;
+                }
             }
         }
         places
@@ -151,6 +198,7 @@ impl<'a> Prover<'a> {
             return places;
         };
         if self.steps >= STEPS || self.depth >= DEPTH {
+            self.stopped += 1;
             return places;
         }
         self.depth += 1;
@@ -182,7 +230,7 @@ impl<'a> Prover<'a> {
                     let mut case = base.clone().with(branches[at]);
                     if keyword == "oneOf" {
                         let others = branches.iter().enumerate().filter(|(other, _)| *other != at);
-                        case.nots.extend(others.map(|(_, other)| *other));
+                        others.for_each(|(_, other)| case.add_not(*other));
                     }
                     case
                 };
@@ -223,12 +271,21 @@ impl<'a> Prover<'a> {
             return true;
         }
         if self.steps >= STEPS || self.depth >= DEPTH {
+            self.stopped += 1;
             return false;
         }
         self.steps += 1 + facts.weight();
+        let key = facts.key();
+        if let Some(known) = self.emptiness.get(&key) {
+            return *known;
+        }
+        let (relied, stopped) = (self.relied, self.stopped);
         self.depth += 1;
         let empty = self.is_empty(facts);
         self.depth -= 1;
+        if if empty { relied == self.relied } else { stopped == self.stopped } {
+            self.emptiness.insert(key, empty);
+        }
         empty
     }
 
@@ -238,8 +295,12 @@ impl<'a> Prover<'a> {
         }
         for (at, forbidden) in facts.nots.iter().enumerate() {
             let mut others = facts.clone();
-            others.nots.remove(at);
-            if self.prove(&others, *forbidden, "").is_empty() {
+            if others.nots.len() > TOGETHER {
+                others.nots.clear();
+            } else {
+                others.nots.remove(at);
+            }
+            if self.fits(&others, *forbidden) {
                 return true;
             }
         }
@@ -312,49 +373,12 @@ fn compile(schema: &Value) -> Option<Validator> {
     jsonschema::options().offline().with_pattern_options(patterns).build(schema).ok()
 }
 
-/// What is proved, so that it need not be proved twice. A known value has no address; it is small.
-fn claim(facts: &Facts<'_>, node: Node<'_>) -> Option<Claim> {
-    if !facts.exact.is_empty() {
-        return None;
-    }
-    let mut key: Vec<(u8, usize)> = facts.schemas.iter().map(|node| (0, node.address())).collect();
-    key.extend(facts.nots.iter().map(|node| (1, node.address())));
-    // Two names at one address would be the same name cut short; the length tells them apart.
-    key.extend(facts.has.iter().flat_map(|name| [(2, name.as_ptr() as usize), (3, name.len())]));
-    key.push((4, facts.without.into()));
-    key.sort_unstable();
-    key.dedup();
-    Some((key, node.address()))
-}
-
 pub(super) fn place(at: &str, reason: String) -> Places {
     vec![Incompatibility { pointer: at.to_owned(), reason }]
 }
 
 pub(super) fn undecided(at: &str, reason: String) -> Places {
     place(at, format!("cannot be shown to be compatible: {reason}"))
-}
-
-/// The kinds of values as a sentence names them.
-pub(super) fn kinds(types: facts::Types) -> String {
-    use facts::{ANY, ARRAY, BOOLEAN, FRACTION, INTEGER, NULL, NUMBER, OBJECT, STRING, WHOLE};
-    if types == ANY {
-        return "any value".into();
-    }
-    let mut names = Vec::new();
-    for (bit, name) in [(NULL, "null"), (BOOLEAN, "boolean"), (STRING, "string"), (ARRAY, "array"), (OBJECT, "object")]
-    {
-        if types & bit != 0 {
-            names.push(name);
-        }
-    }
-    match types & NUMBER {
-        0 => {}
-        numbers if numbers & FRACTION == 0 => names.push("integer"),
-        numbers if numbers & (INTEGER | WHOLE) == 0 => names.push("number with a fraction"),
-        _ => names.push("number"),
-    }
-    if names.is_empty() { "nothing".into() } else { names.join(" or ") }
 }
 
 /// A value as a list of one.

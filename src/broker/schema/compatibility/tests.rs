@@ -142,6 +142,9 @@ fn dependencies_follow_from_what_is_required() {
     let draft7 = |dependencies: Value| json!({"$schema": "http://json-schema.org/draft-07/schema#", "dependencies": dependencies});
     compatible(draft7(json!({"a": ["b", "c"]})), draft7(json!({"a": ["b"]})));
     compatible(draft7(json!({"a": {"maxProperties": 3}})), draft7(json!({"a": {"maxProperties": 4}})));
+    // Nothing is required of a value that is no object.
+    let asked = json!({"required": ["a"], "dependentSchemas": {"a": {"type": "object"}}});
+    refused(asked, json!({"type": "object"}), "/type", "only object");
 }
 
 #[test]
@@ -214,6 +217,8 @@ fn references_are_followed_and_recursion_ends() {
     compatible(json!({"type": "string"}), json!({"$ref": "#/definitions/a", "definitions": {"a": {"type": "string"}}}));
     compatible(json!({"$ref": "#a", "$defs": {"x": {"$anchor": "a", "type": "null"}}}), json!({"type": "null"}));
     refused(json!({"type": "null"}), json!({"allOf": [{"$ref": "#"}]}), "", "refers to itself");
+    let part = |title: &str| json!({"title": title, "items": {"$schema": "http://json-schema.org/draft-04/schema#"}});
+    refused(part("a"), part("b"), "", "another draft");
 }
 
 #[test]

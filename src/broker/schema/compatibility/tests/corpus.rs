@@ -15,7 +15,9 @@ fn schemas() -> Vec<(String, Value)> {
     };
     let read =
         |path: PathBuf| (path.display().to_string(), serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap());
-    files.map(|file| read(file.unwrap().path())).collect()
+    // One of them takes nothing: it asks for properties that it does not allow. All may take its place.
+    let takes_some = |(_, schema): &(String, Value)| check(schema, &json!(false), Compatibility::Backward).is_err();
+    files.map(|file| read(file.unwrap().path())).filter(takes_some).collect()
 }
 
 /// Adds a member that means nothing, so that the two are not the same text.
@@ -72,8 +74,9 @@ fn a_real_schema_that_is_closed_or_asks_for_more_is_refused() {
             Some(branches) => branches.iter_mut().for_each(|branch| branch["required"] = json!(["is_never_there"])),
             None => more["required"] = json!(["is_never_there"]),
         }
-        let more = json!({"allOf": [touched(&old)], "required": ["is_never_there"], "more": more});
-        let places = check(&old, &more, Compatibility::Backward).unwrap_err();
+        let more =
+            json!({"$schema": old["$schema"], "allOf": [touched(&old)], "required": ["is_never_there"], "more": more});
+        let places = check(&old, &more, Compatibility::Backward).expect_err(&name);
         assert!(places.iter().any(|place| place.pointer == "/required"), "{name}: {places:?}");
     }
 }
