@@ -103,12 +103,16 @@ impl Plan {
             }
             return plan;
         }
+        // Who has a later message of a key is still the only one to get an earlier one again.
+        for pending in consumer.pending().values().filter(|pending| pending.member.is_some()) {
+            plan.passed(pending.key, pending.member);
+        }
         for (seq, pending) in consumer.pending() {
             if consumer.is_dying(*seq) {
                 continue;
             }
             match pending.member {
-                Some(member) => plan.passed(pending.key, Some(member)),
+                Some(_) => {}
                 None if pending.due_ms <= now_ms && plan.hands.len() < AT_ONCE => {
                     plan.offer(*seq, pending.key, seats);
                 }

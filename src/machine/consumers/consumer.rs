@@ -58,15 +58,15 @@ pub enum Held {
     Settled,
 }
 
-/// Who has the messages of an ordering key, of those before some sequence number.
+/// Who has messages of an ordering key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holder {
     /// Nobody: there are none.
     #[default]
     Free,
-    /// This member has them all.
+    /// This member, and nobody else.
     Member(u64),
-    /// Somebody has to get or settle one first.
+    /// An earlier one waits, and comes first.
     Blocked,
 }
 
@@ -190,14 +190,16 @@ impl Consumer {
             let mut all: BTreeMap<u64, Option<u64>> =
                 present.filter_map(|seq| Some((*seq, self.pending.get(seq)?.member))).collect();
             all.extend(fresh);
-            let mut holder = Holder::Free;
+            // Whoever has any of them is the only one to get more, and gets no later one before an earlier.
+            let mut holder = all.values().flatten().fold(Holder::Free, |holder, member| holder.and(Some(*member)));
             for (seq, member) in all {
-                if let (Some(member), true) = (member, fresh.contains_key(&seq))
-                    && !holder.admits(member)
-                {
-                    return Err(Refusal::StaleAssignment);
+                match member {
+                    Some(member) if fresh.contains_key(&seq) && !holder.admits(member) => {
+                        return Err(Refusal::StaleAssignment);
+                    }
+                    Some(_) => {}
+                    None => holder = Holder::Blocked,
                 }
-                holder = holder.and(member);
             }
         }
         Ok(())
