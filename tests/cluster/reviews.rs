@@ -2,14 +2,15 @@
 //! handles each review once by its claim, while one of the workers and one of the nodes are killed.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use liminal::client::{
     Channel, ChannelConfig, Claims, Client, ConsumerConfig, Message, Nack, Once, Rule, Start, Taken,
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::support::{eventually, processes::Processes};
@@ -67,7 +68,7 @@ async fn work(servers: Vec<String>, number: usize, done: Option<Done>) {
             match claims.once(&key, LEASE, review).await {
                 Ok(Once::Ran(_)) => {
                     let done = done.expect("only one that ends");
-                    done.lock().unwrap().entry(key).or_default().push(number);
+                    done.lock().entry(key).or_default().push(number);
                     Ok(())
                 }
                 Ok(Once::DoneBefore(_)) => Ok(()),
@@ -83,7 +84,7 @@ async fn work(servers: Vec<String>, number: usize, done: Option<Done>) {
 async fn every_review_is_handled_once_by_its_claim_though_a_worker_and_a_node_are_killed() {
     let mut processes = Processes::start(3, Duration::from_secs(2)).await;
     let (client, events) = (processes.client().await, events());
-    let kinds: std::collections::BTreeSet<&String> = events.iter().map(|(kind, _)| kind).collect();
+    let kinds: BTreeSet<&String> = events.iter().map(|(kind, _)| kind).collect();
     for name in kinds.into_iter().map(String::as_str).chain(["reviews"]) {
         let _: Channel = client.create_channel(name, ChannelConfig::default()).await.unwrap();
     }
@@ -120,16 +121,16 @@ async fn every_review_is_handled_once_by_its_claim_though_a_worker_and_a_node_ar
     let workers: Vec<_> =
         (1..4).map(|number| tokio::spawn(work(servers(number), number, Some(done.clone())))).collect();
     lost.abort();
-    eventually("some reviews are done", async || (done.lock().unwrap().len() > 2).then_some(())).await;
+    eventually("some reviews are done", async || (done.lock().len() > 2).then_some(())).await;
     let leader = processes.leader().await;
     processes.kill(leader);
 
     eventually("every review is done and acknowledged", async || {
         let lag = client.consumer_status("reviews", "reviewers").await.ok()?.lag;
-        (done.lock().unwrap().len() == expected.len() && lag == 0).then_some(())
+        (done.lock().len() == expected.len() && lag == 0).then_some(())
     })
     .await;
-    let done = done.lock().unwrap().clone();
+    let done = done.lock().clone();
     assert_eq!(done.keys().cloned().collect::<Vec<_>>(), {
         expected.sort();
         expected.clone()

@@ -106,25 +106,17 @@ impl Plan {
             }
             return plan;
         }
-        // A message that came back goes to whoever has later ones of its key: nobody else may work on that key meanwhile.
-        let mut held: HashMap<u64, Holder> = HashMap::new();
-        for pending in consumer.pending().values() {
-            if let (Some(key), Some(_)) = (pending.key, pending.member) {
-                let holder = held.entry(key).or_default();
-                *holder = holder.and(pending.member);
-            }
+        // Who has a later message of a key is still the only one to get an earlier one again.
+        for pending in consumer.pending().values().filter(|pending| pending.member.is_some()) {
+            plan.passed(pending.key, pending.member);
         }
         for (seq, pending) in consumer.pending() {
             if consumer.is_dying(*seq) {
                 continue;
             }
             match pending.member {
-                Some(member) => plan.passed(pending.key, Some(member)),
+                Some(_) => {}
                 None if pending.due_ms <= now_ms && plan.hands.len() < AT_ONCE => {
-                    if let Some(key) = pending.key {
-                        let holder = plan.holders.entry(key).or_default();
-                        *holder = holder.joined(held.get(&key).copied().unwrap_or_default());
-                    }
                     plan.offer(*seq, pending.key, seats);
                 }
                 None => plan.passed(pending.key, None),

@@ -58,15 +58,15 @@ pub enum Held {
     Settled,
 }
 
-/// Who has the messages of an ordering key, of those before some sequence number.
+/// Who has messages of an ordering key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holder {
     /// Nobody: there are none.
     #[default]
     Free,
-    /// This member has them all.
+    /// This member, and nobody else.
     Member(u64),
-    /// Somebody has to get or settle one first.
+    /// An earlier one waits, and comes first.
     Blocked,
 }
 
@@ -81,14 +81,9 @@ impl Holder {
         }
     }
 
-    /// Of two sets of messages.
-    #[must_use]
-    pub fn joined(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Free, holder) | (holder, Self::Free) => holder,
-            _ if self == other => self,
-            _ => Self::Blocked,
-        }
+    /// Whether the next message may go to a member.
+    pub fn admits(self, member: u64) -> bool {
+        self == Self::Free || self == Self::Member(member)
     }
 }
 
@@ -195,12 +190,16 @@ impl Consumer {
             let mut all: BTreeMap<u64, Option<u64>> =
                 present.filter_map(|seq| Some((*seq, self.pending.get(seq)?.member))).collect();
             all.extend(fresh);
-            // Whoever gets one has all others that are handed out, also those after it, and none before it waits.
-            let holders: BTreeSet<u64> = all.values().flatten().copied().collect();
-            let first_waiting = all.iter().find(|(_, member)| member.is_none()).map(|(seq, _)| *seq);
-            let handed = fresh.iter().filter(|(_, member)| member.is_some()).map(|(seq, _)| *seq).max();
-            if handed.is_some_and(|seq| holders.len() > 1 || first_waiting.is_some_and(|waiting| waiting < seq)) {
-                return Err(Refusal::StaleAssignment);
+            // Whoever has any of them is the only one to get more, and gets no later one before an earlier.
+            let mut holder = all.values().flatten().fold(Holder::Free, |holder, member| holder.and(Some(*member)));
+            for (seq, member) in all {
+                match member {
+                    Some(member) if fresh.contains_key(&seq) && !holder.admits(member) => {
+                        return Err(Refusal::StaleAssignment);
+                    }
+                    Some(_) => {}
+                    None => holder = Holder::Blocked,
+                }
             }
         }
         Ok(())

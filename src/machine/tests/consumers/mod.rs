@@ -232,6 +232,8 @@ fn an_exclusive_consumer_has_one_member_at_a_time() {
     node.assign(5, 1, vec![hand(0, 7)]).unwrap();
     assert_eq!(node.assign(5, 2, vec![hand(1, 8)]), Err(Refusal::StaleAssignment));
     node.assign(5, 2, vec![hand(1, 7)]).unwrap();
+    node.settle(6, &[(token(0, 1, 7), nack(0, ""))]);
+    assert_eq!(node.assign(6, 2, vec![hand(0, 8)]), Err(Refusal::StaleAssignment), "7 has the second one");
     node.settle(6, &[(token(0, 1, 7), Verdict::Ack), (token(1, 1, 7), Verdict::Ack)]);
     node.assign(6, 3, vec![hand(2, 8)]).unwrap();
 }

@@ -98,7 +98,8 @@ impl NaiveConsumer {
         for Hand { seq, member, .. } in hands {
             let key = after.find(*seq).unwrap().key;
             let earlier = after.pending.iter().filter(|(other, pending)| {
-                other < seq && key.is_some() && pending.key == key && !after.is_dead(pending)
+                let concerns = other < seq || pending.member.is_some();
+                concerns && key.is_some() && pending.key == key && !after.is_dead(pending)
             });
             if !earlier.into_iter().all(|(_, pending)| pending.member == Some(*member)) {
                 return false;
