@@ -9,7 +9,7 @@ use std::{collections::HashMap, convert::Infallible};
 
 use axum::{
     extract::{
-        State,
+        ConnectInfo, State,
         ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
     },
     response::Response,
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, PublishOptions, filter_of},
+    env::ConnectionInfo,
     model::{self, MessageJson},
     proto::v1::{Header, Message},
 };
@@ -83,16 +84,25 @@ struct Delivered<'a> {
     message: MessageJson<'a>,
 }
 
-pub(super) async fn upgrade(State(broker): State<Broker>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn upgrade(
+    State(broker): State<Broker>,
+    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     // Base64 and the request around a payload.
     let most = broker.limits().message_bytes.saturating_mul(4) / 3 + broker.limits().header_bytes + 1024;
-    upgrade.max_message_size(most).max_frame_size(most).on_upgrade(|socket| Connection::new(broker, socket).serve())
+    upgrade
+        .max_message_size(most)
+        .max_frame_size(most)
+        .on_upgrade(|socket| Connection::new(broker, connection, socket).serve())
 }
 
 type Following = std::pin::Pin<Box<dyn futures::Stream<Item = Result<Stored, BrokerError>> + Send>>;
 
 struct Connection {
     broker: Broker,
+    /// What is counted of it, over all that it does.
+    info: ConnectionInfo,
     socket: WebSocket,
     publishes: FuturesUnordered<BoxFuture<'static, String>>,
     subscriptions: StreamMap<u64, Following>,
@@ -109,9 +119,10 @@ enum End {
 }
 
 impl Connection {
-    fn new(broker: Broker, socket: WebSocket) -> Self {
+    fn new(broker: Broker, info: ConnectionInfo, socket: WebSocket) -> Self {
         Self {
             broker,
+            info,
             socket,
             publishes: FuturesUnordered::new(),
             subscriptions: StreamMap::new(),
@@ -165,7 +176,7 @@ impl Connection {
         };
         match request {
             Request { id, publish: Some(publish), subscribe: None, unsubscribe: None } => {
-                self.publishes.push(publish.run(self.broker.clone(), id).boxed());
+                self.publishes.push(publish.run(self.broker.clone(), self.info.clone(), id).boxed());
                 Ok(())
             }
             Request { id, publish: None, subscribe: Some(subscribe), unsubscribe: None } => {
@@ -244,14 +255,19 @@ impl Connection {
 }
 
 impl Publish {
-    async fn run(self, broker: Broker, id: u64) -> String {
+    async fn run(self, broker: Broker, connection: ConnectionInfo, id: u64) -> String {
         let channel = self.channel.clone();
         let options = PublishOptions { confirm: self.confirm.into(), expected_seq: self.expected_seq };
         let message = match self.message() {
             Ok(message) => message,
             Err(problem) => return answer(Some(id), Err(problem)),
         };
-        let result = broker.publish_frame_with(&channel, model::Frame::encode([&message]), options).await.pop();
+        let frame = model::Frame::encode([&message]);
+        let _held = match broker.admit_from(&connection.publishing, &frame) {
+            Ok(held) => held,
+            Err(error) => return answer(Some(id), Err(error.into())),
+        };
+        let result = broker.publish_frame_with(&channel, frame, options).await.pop();
         let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
         let acked = result.unwrap_or_else(missing).map_err(Problem::from);
         answer(Some(id), acked.map(|outcome| json!(super::messages::Acked::of(&channel, None, &outcome))))

@@ -96,3 +96,16 @@ async fn a_node_that_stops_closes_its_connections_with_a_reason() {
     }
     stopped.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_connection_that_publishes_too_fast_is_told_when_to_come_again() {
+    let node = node(Limits { publisher_messages_per_second: Some(1), ..Limits::default() }).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    let publish = json!({"id": 1, "publish": {"channel": "orders", "payload": 1}});
+    assert_eq!(socket.ask(publish.clone()).await["ok"]["seq"], 0);
+    let deferred = socket.ask(publish.clone()).await;
+    assert_eq!(deferred["error"]["code"], "QUOTA_EXCEEDED");
+    assert!(deferred["error"]["retry_after_ms"].as_u64().unwrap() > 0, "{deferred}");
+    assert_eq!(Socket::open(node.http_address()).await.ask(publish).await["ok"]["seq"], 1);
+    node.stop().await;
+}
