@@ -4,8 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema::compatibility};
-use crate::model::{ChannelMeta, Compatibility, Durability, StoredBatch};
+use bytes::Bytes;
+
+use super::{
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema::compatibility, store_error,
+};
+use crate::{
+    codec,
+    machine::schemas_prefix,
+    model::{ChannelMeta, Compatibility, Durability, SchemaVersion, StoredBatch},
+};
 
 /// Messages that a report shows.
 const SAMPLES: usize = 20;
@@ -108,6 +116,21 @@ impl Broker {
             }
         }
         Ok(report)
+    }
+
+    /// The schemas that a channel has, or has had, oldest first (linearizable). The last 100 are kept.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, BrokerError> {
+        self.catch_up().await?;
+        let meta = self.find(channel)?;
+        let stored = self.store().range(&schemas_prefix(meta.id), None, usize::MAX).await.map_err(store_error)?;
+        let decode = |(_, value): &(_, Bytes)| {
+            codec::decode_record("schema", value)
+                .map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })
+        };
+        stored.iter().map(decode).collect()
     }
 
     /// Whether a channel may be given a schema in the place of the one it has. A first schema has nothing to be

@@ -72,6 +72,11 @@ pub enum Command {
         #[arg(long, requires = "schema", conflicts_with_all = ["no_schema", "dedup_window"])]
         dry_run: bool,
     },
+    /// List the schemas that a channel has, or has had
+    Schemas {
+        /// The channel
+        name: String,
+    },
     /// Check the stored messages against a schema, changing nothing; exit code 1 when some do not fit
     Validate {
         /// The channel
@@ -140,6 +145,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Update { name, schema: Some(schema), dry_run: true, .. } => {
             validation::compare(&name, &read_schema(&schema)?, global).await
         }
+        Command::Schemas { name } => validation::schemas(&name, global).await,
         Command::Validate { name, schema, from, limit } => {
             validation::history(&name, &read_schema(&schema)?, from, limit, global).await
         }

@@ -12,11 +12,11 @@ use super::{
 use crate::proto::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
     CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
-    ListChannelsRequest, ListEventsRequest, ListRulesRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest,
-    ReadRequest, RemoveNodeRequest, Rule, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest,
-    TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyRequest,
-    VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
-    trim_channel_request::Keep,
+    ListChannelsRequest, ListEventsRequest, ListRulesRequest, ListSchemasRequest, PromoteNodeRequest, PublishRequest,
+    PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule, SchemaVersion, SnapshotRequest, SnapshotResponse,
+    TransferLeadershipRequest, TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest,
+    ValidateHistoryResponse, VerifyRequest, VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient,
+    channels_client::ChannelsClient, trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -203,6 +203,19 @@ impl Client {
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, update).await?;
         let places = response.incompatibilities.into_iter();
         Ok(places.map(|place| ErrorDetail { pointer: place.pointer, message: place.message }).collect())
+    }
+
+    /// The schemas that a channel has, or has had, oldest first; the last 100 are kept.
+    ///
+    /// # Errors
+    /// When the channel does not exist.
+    pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, ClientError> {
+        let list = |link| {
+            let request = ListSchemasRequest { channel: channel.to_owned() };
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
+        Ok(response.schemas)
     }
 
     /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.

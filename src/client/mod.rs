@@ -57,7 +57,7 @@ use crate::env::Env;
 pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
     ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
-    NodeStatus, Quota, Retention, Rule, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
+    NodeStatus, Quota, Retention, Rule, SchemaVersion, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
     VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
 pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, UpdateConsumerRequest};

@@ -143,9 +143,9 @@ mod channels {
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
-        ListChannelsResponse, ListRulesRequest, ListRulesResponse, PutRuleRequest, PutRuleResponse, TrimChannelRequest,
-        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest,
-        ValidateHistoryResponse, channels_server::Channels,
+        ListChannelsResponse, ListRulesRequest, ListRulesResponse, ListSchemasRequest, ListSchemasResponse,
+        PutRuleRequest, PutRuleResponse, TrimChannelRequest, TrimChannelResponse, UpdateChannelRequest,
+        UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -188,6 +188,9 @@ mod channels {
             unneeded()
         }
         async fn list_rules(&self, _: Request<ListRulesRequest>) -> Result<Response<ListRulesResponse>, Status> {
+            unneeded()
+        }
+        async fn list_schemas(&self, _: Request<ListSchemasRequest>) -> Result<Response<ListSchemasResponse>, Status> {
             unneeded()
         }
         async fn validate_history(

@@ -55,6 +55,14 @@ impl Channels for Service {
         Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()), incompatibilities }))
     }
 
+    async fn list_schemas(
+        &self,
+        request: Request<v1::ListSchemasRequest>,
+    ) -> Result<Response<v1::ListSchemasResponse>, Status> {
+        let schemas = self.broker.schemas(&request.get_ref().channel).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::ListSchemasResponse { schemas: schemas.into_iter().map(Into::into).collect() }))
+    }
+
     async fn validate_history(
         &self,
         request: Request<v1::ValidateHistoryRequest>,

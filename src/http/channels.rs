@@ -15,7 +15,9 @@ use crate::{
     broker::{Broker, BrokerError, ChannelInfo, Trim},
     model::{
         ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Compatibility, Durability, QuotaJson, RetentionJson,
+        SchemaJson,
     },
+    proto::v1,
 };
 
 /// The body of a PUT. Everything may be left out, and so may the body.
@@ -171,6 +173,13 @@ pub(super) async fn update(
     }
     let info = broker.update_channel(&channel, update).await?;
     Ok(shown(&info))
+}
+
+/// The schemas that a channel has, or has had.
+pub(super) async fn schemas(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
+    let schemas: Vec<v1::SchemaVersion> = broker.schemas(&channel).await?.into_iter().map(Into::into).collect();
+    let schemas: Vec<_> = schemas.iter().map(SchemaJson::of).collect();
+    Ok(Json(json!({ "channel": channel, "schemas": schemas })).into_response())
 }
 
 /// Checks stored messages against the schema in the body, and changes nothing.

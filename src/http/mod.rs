@@ -50,6 +50,7 @@ pub async fn serve(
             "/v1/channels/{channel}",
             get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete),
         )
+        .route("/v1/channels/{channel}/schemas", get(channels::schemas))
         .route("/v1/channels/{channel}/schema/validate", post(channels::validate))
         .route("/v1/channels/{channel}/trim", post(channels::trim))
         .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))

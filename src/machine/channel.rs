@@ -1,6 +1,6 @@
 //! One channel's part of the machine's state.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     dedup::{Claim, DedupWindow},
@@ -21,6 +21,8 @@ pub(super) struct Channel {
     pub(super) dedup: DedupWindow,
     pub(super) delays: Delays,
     pub(super) marks: Marks,
+    /// The schemas that are kept: versions by id.
+    pub(super) schemas: BTreeMap<u64, u64>,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
 }
@@ -39,7 +41,7 @@ impl Channel {
         let stream = stream_key(meta.name.as_str()).into();
         let (stats, dedup, delays, marks) =
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
-        Self { meta, stats, stream, dedup, delays, marks, aging_ms: None }
+        Self { meta, stats, stream, dedup, delays, marks, schemas: BTreeMap::new(), aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -21,6 +21,8 @@ pub(super) enum Key {
     Member(u64),
     /// What happened to nodes, by consecutive numbers.
     MemberEvent(u64),
+    /// A schema that a channel has, or has had, by its id.
+    Schema(ChannelId, u64),
     /// A rule between channels.
     Rule(ChannelId, ChannelId),
     /// What became of all claims, and the greatest token.
@@ -54,6 +56,7 @@ const CLAIMS: &[u8] = b"claims/";
 const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
 const MEMBER_EVENT: &[u8] = b"member-event/";
+const SCHEMA: &[u8] = b"schema/";
 const RULE: &[u8] = b"rule/";
 const CLAIM_TOTALS: &[u8] = b"claim-totals";
 // In byte order a namespace comes before its receipts, and these before its claims.
@@ -78,6 +81,7 @@ impl Key {
             Self::Member(id) => [MEMBER, &id.to_be_bytes()].concat().into(),
             Self::MemberEvent(number) => [MEMBER_EVENT, &number.to_be_bytes()].concat().into(),
             Self::Claims(id, seq) => two(CLAIMS, id.0, seq),
+            Self::Schema(id, schema) => two(SCHEMA, id.0, schema),
             Self::Rule(source, target) => two(RULE, source.0, target.0),
             Self::ClaimTotals => Bytes::from_static(CLAIM_TOTALS),
             Self::Namespace(id) => [NAMESPACE, &id.0.to_be_bytes()].concat().into(),
@@ -118,6 +122,9 @@ impl Key {
             Some(Self::Member(number(id)?))
         } else if let Some(event) = key.strip_prefix(MEMBER_EVENT) {
             Some(Self::MemberEvent(number(event)?))
+        } else if let Some(schema) = key.strip_prefix(SCHEMA) {
+            let (id, schema) = schema.split_at_checked(8)?;
+            Some(Self::Schema(ChannelId(number(id)?), number(schema)?))
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
@@ -164,6 +171,7 @@ mod tests {
             Key::Member(3),
             Key::MemberEvent(4),
             Key::Rule(id, ChannelId(5)),
+            Key::Schema(id, 6),
             Key::ClaimTotals,
             Key::Namespace(NamespaceId(6)),
             Key::WorkClaim(NamespaceId(7), KeyHash([8; 16])),

@@ -15,6 +15,7 @@ mod members;
 mod restore;
 mod retention;
 mod rules;
+mod schemas;
 mod transactions;
 
 use std::{
@@ -31,6 +32,7 @@ pub use self::{
     claims::receipt_key,
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
+    schemas::schemas_prefix,
 };
 use crate::{
     codec,
@@ -308,6 +310,7 @@ impl Machine {
         let reply = reply(&channel);
         self.names.insert(name, id);
         self.channels.insert(id, channel);
+        self.keep_schema(id, effects);
         Ok(reply)
     }
 
@@ -340,6 +343,7 @@ impl Machine {
         config.quota = quota.unwrap_or(config.quota);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         if meta != *before {
+            let another_schema = meta.schema_id != before.schema_id;
             let expiry_before = channel.next_expiry_ms();
             channel.meta = Arc::new(meta);
             let expiry = channel.next_expiry_ms();
@@ -348,6 +352,9 @@ impl Machine {
             self.reschedule(id, expiry_before, expiry);
             self.expire(effects);
             self.retention_changed(id, effects);
+            if another_schema {
+                self.keep_schema(id, effects);
+            }
         }
         self.channels.get(&id).map(reply).ok_or(Refusal::NoSuchChannel)
     }
@@ -363,6 +370,7 @@ impl Machine {
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
         channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
+        channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
         effects.writes.drops.push(channel.stream.clone());
         effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));

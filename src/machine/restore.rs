@@ -82,6 +82,10 @@ impl Machine {
                 Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
                     machine.namespaces.restore(kind, &value).map_err(name)?;
                 }
+                Key::Schema(id, schema_id) => {
+                    let stored = decode_record("schema", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_schema(id, schema_id, &stored).map_err(name)?;
+                }
                 Key::Mark(id, seq) => {
                     let mark = decode_record("mark", &value).map_err(|e| name(e.to_string()))?;
                     let channel = machine.channels.get_mut(&id);

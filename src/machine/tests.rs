@@ -8,7 +8,7 @@ mod stored;
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits};
+use crate::model::{Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits, SchemaVersion};
 use crate::proto::v1::Message;
 
 /// A machine with what its effects have written.
@@ -356,4 +356,30 @@ fn a_channel_that_comes_back_under_its_old_name_remembers_nothing() {
     assert_eq!(node.publish(7, group(new, 0, &[("z", Some("k"))])).0, Ok(Assigned { first_seq: 0, except: vec![] }));
     // The old channel's expiry went with it.
     assert_eq!(node.machine.next_expiry_ms(), Some(107));
+}
+
+#[test]
+fn every_schema_of_a_channel_is_kept_with_its_version_until_the_channel_is_gone() {
+    let mut node = Node::new();
+    let id = node.create("c", ChannelConfig { schema: Some("{}".into()), ..window(100) }).meta.id;
+    node.create("d", ChannelConfig { schema: Some("true".into()), ..window(100) });
+    for (time_ms, schema) in [(5, Some("true")), (6, Some("")), (7, Some("true")), (8, None)] {
+        node.apply(update(time_ms, schema, None));
+    }
+    node.restart();
+    let prefix = schemas_prefix(id);
+    let kept = |node: &Node| -> Vec<(u64, u64, u64, String)> {
+        let of_channel = node.stored.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let versions = of_channel.map(|(_, value)| codec::decode_record::<SchemaVersion>("schema", value).unwrap());
+        versions.map(|schema| (schema.id, schema.version, schema.time_ms, schema.text)).collect()
+    };
+    let expected = [(1, 1, 1, "{}"), (3, 2, 5, "true"), (4, 3, 7, "true")];
+    assert_eq!(kept(&node), expected.map(|(id, version, time_ms, text)| (id, version, time_ms, text.to_owned())));
+    for number in 0..200 {
+        node.apply(update(9 + number, Some(&number.to_string()), None));
+    }
+    assert_eq!((kept(&node).len(), kept(&node)[0].1, kept(&node)[99].1), (100, 104, 203));
+    node.apply(Command::DeleteChannel { time_ms: 300, name: "c".parse().unwrap() });
+    assert!(kept(&node).is_empty());
+    node.restart();
 }

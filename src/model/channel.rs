@@ -5,6 +5,7 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::RuleSet;
+use crate::proto::v1;
 
 /// Longest channel name in bytes.
 pub const MAX_NAME: usize = 200;
@@ -177,6 +178,26 @@ pub struct Retention {
     pub work_queue: bool,
     /// Of messages with a key only each key's last one is kept.
     pub compact: bool,
+}
+
+/// A schema that a channel has, or has had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaVersion {
+    /// Which schema, of all channels: what messages carry as the one that they were checked against.
+    pub id: u64,
+    /// The channel's first schema is version 1.
+    pub version: u64,
+    /// The log's time when the channel got it, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The JSON Schema.
+    pub text: String,
+}
+
+impl From<SchemaVersion> for v1::SchemaVersion {
+    fn from(schema: SchemaVersion) -> Self {
+        let SchemaVersion { id, version, time_ms, text } = schema;
+        Self { id, version, time_ms, schema: text }
+    }
 }
 
 /// What happens to a publish that would exceed a channel's limit of messages or bytes.

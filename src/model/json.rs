@@ -241,6 +241,24 @@ impl<'a> ConsumerJson<'a> {
     }
 }
 
+/// A schema that a channel has, or has had.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "named as in the public API")]
+pub struct SchemaJson<'a> {
+    pub id: u64,
+    pub version: u64,
+    pub created: String,
+    pub schema: &'a str,
+}
+
+impl<'a> SchemaJson<'a> {
+    /// Of a schema as the API gives it.
+    pub fn of(schema: &'a v1::SchemaVersion) -> Self {
+        let v1::SchemaVersion { id, version, time_ms, schema } = schema;
+        Self { id: *id, version: *version, created: timestamp(*time_ms), schema }
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds.
 pub fn timestamp(time_ms: u64) -> String {
     // Beyond the year 9999 there is no such text.

@@ -19,7 +19,7 @@ mod transaction;
 
 pub use channel::{
     Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
-    Durability, InvalidName, Quota, Retention, WhenFull, stream_key,
+    Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
 };
 pub use claim::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
@@ -38,7 +38,9 @@ pub use consumer::{
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::LiveRuns;
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
-pub use json::{ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, time_ms, timestamp};
+pub use json::{
+    ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
+};
 pub use limits::Limits;
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};

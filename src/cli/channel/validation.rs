@@ -5,8 +5,11 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::{CliError, From, Global, OutputFormat, connect, print_json, print_line, thousands};
-use crate::client::{InvalidMessage, Start, ValidateHistoryResponse};
+use super::{CliError, From, Global, OutputFormat, connect, print_json, print_line, table, thousands};
+use crate::{
+    client::{InvalidMessage, SchemaVersion, Start, ValidateHistoryResponse},
+    model::{SchemaJson, timestamp},
+};
 
 /// Messages that are shown.
 const SAMPLES: usize = 20;
@@ -27,6 +30,23 @@ pub(super) async fn compare(name: &str, schema: &str, global: &Global) -> Result
         }
     }
     if places.is_empty() { Ok(()) } else { Err(CliError::exit(1)) }
+}
+
+/// `schemas`: with `-o json` their texts too.
+pub(super) async fn schemas(name: &str, global: &Global) -> Result<(), CliError> {
+    let schemas = connect(global).await?.schemas(name).await?;
+    match global.output {
+        OutputFormat::Json => schemas.iter().try_for_each(|schema| print_json(&SchemaJson::of(schema))),
+        OutputFormat::Raw => schemas.iter().try_for_each(|schema| print_line(&schema.schema)),
+        OutputFormat::Table => {
+            let row = |schema: &SchemaVersion| {
+                let bytes = thousands(schema.schema.len() as u64);
+                vec![schema.version.to_string(), schema.id.to_string(), timestamp(schema.time_ms), bytes]
+            };
+            let rows = schemas.iter().map(row).collect();
+            print_line(&table(&["VERSION", "ID", "CREATED", "BYTES"], &[0, 1, 3], rows))
+        }
+    }
 }
 
 /// `validate`.

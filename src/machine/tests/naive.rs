@@ -6,6 +6,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use self::publishing::{NaiveWaiting, plain};
 use super::*;
+use crate::model::SchemaVersion;
 use crate::{
     machine::dedup::{Claim, Claims},
     model::Retention,
@@ -32,6 +33,7 @@ struct NaiveChannel {
     newest_ms: u64,
     claims: Vec<NaiveClaim>,
     waiting: Vec<NaiveWaiting>,
+    schemas: Vec<SchemaVersion>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,13 @@ struct Naive {
 }
 
 impl NaiveChannel {
+    fn keep_schema(&mut self, time_ms: u64) {
+        if let Some(text) = self.meta.config.schema.clone() {
+            let version = self.schemas.len() as u64 + 1;
+            self.schemas.push(SchemaVersion { id: self.meta.schema_id, version, time_ms, text });
+        }
+    }
+
     fn stats(&self) -> ChannelStats {
         let durable = self.meta.config.durability == Durability::Durable;
         let first_seq = if durable { self.first_seq } else { self.next_seq };
@@ -190,8 +199,12 @@ impl Naive {
             newest_ms: 0,
             claims: vec![],
             waiting: vec![],
+            schemas: vec![],
         });
-        Ok(self.channels.last().unwrap().reply())
+        let now = self.record.time_ms;
+        let channel = self.channels.last_mut().unwrap();
+        channel.keep_schema(now);
+        Ok(channel.reply())
     }
 
     fn update(&mut self, name: &ChannelName, text: Option<&str>, window: Option<u64>) -> Result<ChannelReply, Refusal> {
@@ -203,6 +216,8 @@ impl Naive {
             let meta = &mut self.named(name).unwrap().meta;
             meta.schema_id = schema_id;
             meta.config.schema = (!text.is_empty()).then(|| text.to_owned());
+            let now = self.record.time_ms;
+            self.named(name).unwrap().keep_schema(now);
         }
         let config = &mut self.named(name).unwrap().meta.config;
         config.dedup_window_ms = window.unwrap_or(config.dedup_window_ms);
@@ -226,6 +241,9 @@ impl Naive {
             let id = channel.meta.id;
             stored.insert(Key::Meta(id).encode(), codec::encode_record(&channel.meta));
             stored.insert(Key::Stats(id).encode(), codec::encode_record(&channel.stats()));
+            for schema in &channel.schemas {
+                stored.insert(Key::Schema(id, schema.id).encode(), codec::encode_record(schema));
+            }
             for first in &channel.claims {
                 let entry = channel.claims.iter().filter(|claim| claim.entry == first.entry);
                 let claims: Vec<Claim> = entry.map(|claim| claim.claim).collect();
