@@ -407,6 +407,11 @@ impl NodeView for View {
                 "Copies not made because they would have broken their channel's schema",
                 stats.unrouted,
             ),
+            Metric::counter(
+                "quarantine_dropped",
+                "Messages that broke their channel's schema and should be in its quarantine, and are not",
+                stats.quarantine_dropped,
+            ),
             Metric::counter("delivered_messages", "Messages handed to this node's subscriptions", fanout.delivered()),
             Metric {
                 name: "failed_messages",

@@ -102,10 +102,12 @@ impl Broker {
     /// Creates a channel. The same name with the same configuration is no error.
     ///
     /// # Errors
-    /// `ChannelExists` when the name is taken by a channel with another configuration.
+    /// `ChannelExists` when the name is taken by a channel with another configuration; `InvalidArgument` when its
+    /// quarantine is no other channel that exists.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(config.schema.as_deref())?;
         retention::check(Some(&config.retention), Some(&config.quota))?;
+        self.check_quarantine(name, config.quarantine.as_ref()).await?;
         self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
         self.info(&self.find(name)?)
     }
@@ -114,10 +116,11 @@ impl Broker {
     ///
     /// # Errors
     /// `ChannelNotFound`, `InvalidSchema`; `SchemaIncompatible` when the new schema is not to the old one what the
-    /// channel's compatibility, or that of the update, asks for.
+    /// channel's compatibility, or that of the update, asks for; `InvalidArgument` as for a new channel.
     pub async fn update_channel(&self, name: &str, mut update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
         retention::check(update.retention.as_ref(), update.quota.as_ref())?;
+        self.check_quarantine(name, update.quarantine.as_ref().and_then(Option::as_ref)).await?;
         loop {
             update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
             match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {

@@ -16,6 +16,7 @@ mod local;
 mod operations;
 mod outcomes;
 mod publish;
+mod quarantine;
 mod quotas;
 mod read;
 mod request;
@@ -35,8 +36,8 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations, quotas::Quotas,
-    request::Inboxes, rules::Router, stats::Counters,
+    batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations,
+    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters,
 };
 use crate::{
     env::Env,
@@ -52,6 +53,7 @@ pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
 pub use quotas::Held;
 pub use request::REPLY_TO;
 pub use retention::Trim;
@@ -87,6 +89,8 @@ struct Inner {
     flights: Arc<Flights>,
     /// Requests of this node's clients that wait for a reply.
     inboxes: Arc<Inboxes>,
+    /// Samples of what schemas refused.
+    quarantine: Quarantine,
     quotas: Quotas,
     counters: Counters,
     /// One at a time: it takes a core for as long as it runs.
@@ -232,6 +236,7 @@ impl Broker {
         let stopping = CancellationToken::new();
         let (batcher, queue) = Batcher::new();
         let (operations, operation_queue) = Operations::new();
+        let (quarantine, samples) = Quarantine::new();
         let inner = Inner {
             batcher,
             operations,
@@ -242,6 +247,7 @@ impl Broker {
             missed: Mutex::default(),
             flights: Arc::default(),
             inboxes: Arc::default(),
+            quarantine,
             quotas: Quotas::default(),
             counters: Counters::default(),
             validations: Semaphore::new(1),
@@ -256,6 +262,7 @@ impl Broker {
         let broker = Self { inner: Arc::new(inner) };
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(quarantine::run(broker.clone(), samples)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));

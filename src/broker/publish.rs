@@ -80,15 +80,17 @@ impl Broker {
     pub async fn publish_frame_with(&self, channel: &str, frame: Frame, options: PublishOptions) -> Results {
         let count = frame.count() as usize;
         let _request = self.inner.requests.token();
-        let results = match self.admit_publish(channel, frame, options).await {
+        let results = match self.admit_publish(channel, frame.clone(), options).await {
             Ok(results) => results,
             Err(error) => vec![Err(error); count],
         };
         self.count(&results);
+        self.sample_refused(channel, &frame, &results);
         results
     }
 
-    async fn admit_publish(
+    /// Neither counted nor sampled.
+    pub(super) async fn admit_publish(
         &self,
         channel: &str,
         frame: Frame,

@@ -29,6 +29,8 @@ pub struct Stats {
     pub unrouted: u64,
     /// Messages that broke their channel's schema, by channel; only channels that had any.
     pub rejected: BTreeMap<String, u64>,
+    /// Refused messages that should have been in their channel's quarantine and are not: over the rate, or not taken.
+    pub quarantine_dropped: u64,
     /// Bytes of publishes that are not answered yet, those of other nodes' clients included.
     pub in_flight_bytes: u64,
 }
@@ -66,6 +68,7 @@ impl Broker {
             failed: counters.failed.lock().clone(),
             unrouted: counters.unrouted.load(Ordering::Relaxed),
             rejected: self.all_rejected(),
+            quarantine_dropped: self.inner.quarantine.dropped(),
             in_flight_bytes: counters.in_flight.load(Ordering::Relaxed) as u64,
         }
     }

@@ -66,7 +66,10 @@ impl Broker {
         let done = done.map_err(|error| error.after_unknown(unknown));
         match &done {
             Ok(outcomes) => self.count(&outcomes.iter().copied().map(Ok).collect::<Vec<_>>()),
-            Err(error) => self.count(&vec![Err(error.clone()); count]),
+            Err(error) => {
+                self.count(&vec![Err(error.clone()); count]);
+                self.sample_refused_part(&messages, error);
+            }
         }
         done
     }
@@ -97,6 +100,13 @@ impl Broker {
                 },
             }
         }
+    }
+
+    /// Of a transaction only the message that stood in the way is known to be bad.
+    fn sample_refused_part(&self, messages: &[TransactionMessage], error: &BrokerError) {
+        let BrokerError::InTransaction { message, error } = error else { return };
+        let Some(bad) = messages.get(*message as usize) else { return };
+        self.sample_refused(&bad.channel, &Frame::encode([&bad.message]), &[Err(BrokerError::clone(error))]);
     }
 
     /// What can be said without looking at channels; gives the bytes of it all.

@@ -9,6 +9,7 @@ mod exchanges;
 mod lag;
 mod messages;
 mod monitoring;
+mod openapi;
 mod problem;
 mod rules;
 mod websocket;
@@ -20,7 +21,7 @@ use axum::{
     extract::{DefaultBodyLimit, connect_info::Connected},
     middleware,
     response::Html,
-    routing::{get, post, put},
+    routing::{MethodRouter, get, post, put},
     serve::IncomingStream,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,53 @@ use crate::{
     broker::Broker,
     env::{Connection, ConnectionInfo, Listener},
 };
+
+/// Paths, each with what is done there. Not one call after the other, so that a test can compare them with the document
+/// that describes them.
+type Routes<S> = &'static [(&'static str, fn() -> MethodRouter<S>)];
+
+const ROUTES: Routes<Broker> = &[
+    ("/", || get(index)),
+    ("/v1/openapi.json", || get(openapi::show)),
+    ("/v1/channels", || get(channels::list)),
+    ("/v1/channels/{channel}", || {
+        get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete)
+    }),
+    ("/v1/channels/{channel}/schemas", || get(channels::schemas)),
+    ("/v1/channels/{channel}/schema/validate", || post(channels::validate)),
+    ("/v1/channels/{channel}/trim", || post(channels::trim)),
+    ("/v1/channels/{channel}/messages", || post(messages::publish).get(messages::read)),
+    ("/v1/channels/{channel}/events", || get(events::follow)),
+    ("/v1/channels/{channel}/request", || post(exchanges::request)),
+    ("/v1/replies/{inbox}", || post(exchanges::reply)),
+    ("/v1/transactions", || post(exchanges::transaction)),
+    ("/v1/ws", || get(websocket::upgrade)),
+    ("/v1/rules", || get(rules::list)),
+    ("/v1/rules/{source}/{target}", || put(rules::put).delete(rules::delete)),
+    ("/v1/claims", || get(claims::namespaces)),
+    ("/v1/claims/{namespace}", || get(claims::namespace).put(claims::put_namespace).delete(claims::delete_namespace)),
+    ("/v1/claims/{namespace}/{key}", || get(claims::show).post(claims::take)),
+    ("/v1/claims/{namespace}/{key}/complete", || post(claims::complete)),
+    ("/v1/claims/{namespace}/{key}/release", || post(claims::release)),
+    ("/v1/claims/{namespace}/{key}/renew", || post(claims::renew)),
+    ("/v1/channels/{channel}/consumers", || get(consumers::list).post(consumers::create)),
+    ("/v1/channels/{channel}/consumers/{consumer}", || {
+        get(consumers::show).patch(consumers::update).delete(consumers::delete)
+    }),
+    ("/v1/channels/{channel}/consumers/{consumer}/pull", || post(consumers::pull)),
+    ("/v1/channels/{channel}/consumers/{consumer}/settle", || post(consumers::settle)),
+    ("/v1/channels/{channel}/consumers/{consumer}/reset", || post(consumers::reset)),
+];
+
+const MONITORING: Routes<Arc<dyn NodeView>> = &[
+    ("/health", || get(monitoring::health)),
+    ("/ready", || get(monitoring::ready)),
+    ("/metrics", || get(monitoring::metrics)),
+];
+
+fn routed<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Router<S> {
+    routes.iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods()))
+}
 
 /// Serves until `shutdown`.
 ///
@@ -44,48 +92,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let limits = broker.view().limits();
     let body = limits.batch_bytes.max(limits.message_bytes).saturating_add(1);
-    let api = Router::new()
-        .route("/v1/channels", get(channels::list))
-        .route(
-            "/v1/channels/{channel}",
-            get(channels::show).put(channels::create).patch(channels::update).delete(channels::delete),
-        )
-        .route("/v1/channels/{channel}/schemas", get(channels::schemas))
-        .route("/v1/channels/{channel}/schema/validate", post(channels::validate))
-        .route("/v1/channels/{channel}/trim", post(channels::trim))
-        .route("/v1/channels/{channel}/messages", post(messages::publish).get(messages::read))
-        .route("/v1/channels/{channel}/events", get(events::follow))
-        .route("/v1/channels/{channel}/request", post(exchanges::request))
-        .route("/v1/replies/{inbox}", post(exchanges::reply))
-        .route("/v1/transactions", post(exchanges::transaction))
-        .route("/v1/ws", get(websocket::upgrade))
-        .route("/v1/rules", get(rules::list))
-        .route("/v1/rules/{source}/{target}", put(rules::put).delete(rules::delete))
-        .route("/v1/claims", get(claims::namespaces))
-        .route(
-            "/v1/claims/{namespace}",
-            get(claims::namespace).put(claims::put_namespace).delete(claims::delete_namespace),
-        )
-        .route("/v1/claims/{namespace}/{key}", get(claims::show).post(claims::take))
-        .route("/v1/claims/{namespace}/{key}/complete", post(claims::complete))
-        .route("/v1/claims/{namespace}/{key}/release", post(claims::release))
-        .route("/v1/claims/{namespace}/{key}/renew", post(claims::renew))
-        .route("/v1/channels/{channel}/consumers", get(consumers::list).post(consumers::create))
-        .route(
-            "/v1/channels/{channel}/consumers/{consumer}",
-            get(consumers::show).patch(consumers::update).delete(consumers::delete),
-        )
-        .route("/v1/channels/{channel}/consumers/{consumer}/pull", post(consumers::pull))
-        .route("/v1/channels/{channel}/consumers/{consumer}/settle", post(consumers::settle))
-        .route("/v1/channels/{channel}/consumers/{consumer}/reset", post(consumers::reset))
-        .layer(DefaultBodyLimit::max(body))
-        .with_state(broker);
-    let monitoring = Router::new()
-        .route("/health", get(monitoring::health))
-        .route("/ready", get(monitoring::ready))
-        .route("/metrics", get(monitoring::metrics))
-        .with_state(view);
-    let router = Router::new().route("/", get(index)).merge(monitoring).merge(api);
+    let api = routed(ROUTES).layer(DefaultBodyLimit::max(body)).with_state(broker);
+    let router = routed(MONITORING).with_state(view).merge(api);
     let router = router.layer(middleware::map_response(problem::of_library));
     let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
     axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await
@@ -115,6 +123,7 @@ impl axum::serve::Listener for Accepting {
 async fn index() -> Html<&'static str> {
     Html(
         "<!doctype html><title>liminal</title><h1>liminal</h1><ul><li><a href=health>health</a>\
-         <li><a href=ready>ready</a><li><a href=metrics>metrics</a><li><a href=v1/channels>v1/channels</a></ul>",
+         <li><a href=ready>ready</a><li><a href=metrics>metrics</a><li><a href=v1/channels>v1/channels</a>\
+         <li><a href=v1/openapi.json>v1/openapi.json</a></ul>",
     )
 }

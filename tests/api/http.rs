@@ -448,6 +448,9 @@ async fn what_a_channel_keeps_and_takes_is_given_shown_and_changed() {
         "compatibility": "full",
         "quarantine": "bad",
     });
+    let missing = request(address, "PUT", "/v1/channels/kept", &[], body.to_string()).await;
+    assert_eq!(missing.code(), (400, "INVALID_ARGUMENT".into()), "there is no such quarantine");
+    request(address, "PUT", "/v1/channels/bad", &[], "").await;
     let made = request(address, "PUT", "/v1/channels/kept", &[], body.to_string()).await.json();
     let retention = json!({"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new", "work_queue": false, "compact": false});
     assert_eq!(made["retention"], retention);

@@ -7,6 +7,7 @@ mod claims;
 mod consumers;
 mod faces;
 mod http;
+mod openapi;
 mod publishing;
 mod websocket;
 

@@ -53,6 +53,7 @@ fn json(node: &Node, args: &[&str]) -> Value {
 #[test]
 fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
     let (runtime, node) = node();
+    json(&node, &["channel", "create", "bad"]);
     let made = json(
         &node,
         &[

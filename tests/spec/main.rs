@@ -6,6 +6,7 @@ mod claims;
 mod consumers;
 mod filters;
 mod publishing;
+mod quarantine;
 mod retention;
 mod rules;
 

@@ -1,0 +1,38 @@
+//! What this face takes and answers, as a machine reads it: an OpenAPI 3.1 document, which the tests hold to the truth.
+
+use std::sync::LazyLock;
+
+use axum::{
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+
+/// Written by hand, but for the version.
+const DOCUMENT: &str = include_str!("openapi.json");
+
+static SERVED: LazyLock<String> = LazyLock::new(|| DOCUMENT.replacen("{version}", env!("CARGO_PKG_VERSION"), 1));
+
+pub(super) async fn show() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], SERVED.as_str()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::{
+        super::{MONITORING, ROUTES},
+        SERVED,
+    };
+
+    #[test]
+    fn every_path_is_described_and_there_are_no_others() {
+        let document: Value = serde_json::from_str(&SERVED).unwrap();
+        let described: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        let routed = ROUTES.iter().map(|(path, _)| *path).chain(MONITORING.iter().map(|(path, _)| *path));
+        assert_eq!(described, routed.collect());
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    }
+}

@@ -1,0 +1,357 @@
+//! The OpenAPI document says what a node really takes and answers: it is read from the node and held against it.
+
+use std::collections::BTreeSet;
+
+use liminal::{model::Limits, node::Node};
+use serde_json::{Value, json};
+
+use super::{
+    http::{Answer, request},
+    node,
+};
+
+/// The document, and the node that has to be as it says.
+struct Described {
+    node: Node,
+    document: Value,
+    /// Its components, where no answer may have a field that is not described.
+    strict: Value,
+}
+
+impl Described {
+    async fn start() -> Self {
+        let node = node(Limits::default()).await;
+        let answer = request(node.http_address(), "GET", "/v1/openapi.json", &[], "").await;
+        assert_eq!(answer.status, 200);
+        let document = answer.json();
+        let mut strict = document["components"].clone();
+        close(&mut strict["schemas"]);
+        Self { node, document, strict }
+    }
+
+    fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value["$ref"].as_str() {
+            Some(reference) => self.document.pointer(&reference[1..]).unwrap_or_else(|| panic!("{reference}")),
+            None => value,
+        }
+    }
+
+    /// Every operation: path, method and what is said of it.
+    fn operations(&self) -> impl Iterator<Item = (&str, String, &Value)> {
+        let paths = self.document["paths"].as_object().unwrap();
+        paths.iter().flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap();
+            methods.iter().map(|(method, operation)| (path.as_str(), method.to_uppercase(), operation))
+        })
+    }
+
+    fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
+        let schema = json!({ "allOf": [schema], "components": self.strict });
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    }
+
+    fn assert_valid(&self, schema: &Value, value: &Value) {
+        let errors = self.errors(schema, value);
+        assert!(errors.is_empty(), "{errors:?} in {value}");
+    }
+
+    /// Asks, and holds the request's body and the answer against what is said of an operation.
+    async fn ask(&self, method: &str, path: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let operation = &self.document["paths"][path][method.to_lowercase()];
+        assert!(operation.is_object(), "{method} {path}");
+        let answer = request(self.node.http_address(), method, target, headers, body).await;
+        let described = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if !body.is_empty() && described.is_object() && answer.status < 400 {
+            self.assert_valid(described, &serde_json::from_str(body).unwrap());
+        }
+        let responses = &operation["responses"];
+        let response = responses.get(answer.status.to_string()).unwrap_or(&responses["default"]);
+        let response = self.resolve(response);
+        assert!(response.is_object(), "{method} {target} answers {}", answer.status);
+        let head = answer.head.to_lowercase();
+        let kind = head.lines().find_map(|line| line.strip_prefix("content-type: "));
+        let kind = kind.map(|kind| kind.split(';').next().unwrap());
+        let schema = match kind {
+            None => {
+                assert!(response.get("content").is_none() && answer.body.is_empty(), "{method} {target}");
+                return answer;
+            }
+            Some(kind) => &response["content"][kind]["schema"],
+        };
+        assert!(schema.is_object(), "{method} {target} answers {} with {kind:?}", answer.status);
+        match kind {
+            Some("application/x-ndjson") => {
+                answer.body.lines().for_each(|line| self.assert_valid(schema, &serde_json::from_str(line).unwrap()));
+            }
+            Some(kind) if kind.ends_with("json") => self.assert_valid(schema, &answer.json()),
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// Lets no object of a schema have a property that is not named.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("type") == Some(&json!("object")) && fields.contains_key("properties") {
+                fields.insert("additionalProperties".into(), false.into());
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// A path of the document with names in the place of its parameters.
+fn filled(path: &str) -> String {
+    path.replace("{channel}", "orders").replace(['{', '}'], "")
+}
+
+fn names<'a>(values: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    values.into_iter().map(str::to_owned).collect()
+}
+
+/// What a refusal of an unknown field says that it expected.
+fn expected(answer: &Answer) -> BTreeSet<String> {
+    assert_eq!(answer.code(), (400, "INVALID_ARGUMENT".into()));
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let (_, expected) = detail.split_once("expected").unwrap_or_else(|| panic!("{detail}"));
+    names(expected.split('`').skip(1).step_by(2))
+}
+
+#[tokio::test]
+async fn the_document_names_the_methods_of_every_path_and_no_others() {
+    let described = Described::start().await;
+    for (path, methods) in described.document["paths"].as_object().unwrap() {
+        let answer = request(described.node.http_address(), "PURGE", &filled(path), &[], "").await;
+        assert_eq!(answer.code(), (405, "METHOD_NOT_ALLOWED".into()), "{path}");
+        let head = answer.head.to_lowercase();
+        let allowed = head.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap();
+        let allowed = names(allowed.split(',').filter(|method| *method != "head"));
+        assert_eq!(names(methods.as_object().unwrap().keys().map(String::as_str)), allowed, "{path}");
+    }
+    let mut seen = BTreeSet::new();
+    for (path, method, operation) in described.operations() {
+        assert!(seen.insert(operation["operationId"].as_str().unwrap()), "{operation}");
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameters = parameters.map(|parameter| described.resolve(parameter));
+        let named = parameters.filter(|parameter| parameter["in"] == "path");
+        let in_path = path.split(['{', '}']).skip(1).step_by(2);
+        assert_eq!(names(named.map(|one| one["name"].as_str().unwrap())), names(in_path), "{method} {path}");
+    }
+    described.node.stop().await;
+}
+
+/// The fields of a body, of whichever of its forms.
+fn fields(schema: &Value) -> BTreeSet<String> {
+    let forms = schema["oneOf"].as_array().into_iter().flatten().chain([schema]);
+    let fields = forms.filter_map(|form| form["properties"].as_object()).flat_map(serde_json::Map::keys);
+    names(fields.map(String::as_str))
+}
+
+#[tokio::test]
+async fn the_document_names_every_parameter_and_every_field_of_a_body() {
+    let described = Described::start().await;
+    let address = described.node.http_address();
+    let mut bodies = 0;
+    for (path, method, operation) in described.operations() {
+        let target = filled(path);
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameters = parameters.map(|parameter| described.resolve(parameter));
+        let query = parameters.filter(|parameter| parameter["in"] == "query");
+        let query = names(query.map(|parameter| parameter["name"].as_str().unwrap()));
+        if !query.is_empty() {
+            let answer = request(address, &method, &format!("{target}?unheard_of=1"), &[], "").await;
+            assert_eq!(expected(&answer), query, "{method} {path}");
+        }
+        let body = fields(described.resolve(&operation["requestBody"]["content"]["application/json"]["schema"]));
+        if body.is_empty() {
+            continue;
+        }
+        bodies += 1;
+        let mut taken = expected(&request(address, &method, &target, &[], r#"{"unheard_of":1}"#).await);
+        if operation["operationId"] == "transaction" {
+            assert!(taken.is_subset(&body), "{taken:?}");
+            continue;
+        }
+        if operation["operationId"] == "updateConsumer" {
+            // It only knows them to say that they cannot change.
+            assert!(["name", "start"].iter().all(|field| taken.remove(*field)));
+        }
+        assert_eq!(taken, body, "{method} {path}");
+    }
+    assert_eq!(bodies, 14);
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn channels_and_their_messages_are_answered_as_described() {
+    let described = Described::start().await;
+    let (channel, messages) = ("/v1/channels/{channel}", "/v1/channels/{channel}/messages");
+    let ask = async |method: &str, path: &str, target: &str, body: &str| {
+        described.ask(method, path, target, &[], body).await.status
+    };
+    assert_eq!(ask("PUT", channel, "/v1/channels/bad", "").await, 200);
+    let full = json!({
+        "durability": "durable", "schema": {"type": "object", "required": ["id"]}, "dedup_window_ms": 60_000,
+        "compatibility": "full", "retention": {"max_messages": 100, "max_bytes": 1 << 20, "max_age_ms": 60_000},
+        "quarantine": "bad", "quota": {"messages_per_second": 1000, "bytes_per_second": 1 << 20},
+    });
+    assert_eq!(ask("PUT", channel, "/v1/channels/full", &full.to_string()).await, 200);
+    assert_eq!(ask("GET", channel, "/v1/channels/full", "").await, 200);
+    assert_eq!(ask("GET", "/v1/channels", "/v1/channels", "").await, 200);
+
+    let target = "/v1/channels/full/messages";
+    let headers = [("Idempotency-Key", "k"), ("Liminal-Header-Colour", "red"), ("Liminal-Ttl", "1h")];
+    assert_eq!(described.ask("POST", messages, target, &headers, r#"{"id":1}"#).await.status, 200);
+    assert_eq!(described.ask("POST", messages, target, &[("Liminal-Delay", "1h")], r#"{"id":2}"#).await.status, 200);
+    let lines = [("Content-Type", "application/x-ndjson")];
+    let answer = described.ask("POST", messages, target, &lines, "{\"id\":3}\n{}\n").await;
+    assert_eq!((answer.status, answer.body.lines().count()), (200, 2));
+    assert_eq!(described.ask("POST", messages, target, &[], "{}").await.code().1, "SCHEMA_VIOLATION");
+    let bytes = [("Liminal-Header-A", "1"), ("Liminal-Header-A", "2")];
+    assert_eq!(described.ask("POST", messages, "/v1/channels/orders/messages", &bytes, "no JSON").await.status, 200);
+    for target in ["/v1/channels/full/messages?limit=5", "/v1/channels/orders/messages?consistency=local"] {
+        let page = described.ask("GET", messages, target, &[], "").await.json();
+        assert!(!page["messages"].as_array().unwrap().is_empty());
+    }
+    let transaction = r#"{"messages":[{"channel":"full","payload":{"id":4},"key":"t"},
+        {"channel":"orders","payload_base64":"/wA=","key":"t","headers":{"a":["1","2"]},"ttl_ms":1000}]}"#;
+    assert_eq!(ask("POST", "/v1/transactions", "/v1/transactions", transaction).await, 200);
+    let request =
+        described.ask("POST", "/v1/channels/{channel}/request", "/v1/channels/orders/request", &[], "1").await;
+    assert_eq!(request.code().1, "NO_RESPONDERS");
+    let reply = described.ask("POST", "/v1/replies/{inbox}", "/v1/replies/nobody", &[], "1").await;
+    assert!(reply.status >= 400);
+
+    let validate = "/v1/channels/{channel}/schema/validate";
+    let other = r#"{"type":"object","required":["id"],"properties":{"id":{"maximum":2}}}"#;
+    let history = described.ask("POST", validate, "/v1/channels/full/schema/validate", &[], other).await.json();
+    assert!(!history["samples"].as_array().unwrap().is_empty());
+    let update = format!(r#"{{"schema":{other}}}"#);
+    let tried = described.ask("PATCH", channel, "/v1/channels/full?dry_run=true", &[], &update).await.json();
+    assert_eq!(tried["compatible"], false);
+    let refused = described.ask("PATCH", channel, "/v1/channels/full", &[], &update).await;
+    assert_eq!(refused.code().1, "SCHEMA_INCOMPATIBLE");
+    assert_eq!(ask("PATCH", channel, "/v1/channels/full", r#"{"schema":null,"quarantine":null}"#).await, 200);
+    let trim = "/v1/channels/{channel}/trim";
+    for body in [r#"{"to":1}"#, r#"{"keep":1}"#, r#"{"older_than":"1h"}"#] {
+        assert_eq!(ask("POST", trim, "/v1/channels/full/trim", body).await, 200, "{body}");
+    }
+    assert_eq!(described.ask("GET", messages, "/v1/channels/full/messages?from=0", &[], "").await.status, 410);
+    assert_eq!(ask("DELETE", channel, "/v1/channels/full", "").await, 204);
+    assert_eq!(described.ask("GET", channel, "/v1/channels/full", &[], "").await.code().1, "CHANNEL_NOT_FOUND");
+    assert_eq!(ask("GET", "/v1/ws", "/v1/ws", "").await, 400, "no WebSocket");
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn rules_consumers_and_claims_are_answered_as_described() {
+    let described = Described::start().await;
+    let ask =
+        async |method: &str, path: &str, target: &str, body: &str| described.ask(method, path, target, &[], body).await;
+    ask("PUT", "/v1/channels/{channel}", "/v1/channels/copies", "").await;
+    let (rule, target) = ("/v1/rules/{source}/{target}", "/v1/rules/orders/copies");
+    assert_eq!(ask("PUT", rule, target, r#"{"predicate":"id > 1"}"#).await.status, 200);
+    assert_eq!(ask("PUT", rule, "/v1/rules/copies/orders", "").await.code().1, "RULE_REFUSED");
+    assert_eq!(ask("GET", "/v1/rules", "/v1/rules", "").await.json()["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(ask("DELETE", rule, target, "").await.status, 204);
+    assert_eq!(ask("DELETE", rule, target, "").await.code().1, "RULE_NOT_FOUND");
+
+    let (consumers, orders) = ("/v1/channels/{channel}/consumers", "/v1/channels/orders/consumers");
+    let (consumer, billing) = ("/v1/channels/{channel}/consumers/{consumer}", "/v1/channels/orders/consumers/billing");
+    let of = |what: &str| (format!("{consumer}/{what}"), format!("{billing}/{what}"));
+    let create = json!({
+        "name": "billing", "start": "earliest", "ack_timeout_ms": 60_000, "max_attempts": 3, "dead_letter": "copies",
+        "max_in_flight": 10, "order": "key", "order_header": "user", "filter": "id > 0",
+    });
+    assert_eq!(ask("POST", consumers, orders, &create.to_string()).await.status, 200);
+    assert_eq!(ask("POST", consumers, orders, r#"{"name":"billing"}"#).await.code().1, "CONSUMER_EXISTS");
+    assert_eq!(ask("GET", consumers, orders, "").await.status, 200);
+    assert_eq!(ask("PATCH", consumer, billing, r#"{"max_attempts":4,"filter":""}"#).await.status, 200);
+    assert_eq!(ask("GET", consumer, billing, "").await.status, 200);
+    for payload in ["1", "2", "no JSON"] {
+        ask("POST", "/v1/channels/{channel}/messages", "/v1/channels/orders/messages", payload).await;
+    }
+    let (path, target) = of("pull");
+    let pulled = ask("POST", &path, &format!("{target}?max=3&wait=5s"), "").await.json();
+    let tokens: Vec<_> = pulled["messages"].as_array().unwrap().iter().map(|one| one["token"].clone()).collect();
+    assert_eq!(tokens.len(), 3);
+    let (path, target) = of("settle");
+    let settle = json!({
+        "ack": [tokens[0]], "nack": [tokens[1], {"token": tokens[2], "delay_ms": 60_000, "reason": "busy"}],
+    });
+    assert_eq!(ask("POST", &path, &target, &settle.to_string()).await.json()["settled"], 3);
+    let late = ask("POST", &path, &target, &json!({"extend": [tokens[2]]}).to_string()).await.json();
+    assert_eq!(late["stale"].as_array().unwrap().len(), 1, "{late}");
+    let (path, target) = of("reset");
+    assert_eq!(ask("POST", &path, &target, r#"{"start":"latest"}"#).await.status, 200);
+    assert_eq!(ask("DELETE", consumer, billing, "").await.status, 204);
+    assert_eq!(ask("GET", consumer, billing, "").await.code().1, "CONSUMER_NOT_FOUND");
+
+    let (namespace, jobs) = ("/v1/claims/{namespace}", "/v1/claims/jobs");
+    assert_eq!(ask("PUT", namespace, jobs, r#"{"window_ms":60000}"#).await.status, 200);
+    assert_eq!(ask("GET", namespace, jobs, "").await.status, 200);
+    assert_eq!(ask("GET", "/v1/claims", "/v1/claims", "").await.status, 200);
+    let claim = "/v1/claims/{namespace}/{key}";
+    let on = |what: &str| (format!("{claim}/{what}"), format!("{jobs}/k/{what}"));
+    let take = async |owner: &str| {
+        ask("POST", claim, "/v1/claims/jobs/k", &json!({"lease_ms": 60_000, "owner": owner}).to_string()).await
+    };
+    let show = async || ask("GET", claim, "/v1/claims/jobs/k", "").await.json()["state"].clone();
+    assert_eq!(show().await, "free");
+    assert_eq!(take("a").await.json()["token"], 1);
+    assert_eq!((take("b").await.code().1.as_str(), show().await), ("CLAIM_IN_FLIGHT", json!("in_flight")));
+    let (path, target) = on("renew");
+    assert_eq!(ask("POST", &path, &target, r#"{"token":1,"lease_ms":60000}"#).await.status, 200);
+    let (path, target) = on("release");
+    assert_eq!(ask("POST", &path, &target, r#"{"token":1}"#).await.status, 200);
+    assert_eq!(take("b").await.status, 201);
+    let (path, target) = on("complete");
+    assert_eq!(ask("POST", &path, &target, r#"{"token":1}"#).await.code().1, "CLAIM_STALE");
+    assert_eq!(ask("POST", &path, &target, r#"{"token":2,"receipt":[7]}"#).await.status, 200);
+    assert_eq!((take("a").await.status, show().await), (200, json!("completed")));
+    assert_eq!(ask("DELETE", namespace, jobs, "").await.status, 204);
+    assert_eq!(ask("GET", namespace, jobs, "").await.code().1, "NAMESPACE_NOT_FOUND");
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_with_a_field_too_many_or_too_few_would_be_found() {
+    let described = Described::start().await;
+    let channel = json!({"$ref": "#/components/schemas/Channel"});
+    let shown = described.ask("GET", "/v1/channels/{channel}", "/v1/channels/orders", &[], "").await.json();
+    assert!(described.errors(&channel, &shown).is_empty());
+    for (field, value) in [("bytes", None), ("bytes", Some(json!("1"))), ("colour", Some(json!("red")))] {
+        let mut wrong = shown.clone();
+        match value {
+            None => drop(wrong.as_object_mut().unwrap().remove(field)),
+            Some(value) => wrong[field] = value,
+        }
+        assert!(!described.errors(&channel, &wrong).is_empty(), "{wrong}");
+    }
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_watches_a_node_is_answered_as_described() {
+    let described = Described::start().await;
+    for path in ["/", "/health", "/ready", "/metrics", "/v1/openapi.json"] {
+        assert_eq!(described.ask("GET", path, path, &[], "").await.status, 200, "{path}");
+    }
+    described.node.stop().await;
+}
+
+#[test]
+fn the_codes_of_the_document_are_those_of_the_table_for_people() {
+    let table = include_str!("../../docs/HTTP.md").lines().filter(|line| line.starts_with("| ")).skip(1);
+    let quoted = table.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let codes =
+        names(quoted.filter(|word| word.contains(|letter: char| letter.is_ascii_uppercase()) && !word.contains('-')));
+    let document: Value = serde_json::from_str(include_str!("../../src/http/openapi.json")).unwrap();
+    let described = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+    assert_eq!(names(described.iter().map(|code| code.as_str().unwrap())), codes);
+}
