@@ -237,6 +237,9 @@ async fn channels_and_their_messages_are_answered_as_described() {
     let refused = described.ask("PATCH", channel, "/v1/channels/full", &[], &update).await;
     assert_eq!(refused.code().1, "SCHEMA_INCOMPATIBLE");
     assert_eq!(ask("PATCH", channel, "/v1/channels/full", r#"{"schema":null,"quarantine":null}"#).await, 200);
+    let schemas = "/v1/channels/{channel}/schemas";
+    let kept = described.ask("GET", schemas, "/v1/channels/full/schemas", &[], "").await.json();
+    assert_eq!((&kept["schemas"][0]["version"], kept["schemas"].as_array().unwrap().len()), (&json!(1), 1));
     let trim = "/v1/channels/{channel}/trim";
     for body in [r#"{"to":1}"#, r#"{"keep":1}"#, r#"{"older_than":"1h"}"#] {
         assert_eq!(ask("POST", trim, "/v1/channels/full/trim", body).await, 200, "{body}");
