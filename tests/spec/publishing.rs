@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use liminal::{
-    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage},
+    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart},
     model::{Frame, Limits},
 };
 
@@ -83,7 +83,7 @@ async fn a_transaction_is_stored_whole_or_not_at_all() {
         (one("numbers", "no number", ""), "SCHEMA_VIOLATION"),
     ] {
         let error = broker.publish_transaction(vec![one("orders", "x", ""), last], Confirm::Commit).await.unwrap_err();
-        assert!(matches!(&error, BrokerError::InTransaction { message: 1, .. }), "{error:?}");
+        assert!(matches!(&error, BrokerError::InTransaction { part: TransactionPart::Message(1), .. }), "{error:?}");
         assert_eq!(error.code().0, code);
     }
     assert_eq!(
@@ -104,7 +104,7 @@ async fn a_transaction_that_is_repeated_gets_its_original_answer_and_a_mixed_one
     let mixed = vec![one("orders", "new", "3"), one("audit", "b", "2")];
     let error = broker.publish_transaction(mixed, Confirm::Delivery).await.unwrap_err();
     let used = BrokerError::KeyUsedApart { channel: "audit".into(), key: "2".into() };
-    assert_eq!(error, BrokerError::InTransaction { message: 1, error: Box::new(used) });
+    assert_eq!(error, BrokerError::InTransaction { part: TransactionPart::Message(1), error: Box::new(used) });
     let conflict = vec![one("orders", "other", "1"), one("audit", "c", "4")];
     let error = broker.publish_transaction(conflict, Confirm::Delivery).await.unwrap_err();
     assert_eq!((error.code().0, error.to_string().contains("`1`")), ("KEY_CONFLICT", true));
