@@ -8,6 +8,7 @@ mod filters;
 mod publishing;
 mod retention;
 mod rules;
+mod together;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use liminal::{
     broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart},
-    model::{Frame, Limits},
+    model::{ConsumerConfig, Frame, Limits},
 };
 
 use super::*;
@@ -280,6 +280,18 @@ async fn a_request_that_nobody_hears_is_told_so_before_its_time_is_up() {
     let error = broker.request("orders", envelope("ping"), Duration::from_secs(300)).await.unwrap_err();
     assert_eq!(error, BrokerError::NoResponders { channel: "orders".into() });
     assert!(!error.outcome_unknown());
+}
+
+#[tokio::test]
+async fn a_member_of_a_consumer_answers_a_request_that_no_subscriber_hears() {
+    let broker = started().await;
+    broker.create_consumer("orders", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+    let asker = broker.clone();
+    let asking = tokio::spawn(async move { asker.request("orders", envelope("ping"), Duration::from_secs(5)).await });
+    let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let request = tokio::time::timeout(PATIENCE, member.next()).await.unwrap().unwrap().remove(0);
+    broker.reply(&inbox_of(&request.message), envelope("pong")).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().payload, "pong");
 }
 
 #[tokio::test]
