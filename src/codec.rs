@@ -243,9 +243,10 @@ fn check_positions(keys: &[KeyClaim], routes: &[Route], count: u32) -> Result<()
 fn check_operation(operation: &Operation) -> Result<(), CodecError> {
     let check = |group: &PublishGroup| check_positions(&group.keys, &group.routes, group.frame.count());
     match operation {
-        Operation::Transaction(transaction) => {
-            transaction.parts.iter().try_for_each(|Part::Publish(group)| check(group))
-        }
+        Operation::Transaction(transaction) => transaction.parts.iter().try_for_each(|part| match part {
+            Part::Publish(group) => check(group),
+            Part::Ack { .. } | Part::Complete { .. } => Ok(()),
+        }),
         Operation::Due(due) if due.ids.len() != due.group.frame.count() as usize => {
             let detail = format!("{} ids for {} messages that are due", due.ids.len(), due.group.frame.count());
             Err(CodecError::Malformed { what: "log entry", detail })

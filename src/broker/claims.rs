@@ -81,11 +81,11 @@ impl NamespaceInfo {
 }
 
 /// What a request is about.
-struct Subject<'a> {
-    namespace: NamespaceName,
+pub(super) struct Subject<'a> {
+    pub(super) namespace: NamespaceName,
     key: &'a str,
-    hash: KeyHash,
-    token: u64,
+    pub(super) hash: KeyHash,
+    pub(super) token: u64,
 }
 
 impl Broker {
@@ -155,11 +155,7 @@ impl Broker {
         token: u64,
         receipt: Bytes,
     ) -> Result<Completed, BrokerError> {
-        let subject = self.subject(namespace, key, token)?;
-        let (value, limit) = (receipt.len() as u64, self.limits().receipt_bytes as u64);
-        if value > limit {
-            return Err(BrokerError::LimitExceeded { what: "the receipt (bytes)".into(), value, limit });
-        }
+        let subject = self.completing(namespace, key, token, &receipt)?;
         let _admitted = self.admit(receipt.len())?;
         let (namespace, key) = (subject.namespace.clone(), subject.hash);
         match self.operate_claim(ClaimOperation::Complete { namespace, key, token, receipt }, &subject).await? {
@@ -280,6 +276,21 @@ impl Broker {
         Ok(Subject { namespace, key, hash: KeyHash::of(key), token })
     }
 
+    /// What is to be completed, with this receipt.
+    pub(super) fn completing<'a>(
+        &self,
+        namespace: &str,
+        key: &'a str,
+        token: u64,
+        receipt: &[u8],
+    ) -> Result<Subject<'a>, BrokerError> {
+        let (value, limit) = (receipt.len() as u64, self.limits().receipt_bytes as u64);
+        if value > limit {
+            return Err(BrokerError::LimitExceeded { what: "the receipt (bytes)".into(), value, limit });
+        }
+        self.subject(namespace, key, token)
+    }
+
     fn check_text<'a>(&self, what: &str, text: &'a str) -> Result<&'a str, BrokerError> {
         let (value, limit) = (text.len() as u64, self.limits().key_bytes as u64);
         if text.is_empty() {
@@ -314,7 +325,7 @@ impl Broker {
         }
     }
 
-    fn claim_refused(&self, refusal: Refusal, of: &Subject<'_>) -> BrokerError {
+    pub(super) fn claim_refused(&self, refusal: Refusal, of: &Subject<'_>) -> BrokerError {
         let (namespace, key, token) = (of.namespace.to_string(), of.key.to_owned(), of.token);
         match refusal {
             Refusal::NoSuchNamespace => BrokerError::NamespaceNotFound { name: namespace },

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
+use super::TransactionPart;
 use crate::model::{ClaimInfo, timestamp};
 
 /// A place in a payload that breaks its schema.
@@ -194,8 +195,8 @@ pub enum BrokerError {
         /// Why.
         reason: String,
     },
-    /// A delivery was settled too late.
-    #[error("message {seq} has been handed out again: this delivery of it counts no longer")]
+    /// A delivery was settled too late, or is settled already where a transaction has new messages.
+    #[error("this delivery of message {seq} counts no longer: it has been settled, or handed out again")]
     StaleDelivery {
         /// The message.
         seq: u64,
@@ -321,11 +322,11 @@ pub enum BrokerError {
         /// The first such key.
         key: String,
     },
-    /// What is wrong with one message of a transaction, of which therefore nothing was stored.
-    #[error("message {message} of the transaction: {error}")]
+    /// What is wrong with one part of a transaction, of which therefore nothing was done.
+    #[error("{part} of the transaction: {error}")]
     InTransaction {
-        /// Which message, from 0.
-        message: u32,
+        /// Which one.
+        part: TransactionPart,
         /// What is wrong.
         error: Box<BrokerError>,
     },

@@ -61,7 +61,7 @@ pub use rules::RuleInfo;
 pub use schema::{CompiledSchema, compatibility::Incompatibility};
 pub use stats::Stats;
 pub use subscribe::Subscription;
-pub use transaction::TransactionMessage;
+pub use transaction::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
 
 /// One node's broker. Cloning shares it.
 #[derive(Clone)]

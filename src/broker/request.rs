@@ -49,7 +49,8 @@ impl Broker {
     /// Publishes a message and waits for the reply of whoever handles it.
     ///
     /// # Errors
-    /// `NoResponders` as soon as it is certain that the message was handed to nobody, `ReplyTimeout` when no reply
+    /// `NoResponders` as soon as it is certain that the message was handed to nobody and the channel has no consumer,
+    /// `ReplyTimeout` when no reply
     /// came in time; and as [`Broker::publish`]. Except after the latter's the message is in the channel.
     pub async fn request(
         &self,
@@ -79,7 +80,7 @@ impl Broker {
                 biased;
                 Ok(reply) = &mut reply => return Ok(reply),
                 published = self.publish_with(channel, envelope, None, options) => match published {
-                    Ok(outcome) if nobody_will_reply(&outcome) => {
+                    Ok(outcome) if nobody_listened(&outcome) && self.nobody_consumes(channel).await => {
                         return Err(BrokerError::NoResponders { channel: channel.into() });
                     }
                     Ok(_) => {}
@@ -143,6 +144,14 @@ impl Broker {
         }
     }
 
+    /// Whether it is certain that a channel has no consumer, whose members may come for the request at any time.
+    async fn nobody_consumes(&self, channel: &str) -> bool {
+        // A consumer may be newer than what this node knows.
+        let known = self.catch_up().await.is_ok();
+        let meta = self.find(channel);
+        known && meta.is_ok_and(|meta| self.inner.view.consumers(|all| all.of(meta.id).next().is_none()))
+    }
+
     fn open_inbox(&self) -> Result<(Inbox, oneshot::Receiver<Frame>), BrokerError> {
         let random = &self.inner.env.random;
         let token = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
@@ -158,8 +167,7 @@ impl Broker {
     }
 }
 
-/// Whether it is certain that a request which was published is handled by nobody: no live subscriber was there, and
-/// nobody picks it up later.
-fn nobody_will_reply(outcome: &Outcome) -> bool {
+/// Whether it is certain that a request which was published was handed to no live subscriber.
+fn nobody_listened(outcome: &Outcome) -> bool {
     !outcome.duplicate && outcome.delivered == Some(false)
 }

@@ -2,21 +2,47 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{
-    Client,
+    Client, Delivery,
     error::ClientError,
     message::{Confirm, Message, Published, Received, malformed},
     pool::Prefer,
     retry::Repeat,
 };
 use crate::proto::v1::{
-    PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionMessage, broker_client::BrokerClient,
+    PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionAck, TransactionCompletion, TransactionMessage,
+    broker_client::BrokerClient,
 };
 
 /// How much longer than the server a client waits for the answer to a request.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Messages for any channels, in order, that are all stored or none is. See [`Client::transaction`].
+/// Messages for any channels, acknowledgements and completions of claims: all of it is done, or nothing is. See
+/// [`Client::transaction`].
+///
+/// The output of a message is stored exactly once if the transaction that publishes it acknowledges the message too:
+///
+/// ```no_run
+/// use futures::StreamExt as _;
+/// use liminal::client::{Client, Message};
+///
+/// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+/// let mut orders = client.consumer("orders", "billing").open().await?;
+/// while let Some(delivery) = orders.next().await {
+///     let delivery = delivery?;
+///     let invoice = Message::new(format!("invoice of order {}", delivery.received.seq));
+///     match client.transaction().publish("invoices", invoice).ack(&delivery).commit().await {
+///         Ok(_) => {}
+///         // Somebody else has got the order since, or has done it.
+///         Err(error) if error.code() == "STALE_DELIVERY" => {}
+///         Err(error) => return Err(error),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct Transaction {
     client: Client,
@@ -34,6 +60,35 @@ impl Transaction {
         self.add(channel.into(), message, Some(expected_seq))
     }
 
+    /// Acknowledges a delivery. `STALE_DELIVERY` refuses the whole: the message has been handed out again, or is settled
+    /// already and would get its output a second time.
+    pub fn ack(mut self, delivery: &Delivery) -> Self {
+        let (channel, consumer) = delivery.consumer();
+        let same = |ack: &&mut TransactionAck| ack.channel == channel && ack.consumer == consumer;
+        let token = delivery.token().to_owned();
+        match self.request.acks.iter_mut().find(same) {
+            Some(ack) => ack.tokens.push(token),
+            None => {
+                let (channel, consumer) = (channel.to_owned(), consumer.to_owned());
+                self.request.acks.push(TransactionAck { channel, consumer, tokens: vec![token] });
+            }
+        }
+        self
+    }
+
+    /// Completes a claim under the token that was given when it was taken, with what those who come later are told.
+    pub fn complete(
+        mut self,
+        namespace: impl Into<String>,
+        key: impl Into<String>,
+        token: u64,
+        receipt: impl Into<Bytes>,
+    ) -> Self {
+        let (namespace, key, receipt) = (namespace.into(), key.into(), receipt.into());
+        self.request.completions.push(TransactionCompletion { namespace, key, token, receipt });
+        self
+    }
+
     /// What the answer waits for; [`Confirm::Delivery`] unless set.
     pub fn confirm(mut self, confirm: Confirm) -> Self {
         self.request.confirm = confirm.to_proto();
@@ -45,10 +100,11 @@ impl Transaction {
         self
     }
 
-    /// Stores all the messages, or none; one answer for each, in order.
+    /// Does all of it, or nothing; one answer for each message, in order.
     ///
     /// # Errors
-    /// When one of them was refused: nothing was stored. Without keys it is not tried again once it may have been.
+    /// When a part was refused: nothing was done. With messages that have no keys it is not tried again once it may have
+    /// been done.
     pub async fn commit(self) -> Result<Vec<Published>, ClientError> {
         let Self { client, request } = self;
         let keyed = |one: &TransactionMessage| one.message.as_ref().is_some_and(|message| !message.key.is_empty());
@@ -65,7 +121,8 @@ impl Transaction {
 impl Client {
     /// Begins a transaction. Nothing is sent before [`Transaction::commit`].
     pub fn transaction(&self) -> Transaction {
-        let request = PublishTransactionRequest { messages: Vec::new(), confirm: Confirm::Delivery.to_proto() };
+        let confirm = Confirm::Delivery.to_proto();
+        let request = PublishTransactionRequest { confirm, ..PublishTransactionRequest::default() };
         Transaction { client: self.clone(), request }
     }
 

@@ -9,8 +9,9 @@ use super::{
     to_status,
 };
 use crate::{
-    broker::{Broker, Envelope, TransactionMessage},
+    broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
     env::ConnectionInfo,
+    model::InvalidToken,
     proto::v1::{self, Message},
 };
 
@@ -29,10 +30,22 @@ pub(super) async fn transaction(
         Ok(TransactionMessage { channel, message, expected_seq })
     };
     let messages = request.messages.into_iter().map(each).collect::<Result<Vec<_>, Status>>()?;
-    let (count, bytes) = TransactionMessage::size(&messages);
+    let acked = |ack: v1::TransactionAck| {
+        let v1::TransactionAck { channel, consumer, tokens } = ack;
+        let tokens = tokens.iter().map(|token| token.parse()).collect::<Result<_, InvalidToken>>();
+        Ok(TransactionAck { channel, consumer, tokens: tokens.map_err(|error| invalid(&error.to_string()))? })
+    };
+    let acks = request.acks.into_iter().map(acked).collect::<Result<Vec<_>, Status>>()?;
+    let completion = |one: v1::TransactionCompletion| {
+        let v1::TransactionCompletion { namespace, key, token, receipt } = one;
+        TransactionCompletion { namespace, key, token, receipt }
+    };
+    let completions = request.completions.into_iter().map(completion).collect();
+    let request = TransactionRequest { messages, acks, completions };
+    let (count, bytes) = request.size();
     let held = broker.admit_together(&connection.publishing, count, bytes);
     let _held = held.map_err(|error| to_status(&error))?;
-    let outcomes = broker.publish_transaction(messages, confirm).await.map_err(|error| to_status(&error))?;
+    let outcomes = broker.transact(&request, confirm).await.map_err(|error| to_status(&error))?;
     Ok(v1::PublishTransactionResponse { results: outcomes.iter().map(ack).collect() })
 }
 

@@ -93,13 +93,9 @@ pub(super) async fn show(State(broker): State<Broker>, Path((namespace, key)): N
     })
 }
 
-pub(super) async fn complete(
-    State(broker): State<Broker>,
-    Path((namespace, key)): Named,
-    body: Bytes,
-) -> Result<Response, Problem> {
-    let Complete { token, receipt, receipt_base64 } = parse(&body)?;
-    let receipt = match (receipt, receipt_base64) {
+/// JSON as it stands, or base64 of anything, or nothing.
+pub(super) fn receipt_of(receipt: Option<Box<RawValue>>, receipt_base64: Option<String>) -> Result<Bytes, Problem> {
+    Ok(match (receipt, receipt_base64) {
         (Some(_), Some(_)) => return Err(Problem::invalid("give receipt or receipt_base64, not both")),
         (Some(json), None) => Bytes::from(json.get().to_owned()),
         (None, Some(text)) => BASE64_STANDARD
@@ -107,7 +103,16 @@ pub(super) async fn complete(
             .map_err(|error| Problem::invalid(format!("receipt_base64 is no base64: {error}")))?
             .into(),
         (None, None) => Bytes::new(),
-    };
+    })
+}
+
+pub(super) async fn complete(
+    State(broker): State<Broker>,
+    Path((namespace, key)): Named,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Complete { token, receipt, receipt_base64 } = parse(&body)?;
+    let receipt = receipt_of(receipt, receipt_base64)?;
     let Completed { claim, repeated } = broker.complete_claim(&namespace, &key, token, receipt).await?;
     let ClaimInfo { since_ms, expires_ms, .. } = claim;
     Ok(Json(ClaimJson {

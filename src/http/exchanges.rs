@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    claims::receipt_of,
     messages::{Acked, ConfirmQuery, MESSAGE_HEADER, duration, template},
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, Envelope, TransactionMessage},
+    broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
     env::ConnectionInfo,
+    model::{DeliveryToken, InvalidToken},
     proto::v1::{Header, Message},
 };
 
@@ -29,7 +31,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TransactionBody {
+    #[serde(default)]
     messages: Vec<OneOf>,
+    #[serde(default)]
+    ack: Vec<AckOf>,
+    #[serde(default)]
+    complete: Vec<CompleteOf>,
     #[serde(default)]
     confirm: ConfirmQuery,
 }
@@ -50,27 +57,72 @@ struct OneOf {
     ttl_ms: u64,
 }
 
+/// Deliveries of one consumer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AckOf {
+    channel: String,
+    consumer: String,
+    token: Option<String>,
+    #[serde(default)]
+    tokens: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompleteOf {
+    namespace: String,
+    key: String,
+    token: u64,
+    receipt: Option<Box<RawValue>>,
+    receipt_base64: Option<String>,
+}
+
 #[derive(Debug, Serialize)]
 struct Transacted<'a> {
     messages: Vec<Acked<'a>>,
 }
 
-/// All messages or none.
+/// All of it or nothing.
 pub(super) async fn transaction(
     State(broker): State<Broker>,
     ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let wrong = |error: serde_json::Error| Problem::invalid(format!("the body is no transaction: {error}"));
-    let TransactionBody { messages, confirm } = serde_json::from_slice(&body).map_err(wrong)?;
+    let TransactionBody { messages, ack, complete, confirm } = serde_json::from_slice(&body).map_err(wrong)?;
     let messages: Vec<TransactionMessage> =
         (0..).zip(messages).map(|(position, one)| one.message(position)).collect::<Result<_, _>>()?;
-    let (count, bytes) = TransactionMessage::size(&messages);
+    let acks = ack.into_iter().map(AckOf::ack).collect::<Result<_, _>>()?;
+    let completions = complete.into_iter().map(CompleteOf::completion).collect::<Result<_, _>>()?;
+    let request = TransactionRequest { messages, acks, completions };
+    let (count, bytes) = request.size();
     let _held = broker.admit_together(&connection.publishing, count, bytes)?;
-    let channels: Vec<String> = messages.iter().map(|one| one.channel.clone()).collect();
-    let outcomes = broker.publish_transaction(messages, confirm.into()).await?;
-    let acked = channels.iter().zip(&outcomes).map(|(channel, outcome)| Acked::of(channel, None, outcome));
+    let outcomes = broker.transact(&request, confirm.into()).await?;
+    let acked = request.messages.iter().zip(&outcomes);
+    let acked = acked.map(|(message, outcome)| Acked::of(&message.channel, None, outcome));
     Ok(Json(Transacted { messages: acked.collect() }).into_response())
+}
+
+impl AckOf {
+    fn ack(self) -> Result<TransactionAck, Problem> {
+        let Self { channel, consumer, token, tokens } = self;
+        if token.is_none() && tokens.is_empty() {
+            return Err(Problem::invalid(format!("an ack of consumer `{consumer}` needs token or tokens")));
+        }
+        let tokens: Result<Vec<DeliveryToken>, InvalidToken> =
+            token.iter().chain(&tokens).map(|token| token.parse()).collect();
+        let tokens = tokens.map_err(|error| Problem::invalid(error.to_string()))?;
+        Ok(TransactionAck { channel, consumer, tokens })
+    }
+}
+
+impl CompleteOf {
+    fn completion(self) -> Result<TransactionCompletion, Problem> {
+        let Self { namespace, key, token, receipt, receipt_base64 } = self;
+        let receipt = receipt_of(receipt, receipt_base64)?;
+        Ok(TransactionCompletion { namespace, key, token, receipt })
+    }
 }
 
 impl OneOf {

@@ -1,16 +1,23 @@
 //! Transactions: parts that are all done or none of them. All are checked first, as if those before had been done, and
 //! nothing is changed until every one has passed.
+//!
+//! A delivery that is settled and a claim that is completed say that somebody went through with the work. New messages
+//! beside them would be its output once more, so they are refused; without new messages there is nothing to be done
+//! twice, and whoever asks again gets the same answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Effects, Machine, channel::Channel, retention::Room};
+use bytes::Bytes;
+
+use super::{Effects, Machine, channel::Channel, claims::Completion, consumers::Held, retention::Room};
 use crate::model::{
-    ChannelId, KeyHash, KeyOutcome, OperationReply, Part, PartReply, PublishGroup, Refusal, Route, Transaction,
+    ChannelId, ConsumerId, DeliveryToken, KeyHash, KeyOutcome, NamespaceName, OperationReply, Part, PartReply,
+    PublishGroup, Refusal, Route, Transaction,
 };
 
 /// What the parts that were checked so far would change.
 #[derive(Default)]
-struct Foreseen {
+struct Foreseen<'a> {
     next_seq: BTreeMap<ChannelId, u64>,
     keys: BTreeMap<ChannelId, BTreeSet<KeyHash>>,
     /// What the channels that have limits still take.
@@ -21,6 +28,10 @@ struct Foreseen {
     first: Option<Refusal>,
     /// The first part whose channel does not end where its publisher thought, or is full. A repeat does not mind.
     unfit: Option<Refusal>,
+    /// The receipts that claims get.
+    receipts: BTreeMap<(&'a NamespaceName, KeyHash), &'a Bytes>,
+    /// The first part that was done before, whose work new messages must not be the output of.
+    past: Option<Refusal>,
 }
 
 impl Machine {
@@ -36,6 +47,16 @@ impl Machine {
                 // Neither its expected sequence number nor the room matter any more: both were checked for the whole,
                 // which may also have been done before.
                 Part::Publish(group) => PartReply::Published(self.append(&group, None, effects)?),
+                Part::Ack { consumer, tokens } => {
+                    for token in tokens {
+                        self.ack(consumer, token)?;
+                    }
+                    PartReply::Acked
+                }
+                Part::Complete { namespace, key, token, receipt } => {
+                    self.complete(&namespace, key, token, receipt, effects)?;
+                    PartReply::Completed
+                }
             });
         }
         Ok(OperationReply::Transaction(replies))
@@ -47,17 +68,59 @@ impl Machine {
         for (part, checked) in (0u32..).zip(&transaction.parts) {
             let result = match checked {
                 Part::Publish(group) => self.check_publish(part, group, &mut foreseen),
+                Part::Ack { consumer, tokens } => self.check_acks(part, *consumer, tokens, &mut foreseen),
+                Part::Complete { namespace, key, token, receipt } => {
+                    self.check_completion(part, (namespace, *key), *token, receipt, &mut foreseen)
+                }
             };
             result.map_err(|why| Refusal::Part { part, why: Box::new(why) })?;
         }
         match (foreseen.repeated, foreseen.first) {
             (repeated, Some(_)) if repeated == transaction.messages() => Ok(()),
             (_, Some(some)) => Err(some),
-            (_, None) => foreseen.unfit.map_or(Ok(()), Err),
+            (_, None) if transaction.messages() == 0 => Ok(()),
+            (_, None) => foreseen.past.or(foreseen.unfit).map_or(Ok(()), Err),
         }
     }
 
-    fn check_publish(&self, part: u32, group: &PublishGroup, foreseen: &mut Foreseen) -> Result<(), Refusal> {
+    fn check_acks(
+        &self,
+        part: u32,
+        consumer: ConsumerId,
+        tokens: &[DeliveryToken],
+        foreseen: &mut Foreseen<'_>,
+    ) -> Result<(), Refusal> {
+        self.consumers.get(consumer).ok_or(Refusal::NoSuchConsumer)?;
+        for token in tokens {
+            if self.check_ack(consumer, *token)? == Held::Settled {
+                let stale = Refusal::StaleDelivery { seq: token.seq };
+                foreseen.past.get_or_insert_with(|| Refusal::Part { part, why: Box::new(stale) });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_completion<'a>(
+        &self,
+        part: u32,
+        (namespace, key): (&'a NamespaceName, KeyHash),
+        token: u64,
+        receipt: &'a Bytes,
+        foreseen: &mut Foreseen<'a>,
+    ) -> Result<(), Refusal> {
+        let completion = self.check_complete(namespace, key, token, receipt)?;
+        let (_, claim) = self.claim(namespace, key)?;
+        let completed = || claim.map_or(Refusal::StaleClaim { current: None }, Refusal::ClaimCompleted);
+        if *foreseen.receipts.entry((namespace, key)).or_insert(receipt) != receipt {
+            return Err(completed());
+        }
+        if completion == Completion::Repeated {
+            foreseen.past.get_or_insert_with(|| Refusal::Part { part, why: Box::new(completed()) });
+        }
+        Ok(())
+    }
+
+    fn check_publish(&self, part: u32, group: &PublishGroup, foreseen: &mut Foreseen<'_>) -> Result<(), Refusal> {
         self.check_current(group)?;
         let channel = self.channels.get(&group.channel).ok_or(Refusal::NoSuchChannel)?;
         let keys = foreseen.keys.entry(group.channel).or_default();

@@ -1,8 +1,9 @@
 //! Parts that are all done or none of them, in one log entry.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Assigned, PublishGroup};
+use super::{Assigned, ConsumerId, DeliveryToken, KeyHash, NamespaceName, PublishGroup};
 
 /// What is done together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,24 @@ pub struct Transaction {
 pub enum Part {
     /// Publishes to one channel. Its messages all have a key or none has.
     Publish(PublishGroup),
+    /// Acknowledges deliveries of a consumer. One that came too late refuses the whole.
+    Ack {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Its deliveries.
+        tokens: Vec<DeliveryToken>,
+    },
+    /// Ends a claim with a receipt.
+    Complete {
+        /// Its namespace.
+        namespace: NamespaceName,
+        /// Its key.
+        key: KeyHash,
+        /// The one that was given when it was taken.
+        token: u64,
+        /// What those who come later are told.
+        receipt: Bytes,
+    },
 }
 
 /// What was done for a part.
@@ -23,16 +42,29 @@ pub enum Part {
 pub enum PartReply {
     /// To a publish. Either no message is excepted or, when the whole was done before, all as duplicates.
     Published(Assigned),
+    /// To acknowledgements: they are all settled.
+    Acked,
+    /// To a claim's completion: it has this receipt.
+    Completed,
 }
 
 impl Transaction {
     /// Messages of all parts.
     pub fn messages(&self) -> usize {
-        self.parts.iter().map(|Part::Publish(group)| group.frame.count() as usize).sum()
+        let count = |part: &Part| match part {
+            Part::Publish(group) => group.frame.count() as usize,
+            Part::Ack { .. } | Part::Complete { .. } => 0,
+        };
+        self.parts.iter().map(count).sum()
     }
 
-    /// Encoded bytes of the messages of all parts.
+    /// About the bytes of all parts: messages, tokens and receipts.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|Part::Publish(group)| group.frame.bytes().len()).sum()
+        let bytes = |part: &Part| match part {
+            Part::Publish(group) => group.frame.bytes().len(),
+            Part::Ack { tokens, .. } => size_of_val(tokens.as_slice()),
+            Part::Complete { receipt, .. } => receipt.len(),
+        };
+        self.parts.iter().map(bytes).sum()
     }
 }

@@ -126,12 +126,27 @@ async fn over_http_messages_are_pulled_and_settled_by_their_tokens() {
     assert_eq!(none, json!({"messages": []}));
     let patched = request(http, "PATCH", &format!("{base}/w"), &[], r#"{"max_in_flight":9}"#).await.json();
     assert_eq!((&patched["max_in_flight"], &patched["max_attempts"]), (&json!(9), &json!(3)));
+    let mail = request(http, "POST", "/v1/claims/mails/1", &[], r#"{"lease_ms":600000}"#).await.json();
+    let whole = json!({
+        "messages": [{"channel": "orders", "payload": "done"}],
+        "ack": [{"channel": "orders", "consumer": "w", "token": again["messages"][0]["token"]}],
+        "complete": [{"namespace": "mails", "key": "1", "token": mail["token"], "receipt": {"sent": true}}],
+    });
+    let done = request(http, "POST", "/v1/transactions", &[], whole.to_string()).await.json();
+    assert_eq!(done["messages"][0]["seq"], 2);
+    let receipt = request(http, "GET", "/v1/claims/mails/1", &[], "").await.json();
+    assert_eq!(receipt["receipt"], json!({"sent": true}));
+    let twice = request(http, "POST", "/v1/transactions", &[], whole.to_string()).await;
+    assert_eq!(twice.code(), (409, "STALE_DELIVERY".into()));
+    assert!(twice.json()["detail"].as_str().unwrap().starts_with("ack 0 of the transaction: "), "{}", twice.body);
+    let tokenless = json!({"ack": [{"channel": "orders", "consumer": "w"}]});
+    assert_eq!(request(http, "POST", "/v1/transactions", &[], tokenless.to_string()).await.code().0, 400);
     let reset = request(http, "POST", &format!("{base}/w/reset"), &[], r#"{"start":"earliest"}"#).await.json();
-    assert_eq!(reset["lag"], 2);
+    assert_eq!(reset["lag"], 3);
     let listed = request(http, "GET", base, &[], "").await.json();
     assert_eq!(listed["consumers"][0]["name"], "w");
     let metrics = request(http, "GET", "/metrics", &[], "").await.body;
-    assert!(metrics.contains(r#"liminal_consumer_lag{channel="orders",consumer="w"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"liminal_consumer_lag{channel="orders",consumer="w"} 3"#), "{metrics}");
     assert_eq!(request(http, "DELETE", &format!("{base}/w"), &[], "").await.status, 204);
     assert_eq!(request(http, "GET", &format!("{base}/w"), &[], "").await.code(), (404, "CONSUMER_NOT_FOUND".into()));
     assert_eq!(request(http, "POST", &format!("{base}/w/settle"), &[], "{}").await.code().0, 400);

@@ -139,7 +139,11 @@ async fn a_transaction_is_answered_message_by_message_and_refused_with_the_code_
         message: message(payload),
         expected_seq,
     };
-    let request = v1::PublishTransactionRequest { messages: vec![one("a", Some(0)), one("b", None)], confirm: 1 };
+    let request = v1::PublishTransactionRequest {
+        messages: vec![one("a", Some(0)), one("b", None)],
+        confirm: 1,
+        ..Default::default()
+    };
     let mut client = client(&node).await;
     let answer = client.publish_transaction(request.clone()).await.unwrap().into_inner();
     assert_eq!(answer.results.iter().map(|result| result.seq).collect::<Vec<_>>(), [0, 1]);
@@ -147,7 +151,8 @@ async fn a_transaction_is_answered_message_by_message_and_refused_with_the_code_
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "WRONG_SEQ");
     let empty = v1::TransactionMessage { channel: "orders".into(), message: None, expected_seq: None };
-    let error = client.publish_transaction(v1::PublishTransactionRequest { messages: vec![empty], confirm: 1 }).await;
+    let error =
+        client.publish_transaction(v1::PublishTransactionRequest { messages: vec![empty], ..Default::default() }).await;
     assert_eq!(error.unwrap_err().code(), Code::InvalidArgument);
     node.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use liminal::{
-    broker::{Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, Member, Start},
+    broker::{Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, Envelope, Member, Start},
     model::{ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement, Verdict},
     store::{DurableStore, MemoryStore},
 };
@@ -235,6 +235,33 @@ async fn a_reset_brings_everything_again_from_there_and_a_restart_changes_nothin
     assert_eq!(shown(&again), [("b".into(), 1), ("c".into(), 1)]);
     let gone = second.pull("orders", "w", 10, Duration::from_millis(30)).await.unwrap();
     assert!(gone.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_whose_time_to_live_has_passed_is_handed_to_no_member_and_is_settled() {
+    let broker = consuming(config()).await;
+    let short = |payload| Envelope { ttl_ms: 1, ..envelope(payload) };
+    for message in [envelope("a"), short("b"), envelope("c"), short("d")] {
+        broker.publish("orders", message, None).await.unwrap();
+    }
+    let published = broker.now_ms();
+    while broker.now_ms() <= published + 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    let got = take(&mut member, 2).await;
+    assert_eq!(shown(&got), [("a".into(), 1), ("c".into(), 1)]);
+    for delivery in &got {
+        say(&broker, delivery.token, Verdict::Ack).await.unwrap();
+    }
+    let waiting = tokio::spawn(async move { member.next().await });
+    let settled = async {
+        while lag(&broker).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.expect("what has expired is settled");
+    waiting.abort();
 }
 
 #[tokio::test]

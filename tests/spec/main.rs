@@ -9,6 +9,7 @@ mod publishing;
 mod quarantine;
 mod retention;
 mod rules;
+mod together;
 
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use liminal::{
-    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage},
-    model::{Frame, Limits},
+    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart},
+    model::{ConsumerConfig, Frame, Limits},
 };
 
 use super::*;
@@ -83,7 +83,7 @@ async fn a_transaction_is_stored_whole_or_not_at_all() {
         (one("numbers", "no number", ""), "SCHEMA_VIOLATION"),
     ] {
         let error = broker.publish_transaction(vec![one("orders", "x", ""), last], Confirm::Commit).await.unwrap_err();
-        assert!(matches!(&error, BrokerError::InTransaction { message: 1, .. }), "{error:?}");
+        assert!(matches!(&error, BrokerError::InTransaction { part: TransactionPart::Message(1), .. }), "{error:?}");
         assert_eq!(error.code().0, code);
     }
     assert_eq!(
@@ -104,7 +104,7 @@ async fn a_transaction_that_is_repeated_gets_its_original_answer_and_a_mixed_one
     let mixed = vec![one("orders", "new", "3"), one("audit", "b", "2")];
     let error = broker.publish_transaction(mixed, Confirm::Delivery).await.unwrap_err();
     let used = BrokerError::KeyUsedApart { channel: "audit".into(), key: "2".into() };
-    assert_eq!(error, BrokerError::InTransaction { message: 1, error: Box::new(used) });
+    assert_eq!(error, BrokerError::InTransaction { part: TransactionPart::Message(1), error: Box::new(used) });
     let conflict = vec![one("orders", "other", "1"), one("audit", "c", "4")];
     let error = broker.publish_transaction(conflict, Confirm::Delivery).await.unwrap_err();
     assert_eq!((error.code().0, error.to_string().contains("`1`")), ("KEY_CONFLICT", true));
@@ -280,6 +280,18 @@ async fn a_request_that_nobody_hears_is_told_so_before_its_time_is_up() {
     let error = broker.request("orders", envelope("ping"), Duration::from_secs(300)).await.unwrap_err();
     assert_eq!(error, BrokerError::NoResponders { channel: "orders".into() });
     assert!(!error.outcome_unknown());
+}
+
+#[tokio::test]
+async fn a_member_of_a_consumer_answers_a_request_that_no_subscriber_hears() {
+    let broker = started().await;
+    broker.create_consumer("orders", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+    let asker = broker.clone();
+    let asking = tokio::spawn(async move { asker.request("orders", envelope("ping"), Duration::from_secs(5)).await });
+    let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let request = tokio::time::timeout(PATIENCE, member.next()).await.unwrap().unwrap().remove(0);
+    broker.reply(&inbox_of(&request.message), envelope("pong")).await.unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().payload, "pong");
 }
 
 #[tokio::test]

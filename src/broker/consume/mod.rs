@@ -22,8 +22,8 @@ use crate::model::{ConsumerId, ConsumerName, InvalidConsumerName, Refusal};
 
 /// A consumer that a request names.
 #[derive(Clone, Debug)]
-struct Named {
-    id: ConsumerId,
+pub(super) struct Named {
+    pub(super) id: ConsumerId,
     channel: String,
     name: String,
 }
@@ -35,7 +35,7 @@ impl Named {
     }
 
     /// What an operation on the consumer was refused for, as its caller hears it.
-    fn refused(&self, refusal: Refusal) -> BrokerError {
+    pub(super) fn refused(&self, refusal: Refusal) -> BrokerError {
         let limit_exceeded = |what: &str, limit: u64| BrokerError::LimitExceeded {
             what: what.to_owned(),
             value: limit.saturating_add(1),
@@ -69,7 +69,7 @@ impl Broker {
     }
 
     /// The consumer of that name as this node knows it; a node that does not know it first hears what the leader knows.
-    async fn find_consumer(&self, channel: &str, name: &str) -> Result<Named, BrokerError> {
+    pub(super) async fn find_consumer(&self, channel: &str, name: &str) -> Result<Named, BrokerError> {
         let meta = self.resolve(channel).await?;
         let look = || self.inner.view.consumers(|all| all.named(meta.id, name).map(|consumer| consumer.meta().id));
         let mut found = look();

@@ -89,7 +89,15 @@ pub struct Delivery {
     /// Which time it is handed out, from 1.
     pub attempt: u32,
     token: String,
+    origin: Arc<Origin>,
     said: mpsc::Sender<Said>,
+}
+
+/// The consumer that deliveries are of.
+#[derive(Debug)]
+struct Origin {
+    channel: String,
+    consumer: String,
 }
 
 /// Why a message is given back, and when it may come again.
@@ -159,6 +167,16 @@ impl Delivery {
     /// Still at it: the ack timeout begins again.
     pub fn extend(&self) -> Settled {
         self.say(Verdict::Extend, Nack::now())
+    }
+
+    /// The channel and the consumer that it is of.
+    pub fn consumer(&self) -> (&str, &str) {
+        (&self.origin.channel, &self.origin.consumer)
+    }
+
+    /// By this it is settled.
+    pub(super) fn token(&self) -> &str {
+        &self.token
     }
 
     fn say(&self, verdict: Verdict, Nack { delay, reason }: Nack) -> Settled {
@@ -245,7 +263,10 @@ impl Consumer {
         let (opened, open) = oneshot::channel();
         let task = tokio::spawn(pump.run(opened));
         match open.await {
-            Ok(Ok(())) => Ok(Deliveries { hands, generation, said, task }),
+            Ok(Ok(())) => {
+                let origin = Arc::new(Origin { channel: self.channel.clone(), consumer: self.name.clone() });
+                Ok(Deliveries { hands, generation, origin, said, task })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(ClientError::new("INTERNAL", "the consumer's task has ended")),
         }
@@ -278,6 +299,7 @@ pub struct Deliveries {
     hands: mpsc::Receiver<Result<Handed, ClientError>>,
     /// Grows with each connection: what an earlier one handed over, and the caller has not seen, comes again.
     generation: Arc<AtomicU64>,
+    origin: Arc<Origin>,
     said: mpsc::Sender<Said>,
     task: JoinHandle<()>,
 }
@@ -309,7 +331,8 @@ impl Stream for Deliveries {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(handed)) if handed.generation == self.generation.load(Ordering::Acquire) => {
                     let Handed { received, attempt, token, .. } = handed;
-                    return Poll::Ready(Some(Ok(Delivery { received, attempt, token, said: self.said.clone() })));
+                    let (origin, said) = (self.origin.clone(), self.said.clone());
+                    return Poll::Ready(Some(Ok(Delivery { received, attempt, token, origin, said })));
                 }
                 Some(Ok(_)) => {}
             }

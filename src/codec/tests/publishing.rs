@@ -10,10 +10,14 @@ pub(super) fn operations() -> Vec<Operation> {
     let keyed = PublishGroup { expected_seq: Some(5), expires: true, keys, frame: frame(&["a"]), ..group.clone() };
     let delayed =
         Delayed { due_ms: 9, claim: Some((KeyHash([1; 16]), Digest([2; 16]))), expires: false, frame: frame(&["a"]) };
+    let ack = Part::Ack { consumer: ConsumerId(1), tokens: vec![DeliveryToken { seq: 3, attempt: 1, member: 7 }] };
+    let (namespace, key) = ("orders".parse().unwrap(), KeyHash([1; 16]));
+    let complete = Part::Complete { namespace, key, token: 3, receipt: "r".into() };
     vec![
         Operation::Transaction(Transaction { parts: vec![Part::Publish(keyed)] }),
         Operation::Schedule(Schedule { channel: ChannelId(3), schema_id: 2, messages: vec![delayed] }),
         Operation::Due(Due { ids: vec![8], group: PublishGroup { frame: frame(&["a"]), ..group } }),
+        Operation::Transaction(Transaction { parts: vec![ack, complete] }),
     ]
 }
 
@@ -21,7 +25,7 @@ pub(super) const GOLDEN: &str = concat!(
     "0202",
     "06000000",
     "0700000000000000",
-    "0300000000000000",
+    "0400000000000000",
     // The transaction.
     "05000000",
     "0100000000000000",
@@ -66,6 +70,18 @@ pub(super) const GOLDEN: &str = concat!(
     "0500000000000000",
     "0a030a0161",
     "01000000",
+    // The transaction that acknowledges and completes.
+    "04000000",
+    "0200000000000000",
+    "01000000",
+    "0100000000000000",
+    "0100000000000000",
+    "0300000000000000010000000700000000000000",
+    "02000000",
+    "06000000000000006f7264657273",
+    "01010101010101010101010101010101",
+    "0300000000000000",
+    "010000000000000072",
 );
 
 #[test]
@@ -80,7 +96,7 @@ fn a_key_of_an_operation_at_a_position_outside_its_group_is_refused() {
 
 #[test]
 fn operations_on_other_messages_than_they_carry_are_refused() {
-    let [_, schedule, due] = operations().try_into().unwrap();
+    let [_, schedule, due, _] = operations().try_into().unwrap();
     let (Operation::Schedule(mut schedule), Operation::Due(mut due)) = (schedule, due) else { panic!("their order") };
     schedule.messages[0].frame = frame(&["a", "b"]);
     due.ids.clear();

@@ -47,7 +47,11 @@ fn expecting(group: PublishGroup, seq: u64) -> PublishGroup {
 fn published(result: Result<OperationReply, Refusal>) -> Vec<Assigned> {
     match result {
         Ok(OperationReply::Transaction(parts)) => {
-            parts.into_iter().map(|PartReply::Published(assigned)| assigned).collect()
+            let assigned = |part| match part {
+                PartReply::Published(assigned) => Some(assigned),
+                PartReply::Acked | PartReply::Completed => None,
+            };
+            parts.into_iter().filter_map(assigned).collect()
         }
         other => panic!("{other:?}"),
     }

@@ -2,6 +2,7 @@
 
 mod naive;
 mod stored;
+mod together;
 
 use super::*;
 use crate::model::{

@@ -58,7 +58,11 @@ impl Naive {
     }
 
     fn transact(&mut self, transaction: &Transaction) -> Result<OperationReply, Refusal> {
-        let groups: Vec<&PublishGroup> = transaction.parts.iter().map(|Part::Publish(group)| group).collect();
+        let groups = transaction.parts.iter().map(|part| match part {
+            Part::Publish(group) => group,
+            other => unreachable!("no step makes {other:?}"),
+        });
+        let groups: Vec<&PublishGroup> = groups.collect();
         let repeated = |group: &&PublishGroup| {
             let channel = self.channels.iter().find(|channel| channel.meta.id == group.channel);
             group.keys.len() == group.frame.count() as usize
