@@ -29,7 +29,7 @@ use super::{
     peer_service::{CallHandler, PeerService},
     purge::{KeepLog, Purge},
     state_machine::StateMachine,
-    transport::{Gate, MAX_MESSAGE, Transport},
+    transport::{Gate, MAX_FRAME, MAX_MESSAGE, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
 };
@@ -588,6 +588,7 @@ async fn serve(service: PeerService, listener: Box<dyn Listener>, stop: Cancella
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
+        .max_frame_size(MAX_FRAME)
         .add_service(service)
         .serve_with_incoming(incoming(listener));
     // Peers' streams never end by themselves, so there is nothing to wait for.
