@@ -23,7 +23,7 @@ use super::{
     identity::{Identity, IdentityError},
     joining::{Joining, Standing},
     log::LogStore,
-    log_adapter::LogAdapter,
+    log_adapter::{Follows, LogAdapter},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
@@ -149,11 +149,12 @@ impl RaftGroup {
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
+        let follows = Follows::default();
         let raft = Raft::new(
             local.id,
             Arc::new(raft_config),
-            Network::new(transport.clone()),
-            LogAdapter::new(log.clone()),
+            Network::new(transport.clone(), follows.clone()),
+            LogAdapter::new(log.clone(), follows.clone()),
             machine,
         )
         .await
@@ -195,6 +196,7 @@ impl RaftGroup {
             local: local.clone(),
             identity: identity.clone(),
             raft: raft.clone(),
+            follows,
             view: view.clone(),
             transport: transport.clone(),
             formation: formation.clone(),
