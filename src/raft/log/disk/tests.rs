@@ -226,13 +226,13 @@ fn units_that_their_writers_wait_for_keep_their_place_among_those_of_the_thread(
         Ok(())
     });
     let log = DiskLog::open_with(dir.path(), CACHE, sync).unwrap();
-    let (sender, durable) = mpsc::channel();
+    let durable = Arc::new(Mutex::new(Vec::new()));
     let mut next = 0;
     while by_caller.load(Ordering::SeqCst) < 20 {
         for append in [DiskLog::append, DiskLog::append_and_wait, DiskLog::append_and_wait] {
-            let (index, sender) = (next, sender.clone());
-            append(&log, vec![entry(index, 10)], Box::new(move |result| sender.send((index, result.is_ok())).unwrap()))
-                .unwrap();
+            let (index, durable) = (next, durable.clone());
+            let done: OnDurable = Box::new(move |result| durable.lock().push((index, result.is_ok())));
+            append(&log, vec![entry(index, 10)], done).unwrap();
             next += 1;
         }
         // An idle log lets its caller write.
@@ -240,8 +240,8 @@ fn units_that_their_writers_wait_for_keep_their_place_among_those_of_the_thread(
             std::thread::yield_now();
         }
     }
-    assert!((0..next).all(|index| durable.recv().unwrap() == (index, true)));
     log.close().unwrap();
+    assert_eq!(*durable.lock(), (0..next).map(|index| (index, true)).collect::<Vec<_>>());
     let expected: Vec<LogEntry> = (0..next).map(|index| entry(index, 10)).collect();
     assert_eq!(DiskLog::open(dir.path(), CACHE).unwrap().read(0..next, usize::MAX).unwrap(), expected);
 }
