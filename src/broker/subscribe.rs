@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Broker, BrokerError, Leader, Start, filter::Filter, store_error};
@@ -10,6 +11,7 @@ use crate::{
     fanout::{Follower, Next},
     model::{ChannelMeta, Durability, Frame, Predicate, StoredBatch, stream_key},
     proto::v1::Message,
+    store::StoreError,
 };
 
 /// How long a new subscription waits for the leader to hear of it. Longer only delays the subscriber.
@@ -25,9 +27,23 @@ pub struct Subscription {
     position: u64,
     /// Read from the store, not yet handed on.
     page: VecDeque<StoredBatch>,
+    /// What follows the page, on its way from the store while the page is sent.
+    ahead: Option<Ahead>,
     /// Messages of one batch, for `try_next`.
     messages: VecDeque<(u64, Message)>,
     stopping: CancellationToken,
+}
+
+/// A page that is being read before it is asked for.
+struct Ahead {
+    from: u64,
+    read: JoinHandle<Result<Vec<StoredBatch>, StoreError>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.read.abort();
+    }
 }
 
 impl Broker {
@@ -86,6 +102,7 @@ impl Broker {
             filter: filter.map(Filter::new),
             position,
             page: VecDeque::new(),
+            ahead: None,
             messages: VecDeque::new(),
             stopping: self.inner.stopping.clone(),
         })
@@ -232,7 +249,10 @@ impl Subscription {
             return Ok(Some(batch));
         }
         match self.follower.at(self.position) {
-            Next::Batch(batch) => Ok(Some(batch)),
+            Next::Batch(batch) => {
+                self.ahead = None; // it has caught up
+                Ok(Some(batch))
+            }
             Next::Behind(first) if self.meta.config.durability == Durability::Ephemeral => {
                 // At most once: what left the tail is lost to this subscriber.
                 self.position = first;
@@ -267,19 +287,30 @@ impl Subscription {
         let (key, bytes) = (stream_key(self.meta.name.as_str()), self.broker.limits().page_bytes);
         let view = self.broker.inner.view.clone();
         let applied = view.applied();
-        // The store may still hold what is gone.
+        let ahead = self.read_ahead().await;
+        // The store may still hold what is gone, and so may what was read before.
         let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
         if first > self.position {
             let channel = self.meta.name.to_string();
             return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
         }
-        let page = self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?;
+        let page = match ahead {
+            Some(page) => page,
+            None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
+        };
         match page.first() {
             Some(first) if first.first_seq > self.position => {
                 let (channel, first) = (self.meta.name.to_string(), first.first_seq);
                 Err(BrokerError::OutOfRange { channel, seq: self.position, first })
             }
             Some(_) => {
+                if let Some(next) = page.last().map(StoredBatch::end_seq)
+                    && matches!(self.follower.at(next), Next::Behind(_))
+                {
+                    let broker = self.broker.clone();
+                    let read = async move { broker.store().read_batches(&key, next, bytes).await };
+                    self.ahead = Some(Ahead { from: next, read: tokio::spawn(read) });
+                }
                 self.page = page.into();
                 if let Some(filter) = &mut self.filter {
                     filter.page();
@@ -301,5 +332,16 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// The page that was read ahead, if it is the next one. One that could not be read, or was empty and so is out of
+    /// date, is read again.
+    async fn read_ahead(&mut self) -> Option<Vec<StoredBatch>> {
+        if self.ahead.as_ref().is_some_and(|ahead| ahead.from != self.position) {
+            self.ahead = None;
+        }
+        let read = (&mut self.ahead.as_mut()?.read).await;
+        self.ahead = None;
+        read.ok()?.ok().filter(|page| !page.is_empty())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use crate::{
     client::error::ClientError,
@@ -193,10 +194,12 @@ impl Page {
 /// Decodes the messages of a delivery from sequence number `from` on.
 pub(crate) fn unpack(delivery: v1::Delivery, from: u64, into: &mut Vec<Received>) -> Result<(), ClientError> {
     let v1::Delivery { first_seq, time_ms, schema_id, batch, .. } = delivery;
-    let frame = Frame::parse(batch).map_err(|error| malformed("delivery").with_source(error))?;
-    for (seq, message) in (first_seq..).zip(frame.messages()).skip_while(|(seq, _)| *seq < from) {
-        let message = message.map_err(|error| malformed("message").with_source(error))?;
-        into.push(Received { seq, time_ms, schema_id, message });
+    for (seq, record) in (first_seq..).zip(Frame::parse_records(batch)) {
+        let record = record.map_err(|error| malformed("delivery").with_source(error))?;
+        if seq >= from {
+            let message = Message::decode(record).map_err(|error| malformed("message").with_source(error))?;
+            into.push(Received { seq, time_ms, schema_id, message });
+        }
     }
     Ok(())
 }

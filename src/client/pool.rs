@@ -32,6 +32,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(750);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// An answer may hold a whole log entry; one message above the usual size fits as well.
 pub(crate) const MAX_ANSWER: usize = 64 << 20;
+/// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
+const MAX_FRAME: u32 = 256 << 10;
 
 /// How a client behaves.
 #[derive(Clone)]
@@ -148,6 +150,7 @@ impl Pool {
             // Large enough that a replay is not bound by the round trip, small enough to bound memory.
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
+            .max_frame_size(MAX_FRAME)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);

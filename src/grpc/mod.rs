@@ -33,6 +33,8 @@ use crate::{
 /// HTTP/2 flow-control windows: a publisher must not wait for window updates.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
+const MAX_FRAME: u32 = 256 << 10;
 /// Room in a message beyond the payloads of the largest batch.
 const SLACK: usize = 1 << 20;
 /// Where every response names the leader: `<node name>;<client address>`.
@@ -122,6 +124,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(pong))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
         .layer(MapResponseLayer::new(move |response| annotate(&annotated, response)))
         .add_service(health)
         .add_service(reflection)

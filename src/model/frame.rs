@@ -36,14 +36,30 @@ impl Frame {
     /// # Errors
     /// When the bytes are no sequence of length-delimited records of field 1.
     pub fn parse(bytes: Bytes) -> Result<Self, InvalidFrame> {
-        let mut rest = bytes.clone();
-        let mut count = 0;
-        while rest.has_remaining() {
+        let (mut rest, mut count) = (&bytes[..], 0);
+        while !rest.is_empty() {
             let offset = bytes.len() - rest.len();
-            take_record(&mut rest).map_err(|reason| InvalidFrame { offset, reason })?;
+            let len = record_len(&mut rest).map_err(|reason| InvalidFrame { offset, reason })?;
+            rest = &rest[len..];
             count += 1;
         }
         Ok(Self { bytes, count })
+    }
+
+    /// The encoded messages of bytes that may be no batch, found while they are walked over.
+    pub fn parse_records(mut bytes: Bytes) -> impl Iterator<Item = Result<Bytes, InvalidFrame>> {
+        let whole = bytes.len();
+        std::iter::from_fn(move || {
+            if bytes.is_empty() {
+                return None;
+            }
+            let offset = whole - bytes.len();
+            let record = take_record(&mut bytes).map_err(|reason| InvalidFrame { offset, reason });
+            if record.is_err() {
+                bytes.clear();
+            }
+            Some(record)
+        })
     }
 
     /// Takes bytes that are known to encode `count` messages, because a checksum over both was right.
@@ -101,12 +117,12 @@ impl Frame {
     #[must_use]
     pub fn skip(&self, n: u32) -> Self {
         let n = n.min(self.count);
-        let mut rest = self.bytes.clone();
+        let mut rest = &self.bytes[..];
         for _ in 0..n {
             // Whole by construction: see `records`.
-            let _ = take_record(&mut rest);
+            rest = record_len(&mut rest).map_or(&[], |len| &rest[len..]);
         }
-        Self { bytes: rest, count: self.count - n }
+        Self { bytes: self.bytes.slice(self.bytes.len() - rest.len()..), count: self.count - n }
     }
 
     /// The frame's first `n` messages.
@@ -122,8 +138,9 @@ impl Frame {
         if self.bytes.len() <= bytes {
             return self.clone();
         }
-        let (mut rest, mut end, mut count) = (self.bytes.clone(), 0, 0);
-        while take_record(&mut rest).is_ok() {
+        let (mut rest, mut end, mut count) = (&self.bytes[..], 0, 0);
+        while let Ok(len) = record_len(&mut rest) {
+            rest = &rest[len..];
             let next = self.bytes.len() - rest.len();
             if count > 0 && next > bytes {
                 break;
@@ -168,13 +185,21 @@ impl Frame {
 
 /// Cuts one record off the front and returns its message bytes.
 fn take_record(rest: &mut Bytes) -> Result<Bytes, String> {
+    let mut slice = &rest[..];
+    let len = record_len(&mut slice)?;
+    rest.advance(rest.len() - slice.len());
+    Ok(rest.split_to(len))
+}
+
+/// Takes one record's head off the front and returns the length of the message, all of which is there.
+fn record_len(rest: &mut &[u8]) -> Result<usize, String> {
     let (tag, wire_type) = decode_key(rest).map_err(|error| error.to_string())?;
     if tag != MESSAGES || wire_type != WireType::LengthDelimited {
         return Err(format!("expected field {MESSAGES}, found field {tag} of wire type {wire_type:?}"));
     }
     let len = decode_varint(rest).map_err(|error| error.to_string())?;
     match usize::try_from(len) {
-        Ok(len) if len <= rest.len() => Ok(rest.split_to(len)),
+        Ok(len) if len <= rest.len() => Ok(len),
         _ => Err(format!("a message of {len} bytes with only {} left", rest.len())),
     }
 }

@@ -23,13 +23,13 @@ use super::{
     identity::{Identity, IdentityError},
     joining::{Joining, Standing},
     log::LogStore,
-    log_adapter::LogAdapter,
+    log_adapter::{Follows, LogAdapter},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
     purge::{KeepLog, Purge},
     state_machine::StateMachine,
-    transport::{Gate, MAX_MESSAGE, Transport},
+    transport::{Gate, MAX_FRAME, MAX_MESSAGE, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
 };
@@ -149,11 +149,12 @@ impl RaftGroup {
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
+        let follows = Follows::default();
         let raft = Raft::new(
             local.id,
             Arc::new(raft_config),
-            Network::new(transport.clone()),
-            LogAdapter::new(log.clone()),
+            Network::new(transport.clone(), follows.clone()),
+            LogAdapter::new(log.clone(), follows.clone()),
             machine,
         )
         .await
@@ -195,6 +196,7 @@ impl RaftGroup {
             local: local.clone(),
             identity: identity.clone(),
             raft: raft.clone(),
+            follows,
             view: view.clone(),
             transport: transport.clone(),
             formation: formation.clone(),
@@ -588,6 +590,7 @@ async fn serve(service: PeerService, listener: Box<dyn Listener>, stop: Cancella
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
+        .max_frame_size(MAX_FRAME)
         .add_service(service)
         .serve_with_incoming(incoming(listener));
     // Peers' streams never end by themselves, so there is nothing to wait for.

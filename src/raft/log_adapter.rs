@@ -4,7 +4,10 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use openraft::{
@@ -14,7 +17,7 @@ use openraft::{
 use tokio::sync::oneshot;
 
 use super::{
-    log::LogStore,
+    log::{LogStore, OnDurable},
     types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
 };
 
@@ -25,11 +28,24 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub(super) struct LogAdapter {
     log: Arc<dyn LogStore>,
+    follows: Follows,
 }
 
 impl LogAdapter {
-    pub(super) fn new(log: Arc<dyn LogStore>) -> Self {
-        Self { log }
+    pub(super) fn new(log: Arc<dyn LogStore>, follows: Follows) -> Self {
+        Self { log, follows }
+    }
+}
+
+/// Whether entries come from another node. Raft's thread may then wait for the disk, as the leader waits for nothing
+/// else of this node. The leader's own must not: it sends the entries while its disk syncs them, and a majority without
+/// it is enough. Only a hint.
+#[derive(Clone, Default)]
+pub(super) struct Follows(Arc<AtomicBool>);
+
+impl Follows {
+    pub(super) fn set(&self, follows: bool) {
+        self.0.store(follows, Ordering::Relaxed);
     }
 }
 
@@ -123,7 +139,12 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(encode_entry).collect();
-        self.log.append(entries, Box::new(move |result| callback.io_completed(result)))
+        let on_durable: OnDurable = Box::new(move |result| callback.io_completed(result));
+        if self.follows.0.load(Ordering::Relaxed) {
+            self.log.append_and_wait(entries, on_durable)
+        } else {
+            self.log.append(entries, on_durable)
+        }
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf>) -> io::Result<()> {

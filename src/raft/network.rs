@@ -15,6 +15,7 @@ use openraft::{
 use tonic::{Code, Request, Status};
 
 use super::{
+    log_adapter::Follows,
     snapshot::{Head, Pages, SnapshotData},
     transport::{Client, Lane, Transport},
     types::{SnapshotOf, TypeConfig, VoteOf},
@@ -36,11 +37,12 @@ type RpcError = RPCError<TypeConfig>;
 /// Makes the clients of one node for all others.
 pub(super) struct Network {
     transport: Transport,
+    follows: Follows,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport) -> Self {
-        Self { transport }
+    pub(super) fn new(transport: Transport, follows: Follows) -> Self {
+        Self { transport, follows }
     }
 }
 
@@ -48,6 +50,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
+        self.follows.set(false); // it will replicate
         Connection {
             control: self.transport.client(target, &node.peer, Lane::Control),
             log: self.transport.client(target, &node.peer, Lane::Log),

@@ -15,6 +15,7 @@ use super::{
     group::NodeState,
     identity::Identity,
     joining::Standing,
+    log_adapter::Follows,
     membership::{self, Membership},
     snapshot::{Head, Staging},
     transport::{Gate, Transport},
@@ -40,6 +41,7 @@ pub(super) struct PeerService {
     pub(super) local: NodeAddress,
     pub(super) identity: Identity,
     pub(super) raft: Raft,
+    pub(super) follows: Follows,
     pub(super) view: ReplicaView,
     pub(super) transport: Transport,
     pub(super) formation: Arc<Formation>,
@@ -224,6 +226,7 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let from = self.check_taking_part(&request)?;
         let watched = Watched::begin(self.failover.clone(), from);
+        self.follows.set(true);
         let requests = futures::stream::unfold((request.into_inner(), watched), |(mut requests, watched)| async move {
             match requests.message().await.and_then(|request| request.map(wire::from_append).transpose()) {
                 Ok(request) => {

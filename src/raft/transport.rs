@@ -27,6 +27,8 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// HTTP/2 flow-control windows: bulk data between nodes must not wait for window updates.
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
+pub(super) const MAX_FRAME: u32 = 256 << 10;
 /// Largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
 
@@ -144,6 +146,7 @@ impl Transport {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
             .connect_with_connector_lazy(connector)
     }
 }

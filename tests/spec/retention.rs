@@ -63,6 +63,44 @@ async fn a_subscription_that_falls_below_the_beginning_ends_with_an_error_and_sk
     assert_eq!(error, BrokerError::OutOfRange { channel: "kept".into(), seq: 0, first: 21 });
 }
 
+/// A channel of 50 batches of two messages, too many for the tail, which are read one at a time.
+async fn read_in_pages() -> Broker {
+    let mut config = super::config();
+    config.limits.subscriber_bytes = 100;
+    config.limits.fanout_bytes = 100;
+    config.limits.page_bytes = 1;
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    broker.create_channel("kept", ChannelConfig::default()).await.unwrap();
+    for _ in 0..50 {
+        publish(&broker, &["a", "b"]).await;
+    }
+    broker
+}
+
+#[tokio::test]
+async fn a_subscription_reads_pages_up_to_the_tail_without_a_gap() {
+    let broker = read_in_pages().await;
+    let mut subscription = broker.subscribe("kept", Start::Seq(1)).await.unwrap();
+    let mut position = 1;
+    while position < 100 {
+        let batch = subscription.next().await.unwrap();
+        assert_eq!(batch.first_seq, position);
+        position = batch.end_seq();
+    }
+    publish(&broker, &["c"]).await;
+    assert_eq!(subscription.next().await.unwrap().first_seq, 100);
+}
+
+#[tokio::test]
+async fn a_page_that_was_read_before_a_trim_is_not_handed_on_after_it() {
+    let broker = read_in_pages().await;
+    let mut subscription = broker.subscribe("kept", Start::Earliest).await.unwrap();
+    assert_eq!(subscription.next().await.unwrap().first_seq, 0);
+    assert_eq!(broker.trim_channel("kept", Trim::To(21)).await.unwrap(), 21);
+    let error = subscription.next().await.unwrap_err();
+    assert_eq!(error, BrokerError::OutOfRange { channel: "kept".into(), seq: 2, first: 21 });
+}
+
 #[tokio::test]
 async fn a_trim_leaves_what_it_was_told_to_leave() {
     let broker = kept(Retention::default()).await;

@@ -69,7 +69,7 @@ pub type OnDurable = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// called, in that order too, when the write and all before it survive a power cut. After a failed write the log
 /// is unusable: every later write fails too, because what an fsync lost cannot be known.
 ///
-/// Methods return quickly: writing and syncing happen on a thread of the log.
+/// Methods return quickly: writing and syncing happen on a thread of the log, unless the caller offers its own.
 pub trait LogStore: Send + Sync + 'static {
     /// What the log holds.
     fn bounds(&self) -> LogBounds;
@@ -79,6 +79,12 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Adds entries that continue the log.
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()>;
+
+    /// As [`LogStore::append`], but the caller may wait for the disk: where it is quick, and nothing else is being
+    /// written, its own thread writes and syncs, which saves waking another one and being woken by it.
+    fn append_and_wait(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
+        self.append(entries, on_durable)
+    }
 
     /// The entries of a range of indexes that the log holds, from its beginning until about `max_bytes` are
     /// reached; at least one when there is any. An entry that is not what was written is an error that names it.

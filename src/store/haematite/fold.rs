@@ -174,6 +174,7 @@ impl Thread {
         let Self { shared, database, dir, config, space } = self;
         shared.state.lock().view = Some(rotated.view.clone());
         let space = space.map(|space| space.follow(&rotated));
+        dir.readers.close();
         database.close();
         dir.retire();
         let space = space.and_then(|space| {
@@ -227,8 +228,9 @@ impl Thread {
     }
 
     fn close(self) {
-        let Self { shared, database, space, .. } = self;
+        let Self { shared, database, dir, space, .. } = self;
         *shared.state.lock() = State::default();
+        dir.readers.close();
         shared.folded.notify_waiters();
         if let Some(space) = space {
             space.close();

@@ -13,8 +13,10 @@ mod database;
 mod fold;
 mod install;
 mod nodes;
+mod scan;
 
 use std::{
+    cmp,
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
     path::{Path, PathBuf},
@@ -32,7 +34,11 @@ use haematite::{BranchView, Hash};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use self::{database::SHARD, fold::Folder, nodes::Nodes};
+use self::{
+    fold::Folder,
+    nodes::Nodes,
+    scan::{Readers, Walk},
+};
 use super::{
     PartHash, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
     engine::{Engine, Layered, Page},
@@ -44,10 +50,6 @@ pub type HaematiteStore = Layered<HaematiteEngine>;
 
 /// Entries looked at in one step of a range read, at most.
 const STEP: usize = 1024;
-/// About how many bytes haematite puts into a leaf; a larger value has one of its own.
-const LEAF_BYTES: usize = 64 << 10;
-/// Leaves that haematite reads ahead of a walk, at most.
-const READ_AHEAD: usize = 64;
 
 /// When to fold, and how much to cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,11 +122,12 @@ struct State {
 struct StateDir {
     path: PathBuf,
     retired: AtomicBool,
+    readers: Readers,
 }
 
 impl StateDir {
     fn new(path: PathBuf) -> Self {
-        Self { path, retired: AtomicBool::new(false) }
+        Self { path, retired: AtomicBool::new(false), readers: Readers::default() }
     }
 
     /// Another state is live: this one goes with its last reader, or at the next start.
@@ -254,57 +257,47 @@ impl Shared {
     /// A range over memtables and tree. Blocks.
     fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
-        // A step is read whole, and one value may have a megabyte: the first one shows.
-        let mut step = 1;
         while cursor < to && page.len() < limit && bytes < max_bytes {
             // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
-            let (mut overlay, view) = {
+            let (overlay, view) = {
                 let state = self.state.lock();
-                (state.overlay(&cursor, to, step), state.view()?)
+                (state.overlay(&cursor, to, STEP), state.view()?)
             };
-            let mut end = match overlay.last_key_value() {
-                Some((last, _)) if overlay.len() == step => [last, &[0][..]].concat().into(),
+            let end = match overlay.last_key_value() {
+                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
                 _ => Bytes::copy_from_slice(to),
             };
-            let tree = view.range_page(SHARD, &cursor, &end, step).map_err(|error| database::failed("read", &error))?;
-            if let Some(next) = tree.next_from {
-                end = next.into();
-                overlay.split_off(&end);
-            }
-            for (key, value) in tree.entries {
-                overlay.entry(key.into()).or_insert_with(|| Some(value.into()));
-            }
-            for (key, value) in overlay {
-                let Some(value) = value else { continue };
-                if page.len() == limit || bytes >= max_bytes {
-                    break;
+            let root = database::root_node(&view)?;
+            view.dir.read(self.cache_bytes, |nodes| {
+                let mut tree = Walk::begin(nodes, root, &cursor, &end)?;
+                let mut overlay = overlay.into_iter().peekable();
+                while page.len() < limit && bytes < max_bytes {
+                    let order = match (tree.peek()?, overlay.peek()) {
+                        (None, None) => break,
+                        (Some(stored), Some((newer, _))) => stored.cmp(newer),
+                        (Some(_), None) => cmp::Ordering::Less,
+                        (None, Some(_)) => cmp::Ordering::Greater,
+                    };
+                    if order == cmp::Ordering::Equal {
+                        tree.skip();
+                    }
+                    let next =
+                        if order == cmp::Ordering::Less { tree.next()? } else { overlay.next().and_then(present) };
+                    let Some((key, value)) = next else { continue };
+                    bytes += value.len();
+                    page.push((key, value));
                 }
-                bytes += value.len();
-                page.push((key, value));
-            }
+                Ok(())
+            })?;
             cursor = end;
-            // As many as still fit, going by those before.
-            let usual = bytes.div_ceil(page.len().max(1)).max(1);
-            let fitting = (max_bytes.saturating_sub(bytes) / usual).min(limit.saturating_sub(page.len())).max(1);
-            step = fitting.min(cached_step(self.cache_bytes, usual)).min(step.saturating_mul(8));
         }
         Ok(page)
     }
 }
 
-/// How many entries of a usual size to ask haematite for at once.
-///
-/// It reads ahead of a walk: twice as many leaves for each one crossed, up to 64. What the cache cannot hold until the
-/// walk gets there is read, hashed and thrown away: with a cache of 16 MiB, pages of eight values of 1 MiB read each
-/// value thirty times.
-fn cached_step(cache_bytes: usize, usual: usize) -> usize {
-    let leaf = usual.max(LEAF_BYTES);
-    let ahead = (cache_bytes / 2 / leaf).max(1);
-    if ahead >= READ_AHEAD {
-        STEP
-    } else {
-        (ahead.ilog2() as usize).max(1).saturating_mul(leaf / usual.max(1)).min(STEP)
-    }
+/// An entry of a memtable, unless it says that there is none.
+fn present((key, value): (Bytes, Option<Bytes>)) -> Option<(Bytes, Bytes)> {
+    Some((key, value?))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -337,7 +330,7 @@ impl Engine for HaematiteEngine {
     fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
         let mut bytes = 0;
         let overlay = self.shared.state.lock().overlay(from, to, STEP);
-        let entries = overlay.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let entries = overlay.into_iter().filter_map(present);
         entries
             .take_while(|(_, value)| {
                 let go_on = bytes < max_bytes;
@@ -458,21 +451,18 @@ impl StoreSnapshot for Snapshot {
         let (view, cache_bytes) = (self.view.clone(), self.config.cache_bytes);
         let from = after.map_or(vec![0], |after| [after, &[0]].concat());
         blocking(move || {
-            let (mut page, mut bytes, mut from, mut step) = (Page::new(), 0, from, 1);
-            while bytes < max_bytes {
-                let read = view.range_page(SHARD, &from, database::END, step);
-                let read = read.map_err(|error| database::failed("read a snapshot", &error))?;
-                for (key, value) in read.entries {
+            let root = database::root_node(&view)?;
+            view.dir.read(cache_bytes, |nodes| {
+                let mut walk = Walk::begin(nodes, root, &from, database::END)?;
+                let (mut page, mut bytes) = (Page::new(), 0);
+                while bytes < max_bytes
+                    && let Some((key, value)) = walk.next()?
+                {
                     bytes += key.len() + value.len();
-                    page.push((key.into(), value.into()));
+                    page.push((key, value));
                 }
-                let Some(next) = read.next_from else { break };
-                from = next;
-                // Values may be large, and a step is read whole.
-                let usual = bytes.div_ceil(page.len().max(1)).max(1);
-                step = (max_bytes.saturating_sub(bytes) / usual).clamp(1, 16).min(cached_step(cache_bytes, usual));
-            }
-            Ok(page)
+                Ok(page)
+            })
         })
         .await
     }
@@ -504,23 +494,5 @@ impl StoreSnapshot for Snapshot {
             })
         })
         .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_reads_no_further_ahead_than_half_the_cache_holds() {
-        let cache = 16 << 20;
-        assert_eq!(cached_step(cache, 100), STEP);
-        assert_eq!(cached_step(cache, 128 << 10), STEP, "it holds all that is ever read ahead");
-        for usual in [256 << 10, 512 << 10, 1 << 20, 4 << 20, 32 << 20] {
-            let step = cached_step(cache, usual);
-            assert!(step >= 1 && (step == 1 || (usual << step) <= cache / 2), "{step} for {usual}");
-        }
-        assert_eq!(cached_step(1, 1 << 20), 1);
-        assert_eq!(cached_step(cache, 0), STEP);
     }
 }

@@ -148,7 +148,8 @@ impl Nodes {
         Ok(internal.children().iter().map(|(_, child)| *child).collect())
     }
 
-    fn read(&self, hash: &Hash) -> Result<Arc<Node>, StoreError> {
+    /// A node, checked against its hash.
+    pub(super) fn read(&self, hash: &Hash) -> Result<Arc<Node>, StoreError> {
         let node = self.store.get(hash).map_err(|error| failed("read a node", &error))?;
         node.ok_or_else(|| StoreError::Corrupt { what: format!("node {hash}"), detail: "its file is missing".into() })
     }

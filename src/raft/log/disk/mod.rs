@@ -29,12 +29,16 @@ use super::{LogBounds, LogEntry, LogPosition, LogStore, OnDurable, StoredVote};
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// A caller that may wait for the disk does so for at most this many bytes.
+const WAIT_BYTES: u64 = 64 << 10;
 /// A larger entry is refused; far more than the limits of the broker allow.
 const MAX_ENTRY: usize = 1 << 30;
 
 /// A [`LogStore`] in a directory.
 pub struct DiskLog {
     shared: Arc<Shared>,
+    /// Of whoever has set [`State::writing`].
+    writer: Arc<Mutex<Writer>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Unlocks when it is dropped: at close, even while somebody still holds the log.
     lock: Mutex<Option<File>>,
@@ -64,9 +68,11 @@ impl DiskLog {
         // The first unit begins a new file: nothing is ever written behind what was found.
         let state = State { index, segment, offset: SEGMENT_BYTES, seq, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
-        let writer = Writer { dir: dir.to_owned(), shared: shared.clone(), sync, active: None, durable: seq };
-        let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(|| writer.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+        let writer = Arc::new(Mutex::new(Writer::new(dir.to_owned(), shared.clone(), sync, seq)));
+        let of_thread = writer.clone();
+        let run = move || writer::run(&of_thread);
+        let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(run)?;
+        Ok(Self { shared, writer, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
     }
 
     /// The state, when the log takes writes.
@@ -84,6 +90,22 @@ impl DiskLog {
         state.pending.push(pending);
         drop(state);
         self.shared.work.notify_one();
+    }
+
+    /// Takes entries into the index. Gives their unit, which has to be written next.
+    fn take(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<(MutexGuard<'_, State>, Pending)> {
+        if let Some((position, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > MAX_ENTRY) {
+            let (index, len) = (position.index, bytes.len());
+            return Err(io::Error::other(format!("entry {index} has {len} bytes, more than {MAX_ENTRY}")));
+        }
+        let records: Vec<Record> = entries.iter().cloned().map(Record::entry).collect();
+        let mut state = self.writable()?;
+        state.index.follows(entries.iter().map(|(position, _)| *position)).map_err(io::Error::other)?;
+        let pending = state.place(records, Some(on_durable));
+        for (position, span, bytes) in pending.unit.entries(pending.offset) {
+            state.index.push(position, pending.unit.seq, pending.segment, span, Some(bytes.clone()));
+        }
+        Ok((state, pending))
     }
 
     fn end(&self) {
@@ -200,18 +222,20 @@ impl LogStore for DiskLog {
     }
 
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
-        if let Some((position, bytes)) = entries.iter().find(|(_, bytes)| bytes.len() > MAX_ENTRY) {
-            let (index, len) = (position.index, bytes.len());
-            return Err(io::Error::other(format!("entry {index} has {len} bytes, more than {MAX_ENTRY}")));
-        }
-        let records: Vec<Record> = entries.iter().cloned().map(Record::entry).collect();
-        let mut state = self.writable()?;
-        state.index.follows(entries.iter().map(|(position, _)| *position)).map_err(io::Error::other)?;
-        let pending = state.place(records, Some(on_durable));
-        for (position, span, bytes) in pending.unit.entries(pending.offset) {
-            state.index.push(position, pending.unit.seq, pending.segment, span, Some(bytes.clone()));
-        }
+        let (state, pending) = self.take(entries, on_durable)?;
         self.submit(state, pending);
+        Ok(())
+    }
+
+    fn append_and_wait(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
+        let (mut state, pending) = self.take(entries, on_durable)?;
+        if state.is_idle() && state.pace.is_quick() && pending.unit.len() <= WAIT_BYTES {
+            state.writing = true;
+            drop(state);
+            self.writer.lock().write_all(vec![pending], &[]);
+        } else {
+            self.submit(state, pending);
+        }
         Ok(())
     }
 

@@ -217,6 +217,65 @@ fn after_a_failed_sync_nothing_is_taken_any_more() {
 }
 
 #[test]
+fn units_that_their_writers_wait_for_keep_their_place_among_those_of_the_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, by_caller) = (std::thread::current().id(), Arc::new(AtomicU64::new(0)));
+    let counted = by_caller.clone();
+    let sync: Sync = Arc::new(move |_: &File| {
+        counted.fetch_add(u64::from(std::thread::current().id() == here), Ordering::SeqCst);
+        Ok(())
+    });
+    let log = DiskLog::open_with(dir.path(), CACHE, sync).unwrap();
+    let durable = Arc::new(Mutex::new(Vec::new()));
+    let mut next = 0;
+    while by_caller.load(Ordering::SeqCst) < 20 {
+        for append in [DiskLog::append, DiskLog::append_and_wait, DiskLog::append_and_wait] {
+            let (index, durable) = (next, durable.clone());
+            let done: OnDurable = Box::new(move |result| durable.lock().push((index, result.is_ok())));
+            append(&log, vec![entry(index, 10)], done).unwrap();
+            next += 1;
+        }
+        // An idle log lets its caller write.
+        while !log.shared.state.lock().is_idle() {
+            std::thread::yield_now();
+        }
+    }
+    log.close().unwrap();
+    assert_eq!(*durable.lock(), (0..next).map(|index| (index, true)).collect::<Vec<_>>());
+    let expected: Vec<LogEntry> = (0..next).map(|index| entry(index, 10)).collect();
+    assert_eq!(DiskLog::open(dir.path(), CACHE).unwrap().read(0..next, usize::MAX).unwrap(), expected);
+}
+
+#[test]
+fn a_failed_sync_that_its_caller_waited_for_ends_the_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, syncs) = (std::thread::current().id(), Arc::new(AtomicU64::new(0)));
+    let counted = syncs.clone();
+    let sync: Sync = Arc::new(move |_: &File| {
+        if std::thread::current().id() == here {
+            return Err(io::Error::other("injected"));
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let log = DiskLog::open_with(dir.path(), CACHE, sync).unwrap();
+    let mut index = 0;
+    let failed = loop {
+        let (sender, durable) = mpsc::sync_channel(1);
+        log.append_and_wait(vec![entry(index, 10)], Box::new(move |result| sender.send(result).unwrap())).unwrap();
+        index += 1;
+        if let Err(error) = durable.recv().unwrap() {
+            break error;
+        }
+    };
+    assert!(failed.to_string().contains("injected"));
+    assert_eq!(syncs.load(Ordering::SeqCst), index - 1, "all others were the thread's");
+    for result in [append(&log, entry(index, 10)), log.close()] {
+        assert!(result.unwrap_err().to_string().contains("injected"));
+    }
+}
+
+#[test]
 fn a_log_in_another_format_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("r-00.wal"), b"something").unwrap();

@@ -1,5 +1,6 @@
 //! The thread that writes and syncs: it takes all units that have gathered, writes them in one piece, syncs once, and
-//! then tells their writers. So a busy log syncs for many at once, and an idle one at once.
+//! then tells their writers. So a busy log syncs for many at once, and an idle one at once. A caller that may wait for
+//! the disk does the same for its own unit, where that takes less time than two threads take to wake each other.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,6 +8,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +23,9 @@ use super::{
 const RESERVE: u64 = 4 << 20;
 /// The buffer for writing keeps at most this capacity.
 const BUFFER: usize = 2 << 20;
+
+/// Nobody waits for a disk that needs longer: there, waking a thread is nothing.
+const QUICK: Duration = Duration::from_millis(1);
 
 /// How a file's data is made durable.
 pub type Sync = Arc<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
@@ -50,6 +55,9 @@ pub(super) struct State {
     /// A commit mark that the next unit takes along.
     pub(super) unsaved: Option<LogPosition>,
     pub(super) pending: Vec<Pending>,
+    /// Somebody writes and syncs: nobody else may until that is done and told.
+    pub(super) writing: bool,
+    pub(super) pace: Pace,
     /// Segments to delete once what is pending is durable.
     pub(super) obsolete: Vec<u64>,
     /// The first write or sync that failed.
@@ -58,48 +66,92 @@ pub(super) struct State {
     pub(super) closing: bool,
 }
 
-pub(super) struct Writer {
-    pub(super) dir: PathBuf,
-    pub(super) shared: Arc<Shared>,
-    pub(super) sync: Sync,
-    /// The segment that is written to.
-    pub(super) active: Option<Active>,
-    /// The newest unit on disk.
-    pub(super) durable: u64,
+/// How fast the disk is, and how busy.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// When the newest write ended, and how long it took.
+    newest: Option<(Instant, Duration)>,
 }
 
-pub(super) struct Active {
-    pub(super) header: SegmentHeader,
-    pub(super) file: Arc<File>,
-    pub(super) written: u64,
-    pub(super) reserved: u64,
+impl Pace {
+    /// Whether the disk is quick and idle for more than half of the time. A busy one is left to the thread, which
+    /// writes and syncs for all that gathers meanwhile.
+    pub(super) fn is_quick(self) -> bool {
+        self.newest.is_some_and(|(ended, took)| took < QUICK && ended.elapsed() >= took)
+    }
+}
+
+impl State {
+    /// Whether all units before are durable and their writers told.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && !self.writing
+    }
+}
+
+pub(super) struct Writer {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    sync: Sync,
+    /// The segment that is written to.
+    active: Option<Active>,
+    /// The newest unit on disk.
+    durable: u64,
+    buffer: Vec<u8>,
+}
+
+struct Active {
+    header: SegmentHeader,
+    file: Arc<File>,
+    written: u64,
+    reserved: u64,
+}
+
+/// The thread.
+pub(super) fn run(writer: &Mutex<Writer>) {
+    let shared = writer.lock().shared.clone();
+    loop {
+        let (pending, obsolete) = {
+            let mut state = shared.state.lock();
+            while state.writing || state.pending.is_empty() && !state.closing {
+                shared.work.wait(&mut state);
+            }
+            if state.pending.is_empty() {
+                return;
+            }
+            state.writing = true;
+            (std::mem::take(&mut state.pending), std::mem::take(&mut state.obsolete))
+        };
+        writer.lock().write_all(pending, &obsolete);
+    }
 }
 
 impl Writer {
-    pub(super) fn run(mut self) {
-        let mut buffer = Vec::new();
-        loop {
-            let (pending, obsolete) = {
-                let mut state = self.shared.state.lock();
-                while state.pending.is_empty() && !state.closing {
-                    self.shared.work.wait(&mut state);
-                }
-                if state.pending.is_empty() {
-                    return;
-                }
-                (std::mem::take(&mut state.pending), std::mem::take(&mut state.obsolete))
-            };
-            let result = self.write(&pending, &mut buffer);
-            match &result {
-                Ok(()) => self.delete(&obsolete),
-                Err(error) => {
-                    self.shared.state.lock().failure.get_or_insert_with(|| error.to_string());
-                }
+    pub(super) fn new(dir: PathBuf, shared: Arc<Shared>, sync: Sync, durable: u64) -> Self {
+        Self { dir, shared, sync, active: None, durable, buffer: Vec::new() }
+    }
+
+    /// Writes units, tells their writers, and lets the next one write.
+    pub(super) fn write_all(&mut self, pending: Vec<Pending>, obsolete: &[u64]) {
+        let begun = Instant::now();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.write(&pending, &mut buffer);
+        self.buffer = buffer;
+        let ended = Instant::now();
+        match &result {
+            Ok(()) => self.delete(obsolete),
+            Err(error) => {
+                self.shared.state.lock().failure.get_or_insert_with(|| error.to_string());
             }
-            for Pending { on_durable, .. } in pending {
-                let Some(on_durable) = on_durable else { continue };
-                on_durable(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
-            }
+        }
+        for Pending { on_durable, .. } in pending {
+            let Some(on_durable) = on_durable else { continue };
+            on_durable(result.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
+        }
+        let mut state = self.shared.state.lock();
+        state.writing = false;
+        state.pace = Pace { newest: Some((ended, ended - begun)) };
+        if !state.pending.is_empty() || state.closing {
+            self.shared.work.notify_one(); // when it was not the thread that wrote
         }
     }
 
