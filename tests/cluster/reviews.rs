@@ -90,7 +90,8 @@ async fn every_review_is_handled_once_by_its_claim_though_a_worker_and_a_node_ar
     }
     let (source, target) = ("pull_request".to_owned(), "reviews".to_owned());
     client.put_rule(Rule { source, target, predicate: RULE.to_owned() }).await.unwrap();
-    let config = ConsumerConfig { ack_timeout_ms: 60_000, ..ConsumerConfig::default() };
+    // When a member's node dies with it, nobody can say that it is gone: what it had comes again after this time.
+    let config = ConsumerConfig { ack_timeout_ms: 4_000, ..ConsumerConfig::default() };
     client.create_consumer("reviews", "reviewers", config, Start::Earliest).await.unwrap();
 
     let done = Done::default();
