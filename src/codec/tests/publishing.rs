@@ -71,7 +71,7 @@ pub(super) const GOLDEN: &str = concat!(
     "0a030a0161",
     "01000000",
     // The transaction that acknowledges and completes.
-    "04000000",
+    "05000000",
     "0200000000000000",
     "01000000",
     "0100000000000000",

@@ -1,6 +1,6 @@
 //! A schema document: which draft it is, what its references mean, and when two of its parts are the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -86,6 +86,50 @@ impl<'a> Document<'a> {
         Self { root, draft, id, parts, mixed }
     }
 
+    /// Whether some part refers to itself without going down into the value. What it means then is not defined, and
+    /// validators differ. Too many are found, never too few.
+    pub(super) fn is_circular(&'a self) -> bool {
+        // Parts that were begun, and whether all that they stand for has been seen.
+        let mut seen: HashMap<usize, bool> = HashMap::new();
+        let mut parts = Vec::new();
+        collect(self.root, &mut parts);
+        let mut open: Vec<(&Value, bool)> = parts.into_iter().map(|part| (part, false)).collect();
+        while let Some((value, done)) = open.pop() {
+            let address = std::ptr::from_ref(value) as usize;
+            if done {
+                seen.insert(address, true);
+                continue;
+            }
+            match seen.get(&address) {
+                Some(true) => continue,
+                Some(false) => return true,
+                None => {}
+            }
+            seen.insert(address, false);
+            open.push((value, true));
+            open.extend(self.in_place(value).into_iter().map(|part| (part, false)));
+        }
+        false
+    }
+
+    /// The schemas that a schema applies to the same value.
+    fn in_place(&'a self, value: &'a Value) -> Vec<&'a Value> {
+        let Value::Object(members) = value else { return Vec::new() };
+        let mut parts = Vec::new();
+        for (keyword, value) in members {
+            match (keyword.as_str(), value) {
+                ("$ref", Value::String(reference)) => {
+                    parts.extend(self.resolve(reference).map(|(node, _)| node.value));
+                }
+                ("allOf" | "anyOf" | "oneOf", Value::Array(items)) => parts.extend(items),
+                ("not" | "if" | "then" | "else", part) => parts.push(part),
+                ("dependencies" | "dependentSchemas", Value::Object(members)) => parts.extend(members.values()),
+                _ => {}
+            }
+        }
+        parts
+    }
+
     pub(super) fn root(&'a self) -> Node<'a> {
         Node { value: self.root, document: self }
     }
@@ -118,6 +162,18 @@ impl<'a> Document<'a> {
             }
         };
         Some((Node { value, document: self }, fragment.to_owned()))
+    }
+}
+
+/// All objects in a document: whatever may be a schema.
+fn collect<'a>(value: &'a Value, parts: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(members) => {
+            parts.push(value);
+            members.values().for_each(|member| collect(member, parts));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, parts)),
+        _ => {}
     }
 }
 

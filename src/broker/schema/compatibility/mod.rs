@@ -62,5 +62,10 @@ fn includes(wide: &Value, narrow: &Value, names: [&'static str; 2]) -> Vec<Incom
         return Vec::new();
     }
     let (narrow, wide) = (Document::new(narrow), Document::new(wide));
-    Prover::new(names).run(narrow.root(), wide.root())
+    let found = Prover::new(names).run(narrow.root(), wide.root());
+    if found.is_empty() && (narrow.is_circular() || wide.is_circular()) {
+        let reason = "cannot be shown to be compatible: a schema refers to itself without going down into the value";
+        return vec![Incompatibility { pointer: String::new(), reason: reason.into() }];
+    }
+    found
 }

@@ -216,6 +216,10 @@ fn references_are_followed_and_recursion_ends() {
     refused(tree("number"), tree("integer"), "/$defs/tree/properties/value/type", "number");
     compatible(json!({"type": "string"}), json!({"$ref": "#/definitions/a", "definitions": {"a": {"type": "string"}}}));
     compatible(json!({"$ref": "#a", "$defs": {"x": {"$anchor": "a", "type": "null"}}}), json!({"type": "null"}));
+    let paradox =
+        json!({"$ref": "#/definitions/d", "definitions": {"d": {"oneOf": [{"$ref": "#/definitions/d"}, {}]}}});
+    refused(paradox.clone(), json!({"minItems": 1}), "", "refers to itself");
+    refused(paradox, json!({}), "", "refers to itself");
     refused(json!({"type": "null"}), json!({"allOf": [{"$ref": "#"}]}), "", "refers to itself");
     let part = |title: &str| json!({"title": title, "items": {"$schema": "http://json-schema.org/draft-04/schema#"}});
     refused(part("a"), part("b"), "", "another draft");
