@@ -78,8 +78,10 @@ impl Machine {
         match (foreseen.repeated, foreseen.first) {
             (repeated, Some(_)) if repeated == transaction.messages() => Ok(()),
             (_, Some(some)) => Err(some),
-            (_, None) if transaction.messages() == 0 => Ok(()),
-            (_, None) => foreseen.past.or(foreseen.unfit).map_or(Ok(()), Err),
+            (_, None) => {
+                let past = foreseen.past.filter(|_| transaction.messages() > 0);
+                past.or(foreseen.unfit).map_or(Ok(()), Err)
+            }
         }
     }
 
