@@ -113,6 +113,8 @@ async fn a_request_is_answered_from_another_node_and_only_without_subscribers_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_commits_transactions_asks_and_replies() {
+    use futures::StreamExt as _;
+
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(dir.path()).await;
     cluster.create("orders").await;
