@@ -78,9 +78,10 @@ impl Machine {
         match (foreseen.repeated, foreseen.first) {
             (repeated, Some(_)) if repeated == transaction.messages() => Ok(()),
             (_, Some(some)) => Err(some),
-            // Without new messages there is nothing that could be done a second time.
-            (_, None) if transaction.messages() == 0 => foreseen.unfit.map_or(Ok(()), Err),
-            (_, None) => foreseen.past.or(foreseen.unfit).map_or(Ok(()), Err),
+            (_, None) => {
+                let past = foreseen.past.filter(|_| transaction.messages() > 0);
+                past.or(foreseen.unfit).map_or(Ok(()), Err)
+            }
         }
     }
 

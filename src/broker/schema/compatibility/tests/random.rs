@@ -214,6 +214,8 @@ proptest! {
 
     #[test]
     fn a_schema_is_compatible_with_itself(old in select(vec!["04", "06", "07", "2020-12"]).prop_flat_map(document)) {
+        // A circle means nothing that could be compared.
+        prop_assume!(!Document::new(&old).is_circular());
         let mut new = old.clone();
         new["$comment"] = json!("the same");
         prop_assert_eq!(check(&old, &new, Compatibility::Full), Ok(()));
