@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use liminal::{
     broker::{BrokerError, Confirm, Envelope, REPLY_TO, Start, TransactionMessage},
-    client::{Client, Message},
+    client::{Client, Confirm::Commit, Message},
+    model::ConsumerConfig,
 };
 
 use super::support::{
@@ -83,6 +85,53 @@ async fn transactions_are_all_or_nothing_across_the_loss_of_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_output_of_each_message_is_stored_exactly_once_across_the_loss_of_the_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    cluster.create("audit").await;
+    let leader = cluster.leader().await;
+    let survivor = (leader + 1) % 3;
+    let broker = cluster.broker(survivor).clone();
+    let config = ConsumerConfig { ack_timeout_ms: 2000, ..ConsumerConfig::default() };
+    broker.create_consumer("orders", "w", config, Start::Earliest).await.unwrap();
+    for number in 0..60 {
+        broker.publish("orders", envelope(&number.to_string()), None).await.unwrap();
+    }
+    let address = format!("http://{}", cluster.nodes[survivor].as_ref().unwrap().client_address());
+    let client = Client::connect([address]).await.unwrap();
+    let worker = tokio::spawn(async move {
+        let mut deliveries = client.consumer("orders", "w").credit(8).open().await.unwrap();
+        while let Some(Ok(delivery)) = deliveries.next().await {
+            // No key: what may have been done is not tried again, and comes again if it was not.
+            let output = Message::new(delivery.received.message.payload.clone());
+            let transaction = client.transaction().publish("audit", output).ack(&delivery).confirm(Commit);
+            let _ = transaction.commit().await; // as above
+        }
+    });
+    let audited = async |least: usize| {
+        eventually("outputs are stored", async || {
+            let page = broker.read("audit", Start::Earliest, 0, Default::default(), None).await.ok()?;
+            (page.end_seq >= least as u64).then_some(())
+        })
+        .await;
+    };
+    audited(10).await;
+    cluster.stop_node(leader).await;
+    audited(60).await;
+    eventually("all is settled", async || {
+        let consumer = broker.consumer("orders", "w").await.ok()?;
+        (consumer.status.lag == 0).then_some(())
+    })
+    .await;
+    worker.abort();
+    let mut outputs: Vec<u32> = payloads(&broker, "audit").await.iter().map(|output| output.parse().unwrap()).collect();
+    outputs.sort_unstable();
+    assert_eq!(outputs, (0..60).collect::<Vec<_>>());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_answered_from_another_node_and_only_without_subscribers_it_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path()).await;
@@ -113,8 +162,6 @@ async fn a_request_is_answered_from_another_node_and_only_without_subscribers_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_commits_transactions_asks_and_replies() {
-    use futures::StreamExt as _;
-
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(dir.path()).await;
     cluster.create("orders").await;
