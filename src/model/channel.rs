@@ -176,7 +176,7 @@ pub struct Retention {
     pub when_full: WhenFull,
     /// Messages go as soon as every consumer of the channel has acknowledged them.
     pub work_queue: bool,
-    /// Of messages with a key only each key's last one is kept.
+    /// Of messages with a key only each key's last one is kept. The broker refuses it: it is not supported yet.
     pub compact: bool,
 }
 

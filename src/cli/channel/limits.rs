@@ -81,7 +81,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         group = "change")]
     work_queue: Option<bool>,
-    /// Keep only the last message of each key
+    /// Keep only the last message of each key; not supported yet, and refused
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         group = "change")]
     compact: Option<bool>,
