@@ -262,6 +262,7 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Consumer(_)
         | Operation::Schedule(_)
         | Operation::Claim(_)
+        | Operation::Compact(_)
         | Operation::Trim { .. } => Ok(()),
     }
 }

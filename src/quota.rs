@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// What a single request may owe.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Bucket {
     /// When it will be full again; none while it is.
     full_at: Option<Instant>,
@@ -44,7 +44,7 @@ fn cost(amount: u64, per_second: u64) -> Duration {
 }
 
 /// Counts messages and bytes against a quota.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Meter {
     messages: Bucket,
     bytes: Bucket,

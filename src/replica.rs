@@ -13,7 +13,7 @@ use crate::{
     fanout::{Fanout, Wakes},
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
-        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, KeyHash, Limits,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
         MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
     },
     store::{DurableStore, StateHash, StoreError},
@@ -263,6 +263,11 @@ impl ReplicaView {
     /// A channel's counters as applied. They may be ahead of the store for a moment.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.shared.machine.read().stats(channel)
+    }
+
+    /// How far a channel is compacted.
+    pub fn compaction(&self, channel: ChannelId) -> Option<Compaction> {
+        self.shared.machine.read().compaction(channel)
     }
 
     /// The log's time.

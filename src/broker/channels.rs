@@ -35,6 +35,7 @@ impl ChannelInfo {
             subscribers: self.subscribers,
             rejected: self.rejected,
             delayed: self.delayed,
+            compacted: self.compacted,
         }
     }
 }
@@ -50,7 +51,7 @@ fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
         Compatibility::Full => v1::Compatibility::Full,
         Compatibility::None => v1::Compatibility::None,
     };
-    let Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact } = config.retention;
+    let Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by } = config.retention.clone();
     let when_full = match when_full {
         WhenFull::DropOldest => v1::WhenFull::DropOldest,
         WhenFull::RefuseNew => v1::WhenFull::RefuseNew,
@@ -67,7 +68,7 @@ fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
             max_age_ms,
             when_full: when_full.into(),
             work_queue,
-            compact,
+            compact_by: compact_by.unwrap_or_default(),
         }),
         quarantine: config.quarantine.as_ref().map(ToString::to_string).unwrap_or_default(),
         quota: Some(v1::Quota { messages_per_second, bytes_per_second }),
@@ -163,7 +164,8 @@ impl Broker {
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
         let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
         let delayed = self.inner.view.delayed(meta.id);
-        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed })
+        let compacted = self.inner.view.compaction(meta.id).unwrap_or_default().removed;
+        Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed, compacted })
     }
 
     pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {

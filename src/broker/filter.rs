@@ -57,21 +57,16 @@ impl Filter {
             let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
             verdicts.push(self.predicate.matches(&MessageView::of(&message)));
         }
-        let mut rest = batch;
-        for run in verdicts.chunk_by(|one, next| one == next) {
-            // No longer than the batch.
-            let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-            let next = rest.from_seq(rest.first_seq + u64::from(count));
-            if run.first() == Some(&true) {
-                self.runs.push_back(StoredBatch { frame: rest.frame.take(count), ..rest });
+        for (wanted, run) in batch.runs(&verdicts) {
+            if wanted {
+                self.runs.push_back(run);
                 // It tells by itself what was skipped before it.
                 self.skipped = Skipped::default();
             } else {
-                self.skipped.messages += u64::from(count);
-                self.skipped.bytes += rest.frame.bytes().len() - next.frame.bytes().len();
+                self.skipped.messages += u64::from(run.frame.count());
+                self.skipped.bytes += run.frame.bytes().len();
                 self.skipped.since.get_or_insert_with(Instant::now);
             }
-            rest = next;
         }
         Ok(())
     }

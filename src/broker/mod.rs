@@ -3,6 +3,7 @@
 mod batcher;
 mod channels;
 mod claims;
+mod compaction;
 mod consume;
 mod delayed;
 mod delivery;
@@ -226,6 +227,9 @@ pub struct ChannelInfo {
     pub rejected: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
+    /// Messages between the first and the next one that compaction has removed; after older ones have gone, about so
+    /// many.
+    pub compacted: u64,
 }
 
 impl Broker {
@@ -266,6 +270,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(housekeeping::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
     }

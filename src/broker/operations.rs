@@ -168,8 +168,8 @@ impl Broker {
         }
         // Charged when they come; by the time that they become visible they are long accepted.
         if let Operation::Schedule(schedule) = &operation {
-            let charged = self.charge(schedule.channel, schedule.messages.len() as u64, operation.bytes());
-            charged.map_err(SubmitError::Refused)?;
+            let charge = (schedule.channel, schedule.messages.len() as u64, operation.bytes());
+            self.charge(&[charge]).map_err(SubmitError::Refused)?;
         }
         let (answer, answered) = oneshot::channel();
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {

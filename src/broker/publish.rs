@@ -209,7 +209,7 @@ impl Broker {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(channel, u64::from(count), submission.frame.bytes().len()).map_err(Failure::Definite)?;
+        self.charge(&[(channel, u64::from(count), submission.frame.bytes().len())]).map_err(Failure::Definite)?;
         let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {

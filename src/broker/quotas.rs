@@ -101,19 +101,29 @@ impl Broker {
         taken.map_err(|exceeded| error(exceeded, "from one connection"))
     }
 
-    /// On the leader: counts a publish against its channel's quota.
-    pub(super) fn charge(&self, channel: ChannelId, messages: u64, bytes: usize) -> Result<(), BrokerError> {
-        let Some(meta) = self.inner.view.meta(channel) else { return Ok(()) };
-        let quota = meta.config.quota;
-        if quota == Quota::default() {
-            return Ok(());
-        }
+    /// On the leader: counts publishes against their channels' quotas, all of them or none.
+    pub(super) fn charge(&self, publishes: &[(ChannelId, u64, usize)]) -> Result<(), BrokerError> {
+        let view = &self.inner.view;
+        let mut limited = publishes.iter().filter_map(|(channel, messages, bytes)| {
+            let meta = view.meta(*channel).filter(|meta| meta.config.quota != Quota::default())?;
+            Some((meta, *messages, *bytes as u64))
+        });
+        let Some(first) = limited.next() else { return Ok(()) };
         let mut meters = self.inner.quotas.meters.lock();
-        if meters.len() > self.inner.view.catalog().len() + SPARE {
-            meters.retain(|channel, _| self.inner.view.meta(*channel).is_some());
+        if meters.len() > view.catalog().len() + SPARE {
+            meters.retain(|channel, _| view.meta(*channel).is_some());
         }
-        let taken = meters.entry(channel).or_default().take(quota, messages, bytes as u64, Instant::now());
-        taken.map_err(|exceeded| error(exceeded, &format!("to channel `{}`", meta.name)))
+        let (now, mut before) = (Instant::now(), Vec::new());
+        for (meta, messages, bytes) in std::iter::once(first).chain(limited) {
+            let meter = meters.entry(meta.id).or_default();
+            before.push((meta.id, meter.clone()));
+            if let Err(exceeded) = meter.take(meta.config.quota, messages, bytes, now) {
+                // In reverse: a channel may be there twice.
+                meters.extend(before.into_iter().rev());
+                return Err(error(exceeded, &format!("to channel `{}`", meta.name)));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     forward::{Request, Response},
     store_error,
 };
-use crate::model::{ChannelMeta, Command, Durability, StoredBatch, stream_key};
+use crate::model::{ChannelId, ChannelMeta, Command, Durability, StoredBatch, stream_key};
 
 /// How long to wait before a leader that was not one is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -51,7 +51,8 @@ impl Broker {
             let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
             // What was to be read may have been removed meanwhile, all of it or its beginning.
             let first = self.inner.view.stats(meta.id).unwrap_or_default().first_seq;
-            if stored.first().map_or(first, |batch| batch.first_seq) <= from {
+            let begins = stored.first().map_or(first, |batch| batch.first_seq);
+            if begins <= from || self.has_gap(meta.id, from) {
                 break (from, stats, stored);
             }
         };
@@ -68,11 +69,20 @@ impl Broker {
             }
             // A page of which everything has expired is no reason to come back, unless what follows it was removed.
             stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await.map_err(store_error)?;
-            if stored.first().is_none_or(|batch| batch.first_seq > next_seq) {
+            let begins = stored.first().map(|batch| batch.first_seq);
+            if begins.is_none_or(|begins| begins > next_seq && !self.has_gap(meta.id, next_seq)) {
                 break;
             }
         }
         Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
+    }
+
+    /// Whether what is not there at a place of a channel, though later messages are, was taken out by compaction: else
+    /// it went with all that is older.
+    pub(super) fn has_gap(&self, channel: ChannelId, seq: u64) -> bool {
+        let view = &self.inner.view;
+        let compacted = view.compaction(channel).is_some_and(|compaction| compaction.step > 0);
+        compacted && view.stats(channel).is_some_and(|stats| stats.first_seq <= seq)
     }
 
     /// As much of what was read as fits a page, without what has expired, and where the next page begins.

@@ -48,7 +48,7 @@ impl Broker {
 
 /// Whether limits can be kept.
 pub(super) fn check(retention: Option<&Retention>, quota: Option<&Quota>) -> Result<(), BrokerError> {
-    let Retention { max_messages, max_bytes, max_age_ms, compact, .. } = retention.copied().unwrap_or_default();
+    let Retention { max_messages, max_bytes, max_age_ms, compact_by, .. } = retention.cloned().unwrap_or_default();
     let Quota { messages_per_second, bytes_per_second } = quota.copied().unwrap_or_default();
     let limits = [
         ("max_messages", max_messages),
@@ -61,8 +61,8 @@ pub(super) fn check(retention: Option<&Retention>, quota: Option<&Quota>) -> Res
         let reason = format!("{name} is 0: give at least 1, or leave it out for no limit");
         return Err(BrokerError::InvalidArgument { reason });
     }
-    if compact {
-        let reason = "compact channels are not supported: keep the last message of each key by limits, or elsewhere";
+    if compact_by.is_some() && max_messages.is_some() {
+        let reason = "compact_by does not go with max_messages: limit the channel by max_bytes or max_age_ms, or not";
         return Err(BrokerError::InvalidArgument { reason: reason.into() });
     }
     Ok(())

@@ -298,12 +298,16 @@ impl Subscription {
             Some(page) => page,
             None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
         };
-        match page.first() {
-            Some(first) if first.first_seq > self.position => {
-                let (channel, first) = (self.meta.name.to_string(), first.first_seq);
+        match page.first().map(|first| first.first_seq) {
+            Some(first) if first > self.position && !self.broker.has_gap(self.meta.id, self.position) => {
+                let channel = self.meta.name.to_string();
                 Err(BrokerError::OutOfRange { channel, seq: self.position, first })
             }
-            Some(_) => {
+            Some(first) => {
+                if first > self.position {
+                    self.position = first;
+                    self.pass(true);
+                }
                 if let Some(next) = page.last().map(StoredBatch::end_seq)
                     && matches!(self.follower.at(next), Next::Behind(_))
                 {

@@ -146,8 +146,7 @@ impl Broker {
         }
     }
 
-    /// On the leader: into the log, with what became of the delivery of each part that publishes. Where one part exceeds
-    /// its channel's quota, those before it are counted all the same.
+    /// On the leader: into the log, with what became of the delivery of each part that publishes.
     pub(super) async fn submit_transaction(
         &self,
         transaction: Transaction,
@@ -158,9 +157,9 @@ impl Broker {
             Part::Ack { .. } | Part::Complete { .. } => None,
         };
         let parts: Vec<_> = transaction.parts.iter().filter_map(part).collect();
-        for (channel, count, bytes) in &parts {
-            self.charge(*channel, u64::from(*count), *bytes).map_err(SubmitError::Refused)?;
-        }
+        let charges: Vec<_> =
+            parts.iter().map(|(channel, count, bytes)| (*channel, u64::from(*count), *bytes)).collect();
+        self.charge(&charges).map_err(SubmitError::Refused)?;
         let operated = self.submit_operation(Operation::Transaction(transaction)).await?;
         let term = operated.term;
         let delivered = match &operated.reply {

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Begin, ClaimOperation, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, DeliveryToken,
-    Digest, Durability, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Retention, Settlement, Verdict, WhenFull,
+    Begin, ClaimOperation, Clean, Compact, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
+    DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Retention, Settlement,
+    Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -75,7 +76,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                         max_age_ms: None,
                         when_full: WhenFull::RefuseNew,
                         work_queue: true,
-                        compact: false,
+                        compact_by: None,
                     },
                     quarantine: Some("q".parse().unwrap()),
                     quota: Quota { messages_per_second: Some(3), bytes_per_second: None },
@@ -173,6 +174,31 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "03000000",
                 "06000000000000006f7264657273",
                 "0900000000000000",
+            ),
+        ),
+        (
+            Command::Operations {
+                time_ms: 7,
+                operations: vec![Operation::Compact(Compact {
+                    channel: ChannelId(1),
+                    by: "user".into(),
+                    step: 2,
+                    gone: vec![Gone { first_seq: 3, count: 4, bytes: 5 }],
+                    clean: Some(Clean { first_seq: 6, to: 8, removed: 9 }),
+                })],
+            },
+            concat!(
+                "0202",
+                "06000000",
+                "0700000000000000",
+                "0100000000000000",
+                "08000000",
+                "0100000000000000",
+                "040000000000000075736572",
+                "0200000000000000",
+                "0100000000000000",
+                "030000000000000004000000000000000500000000000000",
+                "01060000000000000008000000000000000900000000000000",
             ),
         ),
         (

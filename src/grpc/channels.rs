@@ -175,8 +175,9 @@ fn retention_of(retention: v1::Retention) -> Retention {
         v1::WhenFull::DropOldest | v1::WhenFull::Unspecified => WhenFull::DropOldest,
         v1::WhenFull::RefuseNew => WhenFull::RefuseNew,
     };
-    let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact, .. } = retention;
-    Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+    let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact_by, .. } = retention;
+    let compact_by = Some(compact_by).filter(|header| !header.is_empty());
+    Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by }
 }
 
 fn quarantine_of(name: &str) -> Result<Option<ChannelName>, BrokerError> {

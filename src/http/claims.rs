@@ -12,11 +12,11 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
-use super::{channels::parse, problem::Problem};
+use super::{channels::parse, content, problem::Problem};
 use crate::{
     broker::{Broker, BrokerError, Claim, Completed},
     model::{ClaimInfo, ClaimJson, DEFAULT_RECEIPT_WINDOW_MS, NamespaceInfo, NamespaceJson, timestamp},
@@ -95,15 +95,7 @@ pub(super) async fn show(State(broker): State<Broker>, Path((namespace, key)): N
 
 /// JSON as it stands, or base64 of anything, or nothing.
 pub(super) fn receipt_of(receipt: Option<Box<RawValue>>, receipt_base64: Option<String>) -> Result<Bytes, Problem> {
-    Ok(match (receipt, receipt_base64) {
-        (Some(_), Some(_)) => return Err(Problem::invalid("give receipt or receipt_base64, not both")),
-        (Some(json), None) => Bytes::from(json.get().to_owned()),
-        (None, Some(text)) => BASE64_STANDARD
-            .decode(&text)
-            .map_err(|error| Problem::invalid(format!("receipt_base64 is no base64: {error}")))?
-            .into(),
-        (None, None) => Bytes::new(),
-    })
+    Ok(content::bytes("receipt", receipt, receipt_base64).map_err(Problem::invalid)?.unwrap_or_default())
 }
 
 pub(super) async fn complete(

@@ -9,12 +9,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
     claims::receipt_of,
+    content::{self, HeadersJson},
     messages::{Acked, ConfirmQuery, MESSAGE_HEADER, duration, template},
     problem::Problem,
 };
@@ -51,7 +51,7 @@ struct OneOf {
     #[serde(default)]
     key: String,
     #[serde(default)]
-    headers: serde_json::Map<String, serde_json::Value>,
+    headers: HeadersJson,
     expected_seq: Option<u64>,
     #[serde(default)]
     ttl_ms: u64,
@@ -127,31 +127,9 @@ impl CompleteOf {
 
 impl OneOf {
     fn message(self, position: usize) -> Result<TransactionMessage, Problem> {
-        let payload = match (self.payload, self.payload_base64) {
-            (Some(json), None) => Bytes::from(String::from(Box::<str>::from(json)).into_bytes()),
-            (None, Some(text)) => BASE64_STANDARD
-                .decode(&text)
-                .map_err(|error| Problem::invalid(format!("payload_base64 of message {position}: {error}")))?
-                .into(),
-            _ => {
-                return Err(Problem::invalid(format!(
-                    "message {position} needs payload or payload_base64, one of them"
-                )));
-            }
-        };
-        let mut headers = Vec::new();
-        for (name, value) in self.headers {
-            let values = match value {
-                serde_json::Value::Array(values) => values,
-                one => vec![one],
-            };
-            for value in values {
-                let serde_json::Value::String(value) = value else {
-                    return Err(Problem::invalid(format!("header `{name}` of message {position} is no text")));
-                };
-                headers.push(Header { name: name.clone(), value });
-            }
-        }
+        let wrong = |why: String| Problem::invalid(format!("message {position}: {why}"));
+        let payload = content::payload(self.payload, self.payload_base64).map_err(wrong)?;
+        let headers = self.headers.headers().map_err(wrong)?;
         let message = Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, ..Message::default() };
         Ok(TransactionMessage { channel: self.channel, message, expected_seq: self.expected_seq })
     }

@@ -4,6 +4,7 @@
 mod channels;
 mod claims;
 mod consumers;
+mod content;
 mod events;
 mod exchanges;
 mod lag;

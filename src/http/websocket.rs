@@ -14,14 +14,13 @@ use axum::{
     },
     response::Response,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use tokio_stream::StreamMap;
 
 use super::{
+    content::{self, HeadersJson},
     messages::{Stored, start, unpack},
     problem::Problem,
 };
@@ -29,7 +28,7 @@ use crate::{
     broker::{Broker, BrokerError, PublishOptions, filter_of},
     env::ConnectionInfo,
     model::{self, MessageJson},
-    proto::v1::{Header, Message},
+    proto::v1::Message,
 };
 
 /// Publishes of one connection that wait for their outcome.
@@ -54,7 +53,7 @@ struct Publish {
     #[serde(default)]
     key: String,
     #[serde(default)]
-    headers: HashMap<String, String>,
+    headers: HeadersJson,
     #[serde(default)]
     ttl_ms: u64,
     /// A time, for a message that becomes visible only then.
@@ -274,15 +273,8 @@ impl Publish {
     }
 
     fn message(self) -> Result<Message, Problem> {
-        let payload = match (self.payload, self.payload_base64) {
-            (Some(json), None) => Bytes::from(json.get().to_owned()),
-            (None, Some(text)) => match BASE64_STANDARD.decode(&text) {
-                Ok(bytes) => bytes.into(),
-                Err(error) => return Err(Problem::invalid(format!("payload_base64 cannot be decoded: {error}"))),
-            },
-            _ => return Err(Problem::invalid("a message has one of payload and payload_base64")),
-        };
-        let headers = self.headers.into_iter().map(|(name, value)| Header { name, value }).collect();
+        let payload = content::payload(self.payload, self.payload_base64).map_err(Problem::invalid)?;
+        let headers = self.headers.headers().map_err(Problem::invalid)?;
         let at = self.deliver_at.as_deref().map(model::time_ms).transpose();
         let deliver_at_ms = at.map_err(|why| Problem::invalid(format!("deliver_at: {why}")))?.unwrap_or_default();
         Ok(Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, deliver_at_ms, ..Message::default() })

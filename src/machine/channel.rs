@@ -9,8 +9,8 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, PublishGroup,
-    StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome,
+    PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct Channel {
     pub(super) marks: Marks,
     /// The schemas that are kept: versions by id.
     pub(super) schemas: BTreeMap<u64, u64>,
+    pub(super) compaction: Compaction,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
 }
@@ -41,7 +42,8 @@ impl Channel {
         let stream = stream_key(meta.name.as_str()).into();
         let (stats, dedup, delays, marks) =
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
-        Self { meta, stats, stream, dedup, delays, marks, schemas: BTreeMap::new(), aging_ms: None }
+        let (schemas, compaction) = (BTreeMap::new(), Compaction::default());
+        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -47,6 +47,8 @@ pub(super) enum Key {
     Delayed(ChannelId, u64),
     /// The newest of those ids.
     LastDelayed,
+    /// How far a channel is compacted.
+    Compaction(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -70,6 +72,7 @@ const CURSOR: &[u8] = b"cursor/";
 const PENDING: &[u8] = b"pending/";
 const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
+const COMPACTION: &[u8] = b"compaction/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -94,6 +97,7 @@ impl Key {
             Self::Pending(id, block) => two(PENDING, id.0, block),
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
+            Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -114,6 +118,8 @@ impl Key {
             Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
         } else if key == LAST_DELAYED {
             Some(Self::LastDelayed)
+        } else if let Some(id) = key.strip_prefix(COMPACTION) {
+            Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -183,6 +189,7 @@ mod tests {
             Key::Pending(ConsumerId(8), 9),
             Key::Delayed(id, 6),
             Key::LastDelayed,
+            Key::Compaction(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

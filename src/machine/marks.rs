@@ -1,9 +1,9 @@
 //! How large and how old the stored messages of a channel are, without looking at them.
 //!
 //! A mark stands at a sequence number and says how many bytes were appended before it, and when: two of them give the
-//! size and the age of what lies between, the last one together with the channel's counters. A mark never changes
-//! once it is made, so an append writes at most a new one, merging two stretches deletes one, and what was removed
-//! takes its marks along. There are at most [`MOST`]: the larger a channel is, the further apart they stand.
+//! size and the age of what lies between, the last one together with the channel's counters. An append writes at most a
+//! new one, merging two stretches deletes one, and what was removed takes its marks along. Only compaction changes marks,
+//! all at once: it makes stretches smaller and leaves them where they are. There are at most [`MOST`]: the larger a channel is, the further apart they stand.
 //!
 //! The first mark stands where the store was cut. Cutting costs, so what is gone stays in the store until it is worth
 //! it; then the first mark goes too.
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ChannelStats, Frame, Retention, WhenFull};
+use crate::model::{ChannelStats, Frame, Gone, Retention, WhenFull};
 
 /// Marks of one channel.
 pub(super) const MOST: usize = 256;
@@ -26,7 +26,7 @@ const CUT: u64 = 64 << 10;
 /// What is stored of a mark under the sequence number at which it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// Bytes of all messages that were ever appended before it.
+    /// Bytes of all messages that were ever appended before it, and of those that compaction has removed after it.
     pub(super) bytes_before: u64,
     /// The time of the newest message before it.
     pub(super) before_ms: u64,
@@ -157,6 +157,31 @@ impl Marks {
             self.changes.push((seq, Some(mark)));
         }
         self.thin(&grain, End::of(stats), stats.first_seq);
+    }
+
+    /// Messages were taken out of the middle, in order. A stretch keeps a byte, so that it stays one.
+    pub(super) fn remove(&mut self, gone: &[Gone], stats: &ChannelStats) {
+        let mut less = vec![0; self.list.len()];
+        for Gone { first_seq, count, bytes } in gone {
+            let (mut seq, end) = (*first_seq, first_seq + count);
+            while seq < end
+                && let Some(at) = self.at(seq)
+            {
+                let part = end.min(self.end(at, stats).seq) - seq;
+                less[at] = share(*bytes, part, *count).saturating_add(less[at]);
+                seq += part;
+            }
+        }
+        let mut after = 0;
+        for at in (0..self.list.len()).rev() {
+            let held = self.end(at, stats).bytes_before - after - self.list[at].1.bytes_before;
+            after += less[at].min(held - 1);
+            if after > 0 {
+                let (seq, mark) = &mut self.list[at];
+                mark.bytes_before += after;
+                self.changes.push((*seq, Some(*mark)));
+            }
+        }
     }
 
     /// The channel's first message is now `first_seq`; gives where the store should be cut. `at_once` has it cut just

@@ -6,6 +6,7 @@
 
 mod channel;
 mod claims;
+mod compaction;
 mod consumers;
 mod dedup;
 mod delayed;
@@ -272,6 +273,7 @@ impl Machine {
             Operation::Transaction(transaction) => self.transact(transaction, effects),
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
+            Operation::Compact(compact) => self.compact(compact, effects),
         }
     }
 
@@ -338,12 +340,15 @@ impl Machine {
         let config = &mut meta.config;
         config.dedup_window_ms = dedup_window_ms.unwrap_or(config.dedup_window_ms);
         config.compatibility = compatibility.unwrap_or(config.compatibility);
-        config.retention = retention.unwrap_or(config.retention);
+        if let Some(retention) = retention {
+            config.retention = retention;
+        }
         config.quarantine = quarantine.unwrap_or_else(|| config.quarantine.take());
         config.quota = quota.unwrap_or(config.quota);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         if meta != *before {
             let another_schema = meta.schema_id != before.schema_id;
+            let another_key = meta.config.retention.compact_by != before.config.retention.compact_by;
             let expiry_before = channel.next_expiry_ms();
             channel.meta = Arc::new(meta);
             let expiry = channel.next_expiry_ms();
@@ -352,6 +357,9 @@ impl Machine {
             self.reschedule(id, expiry_before, expiry);
             self.expire(effects);
             self.retention_changed(id, effects);
+            if another_key {
+                self.compact_anew(id, effects);
+            }
             if another_schema {
                 self.keep_schema(id, effects);
             }
@@ -370,6 +378,9 @@ impl Machine {
         effects.delete(Key::Stats(id));
         channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
         channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
+        if channel.compaction.step > 0 {
+            effects.delete(Key::Compaction(id));
+        }
         channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
         effects.writes.drops.push(channel.stream.clone());

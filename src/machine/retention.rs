@@ -94,8 +94,7 @@ impl Channel {
 
     /// Takes note of messages that are about to be appended.
     pub(super) fn measure(&mut self, frame: &Frame, time_ms: u64) {
-        let retention = self.meta.config.retention;
-        self.marks.append(frame, time_ms, &self.stats, &retention);
+        self.marks.append(frame, time_ms, &self.stats, &self.meta.config.retention);
         self.stats.appended_bytes += frame.bytes().len() as u64;
         self.stats.newest_ms = time_ms;
     }
@@ -139,8 +138,7 @@ impl Machine {
     /// The new limits of a channel.
     pub(super) fn retention_changed(&mut self, id: ChannelId, effects: &mut Effects) {
         if let Some(channel) = self.channels.get_mut(&id) {
-            let retention = channel.meta.config.retention;
-            channel.marks.refine(&channel.stats, &retention);
+            channel.marks.refine(&channel.stats, &channel.meta.config.retention);
             let bytes = channel.marks.bytes(channel.stats.first_seq, &channel.stats);
             if bytes != channel.stats.bytes {
                 channel.stats.bytes = bytes;
@@ -194,8 +192,10 @@ impl Machine {
     fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, effects: &mut Effects) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let first_seq = first_seq.min(channel.stats.next_seq);
-        if first_seq > channel.stats.first_seq {
+        let before = channel.stats.first_seq;
+        if first_seq > before {
             channel.stats.first_seq = first_seq;
+            channel.passed_removed(before, effects);
             if let Some(cut) = channel.marks.advance(first_seq, at_once, &channel.stats) {
                 effects.writes.removes.push((channel.stream.clone(), cut));
             }
@@ -206,7 +206,7 @@ impl Machine {
     }
 
     /// Writes the marks that changed, and takes note of when the channel's oldest messages are too old.
-    fn age(&mut self, id: ChannelId, effects: &mut Effects) {
+    pub(super) fn age(&mut self, id: ChannelId, effects: &mut Effects) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         for (seq, mark) in channel.marks.take_changes() {
             match mark {

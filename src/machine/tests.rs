@@ -1,3 +1,4 @@
+mod compaction;
 mod consumers;
 mod naive;
 mod publishing;
@@ -53,6 +54,11 @@ impl Node {
         for (stream, up_to) in &effects.writes.removes {
             if let Some(batches) = self.streams.get_mut(stream) {
                 batches.retain(|batch| batch.end_seq() > *up_to);
+            }
+        }
+        for (stream, ranges) in &effects.writes.thins {
+            if let Some(batches) = self.streams.get_mut(stream) {
+                *batches = batches.iter().flat_map(|batch| batch.without(ranges)).collect();
             }
         }
         for (stream, batch) in &effects.writes.appends {

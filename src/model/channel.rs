@@ -164,7 +164,7 @@ pub enum Compatibility {
 }
 
 /// What a channel keeps. Absent limits do not limit. All of it is decided by the log's time and content alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// Messages.
     pub max_messages: Option<u64>,
@@ -176,8 +176,9 @@ pub struct Retention {
     pub when_full: WhenFull,
     /// Messages go as soon as every consumer of the channel has acknowledged them.
     pub work_queue: bool,
-    /// Of messages with a key only each key's last one is kept. The broker refuses it: it is not supported yet.
-    pub compact: bool,
+    /// Of the messages that have the same value in the header of this name, only the last one is kept. Others are kept
+    /// as without it.
+    pub compact_by: Option<String>,
 }
 
 /// A schema that a channel has, or has had.

@@ -400,4 +400,11 @@ pub enum Refusal {
     /// Messages of an ephemeral channel cannot wait, because it stores none.
     #[error("the channel is ephemeral")]
     Ephemeral,
+    /// The step does not follow the one that was taken last, or the channel is not compacted by that header, or does not
+    /// hold what is to go.
+    #[error("the channel's compaction is at step {step}, and goes by its present configuration")]
+    StaleCompaction {
+        /// Where it is.
+        step: u64,
+    },
 }

@@ -48,7 +48,12 @@ impl Iterator for LiveRuns {
     }
 }
 
-/// From when on a message that was sequenced at `time_ms` is handed to nobody; none where it lives for ever.
+/// Whether a message that was sequenced at `time_ms` is handed to nobody any more at the log's time `now_ms`.
+pub fn has_expired(message: &Message, time_ms: u64, now_ms: u64) -> bool {
+    message.ttl_ms > 0 && time_ms.saturating_add(message.ttl_ms) <= now_ms
+}
+
+/// From when on a message that was sequenced at `time_ms` has expired; none where it lives for ever.
 fn end_ms(time_ms: u64, record: Bytes) -> Option<u64> {
     let ttl_ms = Message::decode(record).ok()?.ttl_ms;
     (ttl_ms > 0).then(|| time_ms.saturating_add(ttl_ms))

@@ -42,7 +42,7 @@ impl<'a> MessageJson<'a> {
 }
 
 /// What a channel keeps. An absent limit does not limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "named as in the public API")]
 pub struct RetentionJson {
@@ -54,13 +54,15 @@ pub struct RetentionJson {
     pub max_age_ms: Option<u64>,
     pub when_full: WhenFull,
     pub work_queue: bool,
-    pub compact: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact_by: Option<String>,
 }
 
 impl From<RetentionJson> for Retention {
     fn from(json: RetentionJson) -> Self {
-        let RetentionJson { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact } = json;
-        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+        let RetentionJson { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by } = json;
+        let compact_by = compact_by.filter(|header| !header.is_empty());
+        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by }
     }
 }
 
@@ -70,8 +72,9 @@ impl From<v1::Retention> for RetentionJson {
             v1::WhenFull::RefuseNew => WhenFull::RefuseNew,
             v1::WhenFull::DropOldest | v1::WhenFull::Unspecified => WhenFull::DropOldest,
         };
-        let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact, .. } = retention;
-        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact }
+        let v1::Retention { max_messages, max_bytes, max_age_ms, work_queue, compact_by, .. } = retention;
+        let compact_by = Some(compact_by).filter(|header| !header.is_empty());
+        Self { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by }
     }
 }
 
@@ -143,6 +146,8 @@ pub struct ChannelJson<'a> {
     pub rejected: u64,
     #[serde(skip_serializing_if = "is_zero")]
     pub delayed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compacted: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -168,11 +173,11 @@ impl<'a> ChannelJson<'a> {
                 v1::Compatibility::None => Compatibility::None,
                 v1::Compatibility::Backward | v1::Compatibility::Unspecified => Compatibility::Backward,
             },
-            retention: config.and_then(|config| config.retention).unwrap_or_default().into(),
+            retention: config.and_then(|config| config.retention.clone()).unwrap_or_default().into(),
             quarantine: config.map_or("", |config| &config.quarantine),
             quota: config.and_then(|config| config.quota).unwrap_or_default().into(),
             created: timestamp(channel.created_ms),
-            messages: channel.next_seq.saturating_sub(channel.first_seq),
+            messages: channel.next_seq.saturating_sub(channel.first_seq).saturating_sub(channel.compacted),
             first_seq: channel.first_seq,
             next_seq: channel.next_seq,
             live_keys: channel.live_keys,
@@ -180,6 +185,7 @@ impl<'a> ChannelJson<'a> {
             subscribers: channel.subscribers,
             rejected: channel.rejected,
             delayed: channel.delayed,
+            compacted: channel.compacted,
         }
     }
 }

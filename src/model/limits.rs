@@ -49,6 +49,8 @@ pub struct Limits {
     pub delayed_messages: u64,
     /// Bytes of all messages that wait for their time.
     pub delayed_bytes: usize,
+    /// Keys that one pass of a channel's compaction remembers, about 32 bytes each; the next one takes up where it ended.
+    pub compaction_keys: usize,
     /// How far ahead that time may be.
     pub max_delay: Duration,
     /// Requests of a node's clients that wait for a reply.
@@ -128,6 +130,7 @@ impl Default for Limits {
             entry_operations: 1_024,
             delayed_messages: 100_000,
             delayed_bytes: 256 << 20,
+            compaction_keys: 1_000_000,
             max_delay: Duration::from_secs(366 * 24 * 60 * 60),
             requests: 10_000,
             requests_per_connection: 1_000,

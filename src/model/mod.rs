@@ -5,6 +5,7 @@ mod channel;
 mod claim;
 mod claim_json;
 mod command;
+mod compaction;
 mod consumer;
 mod delayed;
 mod expiry;
@@ -30,13 +31,14 @@ pub use command::{
     Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
     Reply, Route,
 };
+pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
     ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Pending,
     Settlement, Verdict,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
-pub use expiry::LiveRuns;
+pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
 pub use json::{
     ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelName, ClaimOperation, ClaimReply, ConsumerOperation, ConsumerReply, Due, PartReply, Rule, Schedule,
+    ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply, Rule, Schedule,
     Scheduled, Transaction,
 };
 
@@ -44,6 +44,8 @@ pub enum Operation {
     Schedule(Schedule),
     /// Appends messages whose time has come.
     Due(Due),
+    /// Removes messages that later ones replace.
+    Compact(Compact),
 }
 
 impl Operation {
@@ -56,6 +58,7 @@ impl Operation {
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
+            Self::Compact(compact) => size_of_val(&compact.gone[..]),
         }
     }
 }
@@ -80,4 +83,9 @@ pub enum OperationReply {
     Scheduled(Vec<Scheduled>),
     /// To messages whose time has come: how many of them were appended.
     Due(u32),
+    /// To a step of a compaction.
+    Compacted {
+        /// What the next one has to follow.
+        step: u64,
+    },
 }

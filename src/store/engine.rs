@@ -7,11 +7,12 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures::future::BoxFuture;
+use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds,
-    WriteBatch, keys, listing::Piece,
+    WriteBatch, keys, listing::Piece, thin,
 };
 use crate::{
     codec,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Keys read at a time while something is walked.
-const PAGE: usize = 1024;
+pub(super) const PAGE: usize = 1024;
 
 /// An ordered key space. Writes are atomic and visible at once; they are durable from the next flush on.
 #[async_trait]
@@ -48,19 +49,21 @@ pub struct Layered<E> {
     pub(super) engine: E,
     /// Serializes commits, and saves them looking up where a stream ends.
     ends: Mutex<HashMap<Arc<str>, End>>,
+    /// Below it a stream was thinned: there, what is recent may have gaps that older records fill.
+    thinned: RwLock<HashMap<Arc<str>, u64>>,
 }
 
 /// Where a stream ends.
 #[derive(Clone)]
-struct End {
-    bounds: StreamBounds,
+pub(super) struct End {
+    pub(super) bounds: StreamBounds,
     /// Of the list of its batches; none while it has no batch.
-    newest: Option<Piece>,
+    pub(super) newest: Option<Piece>,
 }
 
 impl<E: Engine> Layered<E> {
     pub(super) fn over(engine: E) -> Self {
-        Self { engine, ends: Mutex::default() }
+        Self { engine, ends: Mutex::default(), thinned: RwLock::default() }
     }
 
     /// Where a stream ends, as this commit has left it, as it is known, or as it is stored.
@@ -114,7 +117,7 @@ impl<E: Engine> Layered<E> {
                     changes.push((key, None));
                 }
                 changes.extend(gone.iter().map(|last| (keys::batch(stream, *last), None)));
-                // A batch begins where the one before it ends.
+                // A batch begins where the one before it ends, or later where the stream was thinned.
                 first = gone.last().map_or(first, |last| last + 1);
                 let Some(rest) = rest else { continue };
                 if !gone.is_empty() {
@@ -128,9 +131,9 @@ impl<E: Engine> Layered<E> {
     }
 }
 
-type Changes = Vec<(Bytes, Option<Bytes>)>;
+pub(super) type Changes = Vec<(Bytes, Option<Bytes>)>;
 
-fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
+pub(super) fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
     codec::decode_batch(value)
         .map_err(|error| StoreError::Corrupt { what: format!("key {}", key.escape_ascii()), detail: error.to_string() })
 }
@@ -220,6 +223,13 @@ impl<E: Engine> DurableStore for Layered<E> {
             changes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds))));
             moved.insert(stream, Some(end));
         }
+        for (stream, ranges) in thin::by_stream(batch.thins) {
+            let Some(end) = self.end(&moved, &ends, &stream).await? else { continue };
+            let last = ranges.iter().map(|range| range.end).max().unwrap_or_default();
+            self.thinned.write().entry(stream.clone()).and_modify(|seq| *seq = last.max(*seq)).or_insert(last);
+            let end = self.thin(&stream, end, &ranges, &mut changes).await?;
+            moved.insert(stream, Some(end));
+        }
         for (stream, appended) in batch.appends {
             let present = self.end(&moved, &ends, &stream).await?;
             if let Some(end) = &present
@@ -260,7 +270,11 @@ impl<E: Engine> DurableStore for Layered<E> {
         max_bytes: usize,
     ) -> Result<Vec<StoredBatch>, StoreError> {
         let (from, end) = (keys::batch(stream_key, from_seq), keys::batches_end(stream_key));
-        let recent = self.engine.recent(&from, &end, max_bytes);
+        let mut recent = self.engine.recent(&from, &end, max_bytes);
+        // Looked at afterwards: a stream is noted as thinned before it is.
+        if self.thinned.read().get(stream_key).is_some_and(|seq| from_seq < *seq) {
+            recent.clear();
+        }
         // What is recent reaches to the stream's end without a gap: enough if it begins early enough.
         let page = match recent.first() {
             Some((key, value)) if decode_batch(key, value)?.first_seq <= from_seq => recent,

@@ -1,6 +1,8 @@
 //! Which batches a stream has. A batch may have a megabyte, and a value cannot be skipped without being read; so each
 //! stream keeps a list of its batches beside them, in pieces, and removing a gigabyte reads some kilobytes.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::{StoreError, keys};
@@ -53,6 +55,16 @@ impl Piece {
             }
             _ => Self { lasts: vec![last] },
         }
+    }
+
+    /// The pieces that take its place once batches of it are replaced by others, or by none; none where it has none of
+    /// those that are replaced.
+    pub(super) fn replacing(&self, replaced: &BTreeMap<u64, Vec<u64>>) -> Option<Vec<Self>> {
+        let (first, last) = (self.lasts[0], self.lasts[self.lasts.len() - 1]);
+        replaced.range(first..=last).next()?;
+        let of = |last: &u64| replaced.get(last).cloned().unwrap_or_else(|| vec![*last]);
+        let lasts: Vec<u64> = self.lasts.iter().flat_map(of).collect();
+        Some(lasts.chunks(PIECE).map(|lasts| Self { lasts: lasts.to_vec() }).collect())
     }
 
     /// Whether another piece holds later batches.

@@ -10,8 +10,9 @@ mod haematite;
 mod keys;
 mod listing;
 mod memory;
+mod thin;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -60,8 +61,9 @@ pub trait DurableStore: Send + Sync + 'static {
     /// [`StoreError::SequenceConflict`] when an append does not continue its stream.
     async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError>;
 
-    /// Consecutive batches of a stream from the one that contains `from_seq` (cut to begin there) until about
-    /// `max_bytes` are reached; at least one when there is any.
+    /// The batches of a stream in order, from the one that contains `from_seq` (cut to begin there) until about
+    /// `max_bytes` are reached; at least one when there is any. They are consecutive, but for what
+    /// [`WriteBatch::thins`] has removed.
     async fn read_batches(
         &self,
         stream_key: &str,
@@ -206,7 +208,10 @@ pub struct WriteBatch {
     pub puts: Vec<(Bytes, Option<Bytes>)>,
     /// Streams to cut below a sequence number; done before the appends.
     pub removes: Vec<(Arc<str>, u64)>,
-    /// Streams to forget altogether, bounds included; done before the appends.
+    /// Records to remove inside of streams, whose other records stay where they are; done after the cuts and before
+    /// the appends, and only to what was stored before this batch.
+    pub thins: Vec<(Arc<str>, Vec<Range<u64>>)>,
+    /// Streams to forget altogether, bounds included; done first.
     pub drops: Vec<Arc<str>>,
     /// Opaque mark of the log position that these changes come from.
     pub applied: Option<Bytes>,
@@ -215,7 +220,11 @@ pub struct WriteBatch {
 impl WriteBatch {
     /// Whether it changes nothing but possibly the mark.
     pub fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.puts.is_empty() && self.removes.is_empty() && self.drops.is_empty()
+        self.appends.is_empty()
+            && self.puts.is_empty()
+            && self.removes.is_empty()
+            && self.thins.is_empty()
+            && self.drops.is_empty()
     }
 }
 

@@ -452,7 +452,7 @@ async fn what_a_channel_keeps_and_takes_is_given_shown_and_changed() {
     assert_eq!(missing.code(), (400, "INVALID_ARGUMENT".into()), "there is no such quarantine");
     request(address, "PUT", "/v1/channels/bad", &[], "").await;
     let made = request(address, "PUT", "/v1/channels/kept", &[], body.to_string()).await.json();
-    let retention = json!({"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new", "work_queue": false, "compact": false});
+    let retention = json!({"max_messages": 2, "max_age_ms": 60_000, "when_full": "refuse_new", "work_queue": false});
     assert_eq!(made["retention"], retention);
     assert_eq!((&made["compatibility"], &made["quarantine"]), (&json!("full"), &json!("bad")));
     assert_eq!(made["quota"], json!({"bytes_per_second": 1000}));
@@ -461,7 +461,9 @@ async fn what_a_channel_keeps_and_takes_is_given_shown_and_changed() {
     let shown = request(address, "GET", "/v1/channels/kept", &[], "").await.json();
     assert_eq!((&shown["retention"], &shown["quota"], shown.get("quarantine")), (&retention, &json!({}), None));
     assert_eq!(shown["compatibility"], "none");
-    for wrong in [json!({"retention": {"max_messages": 0}}), json!({"retention": {"compact": true}})] {
+    for wrong in
+        [json!({"retention": {"max_messages": 0}}), json!({"retention": {"compact_by": "user", "max_messages": 1}})]
+    {
         let refused = request(address, "PATCH", "/v1/channels/kept", &[], wrong.to_string()).await;
         assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()));
     }

@@ -81,7 +81,7 @@ fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
     );
     let kept = serde_json::json!({
         "max_messages": 100, "max_bytes": 1 << 30, "max_age_ms": 604_800_000,
-        "when_full": "refuse_new", "work_queue": true, "compact": false,
+        "when_full": "refuse_new", "work_queue": true,
     });
     assert_eq!(
         (&made["retention"], &made["compatibility"], &made["quarantine"]),
@@ -93,7 +93,7 @@ fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
         ["channel", "update", "kept", "--max-age", "none", "--work-queue=false", "--rate", "none", "--quarantine", ""];
     let changed = json(&node, &change);
     let kept = serde_json::json!({
-        "max_messages": 100, "max_bytes": 1 << 30, "when_full": "refuse_new", "work_queue": false, "compact": false,
+        "max_messages": 100, "max_bytes": 1 << 30, "when_full": "refuse_new", "work_queue": false,
     });
     assert_eq!((&changed["retention"], changed.get("quarantine")), (&kept, None));
     assert_eq!(changed["quota"], serde_json::json!({"bytes_per_second": 1 << 20}));
@@ -103,8 +103,19 @@ fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
     assert!(shown.contains("quota         1.0 MiB/s\n") && shown.contains("compatibility full\n"), "{shown}");
     let (_, listed, _) = asked(&node, &["channel", "list"]);
     assert!(listed.lines().any(|line| line.starts_with("orders") && line.ends_with("all")), "{listed}");
-    let (code, _, err) = asked(&node, &["channel", "update", "kept", "--compact"]);
-    assert!(code == 1 && err.contains("INVALID_ARGUMENT"), "{err}");
+    let (code, _, err) = asked(&node, &["channel", "update", "kept", "--compact-by", "user"]);
+    assert!(code == 1 && err.contains("compact_by does not go with max_messages"), "{err}");
+    json(&node, &["channel", "update", "kept", "--compact-by", "user", "--max-messages", "none"]);
+    let (_, shown, _) = asked(&node, &["channel", "show", "kept"]);
+    assert!(
+        shown.contains(
+            "keeps         1.0 GiB, the last of each user, then refuses
+"
+        ),
+        "{shown}"
+    );
+    let changed = json(&node, &["channel", "update", "kept", "--compact-by", ""]);
+    assert_eq!(changed["retention"].get("compact_by"), None);
     runtime.block_on(node.stop());
 }
 

@@ -73,18 +73,7 @@ async fn limits_and_trims_leave_equal_states_through_a_failover_and_a_restart() 
         let expected: Vec<String> = (90..110).map(|number| number.to_string()).collect();
         assert_eq!(payloads(cluster.broker(number), "orders").await, expected);
     }
-    let group = cluster.nodes[leader].as_ref().unwrap().group();
-    let index = group.checkpoint().await.unwrap();
-    eventually("all nodes have hashed", async || {
-        let hashes: Vec<_> = (0..3)
-            .filter_map(|number| {
-                let checkpoints = cluster.broker(number).view().checkpoints();
-                checkpoints.into_iter().find(|checkpoint| checkpoint.index == index)
-            })
-            .collect();
-        (hashes.len() == 3).then(|| assert!(hashes.iter().all(|other| other.hash == hashes[0].hash), "{hashes:?}"))
-    })
-    .await;
+    cluster.assert_equal(leader).await;
     cluster.stop().await;
 }
 

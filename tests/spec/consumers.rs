@@ -349,3 +349,37 @@ async fn a_work_queue_keeps_a_message_until_every_consumer_has_acknowledged_it()
     broker.delete_consumer("orders", "second").await.unwrap();
     assert_eq!(first_seq().await, 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_idle_consumers_cost_no_log_entry_and_no_copy_and_each_can_be_used() {
+    const IDLE: u64 = 20_000;
+    let store = Arc::new(MemoryStore::new());
+    let broker = broker(store.clone()).await;
+    let numbers: Vec<u64> = (0..IDLE).collect();
+    for some in numbers.chunks(500) {
+        let created = some.iter().map(|number| {
+            let (broker, name) = (broker.clone(), format!("c{number}"));
+            async move { broker.create_consumer("orders", &name, config(), Start::Earliest).await }
+        });
+        for created in futures::future::join_all(created).await {
+            created.unwrap();
+        }
+    }
+    let (applied, stored) = (broker.view().applied(), store.usage().unwrap().live_bytes);
+    publish(&broker, &["a"; 10]).await;
+    let entries = broker.view().applied() - applied;
+    // The state is hashed once a minute, by an entry of its own.
+    assert!((10..=12).contains(&entries), "{entries} entries for 10 messages");
+    let grown = store.usage().unwrap().live_bytes - stored;
+    assert!(grown < 4096, "{grown} bytes for 10 small messages, whoever will read them");
+    let laggards = broker.view().laggards(3);
+    assert_eq!((laggards.count, laggards.lag, laggards.shown.len()), (IDLE, 10 * IDLE, 3));
+
+    let mut member = broker.join_consumer("orders", "c19999", 10).await.unwrap();
+    for delivery in take(&mut member, 10).await {
+        let settlement = Settlement { token: delivery.token, verdict: Verdict::Ack };
+        broker.settle("orders", "c19999", vec![settlement]).await.unwrap().remove(0).unwrap();
+    }
+    assert_eq!(broker.consumer("orders", "c19999").await.unwrap().status.lag, 0);
+    assert_eq!(broker.view().laggards(3).lag, 10 * (IDLE - 1));
+}

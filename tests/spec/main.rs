@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod claims;
+mod compaction;
 mod consumers;
 mod filters;
 mod publishing;

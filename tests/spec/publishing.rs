@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use liminal::{
-    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart},
-    model::{ConsumerConfig, Frame, Limits},
+    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart, TransactionRequest},
+    model::{ConsumerConfig, Frame, Limits, Quota},
 };
 
 use super::*;
@@ -355,4 +355,32 @@ async fn a_filter_looks_only_at_what_has_not_expired() {
         assert_eq!((batch.first_seq, batch.frame.count()), (expected, 1));
     }
     assert_eq!(filtered.position(), 5);
+}
+
+#[tokio::test]
+async fn a_transaction_and_a_delayed_message_count_against_quotas_whole_or_not_at_all() {
+    let broker = started().await;
+    broker.create_channel("invoices", ChannelConfig::default()).await.unwrap();
+    // A message that is taken uses up hours of it.
+    let quota = Quota { messages_per_second: None, bytes_per_second: Some(1) };
+    for channel in ["orders", "invoices"] {
+        let update = ChannelUpdate { quota: Some(quota), ..ChannelUpdate::default() };
+        broker.update_channel(channel, update).await.unwrap();
+    }
+    let large = "x".repeat(10_000);
+    let deliver_at_ms = broker.now_ms() + 3_600_000;
+    let later = Message { payload: Bytes::from(large.clone()), deliver_at_ms, ..Message::default() };
+    let scheduled = broker.publish_frame("invoices", Frame::encode([&later]), Confirm::Commit).await.remove(0).unwrap();
+    assert_eq!(scheduled.scheduled_ms, Some(deliver_at_ms));
+    let both = TransactionRequest {
+        messages: vec![one("orders", &large, ""), one("invoices", &large, "")],
+        ..TransactionRequest::default()
+    };
+    let error = broker.transact(&both, Confirm::Commit).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::QuotaExceeded { what, .. } if what.contains("`invoices`")), "{error:?}");
+    // Nothing was stored, and nothing counted.
+    broker.publish("orders", envelope(&large), None).await.unwrap();
+    let error = broker.publish("orders", envelope("x"), None).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::QuotaExceeded { what, .. } if what.contains("`orders`")), "{error:?}");
+    assert_eq!(stored(&broker, "orders").await, [large]);
 }

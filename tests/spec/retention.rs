@@ -174,9 +174,9 @@ async fn a_channels_quota_defers_what_is_beyond_it() {
 async fn limits_that_cannot_be_kept_are_refused() {
     let broker = broker(Arc::new(MemoryStore::new())).await;
     let zero = Retention { max_age_ms: Some(0), ..Retention::default() };
-    let compact = Retention { compact: true, ..Retention::default() };
-    for retention in [zero, compact] {
-        let config = ChannelConfig { retention, ..ChannelConfig::default() };
+    let counted = Retention { compact_by: Some("user".into()), max_messages: Some(1), ..Retention::default() };
+    for retention in [zero, counted] {
+        let config = ChannelConfig { retention: retention.clone(), ..ChannelConfig::default() };
         let error = broker.create_channel("kept", config).await.unwrap_err();
         assert!(matches!(error, BrokerError::InvalidArgument { .. }), "{error:?}");
         let update = ChannelUpdate { retention: Some(retention), ..ChannelUpdate::default() };

@@ -4,6 +4,7 @@
 
 mod compaction;
 mod parts;
+mod thinning;
 
 use std::{path::Path, sync::Arc};
 
@@ -16,6 +17,10 @@ use liminal::{
     },
 };
 use proptest::prelude::*;
+
+use self::thinning::{
+    a_thinned_stream_is_cut_and_dropped_without_a_trace, what_is_thinned_is_gone_and_the_rest_stays_where_it_was,
+};
 
 fn disk(dir: &Path) -> HaematiteStore {
     HaematiteStore::open(dir, HaematiteConfig::default()).unwrap()
@@ -81,6 +86,8 @@ on_both_stores! {
     removal_takes_whole_batches_and_keeps_the_numbers
     a_stream_can_be_dropped_and_made_again_in_one_commit
     whatever_was_cut_from_a_stream_of_many_batches_leaves_nothing_behind
+    what_is_thinned_is_gone_and_the_rest_stays_where_it_was
+    a_thinned_stream_is_cut_and_dropped_without_a_trace
     plain_keys_are_paged_in_byte_order_and_see_nothing_else
     the_durable_mark_moves_only_with_a_flush
     a_snapshot_does_not_change_while_the_store_goes_on
@@ -391,6 +398,7 @@ async fn a_damaged_snapshot_is_refused_and_the_old_state_stays() {
 enum Step {
     Append { stream: usize, count: usize },
     Remove { stream: usize, up_to: u64 },
+    Thin { stream: usize, from: u64, count: u64 },
     Drop { stream: usize },
     Put { key: u8, value: Option<u8> },
     Flush,
@@ -401,6 +409,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0usize..3, 1usize..4).prop_map(|(stream, count)| Step::Append { stream, count }),
         1 => (0usize..3, 0u64..12).prop_map(|(stream, up_to)| Step::Remove { stream, up_to }),
+        2 => (0usize..3, 0u64..12, 0u64..4)
+            .prop_map(|(stream, from, count)| Step::Thin { stream, from, count }),
         1 => (0usize..3).prop_map(|stream| Step::Drop { stream }),
         2 => (any::<u8>(), any::<Option<u8>>()).prop_map(|(key, value)| Step::Put { key: key % 5, value }),
         1 => Just(Step::Flush),
@@ -427,6 +437,10 @@ proptest! {
                     }
                     Step::Remove { stream, up_to } => {
                         WriteBatch { removes: vec![(STREAMS[stream].into(), up_to)], ..WriteBatch::default() }
+                    }
+                    Step::Thin { stream, from, count } => {
+                        let thins = vec![(STREAMS[stream].into(), std::iter::once(from..from + count).collect())];
+                        WriteBatch { thins, ..WriteBatch::default() }
                     }
                     Step::Drop { stream } => WriteBatch { drops: vec![STREAMS[stream].into()], ..WriteBatch::default() },
                     Step::Put { key, value } => {

@@ -10,7 +10,7 @@ use liminal::{
     model::ChannelConfig,
     node::{Node, Storage},
     raft::{Identity, log::DiskLog},
-    store::{FaultyStore, HaematiteConfig, HaematiteStore},
+    store::{FaultyStore, HaematiteConfig, HaematiteStore, StateHash},
 };
 
 use super::{PATIENCE, eventually, free_addresses};
@@ -101,6 +101,23 @@ impl Cluster {
     pub async fn create(&self, name: &str) {
         let created = async { while self.broker(0).create_channel(name, ChannelConfig::default()).await.is_err() {} };
         tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");
+    }
+
+    /// The states of all nodes at one log index are the same.
+    pub async fn assert_equal(&self, leader: usize) {
+        let group = self.nodes[leader].as_ref().unwrap().group();
+        let index = group.checkpoint().await.unwrap();
+        let hashes = eventually("all nodes have hashed", async || {
+            let hashes: Vec<_> = self.running().filter_map(|number| self.hash_at(number, index)).collect();
+            (hashes.len() == self.running().count()).then_some(hashes)
+        })
+        .await;
+        assert!(hashes.iter().all(|other| *other == hashes[0]), "{hashes:?}");
+    }
+
+    fn hash_at(&self, number: usize, index: u64) -> Option<StateHash> {
+        let checkpoints = self.broker(number).view().checkpoints();
+        checkpoints.into_iter().find(|checkpoint| checkpoint.index == index).map(|checkpoint| checkpoint.hash)
     }
 
     pub async fn stop(mut self) {

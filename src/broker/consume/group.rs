@@ -5,7 +5,7 @@
 //! becomes free meanwhile is in the next one, so a busy consumer's log entries grow instead of becoming more.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use super::{
         store_error,
     },
     Broker, BrokerError,
+    member::is_pull,
     plan::{Plan, Seats},
 };
 use crate::{
@@ -74,6 +75,8 @@ struct Group {
     seats: BTreeMap<u64, Seat>,
     turn: u64,
     wake: Wake,
+    /// When to look for members that hold messages and are not heard of.
+    look_for_lost: Option<Instant>,
     /// Read last, because what did not fit into one plan is in the next.
     page: Vec<StoredBatch>,
 }
@@ -170,6 +173,7 @@ impl Broker {
             words,
             seats: BTreeMap::new(),
             turn: 0,
+            look_for_lost: None,
             page: Vec::new(),
         };
         let stopping = self.inner.stopping.clone();
@@ -181,17 +185,30 @@ impl Broker {
 impl Group {
     async fn run(mut self) {
         let mut leader = self.broker.inner.sequencer.leader();
+        leader.mark_changed();
         let mut deserted = Instant::now() + IDLE;
         loop {
+            if leader.has_changed().unwrap_or(false) {
+                // Members make themselves known to each leader.
+                self.look_for_lost = Some(Instant::now() + LEASE);
+            }
             while let Ok(word) = self.words.try_recv() {
                 self.heard(word);
             }
             let now = Instant::now();
+            let seated = self.seats.len();
             self.seats.retain(|_, seat| seat.until > now);
+            if self.seats.len() < seated {
+                self.look_for_lost.get_or_insert(now);
+            }
             if !self.seats.is_empty() {
                 deserted = now + IDLE;
             }
             let leads = matches!(&*leader.borrow_and_update(), Leader::Local { .. });
+            if leads && self.look_for_lost.is_some_and(|due| due <= now) {
+                self.look_for_lost = None;
+                self.take_from_lost().await;
+            }
             let tried = if leads { self.try_assign().await } else { Tried::Over };
             let until = match tried {
                 Tried::Again => continue,
@@ -206,7 +223,7 @@ impl Group {
                 return;
             }
             let lease = self.seats.values().map(|seat| seat.until).min().unwrap_or(deserted);
-            let until = until.map_or(lease, |until| until.min(lease));
+            let until = [until, self.look_for_lost].into_iter().flatten().fold(lease, Instant::min);
             tokio::select! {
                 word = self.words.recv() => match word {
                     Some(word) => self.heard(word),
@@ -215,6 +232,24 @@ impl Group {
                 () = self.wake.woken(), if !self.seats.is_empty() => {}
                 () = tokio::time::sleep_until(until) => {}
                 _ = leader.changed() => {}
+            }
+        }
+    }
+
+    /// Has the messages of members that went without a word, with their nodes, come again before their ack timeout.
+    async fn take_from_lost(&mut self) {
+        let (consumer, view) = (self.id, self.broker.inner.view.clone());
+        let lost: BTreeSet<u64> = view.consumers(|all| {
+            let members = all.get(consumer).into_iter().flat_map(|consumer| consumer.pending().values());
+            let members = members.filter_map(|pending| pending.member);
+            members.filter(|member| !self.seats.contains_key(member) && !is_pull(*member)).collect()
+        });
+        for member in lost {
+            tracing::debug!(consumer = consumer.0, member, "a member was not heard of: its messages come again");
+            let leave = Operation::Consumer(ConsumerOperation::Leave { consumer, member });
+            if self.broker.submit_operation(leave).await.is_err() {
+                self.look_for_lost = Some(Instant::now() + RETRY);
+                return;
             }
         }
     }
@@ -294,7 +329,8 @@ impl Group {
             Some((plan, seats, consumer.meta().config.clone(), consumer.cursor().next))
         });
         let Some((mut plan, mut seats, config, next)) = planned else { return Ok(None) };
-        if !Plan::looks_inside(&config) {
+        let compacted = view.compaction(self.channel.id).is_some_and(|compaction| compaction.removed > 0);
+        if !Plan::looks_inside(&config) && !compacted {
             if plan.has_room(&seats) {
                 plan.unseen(end, &mut seats);
             }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fanout::Wake,
-    model::{ChannelMeta, DeliveryToken, StoredBatch, stream_key},
+    model::{ChannelMeta, DeliveryToken, StoredBatch, has_expired, stream_key},
     proto::v1::Message,
 };
 
@@ -27,6 +27,14 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long it may take to be handed what is there.
 const ORDERED: Duration = Duration::from_secs(1);
+
+/// Set in the ids of members that pull once: they are not heard of again, and keep what they got.
+const PULL: u64 = 1;
+
+/// Whether a member with this id pulled once.
+pub(super) fn is_pull(member: u64) -> bool {
+    member & PULL != 0
+}
 
 /// A message that was handed out.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +81,7 @@ impl Broker {
             broker: self.clone(),
             named,
             channel: meta,
-            id: self.inner.env.random.next_u64(),
+            id: self.inner.env.random.next_u64() & !PULL,
             window,
             once: false,
             in_hand: BTreeMap::new(),
@@ -96,6 +104,7 @@ impl Broker {
     ) -> Result<Vec<ConsumerDelivery>, BrokerError> {
         let mut member = self.join_consumer(channel, name, max).await?;
         member.once = true;
+        member.id |= PULL;
         // What is there already is worth the way to the leader and through the log.
         let least = if member.could_get_something() { ORDERED } else { RETRY };
         let deliveries = match timeout(wait.max(least), member.next()).await {
@@ -203,8 +212,7 @@ impl Member {
                     let Some(attempt) = left.remove(&seq) else { continue };
                     let unreadable = |error: prost::DecodeError| BrokerError::Internal { reason: error.to_string() };
                     let message = message.map_err(unreadable)?;
-                    let expired = message.ttl_ms > 0 && batch.time_ms.saturating_add(message.ttl_ms) <= now_ms;
-                    if expired {
+                    if has_expired(&message, batch.time_ms, now_ms) {
                         gone.push(token(seq, attempt));
                     } else {
                         let (time_ms, schema_id) = (batch.time_ms, batch.schema_id);

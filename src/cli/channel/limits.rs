@@ -81,10 +81,9 @@ pub struct LimitArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         group = "change")]
     work_queue: Option<bool>,
-    /// Keep only the last message of each key; not supported yet, and refused
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        group = "change")]
-    compact: Option<bool>,
+    /// Keep only the last message of each value of this header; empty to keep all
+    #[arg(long, value_name = "HEADER", group = "change")]
+    compact_by: Option<String>,
     /// Messages that may be published in a second, by all together; none for no limit
     #[arg(long, value_name = "N", value_parser = count, group = "change")]
     rate: Option<Limit>,
@@ -107,7 +106,10 @@ impl LimitArgs {
 
     fn keeps(&self) -> bool {
         let limits = [self.max_messages, self.max_bytes, self.max_age];
-        limits.iter().any(Option::is_some) || self.when_full.is_some() || self.work_queue.or(self.compact).is_some()
+        limits.iter().any(Option::is_some)
+            || self.when_full.is_some()
+            || self.work_queue.is_some()
+            || self.compact_by.is_some()
     }
 
     fn compatibility(&self) -> Option<Compatibility> {
@@ -133,7 +135,7 @@ impl LimitArgs {
             });
         }
         retention.work_queue = self.work_queue.unwrap_or(retention.work_queue);
-        retention.compact = self.compact.unwrap_or(retention.compact);
+        retention.compact_by = self.compact_by.clone().unwrap_or(retention.compact_by);
         retention
     }
 
@@ -186,9 +188,7 @@ pub fn keeps(retention: &RetentionJson) -> String {
     if retention.work_queue {
         parts.push("until acknowledged".to_owned());
     }
-    if retention.compact {
-        parts.push("the last of each key".to_owned());
-    }
+    parts.extend(retention.compact_by.as_ref().map(|header| format!("the last of each {header}")));
     match retention.when_full {
         model::WhenFull::RefuseNew => parts.push("then refuses".to_owned()),
         model::WhenFull::DropOldest if parts.is_empty() => parts.push("all".to_owned()),
@@ -254,6 +254,8 @@ mod tests {
             ..RetentionJson::default()
         };
         assert_eq!(keeps(&some), "1,000 messages, 1.0 GiB, 7days, then refuses");
+        let last = RetentionJson { compact_by: Some("user".into()), ..RetentionJson::default() };
+        assert_eq!(keeps(&last), "the last of each user");
         assert_eq!(quota(&QuotaJson::default()), "none");
         let some = QuotaJson { messages_per_second: Some(100), bytes_per_second: Some(1 << 20) };
         assert_eq!(quota(&some), "100 messages/s, 1.0 MiB/s");

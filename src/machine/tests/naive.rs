@@ -71,7 +71,7 @@ impl NaiveChannel {
 
     /// Lets the oldest messages go, one by one.
     fn retain(&mut self, now: u64, trim: u64) {
-        let Retention { max_messages, max_bytes, max_age_ms, .. } = self.meta.config.retention;
+        let Retention { max_messages, max_bytes, max_age_ms, .. } = self.meta.config.retention.clone();
         while let Some((seq, time, ..)) = self.messages.first()
             && (*seq < trim
                 || max_messages.is_some_and(|most| self.messages.len() as u64 > most)
@@ -130,7 +130,7 @@ impl Naive {
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config)),
             Command::UpdateChannel { name, update, .. } => {
-                if let (Some(retention), Some(channel)) = (update.retention, self.named(name)) {
+                if let (Some(retention), Some(channel)) = (update.retention.clone(), self.named(name)) {
                     channel.meta.config.retention = retention;
                 }
                 Reply::Channel(self.update(name, update.schema.as_deref(), update.dedup_window_ms))

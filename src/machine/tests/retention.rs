@@ -131,7 +131,7 @@ fn a_channel_full_of_bytes_refuses_a_message_and_those_after_it_that_would_overt
 fn a_message_that_is_larger_than_all_that_the_channel_may_hold_is_refused_alone() {
     let mut node = Node::new();
     let retention = Retention { max_bytes: Some(8), ..Retention::default() };
-    for (name, retention) in [("drops", retention), ("refuses", full(retention))] {
+    for (name, retention) in [("drops", retention.clone()), ("refuses", full(retention))] {
         let id = node.create(name, keeping(retention)).meta.id;
         let (reply, _) = node.send(5, id, &["bbbbbbbb", "c"]);
         let too_large = KeyOutcome::TooLarge { bytes: 12, limit: 8 };

@@ -5,7 +5,7 @@ use crate::machine::{
     dedup::{Claim, Claims},
     marks::Mark,
 };
-use crate::model::Full;
+use crate::model::{Compaction, Full};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -47,6 +47,8 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
     assert_eq!(body(&stats), format!("0204{golden}"));
     let mark = Mark { bytes_before: 1, before_ms: 2, time_ms: 3 };
     assert_eq!(body(&mark), "0204010000000000000002000000000000000300000000000000");
+    let compaction = Compaction { step: 1, clean_to: 2, removed: 3 };
+    assert_eq!(body(&compaction), "0204010000000000000002000000000000000300000000000000");
     let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
     let golden = ["02040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
     assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
@@ -88,6 +90,8 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     assert_eq!(body(&exists), ["0204010000000100000002000000", &encoded].concat());
     let trimmed = Reply::Operations(vec![Ok(OperationReply::Trimmed { first_seq: 9 })]);
     assert_eq!(body(&trimmed), "020404000000010000000000000000000000020000000900000000000000");
+    let compacted = Reply::Operations(vec![Ok(OperationReply::Compacted { step: 9 })]);
+    assert_eq!(body(&compacted), "020404000000010000000000000000000000070000000900000000000000");
     let except = vec![
         (1, KeyOutcome::Full(Full::Messages(3))),
         (2, KeyOutcome::Full(Full::Bytes(4))),

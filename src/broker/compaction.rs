@@ -1,0 +1,232 @@
+//! Finding the messages that later ones replace, on the leader: a *pass* reads what came since the last one, remembers
+//! where each key was seen last, and then reads all that may be older. What has expired goes too.
+//!
+//! Nothing is kept between passes but how far they came, so publishing costs no more in a compacted channel, and a new
+//! leader goes on where the old one was. A pass costs as much as the channel is long, so it waits until as much is new as
+//! is not, or for as long as reading at [`PACE`] takes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::time::{Instant, sleep};
+
+use super::{Broker, BrokerError, Leader, store_error};
+use crate::{
+    model::{
+        ChannelId, ChannelMeta, ChannelStats, Clean, Compact, Compaction, Durability, Gone, KeyHash, Operation,
+        OperationReply, StoredBatch, has_expired, stream_key,
+    },
+    proto::v1::Message,
+};
+
+/// How often channels are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a channel that a pass may read in a second, on average, when little of it is new.
+const PACE: u64 = 1 << 20;
+/// Bytes that are read at a time.
+const PAGE: usize = 256 << 10;
+/// Bytes of the batches that one step changes: every node rewrites them while it applies the step.
+const STEP_BYTES: usize = 256 << 10;
+/// Runs of messages that one step removes.
+const STEP_RUNS: usize = 4_096;
+
+/// Why a pass did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    /// Something else changed the channel's compaction first, or this node does not lead any longer.
+    #[error("the step was not taken: {0}")]
+    NotTaken(String),
+    #[error(transparent)]
+    Failed(#[from] BrokerError),
+}
+
+/// The stored messages of a channel in order.
+struct Scan<'a> {
+    broker: &'a Broker,
+    stream: String,
+    next: u64,
+    end: u64,
+    page: VecDeque<StoredBatch>,
+}
+
+impl<'a> Scan<'a> {
+    /// Of those from `next` to `end`.
+    fn over(broker: &'a Broker, meta: &ChannelMeta, next: u64, end: u64) -> Self {
+        Self { broker, stream: stream_key(meta.name.as_str()), next, end, page: VecDeque::new() }
+    }
+
+    async fn batch(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        if self.page.is_empty() && self.next < self.end {
+            let page = self.broker.store().read_batches(&self.stream, self.next, PAGE).await.map_err(store_error)?;
+            self.page = page.into();
+        }
+        let Some(batch) = self.page.pop_front().filter(|batch| batch.first_seq < self.end) else { return Ok(None) };
+        self.next = batch.end_seq();
+        let within = u32::try_from(self.end - batch.first_seq).unwrap_or(u32::MAX);
+        Ok(Some(StoredBatch { frame: batch.frame.take(within), ..batch }))
+    }
+}
+
+/// One pass over a channel.
+struct Pass<'a> {
+    broker: &'a Broker,
+    meta: &'a ChannelMeta,
+    by: &'a str,
+    step: u64,
+    gone: Vec<Gone>,
+    /// Bytes of the batches that hold what goes.
+    changed: usize,
+}
+
+/// Runs for as long as the broker does.
+pub(super) async fn run(broker: Broker) {
+    let mut passes: HashMap<ChannelId, Instant> = HashMap::new();
+    let mut leader = broker.inner.sequencer.leader();
+    loop {
+        if !matches!(*leader.borrow_and_update(), Leader::Local { .. }) {
+            passes.clear();
+            if leader.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        sleep(INTERVAL).await;
+        let catalog = broker.inner.view.catalog();
+        let compacted = |meta: &&std::sync::Arc<ChannelMeta>| {
+            meta.config.durability == Durability::Durable && meta.config.retention.compact_by.is_some()
+        };
+        passes.retain(|id, _| broker.inner.view.stats(*id).is_some());
+        for meta in catalog.iter().filter(compacted) {
+            let last = *passes.entry(meta.id).or_insert_with(Instant::now);
+            if !broker.is_due(meta.id, last) {
+                continue;
+            }
+            passes.insert(meta.id, Instant::now());
+            let compacted = loop {
+                match broker.compact(meta).await {
+                    Ok(false) => {}
+                    compacted => break compacted,
+                }
+            };
+            match compacted {
+                Ok(_) => tracing::debug!(channel = %meta.name, "compacted"),
+                Err(Broken::NotTaken(why)) => tracing::debug!(channel = %meta.name, why, "a pass was broken off"),
+                Err(Broken::Failed(error)) => tracing::warn!(channel = %meta.name, %error, "cannot compact"),
+            }
+        }
+    }
+}
+
+impl Broker {
+    fn is_due(&self, channel: ChannelId, last: Instant) -> bool {
+        let view = &self.inner.view;
+        let (Some(stats), Some(Compaction { clean_to, removed, .. })) = (view.stats(channel), view.compaction(channel))
+        else {
+            return false;
+        };
+        let ChannelStats { first_seq, next_seq, bytes, .. } = stats;
+        let fresh = next_seq - clean_to.max(first_seq);
+        let looked_at = clean_to.saturating_sub(first_seq).saturating_sub(removed);
+        fresh > 0 && (fresh >= looked_at || last.elapsed() >= Duration::from_secs(bytes / PACE))
+    }
+
+    /// One pass; whether it has come to the channel's end.
+    async fn compact(&self, meta: &ChannelMeta) -> Result<bool, Broken> {
+        let (view, by) = (&self.inner.view, meta.config.retention.compact_by.as_deref().unwrap_or_default());
+        let step = view.compaction(meta.id).unwrap_or_default().step;
+        let mut pass = Pass { broker: self, meta, by, step, gone: Vec::new(), changed: 0 };
+        // Once this step is applied here, the store has all that steps before it have done.
+        pass.take_step(None).await?;
+        let (stats, clean_to) =
+            (view.stats(meta.id).unwrap_or_default(), view.compaction(meta.id).unwrap_or_default().clean_to);
+        let (newest, to) = pass.newest(clean_to.max(stats.first_seq), stats.next_seq).await?;
+        pass.remove(&newest, stats, to).await?;
+        Ok(to == stats.next_seq)
+    }
+}
+
+impl Pass<'_> {
+    /// Where each key was seen last among new messages, and where the search ended: memory is bounded.
+    async fn newest(&self, from: u64, end: u64) -> Result<(HashMap<KeyHash, u64>, u64), BrokerError> {
+        let most = self.broker.limits().compaction_keys;
+        let mut newest = HashMap::new();
+        let mut scan = Scan::over(self.broker, self.meta, from, end);
+        while let Some(batch) = scan.batch().await? {
+            for (seq, record) in (batch.first_seq..).zip(batch.frame.records()) {
+                let Some(key) = key_of(&decoded(record)?, self.by) else { continue };
+                if newest.len() >= most && !newest.contains_key(&key) {
+                    return Ok((newest, seq));
+                }
+                newest.insert(key, seq);
+            }
+        }
+        Ok((newest, end))
+    }
+
+    /// Removes what lies below `to` and is replaced by something newer.
+    async fn remove(mut self, newest: &HashMap<KeyHash, u64>, stats: ChannelStats, to: u64) -> Result<(), Broken> {
+        let ChannelStats { first_seq, next_seq, .. } = stats;
+        let now_ms = self.broker.inner.view.time_ms();
+        let mut kept = 0;
+        let mut scan = Scan::over(self.broker, self.meta, first_seq, to);
+        while let Some(batch) = scan.batch().await? {
+            let before = self.gone.len();
+            let records = batch.frame.records().zip(batch.frame.sizes());
+            for (seq, (record, bytes)) in (batch.first_seq..).zip(records) {
+                let message = decoded(record)?;
+                let replaced = || {
+                    let last = key_of(&message, self.by).and_then(|key| newest.get(&key));
+                    last.is_some_and(|last| *last > seq)
+                };
+                // The channel's newest message stays in any case: readers know by it that they have reached the end.
+                let goes = seq + 1 < next_seq && (has_expired(&message, batch.time_ms, now_ms) || replaced());
+                match self.gone.last_mut().filter(|run| run.end_seq() == seq) {
+                    Some(run) if goes => {
+                        run.count += 1;
+                        run.bytes += bytes;
+                    }
+                    _ if goes => self.gone.push(Gone { first_seq: seq, count: 1, bytes }),
+                    _ => kept += 1,
+                }
+            }
+            if self.gone.len() > before {
+                self.changed += batch.frame.bytes().len();
+            }
+            if self.changed >= STEP_BYTES || self.gone.len() >= STEP_RUNS {
+                self.take_step(None).await?;
+            }
+        }
+        let missing = to.saturating_sub(first_seq).saturating_sub(kept);
+        self.take_step(Some(Clean { first_seq, to, removed: missing })).await
+    }
+
+    /// Has what was found so far removed.
+    async fn take_step(&mut self, clean: Option<Clean>) -> Result<(), Broken> {
+        let gone = std::mem::take(&mut self.gone);
+        self.changed = 0;
+        let compact = Compact { channel: self.meta.id, by: self.by.to_owned(), step: self.step, gone, clean };
+        match self.broker.operate(Operation::Compact(compact)).await? {
+            Ok(OperationReply::Compacted { step }) => {
+                self.step = step;
+                Ok(())
+            }
+            other => {
+                Err(Broken::NotTaken(other.map_or_else(|refusal| refusal.to_string(), |reply| format!("{reply:?}"))))
+            }
+        }
+    }
+}
+
+fn decoded(record: Bytes) -> Result<Message, BrokerError> {
+    Message::decode(record).map_err(|error| BrokerError::Internal { reason: error.to_string() })
+}
+
+/// The key by which a message replaces others; none where it has no such header, or an empty one.
+fn key_of(message: &Message, by: &str) -> Option<KeyHash> {
+    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case(by))?;
+    (!header.value.is_empty()).then(|| KeyHash::of(&header.value))
+}

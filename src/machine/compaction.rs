@@ -1,0 +1,95 @@
+//! Takes messages out of the middle of a channel once the leader has found that later ones replace them.
+//!
+//! The machine does not look into messages. It checks that a step continues the one before it and leaves the channel's
+//! newest message alone; what was replaced stays replaced, so a step is never too late to be right.
+
+use super::{Effects, Machine, channel::Channel, keys::Key};
+use crate::model::{ChannelId, Clean, Compact, Compaction, Gone, OperationReply, Refusal};
+
+impl Machine {
+    /// How far a channel is compacted.
+    pub fn compaction(&self, channel: ChannelId) -> Option<Compaction> {
+        self.channels.get(&channel).map(|channel| channel.compaction)
+    }
+
+    pub(super) fn compact(&mut self, compact: Compact, effects: &mut Effects) -> Result<OperationReply, Refusal> {
+        let Compact { channel: id, by, step, gone, clean } = compact;
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        let by_it = channel.meta.config.retention.compact_by.as_deref() == Some(by.as_str());
+        if !by_it || step != channel.compaction.step || !channel.can_lose(&gone) {
+            return Err(Refusal::StaleCompaction { step: channel.compaction.step });
+        }
+        // What lies below the beginning goes with it.
+        let gone: Vec<Gone> = gone.into_iter().filter(|gone| gone.first_seq >= channel.stats.first_seq).collect();
+        channel.compaction.step += 1;
+        let removed = channel.compaction.removed + gone.iter().map(|gone| gone.count).sum::<u64>();
+        // What it was before may be an estimate.
+        channel.compaction.removed = removed.min(channel.most_removed());
+        if let Some(Clean { first_seq, to, removed }) = clean {
+            channel.compaction.clean_to = to.min(channel.stats.next_seq);
+            if first_seq == channel.stats.first_seq {
+                channel.compaction.removed = removed.min(channel.most_removed());
+            }
+        }
+        if !gone.is_empty() {
+            channel.marks.remove(&gone, &channel.stats);
+            let ranges = gone.iter().map(|gone| gone.first_seq..gone.end_seq()).collect();
+            effects.writes.thins.push((channel.stream.clone(), ranges));
+            channel.stats.bytes = channel.marks.bytes(channel.stats.first_seq, &channel.stats);
+            effects.put(Key::Stats(id), &channel.stats);
+        }
+        effects.put(Key::Compaction(id), &channel.compaction);
+        let step = channel.compaction.step;
+        self.age(id, effects);
+        Ok(OperationReply::Compacted { step })
+    }
+
+    /// A channel is compacted by another header, or no longer: nothing of it has been looked at.
+    pub(super) fn compact_anew(&mut self, id: ChannelId, effects: &mut Effects) {
+        if let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.compaction.step > 0) {
+            channel.compaction.clean_to = 0;
+            // A pass that is under way goes by the old header.
+            channel.compaction.step += 1;
+            effects.put(Key::Compaction(id), &channel.compaction);
+        }
+    }
+}
+
+impl Channel {
+    /// Whether messages are in order, and none of them is the newest or yet to come.
+    fn can_lose(&self, gone: &[Gone]) -> bool {
+        let mut from = 0;
+        gone.iter().all(|gone| {
+            let next = gone.first_seq >= from && gone.count > 0 && gone.end_seq() < self.stats.next_seq;
+            from = gone.end_seq();
+            next
+        })
+    }
+
+    /// The newest message is never removed by compaction.
+    fn most_removed(&self) -> u64 {
+        (self.stats.next_seq - self.stats.first_seq).saturating_sub(1)
+    }
+
+    /// The channel's beginning has moved from `before`: in proportion, some of what is missing lies before it.
+    pub(super) fn passed_removed(&mut self, before: u64, effects: &mut Effects) {
+        let Compaction { removed, .. } = self.compaction;
+        if removed == 0 {
+            return;
+        }
+        let (passed, all) = (self.stats.first_seq - before, self.stats.next_seq - before);
+        let below = u128::from(removed) * u128::from(passed) / u128::from(all.max(1));
+        let left = removed - u64::try_from(below).unwrap_or(removed);
+        self.compaction.removed = left.min(self.most_removed());
+        effects.put(Key::Compaction(self.meta.id), &self.compaction);
+    }
+
+    /// Whether a restored record is one of a channel with these counters.
+    pub(super) fn check_compaction(&self) -> Result<(), String> {
+        let Compaction { clean_to, removed, .. } = self.compaction;
+        if clean_to > self.stats.next_seq || removed > self.most_removed() {
+            return Err(format!("{removed} messages below {clean_to} are more than the channel may have lost"));
+        }
+        Ok(())
+    }
+}
