@@ -6,13 +6,15 @@
 //! is not, or for as long as reading at [`PACE`] takes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Leader, store_error};
 use crate::{
@@ -33,11 +35,13 @@ const PAGE: usize = 256 << 10;
 const STEP_BYTES: usize = 256 << 10;
 /// Runs of messages that one step removes.
 const STEP_RUNS: usize = 4_096;
+/// Channels over which there is a pass at the same time.
+const AT_ONCE: usize = 4;
 
 /// Why a pass did not come to its end.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    /// Something else changed the channel's compaction first, or this node does not lead any longer.
+    /// Something else changed the channel's compaction first, or another node leads.
     #[error("the step was not taken: {0}")]
     NotTaken(String),
     #[error(transparent)]
@@ -85,51 +89,77 @@ struct Pass<'a> {
 /// Runs for as long as the broker does.
 pub(super) async fn run(broker: Broker) {
     let mut passes: HashMap<ChannelId, Instant> = HashMap::new();
+    let mut running = FuturesUnordered::new();
+    let mut at_it = BTreeSet::new();
     let mut leader = broker.inner.sequencer.leader();
     loop {
-        if !matches!(*leader.borrow_and_update(), Leader::Local { .. }) {
+        if running.is_empty() && !broker.leads() {
             passes.clear();
             if leader.changed().await.is_err() {
                 return;
             }
             continue;
         }
-        sleep(INTERVAL).await;
-        let catalog = broker.inner.view.catalog();
-        let compacted = |meta: &&std::sync::Arc<ChannelMeta>| {
-            meta.config.durability == Durability::Durable && meta.config.retention.compact_by.is_some()
-        };
-        passes.retain(|id, _| broker.inner.view.stats(*id).is_some());
-        for meta in catalog.iter().filter(compacted) {
-            let last = *passes.entry(meta.id).or_insert_with(Instant::now);
-            if !broker.is_due(meta.id, last) {
+        let look = tokio::time::sleep(INTERVAL);
+        tokio::select! {
+            () = look => {}
+            Some(id) = running.next() => {
+                at_it.remove(&id);
                 continue;
             }
-            passes.insert(meta.id, Instant::now());
-            let compacted = loop {
-                match broker.compact(meta).await {
-                    Ok(false) => {}
-                    compacted => break compacted,
-                }
-            };
-            match compacted {
-                Ok(_) => tracing::debug!(channel = %meta.name, "compacted"),
-                Err(Broken::NotTaken(why)) => tracing::debug!(channel = %meta.name, why, "a pass was broken off"),
-                Err(Broken::Failed(error)) => tracing::warn!(channel = %meta.name, %error, "cannot compact"),
+        }
+        passes.retain(|id, _| broker.inner.view.stats(*id).is_some());
+        for meta in broker.due_for_compaction(&mut passes) {
+            if running.len() < AT_ONCE && broker.leads() && at_it.insert(meta.id) {
+                passes.insert(meta.id, Instant::now());
+                running.push(compact(broker.clone(), meta));
             }
         }
     }
 }
 
+/// Passes over a channel until its end is reached.
+async fn compact(broker: Broker, meta: Arc<ChannelMeta>) -> ChannelId {
+    let compacted = loop {
+        match broker.compact(&meta).await {
+            Ok(false) => {}
+            compacted => break compacted,
+        }
+    };
+    match compacted {
+        Ok(_) => tracing::debug!(channel = %meta.name, "compacted"),
+        Err(Broken::NotTaken(why)) => tracing::debug!(channel = %meta.name, why, "a pass was broken off"),
+        Err(Broken::Failed(error)) => tracing::warn!(channel = %meta.name, %error, "cannot compact"),
+    }
+    meta.id
+}
+
 impl Broker {
-    fn is_due(&self, channel: ChannelId, last: Instant) -> bool {
-        let view = &self.inner.view;
-        let (Some(stats), Some(Compaction { clean_to, removed, .. })) = (view.stats(channel), view.compaction(channel))
-        else {
-            return false;
-        };
+    fn leads(&self) -> bool {
+        matches!(self.leader(), Leader::Local { .. })
+    }
+
+    /// Channels over which a pass is due, the small ones first.
+    fn due_for_compaction(&self, passes: &mut HashMap<ChannelId, Instant>) -> Vec<Arc<ChannelMeta>> {
+        let catalog = self.inner.view.catalog();
+        let compacted = catalog
+            .iter()
+            .filter(|meta| meta.config.durability == Durability::Durable && meta.config.retention.compact_by.is_some());
+        let mut due: Vec<_> = compacted
+            .filter_map(|meta| {
+                let last = *passes.entry(meta.id).or_insert_with(Instant::now);
+                let stats = self.inner.view.stats(meta.id)?;
+                self.is_due(meta.id, stats, last).then(|| (stats.bytes, meta.clone()))
+            })
+            .collect();
+        due.sort_by_key(|(bytes, _)| *bytes);
+        due.into_iter().map(|(_, meta)| meta).collect()
+    }
+
+    fn is_due(&self, channel: ChannelId, stats: ChannelStats, last: Instant) -> bool {
+        let Compaction { clean_to, removed, .. } = self.inner.view.compaction(channel).unwrap_or_default();
         let ChannelStats { first_seq, next_seq, bytes, .. } = stats;
-        let fresh = next_seq - clean_to.max(first_seq);
+        let fresh = next_seq.saturating_sub(clean_to.max(first_seq));
         let looked_at = clean_to.saturating_sub(first_seq).saturating_sub(removed);
         fresh > 0 && (fresh >= looked_at || last.elapsed() >= Duration::from_secs(bytes / PACE))
     }
@@ -137,12 +167,12 @@ impl Broker {
     /// One pass; whether it has come to the channel's end.
     async fn compact(&self, meta: &ChannelMeta) -> Result<bool, Broken> {
         let (view, by) = (&self.inner.view, meta.config.retention.compact_by.as_deref().unwrap_or_default());
+        let stats = view.stats(meta.id).unwrap_or_default();
         let step = view.compaction(meta.id).unwrap_or_default().step;
         let mut pass = Pass { broker: self, meta, by, step, gone: Vec::new(), changed: 0 };
-        // Once this step is applied here, the store has all that steps before it have done.
+        // Once this step is applied here, the store has all that was counted above, and what steps before it have done.
         pass.take_step(None).await?;
-        let (stats, clean_to) =
-            (view.stats(meta.id).unwrap_or_default(), view.compaction(meta.id).unwrap_or_default().clean_to);
+        let clean_to = view.compaction(meta.id).unwrap_or_default().clean_to;
         let (newest, to) = pass.newest(clean_to.max(stats.first_seq), stats.next_seq).await?;
         pass.remove(&newest, stats, to).await?;
         Ok(to == stats.next_seq)
@@ -174,7 +204,7 @@ impl Pass<'_> {
         let mut kept = 0;
         let mut scan = Scan::over(self.broker, self.meta, first_seq, to);
         while let Some(batch) = scan.batch().await? {
-            let before = self.gone.len();
+            let mut changes = false;
             let records = batch.frame.records().zip(batch.frame.sizes());
             for (seq, (record, bytes)) in (batch.first_seq..).zip(records) {
                 let message = decoded(record)?;
@@ -184,6 +214,7 @@ impl Pass<'_> {
                 };
                 // The channel's newest message stays in any case: readers know by it that they have reached the end.
                 let goes = seq + 1 < next_seq && (has_expired(&message, batch.time_ms, now_ms) || replaced());
+                changes |= goes;
                 match self.gone.last_mut().filter(|run| run.end_seq() == seq) {
                     Some(run) if goes => {
                         run.count += 1;
@@ -193,7 +224,7 @@ impl Pass<'_> {
                     _ => kept += 1,
                 }
             }
-            if self.gone.len() > before {
+            if changes {
                 self.changed += batch.frame.bytes().len();
             }
             if self.changed >= STEP_BYTES || self.gone.len() >= STEP_RUNS {
@@ -206,6 +237,9 @@ impl Pass<'_> {
 
     /// Has what was found so far removed.
     async fn take_step(&mut self, clean: Option<Clean>) -> Result<(), Broken> {
+        if !self.broker.leads() {
+            return Err(Broken::NotTaken("this node does not lead any longer".to_owned()));
+        }
         let gone = std::mem::take(&mut self.gone);
         self.changed = 0;
         let compact = Compact { channel: self.meta.id, by: self.by.to_owned(), step: self.step, gone, clean };

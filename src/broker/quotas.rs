@@ -2,7 +2,11 @@
 //! to a channel, which the leader counts. A publish beyond that is deferred: nothing has happened, and it is told
 //! when to come again.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -104,22 +108,27 @@ impl Broker {
     /// On the leader: counts publishes against their channels' quotas, all of them or none.
     pub(super) fn charge(&self, publishes: &[(ChannelId, u64, usize)]) -> Result<(), BrokerError> {
         let view = &self.inner.view;
-        let mut limited = publishes.iter().filter_map(|(channel, messages, bytes)| {
-            let meta = view.meta(*channel).filter(|meta| meta.config.quota != Quota::default())?;
-            Some((meta, *messages, *bytes as u64))
-        });
-        let Some(first) = limited.next() else { return Ok(()) };
+        let mut limited = BTreeMap::new();
+        for (channel, messages, bytes) in publishes {
+            let meta = view.meta(*channel).filter(|meta| meta.config.quota != Quota::default());
+            let Some(meta) = meta else { continue };
+            let (_, all_messages, all_bytes) = limited.entry(*channel).or_insert((meta, 0, 0));
+            *all_messages += messages;
+            *all_bytes += *bytes as u64;
+        }
+        if limited.is_empty() {
+            return Ok(());
+        }
         let mut meters = self.inner.quotas.meters.lock();
         if meters.len() > view.catalog().len() + SPARE {
             meters.retain(|channel, _| view.meta(*channel).is_some());
         }
         let (now, mut before) = (Instant::now(), Vec::new());
-        for (meta, messages, bytes) in std::iter::once(first).chain(limited) {
+        for (meta, messages, bytes) in limited.into_values() {
             let meter = meters.entry(meta.id).or_default();
             before.push((meta.id, meter.clone()));
             if let Err(exceeded) = meter.take(meta.config.quota, messages, bytes, now) {
-                // In reverse: a channel may be there twice.
-                meters.extend(before.into_iter().rev());
+                meters.extend(before);
                 return Err(error(exceeded, &format!("to channel `{}`", meta.name)));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
@@ -54,6 +54,9 @@ impl Broker {
             let begins = stored.first().map_or(first, |batch| batch.first_seq);
             if begins <= from || self.has_gap(meta.id, from) {
                 break (from, stats, stored);
+            }
+            if first <= from {
+                sleep(RETRY).await; // a snapshot is taking the store's place
             }
         };
         let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);

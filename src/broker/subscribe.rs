@@ -298,11 +298,13 @@ impl Subscription {
             Some(page) => page,
             None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
         };
-        match page.first().map(|first| first.first_seq) {
-            Some(first) if first > self.position && !self.broker.has_gap(self.meta.id, self.position) => {
-                let channel = self.meta.name.to_string();
-                Err(BrokerError::OutOfRange { channel, seq: self.position, first })
-            }
+        let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
+        if first > self.position {
+            let channel = self.meta.name.to_string();
+            return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
+        }
+        let begins = page.first().map(|first| first.first_seq);
+        match begins.filter(|begins| *begins <= self.position || self.broker.has_gap(self.meta.id, self.position)) {
             Some(first) => {
                 if first > self.position {
                     self.position = first;
@@ -324,12 +326,8 @@ impl Subscription {
                 Ok(())
             }
             None => {
-                let first = self.broker.inner.view.stats(self.meta.id).unwrap_or_default().first_seq;
-                if first > self.position {
-                    let channel = self.meta.name.to_string();
-                    return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
-                }
-                // The machine is ahead of the store for the moment, or for as long as the store fails.
+                // The machine is ahead of the store for the moment, or for as long as the store fails; or behind it,
+                // while a snapshot takes the store's place.
                 tokio::select! {
                     () = view.wait_applied(applied + 1) => Ok(()),
                     () = self.stopping.cancelled() => Err(BrokerError::Stopping),

@@ -20,7 +20,7 @@ impl Machine {
             return Err(Refusal::StaleCompaction { step: channel.compaction.step });
         }
         // What lies below the beginning goes with it.
-        let gone: Vec<Gone> = gone.into_iter().filter(|gone| gone.first_seq >= channel.stats.first_seq).collect();
+        let gone: Vec<Gone> = gone.into_iter().filter_map(|gone| gone.from_seq(channel.stats.first_seq)).collect();
         channel.compaction.step += 1;
         let removed = channel.compaction.removed + gone.iter().map(|gone| gone.count).sum::<u64>();
         // What it was before may be an estimate.

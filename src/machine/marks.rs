@@ -138,15 +138,17 @@ impl Marks {
                 break;
             }
             let (bytes, messages) = (end.bytes_before - begin.bytes_before, end.seq - begin_seq);
-            let (mut back, mut last) = (grain.bytes, end.seq);
+            let (mut back, mut last, mut before) = (grain.bytes, end.seq, end.bytes_before);
             while back < bytes && later + back <= most {
                 let count = share(messages, back, bytes);
                 let seq = end.seq - count;
-                if seq < last && seq > begin_seq.max(stats.first_seq) {
-                    let bytes_before = end.bytes_before - share(bytes, count, messages);
+                let bytes_before = end.bytes_before - share(bytes, count, messages);
+                // After compaction there may be fewer bytes than sequence numbers, and no stretch is without any.
+                let apart = begin.bytes_before < bytes_before && bytes_before < before;
+                if seq < last && seq > begin_seq.max(stats.first_seq) && apart {
                     // Not before all of the stretch: nothing expires too early.
                     made.push((seq, Mark { bytes_before, before_ms: end.before_ms, time_ms: end.before_ms }));
-                    last = seq;
+                    (last, before) = (seq, bytes_before);
                 }
                 back += grain.bytes;
             }

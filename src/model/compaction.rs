@@ -37,6 +37,14 @@ impl Gone {
     pub fn end_seq(&self) -> u64 {
         self.first_seq.saturating_add(self.count)
     }
+
+    /// Those from `seq` on, with their part of the bytes; none if there are none.
+    pub fn from_seq(self, seq: u64) -> Option<Self> {
+        let below = seq.saturating_sub(self.first_seq);
+        let count = self.count.checked_sub(below).filter(|count| *count > 0)?;
+        let bytes = u128::from(self.bytes) * u128::from(count) / u128::from(self.count);
+        Some(Self { first_seq: self.first_seq + below, count, bytes: u64::try_from(bytes).unwrap_or(self.bytes) })
+    }
 }
 
 /// What a pass has found.

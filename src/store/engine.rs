@@ -49,7 +49,7 @@ pub struct Layered<E> {
     pub(super) engine: E,
     /// Serializes commits, and saves them looking up where a stream ends.
     ends: Mutex<HashMap<Arc<str>, End>>,
-    /// Below it a stream was thinned: there, what is recent may have gaps that older records fill.
+    /// Below it, batches of a stream were written again: there, what is recent may have gaps that older records fill.
     thinned: RwLock<HashMap<Arc<str>, u64>>,
 }
 
@@ -225,9 +225,12 @@ impl<E: Engine> DurableStore for Layered<E> {
         }
         for (stream, ranges) in thin::by_stream(batch.thins) {
             let Some(end) = self.end(&moved, &ends, &stream).await? else { continue };
-            let last = ranges.iter().map(|range| range.end).max().unwrap_or_default();
-            self.thinned.write().entry(stream.clone()).and_modify(|seq| *seq = last.max(*seq)).or_insert(last);
-            let end = self.thin(&stream, end, &ranges, &mut changes).await?;
+            let (end, below) = self.thin(&stream, end, &ranges, &mut changes).await?;
+            if below > 0 {
+                let mut thinned = self.thinned.write();
+                let seq = thinned.entry(stream.clone()).or_default();
+                *seq = below.max(*seq);
+            }
             moved.insert(stream, Some(end));
         }
         for (stream, appended) in batch.appends {
@@ -257,7 +260,10 @@ impl<E: Engine> DurableStore for Layered<E> {
         for (stream, end) in moved {
             match end {
                 Some(end) => ends.insert(stream, end),
-                None => ends.remove(&stream),
+                None => {
+                    self.thinned.write().remove(&stream);
+                    ends.remove(&stream)
+                }
             };
         }
         Ok(())

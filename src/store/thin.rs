@@ -1,6 +1,10 @@
 //! Removing records from inside a stream: what is left of a batch becomes batches of its own, each where it was.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -10,7 +14,10 @@ use super::{
     keys,
     listing::Piece,
 };
-use crate::codec;
+use crate::{codec, model::StoredBatch};
+
+/// How far before a batch the beginning of its piece of the list is looked for first.
+const BACK: u64 = 1 << 10;
 
 /// Sorts what is to be removed by stream: two changes of one stream in one commit must not undo each other.
 pub(super) fn by_stream(thins: Vec<(Arc<str>, Vec<Range<u64>>)>) -> BTreeMap<Arc<str>, Vec<Range<u64>>> {
@@ -23,14 +30,15 @@ pub(super) fn by_stream(thins: Vec<(Arc<str>, Vec<Range<u64>>)>) -> BTreeMap<Arc
 }
 
 impl<E: Engine> Layered<E> {
-    /// Removes records by ranges in order; gives what is left of the stream. `changes` may hold a cut of it.
+    /// Removes records by ranges in order; gives what is left of the stream, and below which number batches were written
+    /// again. `changes` may hold a cut of it.
     pub(super) async fn thin(
         &self,
         stream: &str,
         mut end: End,
         ranges: &[Range<u64>],
         changes: &mut Changes,
-    ) -> Result<End, StoreError> {
+    ) -> Result<(End, u64), StoreError> {
         let batches_end = keys::batches_end(stream);
         // The new batches of each one that is replaced, by their last sequence numbers.
         let mut replaced: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
@@ -55,28 +63,64 @@ impl<E: Engine> Layered<E> {
             }
             from = batch.end_seq();
         }
-        if replaced.is_empty() {
-            return Ok(end);
-        }
-        let mut newest = None;
-        for (key, piece) in self.pieces(stream, changes).await? {
-            let changed = piece.replacing(&replaced);
-            match changed {
-                None => newest = Some(piece),
-                Some(pieces) => {
-                    changes.push((key, None));
-                    changes.extend(pieces.iter().map(|piece| piece.entry(stream)));
-                    newest = pieces.into_iter().last().or(newest);
-                }
-            }
-        }
-        end.newest = newest;
-        Ok(end)
+        let Some((last, _)) = replaced.last_key_value() else { return Ok((end, 0)) };
+        let thinned = last + 1;
+        end.newest = self.relist(stream, end.newest, &replaced, changes).await?;
+        Ok((end, thinned))
     }
 
-    /// All pieces of a stream's list by their keys, as `changes` leave them.
-    async fn pieces(&self, stream: &str, changes: &Changes) -> Result<BTreeMap<Bytes, Piece>, StoreError> {
-        let (begin, to) = (keys::index(stream, 0), keys::index_end(stream));
+    /// Lists the new batches in the place of those that they replace; gives the newest piece of the list.
+    async fn relist(
+        &self,
+        stream: &str,
+        newest: Option<Piece>,
+        replaced: &BTreeMap<u64, Vec<u64>>,
+        changes: &mut Changes,
+    ) -> Result<Option<Piece>, StoreError> {
+        let (Some((first, _)), Some((last, _))) = (replaced.first_key_value(), replaced.last_key_value()) else {
+            return Ok(newest);
+        };
+        let mut lost_newest = false;
+        let mut followed_by = newest.clone();
+        for (key, piece) in self.pieces(stream, *first..=*last, changes).await? {
+            let Some(pieces) = piece.replacing(replaced) else { continue };
+            changes.push((key, None));
+            changes.extend(pieces.iter().map(|piece| piece.entry(stream)));
+            if newest.as_ref() == Some(&piece) {
+                lost_newest = pieces.is_empty();
+                followed_by = pieces.into_iter().last();
+            }
+        }
+        if lost_newest {
+            // Whoever empties a stream's end pays for it.
+            let mut pieces = self.pieces(stream, 0..=u64::MAX, changes).await?;
+            followed_by = pieces.pop_last().map(|(_, piece)| piece);
+        }
+        Ok(followed_by)
+    }
+
+    /// The pieces of a stream's list in which batches within a range of last sequence numbers may be, by their keys, as
+    /// `changes` leave them.
+    async fn pieces(
+        &self,
+        stream: &str,
+        lasts: RangeInclusive<u64>,
+        changes: &Changes,
+    ) -> Result<BTreeMap<Bytes, Piece>, StoreError> {
+        let (first, last) = lasts.into_inner();
+        let to = if last == u64::MAX { keys::index_end(stream) } else { keys::index(stream, last + 1) };
+        // A piece is found by the first batch in it, which may lie before any that is wanted.
+        let mut back = BACK;
+        let begin = loop {
+            let from = keys::index(stream, first.saturating_sub(back));
+            let up_to = keys::after_prefix(&keys::index(stream, first));
+            let before = self.engine.range(&from, &up_to, PAGE, usize::MAX).await?;
+            match before.last() {
+                Some((key, _)) if before.len() < PAGE => break key.clone(),
+                None if back < first => back = back.saturating_mul(8),
+                _ => break from,
+            }
+        };
         let (mut from, mut pieces) = (begin.clone(), BTreeMap::new());
         loop {
             let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
@@ -96,6 +140,6 @@ impl<E: Engine> Layered<E> {
     }
 }
 
-fn last_of(batch: &crate::model::StoredBatch) -> u64 {
+fn last_of(batch: &StoredBatch) -> u64 {
     batch.end_seq() - 1
 }

@@ -12,13 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use liminal::client::{Client, Confirm, Consistency, Message};
+use futures::StreamExt as _;
+use liminal::client::{Client, Confirm, Consistency, ConsumerConfig, Deliveries, Message, Start};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
 use tokio::net::TcpListener;
 
-use super::support::{eventually, processes::Processes, wire};
+use super::support::{PATIENCE, eventually, processes::Processes, wire};
 
 const PUBLISHERS: usize = 6;
 const DRAIN: Duration = Duration::from_secs(2);
@@ -251,4 +252,44 @@ async fn a_restart_of_all_nodes_one_after_another_under_load_loses_and_repeats_n
     assert!(published.failed.is_empty(), "{:?}", published.failed);
     processes.caught_up().await;
     check(&processes, &published).await;
+}
+
+/// Takes five messages as a member on a node, each with its attempt.
+async fn take_five(server: &str) -> (Deliveries, Vec<(u64, u32)>) {
+    let client = Client::connect([server]).await.unwrap();
+    let mut deliveries = client.consumer("orders", "w").credit(8).open().await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 5 {
+        let next = tokio::time::timeout(PATIENCE, deliveries.next()).await.expect("it is handed on");
+        let delivery = next.unwrap().unwrap();
+        got.push((delivery.received.seq, delivery.attempt));
+    }
+    got.sort_unstable();
+    (deliveries, got)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_had_whose_node_is_killed_comes_again_long_before_its_ack_timeout() {
+    let mut processes = Processes::start(3, DRAIN).await;
+    let client = processes.client().await;
+    let config = ConsumerConfig { ack_timeout_ms: 3_600_000, ..ConsumerConfig::default() };
+    client.create_consumer("orders", "w", config, Start::Earliest).await.unwrap();
+    for number in 0..5 {
+        client.publish("orders", Message::new(number.to_string())).await.unwrap();
+    }
+    // A follower first, whose member the leader knew; then a leader, whose own members the next one does not know.
+    let leader = processes.leader().await;
+    let (first, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (held, got) = take_five(&processes.clients[first]).await;
+    assert_eq!(got, [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]);
+    processes.kill(first);
+    drop(held);
+    let (held, again) = take_five(&processes.clients[leader]).await;
+    assert_eq!(again, [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]);
+    processes.run(first);
+    processes.ready().await;
+    processes.kill(leader);
+    drop(held);
+    let (_, again) = take_five(&processes.clients[third]).await;
+    assert_eq!(again, [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3)]);
 }

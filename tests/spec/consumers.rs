@@ -383,3 +383,17 @@ async fn twenty_thousand_idle_consumers_cost_no_log_entry_and_no_copy_and_each_c
     assert_eq!(broker.consumer("orders", "c19999").await.unwrap().status.lag, 0);
     assert_eq!(broker.view().laggards(3).lag, 10 * (IDLE - 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_works_for_long_without_asking_for_more_keeps_what_it_has() {
+    let broker = consuming(config()).await;
+    publish(&broker, &["a"]).await;
+    let mut busy = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let got = take(&mut busy, 1).await;
+    let mut other = broker.join_consumer("orders", "w", 1).await.unwrap();
+    // Many times as long as a silent member is waited for.
+    let nothing = tokio::time::timeout(Duration::from_secs(120), other.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    say(&broker, got[0].token, Verdict::Ack).await.unwrap();
+    assert_eq!(lag(&broker).await, 0);
+}

@@ -23,6 +23,13 @@ pub(super) async fn what_is_thinned_is_gone_and_the_rest_stays_where_it_was(stor
             store.flush().await.unwrap();
         }
     }
+    // What is left of an old batch is newer than what follows it, and no read may jump from there to the newest.
+    store.commit(thin("s:0", &[1..2, 5..6])).await.unwrap();
+    naive.retain(|seq, _| ![1, 5].contains(seq));
+    for from in 0..12 {
+        let left: Vec<_> = naive.range(from..).map(|(seq, payload)| (*seq, payload.clone())).collect();
+        assert_eq!(payloads(store, "s:0", from).await, left, "from {from}");
+    }
     // Inside of a batch, over several, all of one, twice, and where there is nothing any more.
     for ranges in [&[1..3, 6..7, 7..21][..], &[100..104, 598..602, 1000..1001], &[0..8, 1100..1101, 1100..1130]] {
         store.commit(thin("s:0", ranges)).await.unwrap();

@@ -149,7 +149,7 @@ impl Processes {
             }
             eventually(&format!("n{number} is ready"), async || {
                 if let Some(status) = self.ended(number) {
-                    panic!("n{number} ended instead of being ready: {status}");
+                    panic!("n{number} ended instead of being ready: {status}\n{}", self.log(number));
                 }
                 (wire::http_status(&self.http[number], "/ready").await == Some(200)).then_some(())
             })

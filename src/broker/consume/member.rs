@@ -2,20 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::timeout;
 
 use super::{
-    super::{
-        Leader,
-        forward::{Request, Response},
-        publish::RETRY,
-        store_error,
-    },
+    super::{publish::RETRY, store_error},
     Broker, BrokerError, Named,
-    group::LEASE,
+    presence::Presence,
 };
 use crate::{
     fanout::Wake,
@@ -23,8 +15,6 @@ use crate::{
     proto::v1::Message,
 };
 
-/// How long the leader may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long it may take to be handed what is there.
 const ORDERED: Duration = Duration::from_secs(1);
 
@@ -55,14 +45,10 @@ pub struct Member {
     named: Named,
     channel: Arc<ChannelMeta>,
     id: u64,
-    window: u32,
-    once: bool,
+    presence: Option<Presence>,
     /// What was handed on, by sequence number, with its attempt.
     in_hand: BTreeMap<u64, u32>,
     wake: Wake,
-    leader: watch::Receiver<Leader>,
-    /// When the leader has to hear of the member next.
-    announce_at: Instant,
     stays: bool,
 }
 
@@ -72,20 +58,24 @@ impl Broker {
     /// # Errors
     /// `ConsumerNotFound`, `ChannelNotFound`.
     pub async fn join_consumer(&self, channel: &str, name: &str, window: u32) -> Result<Member, BrokerError> {
+        let id = self.inner.env.random.next_u64() & !PULL;
+        self.join_as(channel, name, id, window).await
+    }
+
+    async fn join_as(&self, channel: &str, name: &str, id: u64, window: u32) -> Result<Member, BrokerError> {
         self.check_running()?;
         let named = self.find_consumer(channel, name).await?;
         let meta = self.find(channel)?;
+        let wake = self.inner.view.wakes().wait_for(named.id, None);
+        let presence = Some(Presence::begin(self, named.id, id, window, is_pull(id)));
         Ok(Member {
-            wake: self.inner.view.wakes().wait_for(named.id, None),
-            leader: self.inner.sequencer.leader(),
             broker: self.clone(),
             named,
             channel: meta,
-            id: self.inner.env.random.next_u64() & !PULL,
-            window,
-            once: false,
+            id,
+            presence,
             in_hand: BTreeMap::new(),
-            announce_at: Instant::now(),
+            wake,
             stays: false,
         })
     }
@@ -102,9 +92,8 @@ impl Broker {
         max: u32,
         wait: Duration,
     ) -> Result<Vec<ConsumerDelivery>, BrokerError> {
-        let mut member = self.join_consumer(channel, name, max).await?;
-        member.once = true;
-        member.id |= PULL;
+        let id = self.inner.env.random.next_u64() | PULL;
+        let mut member = self.join_as(channel, name, id, max).await?;
         // What is there already is worth the way to the leader and through the log.
         let least = if member.could_get_something() { ORDERED } else { RETRY };
         let deliveries = match timeout(wait.max(least), member.next()).await {
@@ -119,9 +108,8 @@ impl Broker {
 impl Member {
     /// How many messages it takes from now on, those that it has included.
     pub fn set_window(&mut self, window: u32) {
-        if self.window != window {
-            self.window = window;
-            self.announce_at = Instant::now();
+        if let Some(presence) = &self.presence {
+            presence.set_window(window);
         }
     }
 
@@ -143,15 +131,16 @@ impl Member {
                 }
                 continue;
             }
-            if self.announce_at <= Instant::now() {
-                self.announce().await?;
-                continue;
-            }
             let stopping = self.broker.inner.stopping.clone();
+            let refused = async {
+                match &mut self.presence {
+                    Some(presence) => presence.refused().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.wake.woken() => {}
-                () = sleep_until(self.announce_at) => {}
-                _ = self.leader.changed() => self.announce_at = Instant::now(),
+                error = refused => return Err(error),
                 () = stopping.cancelled() => return Err(BrokerError::Stopping),
             }
         }
@@ -167,6 +156,7 @@ impl Member {
 
     /// Ends it: what was handed to it at the last moment, mostly nothing.
     async fn last(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        self.presence = None;
         self.broker.forget_member(self.named.id, self.id).await;
         self.broker.catch_up().await?;
         let fresh = self.fresh()?;
@@ -227,30 +217,12 @@ impl Member {
         }
         Ok((deliveries, gone))
     }
-
-    /// Tells the leader. It hears of the member again in time, or soon if it cannot be told now.
-    async fn announce(&mut self) -> Result<(), BrokerError> {
-        let (consumer, member, window, once) = (self.named.id, self.id, self.window, self.once);
-        let leader = self.leader.borrow_and_update().clone();
-        let noted = match leader {
-            Leader::Local { .. } => Some(self.broker.seat_member(consumer, member, window, once).await),
-            Leader::Remote(node) => {
-                let request = Request::SeatMember { consumer, member, window, once };
-                timeout(ANSWER, self.broker.call(&node, &request)).await.ok().and_then(Result::ok)
-            }
-            Leader::Unknown => None,
-        };
-        self.announce_at = match noted {
-            Some(Response::Done) => Instant::now() + LEASE / 3,
-            Some(Response::Refused(error @ BrokerError::LimitExceeded { .. })) => return Err(error),
-            _ => Instant::now() + RETRY,
-        };
-        Ok(())
-    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
+        // Before the leader is told that the member is gone.
+        self.presence = None;
         if self.stays {
             return;
         }

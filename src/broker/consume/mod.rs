@@ -10,6 +10,7 @@ mod group;
 mod manage;
 mod member;
 mod plan;
+mod presence;
 mod settle;
 
 pub(super) use self::{dead::run as run_dead, group::Groups};

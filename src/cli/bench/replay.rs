@@ -36,7 +36,7 @@ pub async fn run(args: &ReplayArgs, global: &Global) -> Result<Measured, CliErro
     let pids = cpu::servers(&args.server_pids, &global.server);
     let client = connect(global).await?;
     let channel = client.channel(&args.channel).await?;
-    let stored = channel.next_seq - channel.first_seq;
+    let stored = (channel.next_seq - channel.first_seq).saturating_sub(channel.compacted);
     let wanted = args.count.unwrap_or(stored).min(stored);
     if wanted == 0 {
         let name = &args.channel;

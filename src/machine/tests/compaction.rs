@@ -111,8 +111,9 @@ fn what_has_gone_with_the_oldest_messages_is_not_counted_as_missing() {
     assert_eq!(node.state(id).0.removed, 25);
     node.comes_back(id);
     // Below the beginning there is nothing to remove.
-    node.step(id, 1, &[gone(20, 1), gone(51, 1)], None).unwrap();
-    assert_eq!(node.state(id).0.removed, 26);
+    node.step(id, 1, &[gone(20, 1), gone(48, 4)], None).unwrap();
+    assert!(!node.seqs().contains(&51), "but what reaches beyond it goes");
+    assert_eq!(node.state(id).0.removed, 27);
     node.operate(2, trim(100)).0.unwrap();
     assert_eq!(node.state(id), (Compaction { step: 2, clean_to: 0, removed: 0 }, 0));
     node.comes_back(id);
@@ -142,6 +143,7 @@ enum Step {
     /// Those at these places, of what is there.
     Remove(Vec<bool>),
     Trim(u64),
+    Limit(u64),
     Restart,
 }
 
@@ -150,6 +152,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (1usize..40).prop_map(Step::Add),
         3 => vec(any::<bool>(), 1..80).prop_map(Step::Remove),
         1 => (0u64..20).prop_map(Step::Trim),
+        1 => (5u64..400).prop_map(Step::Limit),
         1 => Just(Step::Restart),
     ]
 }
@@ -176,12 +179,18 @@ proptest! {
                 Step::Trim(some) => {
                     let up_to = (stats.first_seq + some).min(stats.next_seq);
                     node.operate(2, Operation::Trim { channel: "c".parse().unwrap(), up_to }).0.unwrap();
-                    left = left.split_off(&up_to);
                     trimmed |= some > 0;
+                }
+                Step::Limit(max_bytes) => {
+                    let retention = Retention { compact_by: Some(BY.into()), max_bytes: Some(max_bytes), ..Retention::default() };
+                    let update = ChannelUpdate { retention: Some(retention), ..ChannelUpdate::default() };
+                    node.apply(Command::UpdateChannel { time_ms: 1, name: "c".parse().unwrap(), update });
+                    trimmed = true;
                 }
                 Step::Restart => node.comes_back(id),
             }
             let stats = node.machine.stats(id).unwrap();
+            left = left.split_off(&stats.first_seq);
             let stored: Vec<u64> = node.seqs().into_iter().filter(|seq| *seq >= stats.first_seq).collect();
             prop_assert_eq!(&stored, &left.iter().copied().collect::<Vec<_>>());
             let (Compaction { removed, .. }, bytes) = node.state(id);

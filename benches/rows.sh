@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# What the comparison does not measure, because it has no peer: what a rate costs while the state is cut and copied, with a
+# million live keys, with a large state and many channels; how much disk and memory is taken, and how long a start takes.
+# Three nodes on this machine with fresh data, which is deleted at the end. The machine should do nothing else.
+#
+#   benches/rows.sh [ROW...]      disturbed keyed disk start growth channels idle consumers; all unless some are named
+#                                 LIMINAL names the binary, ROUNDS how often rates are taken (5)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+liminal=$(realpath "${LIMINAL:-target/release/liminal}")
+rounds=${ROUNDS:-5}
+rows=("$@")
+((${#rows[@]})) || rows=(idle start disk keyed disturbed consumers channels growth)
+root=$PWD
+dir=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
+servers=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
+pids=()
+
+stop() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    pids=()
+}
+trap 'stop; rm -rf "$dir"' EXIT
+
+# Starts the nodes on what is in the directory; `fresh` empties it first. More arguments are settings.
+start() {
+    for node in 1 2 3; do
+        "$liminal" serve --config "$root/cluster/node$node.toml" --set "persistence_path=$dir/n$node" "$@" \
+            2>>"$dir/n$node.log" &
+        pids+=($!)
+    done
+    until status >/dev/null 2>&1; do sleep 0.01; done
+}
+fresh() {
+    stop
+    rm -rf "$dir"/n[123]
+    sync
+    start "$@"
+}
+client() { env LIMINAL_SERVER="$servers" "$liminal" "$@"; }
+status() {
+    for port in 7201 7202 7203; do curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" || return 1; done
+}
+# One figure of a run: rate, p50_us, ...
+bench() {
+    local name=$1
+    shift
+    client bench publish --warmup 1s --duration 3s -o json "$@" | sed -E "s/.*\"$name\":([0-9.]+).*/\1/"
+}
+median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
+repeated() { for ((round = 0; round < rounds; round++)); do bench "$@"; done | median; }
+# Publishes so many messages, as fast as they are taken.
+fill() {
+    local channel=$1 wanted=$2
+    shift 2
+    while (($(client channel show "$channel" -o json 2>/dev/null | sed -E 's/.*"messages":([0-9]+).*/\1/;t;s/.*/0/') < wanted)); do
+        client bench publish --channel "$channel" --in-flight 4096 --warmup 0s --duration 3s "$@" >/dev/null
+    done
+}
+resident() { for pid in "${pids[@]}"; do awk '/VmRSS/ { printf "%d ", $2 / 1024 }' "/proc/$pid/status"; done; }
+# Clock ticks of all nodes, 100 a second.
+ticks() { for pid in "${pids[@]}"; do awk '{ print $14 + $15 }' "/proc/$pid/stat"; done | awk '{ all += $1 } END { print all }'; }
+# CPU of all nodes in percent of a core, over ten seconds in which nobody asks for anything.
+idle_cpu() {
+    local before
+    before=$(ticks)
+    sleep 10
+    awk "BEGIN { printf \"%.1f %%\", ($(ticks) - $before) / 10 }"
+}
+# The same request for so many names: the end of the URL, or what stands before the last argument, counts from 1.
+every() {
+    local count=$1 flag=$2 value=$3 url=$4 rest=${5:-}
+    curl -fsS -Z --parallel-max 64 -o /dev/null "$flag" "$value" "$url[1-$count]$rest" 2>/dev/null
+}
+since() { awk "BEGIN { printf \"%.2f s\", ($(date +%s%N) - $1) / 1e9 }"; }
+
+row_idle() {
+    fresh
+    sleep 5
+    echo "idle: resident $(resident)MiB, CPU of three nodes $(idle_cpu) of a core"
+}
+
+row_start() {
+    for ((round = 0; round < rounds; round++)); do
+        stop
+        rm -rf "$dir"/n[123]
+        begun=$(date +%s%N)
+        start
+        echo "start, fresh: ready after $(since "$begun")"
+    done
+    fill bench 1000000
+    for ((round = 0; round < rounds; round++)); do
+        stop
+        begun=$(date +%s%N)
+        start
+        echo "start with 1 M messages: ready after $(since "$begun")"
+    done
+    echo "resident after 1 M messages and a start: $(resident)MiB, CPU when idle $(idle_cpu)"
+}
+
+row_disk() {
+    fresh --set raft.log_keep_entries=10 --set raft.log_keep_bytes=1048576
+    fill bench 1000000
+    client cluster snapshot >/dev/null
+    sleep 15 # until what is folded is purged
+    messages=$(client channel show bench -o json | sed -E 's/.*"messages":([0-9]+).*/\1/')
+    for node in 1 2 3; do
+        awk "BEGIN { printf \"disk: %d bytes for each of $messages messages of 256 B on n$node\n\", $(du -sb "$dir/n$node" | cut -f1) / $messages }"
+    done
+}
+
+row_keyed() {
+    fresh --set limits.live_keys=20000000
+    fill keyed 1000000 --keys
+    echo "publish, 256 in flight: $(repeated rate --channel plain)"
+    echo "the same with keys, 1 M live: $(repeated rate --channel keyed --keys)"
+}
+
+row_disturbed() {
+    fresh --set raft.log_keep_entries=1000
+    fill bench 1000000
+    for what in quiet disturbed; do
+        if [[ $what == disturbed ]]; then
+            (while client cluster snapshot >/dev/null 2>&1; do sleep 0.5; done) &
+            disturbing=$!
+        fi
+        for ((round = 0; round < rounds; round++)); do
+            client bench publish --rate 2000 --in-flight 100000 --warmup 2s --duration 15s -o json |
+                sed -E "s/.*\"p50_us\":([0-9]+).*\"p99_us\":([0-9]+).*\"p999_us\":([0-9]+).*\"max_us\":([0-9]+).*/2,000 a second, $what: p50 \1, p99 \2, p99.9 \3, longest \4 us/"
+        done
+    done
+    kill "$disturbing" 2>/dev/null || true
+    wait "$disturbing" 2>/dev/null || true
+}
+
+row_consumers() {
+    fresh
+    client channel create orders >/dev/null
+    before=$(resident)
+    every 20000 -X PUT http://127.0.0.1:7201/v1/channels/orders/consumers/c
+    sleep 5
+    echo "20,000 idle consumers: resident $before to $(resident)MiB, CPU $(idle_cpu)"
+    echo "publish, 256 in flight, to their channel: $(repeated rate --channel orders)"
+    echo "the same to another channel: $(repeated rate --channel plain)"
+}
+
+row_channels() {
+    fresh
+    echo "publish, 256 in flight, to one channel: $(repeated rate)"
+    every 10000 -X PUT http://127.0.0.1:7201/v1/channels/c
+    every 10000 -d 1 http://127.0.0.1:7201/v1/channels/c /messages
+    echo "the same beside 10,000 others: $(repeated rate), resident $(resident)MiB, CPU when idle $(idle_cpu)"
+    stop
+    begun=$(date +%s%N)
+    start
+    echo "start with 10,000 channels: ready after $(since "$begun")"
+}
+
+row_growth() {
+    fresh
+    echo "publish, 256 in flight, to an empty cluster: $(repeated rate --channel first)"
+    fill bench 10000000
+    sleep 10
+    echo "the same with 10 M messages: $(repeated rate), resident $(resident)MiB, CPU when idle $(idle_cpu)"
+    stop
+    begun=$(date +%s%N)
+    start
+    echo "start with 10 M messages: ready after $(since "$begun")"
+}
+
+for row in "${rows[@]}"; do "row_$row"; done
