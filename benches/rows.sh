@@ -51,11 +51,13 @@ bench() {
 }
 median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
 repeated() { for ((round = 0; round < rounds; round++)); do bench "$@"; done | median; }
+# Messages in a channel; none where there is no such channel.
+stored() { client channel show "$1" -o json 2>/dev/null | sed -E 's/.*"messages":([0-9]+).*/\1/' | grep . || echo 0; }
 # Publishes so many messages, as fast as they are taken.
 fill() {
     local channel=$1 wanted=$2
     shift 2
-    while (($(client channel show "$channel" -o json 2>/dev/null | sed -E 's/.*"messages":([0-9]+).*/\1/;t;s/.*/0/') < wanted)); do
+    while (($(stored "$channel") < wanted)); do
         client bench publish --channel "$channel" --in-flight 4096 --warmup 0s --duration 3s "$@" >/dev/null
     done
 }
@@ -105,7 +107,7 @@ row_disk() {
     fill bench 1000000
     client cluster snapshot >/dev/null
     sleep 15 # until what is folded is purged
-    messages=$(client channel show bench -o json | sed -E 's/.*"messages":([0-9]+).*/\1/')
+    messages=$(stored bench)
     for node in 1 2 3; do
         awk "BEGIN { printf \"disk: %d bytes for each of $messages messages of 256 B on n$node\n\", $(du -sb "$dir/n$node" | cut -f1) / $messages }"
     done
@@ -139,7 +141,11 @@ row_consumers() {
     fresh
     client channel create orders >/dev/null
     before=$(resident)
-    every 20000 -X PUT http://127.0.0.1:7201/v1/channels/orders/consumers/c
+    for ((number = 1; number <= 20000; number++)); do
+        ((number == 1)) || echo next
+        printf 'silent\nfail\noutput = /dev/null\nurl = http://127.0.0.1:7201/v1/channels/orders/consumers\n'
+        printf 'data = "{\\"name\\":\\"c%d\\"}"\n' "$number"
+    done | curl -K -
     sleep 5
     echo "20,000 idle consumers: resident $before to $(resident)MiB, CPU $(idle_cpu)"
     echo "publish, 256 in flight, to their channel: $(repeated rate --channel orders)"
