@@ -5,7 +5,6 @@ mod limits;
 mod validation;
 
 use std::{
-    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use clap::{ArgGroup, ValueHint};
 use self::limits::LimitArgs;
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, parse_duration, print_json, print_line, table, thousands},
+    remote::{confirm, connect, parse_duration, print_json, print_line, table, thousands},
     subscribe::From,
 };
 use crate::{
@@ -178,21 +177,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
 }
 
 async fn delete(name: &str, yes: bool, global: &Global) -> Result<(), CliError> {
-    if !yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(CliError::usage(format!(
-                "deleting `{name}` deletes all its messages; add --yes to do it without being asked"
-            )));
-        }
-        eprint!("delete channel `{name}` with all its messages? [y/N] ");
-        let mut answer = String::new();
-        // A prompt that cannot be shown or answered counts as no.
-        let _ = std::io::stderr().flush();
-        let _ = std::io::stdin().read_line(&mut answer);
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Err(CliError::failed("nothing was deleted".to_owned()));
-        }
-    }
+    confirm(yes, &format!("delete channel `{name}` with all its messages"), "nothing was deleted")?;
     connect(global).await?.delete_channel(name).await?;
     match global.output {
         OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "deleted": true })),

@@ -7,10 +7,10 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, parse_duration, print_json, print_line, table, thousands, written},
+    remote::{confirm, connect, parse_duration, print_json, print_line, table, thousands, written},
 };
 use crate::{
-    client::{ClaimHolder, ClaimReceipt, Taken},
+    client::{ClaimHolder, ClaimNamespace, ClaimReceipt, Taken},
     model::{ClaimJson, NamespaceJson, timestamp},
 };
 
@@ -80,6 +80,22 @@ pub enum Command {
     },
     /// List all namespaces
     Namespaces,
+    /// Make a namespace, or change how long it keeps the receipts that come from now on
+    Keep {
+        /// The namespace
+        namespace: String,
+        /// For example 7d; 24 hours unless it was ever set
+        #[arg(value_name = "TIME", value_parser = parse_duration)]
+        window: Duration,
+    },
+    /// Forget a namespace with all its claims and receipts
+    Forget {
+        /// The namespace
+        namespace: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 /// Runs the command.
@@ -132,19 +148,34 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let found = client.claims(&of.namespace).show(&of.key).await?;
             shown(&of, found.as_ref(), global)
         }
-        Command::Namespaces => {
-            let namespaces = client.claim_namespaces().await?;
+        Command::Namespaces => listed(&client.claim_namespaces().await?, global),
+        Command::Keep { namespace, window } => {
+            let kept = client.claims(&namespace).keep_receipts_for(window).await?;
+            listed(&[kept], global)
+        }
+        Command::Forget { namespace, yes } => {
+            let what = format!("forget namespace `{namespace}` with all its claims and receipts");
+            confirm(yes, &what, "nothing was forgotten")?;
+            client.claims(&namespace).delete_namespace().await?;
             match global.output {
-                OutputFormat::Json => namespaces.iter().try_for_each(|one| print_json(&NamespaceJson::of(one))),
-                OutputFormat::Raw => namespaces.iter().try_for_each(|one| print_line(&one.name)),
-                OutputFormat::Table => {
-                    let window = |ms| humantime::format_duration(Duration::from_millis(ms)).to_string();
-                    let rows = namespaces.iter().map(|one| {
-                        vec![one.name.clone(), thousands(one.live), window(one.window_ms), timestamp(one.created_ms)]
-                    });
-                    print_line(&table(&["NAMESPACE", "LIVE", "WINDOW", "CREATED"], &[1], rows.collect()))
-                }
+                OutputFormat::Json => print_json(&serde_json::json!({ "name": namespace, "deleted": true })),
+                OutputFormat::Raw => Ok(()),
+                OutputFormat::Table => print_line(&format!("{namespace}  forgotten")),
             }
+        }
+    }
+}
+
+fn listed(namespaces: &[ClaimNamespace], global: &Global) -> Result<(), CliError> {
+    match global.output {
+        OutputFormat::Json => namespaces.iter().try_for_each(|one| print_json(&NamespaceJson::of(one))),
+        OutputFormat::Raw => namespaces.iter().try_for_each(|one| print_line(&one.name)),
+        OutputFormat::Table => {
+            let window = |ms| humantime::format_duration(Duration::from_millis(ms)).to_string();
+            let rows = namespaces.iter().map(|one| {
+                vec![one.name.clone(), thousands(one.live), window(one.window_ms), timestamp(one.created_ms)]
+            });
+            print_line(&table(&["NAMESPACE", "LIVE", "WINDOW", "CREATED"], &[1], rows.collect()))
         }
     }
 }

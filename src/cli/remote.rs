@@ -1,7 +1,7 @@
 //! What all commands that talk to a cluster share: connecting, writing results, and how values look.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     time::Duration,
 };
 
@@ -34,6 +34,25 @@ pub fn written(result: io::Result<()>) -> Result<(), CliError> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(CliError::exit(0)),
         Err(error) => Err(CliError::failed(format!("cannot write to standard output: {error}"))),
     }
+}
+
+/// Asks before something is lost for good, unless that was said with `--yes`.
+///
+/// # Errors
+/// A usage error where nobody can be asked; a failure that says what was not done when the answer is no.
+pub fn confirm(yes: bool, what: &str, otherwise: &str) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(CliError::usage(format!("this would {what}; add --yes to do it without being asked")));
+    }
+    eprint!("{what}? [y/N] ");
+    let mut answer = String::new();
+    // A prompt that cannot be shown or answered counts as no.
+    let _ = io::stderr().flush();
+    let _ = io::stdin().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::failed(otherwise.to_owned())) }
 }
 
 /// One line on standard output.

@@ -72,6 +72,14 @@ async fn a_claim_is_taken_completed_and_told_of_on_the_command_line() {
     assert_eq!(json(&node, &["show", "jobs", "other"]).await["state"], "free");
     let (_, out, _) = claim(&node, &["namespaces"]).await;
     assert!(out.lines().any(|line| line.starts_with("jobs") && line.contains("1day")), "{out}");
+    let (code, out, _) = claim(&node, &["keep", "jobs", "7d"]).await;
+    assert!(code == 0 && out.lines().any(|line| line.starts_with("jobs") && line.contains("7days")), "{out}");
+    assert_eq!(json(&node, &["keep", "mails", "1h"]).await["window_ms"], 3_600_000);
+    let (code, _, err) = claim(&node, &["forget", "mails"]).await;
+    assert!(code == 2 && err.contains("all its claims and receipts") && err.contains("--yes"), "{err}");
+    assert_eq!(claim(&node, &["forget", "mails", "--yes"]).await.1, "mails  forgotten\n");
+    let (code, _, err) = claim(&node, &["forget", "mails", "--yes"]).await;
+    assert!(code == 1 && err.contains("NAMESPACE_NOT_FOUND"), "{err}");
     let (code, _, err) = claim(&node, &["show", "jbos", "k"]).await;
     assert!(code == 1 && err.contains("NAMESPACE_NOT_FOUND") && err.contains("help: "), "{err}");
     assert_eq!(claim(&node, &["take", "jobs"]).await.0, 2);
