@@ -146,11 +146,15 @@ impl Joining {
         let fresh = !matches!(self.raft.is_initialized().await, Ok(true));
         let known = sight.members.is_empty() || sight.members.contains_key(&self.local.id);
         let standing = self.standing.borrow().clone();
+        let (starts, incarnation) = (self.identity.starts(), self.identity.incarnation());
+        let admitted = standing == Standing::Admitted && known;
         match &sight.leader {
-            Some(_) if standing == Standing::Admitted && known => standing,
+            Some(_) if admitted && self.membership.knows_start(self.local.id, starts, incarnation) => standing,
+            // Also who was let in says it again: the leader may have gone before it wrote down what it was told.
             Some(leader) => {
+                let unasked = if admitted { standing } else { Standing::Unconfirmed };
                 let answer = self.announce(leader).await;
-                self.stand(answer.unwrap_or(Standing::Unconfirmed))
+                self.stand(answer.unwrap_or(unasked))
             }
             None if fresh => {
                 if let Some(members) = self.formation.consider(&sight.answers, self.expect) {

@@ -198,7 +198,7 @@ impl Membership {
                 node.peer
             )));
         }
-        let again = (request.starts, request.incarnation) == (record.starts, record.incarnation);
+        let again = self.knows_start(node.id, request.starts, request.incarnation);
         if request.starts <= record.starts && !again {
             let refusal = Refusal::OldDisk { starts: request.starts, seen: record.starts };
             return Err(old_copy(refusal.to_string()));
@@ -219,6 +219,12 @@ impl Membership {
         }
         let cluster_id = (self.cluster_id)().ok_or_else(not_leader)?;
         Ok(proto::AnnounceResponse { cluster_id })
+    }
+
+    /// Whether it is written down, as far as this node knows, that a process of a node has begun.
+    pub(super) fn knows_start(&self, node: u64, starts: u64, incarnation: u64) -> bool {
+        let record = self.view.member(node).unwrap_or_default();
+        (record.starts, record.incarnation) == (starts, incarnation)
     }
 
     /// Writes down that a node was let in.

@@ -105,6 +105,37 @@ async fn what_was_acknowledged_survives_the_leader_and_a_restart_of_all_with_equ
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_written_down_though_the_leader_that_was_told_of_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    for number in 0..3 {
+        cluster.stop_node(number).await;
+    }
+    for number in 0..3 {
+        cluster.start_node(number).await;
+    }
+    let mut starts = [2; 3];
+    // Leaders go as soon as they lead, which is when the others announce themselves.
+    for _ in 0..3 {
+        let leader = cluster.leader().await;
+        cluster.stop_node(leader).await;
+        starts[leader] += 1;
+        cluster.start_node(leader).await;
+    }
+    support::eventually("all starts are written down", async || {
+        let view = cluster.broker(cluster.leader().await).view();
+        let written = |number: usize| {
+            let node = cluster.nodes[number].as_ref()?.group().state().address.id;
+            view.member(node).filter(|member| member.starts == starts[number]).map(drop)
+        };
+        (0..3).all(|number| written(number).is_some()).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_publishes_through_any_node_and_reads_from_another() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(dir.path()).await;
