@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
-    broker::{Broker, BrokerError, Leader, Sequencer as _},
+    broker::{Broker, BrokerError, Sequencer as _},
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
@@ -245,7 +245,7 @@ impl Node {
     /// Stops in order: not ready, leadership handed over, requests drained for a bounded time, state flushed.
     pub async fn stop(self) {
         self.stopping.cancel();
-        if matches!(self.broker.leader(), Leader::Local { .. }) {
+        if self.broker.leads() {
             self.group.give_up_leadership().await;
         }
         let drained = async {
@@ -375,11 +375,7 @@ impl NodeView for View {
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
-            Metric::gauge(
-                "raft_leader",
-                "1 on the leader",
-                matches!(self.broker.leader(), Leader::Local { .. }).into(),
-            ),
+            Metric::gauge("raft_leader", "1 on the leader", self.broker.leads().into()),
             Metric::gauge(
                 "state_verified_index",
                 "Log index at which the nodes' states were last compared",

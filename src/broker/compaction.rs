@@ -16,11 +16,11 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, Leader, store_error};
+use super::{Broker, BrokerError, store_error};
 use crate::{
     model::{
         ChannelId, ChannelMeta, ChannelStats, Clean, Compact, Compaction, Durability, Gone, KeyHash, Operation,
-        OperationReply, StoredBatch, has_expired, stream_key,
+        OperationReply, StoredBatch, has_expired, header_key, stream_key,
     },
     proto::v1::Message,
 };
@@ -135,10 +135,6 @@ async fn compact(broker: Broker, meta: Arc<ChannelMeta>) -> ChannelId {
 }
 
 impl Broker {
-    fn leads(&self) -> bool {
-        matches!(self.leader(), Leader::Local { .. })
-    }
-
     /// Channels over which a pass is due, the small ones first.
     fn due_for_compaction(&self, passes: &mut HashMap<ChannelId, Instant>) -> Vec<Arc<ChannelMeta>> {
         let catalog = self.inner.view.catalog();
@@ -261,6 +257,5 @@ fn decoded(record: Bytes) -> Result<Message, BrokerError> {
 
 /// The key by which a message replaces others; none where it has no such header, or an empty one.
 fn key_of(message: &Message, by: &str) -> Option<KeyHash> {
-    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case(by))?;
-    (!header.value.is_empty()).then(|| KeyHash::of(&header.value))
+    header_key(message, by).map(KeyHash::of)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broker, Leader};
+use super::Broker;
 use crate::{model::Command, replica::StoreHealth};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(super) async fn run(broker: Broker) {
     let mut failing_since: Option<Instant> = None;
     loop {
         let now = inner.env.clock.now_ms();
-        let leads = matches!(broker.leader(), Leader::Local { .. });
+        let leads = broker.leads();
         let expiry = inner.view.next_expiry_ms().filter(|_| leads);
         let due = expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now)));
         let pause = due.map_or(INTERVAL, |due| due.clamp(FINEST, INTERVAL));
@@ -33,7 +33,7 @@ pub(super) async fn run(broker: Broker) {
         inner.delivery.tidy(|channel| inner.view.stats(channel).is_some());
         let failing = *inner.view.health().borrow() != StoreHealth::Working;
         failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };
-        if !matches!(broker.leader(), Leader::Local { .. }) {
+        if !broker.leads() {
             continue;
         }
         if failing_since.is_some_and(|since| since.elapsed() >= STORE_PATIENCE) {

@@ -304,6 +304,11 @@ impl Broker {
         self.inner.sequencer.leader().borrow().clone()
     }
 
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        matches!(*self.inner.sequencer.leader().borrow(), Leader::Local { .. })
+    }
+
     /// This node.
     pub fn local(&self) -> NodeAddress {
         self.inner.peers.local()

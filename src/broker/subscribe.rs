@@ -287,17 +287,11 @@ impl Subscription {
         let (key, bytes) = (stream_key(self.meta.name.as_str()), self.broker.limits().page_bytes);
         let view = self.broker.inner.view.clone();
         let applied = view.applied();
-        let ahead = self.read_ahead().await;
-        // The store may still hold what is gone, and so may what was read before.
-        let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
-        if first > self.position {
-            let channel = self.meta.name.to_string();
-            return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
-        }
-        let page = match ahead {
+        let page = match self.read_ahead().await {
             Some(page) => page,
             None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
         };
+        // The store may still hold what is gone, and so may what was read before.
         let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
         if first > self.position {
             let channel = self.meta.name.to_string();

@@ -260,6 +260,13 @@ impl FrameBuilder {
     }
 }
 
+/// What a header of a message says by which messages are told apart; none where it is missing or empty. Names are
+/// compared as HTTP does, without their case.
+pub fn header_key<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+    Some(header.value.as_str()).filter(|value| !value.is_empty())
+}
+
 /// Consecutive messages of one channel as they are stored: the n-th has the sequence number `first_seq + n`.
 /// The boundaries come from the log, so they are the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub use consumer::{
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
-pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch};
+pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{
     ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
 };

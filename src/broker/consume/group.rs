@@ -100,7 +100,7 @@ impl Broker {
         window: u32,
         once: bool,
     ) -> Response {
-        if !matches!(self.leader(), Leader::Local { .. }) {
+        if !self.leads() {
             return Response::NotProposed;
         }
         let (told, answer) = oneshot::channel();

@@ -10,7 +10,7 @@ use crate::{
     machine::{Consumer, Holder},
     model::{
         ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, Hand, MessageView, OrderingKey, Predicate,
-        StoredBatch,
+        StoredBatch, header_key,
     },
     proto::v1::Message,
 };
@@ -215,9 +215,7 @@ fn ordering_key(order: &ConsumeOrder, message: &Message) -> Option<u64> {
         ConsumeOrder::None => return None,
         ConsumeOrder::Exclusive => return Some(0),
         ConsumeOrder::Key(OrderingKey::MessageKey) => &message.key,
-        ConsumeOrder::Key(OrderingKey::Header(name)) => {
-            &message.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?.value
-        }
+        ConsumeOrder::Key(OrderingKey::Header(name)) => header_key(message, name)?,
     };
     if text.is_empty() {
         return None;
