@@ -1,12 +1,11 @@
 //! Consumers from the command line, against one real node.
 
 use std::{
-    net::TcpListener,
     process::{Child, Command as Process, Stdio},
     time::{Duration, Instant},
 };
 
-use super::{liminal, run};
+use super::{liminal, ports::free_addresses, run};
 
 /// How long the node may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,10 +19,7 @@ struct Node {
 impl Node {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners = [free(), free()];
-        let [client, http] = listeners.each_ref().map(|listener| listener.local_addr().unwrap().to_string());
-        drop(listeners);
+        let [client, http] = free_addresses(2).try_into().unwrap();
         let config = dir.path().join("liminal.toml");
         let text = format!(
             "listen_address = {client:?}\nhealth_listen_address = {http:?}\npersistence_path = {:?}\n\

@@ -5,6 +5,8 @@
 mod channels;
 mod claims;
 mod consumers;
+#[path = "../support/ports.rs"]
+mod ports;
 
 use std::{
     io::Read as _,

@@ -6,28 +6,16 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub mod in_process;
+pub mod ports;
 pub mod processes;
 pub mod wire;
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    net::TcpListener,
-    time::Duration,
-};
+use std::time::Duration;
+
+pub use ports::free_addresses;
 
 /// How long a condition may take to come true on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Addresses that nobody uses, below those from which the system takes the ports of outgoing connections: one of these
-/// could take a node's port while the node is down.
-pub fn free_addresses(count: usize) -> Vec<String> {
-    let mut listeners = Vec::new();
-    while listeners.len() < count {
-        let port = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
-        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
-}
 
 /// Asks again and again until there is an answer; panics with what it waited for when there is none in time.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {

@@ -6,6 +6,7 @@ use std::{
     collections::HashSet,
     fs::File,
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -29,6 +30,9 @@ use crate::{
 };
 
 const CHANNEL: &str = "failover";
+/// Where the nodes listen: below the ports that the system gives to outgoing connections, so that none of these takes a
+/// node's port while it is down.
+const PORTS: Range<u16> = 17_400..17_600;
 /// Publishing before the fault.
 const BEFORE: Duration = Duration::from_secs(1);
 /// Publishes that may wait for their acks: more than the longest gap holds.
@@ -237,15 +241,11 @@ impl Nodes {
     fn start(dir: &Path) -> Result<Self, CliError> {
         let failed = |error: std::io::Error| CliError::failed(format!("cannot start the nodes: {error}"));
         std::fs::create_dir_all(dir).map_err(failed)?;
-        // Bound all at once, so that no two are the same.
-        let bound: Vec<TcpListener> =
-            (0..9).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(failed)?;
-        let addresses: Vec<String> = bound
-            .iter()
-            .map(|listener| listener.local_addr().map(|address| address.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        drop(bound);
+        let free = PORTS.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        let addresses: Vec<String> = free.take(9).map(|port| format!("127.0.0.1:{port}")).collect();
+        if addresses.len() < 9 {
+            return Err(CliError::failed(format!("nine free ports are needed within {PORTS:?}")));
+        }
         let peers = &addresses[6..];
         for number in 0..3 {
             let (client, http, peer) = (&addresses[number], &addresses[3 + number], &addresses[6 + number]);
