@@ -65,7 +65,7 @@ impl<'a> MessageView<'a> {
     }
 
     fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
     }
 
     fn has(&self, path: &Path) -> bool {

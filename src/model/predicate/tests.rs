@@ -120,6 +120,7 @@ fn headers_and_the_key_are_there_whatever_the_payload() {
     let view = MessageView::of(&message);
     for text in [
         r#"$headers.content-type starts with "image/""#,
+        r#"$headers.Content-Type == "image/png""#,
         r#"$headers."Odd Name" == "1""#,
         r#"not exists($headers.odd)"#,
         r#"$key in ["k-1", "k-2"]"#,
