@@ -228,7 +228,7 @@ fn describe(channel: &Channel) -> String {
         ("quota", limits::quota(&shown.quota)),
         ("quarantine", if shown.quarantine.is_empty() { "none" } else { shown.quarantine }.to_owned()),
         ("created", shown.created.clone()),
-        ("messages", thousands(shown.messages)),
+        ("messages", messages(&shown)),
         ("first seq", shown.first_seq.to_string()),
         ("next seq", shown.next_seq.to_string()),
         ("bytes", thousands(shown.bytes)),
@@ -238,6 +238,12 @@ fn describe(channel: &Channel) -> String {
         ("rejected", format!("{} by the schema, on the answering node since it started", thousands(shown.rejected))),
     ];
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
+}
+
+/// `2`, or `2, compaction has removed 9`: otherwise the numbers of the messages would not fit their count.
+fn messages(shown: &ChannelJson<'_>) -> String {
+    let count = thousands(shown.messages);
+    if shown.compacted == 0 { count } else { format!("{count}, compaction has removed {}", thousands(shown.compacted)) }
 }
 
 fn list(channels: &[Channel]) -> Result<(), CliError> {
@@ -308,6 +314,8 @@ mod tests {
         for line in ["name          orders", "durability    durable", "schema        version 2", "dedup window  1day"] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
-        assert!(text.contains("messages      1,000"), "{text}");
+        assert!(text.contains("messages      1,000\n"), "{text}");
+        let text = describe(&Channel { compacted: 900, ..channel });
+        assert!(text.contains("messages      100, compaction has removed 900\n"), "{text}");
     }
 }
