@@ -3,15 +3,16 @@
 # million live keys, with a large state and many channels; how much disk and memory is taken, and how long a start takes.
 # Three nodes on this machine with fresh data, which is deleted at the end. The machine should do nothing else.
 #
-#   benches/rows.sh [ROW...]      disturbed keyed disk start growth channels idle consumers; all unless some are named
-#                                 LIMINAL names the binary, ROUNDS how often rates are taken (5)
+#   benches/rows.sh [ROW...]      idle start disk keyed schema disturbed consumers channels growth; all unless some are
+#                                 named. LIMINAL names the binary, ROUNDS how often rates are taken (5),
+#                                 LIMINAL_TEST_DATA the real messages without which `schema` is left out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 liminal=$(realpath "${LIMINAL:-target/release/liminal}")
 rounds=${ROUNDS:-5}
 rows=("$@")
-((${#rows[@]})) || rows=(idle start disk keyed disturbed consumers channels growth)
+((${#rows[@]})) || rows=(idle start disk keyed schema disturbed consumers channels growth)
 root=$PWD
 dir=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
 servers=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
@@ -118,6 +119,25 @@ row_keyed() {
     fill keyed 1000000 --keys
     echo "publish, 256 in flight: $(repeated rate --channel plain)"
     echo "the same with keys, 1 M live: $(repeated rate --channel keyed --keys)"
+    echo "server CPU, seconds per million: $(repeated server_cpu_s_per_million --channel plain) without keys," \
+        "$(repeated server_cpu_s_per_million --channel keyed --keys) with"
+}
+
+# What a schema's check takes of the servers' CPU for each message: `cargo bench` says what the bare library takes.
+row_schema() {
+    if [[ -z ${LIMINAL_TEST_DATA:-} ]]; then
+        echo "schema: left out, LIMINAL_TEST_DATA names no directory"
+        return
+    fi
+    fresh
+    sed -nE 's/^\{"event":"pull_request","example":"[^"]*","payload":(.*)\}$/\1/p' "$LIMINAL_TEST_DATA/events.ndjson" \
+        >"$dir/payloads"
+    client channel create free >/dev/null
+    client channel create checked --schema "$LIMINAL_TEST_DATA/schemas/pull_request.json" >/dev/null
+    for channel in free checked; do
+        echo "real payloads, channel $channel: $(repeated rate --channel "$channel" --payloads "$dir/payloads") a second," \
+            "server CPU $(repeated server_cpu_s_per_million --channel "$channel" --payloads "$dir/payloads") us a message"
+    done
 }
 
 row_disturbed() {

@@ -8,7 +8,7 @@ mod floor;
 mod load;
 mod replay;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -42,6 +42,9 @@ pub struct PublishArgs {
     /// Bytes of each payload
     #[arg(long, default_value_t = 256)]
     pub size: usize,
+    /// A file of payloads, one a line, which the messages take turns with, instead of random ones of --size bytes
+    #[arg(long, value_name = "FILE", conflicts_with = "size")]
+    pub payloads: Option<PathBuf>,
     /// Messages that wait for their ack at a time, over all connections; with --rate, the most that may
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub in_flight: u32,

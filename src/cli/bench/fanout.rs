@@ -43,6 +43,9 @@ struct Seen {
 /// Publishes to subscribers on all servers, and counts their deliveries within the window.
 pub async fn run(args: &FanoutArgs, global: &Global) -> Result<Measured, CliError> {
     args.load.check()?;
+    if args.load.payloads.is_some() {
+        return Err(CliError::usage("fanout writes times into its payloads; leave --payloads out".to_owned()));
+    }
     if args.load.size < SMALLEST {
         return Err(CliError::usage(format!("--size {} leaves no room for a time; give {SMALLEST}", args.load.size)));
     }

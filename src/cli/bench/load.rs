@@ -1,7 +1,7 @@
 //! The load: a closed loop, in which each ack lets the next message go, or an open one on a schedule. In the open
 //! loop a latency begins when the message was due, so that a stall shows in all the messages that it held up.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -102,7 +102,7 @@ pub async fn publish(
     stamped: bool,
 ) -> Result<Measured, CliError> {
     let Window { from, until, .. } = window;
-    let payloads: Arc<[Bytes]> = (0..PAYLOADS).map(|seed| payload(args.size, seed)).collect();
+    let payloads = payloads(args.payloads.as_deref(), args.size)?;
     let run = ulid::Ulid::generate().to_string();
     let loads = clients.into_iter().zip(0u32..).map(|(client, index)| {
         let in_flight = share(args.in_flight, args.connections, index);
@@ -158,6 +158,18 @@ fn share(whole: u32, parts: u32, index: u32) -> u32 {
 /// Different payloads that the messages of a load take turns with: more than a batch has, so that an entry holds no
 /// message twice and a store that compresses gains no more than it would from real text.
 const PAYLOADS: u64 = 8192;
+
+/// What the messages of a load carry.
+fn payloads(file: Option<&Path>, size: usize) -> Result<Arc<[Bytes]>, CliError> {
+    let Some(file) = file else { return Ok((0..PAYLOADS).map(|seed| payload(size, seed)).collect()) };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CliError::usage(format!("cannot read {}: {error}", file.display())))?;
+    let lines: Arc<[Bytes]> = text.lines().filter(|line| !line.is_empty()).map(|line| line.to_owned().into()).collect();
+    if lines.is_empty() {
+        return Err(CliError::usage(format!("{} has no line to publish", file.display())));
+    }
+    Ok(lines)
+}
 
 /// JSON, so that channels with a simple schema take it as well, of exactly `size` bytes where that is possible; the
 /// text in it is random.
@@ -357,6 +369,14 @@ mod tests {
             assert_eq!(payload.len(), size);
             assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
         }
+    }
+
+    #[test]
+    fn payloads_come_from_the_lines_of_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(payloads(Some(file.path()), 256).is_err());
+        std::fs::write(file.path(), "{\"a\":1}\n\n2\n").unwrap();
+        assert_eq!(payloads(Some(file.path()), 256).unwrap()[..], [&b"{\"a\":1}"[..], b"2"]);
     }
 
     #[test]
