@@ -58,9 +58,13 @@ fn codecs(c: &mut Criterion) {
     let mut group = c.benchmark_group("codec");
     group.throughput(Throughput::Elements(u64::from(MESSAGES)));
     let (command, batch) = (command(1, Vec::new()), batch(0));
-    let (encoded, stored) = (codec::encode_command(&command), codec::encode_batch(&batch));
-    group.bench_function("encode a command", |b| b.iter(|| codec::encode_command(black_box(&command))));
-    group.bench_function("decode a command", |b| b.iter(|| codec::decode_command(black_box(&encoded))));
+    let keyed = self::command(1, keys(0));
+    let stored = codec::encode_batch(&batch);
+    for (name, command) in [("a command", command), ("a command with keys", keyed)] {
+        let encoded = codec::encode_command(&command);
+        group.bench_function(format!("encode {name}"), |b| b.iter(|| codec::encode_command(black_box(&command))));
+        group.bench_function(format!("decode {name}"), |b| b.iter(|| codec::decode_command(black_box(&encoded))));
+    }
     group.bench_function("encode a stored batch", |b| b.iter(|| codec::encode_batch(black_box(&batch))));
     group.bench_function("decode a stored batch", |b| b.iter(|| codec::decode_batch(black_box(&stored))));
     let bytes = frame().bytes().clone();

@@ -26,7 +26,8 @@ enum End {
 
 /// A key's publish under way.
 struct Open {
-    end: watch::Sender<End>,
+    /// For those who joined; none before the first.
+    end: Option<watch::Sender<End>>,
     /// What the channel's next sequence number was when it took off: an older message is no outcome of it.
     next_seq: u64,
 }
@@ -82,12 +83,13 @@ impl Broker {
             match open.entry((channel, claim.key)) {
                 // The second of one submission is a plain duplicate: its publisher knows of the first.
                 Entry::Occupied(_) if flight.opened.iter().any(|opened| opened.key == claim.key) => {}
-                Entry::Occupied(other) => {
-                    let Open { end, next_seq } = other.get();
-                    flight.joined.push(Joined { position: claim.position, next_seq: *next_seq, end: end.subscribe() });
+                Entry::Occupied(mut other) => {
+                    let Open { end, next_seq } = other.get_mut();
+                    let end = end.get_or_insert_with(|| watch::channel(End::Open).0).subscribe();
+                    flight.joined.push(Joined { position: claim.position, next_seq: *next_seq, end });
                 }
                 Entry::Vacant(place) => {
-                    place.insert(Open { end: watch::channel(End::Open).0, next_seq });
+                    place.insert(Open { end: None, next_seq });
                     flight.opened.push(*claim);
                 }
             }
@@ -104,7 +106,7 @@ impl Flight {
         if !self.opened.is_empty() {
             let mut open = self.flights.open.lock();
             for claim in self.opened.drain(..) {
-                if let Some(Open { end, .. }) = open.remove(&(self.channel, claim.key)) {
+                if let Some(Open { end: Some(end), .. }) = open.remove(&(self.channel, claim.key)) {
                     end.send_replace(match results.get(claim.position as usize) {
                         Some(Ok(outcome)) => End::Known(*outcome),
                         _ => End::Failed,

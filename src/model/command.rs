@@ -10,11 +10,32 @@ use super::{
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u128", into = "u128")]
 pub struct KeyHash(pub [u8; 16]);
 
 /// The first 16 bytes of the BLAKE3 hash of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u128", into = "u128")]
 pub struct Digest(pub [u8; 16]);
+
+/// Serialized as a number, because serde takes arrays byte by byte: in the codec's format the bytes are the same.
+macro_rules! as_number {
+    ($($hash:ty),*) => {$(
+        impl From<u128> for $hash {
+            fn from(number: u128) -> Self {
+                Self(number.to_le_bytes())
+            }
+        }
+
+        impl From<$hash> for u128 {
+            fn from(hash: $hash) -> Self {
+                Self::from_le_bytes(hash.0)
+            }
+        }
+    )*};
+}
+
+as_number!(KeyHash, Digest);
 
 impl KeyHash {
     /// Of a key's text.
