@@ -14,6 +14,8 @@ rounds=${ROUNDS:-5}
 rows=("$@")
 ((${#rows[@]})) || rows=(idle start disk keyed schema disturbed consumers channels growth)
 root=$PWD
+data=${LIMINAL_TEST_DATA:-}
+unset LIMINAL_TEST_DATA # to a node it would be a setting
 dir=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
 servers=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
 pids=()
@@ -32,7 +34,10 @@ start() {
             2>>"$dir/n$node.log" &
         pids+=($!)
     done
-    until status >/dev/null 2>&1; do sleep 0.01; done
+    until status >/dev/null 2>&1; do
+        for pid in "${pids[@]}"; do kill -0 "$pid" || { tail "$dir"/n[123].log >&2; exit 1; }; done
+        sleep 0.01
+    done
 }
 fresh() {
     stop
@@ -48,7 +53,7 @@ status() {
 bench() {
     local name=$1
     shift
-    client bench publish --warmup 1s --duration 3s -o json "$@" | sed -E "s/.*\"$name\":([0-9.]+).*/\1/"
+    client bench publish --warmup 1s --duration 3s --server-pids "$(IFS=,; echo "${pids[*]}")" -o json "$@" | sed -E "s/.*\"$name\":([0-9.]+).*/\1/"
 }
 median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
 repeated() { for ((round = 0; round < rounds; round++)); do bench "$@"; done | median; }
@@ -121,19 +126,20 @@ row_keyed() {
     echo "the same with keys, 1 M live: $(repeated rate --channel keyed --keys)"
     echo "server CPU, seconds per million: $(repeated server_cpu_s_per_million --channel plain) without keys," \
         "$(repeated server_cpu_s_per_million --channel keyed --keys) with"
+    echo "longest, with keys: $(repeated max_us --channel keyed --keys) us"
 }
 
 # What a schema's check takes of the servers' CPU for each message: `cargo bench` says what the bare library takes.
 row_schema() {
-    if [[ -z ${LIMINAL_TEST_DATA:-} ]]; then
+    if [[ -z $data ]]; then
         echo "schema: left out, LIMINAL_TEST_DATA names no directory"
         return
     fi
     fresh
-    sed -nE 's/^\{"event":"pull_request","example":"[^"]*","payload":(.*)\}$/\1/p' "$LIMINAL_TEST_DATA/events.ndjson" \
+    sed -nE 's/^\{"event":"pull_request","example":"[^"]*","payload":(.*)\}$/\1/p' "$data/events.ndjson" \
         >"$dir/payloads"
     client channel create free >/dev/null
-    client channel create checked --schema "$LIMINAL_TEST_DATA/schemas/pull_request.json" >/dev/null
+    client channel create checked --schema "$data/schemas/pull_request.json" >/dev/null
     for channel in free checked; do
         echo "real payloads, channel $channel: $(repeated rate --channel "$channel" --payloads "$dir/payloads") a second," \
             "server CPU $(repeated server_cpu_s_per_million --channel "$channel" --payloads "$dir/payloads") us a message"

@@ -65,7 +65,7 @@ pub(crate) enum Work {
     },
 }
 
-const ROWS: [(&str, Work); 10] = [
+const ROWS: [(&str, Work); 11] = [
     ("publish, 1 in flight", Work::Publish { size: 256, in_flight: 1, connections: 1 }),
     ("publish, 16 in flight", Work::Publish { size: 256, in_flight: 16, connections: 1 }),
     ("publish, 256 in flight", Work::Publish { size: 256, in_flight: 256, connections: 1 }),
@@ -73,7 +73,8 @@ const ROWS: [(&str, Work); 10] = [
     ("publish 1 KiB, 1 in flight", Work::Publish { size: 1024, in_flight: 1, connections: 1 }),
     ("publish 1 KiB, 256 in flight", Work::Publish { size: 1024, in_flight: 256, connections: 1 }),
     ("ack latency at 2,000/s", Work::OpenLoop { size: 256, rate: 2000 }),
-    ("fan-out to 12", Work::Fanout { size: 256, in_flight: 64, subscribers: 4, rate: None }),
+    ("fan-out to 12, 64 in flight", Work::Fanout { size: 256, in_flight: 64, subscribers: 4, rate: None }),
+    ("fan-out to 12, 256 in flight", Work::Fanout { size: 256, in_flight: 256, subscribers: 4, rate: None }),
     ("fan-out to 12 at 1,000/s", Work::Fanout { size: 256, in_flight: 64, subscribers: 4, rate: Some(1000) }),
     ("replay of 1 M", Work::Replay { size: 256, messages: 1_000_000 }),
 ];

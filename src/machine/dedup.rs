@@ -4,11 +4,9 @@
 //! the order in which they came, a whole entry's at a time, when the window has passed in log time. A channel may
 //! have a million live keys, so the order is kept in one flat queue and costs 16 bytes a key beside the index.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, VecDeque},
-};
+use std::{borrow::Cow, collections::VecDeque, hash::RandomState};
 
+use griddle::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, KeyHash};
@@ -33,7 +31,8 @@ pub(super) struct Claim {
 pub(super) struct DedupWindow {
     // Looked up only, never iterated: its order is not the same on all nodes. The standard hasher with its random
     // keys is kept although the keys are hashes already, because publishers choose them and could make them collide.
-    live: HashMap<KeyHash, (u64, Digest)>,
+    // It grows a few keys at a time: the standard map moves them all at once, which with millions held up everything.
+    live: HashMap<KeyHash, (u64, Digest), RandomState>,
     /// Oldest first.
     entries: VecDeque<Entry>,
     /// The keys of all entries, in the same order.
