@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
 use serde::{Deserialize, Serialize};
 
-use crate::proto::v1::Message;
+use crate::proto::v1::{Header, Message};
 
 /// The field number of `MessageBatch.messages`.
 const MESSAGES: u32 = 1;
@@ -263,8 +263,12 @@ impl FrameBuilder {
 /// What a header of a message says by which messages are told apart; none where it is missing or empty. Names are
 /// compared as HTTP does, without their case.
 pub fn header_key<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    let header = message.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-    Some(header.value.as_str()).filter(|value| !value.is_empty())
+    header(&message.headers, name).filter(|value| !value.is_empty())
+}
+
+/// What the first header of a name says.
+pub(super) fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
+    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
 }
 
 /// Consecutive messages of one channel as they are stored: the n-th has the sequence number `first_seq + n`.

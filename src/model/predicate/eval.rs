@@ -14,7 +14,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Expr, Literal, Name, Number, Op, Path, Test};
-use crate::proto::v1::{Header, Message};
+use crate::{
+    model::frame,
+    proto::v1::{Header, Message},
+};
 
 /// A message as predicates look at it; make one for each message and show it to all of them.
 pub struct MessageView<'a> {
@@ -65,7 +68,7 @@ impl<'a> MessageView<'a> {
     }
 
     fn header(&self, name: &str) -> Option<&'a str> {
-        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
+        frame::header(self.headers, name)
     }
 
     fn has(&self, path: &Path) -> bool {
