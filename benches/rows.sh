@@ -49,15 +49,21 @@ client() { env LIMINAL_SERVER="$servers" "$liminal" "$@"; }
 status() {
     for port in 7201 7202 7203; do curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" || return 1; done
 }
-# One figure of a run: rate, p50_us, ...; of three seconds unless $duration says otherwise.
-bench() {
+# Publishes for three seconds, or $duration, as often as rates are taken, or $rounds; `of` says what came of it.
+runs() {
+    for ((round = 0; round < rounds; round++)); do
+        client bench publish --warmup 1s --duration "${duration:-3s}" --server-pids "$(IFS=,; echo "${pids[*]}")" \
+            -o json "$@"
+    done >"$dir/runs"
+}
+# The median of one figure of the runs: rate, p50_us, ...
+of() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" "$dir/runs" | median; }
+median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
+repeated() {
     local name=$1
     shift
-    client bench publish --warmup 1s --duration "${duration:-3s}" --server-pids "$(IFS=,; echo "${pids[*]}")" -o json \
-        "$@" | sed -E "s/.*\"$name\":([0-9.]+).*/\1/"
+    runs "$@" && of "$name"
 }
-median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
-repeated() { for ((round = 0; round < rounds; round++)); do bench "$@"; done | median; }
 # Messages in a channel; none where there is no such channel.
 stored() { client channel show "$1" -o json 2>/dev/null | sed -E 's/.*"messages":([0-9]+).*/\1/' | grep . || echo 0; }
 # Publishes so many messages, as fast as they are taken.
@@ -123,12 +129,13 @@ row_disk() {
 row_keyed() {
     fresh --set limits.live_keys=20000000
     fill keyed 1000000 --keys
-    echo "publish, 256 in flight: $(repeated rate --channel plain)"
-    echo "the same with keys, 1 M live: $(repeated rate --channel keyed --keys)"
-    echo "server CPU, seconds per million: $(repeated server_cpu_s_per_million --channel plain) without keys," \
-        "$(repeated server_cpu_s_per_million --channel keyed --keys) with"
+    runs --channel plain
+    echo "publish, 256 in flight: $(of rate), server CPU $(of server_cpu_s_per_million) s per million"
+    runs --channel keyed --keys
+    echo "the same with keys, 1 M live: $(of rate), server CPU $(of server_cpu_s_per_million) s per million"
     fresh --set limits.live_keys=20000000
-    echo "longest publish while keys grow from none to millions: $(duration=55s bench max_us --keys) us"
+    rounds=1 duration=55s runs --keys
+    echo "longest publish while keys grow from none to millions: $(of max_us) us"
 }
 
 # What a schema's check takes of the servers' CPU for each message: `cargo bench` says what the bare library takes.
@@ -143,8 +150,8 @@ row_schema() {
     client channel create free >/dev/null
     client channel create checked --schema "$data/schemas/pull_request.json" >/dev/null
     for channel in free checked; do
-        echo "real payloads, channel $channel: $(repeated rate --channel "$channel" --payloads "$dir/payloads") a second," \
-            "server CPU $(repeated server_cpu_s_per_million --channel "$channel" --payloads "$dir/payloads") us a message"
+        runs --channel "$channel" --payloads "$dir/payloads"
+        echo "real payloads, channel $channel: $(of rate) a second, server CPU $(of server_cpu_s_per_million) us a message"
     done
 }
 
