@@ -16,7 +16,8 @@ rows=("$@")
 root=$PWD
 data=${LIMINAL_TEST_DATA:-}
 unset LIMINAL_TEST_DATA # to a node it would be a setting
-dir=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
+all=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
+dir=$all
 servers=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
 pids=()
 
@@ -25,9 +26,9 @@ stop() {
     for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     pids=()
 }
-trap 'stop; rm -rf "$dir"' EXIT
+trap 'stop; rm -rf "$all"' EXIT
 
-# Starts the nodes on what is in the directory; `fresh` empties it first. More arguments are settings.
+# Starts the nodes on what is in the directory; `fresh` takes another one. More arguments are settings.
 start() {
     for node in 1 2 3; do
         "$liminal" serve --config "$root/cluster/node$node.toml" --set "persistence_path=$dir/n$node" "$@" \
@@ -39,10 +40,16 @@ start() {
         sleep 0.01
     done
 }
-fresh() {
+# Gives the space of what was there back without deleting any file: ext4 without a journal makes new files slowly, at the
+# price of CPU, for minutes after many were deleted.
+another() {
     stop
-    rm -rf "$dir"/n[123]
+    find "$dir" -type f -exec truncate -s 0 {} +
+    dir=$(mktemp -d "$all/XXXXXX")
     sync
+}
+fresh() {
+    another
     start "$@"
 }
 client() { env LIMINAL_SERVER="$servers" "$liminal" "$@"; }
@@ -56,8 +63,8 @@ runs() {
             -o json "$@"
     done >"$dir/runs"
 }
-# The median of one figure of the runs: rate, p50_us, ...
-of() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" "$dir/runs" | median; }
+# The median of one figure of the runs, or of those in another file: rate, p50_us, ...
+of() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" "${2:-$dir/runs}" | median; }
 median() { sort -n | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] " (" value[1] " to " value[NR] ")" }'; }
 repeated() {
     local name=$1
@@ -99,8 +106,7 @@ row_idle() {
 
 row_start() {
     for ((round = 0; round < rounds; round++)); do
-        stop
-        rm -rf "$dir"/n[123]
+        another
         begun=$(date +%s%N)
         start
         echo "start, fresh: ready after $(since "$begun")"
@@ -129,10 +135,13 @@ row_disk() {
 row_keyed() {
     fresh --set limits.live_keys=20000000
     fill keyed 1000000 --keys
-    runs --channel plain
-    echo "publish, 256 in flight: $(of rate), server CPU $(of server_cpu_s_per_million) s per million"
-    runs --channel keyed --keys
-    echo "the same with keys, 1 M live: $(of rate), server CPU $(of server_cpu_s_per_million) s per million"
+    # In turns: what the machine does besides changes from minute to minute.
+    for ((turn = 0; turn < rounds; turn++)); do
+        rounds=1 runs --channel plain && cat "$dir/runs" >>"$dir/plain"
+        rounds=1 runs --channel keyed --keys && cat "$dir/runs" >>"$dir/keyed"
+    done
+    echo "publish, 256 in flight: $(of rate "$dir/plain"), server CPU $(of server_cpu_s_per_million "$dir/plain") s per million"
+    echo "the same with keys, 1 M live: $(of rate "$dir/keyed"), server CPU $(of server_cpu_s_per_million "$dir/keyed") s per million"
     fresh --set limits.live_keys=20000000
     rounds=1 duration=55s runs --keys
     echo "longest publish while keys grow from none to millions: $(of max_us) us"

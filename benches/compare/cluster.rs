@@ -1,4 +1,4 @@
-//! Three servers of one kind as processes on loopback, with fresh data that is deleted at the end.
+//! Three servers of one kind as processes on loopback, with fresh data.
 
 use std::{
     error::Error,
@@ -36,19 +36,34 @@ impl System {
     }
 }
 
+/// Gives the space of all files in a directory back, without deleting any: ext4 without a journal makes new files
+/// slowly, at the price of CPU, for minutes after many were deleted, and the next servers would pay for it.
+fn empty(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            empty(&entry.path())?;
+        } else {
+            fs::File::create(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Running servers.
 pub(crate) struct Cluster {
     system: System,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     servers: Vec<Child>,
 }
 
 impl Cluster {
+    /// In a directory of its own, which it leaves behind, without what was in the files.
     pub(crate) async fn start(system: System, dir: &Path) -> Result<Self, Box<dyn Error>> {
-        let dir = tempfile::Builder::new().prefix("compare-").tempdir_in(dir)?;
+        let dir = tempfile::Builder::new().tempdir_in(dir)?.keep();
         let mut cluster = Self { system, dir, servers: Vec::new() };
         for node in 1..=3 {
-            fs::write(cluster.dir.path().join(format!("n{node}.conf")), cluster.configuration(node))?;
+            fs::write(cluster.dir.join(format!("n{node}.conf")), cluster.configuration(node))?;
         }
         cluster.launch().await?;
         Ok(cluster)
@@ -73,8 +88,9 @@ impl Cluster {
         self.launch().await
     }
 
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) -> std::io::Result<()> {
         self.end().await;
+        empty(&self.dir)
     }
 
     async fn end(&mut self) {
@@ -92,8 +108,8 @@ impl Cluster {
 
     async fn launch(&mut self) -> Result<(), Box<dyn Error>> {
         for node in 1..=3 {
-            let config = self.dir.path().join(format!("n{node}.conf"));
-            let log = fs::File::create(self.dir.path().join(format!("n{node}.log")))?;
+            let config = self.dir.join(format!("n{node}.conf"));
+            let log = fs::File::create(self.dir.join(format!("n{node}.log")))?;
             let mut command = match &self.system {
                 System::Liminal(binary) => {
                     let mut command = Command::new(binary);
@@ -113,7 +129,7 @@ impl Cluster {
         for (node, address) in (1..=3).zip(self.addresses()) {
             while !self.ready(node, &address).await {
                 if Instant::now() > deadline {
-                    let log = fs::read_to_string(self.dir.path().join(format!("n{node}.log")))?;
+                    let log = fs::read_to_string(self.dir.join(format!("n{node}.log")))?;
                     return Err(format!("{} {node} is not ready:\n{log}", self.system.name()).into());
                 }
                 sleep(Duration::from_millis(50)).await;
@@ -131,14 +147,14 @@ impl Cluster {
                 command.status().await.is_ok_and(|status| status.success())
             }
             System::Nats { .. } => {
-                let log = fs::read_to_string(self.dir.path().join(format!("n{node}.log"))).unwrap_or_default();
+                let log = fs::read_to_string(self.dir.join(format!("n{node}.log"))).unwrap_or_default();
                 TcpStream::connect(address).await.is_ok() && log.contains("Server is ready")
             }
         }
     }
 
     fn configuration(&self, node: u16) -> String {
-        let data = self.dir.path().join(format!("data-{node}"));
+        let data = self.dir.join(format!("data-{node}"));
         let (client, http, peer) = (17100 + node, 17200 + node, 17300 + node);
         let peers = |scheme: &str| {
             let peers: Vec<String> = (1..=3).map(|peer| format!("\"{scheme}127.0.0.1:{}\"", 17300 + peer)).collect();

@@ -95,12 +95,14 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let rows: Vec<_> =
         ROWS.into_iter().filter(|(name, _)| args.only.as_ref().is_none_or(|only| name.contains(only))).collect();
     let mut report = Report::default();
+    // It goes when everything is measured.
+    let data = tempfile::Builder::new().prefix("compare-").tempdir_in(&args.dir)?;
     for round in 1..=args.rounds {
         for (name, work) in &rows {
             for system in &systems {
-                let mut cluster = Cluster::start(system.clone(), &args.dir).await?;
+                let mut cluster = Cluster::start(system.clone(), data.path()).await?;
                 let figures = measure(&mut cluster, *work, args.seconds).await;
-                cluster.stop().await;
+                cluster.stop().await?;
                 match figures {
                     Ok(figures) => {
                         eprintln!("{round}/{} {name}: {}: {figures}", args.rounds, system.name());
