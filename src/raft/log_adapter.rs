@@ -143,7 +143,14 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         if self.follows.0.load(Ordering::Relaxed) {
             self.log.append_and_wait(entries, on_durable)
         } else {
-            self.log.append(entries, on_durable)
+            self.log.append_unwritten(entries, on_durable)?;
+            // Waking the log's thread before the entries are sent would let it run before.
+            let log = self.log.clone();
+            tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                log.write();
+            });
+            Ok(())
         }
     }
 

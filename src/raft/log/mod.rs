@@ -80,6 +80,14 @@ pub trait LogStore: Send + Sync + 'static {
     /// Adds entries that continue the log.
     fn append(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()>;
 
+    /// As [`LogStore::append`], but what was added is written only once [`LogStore::write`] is called.
+    fn append_unwritten(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
+        self.append(entries, on_durable)
+    }
+
+    /// Has everything written that was added with [`LogStore::append_unwritten`].
+    fn write(&self) {}
+
     /// As [`LogStore::append`], but the caller may wait for the disk: where it is quick, and nothing else is being
     /// written, its own thread writes and syncs, which saves waking another one and being woken by it.
     fn append_and_wait(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {

@@ -227,6 +227,16 @@ impl LogStore for DiskLog {
         Ok(())
     }
 
+    fn append_unwritten(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
+        let (mut state, pending) = self.take(entries, on_durable)?;
+        state.pending.push(pending);
+        Ok(())
+    }
+
+    fn write(&self) {
+        self.shared.work.notify_one();
+    }
+
     fn append_and_wait(&self, entries: Vec<LogEntry>, on_durable: OnDurable) -> io::Result<()> {
         let (mut state, pending) = self.take(entries, on_durable)?;
         if state.is_idle() && state.pace.is_quick() && pending.unit.len() <= WAIT_BYTES {

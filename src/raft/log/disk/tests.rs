@@ -196,6 +196,23 @@ fn nothing_is_durable_before_a_sync_and_one_sync_serves_all_that_gathered() {
 }
 
 #[test]
+fn what_is_added_unwritten_is_read_at_once_and_durable_once_it_is_to_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(dir.path(), CACHE).unwrap();
+    append(&log, entry(0, 10)).unwrap();
+    let (sender, durable) = mpsc::sync_channel(2);
+    for index in 1..3 {
+        let sender = sender.clone();
+        let done = Box::new(move |result: io::Result<()>| sender.send((index, result.is_ok())).unwrap());
+        log.append_unwritten(vec![entry(index, 10)], done).unwrap();
+    }
+    assert_eq!(log.read(1..9, usize::MAX).unwrap(), [entry(1, 10), entry(2, 10)]);
+    log.write();
+    assert_eq!([durable.recv().unwrap(), durable.recv().unwrap()], [(1, true), (2, true)]);
+    log.close().unwrap();
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_taken_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let broken = Arc::new(AtomicBool::new(false));
