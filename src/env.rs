@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -48,7 +49,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now_ms(&self) -> u64;
 }
 
-/// Randomness for identities; nothing that has to be secret.
+/// Randomness for identities, and for tickets that nobody should guess.
 pub trait Random: Send + Sync + 'static {
     /// Any number.
     fn next_u64(&self) -> u64;
@@ -83,6 +84,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// A connection of any network.
 pub struct Connection {
     stream: Box<dyn Stream>,
+    /// What is read first.
+    unread: Bytes,
     info: ConnectionInfo,
 }
 
@@ -100,12 +103,23 @@ pub struct ConnectionInfo {
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), info: ConnectionInfo::default() }
+        Self { stream: Box::new(stream), unread: Bytes::new(), info: ConnectionInfo::default() }
+    }
+
+    /// Puts bytes that were read back, to be read again.
+    #[must_use]
+    pub fn unread(self, bytes: Vec<u8>) -> Self {
+        Self { unread: bytes.into(), ..self }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let part = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(part));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -149,7 +163,7 @@ struct SystemRandom;
 
 impl Random for SystemRandom {
     fn next_u64(&self) -> u64 {
-        // The keys of a `RandomState` come from the operating system.
+        // A keyed hash whose key comes from the operating system.
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(std::process::id())
     }

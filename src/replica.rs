@@ -3,7 +3,14 @@
 //! Whoever orders commands (the Raft group, or a single process that embeds the broker) hands them to
 //! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -46,6 +53,8 @@ struct Shared {
     machine: RwLock<Machine>,
     catalog: RwLock<Arc<Catalog>>,
     applied: watch::Sender<u64>,
+    /// What will wait for an index that is not known yet.
+    expecting: AtomicUsize,
     health: watch::Sender<StoreHealth>,
     checkpoints: watch::Sender<VecDeque<Checkpoint>>,
     /// When the first message that waits is due.
@@ -82,6 +91,17 @@ pub enum OpenError {
     Corrupt(String),
 }
 
+/// Somebody who will wait for an index: see [`ReplicaView::expect`].
+pub struct Expecting {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        self.shared.expecting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Replica {
     /// Reads the machine's state back from a store.
     ///
@@ -100,6 +120,7 @@ impl Replica {
             machine: RwLock::new(machine),
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
+            expecting: AtomicUsize::new(0),
             health: watch::channel(StoreHealth::Working).0,
             checkpoints: watch::channel(VecDeque::new()).0,
         };
@@ -331,6 +352,21 @@ impl ReplicaView {
     /// Log index of the newest applied entry.
     pub fn applied(&self) -> u64 {
         *self.shared.applied.borrow()
+    }
+
+    /// Whether anybody on this node waits for what is committed next: subscribers, members of consumers, or requests.
+    pub fn is_awaited(&self) -> bool {
+        let shared = &self.shared;
+        shared.expecting.load(Ordering::Relaxed) > 0
+            || shared.applied.receiver_count() > 0
+            || shared.fanout.is_followed()
+            || shared.wakes.is_waited_for()
+    }
+
+    /// Says that somebody will soon wait for an index, until the answer is dropped.
+    pub fn expect(&self) -> Expecting {
+        self.shared.expecting.fetch_add(1, Ordering::Relaxed);
+        Expecting { shared: self.shared.clone() }
     }
 
     /// Waits until an index is applied.

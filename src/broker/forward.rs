@@ -201,6 +201,8 @@ impl Broker {
     }
 
     pub(super) async fn call(&self, node: &NodeAddress, request: &Request) -> Result<Response, SequencerError> {
+        // This node will have to apply what it asks for; a publish is answered without that.
+        let _expecting = (!matches!(request, Request::Publish { .. })).then(|| self.inner.view.expect());
         let answer = tokio::select! {
             answer = self.inner.peers.call(node, codec::encode_record(request)) => answer?,
             () = self.deposed(node) => {

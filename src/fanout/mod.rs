@@ -196,6 +196,11 @@ impl Fanout {
         self.tails.lock().values().map(|tail| tail.followers.lock().len() as u64).sum()
     }
 
+    /// Whether anybody on this node follows any channel.
+    pub fn is_followed(&self) -> bool {
+        !self.tails.lock().is_empty()
+    }
+
     /// A channel's followers; none when it has none.
     pub fn interest_in(&self, channel: ChannelId) -> Option<Interest> {
         self.tails.lock().get(&channel).and_then(|tail| tail.interest(channel))

@@ -50,6 +50,11 @@ impl Wakes {
         Wake { wakes: self.clone(), consumer, channel, number, signal }
     }
 
+    /// Whether anybody waits.
+    pub fn is_waited_for(&self) -> bool {
+        !self.waiting.lock().consumers.is_empty()
+    }
+
     /// Tells those whom a log entry concerns, once it is applied.
     pub fn applied(&self, consumers: &[ConsumerId], batches: &[(ChannelId, StoredBatch)]) {
         if consumers.is_empty() && batches.is_empty() {

@@ -22,22 +22,24 @@ use super::{
     formation::Formation,
     identity::{Identity, IdentityError},
     joining::{Joining, Standing},
+    lane::Tickets,
     log::LogStore,
     log_adapter::{Follows, LogAdapter},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
+    port,
     purge::{KeepLog, Purge},
     state_machine::StateMachine,
-    transport::{Gate, MAX_FRAME, MAX_MESSAGE, Transport},
+    transport::{Gate, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
 };
 use crate::{
     codec,
-    env::{Env, Listener, incoming},
+    env::{Env, Listener},
     model::Command,
-    proto::raft::{StatusRequest, peer_server::PeerServer},
+    proto::raft::StatusRequest,
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
@@ -202,6 +204,7 @@ impl RaftGroup {
             formation: formation.clone(),
             membership: membership.clone(),
             failover: failover.clone(),
+            tickets: Tickets::default(),
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
@@ -209,7 +212,7 @@ impl RaftGroup {
             },
             handler: handler.clone(),
         };
-        tasks.spawn(serve(service, listener, stop.clone()));
+        tasks.spawn(port::serve(service, listener, stop.clone()));
         let joining = Joining {
             local: local.clone(),
             identity: identity.clone(),
@@ -579,22 +582,5 @@ async fn watch_leader(raft: Raft, mut standing: watch::Receiver<Standing>, sende
             sender.send_replace(Leader::Unknown);
             return;
         }
-    }
-}
-
-async fn serve(service: PeerService, listener: Box<dyn Listener>, stop: CancellationToken) {
-    let service =
-        PeerServer::new(service).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let served = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(1)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(2)))
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
-        .max_frame_size(MAX_FRAME)
-        .add_service(service)
-        .serve_with_incoming(incoming(listener));
-    // Peers' streams never end by themselves, so there is nothing to wait for.
-    if let Some(Err(error)) = stop.run_until_cancelled(served).await {
-        tracing::error!(%error, "the service for other nodes failed");
     }
 }

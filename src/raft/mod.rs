@@ -8,16 +8,19 @@
 
 mod backup;
 mod calls;
+mod commits;
 mod failover;
 mod formation;
 mod group;
 mod identity;
 mod joining;
+mod lane;
 pub mod log;
 mod log_adapter;
 mod membership;
 mod network;
 mod peer_service;
+mod port;
 mod purge;
 mod snapshot;
 mod state_machine;

@@ -15,9 +15,11 @@ use openraft::{
 use tonic::{Code, Request, Status};
 
 use super::{
+    commits::{Awaited, HeldCommits},
+    lane::Lane,
     log_adapter::Follows,
     snapshot::{Head, Pages, SnapshotData},
-    transport::{Client, Lane, Transport},
+    transport::{self, Client, Transport},
     types::{SnapshotOf, TypeConfig, VoteOf},
     wire,
 };
@@ -44,6 +46,17 @@ impl Network {
     pub(super) fn new(transport: Transport, follows: Follows) -> Self {
         Self { transport, follows }
     }
+
+    fn connection(&self, node: u64, address: &str, beats: bool) -> Connection {
+        Connection {
+            transport: self.transport.clone(),
+            beats,
+            node,
+            address: address.to_owned(),
+            control: self.transport.client(node, address, transport::Lane::Control),
+            snapshot: self.transport.client(node, address, transport::Lane::Snapshot),
+        }
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -51,23 +64,22 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
         self.follows.set(false); // it will replicate
-        Connection {
-            control: self.transport.client(target, &node.peer, Lane::Control),
-            log: self.transport.client(target, &node.peer, Lane::Log),
-            snapshot: self.transport.client(target, &node.peer, Lane::Snapshot),
-        }
+        self.connection(target, &node.peer, false)
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
-        let control = self.transport.client(target, &node.peer, Lane::Control);
-        Connection { log: control.clone(), snapshot: control.clone(), control }
+        self.connection(target, &node.peer, true)
     }
 }
 
 /// One node's clients for another one.
 pub(super) struct Connection {
+    transport: Transport,
+    /// For heartbeats: one request at a time, on a connection that is there already.
+    beats: bool,
+    node: u64,
+    address: String,
     control: Client,
-    log: Client,
     snapshot: Client,
 }
 
@@ -126,14 +138,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        // Heartbeats; entries go through `stream_append`.
         let message = wire::to_append(request);
-        let client = &mut self.log;
+        let client = &mut self.control;
         within(option.hard_ttl(), async move {
-            let answers = client.append(futures::stream::iter([message])).await?;
-            let answer = answers.into_inner().message().await?;
-            let answer = answer.ok_or_else(|| Status::unavailable("the stream ended without an answer"))?;
-            Ok(wire::from_append_response(answer)?.into())
+            Ok(wire::from_append_response(client.heartbeat(message).await?.into_inner())?.into())
         })
         .await
     }
@@ -146,19 +154,28 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if self.beats {
+            return openraft::network::stream_append_sequential(self, input, option);
+        }
         Box::pin(async move {
-            let requests = input.map(wire::to_append);
-            let client = &mut self.log;
-            let answers = match within(option.hard_ttl(), client.append(Request::new(requests))).await {
-                Ok(answers) => answers.into_inner(),
+            let awaited = Arc::new(Awaited::default());
+            let requests = HeldCommits::new(input, awaited.clone()).map(wire::to_append);
+            let opening = async {
+                let (connection, ticket) = self.transport.open_lane(self.node, &self.address).await?;
+                Ok(Lane::open(connection, &ticket, requests).await?)
+            };
+            let answers = match within(option.hard_ttl(), opening).await {
+                Ok(answers) => answers,
                 Err(error) => {
                     // Openraft's own backoff is in `input`, which a connection that does not come about never polls.
                     tokio::time::sleep(RETRY).await;
                     return Err(error);
                 }
             };
-            let results =
-                answers.map(|answer| answer.and_then(wire::from_append_response).map_err(|status| failed(&status)));
+            let results = answers.map(move |answer| {
+                let answer = answer.inspect(|answer| awaited.set(answer.awaited));
+                answer.map_err(Status::from).and_then(wire::from_append_response).map_err(|status| failed(&status))
+            });
             Ok(results.boxed())
         })
     }

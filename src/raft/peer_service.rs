@@ -1,11 +1,19 @@
 //! The side of the peers' protocol that answers.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
-use openraft::{SnapshotMeta, async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
-use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
+use openraft::{
+    SnapshotMeta,
+    async_runtime::WatchReceiver as _,
+    errors::Fatal,
+    raft::{StreamAppendResult, TransferLeaderRequest},
+};
+use tokio::{
+    sync::{OnceCell, Semaphore, mpsc, watch},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,20 +23,24 @@ use super::{
     group::NodeState,
     identity::Identity,
     joining::Standing,
+    lane::{self, Tickets},
     log_adapter::Follows,
     membership::{self, Membership},
     snapshot::{Head, Staging},
     transport::{Gate, Transport},
-    types::{Raft, SnapshotOf},
+    types::{Raft, SnapshotOf, TypeConfig},
     wire,
 };
 use crate::{
+    env::Connection,
     proto::raft::{self as proto, peer_server::Peer},
     replica::ReplicaView,
     sequencer::NodeAddress,
     store::StateHash,
 };
 
+/// How long a ticket may take to come.
+const TICKET_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of one node's broker that are worked on at once; more wait in the connection.
 const CALLS_AT_ONCE: usize = 256;
 
@@ -47,6 +59,7 @@ pub(super) struct PeerService {
     pub(super) formation: Arc<Formation>,
     pub(super) membership: Arc<Membership>,
     pub(super) failover: Arc<Failover>,
+    pub(super) tickets: Tickets,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) state: Arc<dyn Fn() -> NodeState + Send + Sync>,
     pub(super) handler: Arc<OnceCell<CallHandler>>,
@@ -75,13 +88,51 @@ impl Drop for Watched {
     }
 }
 
-type AnswerStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("the Raft core refuses: {error}"))
 }
 
 impl PeerService {
+    /// Takes entries from a leader, until it closes the lane or that breaks.
+    ///
+    /// # Errors
+    /// When the node that opened it had not asked for it, or it breaks.
+    pub(super) async fn serve_lane(&self, mut connection: Connection) -> std::io::Result<()> {
+        let from = timeout(TICKET_PATIENCE, self.tickets.redeem(&mut connection)).await??;
+        let watched = Watched::begin(self.failover.clone(), from);
+        self.follows.set(true);
+        lane::serve(connection, |requests| {
+            let requests = requests.scan(watched, move |watched, request| {
+                watched.heard();
+                let request = wire::from_append(request);
+                let request =
+                    request.inspect_err(|status| tracing::warn!(%status, from, "entries that cannot be read"));
+                std::future::ready(request.ok())
+            });
+            self.answers(self.raft.stream_append(requests))
+        })
+        .await
+    }
+
+    /// The answers to a leader. One that repeats the one before it says nothing: it is that to a request which only tells
+    /// how far the log is committed. The leader takes the next answer for both.
+    fn answers(
+        &self,
+        results: impl Stream<Item = Result<StreamAppendResult<TypeConfig>, Fatal<TypeConfig>>>,
+    ) -> impl Stream<Item = proto::AppendResponse> {
+        let mut last = None;
+        let view = self.view.clone();
+        let running = |result: Result<_, Fatal<TypeConfig>>| {
+            result.inspect_err(|error| tracing::warn!(%error, "the Raft core takes no entries")).ok()
+        };
+        results.scan((), move |(), result| std::future::ready(running(result))).filter_map(move |result| {
+            let repeats = matches!((&last, &result), (Some(last), Ok(matched)) if last == matched);
+            last = result.as_ref().ok().copied();
+            let answer = (!repeats).then(|| wire::to_append_response(&result, view.is_awaited()));
+            std::future::ready(answer)
+        })
+    }
+
     /// Only members of the same cluster may take part in its log.
     fn check_member<T>(&self, request: &Request<T>) -> Result<u64, Status> {
         let from = self.gate.check(request.metadata())?;
@@ -151,7 +202,6 @@ async fn receive_snapshot(
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type AppendStream = AnswerStream<proto::AppendResponse>;
     type InstallSnapshotStream = ReceiverStream<Result<proto::SnapshotAnswer, Status>>;
     type CallsStream = ReceiverStream<Result<proto::CallResponse, Status>>;
 
@@ -220,40 +270,27 @@ impl Peer for PeerService {
         Ok(Response::new(proto::TransferLeaderResponse { accepted }))
     }
 
-    async fn append(
+    async fn heartbeat(
         &self,
-        request: Request<Streaming<proto::AppendRequest>>,
-    ) -> Result<Response<Self::AppendStream>, Status> {
+        request: Request<proto::AppendRequest>,
+    ) -> Result<Response<proto::AppendResponse>, Status> {
         let from = self.check_taking_part(&request)?;
-        let watched = Watched::begin(self.failover.clone(), from);
+        self.failover.heard(from);
         self.follows.set(true);
-        let requests = futures::stream::unfold((request.into_inner(), watched), |(mut requests, watched)| async move {
-            match requests.message().await.and_then(|request| request.map(wire::from_append).transpose()) {
-                Ok(request) => {
-                    watched.heard();
-                    request.map(|request| (request, (requests, watched)))
-                }
-                Err(status) => {
-                    tracing::debug!(%status, "an append stream broke");
-                    None
-                }
-            }
-        });
-        // An answer that repeats the one before it says nothing: it is that to a request which only tells how far the
-        // log is committed. The leader takes the next answer for both.
-        let mut last = None;
-        let answers = self.raft.stream_append(requests).filter_map(move |result| {
-            let answer = match result {
-                Ok(Ok(matched)) if last.as_ref() == Some(&matched) => None,
-                Ok(result) => {
-                    last = result.as_ref().ok().copied();
-                    Some(Ok(wire::to_append_response(&result)))
-                }
-                Err(fatal) => Some(Err(stopped(fatal))),
-            };
-            std::future::ready(answer)
-        });
-        Ok(Response::new(Box::pin(answers)))
+        let request = wire::from_append(request.into_inner())?;
+        let mut answers = pin!(self.raft.stream_append(futures::stream::iter([request])));
+        let answer = answers.next().await.ok_or_else(|| stopped("it has ended"))?.map_err(stopped)?;
+        Ok(Response::new(wire::to_append_response(&answer, self.view.is_awaited())))
+    }
+
+    async fn open_lane(
+        &self,
+        request: Request<proto::OpenLaneRequest>,
+    ) -> Result<Response<proto::OpenLaneResponse>, Status> {
+        let from = self.check_taking_part(&request)?;
+        let ticket = self.tickets.issue(from, self.transport.secret());
+        let ticket = ticket.ok_or_else(|| Status::resource_exhausted("too many tickets for lanes are out"))?;
+        Ok(Response::new(proto::OpenLaneResponse { ticket }))
     }
 
     async fn install_snapshot(

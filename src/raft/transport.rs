@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tonic::{
@@ -16,8 +17,8 @@ use tonic::{
 
 use super::identity::Identity;
 use crate::{
-    env::Env,
-    proto::raft::{HelloRequest, peer_client::PeerClient},
+    env::{Connection, Env},
+    proto::raft::{HelloRequest, OpenLaneRequest, peer_client::PeerClient},
 };
 
 /// How long to wait for a connection.
@@ -42,8 +43,6 @@ const COOKIE: &str = "liminal-cookie";
 pub(super) enum Lane {
     /// Votes, heartbeats, leadership transfer, introductions, status.
     Control,
-    /// Log entries.
-    Log,
     /// Snapshots.
     Snapshot,
     /// Requests between brokers.
@@ -87,6 +86,17 @@ impl Transport {
         self.signed(self.channel(None, address.to_owned()), None)
     }
 
+    /// A connection for log entries, and the ticket that begins it.
+    ///
+    /// # Errors
+    /// When the node refuses this one, or does not answer.
+    pub(super) async fn open_lane(&self, node: u64, address: &str) -> Result<(Connection, Bytes), Status> {
+        let ticket = self.client(node, address, Lane::Control).open_lane(OpenLaneRequest {}).await?.into_inner().ticket;
+        let newest = self.address_of(node);
+        let connection = self.inner.env.network.connect(newest.as_deref().unwrap_or(address)).await?;
+        Ok((connection, ticket))
+    }
+
     /// Remembers where a node says that it is: its next connection goes there.
     pub(super) fn learn(&self, node: u64, address: &str) {
         let mut book = self.inner.book.lock();
@@ -113,6 +123,12 @@ impl Transport {
     /// All `IP:port`s behind a name.
     pub(super) async fn resolve(&self, address: &str) -> Vec<String> {
         self.inner.env.network.resolve(address).await
+    }
+
+    /// Nobody can guess it.
+    pub(super) fn secret(&self) -> u128 {
+        let random = || u128::from(self.inner.env.random.next_u64());
+        random() << 64 | random()
     }
 
     /// Milliseconds since the Unix epoch.

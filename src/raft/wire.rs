@@ -88,14 +88,14 @@ pub(super) fn from_append(request: wire::AppendRequest) -> Result<AppendEntriesR
     })
 }
 
-pub(super) fn to_append_response(result: &StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+pub(super) fn to_append_response(result: &StreamAppendResult<TypeConfig>, awaited: bool) -> wire::AppendResponse {
     use wire::append_response::Outcome;
     let outcome = match result {
         Ok(matched) => Outcome::Matched(wire::Matched { id: matched.as_ref().map(to_log_id) }),
         Err(StreamAppendError::Conflict(id)) => Outcome::Conflict(to_log_id(id)),
         Err(StreamAppendError::HigherVote(vote)) => Outcome::HigherVote(to_vote(vote)),
     };
-    wire::AppendResponse { outcome: Some(outcome) }
+    wire::AppendResponse { outcome: Some(outcome), awaited }
 }
 
 pub(super) fn from_append_response(response: wire::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, Status> {

@@ -1,0 +1,442 @@
+//! Log entries and the answers to them travel on a connection of their own to each follower, as protobuf messages with
+//! their length in front. HTTP/2 around them would cost a layer of frames, three more tasks on the way and a dozen
+//! allocations, which is nothing for other requests but a good part of what a small entry costs.
+//!
+//! A lane is asked for by an ordinary request, which proves who is calling, and begins with the ticket that was the
+//! answer. It is on the peers' one port: see `port`.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::{Sink as _, SinkExt as _, Stream, StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
+
+use super::transport::MAX_MESSAGE;
+use crate::{
+    env::Connection,
+    proto::raft::{AppendRequest, AppendResponse},
+};
+
+/// How a lane begins; HTTP/2 begins with `PRI `.
+pub(super) const PREFACE: [u8; 4] = *b"LIM1";
+/// A message of the usual size is read at once.
+const BUFFER: usize = 64 << 10;
+/// For how long a ticket is good.
+const TICKET_LIFE: Duration = Duration::from_secs(5);
+/// Tickets that are good at a time; a node needs one for each time that it begins to lead.
+const TICKETS: usize = 64;
+/// How often each side of a lane shows the other that it is there: a partition drops packets silently.
+const BEAT: Duration = Duration::from_millis(500);
+/// A lane on which a side waits in vain for so long is given up.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Who may open a lane: nodes that asked for it a moment ago.
+#[derive(Default)]
+pub(super) struct Tickets {
+    issued: Mutex<BTreeMap<u128, (u64, Instant)>>,
+}
+
+impl Tickets {
+    /// For a node, by its id; none while there are too many. `number` has to be one that nobody can guess.
+    pub(super) fn issue(&self, node: u64, number: u128) -> Option<Bytes> {
+        let now = Instant::now();
+        let mut issued = self.issued.lock();
+        issued.retain(|_, (_, since)| now - *since < TICKET_LIFE);
+        if issued.len() >= TICKETS {
+            return None;
+        }
+        issued.insert(number, (node, now));
+        Some(Bytes::copy_from_slice(&number.to_be_bytes()))
+    }
+
+    /// Whose ticket comes next on a connection. It is good once.
+    pub(super) async fn redeem(&self, connection: &mut Connection) -> io::Result<u64> {
+        let number = connection.read_u128().await?;
+        let issued = self.issued.lock().remove(&number);
+        let node = issued.filter(|(_, since)| since.elapsed() < TICKET_LIFE).map(|(node, _)| node);
+        node.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "the ticket is not good (any more)"))
+    }
+}
+
+/// Messages of one kind go out, those of another come in; an empty frame only says that its sender is there.
+struct Codec<Out, In> {
+    lengths: LengthDelimitedCodec,
+    kinds: PhantomData<fn(Out) -> In>,
+}
+
+impl<Out, In> Codec<Out, In> {
+    fn over(connection: Connection) -> (Framed<Heard, Self>, Quiet) {
+        let lengths = LengthDelimitedCodec::builder().max_frame_length(MAX_MESSAGE).new_codec();
+        let quiet = Quiet::default();
+        let heard = Heard { connection, quiet: quiet.clone() };
+        (Framed::with_capacity(heard, Self { lengths, kinds: PhantomData }, BUFFER), quiet)
+    }
+}
+
+/// Since when somebody has been waiting for the other side's bytes; none when there are some, or nobody waits. Bytes
+/// count and not messages, because a large one takes its time.
+#[derive(Clone, Default)]
+struct Quiet(Arc<Mutex<Option<Instant>>>);
+
+impl Quiet {
+    fn check(&self) -> io::Result<()> {
+        match *self.0.lock() {
+            Some(since) if since.elapsed() > SILENCE => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {SILENCE:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A connection that notes whether something comes.
+struct Heard {
+    connection: Connection,
+    quiet: Quiet,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.connection).poll_read(cx, buffer);
+        let mut quiet = self.quiet.0.lock();
+        if read.is_ready() {
+            *quiet = None;
+        } else {
+            quiet.get_or_insert_with(Instant::now);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(cx)
+    }
+}
+
+fn beats() -> Interval {
+    let mut beats = interval_at(Instant::now() + BEAT, BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beats
+}
+
+impl<Out: prost::Message, In> Encoder<Option<Out>> for Codec<Out, In> {
+    type Error = io::Error;
+
+    fn encode(&mut self, message: Option<Out>, buffer: &mut BytesMut) -> io::Result<()> {
+        let len = message.as_ref().map_or(0, prost::Message::encoded_len);
+        if len > MAX_MESSAGE {
+            return Err(io::Error::other(format!("a message of {len} bytes is larger than {MAX_MESSAGE}")));
+        }
+        buffer.reserve(size_of::<u32>() + len);
+        buffer.put_u32(u32::try_from(len).map_err(io::Error::other)?);
+        message.map_or(Ok(()), |message| message.encode(buffer).map_err(io::Error::other))
+    }
+}
+
+impl<Out, In: prost::Message + Default> Decoder for Codec<Out, In> {
+    type Item = Option<In>;
+    type Error = io::Error;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Option<In>>> {
+        let Some(frame) = self.lengths.decode(buffer)? else { return Ok(None) };
+        if frame.is_empty() {
+            return Ok(Some(None));
+        }
+        In::decode(frame.freeze()).map(|message| Some(Some(message))).map_err(io::Error::other)
+    }
+}
+
+/// The leader's side: sends requests as they come and yields the answers. Ends when the requests have ended and all of
+/// them are answered, or with an error.
+pub(super) struct Lane<S> {
+    framed: Framed<Heard, Codec<AppendRequest, AppendResponse>>,
+    quiet: Quiet,
+    /// None once they have ended.
+    requests: Option<S>,
+    /// The follower was told that.
+    closed: bool,
+    /// Everything was answered, or the lane is broken.
+    ended: bool,
+    beats: Interval,
+    beat_due: bool,
+}
+
+impl<S: Stream<Item = AppendRequest> + Unpin> Lane<S> {
+    /// On a fresh connection.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(super) async fn open(mut connection: Connection, ticket: &[u8], requests: S) -> io::Result<Self> {
+        connection.write_all(&[&PREFACE, ticket].concat()).await?;
+        let (framed, quiet) = Codec::over(connection);
+        Ok(Self {
+            framed,
+            quiet,
+            requests: Some(requests),
+            closed: false,
+            ended: false,
+            beats: beats(),
+            beat_due: false,
+        })
+    }
+
+    /// Sends what there is, as far as the connection takes it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut framed = Pin::new(&mut self.framed);
+        while let Some(requests) = &mut self.requests {
+            match framed.as_mut().poll_ready(cx)? {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(()) if std::mem::take(&mut self.beat_due) => framed.as_mut().start_send(None)?,
+                Poll::Ready(()) => match Pin::new(requests).poll_next(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(request)) => framed.as_mut().start_send(Some(request))?,
+                    Poll::Ready(None) => self.requests = None,
+                },
+            }
+        }
+        if self.requests.is_some() {
+            let (Poll::Pending | Poll::Ready(())) = framed.poll_flush(cx)?;
+        } else if !self.closed {
+            // Who cannot be told is gone, which reading will show.
+            self.closed = framed.poll_close(cx).is_ready();
+        }
+        Ok(())
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<AppendResponse>>> {
+        let mut check = false;
+        while self.beats.poll_tick(cx).is_ready() {
+            self.beat_due = true;
+            check = true;
+        }
+        let sent = self.poll_send(cx);
+        // What was answered before the lane broke counts.
+        while let Poll::Ready(frame) = self.framed.poll_next_unpin(cx)? {
+            match frame {
+                Some(Some(answer)) => return Poll::Ready(Some(Ok(answer))),
+                Some(None) => {}
+                None if self.requests.is_none() => return Poll::Ready(None),
+                None => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+            }
+        }
+        sent?;
+        if check {
+            self.quiet.check()?;
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: Stream<Item = AppendRequest> + Unpin> Stream for Lane<S> {
+    type Item = io::Result<AppendResponse>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let answer = this.poll_answer(cx);
+        this.ended = matches!(answer, Poll::Ready(None | Some(Err(_))));
+        answer
+    }
+}
+
+/// The follower's side: has the requests answered, and sends the answers, until the leader closes the lane or it breaks.
+///
+/// # Errors
+/// When answers cannot be sent, or the leader is silent.
+pub(super) async fn serve<A>(
+    connection: Connection,
+    answer: impl FnOnce(stream::BoxStream<'static, AppendRequest>) -> A,
+) -> io::Result<()>
+where
+    A: Stream<Item = AppendResponse>,
+{
+    let (framed, quiet) = Codec::<AppendResponse, AppendRequest>::over(connection);
+    let (mut sink, frames) = framed.split();
+    let requests = frames.filter_map(|frame| {
+        std::future::ready(match frame {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::debug!(%error, "a lane broke");
+                None // and nothing follows
+            }
+        })
+    });
+    let mut answers = pin!(answer(requests.boxed()));
+    let mut beats = beats();
+    loop {
+        let frame = tokio::select! {
+            answer = answers.next() => match answer {
+                Some(answer) => Some(answer),
+                None => return sink.close().await,
+            },
+            _ = beats.tick() => {
+                quiet.check()?;
+                None
+            }
+        };
+        sink.send(frame).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::DuplexStream, sync::mpsc, time::timeout};
+    use tokio_stream::wrappers::ReceiverStream;
+
+    use super::*;
+    use crate::proto::raft::{Entry, LogId, Matched, append_response::Outcome};
+
+    fn request(index: u64, bytes: usize) -> AppendRequest {
+        let entry = Entry { id: Some(LogId { term: 1, index }), data: vec![7; bytes].into() };
+        AppendRequest { entries: vec![entry], ..AppendRequest::default() }
+    }
+
+    /// Answers with the id of what it was sent.
+    fn answer(request: &AppendRequest) -> AppendResponse {
+        let id = request.entries.last().and_then(|entry| entry.id);
+        AppendResponse { outcome: Some(Outcome::Matched(Matched { id })), awaited: false }
+    }
+
+    struct Follower {
+        tickets: Tickets,
+        other: DuplexStream,
+    }
+
+    impl Follower {
+        /// A follower that has given out one ticket, and the leader's end of a connection to it.
+        fn new() -> (Self, Connection, Bytes) {
+            let (ours, other) = tokio::io::duplex(64 << 10);
+            let tickets = Tickets::default();
+            let ticket = tickets.issue(7, 77).unwrap();
+            (Self { tickets, other }, Connection::new(ours), ticket)
+        }
+
+        async fn accept(self) -> (io::Result<u64>, Connection) {
+            let mut connection = Connection::new(self.other);
+            let mut preface = [0; 4];
+            connection.read_exact(&mut preface).await.unwrap();
+            assert_eq!(preface, PREFACE);
+            (self.tickets.redeem(&mut connection).await, connection)
+        }
+
+        async fn serve(self) {
+            let (from, connection) = self.accept().await;
+            assert_eq!(from.unwrap(), 7);
+            serve(connection, |requests| requests.map(|request| answer(&request))).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_in_order_and_the_lane_ends_with_them() {
+        let (follower, connection, ticket) = Follower::new();
+        let follower = tokio::spawn(follower.serve());
+        // Some of them larger than what the connection takes at a time.
+        let requests = [request(1, 10), request(2, 1 << 20), request(3, 0), request(4, 300_000)];
+        let wanted: Vec<_> = requests.iter().map(answer).collect();
+        let lane = Lane::open(connection, &ticket, stream::iter(requests)).await.unwrap();
+        let answers: Vec<_> = lane.map(Result::unwrap).collect().await;
+        assert_eq!(answers, wanted);
+        follower.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_lane_stays_open() {
+        let (follower, connection, ticket) = Follower::new();
+        tokio::spawn(follower.serve());
+        let (sender, requests) = mpsc::channel(1);
+        let mut lane = Lane::open(connection, &ticket, ReceiverStream::new(requests)).await.unwrap();
+        assert!(timeout(10 * SILENCE, lane.next()).await.is_err());
+        sender.try_send(request(1, 1)).unwrap();
+        assert_eq!(lane.next().await.unwrap().unwrap(), answer(&request(1, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_on_which_nothing_comes_back_is_given_up() {
+        let (follower, connection, ticket) = Follower::new();
+        let mut lane = Lane::open(connection, &ticket, stream::pending()).await.unwrap();
+        let (_, _kept) = follower.accept().await;
+        let error = timeout(2 * SILENCE, lane.next()).await.expect("within the time").unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(lane.next().await.is_none(), "a broken lane has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_falls_silent_is_given_up() {
+        let (follower, mut connection, ticket) = Follower::new();
+        connection.write_all(&[&PREFACE, &ticket[..]].concat()).await.unwrap();
+        let (_, connection) = follower.accept().await;
+        let served = serve(connection, |requests| requests.map(|request| answer(&request)));
+        let error = timeout(2 * SILENCE, served).await.expect("within the time").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_may_take_its_time() {
+        let (follower, mut connection, ticket) = Follower::new();
+        let follower = tokio::spawn(follower.serve());
+        let mut bytes = BytesMut::from(&[&PREFACE, &ticket[..]].concat()[..]);
+        let (mut framed, _) = Codec::<AppendRequest, AppendResponse>::over(Connection::new(tokio::io::empty()));
+        framed.codec_mut().encode(Some(request(1, 1 << 20)), &mut bytes).unwrap();
+        for part in bytes.chunks(100_000) {
+            connection.write_all(part).await.unwrap();
+            tokio::time::sleep(SILENCE / 2).await;
+        }
+        connection.shutdown().await.unwrap();
+        follower.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_whose_disk_is_slow_is_not_given_up() {
+        let (follower, connection, ticket) = Follower::new();
+        let slow = async |request: AppendRequest| {
+            tokio::time::sleep(5 * SILENCE).await;
+            answer(&request)
+        };
+        tokio::spawn(async move {
+            let (_, connection) = follower.accept().await;
+            serve(connection, move |requests| requests.then(slow)).await
+        });
+        let lane = Lane::open(connection, &ticket, stream::iter([request(1, 1), request(2, 1)])).await.unwrap();
+        assert_eq!(lane.map(Result::unwrap).count().await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_is_good_once_and_for_a_short_time() {
+        let tickets = Tickets::default();
+        let redeem = async |ticket: &Bytes| {
+            let (mut ours, other) = tokio::io::duplex(64);
+            ours.write_all(ticket).await.unwrap();
+            tickets.redeem(&mut Connection::new(other)).await.map_err(|error| error.kind())
+        };
+        let (first, second) = (tickets.issue(7, 77).unwrap(), tickets.issue(8, 88).unwrap());
+        assert_eq!(redeem(&first).await, Ok(7));
+        assert_eq!(redeem(&first).await, Err(io::ErrorKind::PermissionDenied));
+        tokio::time::advance(TICKET_LIFE).await;
+        assert_eq!(redeem(&second).await, Err(io::ErrorKind::PermissionDenied));
+        assert_eq!((0..1000).filter_map(|number| tickets.issue(9, number)).count(), TICKETS);
+    }
+}
