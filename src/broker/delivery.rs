@@ -271,8 +271,9 @@ pub(super) async fn report(broker: Broker) {
 }
 
 impl Broker {
-    /// One report to the leader; a lost one is made good by the next.
-    pub(super) async fn tell_interest(&self, leader: &super::NodeAddress) {
+    /// One report to the leader; a lost one is made good by the next. Gives a log index up to which lies what the leader
+    /// has acknowledged.
+    pub(super) async fn tell_interest(&self, leader: &super::NodeAddress) -> Option<u64> {
         let inner = &self.inner;
         // Reports must not overtake each other, and what was handed before an interest went has to go with it.
         let _one_at_a_time = inner.delivery.reporting.lock().await;
@@ -280,10 +281,12 @@ impl Broker {
         let mut unheard = Unheard::take(&inner.delivery);
         let request = Request::Interest(reports(&interest, &unheard.handed));
         let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
-        if matches!(sent, Ok(Ok(Response::Done))) {
+        if let Ok(Ok(Response::Index(applied))) = sent {
             unheard.handed = Handed::default();
+            Some(applied)
         } else {
             tracing::debug!(leader = leader.name, "the leader did not take a report of interest");
+            None
         }
     }
 }

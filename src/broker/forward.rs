@@ -133,7 +133,7 @@ impl Broker {
             Request::Channel(command) => self.propose_channel(command).await,
             Request::Interest(reports) => {
                 self.inner.delivery.heard(from.id, reports);
-                Response::Done
+                Response::Index(self.inner.view.applied())
             }
             Request::SeatMember { consumer, member, window, once } => {
                 self.seat_member(consumer, member, window, once).await

@@ -84,8 +84,11 @@ impl Broker {
         let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
         let follower = self.inner.view.fanout().follow(meta.id, end);
         let announce = async {
-            if let Leader::Remote(leader) = self.leader() {
-                self.tell_interest(&leader).await;
+            if let Leader::Remote(leader) = self.leader()
+                && let Some(acknowledged) = self.tell_interest(&leader).await
+            {
+                // What was acknowledged before is nothing new.
+                self.inner.view.wait_applied(acknowledged).await;
             }
         };
         let _ = tokio::time::timeout(ANNOUNCE, announce).await; // repeated by the report task

@@ -56,6 +56,21 @@ async fn a_message_is_delivered_once_with_publisher_subscriber_and_leader_on_thr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_to_a_subscription_was_not_acknowledged_before_it_through_any_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    for number in 0..20 {
+        let published = cluster.broker(leader).publish("orders", envelope("old"), None).await.unwrap();
+        let subscriber = cluster.broker((leader + 1 + number % 2) % 3);
+        let subscription = subscriber.subscribe("orders", Start::Latest).await.unwrap();
+        assert_eq!(subscription.position(), published.seq + 1);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_the_leader_and_a_restart_of_all_with_equal_states() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path()).await;
