@@ -87,8 +87,11 @@ async fn a_removed_node_stays_out_until_an_operator_lets_it_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_gone_for_long_is_removed_and_comes_back_by_itself() {
-    let mut processes = Processes::configured(4, DRAIN, "expect = 3\nremove_departed_after = \"2s\"\n").await;
+    let mut processes = Processes::configured(3, DRAIN, "remove_departed_after = \"2s\"\n").await;
     let client = processes.client().await;
+    let fourth = processes.add(Node::default());
+    processes.run(fourth);
+    cluster(&client, "four nodes vote", |status| voters(status) == 4).await;
     let leader = processes.leader().await;
     let gone = (0..4).find(|number| *number != leader).unwrap();
     let name = format!("n{gone}");
