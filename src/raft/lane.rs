@@ -1,6 +1,6 @@
 //! Log entries and the answers to them travel on a connection of their own to each follower, as protobuf messages with
-//! their length in front. HTTP/2 around them would cost a layer of frames, three more tasks on the way and a dozen
-//! allocations, which is nothing for other requests but a good part of what a small entry costs.
+//! their length in front. HTTP/2 around them would add a layer of frames, tasks and allocations for each message, which is
+//! nothing for other requests but shows in what a small entry costs.
 //!
 //! A lane is asked for by an ordinary request, which proves who is calling, and begins with the ticket that was the
 //! answer. It is on the peers' one port: see `port`.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     lane::PREFACE,
     peer_service::PeerService,
-    transport::{MAX_FRAME, MAX_MESSAGE},
+    transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
 };
 use crate::{
     env::{Connection, Listener, accept},
@@ -31,8 +31,8 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(1)))
         .http2_keepalive_timeout(Some(Duration::from_secs(2)))
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));

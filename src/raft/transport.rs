@@ -26,8 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for this long, twice, is closed: a partition drops packets silently.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// HTTP/2 flow-control windows: bulk data between nodes must not wait for window updates.
-const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+pub(super) const STREAM_WINDOW: u32 = 8 << 20;
+pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
 pub(super) const MAX_FRAME: u32 = 256 << 10;
 /// Largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
