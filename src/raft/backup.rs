@@ -118,7 +118,7 @@ impl Restore {
         self.store.commit(batch).await?;
         self.store.close().await?;
         self.begin_log(applied).await?;
-        self.identity.join(&cluster_id(std::slice::from_ref(&node)))?;
+        self.identity.join(&cluster_id(std::slice::from_ref(&node), 0))?;
         Ok(())
     }
 

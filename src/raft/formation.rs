@@ -1,11 +1,15 @@
 //! How fresh nodes become one cluster, exactly once.
 //!
-//! Every fresh node introduces itself to its seeds and tells whom it has met ([`super::joining`]). Where a cluster is
-//! there already it joins that one. Else, when `expect` fresh nodes have met,
+//! Every fresh node introduces itself to its seeds and to whomever it hears of, and tells whom it has met
+//! ([`super::joining`]). Where a cluster is there already it joins that one. Else, when `expect` fresh nodes have met,
 //! the one with the lowest name among all that anybody has met proposes a cluster of the lowest `expect` of them.
-//! Each member agrees in writing to belong to that cluster and to no other ([`Identity::join`]); only when all
-//! have agreed does the proposer write the first log entry. So two clusters can never share a member, and a
-//! proposer that dies half-way finishes after its restart: the cluster's id is a function of its members.
+//! Each member agrees in writing to belong to that cluster and to no other ([`Identity::agree`]); only when all
+//! have agreed does the proposer write the first log entry. So two clusters can never share a member.
+//!
+//! Nodes that have not all met yet may propose different clusters. A proposal that not all agree to is withdrawn, by the
+//! proposer and in writing, and so is one that the proposer's death interrupted. Whoever agreed to it asks the
+//! proposer, as long as the cluster has not begun: that it belongs to another cluster now, or to none, says that
+//! this one will never be, because no two proposals have the same id.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +17,7 @@ use parking_lot::Mutex;
 use tonic::Status;
 
 use super::{
-    identity::Identity,
+    identity::{Identity, IdentityError, Promise},
     transport::Transport,
     types::Raft,
     wire::{from_address, to_address},
@@ -27,19 +31,42 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Formation {
     local: NodeAddress,
     identity: Identity,
-    /// Fresh nodes, by name and id, that this node has reached.
-    met: Mutex<BTreeMap<(String, u64), NodeAddress>>,
+    known: Mutex<Known>,
+}
+
+/// Fresh nodes, by name and id.
+#[derive(Default)]
+struct Known {
+    /// Those that answered last time, and this one.
+    met: BTreeMap<(String, u64), NodeAddress>,
+    /// Also those that one of these has met.
+    heard_of: BTreeMap<(String, u64), NodeAddress>,
+    /// Those that came by themselves and were not asked yet.
+    greeted: BTreeMap<(String, u64), NodeAddress>,
 }
 
 impl Formation {
     pub(super) fn new(local: NodeAddress, identity: Identity) -> Self {
-        let met = BTreeMap::from([(rank(&local), local.clone())]);
-        Self { local, identity, met: Mutex::new(met) }
+        Self { local, identity, known: Mutex::default() }
+    }
+
+    /// A fresh node has come: this one, where it is fresh too, asks it in turn.
+    pub(super) fn greeted(&self, from: NodeAddress) {
+        if self.identity.cluster_id().is_none() {
+            self.known.lock().greeted.insert(rank(&from), from);
+        }
+    }
+
+    /// Where the fresh nodes are that this one should ask next.
+    pub(super) fn strangers(&self) -> Vec<String> {
+        let mut known = self.known.lock();
+        let greeted = std::mem::take(&mut known.greeted);
+        greeted.values().chain(known.heard_of.values()).map(|node| node.peer.clone()).collect()
     }
 
     /// Every fresh node that was met.
     pub(super) fn fresh(&self) -> Vec<proto::NodeAddress> {
-        self.met.lock().values().map(to_address).collect()
+        self.known.lock().met.values().map(to_address).collect()
     }
 
     /// Answers a proposal to belong to a cluster.
@@ -48,7 +75,9 @@ impl Formation {
         if !request.members.iter().any(|member| member.id == self.local.id) {
             return refuse(format!("node {} (id {}) is not among the members", self.local.name, self.local.id));
         }
-        match self.identity.join(&request.cluster_id) {
+        let founder = request.from.clone().map(from_address);
+        let founder = founder.ok_or_else(|| Status::invalid_argument("a proposal without its founder"))?;
+        match self.identity.agree(Promise { cluster_id: request.cluster_id.clone(), founder }) {
             Ok(true) => Ok(proto::FormResponse { agreed: true, reason: String::new() }),
             Ok(false) => refuse(format!(
                 "node {} belongs to cluster {} already",
@@ -59,43 +88,98 @@ impl Formation {
         }
     }
 
+    /// Whether this node proposes a cluster that has not begun yet.
+    pub(super) fn founding(&self) -> bool {
+        self.identity.promise().is_some_and(|promise| promise.founder.id == self.local.id)
+    }
+
+    /// Takes back a promise whose founder has withdrawn its proposal; only for a node that has no log yet. The
+    /// promise must be older than the answers. True while it holds.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub(super) fn is_bound(
+        &self,
+        promise: Option<&Promise>,
+        answers: &[proto::HelloResponse],
+    ) -> Result<bool, IdentityError> {
+        let Some(promise) = promise else { return Ok(self.identity.cluster_id().is_some()) };
+        let elsewhere = |answer: &proto::HelloResponse| {
+            let founder = answer.node.as_ref().is_some_and(|node| node.id == promise.founder.id);
+            founder && answer.cluster_id != promise.cluster_id
+        };
+        // An own proposal that is still there was interrupted.
+        if promise.founder.id == self.local.id || answers.iter().any(elsewhere) {
+            tracing::info!(founder = promise.founder.name, cluster = promise.cluster_id, "the proposal is withdrawn");
+            self.identity.release(promise)?;
+        }
+        Ok(self.identity.cluster_id().is_some())
+    }
+
     /// Looks at the answers of all nodes that were greeted; gives the members of the cluster that this node has to
     /// found, if it has to.
     pub(super) fn consider(&self, answers: &[proto::HelloResponse], expect: usize) -> Option<Vec<NodeAddress>> {
-        let mut heard_of = self.met.lock().clone();
+        let own = (rank(&self.local), self.local.clone());
+        let (mut met, mut heard_of) = (BTreeMap::from([own.clone()]), BTreeMap::from([own]));
+        let mut wait = false;
         for answer in answers {
             let Some(node) = answer.node.clone().map(from_address) else { continue };
-            if !answer.members.is_empty() {
-                return None; // a cluster is there: this node joins it
-            }
-            let ours = self.identity.cluster_id().is_some_and(|id| id == answer.cluster_id);
-            if !answer.cluster_id.is_empty() && !ours {
+            if !answer.members.is_empty() || answer.founding {
+                wait = true; // a cluster is there, or soon will be unless the proposal is withdrawn
+            } else if !answer.cluster_id.is_empty() {
                 tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of another cluster");
-                self.met.lock().remove(&rank(&node));
-                continue;
-            }
-            if node.name == self.local.name && node.id != self.local.id {
+            } else if node.name == self.local.name && node.id != self.local.id {
                 tracing::error!(address = node.peer, "another node is called `{}` too: names must differ", node.name);
-                continue;
+            } else {
+                heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
+                met.insert(rank(&node), node);
             }
-            heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
-            self.met.lock().insert(rank(&node), node);
         }
-        let met = self.met.lock().clone();
+        heard_of.extend(met.clone());
         let lowest = heard_of.first_key_value().is_some_and(|(rank, _)| rank.1 == self.local.id);
-        (lowest && met.len() >= expect).then(|| met.into_values().take(expect).collect())
+        // Who does not answer any more is forgotten: a node that died for good must not be waited for.
+        let mut known = self.known.lock();
+        (known.met, known.heard_of) = (met.clone(), heard_of);
+        drop(known);
+        (!wait && lowest && met.len() >= expect).then(|| met.into_values().take(expect).collect())
     }
 
     /// The names of the fresh nodes that were met.
     pub(super) fn met(&self) -> Vec<String> {
-        self.met.lock().keys().map(|(name, _)| name.clone()).collect()
+        self.known.lock().met.keys().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Founds a cluster of these nodes; false when one of them does not agree.
-    pub(super) async fn found(&self, raft: &Raft, transport: &Transport, members: &[NodeAddress]) -> bool {
+    /// Founds a cluster of these nodes, or withdraws the proposal when one of them does not agree.
+    ///
+    /// # Errors
+    /// When the withdrawal cannot be written down; what is left of it is done when [`Formation::is_bound`] is asked.
+    pub(super) async fn found(
+        &self,
+        raft: &Raft,
+        transport: &Transport,
+        members: &[NodeAddress],
+    ) -> Result<(), IdentityError> {
+        let promise = Promise { cluster_id: cluster_id(members, transport.random()), founder: self.local.clone() };
+        if !self.all_agree(transport, members, &promise.cluster_id).await {
+            return self.identity.release(&promise);
+        }
+        let nodes: BTreeMap<u64, NodeAddress> = members.iter().map(|node| (node.id, node.clone())).collect();
+        match raft.initialize(nodes).await {
+            Ok(()) => {
+                let names: Vec<&str> = members.iter().map(|node| node.name.as_str()).collect();
+                tracing::info!(cluster = promise.cluster_id, members = ?names, "formed a cluster");
+            }
+            // Whether the entry is there shows when the node starts again.
+            Err(error) => tracing::error!(%error, "cannot write the first log entry"),
+        }
+        Ok(())
+    }
+
+    /// Asks the nodes, this one first, to belong to a cluster.
+    async fn all_agree(&self, transport: &Transport, members: &[NodeAddress], cluster_id: &str) -> bool {
         let request = proto::FormRequest {
             from: Some(to_address(&self.local)),
-            cluster_id: cluster_id(members),
+            cluster_id: cluster_id.to_owned(),
             members: members.iter().map(to_address).collect(),
         };
         for member in members {
@@ -112,7 +196,6 @@ impl Formation {
                 Ok(answer) if answer.agreed => {}
                 Ok(answer) => {
                     tracing::warn!(member = member.name, reason = answer.reason, "cannot form a cluster");
-                    self.met.lock().remove(&rank(member));
                     return false;
                 }
                 Err(status) => {
@@ -121,18 +204,7 @@ impl Formation {
                 }
             }
         }
-        let nodes: BTreeMap<u64, NodeAddress> = members.iter().map(|node| (node.id, node.clone())).collect();
-        match raft.initialize(nodes).await {
-            Ok(()) => {
-                let names: Vec<&str> = members.iter().map(|node| node.name.as_str()).collect();
-                tracing::info!(cluster = request.cluster_id, members = ?names, "formed a cluster");
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot write the first log entry");
-                false
-            }
-        }
+        true
     }
 }
 
@@ -140,13 +212,118 @@ fn rank(node: &NodeAddress) -> (String, u64) {
     (node.name.clone(), node.id)
 }
 
-/// The same for the same members, whoever computes it; never the same for others, because ids are never reused.
-pub(super) fn cluster_id(members: &[NodeAddress]) -> String {
-    let mut ids: Vec<u64> = members.iter().map(|member| member.id).collect();
-    ids.sort_unstable();
+/// The id of a cluster; another one for every proposal, of which each has a random number of its own.
+pub(super) fn cluster_id(members: &[NodeAddress], proposal: u64) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("liminal cluster id v1");
-    for id in ids {
-        hasher.update(&id.to_be_bytes());
+    for number in members.iter().map(|member| member.id).chain([proposal]) {
+        hasher.update(&number.to_be_bytes());
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+
+    fn node(number: u64) -> Formation {
+        let identity = Identity::in_memory(&format!("n{number}"), &Env::real());
+        let name = identity.node_name();
+        let local = NodeAddress { id: number, peer: format!("{name}:7301"), name, ..NodeAddress::default() };
+        Formation::new(local, identity)
+    }
+
+    /// What a node would say of itself.
+    fn answer(node: &Formation) -> proto::HelloResponse {
+        proto::HelloResponse {
+            node: Some(to_address(&node.local)),
+            cluster_id: node.identity.cluster_id().unwrap_or_default(),
+            met: node.fresh(),
+            founding: node.founding(),
+            ..proto::HelloResponse::default()
+        }
+    }
+
+    fn answers(nodes: &[&Formation]) -> Vec<proto::HelloResponse> {
+        nodes.iter().map(|node| answer(node)).collect()
+    }
+
+    fn names(members: Option<Vec<NodeAddress>>) -> Option<Vec<String>> {
+        members.map(|members| members.into_iter().map(|member| member.name).collect())
+    }
+
+    fn propose(founder: &Formation, to: &Formation, cluster: &str) -> bool {
+        let request = proto::FormRequest {
+            from: Some(to_address(&founder.local)),
+            cluster_id: cluster.to_owned(),
+            members: vec![to_address(&founder.local), to_address(&to.local)],
+        };
+        to.form(&request).unwrap().agreed
+    }
+
+    fn promise(founder: &Formation, cluster: &str) -> Promise {
+        Promise { cluster_id: cluster.to_owned(), founder: founder.local.clone() }
+    }
+
+    #[test]
+    fn the_lowest_of_all_that_anybody_has_met_founds_a_cluster_of_the_lowest() {
+        let nodes: Vec<Formation> = (0..4).map(node).collect();
+        assert_eq!(nodes[1].consider(&answers(&[&nodes[2]]), 3), None, "two are not enough");
+        assert_eq!(names(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3)).unwrap(), ["n1", "n2", "n3"]);
+        assert_eq!(nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3), None, "it is not the lowest");
+        nodes[3].consider(&answers(&[&nodes[0]]), 3);
+        assert_eq!(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3), None, "one that n3 has met is lower");
+        assert_eq!(nodes[1].strangers(), ["n0:7301", "n1:7301", "n2:7301", "n3:7301"], "whom it asks next");
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_any_more_is_not_waited_for() {
+        let nodes: Vec<Formation> = (0..4).map(node).collect();
+        nodes[1].consider(&answers(&[&nodes[0], &nodes[2]]), 3);
+        nodes[2].consider(&answers(&[&nodes[0], &nodes[1], &nodes[3]]), 3);
+        // n0 has died.
+        nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3);
+        nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3);
+        nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3);
+        assert_eq!(names(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3)).unwrap(), ["n1", "n2", "n3"]);
+    }
+
+    #[test]
+    fn nobody_proposes_a_cluster_while_another_does() {
+        let nodes: Vec<Formation> = (0..4).map(node).collect();
+        assert!(propose(&nodes[0], &nodes[0], "c"));
+        assert_eq!(nodes[1].consider(&answers(&[&nodes[0], &nodes[2], &nodes[3]]), 3), None);
+        assert!(!nodes[0].is_bound(Some(&promise(&nodes[0], "c")), &[]).unwrap());
+        assert!(nodes[0].consider(&answers(&[&nodes[1], &nodes[2]]), 3).is_some());
+    }
+
+    #[test]
+    fn who_agreed_to_a_proposal_is_free_again_only_when_its_founder_has_withdrawn_it() {
+        let [founder, member, other] = [0, 1, 2].map(node);
+        assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
+        assert!(!propose(&other, &member, "b"), "it belongs to one cluster at a time");
+        let held = promise(&founder, "a");
+        assert!(member.is_bound(Some(&held), &answers(&[&founder, &other])).unwrap());
+        assert!(member.is_bound(Some(&held), &answers(&[&other])).unwrap(), "only the founder can tell");
+        // The founder's process has begun again, or not all have agreed.
+        assert!(!founder.is_bound(Some(&held), &[]).unwrap());
+        assert!(!member.is_bound(Some(&held), &answers(&[&founder])).unwrap());
+        assert!(propose(&other, &member, "b"));
+    }
+
+    #[test]
+    fn an_answer_from_before_the_promise_does_not_end_it() {
+        let [founder, member] = [0, 1].map(node);
+        let early = answers(&[&founder]);
+        assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
+        assert!(member.is_bound(None, &early).unwrap());
+        assert_eq!(member.identity.promise(), Some(promise(&founder, "a")));
+    }
+
+    #[test]
+    fn a_node_that_was_let_into_a_cluster_never_founds_one() {
+        let [newcomer, other] = [0, 1].map(node);
+        assert!(newcomer.identity.join("running").unwrap());
+        assert!(newcomer.is_bound(None, &answers(&[&other])).unwrap());
+    }
 }

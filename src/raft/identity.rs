@@ -10,7 +10,10 @@ use std::{
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use crate::env::{self, Env};
+use crate::{
+    env::{self, Env},
+    sequencer::NodeAddress,
+};
 
 const FORMAT: u32 = 1;
 
@@ -28,18 +31,30 @@ struct Inner {
     incarnation: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     format: u32,
     node_id: u64,
     node_name: String,
     cluster_id: Option<String>,
+    /// Who proposed that cluster, where the node agreed to a proposal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    founder: Option<NodeAddress>,
     /// How often a process began on this disk.
     #[serde(default)]
     starts: u64,
     /// Why the disk must not be used again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     condemned: Option<String>,
+}
+
+/// What a fresh node agrees to when it is asked to be one of a new cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The cluster that is proposed.
+    pub cluster_id: String,
+    /// Who proposes it: the only one that can found or withdraw it.
+    pub founder: NodeAddress,
 }
 
 /// Why an identity cannot be used.
@@ -162,21 +177,58 @@ impl Identity {
         self.change(|record| record.condemned = Some(reason.to_owned()))
     }
 
+    /// The proposal of a cluster that the node agreed to, if it did.
+    pub fn promise(&self) -> Option<Promise> {
+        let record = self.inner.record.read();
+        let (cluster_id, founder) = record.cluster_id.clone().zip(record.founder.clone())?;
+        Some(Promise { cluster_id, founder })
+    }
+
     /// Belongs to a cluster from now on, durably. False when it belongs to another one already.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn join(&self, cluster_id: &str) -> Result<bool, IdentityError> {
-        match self.cluster_id() {
-            Some(present) => Ok(present == cluster_id),
-            None => self.change(|record| record.cluster_id = Some(cluster_id.to_owned())).map(|()| true),
-        }
+        self.belong(cluster_id, None)
+    }
+
+    /// Agrees, durably, to belong to a cluster that is proposed. False when it belongs to another one already.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn agree(&self, promise: Promise) -> Result<bool, IdentityError> {
+        self.belong(&promise.cluster_id, Some(promise.founder))
+    }
+
+    /// Belongs to no cluster again, durably, if this is what the node agreed to last. Only for a proposal that was
+    /// withdrawn.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn release(&self, promise: &Promise) -> Result<(), IdentityError> {
+        self.change(|record| {
+            if record.founder.is_some() && record.cluster_id.as_ref() == Some(&promise.cluster_id) {
+                (record.cluster_id, record.founder) = (None, None);
+            }
+        })
+    }
+
+    fn belong(&self, cluster_id: &str, founder: Option<NodeAddress>) -> Result<bool, IdentityError> {
+        let mut belongs = true;
+        self.change(|record| match &record.cluster_id {
+            Some(present) => belongs = present == cluster_id,
+            None => (record.cluster_id, record.founder) = (Some(cluster_id.to_owned()), founder),
+        })?;
+        Ok(belongs)
     }
 
     fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), IdentityError> {
         let mut record = self.inner.record.write();
         let mut changed = record.clone();
         change(&mut changed);
+        if changed == *record {
+            return Ok(());
+        }
         if let Some(path) = &self.inner.path {
             write(path, &changed)?;
         }
@@ -189,7 +241,15 @@ impl Record {
     fn fresh(node_name: &str, env: &Env) -> Self {
         // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
         let node_id = (env.random.next_u64() >> 11).max(1);
-        Self { format: FORMAT, node_id, node_name: node_name.to_owned(), cluster_id: None, starts: 0, condemned: None }
+        Self {
+            format: FORMAT,
+            node_id,
+            node_name: node_name.to_owned(),
+            cluster_id: None,
+            founder: None,
+            starts: 0,
+            condemned: None,
+        }
     }
 }
 
@@ -225,6 +285,23 @@ mod tests {
         assert_eq!(unnamed.node_name(), "n1");
         let error = Identity::open(dir.path(), Some("n2"), &Env::real()).err().unwrap();
         assert!(error.to_string().contains("belongs to node `n1`"), "{error}");
+    }
+
+    #[test]
+    fn a_promise_outlives_the_process_and_ends_only_when_it_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap();
+        let promise = |cluster: &str| Promise { cluster_id: cluster.to_owned(), founder: NodeAddress::default() };
+        assert!(open().agree(promise("c1")).unwrap());
+        assert!(!open().agree(promise("c2")).unwrap());
+        open().release(&promise("c2")).unwrap();
+        assert_eq!(open().promise(), Some(promise("c1")));
+        open().release(&promise("c1")).unwrap();
+        assert_eq!((open().promise(), open().cluster_id()), (None, None));
+        // A cluster that the node was let into is no promise.
+        assert!(open().join("c3").unwrap());
+        open().release(&promise("c3")).unwrap();
+        assert_eq!(open().cluster_id().as_deref(), Some("c3"));
     }
 
     #[test]

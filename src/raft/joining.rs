@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::{
     formation::Formation,
-    identity::Identity,
+    identity::{Identity, IdentityError, Promise},
     log::LogStore,
     membership::Membership,
     transport::{Lane, Transport},
@@ -83,6 +83,8 @@ pub(super) struct Joining {
 
 /// What the others say.
 struct Sight {
+    /// What this node had promised before it asked.
+    promise: Option<Promise>,
     answers: Vec<proto::HelloResponse>,
     leader: Option<NodeAddress>,
     /// The nodes of the running cluster, as those in it say; empty when nobody is in one.
@@ -143,7 +145,7 @@ impl Joining {
                 return self.stand(Standing::Barred(reason));
             }
         };
-        let fresh = !matches!(self.raft.is_initialized().await, Ok(true));
+        let fresh = matches!(self.raft.is_initialized().await, Ok(false));
         let known = sight.members.is_empty() || sight.members.contains_key(&self.local.id);
         let standing = self.standing.borrow().clone();
         let (starts, incarnation) = (self.identity.starts(), self.identity.incarnation());
@@ -157,13 +159,24 @@ impl Joining {
                 self.stand(answer.unwrap_or(unasked))
             }
             None if fresh => {
-                if let Some(members) = self.formation.consider(&sight.answers, self.expect) {
-                    self.formation.found(&self.raft, &self.transport, &members).await;
+                if let Err(error) = self.form(&sight).await {
+                    tracing::error!(%error, "cannot write down which cluster this node belongs to");
                 }
                 standing
             }
             None if standing == Standing::Asking => self.stand(Standing::Unconfirmed),
             None => standing,
+        }
+    }
+
+    /// Founds a cluster where this node has to.
+    async fn form(&self, sight: &Sight) -> Result<(), IdentityError> {
+        if self.formation.is_bound(sight.promise.as_ref(), &sight.answers)? {
+            return Ok(());
+        }
+        match self.formation.consider(&sight.answers, self.expect) {
+            Some(members) => self.formation.found(&self.raft, &self.transport, &members).await,
+            None => Ok(()),
         }
     }
 
@@ -186,6 +199,7 @@ impl Joining {
 
     /// Greets everybody. An error is the address of a node that runs on a copy of this one's disk.
     async fn look(&self) -> Result<Sight, String> {
+        let promise = self.identity.promise();
         let members: Vec<NodeAddress> = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -195,6 +209,10 @@ impl Joining {
         let known: Vec<String> = members.iter().map(current).chain([self.local.peer.clone()]).collect();
         let mut strangers: Vec<String> =
             futures::future::join_all(self.seeds.iter().map(|seed| self.transport.resolve(seed))).await.concat();
+        if members.is_empty() {
+            strangers.extend(self.formation.strangers());
+        }
+        strangers.extend(promise.iter().map(|promise| promise.founder.peer.clone()));
         strangers.sort();
         strangers.dedup();
         strangers.retain(|address| !known.contains(address));
@@ -208,7 +226,7 @@ impl Joining {
         });
         let (from_members, from_strangers) =
             tokio::join!(futures::future::join_all(to_members), futures::future::join_all(to_strangers));
-        let mut sight = Sight { answers: Vec::new(), leader: None, members: BTreeMap::new() };
+        let mut sight = Sight { promise, answers: Vec::new(), leader: None, members: BTreeMap::new() };
         for (address, answer) in from_members.into_iter().chain(from_strangers).flatten() {
             let Some(node) = answer.node.as_ref() else { continue };
             if node.id == self.local.id {
@@ -300,7 +318,15 @@ impl Joining {
 
     fn tell_patience(&self) {
         let (met, expect, seeds) = (self.formation.met(), self.expect, &self.seeds);
-        if self.identity.cluster_id().is_none() {
+        let promise = self.identity.promise().filter(|_| self.log.bounds().last.is_none());
+        if let Some(Promise { founder, .. }) = promise {
+            let (founder, address) = (founder.name, founder.peer);
+            tracing::info!(
+                founder,
+                address,
+                "waiting for that node to found a cluster; if its disk is lost, give this node an empty directory"
+            );
+        } else if self.identity.cluster_id().is_none() {
             tracing::info!(?met, expect, ?seeds, "waiting for other nodes to form a cluster");
         } else {
             tracing::info!(?seeds, "waiting for a leader");

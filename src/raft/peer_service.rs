@@ -156,11 +156,13 @@ impl PeerService {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader.and_then(|leader| metrics.membership_config.get_node(&leader));
+        let members: Vec<_> = metrics.membership_config.nodes().map(|(_, node)| wire::to_address(node)).collect();
         proto::HelloResponse {
             node: Some(wire::to_address(&self.local)),
             cluster_id: self.identity.cluster_id().unwrap_or_default(),
             met: self.formation.fresh(),
-            members: metrics.membership_config.nodes().map(|(_, node)| wire::to_address(node)).collect(),
+            founding: members.is_empty() && self.formation.founding(),
+            members,
             leader: leader.map(wire::to_address),
             incarnation: self.identity.incarnation(),
         }
@@ -210,8 +212,12 @@ impl Peer for PeerService {
         match self.gate.check(request.metadata()) {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
             _ => {
-                if let Some(from) = request.into_inner().from.filter(|from| !from.peer.is_empty()) {
+                let greeting = request.into_inner();
+                if let Some(from) = greeting.from.filter(|from| !from.peer.is_empty()) {
                     self.transport.learn(from.id, &from.peer);
+                    if greeting.cluster_id.is_empty() {
+                        self.formation.greeted(wire::from_address(from));
+                    }
                 }
                 Ok(Response::new(self.introduce()))
             }

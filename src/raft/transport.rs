@@ -127,8 +127,12 @@ impl Transport {
 
     /// Nobody can guess it.
     pub(super) fn secret(&self) -> u128 {
-        let random = || u128::from(self.inner.env.random.next_u64());
-        random() << 64 | random()
+        u128::from(self.random()) << 64 | u128::from(self.random())
+    }
+
+    /// Another number each time.
+    pub(super) fn random(&self) -> u64 {
+        self.inner.env.random.next_u64()
     }
 
     /// Milliseconds since the Unix epoch.

@@ -38,6 +38,30 @@ fn voters(status: &ClusterStatusResponse) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_fresh_nodes_than_found_a_cluster_become_one_cluster() {
+    // Each looks only at the one before it, so that they do not all meet at once.
+    let mut processes = Processes::prepared(5, DRAIN, "expect = 3\n");
+    for number in 0..5_usize {
+        processes.seed(number, &[number.saturating_sub(1)]);
+    }
+    for number in (0..5).rev() {
+        processes.run(number);
+    }
+    processes.ready().await;
+    let client = processes.client().await;
+    cluster(&client, "five voters", |status| voters(status) == 5).await;
+    processes.leader().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_even_number_of_nodes_founds_a_cluster_too() {
+    let processes = Processes::configured(4, DRAIN, "expect = 4\n").await;
+    let client = processes.client().await;
+    assert_eq!(voters(&client.cluster_status().await.unwrap()), 4);
+    processes.leader().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fresh_nodes_join_a_running_cluster_and_vote_once_they_have_caught_up() {
     let mut processes = Processes::start(3, DRAIN).await;
     let client = processes.client().await;

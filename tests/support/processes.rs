@@ -47,9 +47,22 @@ impl Processes {
 
     /// The same with more lines in `[cluster]`.
     pub async fn configured(count: usize, drain: Duration, more: &str) -> Self {
+        let mut processes = Self::prepared(count, drain, more);
+        for number in 0..count {
+            processes.run(number);
+        }
+        processes.ready().await;
+        // A node may be ready before the leader has created the channels of the configuration.
+        let client = processes.client().await;
+        eventually("the channel is created", async || client.channel("orders").await.ok()).await;
+        processes
+    }
+
+    /// The same, but none of them is started yet.
+    pub fn prepared(count: usize, drain: Duration, more: &str) -> Self {
         let addresses = free_addresses(3 * count);
         let [clients, http, peers] = [0, 1, 2].map(|kind| addresses[kind * count..][..count].to_vec());
-        let mut processes = Self {
+        let processes = Self {
             dir: tempfile::tempdir().unwrap(),
             clients,
             http,
@@ -63,14 +76,13 @@ impl Processes {
         for number in 0..count {
             processes.configure(number);
         }
-        for number in 0..count {
-            processes.run(number);
-        }
-        processes.ready().await;
-        // A node may be ready before the leader has created the channels of the configuration.
-        let client = processes.client().await;
-        eventually("the channel is created", async || client.channel("orders").await.ok()).await;
         processes
+    }
+
+    /// Has a node that does not run look for others only at these.
+    pub fn seed(&mut self, number: usize, seeds: &[usize]) {
+        self.nodes[number].seeds = Some(seeds.iter().map(|seed| self.peers[*seed].clone()).collect());
+        self.configure(number);
     }
 
     fn configure(&self, number: usize) {
