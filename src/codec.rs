@@ -19,12 +19,12 @@ use crate::model::{
 };
 
 /// The version that is written, and the only one that is read.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEAD: usize = 2;
 const CRC: usize = 4;
 /// Encoded bytes of a group's header without its keys and routes, about, and of one key.
 const GROUP_LEN: usize = 64;
-const KEY_LEN: usize = 36;
+const KEY_LEN: usize = 28;
 /// Most records are counters.
 const RECORD_ESTIMATE: usize = 64;
 /// No record is larger; a length that claims more is refused before anything is allocated.

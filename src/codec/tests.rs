@@ -32,13 +32,13 @@ fn commands() -> Vec<(Command, &'static str)> {
                     expected_seq: Some(5),
                     expires: true,
                     routes: vec![Route { target: ChannelId(6), schema_id: 7, positions: vec![1] }],
-                    keys: vec![KeyClaim { position: 1, key: KeyHash(*b"0123456789abcdef"), digest: Digest([2; 16]) }],
+                    keys: vec![KeyClaim { position: 1, key: KeyHash(*b"0123456789abcdef"), digest: Digest([2; 8]) }],
                     frame: frame(&["a", "bc"]),
                 }],
             },
             concat!(
-                "0201",
-                "8e000000",
+                "0301",
+                "86000000",
                 "0700000000000000",
                 "0100000000000000",
                 "0300000000000000",
@@ -54,7 +54,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 "0100000000000000",
                 "01000000",
                 "30313233343536373839616263646566",
-                "02020202020202020202020202020202",
+                "0202020202020202",
                 "0b00000000000000",
                 "02000000",
                 "0a030a0161",
@@ -83,7 +83,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 },
             },
             concat!(
-                "0202",
+                "0302",
                 "00000000",
                 "0700000000000000",
                 "0600000000000000",
@@ -110,7 +110,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 update: ChannelUpdate { dedup_window_ms: Some(9), quarantine: Some(None), ..ChannelUpdate::default() },
             },
             concat!(
-                "0202",
+                "0302",
                 "01000000",
                 "0700000000000000",
                 "0600000000000000",
@@ -125,10 +125,10 @@ fn commands() -> Vec<(Command, &'static str)> {
         ),
         (
             Command::DeleteChannel { time_ms: 7, name: name.clone() },
-            concat!("0202", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
+            concat!("0302", "02000000", "0700000000000000", "0600000000000000", "6f7264657273"),
         ),
-        (Command::Tick { time_ms: 7 }, concat!("0202", "03000000", "0700000000000000")),
-        (Command::Checkpoint { time_ms: 7 }, concat!("0202", "04000000", "0700000000000000")),
+        (Command::Tick { time_ms: 7 }, concat!("0302", "03000000", "0700000000000000")),
+        (Command::Checkpoint { time_ms: 7 }, concat!("0302", "04000000", "0700000000000000")),
         (
             Command::Member {
                 time_ms: 7,
@@ -137,7 +137,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 event: MemberEvent::Started { starts: 2, incarnation: 3, peer: "a:1".into() },
             },
             concat!(
-                "0202",
+                "0302",
                 "05000000",
                 "0700000000000000",
                 "0900000000000000",
@@ -160,7 +160,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 ],
             },
             concat!(
-                "0202",
+                "0302",
                 "06000000",
                 "0700000000000000",
                 "0300000000000000",
@@ -188,7 +188,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 })],
             },
             concat!(
-                "0202",
+                "0302",
                 "06000000",
                 "0700000000000000",
                 "0100000000000000",
@@ -204,7 +204,7 @@ fn commands() -> Vec<(Command, &'static str)> {
         (
             Command::Operations { time_ms: 7, operations: claim_operations(&name) },
             concat!(
-                "0202",
+                "0302",
                 "06000000",
                 "0700000000000000",
                 "0600000000000000",
@@ -240,7 +240,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 operations: consumer_operations().into_iter().map(Operation::Consumer).collect(),
             },
             concat!(
-                "0202",
+                "0302",
                 "06000000",
                 "0700000000000000",
                 "0800000000000000",
@@ -374,7 +374,7 @@ fn a_stored_batch_has_the_bytes_that_older_stores_hold() {
         let batch = StoredBatch { first_seq: 5, time_ms: 7, schema_id: 2, expires, frame: frame(&["a"]) };
         let bytes = encode_batch(&batch);
         let golden = "050000000000000007000000000000000200000000000000010000000a030a0161";
-        assert_eq!(hex(&bytes[..bytes.len() - CRC]), format!("02{kind}{golden}"));
+        assert_eq!(hex(&bytes[..bytes.len() - CRC]), format!("03{kind}{golden}"));
         assert_eq!(decode_batch(&bytes).unwrap(), batch);
     }
 }
@@ -382,9 +382,9 @@ fn a_stored_batch_has_the_bytes_that_older_stores_hold() {
 #[test]
 fn a_newer_version_is_refused_by_name() {
     let mut bytes = encode_command(&Command::Tick { time_ms: 1 }).to_vec();
-    bytes[0] = 3;
+    bytes[0] = 4;
     let error = decode_command(&bytes.into()).unwrap_err();
-    assert_eq!(error, CodecError::Version { what: "log entry", found: 3, supported: 2 });
+    assert_eq!(error, CodecError::Version { what: "log entry", found: 4, supported: 3 });
 }
 
 #[test]
@@ -429,8 +429,8 @@ proptest! {
 
 #[test]
 fn the_checksum_is_crc_32_of_everything_before_it() {
-    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "0202030000000700000000000000c8d3d22d");
-    assert_eq!(hex(&encode_record(&7u16)), "020407008c2905c3");
+    assert_eq!(hex(&encode_command(&Command::Tick { time_ms: 7 })), "0302030000000700000000000000be32ddb0");
+    assert_eq!(hex(&encode_record(&7u16)), "03040700e94eb97b");
 }
 
 #[test]
@@ -500,7 +500,7 @@ fn bytes_of_another_kind_are_refused() {
 }
 
 fn any_group() -> impl Strategy<Value = PublishGroup> {
-    let messages = proptest::collection::vec((".{0,8}", proptest::option::of(any::<([u8; 16], [u8; 16])>())), 0..6);
+    let messages = proptest::collection::vec((".{0,8}", proptest::option::of(any::<([u8; 16], [u8; 8])>())), 0..6);
     (any::<u64>(), any::<u64>(), messages).prop_map(|(channel, schema_id, messages)| {
         let payloads: Vec<&str> = messages.iter().map(|(payload, _)| payload.as_str()).collect();
         let keys = (0u32..)

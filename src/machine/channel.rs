@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    dedup::{Claim, DedupWindow},
+    dedup::{DedupWindow, Run},
     delayed::Delays,
     marks::Marks,
     retention::Room,
@@ -34,7 +34,7 @@ pub(super) struct Appended {
     /// None when no message was new.
     pub(super) batch: Option<StoredBatch>,
     /// The keys of the new messages.
-    pub(super) claims: Vec<Claim>,
+    pub(super) runs: Vec<Run>,
 }
 
 impl Channel {
@@ -62,7 +62,8 @@ impl Channel {
 
     /// What stands against another message with this key; none when nothing does.
     pub(super) fn known(&self, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
-        known(&self.dedup, &self.delays, key, digest)
+        let live = self.dedup.get(&key).map(|live| repeats(live, digest));
+        live.or_else(|| self.delays.get(&key).map(|waiting| waits(waiting, digest)))
     }
 
     /// Gives sequence numbers to messages without keys of their own.
@@ -106,24 +107,22 @@ impl Channel {
     ) -> Appended {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
-        let mut claims = Vec::new();
+        let mut runs = Vec::new();
         let mut take = |claim: &KeyClaim, room: Option<(&mut Room, u64)>, except: &mut Vec<(u32, KeyOutcome)>| {
-            let outcome = match known(&self.dedup, &self.delays, claim.key, claim.digest) {
-                Some(known) => known,
-                None if self.dedup.len() >= live_keys => KeyOutcome::TooManyKeys { limit: live_keys },
-                None => match room.map_or(Ok(()), |(room, bytes)| room.take(bytes)) {
-                    Ok(()) => {
-                        // The messages before it that are excepted take no number.
-                        let seq = first_seq + u64::from(claim.position) - except.len() as u64;
-                        let claim = Claim { key: claim.key, seq, digest: claim.digest };
-                        self.dedup.claim(&claim);
-                        claims.push(claim);
-                        return;
-                    }
-                    Err(outcome) => outcome,
-                },
-            };
-            except.push((claim.position, outcome));
+            let KeyClaim { position, key, digest } = *claim;
+            // The messages before it that are excepted take no number.
+            let seq = first_seq + u64::from(position) - except.len() as u64;
+            let full = self.dedup.len() >= live_keys;
+            let claimed = self.dedup.claim(key, digest, || match self.delays.get(&key) {
+                Some(waiting) => Err(waits(waiting, digest)),
+                None if full => Err(KeyOutcome::TooManyKeys { limit: live_keys }),
+                None => room.map_or(Ok(()), |(room, bytes)| room.take(bytes)).map(|()| seq),
+            });
+            match claimed {
+                Ok(None) => Run::add(&mut runs, seq, key, digest),
+                Ok(Some(live)) => except.push((position, repeats(live, digest))),
+                Err(outcome) => except.push((position, outcome)),
+            }
         };
         match room {
             None => group.keys.iter().for_each(|claim| take(claim, None, &mut except)),
@@ -138,10 +137,10 @@ impl Channel {
             }
         }
         let dropped: Vec<u32> = except.iter().map(|(position, _)| *position).collect();
-        self.dedup.seal(time_ms, &claims);
+        self.dedup.seal(time_ms, &runs);
         let batch = self.append_unkeyed(group.frame.without(&dropped), time_ms, group.expires);
         self.stats.live_keys = self.dedup.len();
-        Appended { assigned: Assigned { first_seq, except }, batch, claims }
+        Appended { assigned: Assigned { first_seq, except }, batch, runs }
     }
 
     /// Forgets the keys whose window has passed.
@@ -152,13 +151,12 @@ impl Channel {
     }
 }
 
-/// See [`Channel::known`].
-fn known(dedup: &DedupWindow, delays: &Delays, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
-    match (dedup.get(&key), delays.get(&key)) {
-        (Some((seq, known)), _) if known == digest => Some(KeyOutcome::Duplicate { seq }),
-        (Some((seq, _)), _) => Some(KeyOutcome::Conflict { seq }),
-        (None, Some((due_ms, known))) if known == digest => Some(KeyOutcome::Waiting { due_ms }),
-        (None, Some((due_ms, _))) => Some(KeyOutcome::WaitingConflict { due_ms }),
-        (None, None) => None,
-    }
+/// Another message with a key that is live.
+fn repeats((seq, known): (u64, Digest), digest: Digest) -> KeyOutcome {
+    if known == digest { KeyOutcome::Duplicate { seq } } else { KeyOutcome::Conflict { seq } }
+}
+
+/// Another message with the key of one that waits for its time.
+fn waits((due_ms, known): (u64, Digest), digest: Digest) -> KeyOutcome {
+    if known == digest { KeyOutcome::Waiting { due_ms } } else { KeyOutcome::WaitingConflict { due_ms } }
 }

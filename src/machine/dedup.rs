@@ -1,12 +1,13 @@
 //! The idempotency keys that a channel remembers, and when it forgets them.
 //!
-//! A log entry's new keys are stored as one value; memory holds an index over all of them. Keys are forgotten in
+//! A log entry's new keys are stored as one value, in which neighbours share a sequence number: most of what is stored
+//! are hashes, which no compression makes smaller. Memory holds an index over all keys. They are forgotten in
 //! the order in which they came, a whole entry's at a time, when the window has passed in log time. A channel may
 //! have a million live keys, so the order is kept in one flat queue and costs 16 bytes a key beside the index.
 
-use std::{borrow::Cow, collections::VecDeque, hash::RandomState};
+use std::{borrow::Cow, collections::VecDeque, convert::Infallible, hash::RandomState};
 
-use griddle::HashMap;
+use griddle::{HashMap, hash_map::Entry as Place};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, KeyHash};
@@ -15,15 +16,24 @@ use crate::model::{Digest, KeyHash};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims<'a> {
     pub(super) time_ms: u64,
-    pub(super) claims: Cow<'a, [Claim]>,
+    pub(super) runs: Cow<'a, [Run]>,
 }
 
-/// A key and what it was claimed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Claim {
-    pub(super) key: KeyHash,
-    pub(super) seq: u64,
-    pub(super) digest: Digest,
+/// The keys of consecutive messages, with the digests of what they were claimed for. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Run {
+    pub(super) first_seq: u64,
+    pub(super) keys: Vec<(KeyHash, Digest)>,
+}
+
+impl Run {
+    /// Adds a key behind all others.
+    pub(super) fn add(runs: &mut Vec<Self>, seq: u64, key: KeyHash, digest: Digest) {
+        match runs.last_mut() {
+            Some(run) if run.first_seq + run.keys.len() as u64 == seq => run.keys.push((key, digest)),
+            _ => runs.push(Self { first_seq: seq, keys: vec![(key, digest)] }),
+        }
+    }
 }
 
 /// A channel's window.
@@ -58,16 +68,34 @@ impl DedupWindow {
         self.live.len() as u64
     }
 
-    /// Remembers a key at once, so that the rest of its own log entry sees it; false when it is live already.
-    pub(super) fn claim(&mut self, claim: &Claim) -> bool {
-        self.order.push_back(claim.key);
-        self.live.insert(claim.key, (claim.seq, claim.digest)).is_none()
+    /// Remembers a key at once, so that the rest of its own log entry sees it, unless it is live: then gives what it
+    /// was claimed for. `seq` is asked for a new key's sequence number and may refuse to give one.
+    pub(super) fn claim<E>(
+        &mut self,
+        key: KeyHash,
+        digest: Digest,
+        seq: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<Option<(u64, Digest)>, E> {
+        match self.live.entry(key) {
+            Place::Occupied(live) => Ok(Some(*live.get())),
+            Place::Vacant(place) => {
+                place.insert((seq()?, digest));
+                self.order.push_back(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same with a sequence number that is certain; false when the key is live already.
+    pub(super) fn remember(&mut self, key: KeyHash, digest: Digest, seq: u64) -> bool {
+        matches!(self.claim(key, digest, || Ok::<_, Infallible>(seq)), Ok(None))
     }
 
     /// Ends a log entry: everything claimed since the last end expires together.
-    pub(super) fn seal(&mut self, time_ms: u64, claims: &[Claim]) {
-        if let Some(first) = claims.first() {
-            self.entries.push_back(Entry { time_ms, first_seq: first.seq, keys: claims.len() });
+    pub(super) fn seal(&mut self, time_ms: u64, runs: &[Run]) {
+        if let Some(first) = runs.first() {
+            let keys = runs.iter().map(|run| run.keys.len()).sum();
+            self.entries.push_back(Entry { time_ms, first_seq: first.first_seq, keys });
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     Effects, Machine,
-    dedup::{Claim, Claims},
+    dedup::{Claims, Run},
     keys::Key,
 };
 use crate::model::{
@@ -144,7 +144,7 @@ impl Machine {
         self.check_routing(&group)?;
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
-        let (mut except, mut claims) = (Vec::new(), Vec::new());
+        let (mut except, mut runs) = (Vec::new(), Vec::new());
         for (position, delayed) in (0u32..).zip(ids) {
             let is_due = channel.delays.by_id.get(&delayed).is_some_and(|delay| delay.due_ms <= time_ms);
             let Some(delay) = is_due.then(|| channel.delays.remove(delayed)).flatten() else {
@@ -156,16 +156,15 @@ impl Machine {
             effects.delete(Key::Delayed(id, delayed));
             if let Some((key, digest)) = delay.claim {
                 let seq = channel.stats.next_seq + u64::from(position) - except.len() as u64;
-                let claim = Claim { key, seq, digest };
-                channel.dedup.claim(&claim);
-                claims.push(claim);
+                channel.dedup.remember(key, digest, seq);
+                Run::add(&mut runs, seq, key, digest);
             }
         }
-        channel.dedup.seal(time_ms, &claims);
+        channel.dedup.seal(time_ms, &runs);
         channel.stats.live_keys = channel.dedup.len();
         let expiry = channel.next_expiry_ms();
-        if let Some(first) = claims.first() {
-            effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&claims) });
+        if let Some(first) = runs.first() {
+            effects.put(Key::Claims(id, first.first_seq), &Claims { time_ms, runs: Cow::Borrowed(&runs) });
         }
         let appended = channel.append_checked(group.frame.without(&except), time_ms, group.expires, group.schema_id);
         let count = appended.as_ref().map_or(0, |batch| batch.frame.count());

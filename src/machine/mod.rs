@@ -249,8 +249,8 @@ impl Machine {
         let expiry_before = channel.next_expiry_ms();
         let appended = channel.append(group, room, time_ms, self.live_keys);
         let expiry = channel.next_expiry_ms();
-        if let Some(first) = appended.claims.first() {
-            effects.put(Key::Claims(id, first.seq), &Claims { time_ms, claims: Cow::Borrowed(&appended.claims) });
+        if let Some(first) = appended.runs.first() {
+            effects.put(Key::Claims(id, first.first_seq), &Claims { time_ms, runs: Cow::Borrowed(&appended.runs) });
         }
         if let Some(batch) = appended.batch {
             effects.appended(channel, batch);

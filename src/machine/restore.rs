@@ -159,17 +159,19 @@ impl Machine {
 
     fn restore_claims(&mut self, id: ChannelId, first_seq: u64, entry: &Claims<'_>) -> Result<(), String> {
         let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
-        match entry.claims.first() {
-            Some(first) if first.seq == first_seq => {}
-            first => return Err(format!("the first claim is of {:?}", first.map(|claim| claim.seq))),
+        match entry.runs.first() {
+            Some(first) if first.first_seq == first_seq => {}
+            first => return Err(format!("the first claim is of {:?}", first.map(|run| run.first_seq))),
         }
-        for claim in entry.claims.iter() {
-            if !channel.dedup.claim(claim) {
-                return Err(format!("the idempotency key of {} is claimed twice", claim.seq));
+        for run in entry.runs.iter() {
+            for (seq, (key, digest)) in (run.first_seq..).zip(&run.keys) {
+                if !channel.dedup.remember(*key, *digest, seq) {
+                    return Err(format!("the idempotency key of {seq} is claimed twice"));
+                }
             }
         }
         let scheduled = channel.next_expiry_ms().is_some();
-        channel.dedup.seal(entry.time_ms, &entry.claims);
+        channel.dedup.seal(entry.time_ms, &entry.runs);
         if !scheduled {
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }

@@ -6,10 +6,10 @@ use crate::model::{Delayed, Due, Schedule, Transaction};
 /// Operations that carry messages.
 pub(super) fn operations() -> Vec<Operation> {
     let group = PublishGroup { channel: ChannelId(3), schema_id: 2, rules_version: 4, ..PublishGroup::default() };
-    let keys = vec![KeyClaim { position: 0, key: KeyHash([1; 16]), digest: Digest([2; 16]) }];
+    let keys = vec![KeyClaim { position: 0, key: KeyHash([1; 16]), digest: Digest([2; 8]) }];
     let keyed = PublishGroup { expected_seq: Some(5), expires: true, keys, frame: frame(&["a"]), ..group.clone() };
     let delayed =
-        Delayed { due_ms: 9, claim: Some((KeyHash([1; 16]), Digest([2; 16]))), expires: false, frame: frame(&["a"]) };
+        Delayed { due_ms: 9, claim: Some((KeyHash([1; 16]), Digest([2; 8]))), expires: false, frame: frame(&["a"]) };
     let ack = Part::Ack { consumer: ConsumerId(1), tokens: vec![DeliveryToken { seq: 3, attempt: 1, member: 7 }] };
     let (namespace, key) = ("orders".parse().unwrap(), KeyHash([1; 16]));
     let complete = Part::Complete { namespace, key, token: 3, receipt: "r".into() };
@@ -22,7 +22,7 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 pub(super) const GOLDEN: &str = concat!(
-    "0202",
+    "0302",
     "06000000",
     "0700000000000000",
     "0400000000000000",
@@ -39,7 +39,7 @@ pub(super) const GOLDEN: &str = concat!(
     "0100000000000000",
     "00000000",
     "01010101010101010101010101010101",
-    "02020202020202020202020202020202",
+    "0202020202020202",
     "0500000000000000",
     "0a030a0161",
     "01000000",
@@ -51,7 +51,7 @@ pub(super) const GOLDEN: &str = concat!(
     "0900000000000000",
     "01",
     "01010101010101010101010101010101",
-    "02020202020202020202020202020202",
+    "0202020202020202",
     "00",
     "0500000000000000",
     "0a030a0161",

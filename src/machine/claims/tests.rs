@@ -254,16 +254,16 @@ fn what_does_not_fit_is_refused_by_name() {
 fn every_record_and_reply_has_the_bytes_that_older_stores_and_other_nodes_hold() {
     let body = |bytes: Bytes| bytes[..bytes.len() - 4].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let record = NamespaceRecord { name: name("n"), window_ms: 9, created_ms: 7, deleting: true };
-    let golden = ["0204", "01000000000000006e", "0900000000000000", "0700000000000000", "01"];
+    let golden = ["0304", "01000000000000006e", "0900000000000000", "0700000000000000", "01"];
     assert_eq!(body(codec::encode_record(&record)), golden.concat());
-    let receipt = Some(Digest([2; 16]));
+    let receipt = Some(Digest([2; 8]));
     let claim = Claim { token: 3, owner: Some("w".into()), since_ms: 7, expires_ms: 9, receipt };
     let (token, owner, times) = ("0300000000000000", "01010000000000000077", "07000000000000000900000000000000");
-    let golden = ["0204", token, owner, times, "01", &"02".repeat(16)];
+    let golden = ["0304", token, owner, times, "01", &"02".repeat(8)];
     assert_eq!(body(codec::encode_record(&claim)), golden.concat());
     let receipt = StoredReceipt { token: 3, receipt: "r".into() };
-    assert_eq!(body(codec::encode_record(&receipt)), ["0204", token, "010000000000000072"].concat());
+    assert_eq!(body(codec::encode_record(&receipt)), ["0304", token, "010000000000000072"].concat());
     let reply = ClaimReply::Completed { namespace: NamespaceId(4), claim: claim.info(), repeated: true };
-    let golden = ["0204", "01000000", "02000000", "0400000000000000", token, owner, "01", times, "01"];
+    let golden = ["0304", "01000000", "02000000", "0400000000000000", token, owner, "01", times, "01"];
     assert_eq!(body(codec::encode_record(&OperationReply::Claim(reply))), golden.concat());
 }

@@ -8,14 +8,16 @@ use self::publishing::{NaiveWaiting, plain};
 use super::*;
 use crate::model::SchemaVersion;
 use crate::{
-    machine::dedup::{Claim, Claims},
+    machine::dedup::{Claims, Run},
     model::Retention,
 };
 
 /// A claim with the time and the name of its log entry.
 #[derive(Clone, Debug)]
 struct NaiveClaim {
-    claim: Claim,
+    key: KeyHash,
+    digest: Digest,
+    seq: u64,
     time_ms: u64,
     entry: u64,
 }
@@ -100,9 +102,9 @@ impl NaiveChannel {
                     assigned.except.push((position, outcome));
                     continue;
                 }
-                let claim = Claim { key: wanted.key, seq: self.next_seq, digest: wanted.digest };
                 let entry = *entry.get_or_insert(self.next_seq);
-                self.claims.push(NaiveClaim { claim, time_ms: now, entry });
+                let (key, digest, seq) = (wanted.key, wanted.digest, self.next_seq);
+                self.claims.push(NaiveClaim { key, digest, seq, time_ms: now, entry });
             }
             if self.meta.config.durability == Durability::Durable {
                 let size = Frame::encode([&message]).bytes().len() as u64;
@@ -245,9 +247,14 @@ impl Naive {
                 stored.insert(Key::Schema(id, schema.id).encode(), codec::encode_record(schema));
             }
             for first in &channel.claims {
-                let entry = channel.claims.iter().filter(|claim| claim.entry == first.entry);
-                let claims: Vec<Claim> = entry.map(|claim| claim.claim).collect();
-                let claims = Claims { time_ms: first.time_ms, claims: claims.into() };
+                let mut runs: Vec<Run> = Vec::new();
+                for claim in channel.claims.iter().filter(|claim| claim.entry == first.entry) {
+                    match runs.iter_mut().find(|run| run.first_seq + run.keys.len() as u64 == claim.seq) {
+                        Some(run) => run.keys.push((claim.key, claim.digest)),
+                        None => runs.push(Run { first_seq: claim.seq, keys: vec![(claim.key, claim.digest)] }),
+                    }
+                }
+                let claims = Claims { time_ms: first.time_ms, runs: runs.into() };
                 stored.insert(Key::Claims(id, first.entry).encode(), codec::encode_record(&claims));
             }
         }

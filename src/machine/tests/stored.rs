@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::{
-    dedup::{Claim, Claims},
+    dedup::{Claims, Run},
     marks::Mark,
 };
 use crate::model::{Compaction, Full};
@@ -20,7 +20,7 @@ fn body<T: Serialize>(record: &T) -> String {
 #[test]
 fn every_record_has_the_bytes_that_older_stores_hold() {
     let record = MachineRecord { time_ms: 7, last_channel_id: 2, last_schema_id: 3, rules_version: 4 };
-    assert_eq!(body(&record), "02040700000000000000020000000000000003000000000000000400000000000000");
+    assert_eq!(body(&record), "03040700000000000000020000000000000003000000000000000400000000000000");
     let meta = ChannelMeta {
         id: ChannelId(2),
         name: "orders".parse().unwrap(),
@@ -29,7 +29,7 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
         created_ms: 7,
     };
     let golden = [
-        "02040200000000000000",
+        "03040200000000000000",
         "06000000000000006f7264657273",
         "01000000",
         "0102000000000000007b7d",
@@ -44,14 +44,15 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
     assert_eq!(body(&meta), golden.concat());
     let stats = ChannelStats { first_seq: 1, next_seq: 2, live_keys: 3, bytes: 4, appended_bytes: 5, newest_ms: 6 };
     let golden = [1, 2, 3, 4, 5, 6].map(|number| format!("{number:02x}00000000000000")).concat();
-    assert_eq!(body(&stats), format!("0204{golden}"));
+    assert_eq!(body(&stats), format!("0304{golden}"));
     let mark = Mark { bytes_before: 1, before_ms: 2, time_ms: 3 };
-    assert_eq!(body(&mark), "0204010000000000000002000000000000000300000000000000");
+    assert_eq!(body(&mark), "0304010000000000000002000000000000000300000000000000");
     let compaction = Compaction { step: 1, clean_to: 2, removed: 3 };
-    assert_eq!(body(&compaction), "0204010000000000000002000000000000000300000000000000");
-    let claim = Claim { key: KeyHash([1; 16]), seq: 5, digest: Digest([2; 16]) };
-    let golden = ["02040700000000000000", "0100000000000000", &"01".repeat(16), "0500000000000000", &"02".repeat(16)];
-    assert_eq!(body(&Claims { time_ms: 7, claims: Cow::Borrowed(&[claim]) }), golden.concat());
+    assert_eq!(body(&compaction), "0304010000000000000002000000000000000300000000000000");
+    let run = Run { first_seq: 5, keys: vec![(KeyHash([1; 16]), Digest([2; 8])); 2] };
+    let (count, key) = ("0100000000000000", ["01".repeat(16), "02".repeat(8)].concat());
+    let golden = ["03040700000000000000", count, "0500000000000000", "0200000000000000", &key, &key];
+    assert_eq!(body(&Claims { time_ms: 7, runs: Cow::Borrowed(&[run]) }), golden.concat());
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
         Err(Refusal::StaleSchema { current: 2 }),
     ];
     let golden = [
-        "0204000000000300000000000000",
+        "0304000000000300000000000000",
         "0000000005000000000000000300000000000000",
         "01000000000000000300000000000000",
         "02000000010000000400000000000000",
@@ -85,20 +86,20 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     };
     let channel = ChannelReply { meta, stats: ChannelStats::default() };
     let encoded = body(&channel)[4..].to_owned();
-    assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["02040100000000000000", &encoded].concat());
+    assert_eq!(body(&Reply::Channel(Ok(channel.clone()))), ["03040100000000000000", &encoded].concat());
     let exists = Reply::Channel(Err(Refusal::ChannelExists(Box::new(channel))));
-    assert_eq!(body(&exists), ["0204010000000100000002000000", &encoded].concat());
+    assert_eq!(body(&exists), ["0304010000000100000002000000", &encoded].concat());
     let trimmed = Reply::Operations(vec![Ok(OperationReply::Trimmed { first_seq: 9 })]);
-    assert_eq!(body(&trimmed), "020404000000010000000000000000000000020000000900000000000000");
+    assert_eq!(body(&trimmed), "030404000000010000000000000000000000020000000900000000000000");
     let compacted = Reply::Operations(vec![Ok(OperationReply::Compacted { step: 9 })]);
-    assert_eq!(body(&compacted), "020404000000010000000000000000000000070000000900000000000000");
+    assert_eq!(body(&compacted), "030404000000010000000000000000000000070000000900000000000000");
     let except = vec![
         (1, KeyOutcome::Full(Full::Messages(3))),
         (2, KeyOutcome::Full(Full::Bytes(4))),
         (3, KeyOutcome::TooLarge { bytes: 5, limit: 6 }),
     ];
     let golden = [
-        "0204000000000100000000000000",
+        "0304000000000100000000000000",
         "0000000005000000000000000300000000000000",
         "0100000003000000000000000300000000000000",
         "0200000003000000010000000400000000000000",
@@ -106,11 +107,11 @@ fn every_reply_has_the_bytes_that_other_nodes_expect() {
     ];
     assert_eq!(body(&Reply::Published(vec![Ok(Assigned { first_seq: 5, except })])), golden.concat());
     let full = Refusal::TargetFull { channel: ChannelId(2), full: Full::Bytes(3) };
-    let golden = "02040000000001000000000000000100000";
+    let golden = "03040000000001000000000000000100000";
     assert!(body(&Reply::Published(vec![Err(full)])).starts_with(golden));
     let full = Reply::Channel(Err(Refusal::TooManyChannels { limit: 9 }));
-    assert_eq!(body(&full), "02040100000001000000030000000900000000000000");
-    assert_eq!(body(&Reply::Done), "020402000000");
+    assert_eq!(body(&full), "03040100000001000000030000000900000000000000");
+    assert_eq!(body(&Reply::Done), "030402000000");
 }
 
 /// The keys of a machine with one channel and one idempotency key, with one of them changed.
@@ -169,7 +170,7 @@ fn a_value_under_the_key_of_another_is_refused() {
     let twice = restored(|id, stored| {
         let claims = codec::encode_record(&Claims {
             time_ms: 5,
-            claims: Cow::Owned(vec![Claim { key: KeyHash::of("k"), seq: 1, digest: Digest::of(b"a") }]),
+            runs: Cow::Owned(vec![Run { first_seq: 1, keys: vec![(KeyHash::of("k"), Digest::of(b"a"))] }]),
         });
         stored.insert(Key::Claims(id, 1).encode(), claims);
     });

@@ -26,7 +26,7 @@ pub(super) fn plain(reply: Reply) -> Reply {
 
 impl NaiveChannel {
     pub(super) fn known(&self, key: KeyHash, digest: Digest) -> Option<KeyOutcome> {
-        if let Some(NaiveClaim { claim, .. }) = self.claims.iter().find(|known| known.claim.key == key) {
+        if let Some(claim) = self.claims.iter().find(|known| known.key == key) {
             let seq = claim.seq;
             return Some(if claim.digest == digest {
                 KeyOutcome::Duplicate { seq }
@@ -136,7 +136,7 @@ impl Naive {
             channel.messages.push((seq, now, due.group.schema_id, message.payload));
             if let Some((key, digest)) = waiting.record.message.claim {
                 let entry = *entry.get_or_insert(seq);
-                channel.claims.push(NaiveClaim { claim: Claim { key, seq, digest }, time_ms: now, entry });
+                channel.claims.push(NaiveClaim { key, digest, seq, time_ms: now, entry });
             }
             count += 1;
         }
