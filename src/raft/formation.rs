@@ -10,6 +10,9 @@
 //! proposer and in writing, and so is one that the proposer's death interrupted. Whoever agreed to it asks the
 //! proposer, as long as the cluster has not begun: that it belongs to another cluster now, or to none, says that
 //! this one will never be, because no two proposals have the same id.
+//!
+//! That nodes hold back for those with lower names, and for one who proposes already, only spares proposals that would
+//! be refused. So it ends after a while: a node that never founds a cluster itself must not keep the others from it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,6 +29,13 @@ use crate::{proto::raft as proto, sequencer::NodeAddress};
 
 /// How long one of them may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// Rounds for which a node that could propose a cluster holds back, for each node that comes first.
+const HOLD_BACK: usize = 50;
+/// Rounds for which a node that did not agree is left out.
+const LEAVE_OUT: u32 = 10;
+
+/// Fresh nodes, by name and id.
+type Nodes = BTreeMap<(String, u64), NodeAddress>;
 
 /// A node's part in forming its cluster.
 pub(super) struct Formation {
@@ -34,25 +44,31 @@ pub(super) struct Formation {
     known: Mutex<Known>,
 }
 
-/// Fresh nodes, by name and id.
 #[derive(Default)]
 struct Known {
-    /// Those that answered last time, and this one.
-    met: BTreeMap<(String, u64), NodeAddress>,
-    /// Also those that one of these has met.
-    heard_of: BTreeMap<(String, u64), NodeAddress>,
+    /// Those that are free to belong to a new cluster: this node and those that said so last time.
+    met: Nodes,
+    /// Also those that another has met.
+    heard_of: Nodes,
     /// Those that came by themselves and were not asked yet.
-    greeted: BTreeMap<(String, u64), NodeAddress>,
+    greeted: Nodes,
+    /// Those that did not agree to this node's last proposals, and the rounds for which they are left out.
+    left_out: BTreeMap<(String, u64), u32>,
+    /// Rounds in which this node held back.
+    held_back: usize,
+    /// Whether a running cluster is in sight, which this node joins instead of promising itself to another.
+    cluster_in_sight: bool,
 }
 
 impl Formation {
     pub(super) fn new(local: NodeAddress, identity: Identity) -> Self {
-        Self { local, identity, known: Mutex::default() }
+        let met = Nodes::from([(rank(&local), local.clone())]);
+        Self { local, identity, known: Mutex::new(Known { met, ..Known::default() }) }
     }
 
-    /// A fresh node has come: this one, where it is fresh too, asks it in turn.
+    /// A node has come: this one, while it is in no running cluster, asks it in turn.
     pub(super) fn greeted(&self, from: NodeAddress) {
-        if self.identity.cluster_id().is_none() {
+        if self.identity.cluster_id().is_none() || self.identity.promise().is_some() {
             self.known.lock().greeted.insert(rank(&from), from);
         }
     }
@@ -69,6 +85,16 @@ impl Formation {
         self.known.lock().met.values().map(to_address).collect()
     }
 
+    /// The names of the fresh nodes that were met.
+    pub(super) fn met(&self) -> Vec<String> {
+        self.known.lock().met.keys().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether this node proposes a cluster that has not begun yet.
+    pub(super) fn founding(&self) -> bool {
+        self.identity.promise().is_some_and(|promise| promise.founder.id == self.local.id)
+    }
+
     /// Answers a proposal to belong to a cluster.
     pub(super) fn form(&self, request: &proto::FormRequest) -> Result<proto::FormResponse, Status> {
         let refuse = |reason: String| Ok(proto::FormResponse { agreed: false, reason });
@@ -77,6 +103,11 @@ impl Formation {
         }
         let founder = request.from.clone().map(from_address);
         let founder = founder.ok_or_else(|| Status::invalid_argument("a proposal without its founder"))?;
+        // Held until it is written: what is not promised when a cluster comes into sight stays so.
+        let known = self.known.lock();
+        if known.cluster_in_sight {
+            return refuse(format!("node {} is about to join a running cluster", self.local.name));
+        }
         match self.identity.agree(Promise { cluster_id: request.cluster_id.clone(), founder }) {
             Ok(true) => Ok(proto::FormResponse { agreed: true, reason: String::new() }),
             Ok(false) => refuse(format!(
@@ -88,17 +119,39 @@ impl Formation {
         }
     }
 
-    /// Whether this node proposes a cluster that has not begun yet.
-    pub(super) fn founding(&self) -> bool {
-        self.identity.promise().is_some_and(|promise| promise.founder.id == self.local.id)
+    /// Takes note of what all nodes that were greeted answered. Who does not answer any more is forgotten: a node that
+    /// died for good must not be waited for.
+    pub(super) fn see(&self, answers: &[proto::HelloResponse], cluster_in_sight: bool) {
+        let own = (rank(&self.local), self.local.clone());
+        let (mut met, mut heard_of) = (Nodes::from([own.clone()]), Nodes::from([own]));
+        for answer in answers.iter().filter(|answer| answer.members.is_empty()) {
+            let Some(node) = answer.node.clone().map(from_address) else { continue };
+            if node.name == self.local.name && node.id != self.local.id {
+                tracing::error!(address = node.peer, "another node is called `{}` too: names must differ", node.name);
+                continue;
+            }
+            heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
+            if answer.cluster_id.is_empty() {
+                heard_of.insert(rank(&node), node.clone());
+                met.insert(rank(&node), node);
+            } else {
+                tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of another cluster");
+            }
+        }
+        let mut known = self.known.lock();
+        (known.met, known.heard_of, known.cluster_in_sight) = (met, heard_of, cluster_in_sight);
+        known.left_out.retain(|_, rounds| {
+            *rounds -= 1;
+            *rounds > 0
+        });
     }
 
     /// Takes back a promise whose founder has withdrawn its proposal; only for a node that has no log yet. The
-    /// promise must be older than the answers. True while it holds.
+    /// promise must be older than the answers. Tells whether the node belongs to a cluster afterwards.
     ///
     /// # Errors
     /// When that cannot be written down.
-    pub(super) fn is_bound(
+    pub(super) fn settle(
         &self,
         promise: Option<&Promise>,
         answers: &[proto::HelloResponse],
@@ -108,7 +161,7 @@ impl Formation {
             let founder = answer.node.as_ref().is_some_and(|node| node.id == promise.founder.id);
             founder && answer.cluster_id != promise.cluster_id
         };
-        // An own proposal that is still there was interrupted.
+        // An own proposal that is still there was interrupted, or could not be withdrawn.
         if promise.founder.id == self.local.id || answers.iter().any(elsewhere) {
             tracing::info!(founder = promise.founder.name, cluster = promise.cluster_id, "the proposal is withdrawn");
             self.identity.release(promise)?;
@@ -116,43 +169,28 @@ impl Formation {
         Ok(self.identity.cluster_id().is_some())
     }
 
-    /// Looks at the answers of all nodes that were greeted; gives the members of the cluster that this node has to
-    /// found, if it has to.
+    /// The members of the cluster that this node has to propose, if it has to, by what it saw last.
     pub(super) fn consider(&self, answers: &[proto::HelloResponse], expect: usize) -> Option<Vec<NodeAddress>> {
-        let own = (rank(&self.local), self.local.clone());
-        let (mut met, mut heard_of) = (BTreeMap::from([own.clone()]), BTreeMap::from([own]));
-        let mut wait = false;
-        for answer in answers {
-            let Some(node) = answer.node.clone().map(from_address) else { continue };
-            if !answer.members.is_empty() || answer.founding {
-                wait = true; // a cluster is there, or soon will be unless the proposal is withdrawn
-            } else if !answer.cluster_id.is_empty() {
-                tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of another cluster");
-            } else if node.name == self.local.name && node.id != self.local.id {
-                tracing::error!(address = node.peer, "another node is called `{}` too: names must differ", node.name);
-            } else {
-                heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
-                met.insert(rank(&node), node);
-            }
-        }
-        heard_of.extend(met.clone());
-        let lowest = heard_of.first_key_value().is_some_and(|(rank, _)| rank.1 == self.local.id);
-        // Who does not answer any more is forgotten: a node that died for good must not be waited for.
         let mut known = self.known.lock();
-        (known.met, known.heard_of) = (met.clone(), heard_of);
-        drop(known);
-        (!wait && lowest && met.len() >= expect).then(|| met.into_values().take(expect).collect())
-    }
-
-    /// The names of the fresh nodes that were met.
-    pub(super) fn met(&self) -> Vec<String> {
-        self.known.lock().met.keys().map(|(name, _)| name.clone()).collect()
+        let own = rank(&self.local);
+        let willing = known.met.range(&own..).filter(|(rank, _)| !known.left_out.contains_key(*rank));
+        let members: Vec<NodeAddress> = willing.map(|(_, node)| node.clone()).take(expect).collect();
+        if known.cluster_in_sight || members.len() < expect {
+            return None;
+        }
+        let (lower, founding) = (known.heard_of.range(..&own).count(), answers.iter().any(|answer| answer.founding));
+        if known.held_back < HOLD_BACK * lower.max(founding.into()) {
+            known.held_back += 1;
+            return None;
+        }
+        known.held_back = 0;
+        Some(members)
     }
 
     /// Founds a cluster of these nodes, or withdraws the proposal when one of them does not agree.
     ///
     /// # Errors
-    /// When the withdrawal cannot be written down; what is left of it is done when [`Formation::is_bound`] is asked.
+    /// When the withdrawal cannot be written down; [`Formation::settle`] makes up for it.
     pub(super) async fn found(
         &self,
         raft: &Raft,
@@ -160,8 +198,14 @@ impl Formation {
         members: &[NodeAddress],
     ) -> Result<(), IdentityError> {
         let promise = Promise { cluster_id: cluster_id(members, transport.random()), founder: self.local.clone() };
-        if !self.all_agree(transport, members, &promise.cluster_id).await {
-            return self.identity.release(&promise);
+        for member in members {
+            if let Err(reason) = self.ask(transport, member, members, &promise.cluster_id).await {
+                tracing::warn!(member = member.name, reason, "cannot form a cluster");
+                if member.id != self.local.id {
+                    self.known.lock().left_out.insert(rank(member), LEAVE_OUT);
+                }
+                return self.identity.release(&promise);
+            }
         }
         let nodes: BTreeMap<u64, NodeAddress> = members.iter().map(|node| (node.id, node.clone())).collect();
         match raft.initialize(nodes).await {
@@ -169,42 +213,39 @@ impl Formation {
                 let names: Vec<&str> = members.iter().map(|node| node.name.as_str()).collect();
                 tracing::info!(cluster = promise.cluster_id, members = ?names, "formed a cluster");
             }
-            // Whether the entry is there shows when the node starts again.
+            // Whether the entry is there is asked in the next round, or where the log has failed, of the next process.
             Err(error) => tracing::error!(%error, "cannot write the first log entry"),
         }
         Ok(())
     }
 
-    /// Asks the nodes, this one first, to belong to a cluster.
-    async fn all_agree(&self, transport: &Transport, members: &[NodeAddress], cluster_id: &str) -> bool {
+    /// Asks a node, which may be this one, to belong to a cluster. An error says why it does not.
+    async fn ask(
+        &self,
+        transport: &Transport,
+        member: &NodeAddress,
+        members: &[NodeAddress],
+        cluster_id: &str,
+    ) -> Result<(), String> {
         let request = proto::FormRequest {
             from: Some(to_address(&self.local)),
             cluster_id: cluster_id.to_owned(),
             members: members.iter().map(to_address).collect(),
         };
-        for member in members {
-            let answer = if member.id == self.local.id {
-                self.form(&request)
-            } else {
-                let mut client = transport.client_of_anyone(&member.peer);
-                match tokio::time::timeout(TIMEOUT, client.form(request.clone())).await {
-                    Ok(answer) => answer.map(tonic::Response::into_inner),
-                    Err(_) => return false,
-                }
-            };
-            match answer {
-                Ok(answer) if answer.agreed => {}
-                Ok(answer) => {
-                    tracing::warn!(member = member.name, reason = answer.reason, "cannot form a cluster");
-                    return false;
-                }
-                Err(status) => {
-                    tracing::warn!(member = member.name, reason = status.message(), "cannot form a cluster");
-                    return false;
-                }
+        let answer = if member.id == self.local.id {
+            self.form(&request)
+        } else {
+            let mut client = transport.client_of_anyone(&member.peer);
+            match tokio::time::timeout(TIMEOUT, client.form(request)).await {
+                Ok(answer) => answer.map(tonic::Response::into_inner),
+                Err(_) => return Err("no answer in time".to_owned()),
             }
+        };
+        match answer {
+            Ok(answer) if answer.agreed => Ok(()),
+            Ok(answer) => Err(answer.reason),
+            Err(status) => Err(status.message().to_owned()),
         }
-        true
     }
 }
 
@@ -248,6 +289,13 @@ mod tests {
         nodes.iter().map(|node| answer(node)).collect()
     }
 
+    /// What a node that gets these answers would propose.
+    fn proposal(node: &Formation, others: &[&Formation], expect: usize) -> Option<Vec<String>> {
+        let answers = answers(others);
+        node.see(&answers, false);
+        names(node.consider(&answers, expect))
+    }
+
     fn names(members: Option<Vec<NodeAddress>>) -> Option<Vec<String>> {
         members.map(|members| members.into_iter().map(|member| member.name).collect())
     }
@@ -268,33 +316,79 @@ mod tests {
     #[test]
     fn the_lowest_of_all_that_anybody_has_met_founds_a_cluster_of_the_lowest() {
         let nodes: Vec<Formation> = (0..4).map(node).collect();
-        assert_eq!(nodes[1].consider(&answers(&[&nodes[2]]), 3), None, "two are not enough");
-        assert_eq!(names(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3)).unwrap(), ["n1", "n2", "n3"]);
-        assert_eq!(nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3), None, "it is not the lowest");
-        nodes[3].consider(&answers(&[&nodes[0]]), 3);
-        assert_eq!(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3), None, "one that n3 has met is lower");
+        assert_eq!(proposal(&nodes[1], &[&nodes[2]], 3), None, "two are not enough");
+        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3).unwrap(), ["n1", "n2", "n3"]);
+        assert_eq!(proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3), None, "it is not the lowest");
+        nodes[3].see(&answers(&[&nodes[0]]), false);
+        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3), None, "one that n3 has met is lower");
         assert_eq!(nodes[1].strangers(), ["n0:7301", "n1:7301", "n2:7301", "n3:7301"], "whom it asks next");
     }
 
     #[test]
     fn a_node_that_does_not_answer_any_more_is_not_waited_for() {
         let nodes: Vec<Formation> = (0..4).map(node).collect();
-        nodes[1].consider(&answers(&[&nodes[0], &nodes[2]]), 3);
-        nodes[2].consider(&answers(&[&nodes[0], &nodes[1], &nodes[3]]), 3);
+        proposal(&nodes[1], &[&nodes[0], &nodes[2]], 3);
+        proposal(&nodes[2], &[&nodes[0], &nodes[1], &nodes[3]], 3);
         // n0 has died.
-        nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3);
-        nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3);
-        nodes[2].consider(&answers(&[&nodes[1], &nodes[3]]), 3);
-        assert_eq!(names(nodes[1].consider(&answers(&[&nodes[2], &nodes[3]]), 3)).unwrap(), ["n1", "n2", "n3"]);
+        proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3);
+        proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3);
+        proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3);
+        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3).unwrap(), ["n1", "n2", "n3"]);
+    }
+
+    #[test]
+    fn nodes_that_hold_back_for_one_that_never_founds_a_cluster_do_so_for_a_while_only() {
+        let nodes: Vec<Formation> = (0..4).map(node).collect();
+        nodes[3].see(&answers(&[&nodes[0]]), false);
+        let others = [&nodes[2], &nodes[3]];
+        let rounds = (0..).take_while(|_| proposal(&nodes[1], &others, 3).is_none()).count();
+        assert_eq!(rounds, HOLD_BACK);
+        // And again, if nothing came of it.
+        assert_eq!(proposal(&nodes[1], &others, 3), None);
+        // The lowest is here, but cannot reach the others.
+        let others = [&nodes[0], &nodes[2], &nodes[3]];
+        assert_eq!((0..HOLD_BACK).find_map(|_| proposal(&nodes[1], &others, 3)).unwrap(), ["n1", "n2", "n3"]);
     }
 
     #[test]
     fn nobody_proposes_a_cluster_while_another_does() {
         let nodes: Vec<Formation> = (0..4).map(node).collect();
         assert!(propose(&nodes[0], &nodes[0], "c"));
-        assert_eq!(nodes[1].consider(&answers(&[&nodes[0], &nodes[2], &nodes[3]]), 3), None);
-        assert!(!nodes[0].is_bound(Some(&promise(&nodes[0], "c")), &[]).unwrap());
-        assert!(nodes[0].consider(&answers(&[&nodes[1], &nodes[2]]), 3).is_some());
+        assert_eq!(proposal(&nodes[1], &[&nodes[0], &nodes[2], &nodes[3]], 3), None);
+        assert!(!nodes[0].settle(Some(&promise(&nodes[0], "c")), &[]).unwrap());
+        assert!(proposal(&nodes[0], &[&nodes[1], &nodes[2]], 3).is_some());
+    }
+
+    #[test]
+    fn a_node_that_sees_a_running_cluster_promises_itself_to_no_other() {
+        let nodes: Vec<Formation> = (0..3).map(node).collect();
+        let others = answers(&[&nodes[1], &nodes[2]]);
+        nodes[0].see(&others, true);
+        assert_eq!(nodes[0].consider(&others, 3), None);
+        assert!(!propose(&nodes[1], &nodes[0], "c"));
+        nodes[0].see(&others, false);
+        assert!(propose(&nodes[1], &nodes[0], "c"));
+    }
+
+    #[test]
+    fn a_node_that_did_not_agree_is_left_out_for_a_while() {
+        let nodes: Vec<Formation> = (0..4).map(node).collect();
+        let others = [&nodes[1], &nodes[2], &nodes[3]];
+        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n1", "n2"]);
+        nodes[0].known.lock().left_out.insert(rank(&nodes[1].local), 2);
+        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n2", "n3"]);
+        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n1", "n2"]);
+    }
+
+    #[test]
+    fn nodes_hear_of_each_other_through_one_that_is_bound() {
+        let [bound, fresh, other] = [0, 1, 2].map(node);
+        assert!(propose(&other, &bound, "c"));
+        bound.greeted(fresh.local.clone());
+        assert_eq!(bound.strangers(), ["n1:7301"]);
+        bound.see(&answers(&[&fresh]), false);
+        other.see(&answers(&[&bound]), false);
+        assert_eq!(other.strangers(), ["n0:7301", "n1:7301", "n2:7301"]);
     }
 
     #[test]
@@ -303,11 +397,11 @@ mod tests {
         assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
         assert!(!propose(&other, &member, "b"), "it belongs to one cluster at a time");
         let held = promise(&founder, "a");
-        assert!(member.is_bound(Some(&held), &answers(&[&founder, &other])).unwrap());
-        assert!(member.is_bound(Some(&held), &answers(&[&other])).unwrap(), "only the founder can tell");
+        assert!(member.settle(Some(&held), &answers(&[&founder, &other])).unwrap());
+        assert!(member.settle(Some(&held), &answers(&[&other])).unwrap(), "only the founder can tell");
         // The founder's process has begun again, or not all have agreed.
-        assert!(!founder.is_bound(Some(&held), &[]).unwrap());
-        assert!(!member.is_bound(Some(&held), &answers(&[&founder])).unwrap());
+        assert!(!founder.settle(Some(&held), &[]).unwrap());
+        assert!(!member.settle(Some(&held), &answers(&[&founder])).unwrap());
         assert!(propose(&other, &member, "b"));
     }
 
@@ -316,7 +410,7 @@ mod tests {
         let [founder, member] = [0, 1].map(node);
         let early = answers(&[&founder]);
         assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
-        assert!(member.is_bound(None, &early).unwrap());
+        assert!(member.settle(None, &early).unwrap());
         assert_eq!(member.identity.promise(), Some(promise(&founder, "a")));
     }
 
@@ -324,6 +418,6 @@ mod tests {
     fn a_node_that_was_let_into_a_cluster_never_founds_one() {
         let [newcomer, other] = [0, 1].map(node);
         assert!(newcomer.identity.join("running").unwrap());
-        assert!(newcomer.is_bound(None, &answers(&[&other])).unwrap());
+        assert!(newcomer.settle(None, &answers(&[&other])).unwrap());
     }
 }

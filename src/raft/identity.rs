@@ -216,8 +216,9 @@ impl Identity {
     fn belong(&self, cluster_id: &str, founder: Option<NodeAddress>) -> Result<bool, IdentityError> {
         let mut belongs = true;
         self.change(|record| match &record.cluster_id {
-            Some(present) => belongs = present == cluster_id,
-            None => (record.cluster_id, record.founder) = (Some(cluster_id.to_owned()), founder),
+            Some(present) if present != cluster_id => belongs = false,
+            // Once it was let in, a promise has been kept, and is none any more.
+            _ => (record.cluster_id, record.founder) = (Some(cluster_id.to_owned()), founder),
         })?;
         Ok(belongs)
     }
@@ -298,8 +299,10 @@ mod tests {
         assert_eq!(open().promise(), Some(promise("c1")));
         open().release(&promise("c1")).unwrap();
         assert_eq!((open().promise(), open().cluster_id()), (None, None));
-        // A cluster that the node was let into is no promise.
+        // A promise is kept once the node was let in.
+        assert!(open().agree(promise("c3")).unwrap());
         assert!(open().join("c3").unwrap());
+        assert_eq!(open().promise(), None);
         open().release(&promise("c3")).unwrap();
         assert_eq!(open().cluster_id().as_deref(), Some("c3"));
     }

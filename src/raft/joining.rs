@@ -146,6 +146,12 @@ impl Joining {
             }
         };
         let fresh = matches!(self.raft.is_initialized().await, Ok(false));
+        if fresh {
+            self.formation.see(&sight.answers, sight.leader.is_some() || !sight.members.is_empty());
+            if self.identity.promise() != sight.promise {
+                return self.standing.borrow().clone(); // it promised itself meanwhile: what it saw is no more for it
+            }
+        }
         let known = sight.members.is_empty() || sight.members.contains_key(&self.local.id);
         let standing = self.standing.borrow().clone();
         let (starts, incarnation) = (self.identity.starts(), self.identity.incarnation());
@@ -162,7 +168,8 @@ impl Joining {
                 if let Err(error) = self.form(&sight).await {
                     tracing::error!(%error, "cannot write down which cluster this node belongs to");
                 }
-                standing
+                // Without a log it has nothing to be careful with, even if another cluster refused it before.
+                if admitted { standing } else { self.stand(Standing::Unconfirmed) }
             }
             None if standing == Standing::Asking => self.stand(Standing::Unconfirmed),
             None => standing,
@@ -171,7 +178,7 @@ impl Joining {
 
     /// Founds a cluster where this node has to.
     async fn form(&self, sight: &Sight) -> Result<(), IdentityError> {
-        if self.formation.is_bound(sight.promise.as_ref(), &sight.answers)? {
+        if self.formation.settle(sight.promise.as_ref(), &sight.answers)? {
             return Ok(());
         }
         match self.formation.consider(&sight.answers, self.expect) {
@@ -212,7 +219,9 @@ impl Joining {
         if members.is_empty() {
             strangers.extend(self.formation.strangers());
         }
-        strangers.extend(promise.iter().map(|promise| promise.founder.peer.clone()));
+        if let Some(Promise { founder, .. }) = &promise {
+            strangers.extend([current(founder), founder.peer.clone()]);
+        }
         strangers.sort();
         strangers.dedup();
         strangers.retain(|address| !known.contains(address));

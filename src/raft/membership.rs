@@ -112,6 +112,10 @@ pub(super) struct Membership {
 struct Picture {
     nodes: BTreeMap<u64, NodeAddress>,
     voters: BTreeSet<u64>,
+    /// Whether the voters are changing: a majority of those before and of those after is needed for everything.
+    changing: bool,
+    /// The voters that were none before the change.
+    entering: BTreeSet<u64>,
     /// Index of the newest entry that each other node is known to have.
     matched: BTreeMap<u64, u64>,
     /// How long each other node has not been heard of; absent: never by this leader.
@@ -149,7 +153,13 @@ impl Membership {
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
         let silent = metrics.heartbeat.iter().flatten();
+        let configs = metrics.membership_config.membership().get_joint_config();
         Some(Picture {
+            changing: configs.len() > 1,
+            entering: match &configs[..] {
+                [before, .., after] => after.difference(before).copied().collect(),
+                _ => BTreeSet::new(),
+            },
             nodes: metrics.membership_config.nodes().map(|(id, node)| (*id, node.clone())).collect(),
             voters: metrics.membership_config.voter_ids().collect(),
             matched: replication.iter().map(|(id, matched)| (*id, matched.map_or(0, |id| id.index))).collect(),
@@ -409,6 +419,16 @@ impl Membership {
         self.must_record(node, MemberEvent::Promoted).await
     }
 
+    /// Ends a change of the voters that an earlier leader began: otherwise it would never end.
+    async fn finish(&self, picture: &Picture) -> Result<(), ChangeError> {
+        tracing::info!("finishing a change of the membership that another leader began");
+        self.commit(ChangeMembers::AddVoterIds(BTreeSet::new())).await?;
+        for node in picture.entering.iter().filter_map(|id| picture.nodes.get(id)) {
+            self.must_record(node, MemberEvent::Promoted).await?;
+        }
+        Ok(())
+    }
+
     async fn take_out(&self, picture: &Picture, node: &NodeAddress, by_operator: bool) -> Result<(), ChangeError> {
         // Said first: a node that is out must not come back in between.
         self.must_record(node, MemberEvent::Removed { by_operator }).await?;
@@ -461,13 +481,19 @@ impl Membership {
         let mut absent = BTreeSet::new();
         loop {
             tokio::time::sleep(INTERVAL).await;
+            let _one = self.changing.lock().await;
             let Some(picture) = self.picture() else {
                 leading_since = None;
                 continue;
             };
             self.tell_presence(&picture, &mut absent);
             let leading = *leading_since.get_or_insert_with(Instant::now);
-            let _one = self.changing.lock().await;
+            if picture.changing {
+                if let Err(error) = self.finish(&picture).await {
+                    tracing::warn!(%error, "the change of the membership was not finished");
+                }
+                continue; // the picture is another one now
+            }
             for (id, node) in picture.nodes.iter().filter(|(id, _)| **id != self.local.id) {
                 let done = if self.is_ready(&picture, *id) {
                     tracing::info!(node = node.name, "a learner has caught up and votes from now on");
@@ -619,6 +645,8 @@ mod tests {
         Picture {
             nodes: BTreeMap::new(),
             voters: voters.iter().copied().collect(),
+            changing: false,
+            entering: BTreeSet::new(),
             matched: BTreeMap::new(),
             silent: silent.iter().map(|(id, seconds)| (*id, Duration::from_secs(*seconds))).collect(),
             last: 0,

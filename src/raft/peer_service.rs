@@ -153,15 +153,17 @@ impl PeerService {
 
     /// Who is here, and who else is.
     fn introduce(&self) -> proto::HelloResponse {
+        // First, because it may wait for the disk, and Raft waits for whoever looks at its metrics.
+        let (cluster_id, founding) = (self.identity.cluster_id().unwrap_or_default(), self.formation.founding());
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader.and_then(|leader| metrics.membership_config.get_node(&leader));
         let members: Vec<_> = metrics.membership_config.nodes().map(|(_, node)| wire::to_address(node)).collect();
         proto::HelloResponse {
             node: Some(wire::to_address(&self.local)),
-            cluster_id: self.identity.cluster_id().unwrap_or_default(),
+            cluster_id,
             met: self.formation.fresh(),
-            founding: members.is_empty() && self.formation.founding(),
+            founding: founding && members.is_empty(),
             members,
             leader: leader.map(wire::to_address),
             incarnation: self.identity.incarnation(),
@@ -212,12 +214,9 @@ impl Peer for PeerService {
         match self.gate.check(request.metadata()) {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
             _ => {
-                let greeting = request.into_inner();
-                if let Some(from) = greeting.from.filter(|from| !from.peer.is_empty()) {
+                if let Some(from) = request.into_inner().from.filter(|from| !from.peer.is_empty()) {
                     self.transport.learn(from.id, &from.peer);
-                    if greeting.cluster_id.is_empty() {
-                        self.formation.greeted(wire::from_address(from));
-                    }
+                    self.formation.greeted(wire::from_address(from));
                 }
                 Ok(Response::new(self.introduce()))
             }

@@ -12,21 +12,15 @@ use std::{
 
 use futures::StreamExt as _;
 use liminal::{
-    broker::{Broker, Leader},
+    broker::Leader,
     client::{Client, Message, Start},
-    config::{ClusterConfig, ServerConfig},
     model::StoredBatch,
-    node::{Node, Storage},
-    raft::{
-        Identity,
-        log::{SimDisk, SimLog},
-    },
-    store::{DurableStore, MemoryStore},
+    store::DurableStore as _,
 };
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::world;
+use super::{machine::Machine, world};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const PUBLISHERS: u64 = 3;
@@ -35,14 +29,6 @@ const ENOUGH: u64 = 30;
 const CHANNEL: &str = "orders";
 /// Simulated time in which everything has to be over.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// What outlives a power cut of a node, and the node while it runs.
-struct Machine {
-    disk: SimDisk,
-    store: Mutex<Arc<MemoryStore>>,
-    identity: Identity,
-    broker: Mutex<Option<Broker>>,
-}
 
 /// What the publishers know.
 #[derive(Default)]
@@ -73,10 +59,12 @@ pub fn simulate(seed: u64) -> String {
         .tcp_capacity(4096)
         .build();
 
-    let machines: Vec<Arc<Machine>> = (0..NODES.len()).map(|number| machine(seed, number, &mut random)).collect();
-    for (number, machine) in machines.iter().enumerate() {
-        let (machine, skew) = (machine.clone(), Duration::from_millis(random.random_range(0..3_000)));
-        sim.host(NODES[number], move || serve(seed, number, machine.clone(), skew));
+    let machine =
+        |(number, name)| Arc::new(Machine::new(seed * 10 + number, name, NODES.to_vec(), NODES.len(), &mut random));
+    let machines: Vec<Arc<Machine>> = (0..).zip(NODES).map(machine).collect();
+    for machine in &machines {
+        let machine = machine.clone();
+        sim.host(machine.name, move || machine.clone().serve());
     }
     let history = Arc::new(History::default());
     for publisher in 0..PUBLISHERS {
@@ -99,44 +87,6 @@ pub fn simulate(seed: u64) -> String {
         applied.iter().all(|index| *index == applied[0] && *index > 0)
     });
     world.check(seed)
-}
-
-fn machine(seed: u64, number: usize, random: &mut StdRng) -> Arc<Machine> {
-    let disk = SimDisk::default();
-    disk.set_latency(Duration::from_micros(random.random_range(0..8_000)));
-    let identity = Identity::in_memory(NODES[number], &world::env(seed * 10 + number as u64, Duration::ZERO));
-    let store = MemoryStore::flushing_every(random.random_range(1..40));
-    Arc::new(Machine { disk, store: Mutex::new(Arc::new(store)), identity, broker: Mutex::default() })
-}
-
-impl Machine {
-    fn applied(&self) -> u64 {
-        self.broker.lock().as_ref().map_or(0, |broker| broker.view().applied())
-    }
-}
-
-async fn serve(seed: u64, number: usize, machine: Arc<Machine>, skew: Duration) -> turmoil::Result {
-    let name = NODES[number];
-    let config = ServerConfig {
-        listen_address: format!("{name}:7101"),
-        health_listen_address: format!("{name}:7201"),
-        cluster: Some(ClusterConfig {
-            node_name: name.into(),
-            listen_address: format!("{name}:7301"),
-            seed_nodes: NODES.map(|name| format!("{name}:7301")).into(),
-            cookie: "simulated".into(),
-            expect: NODES.len(),
-            ..ClusterConfig::default()
-        }),
-        ..ServerConfig::default()
-    };
-    let log = Arc::new(SimLog::open(&machine.disk));
-    let store: Arc<dyn DurableStore> = machine.store.lock().clone();
-    let storage = Storage::of(log, store, machine.identity.clone());
-    let node = Node::start(config, world::env(seed * 100 + number as u64, skew), storage).await?;
-    *machine.broker.lock() = Some(node.broker().clone());
-    let reason = node.group().failed().await;
-    panic!("node {name} cannot go on: {reason}");
 }
 
 async fn connect(seed: u64) -> Client {
@@ -233,9 +183,9 @@ impl World<'_> {
     }
 
     fn leader(&self) -> Option<usize> {
-        self.machines.iter().position(|machine| {
-            machine.broker.lock().as_ref().is_some_and(|broker| matches!(broker.leader(), Leader::Local { .. }))
-        })
+        self.machines
+            .iter()
+            .position(|machine| machine.broker().is_some_and(|broker| matches!(broker.leader(), Leader::Local { .. })))
     }
 
     fn some_leader(&mut self) -> usize {
@@ -282,12 +232,8 @@ impl World<'_> {
     }
 
     fn cut(&mut self, number: usize) {
-        let machine = self.machines[number].clone();
-        machine.disk.crash();
-        *machine.broker.lock() = None;
+        self.machines[number].cut();
         self.sim.crash(NODES[number]);
-        let mut store = machine.store.lock();
-        *store = Arc::new(store.crash());
     }
 
     fn restart(&mut self, number: usize) {

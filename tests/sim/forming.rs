@@ -1,0 +1,151 @@
+//! One seed: fresh nodes that know only some of the others, begin at different times, are cut off from each other and
+//! lose their power while they form a cluster. In the end they are one.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::machine::Machine;
+
+const NODES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
+/// Two clusters of so many would share a node.
+const EXPECT: usize = 3;
+/// Simulated time in which everything has to be over.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Simulates a seed; gives a line that says what happened.
+///
+/// # Panics
+/// When the nodes do not become one cluster.
+pub fn simulate(seed: u64) -> String {
+    let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    let mut random = StdRng::seed_from_u64(seed ^ 0x666f_726d_696e_6721);
+    let sim = turmoil::Builder::new()
+        .rng_seed(seed)
+        .enable_random_order()
+        .simulation_duration(PATIENCE)
+        .tick_duration(Duration::from_millis(1))
+        .min_message_latency(Duration::from_micros(100))
+        .max_message_latency(Duration::from_millis(random.random_range(2..80)))
+        .tcp_capacity(4096)
+        .build();
+    let machines = machines(seed, &mut random);
+    let mut world = World { sim, machines, off: Vec::new(), apart: Vec::new(), cuts: 0, partitions: 0, random };
+    world.start();
+    world.disturb();
+    world.mend();
+    let cluster = world.wait();
+    let World { sim, machines, cuts, partitions, .. } = &world;
+    let (count, elapsed) = (machines.len(), sim.elapsed());
+    format!(
+        "seed {seed}: {count} nodes are cluster {cluster} after {elapsed:?}, {cuts} power cuts, {partitions} partitions"
+    )
+}
+
+/// Each looks at itself and one other, so that they hang together, by those of lower or those of higher names.
+fn machines(seed: u64, random: &mut StdRng) -> Vec<Arc<Machine>> {
+    let (count, upwards) = (random.random_range(EXPECT..=NODES.len()), random.random_bool(0.5));
+    let mut machine = |(number, name)| {
+        let other = match number {
+            0 if !upwards => 0,
+            number if !upwards => random.random_range(0..number),
+            number if number + 1 < count => random.random_range(number + 1..count),
+            number => number,
+        };
+        Arc::new(Machine::new(seed * 10 + number as u64, name, vec![name, NODES[other]], EXPECT, random))
+    };
+    NODES.into_iter().enumerate().take(count).map(&mut machine).collect()
+}
+
+struct World<'a> {
+    sim: turmoil::Sim<'a>,
+    machines: Vec<Arc<Machine>>,
+    /// Machines without power.
+    off: Vec<usize>,
+    /// Machines that do not reach each other.
+    apart: Vec<(usize, usize)>,
+    cuts: usize,
+    partitions: usize,
+    random: StdRng,
+}
+
+impl World<'_> {
+    /// Some of the machines; the others come later.
+    fn start(&mut self) {
+        for (number, machine) in self.machines.iter().enumerate() {
+            let node = machine.clone();
+            self.sim.host(machine.name, move || node.clone().serve());
+            if self.random.random_bool(0.3) {
+                self.sim.crash(machine.name);
+                self.off.push(number);
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.sim.step().unwrap_or_else(|error| panic!("after {:?}: {error}", self.sim.elapsed()));
+    }
+
+    /// For a while, one thing after another happens.
+    fn disturb(&mut self) {
+        let end = Duration::from_millis(self.random.random_range(0..6_000));
+        let mut next = Duration::ZERO;
+        while self.sim.elapsed() < end {
+            if self.sim.elapsed() >= next {
+                next += Duration::from_millis(self.random.random_range(5..200));
+                self.happen();
+            }
+            self.step();
+        }
+    }
+
+    fn happen(&mut self) {
+        let mend = self.random.random_bool(0.5);
+        let [one, other] = [(); 2].map(|()| self.random.random_range(0..self.machines.len()));
+        if let Some(number) = mend.then(|| self.off.pop()).flatten() {
+            self.sim.bounce(NODES[number]);
+        } else if let Some((one, other)) = mend.then(|| self.apart.pop()).flatten() {
+            self.sim.repair(NODES[one], NODES[other]);
+        } else if one != other {
+            self.sim.partition(NODES[one], NODES[other]);
+            self.apart.push((one, other));
+            self.partitions += 1;
+        } else if !self.off.contains(&one) {
+            self.machines[one].cut();
+            self.sim.crash(NODES[one]);
+            self.off.push(one);
+            self.cuts += 1;
+        }
+    }
+
+    fn mend(&mut self) {
+        for number in self.off.drain(..) {
+            self.sim.bounce(NODES[number]);
+        }
+        for (one, other) in self.apart.drain(..) {
+            self.sim.repair(NODES[one], NODES[other]);
+        }
+    }
+
+    /// The cluster in which a node sees all of them vote.
+    fn cluster_of(&self, machine: &Machine) -> Option<String> {
+        let group = machine.group()?;
+        let members = group.members();
+        let all = members.len() == self.machines.len() && members.iter().all(|(_, votes)| *votes);
+        group.cluster_id().filter(|_| all)
+    }
+
+    /// Waits until all are one cluster; gives its id.
+    fn wait(&mut self) -> String {
+        loop {
+            let clusters: Vec<_> = self.machines.iter().map(|machine| self.cluster_of(machine)).collect();
+            if let Some(Some(cluster)) = clusters.first()
+                && clusters.iter().all(|other| other.as_ref() == Some(cluster))
+            {
+                return cluster.clone();
+            }
+            assert!(self.sim.elapsed() + Duration::from_secs(1) < PATIENCE, "they are not one cluster: {clusters:?}");
+            self.step();
+        }
+    }
+}
