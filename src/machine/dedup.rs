@@ -1,13 +1,21 @@
 //! The idempotency keys that a channel remembers, and when it forgets them.
 //!
 //! A log entry's new keys are stored as one value, in which neighbours share a sequence number: most of what is stored
-//! are hashes, which no compression makes smaller. Memory holds an index over all keys. They are forgotten in
-//! the order in which they came, a whole entry's at a time, when the window has passed in log time. A channel may
-//! have a million live keys, so the order is kept in one flat queue and costs 16 bytes a key beside the index.
+//! are hashes, which no compression makes smaller. Keys are forgotten in the order in which they came, a whole entry's
+//! at a time, when the window has passed in log time.
+//!
+//! A channel may have a million live keys and more, which no cache of a processor holds. So memory has them in one queue
+//! in that order, to which keys are only added and from which they are only taken, and an index of eight bytes a key
+//! that says where in the queue a key is. The index is in parts, because a table that grows moves all that it has.
 
-use std::{borrow::Cow, collections::VecDeque, convert::Infallible, hash::RandomState};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    convert::Infallible,
+    hash::{BuildHasher as _, RandomState},
+};
 
-use griddle::{HashMap, hash_map::Entry as Place};
+use hashbrown::{HashTable, hash_table::Entry as Slot};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, KeyHash};
@@ -39,14 +47,56 @@ impl Run {
 /// A channel's window.
 #[derive(Debug, Default)]
 pub(super) struct DedupWindow {
-    // Looked up only, never iterated: its order is not the same on all nodes. The standard hasher with its random
-    // keys is kept although the keys are hashes already, because publishers choose them and could make them collide.
-    // It grows a few keys at a time: the standard map moves them all at once, which with millions held up everything.
-    live: HashMap<KeyHash, (u64, Digest), RandomState>,
     /// Oldest first.
+    live: VecDeque<Live>,
+    index: Index,
+    /// The entries of all live keys, in the same order.
     entries: VecDeque<Entry>,
-    /// The keys of all entries, in the same order.
-    order: VecDeque<KeyHash>,
+    /// How many keys were forgotten so far, modulo 2^32: what has this number is the oldest one.
+    forgotten: u32,
+}
+
+/// A live key and what it was claimed for.
+#[derive(Debug)]
+struct Live {
+    key: KeyHash,
+    digest: Digest,
+    seq: u64,
+}
+
+/// Where live keys are, by the hash of the key.
+#[derive(Debug, Default)]
+struct Index {
+    // The keys are hashes already, but publishers choose them and could make them collide: the hasher's own keys are
+    // random. Looked up only, never iterated: the order is not the same on all nodes.
+    hasher: RandomState,
+    /// None before there is a key.
+    parts: Vec<HashTable<Place>>,
+}
+
+/// Where a live key is, and half of its hash, so that a table that grows need not look at the keys.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    number: u32,
+    hash: u32,
+}
+
+/// Keys of a channel that can be told apart by their numbers.
+pub(super) const MOST_KEYS: u64 = u32::MAX as u64;
+/// Parts of the index; with four million keys one takes about a millisecond to grow.
+const PARTS: usize = 64;
+
+impl Index {
+    /// The part for a key, and the half of its hash that counts there.
+    fn locate(&self, key: KeyHash) -> (usize, u32) {
+        let hash = self.hasher.hash_one(u128::from(key));
+        ((hash >> 32) as usize % PARTS, hash as u32)
+    }
+}
+
+/// As the tables want it: they look at the lowest and at the highest bits.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The claims of one log entry, which expire together.
@@ -61,7 +111,12 @@ struct Entry {
 
 impl DedupWindow {
     pub(super) fn get(&self, key: &KeyHash) -> Option<(u64, Digest)> {
-        self.live.get(key).copied()
+        let (part, hash) = self.index.locate(*key);
+        let numbered = |number: u32| &self.live[number.wrapping_sub(self.forgotten) as usize];
+        let is_it = |place: &Place| place.hash == hash && numbered(place.number).key == *key;
+        let place = self.index.parts.get(part)?.find(spread(hash), is_it)?;
+        let live = numbered(place.number);
+        Some((live.seq, live.digest))
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -76,11 +131,22 @@ impl DedupWindow {
         digest: Digest,
         seq: impl FnOnce() -> Result<u64, E>,
     ) -> Result<Option<(u64, Digest)>, E> {
-        match self.live.entry(key) {
-            Place::Occupied(live) => Ok(Some(*live.get())),
-            Place::Vacant(place) => {
-                place.insert((seq()?, digest));
-                self.order.push_back(key);
+        let Self { live, index, forgotten, .. } = self;
+        let numbered = |number: u32| &live[number.wrapping_sub(*forgotten) as usize];
+        if index.parts.is_empty() {
+            index.parts.resize_with(PARTS, HashTable::new);
+        }
+        let (part, hash) = index.locate(key);
+        let is_it = |place: &Place| place.hash == hash && numbered(place.number).key == key;
+        match index.parts[part].entry(spread(hash), is_it, |place| spread(place.hash)) {
+            Slot::Occupied(place) => {
+                let present = numbered(place.get().number);
+                Ok(Some((present.seq, present.digest)))
+            }
+            Slot::Vacant(slot) => {
+                let seq = seq()?;
+                slot.insert(Place { number: forgotten.wrapping_add(live.len() as u32), hash });
+                live.push_back(Live { key, digest, seq });
                 Ok(None)
             }
         }
@@ -111,8 +177,13 @@ impl DedupWindow {
             && let Some(oldest) = self.entries.pop_front()
         {
             forgotten.push(oldest.first_seq);
-            for key in self.order.drain(..oldest.keys) {
-                self.live.remove(&key);
+            for live in self.live.drain(..oldest.keys) {
+                let (part, hash) = self.index.locate(live.key);
+                let is_it = |place: &Place| place.number == self.forgotten;
+                if let Ok(slot) = self.index.parts[part].find_entry(spread(hash), is_it) {
+                    slot.remove();
+                }
+                self.forgotten = self.forgotten.wrapping_add(1);
             }
         }
         forgotten
@@ -121,5 +192,59 @@ impl DedupWindow {
     /// The names of all stored entries.
     pub(super) fn names(&self) -> impl Iterator<Item = u64> {
         self.entries.iter().map(|entry| entry.first_seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn key(number: u64) -> KeyHash {
+        KeyHash::of(&number.to_string())
+    }
+
+    #[test]
+    fn keys_are_found_until_their_entry_is_forgotten_and_may_then_come_again() {
+        // The numbers of the keys begin again on the way.
+        let mut window = DedupWindow { forgotten: u32::MAX - 1_000, ..DedupWindow::default() };
+        let mut model: BTreeMap<u64, (u64, Digest)> = BTreeMap::new();
+        let (mut next, mut entries) = (0, VecDeque::new());
+        for time in 0..400_u64 {
+            let mut runs = Vec::new();
+            for number in 0..20 {
+                // Some are live already, some were forgotten, some were never there.
+                let (name, digest) = ((time * 7 + number * 31) % 4_000, Digest([number as u8; 8]));
+                let known = window.claim(key(name), digest, || Ok::<_, Infallible>(next)).unwrap();
+                assert_eq!(known, model.get(&name).copied());
+                if known.is_none() {
+                    model.insert(name, (next, digest));
+                    entries.push_back((time, name));
+                    Run::add(&mut runs, next, key(name), digest);
+                    next += 1;
+                }
+            }
+            window.seal(time, &runs);
+            window.expire(time, 100);
+            while entries.front().is_some_and(|(since, _)| since + 100 <= time) {
+                let (_, name) = entries.pop_front().unwrap();
+                model.remove(&name);
+            }
+            assert_eq!(window.len(), model.len() as u64);
+        }
+        assert!(next > 3_000 && window.forgotten < 2_000, "{next} keys, the oldest is {}", window.forgotten);
+        for name in 0..4_000 {
+            assert_eq!(window.get(&key(name)), model.get(&name).copied());
+        }
+    }
+
+    #[test]
+    fn a_key_whose_number_is_refused_is_not_remembered() {
+        let mut window = DedupWindow::default();
+        assert_eq!(window.claim(key(1), Digest([1; 8]), || Err("full")), Err("full"));
+        assert_eq!((window.get(&key(1)), window.len()), (None, 0));
+        assert!(window.remember(key(1), Digest([1; 8]), 5));
+        assert_eq!(window.get(&key(1)), Some((5, Digest([1; 8]))));
     }
 }

@@ -19,7 +19,7 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of an idempotency key.
     pub key_bytes: usize,
-    /// Idempotency keys in a channel's window.
+    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 50 to 90 bytes of memory.
     pub live_keys: u64,
     /// Channels.
     pub channels: u64,
