@@ -83,7 +83,7 @@ struct Place {
 
 /// Keys of a channel that can be told apart by their numbers.
 pub(super) const MOST_KEYS: u64 = u32::MAX as u64;
-/// Parts of the index; with four million keys one takes about a millisecond to grow.
+/// Parts of the index: with four million keys, one that grows moves 60,000 of them.
 const PARTS: usize = 64;
 
 impl Index {
@@ -105,7 +105,7 @@ struct Entry {
     time_ms: u64,
     /// Sequence number of the first claim: the name under which the entry is stored.
     first_seq: u64,
-    /// How many keys of the order belong to it.
+    /// How many keys belong to it.
     keys: usize,
 }
 

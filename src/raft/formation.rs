@@ -56,6 +56,8 @@ struct Known {
     left_out: BTreeMap<(String, u64), u32>,
     /// Rounds in which this node held back.
     held_back: usize,
+    /// Whether one of those that answered last time proposes a cluster.
+    founding: bool,
     /// Whether a running cluster is in sight, which this node joins instead of promising itself to another.
     cluster_in_sight: bool,
 }
@@ -140,6 +142,7 @@ impl Formation {
         }
         let mut known = self.known.lock();
         (known.met, known.heard_of, known.cluster_in_sight) = (met, heard_of, cluster_in_sight);
+        known.founding = answers.iter().any(|answer| answer.founding);
         known.left_out.retain(|_, rounds| {
             *rounds -= 1;
             *rounds > 0
@@ -170,7 +173,7 @@ impl Formation {
     }
 
     /// The members of the cluster that this node has to propose, if it has to, by what it saw last.
-    pub(super) fn consider(&self, answers: &[proto::HelloResponse], expect: usize) -> Option<Vec<NodeAddress>> {
+    pub(super) fn consider(&self, expect: usize) -> Option<Vec<NodeAddress>> {
         let mut known = self.known.lock();
         let own = rank(&self.local);
         let willing = known.met.range(&own..).filter(|(rank, _)| !known.left_out.contains_key(*rank));
@@ -178,8 +181,8 @@ impl Formation {
         if known.cluster_in_sight || members.len() < expect {
             return None;
         }
-        let (lower, founding) = (known.heard_of.range(..&own).count(), answers.iter().any(|answer| answer.founding));
-        if known.held_back < HOLD_BACK * lower.max(founding.into()) {
+        let lower = known.heard_of.range(..&own).count();
+        if known.held_back < HOLD_BACK * lower.max(known.founding.into()) {
             known.held_back += 1;
             return None;
         }
@@ -198,8 +201,13 @@ impl Formation {
         members: &[NodeAddress],
     ) -> Result<(), IdentityError> {
         let promise = Promise { cluster_id: cluster_id(members, transport.random()), founder: self.local.clone() };
+        let request = proto::FormRequest {
+            from: Some(to_address(&self.local)),
+            cluster_id: promise.cluster_id.clone(),
+            members: members.iter().map(to_address).collect(),
+        };
         for member in members {
-            if let Err(reason) = self.ask(transport, member, members, &promise.cluster_id).await {
+            if let Err(reason) = self.ask(transport, member, request.clone()).await {
                 tracing::warn!(member = member.name, reason, "cannot form a cluster");
                 if member.id != self.local.id {
                     self.known.lock().left_out.insert(rank(member), LEAVE_OUT);
@@ -224,14 +232,8 @@ impl Formation {
         &self,
         transport: &Transport,
         member: &NodeAddress,
-        members: &[NodeAddress],
-        cluster_id: &str,
+        request: proto::FormRequest,
     ) -> Result<(), String> {
-        let request = proto::FormRequest {
-            from: Some(to_address(&self.local)),
-            cluster_id: cluster_id.to_owned(),
-            members: members.iter().map(to_address).collect(),
-        };
         let answer = if member.id == self.local.id {
             self.form(&request)
         } else {
@@ -291,9 +293,8 @@ mod tests {
 
     /// What a node that gets these answers would propose.
     fn proposal(node: &Formation, others: &[&Formation], expect: usize) -> Option<Vec<String>> {
-        let answers = answers(others);
-        node.see(&answers, false);
-        names(node.consider(&answers, expect))
+        node.see(&answers(others), false);
+        names(node.consider(expect))
     }
 
     fn names(members: Option<Vec<NodeAddress>>) -> Option<Vec<String>> {
@@ -364,7 +365,7 @@ mod tests {
         let nodes: Vec<Formation> = (0..3).map(node).collect();
         let others = answers(&[&nodes[1], &nodes[2]]);
         nodes[0].see(&others, true);
-        assert_eq!(nodes[0].consider(&others, 3), None);
+        assert_eq!(nodes[0].consider(3), None);
         assert!(!propose(&nodes[1], &nodes[0], "c"));
         nodes[0].see(&others, false);
         assert!(propose(&nodes[1], &nodes[0], "c"));

@@ -50,11 +50,11 @@ struct Record {
 
 /// What a fresh node agrees to when it is asked to be one of a new cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Promise {
+pub(super) struct Promise {
     /// The cluster that is proposed.
-    pub cluster_id: String,
+    pub(super) cluster_id: String,
     /// Who proposes it: the only one that can found or withdraw it.
-    pub founder: NodeAddress,
+    pub(super) founder: NodeAddress,
 }
 
 /// Why an identity cannot be used.
@@ -178,7 +178,7 @@ impl Identity {
     }
 
     /// The proposal of a cluster that the node agreed to, if it did.
-    pub fn promise(&self) -> Option<Promise> {
+    pub(super) fn promise(&self) -> Option<Promise> {
         let record = self.inner.record.read();
         let (cluster_id, founder) = record.cluster_id.clone().zip(record.founder.clone())?;
         Some(Promise { cluster_id, founder })
@@ -196,7 +196,7 @@ impl Identity {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn agree(&self, promise: Promise) -> Result<bool, IdentityError> {
+    pub(super) fn agree(&self, promise: Promise) -> Result<bool, IdentityError> {
         self.belong(&promise.cluster_id, Some(promise.founder))
     }
 
@@ -205,7 +205,7 @@ impl Identity {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn release(&self, promise: &Promise) -> Result<(), IdentityError> {
+    pub(super) fn release(&self, promise: &Promise) -> Result<(), IdentityError> {
         self.change(|record| {
             if record.founder.is_some() && record.cluster_id.as_ref() == Some(&promise.cluster_id) {
                 (record.cluster_id, record.founder) = (None, None);

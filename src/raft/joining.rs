@@ -181,7 +181,7 @@ impl Joining {
         if self.formation.settle(sight.promise.as_ref(), &sight.answers)? {
             return Ok(());
         }
-        match self.formation.consider(&sight.answers, self.expect) {
+        match self.formation.consider(self.expect) {
             Some(members) => self.formation.found(&self.raft, &self.transport, &members).await,
             None => Ok(()),
         }
@@ -333,7 +333,7 @@ impl Joining {
             tracing::info!(
                 founder,
                 address,
-                "waiting for that node to found a cluster; if its disk is lost, give this node an empty directory"
+                "waiting for that node to found a cluster; if it is gone for good, give this node an empty directory"
             );
         } else if self.identity.cluster_id().is_none() {
             tracing::info!(?met, expect, ?seeds, "waiting for other nodes to form a cluster");

@@ -113,7 +113,7 @@ struct Picture {
     nodes: BTreeMap<u64, NodeAddress>,
     voters: BTreeSet<u64>,
     /// Whether the voters are changing: a majority of those before and of those after is needed for everything.
-    changing: bool,
+    joint: bool,
     /// The voters that were none before the change.
     entering: BTreeSet<u64>,
     /// Index of the newest entry that each other node is known to have.
@@ -155,7 +155,7 @@ impl Membership {
         let silent = metrics.heartbeat.iter().flatten();
         let configs = metrics.membership_config.membership().get_joint_config();
         Some(Picture {
-            changing: configs.len() > 1,
+            joint: configs.len() > 1,
             entering: match &configs[..] {
                 [before, .., after] => after.difference(before).copied().collect(),
                 _ => BTreeSet::new(),
@@ -488,7 +488,7 @@ impl Membership {
             };
             self.tell_presence(&picture, &mut absent);
             let leading = *leading_since.get_or_insert_with(Instant::now);
-            if picture.changing {
+            if picture.joint {
                 if let Err(error) = self.finish(&picture).await {
                     tracing::warn!(%error, "the change of the membership was not finished");
                 }
@@ -645,7 +645,7 @@ mod tests {
         Picture {
             nodes: BTreeMap::new(),
             voters: voters.iter().copied().collect(),
-            changing: false,
+            joint: false,
             entering: BTreeSet::new(),
             matched: BTreeMap::new(),
             silent: silent.iter().map(|(id, seconds)| (*id, Duration::from_secs(*seconds))).collect(),

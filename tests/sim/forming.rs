@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::machine::Machine;
+use super::{machine::Machine, world};
 
 const NODES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
 /// Two clusters of so many would share a node.
@@ -20,15 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn simulate(seed: u64) -> String {
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let mut random = StdRng::seed_from_u64(seed ^ 0x666f_726d_696e_6721);
-    let sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .enable_random_order()
-        .simulation_duration(PATIENCE)
-        .tick_duration(Duration::from_millis(1))
-        .min_message_latency(Duration::from_micros(100))
-        .max_message_latency(Duration::from_millis(random.random_range(2..80)))
-        .tcp_capacity(4096)
-        .build();
+    let sim = world::sim(seed, PATIENCE, Duration::from_millis(random.random_range(2..80)));
     let machines = machines(seed, &mut random);
     let mut world = World { sim, machines, off: Vec::new(), apart: Vec::new(), cuts: 0, partitions: 0, random };
     world.start();

@@ -22,7 +22,7 @@ pub struct Machine {
     seed: u64,
     pub name: &'static str,
     /// The machines at which its node looks for others.
-    pub seeds: Vec<&'static str>,
+    seeds: Vec<&'static str>,
     expect: usize,
     /// How far its clock is ahead.
     skew: Duration,

@@ -49,15 +49,7 @@ pub fn simulate(seed: u64) -> String {
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let mut random = StdRng::seed_from_u64(seed ^ 0x6c69_6d69_6e61_6c21);
 
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .enable_random_order()
-        .simulation_duration(PATIENCE)
-        .tick_duration(Duration::from_millis(1))
-        .min_message_latency(Duration::from_micros(100))
-        .max_message_latency(Duration::from_millis(random.random_range(2..20)))
-        .tcp_capacity(4096)
-        .build();
+    let mut sim = world::sim(seed, PATIENCE, Duration::from_millis(random.random_range(2..20)));
 
     let machine =
         |(number, name)| Arc::new(Machine::new(seed * 10 + number, name, NODES.to_vec(), NODES.len(), &mut random));

@@ -11,6 +11,19 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 /// Some day in 2026: a clock that begins at 0 would hide mistakes with times.
 const EPOCH: Duration = Duration::from_secs(1_790_000_000);
 
+/// A simulation that has to be over within `patience`, whose messages take up to `latency`.
+pub fn sim<'a>(seed: u64, patience: Duration, latency: Duration) -> turmoil::Sim<'a> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .enable_random_order()
+        .simulation_duration(patience)
+        .tick_duration(Duration::from_millis(1))
+        .min_message_latency(Duration::from_micros(100))
+        .max_message_latency(latency)
+        .tcp_capacity(4096)
+        .build()
+}
+
 /// The world of one node, whose clock is `skew` ahead of the others'.
 pub fn env(seed: u64, skew: Duration) -> Env {
     Env {
