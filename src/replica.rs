@@ -4,7 +4,7 @@
 //! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{RwLock as AsyncRwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use crate::{
     fanout::{Fanout, Wakes},
@@ -53,6 +53,8 @@ struct Shared {
     machine: RwLock<Machine>,
     catalog: RwLock<Arc<Catalog>>,
     applied: watch::Sender<u64>,
+    /// Held for writing while another state takes the place of this one, in the store first and then in the machine.
+    replacing: AsyncRwLock<()>,
     /// What will wait for an index that is not known yet.
     expecting: AtomicUsize,
     health: watch::Sender<StoreHealth>,
@@ -120,6 +122,7 @@ impl Replica {
             machine: RwLock::new(machine),
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
+            replacing: AsyncRwLock::default(),
             expecting: AtomicUsize::new(0),
             health: watch::channel(StoreHealth::Working).0,
             checkpoints: watch::channel(VecDeque::new()).0,
@@ -185,18 +188,24 @@ impl Replica {
         self.shared.applied.send_replace(index);
     }
 
-    /// Reads everything again after the store's state was replaced.
+    /// Keeps those who hold [`ReplicaView::whole`] out, for as long as the answer lives.
+    pub async fn replacing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.replacing.write().await
+    }
+
+    /// Reads everything again after the store's state was replaced, which [`Replica::replacing`] has to surround. Whoever
+    /// waits for something is told as if the entries behind it had been applied here.
     ///
     /// # Errors
     /// As [`Replica::open`].
-    pub async fn reload(&mut self, index: u64) -> Result<(), OpenError> {
+    pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
         let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
         *self.shared.machine.write() = machine;
         self.announce_due(due);
-        // Live subscribers find the gap when they next look, and read it from the store.
-        self.shared.fanout.reset();
+        self.shared.fanout.reset(|channel| ends.get(&channel).copied());
         self.shared.wakes.all();
         self.shared.applied.send_replace(index);
         Ok(())
@@ -244,6 +253,12 @@ impl ReplicaView {
     /// The store under the replica.
     pub fn store(&self) -> &Arc<dyn DurableStore> {
         &self.shared.store
+    }
+
+    /// While the answer lives, the store and the machine are of one state: no snapshot takes their place. To be held for
+    /// one read of the store and a look at what the machine says of it, and never while waiting for an entry.
+    pub async fn whole(&self) -> RwLockReadGuard<'_, ()> {
+        self.shared.replacing.read().await
     }
 
     /// The live subscribers.

@@ -12,6 +12,7 @@ mod filters;
 mod kills;
 mod membership;
 mod publishing;
+mod readers;
 mod retention;
 mod reviews;
 mod signals;

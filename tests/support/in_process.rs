@@ -16,7 +16,9 @@ use liminal::{
 use super::{PATIENCE, eventually, free_addresses};
 
 pub struct Cluster {
-    configs: Vec<ServerConfig>,
+    pub configs: Vec<ServerConfig>,
+    /// Each node's world.
+    pub envs: Vec<Env>,
     pub nodes: Vec<Option<Node>>,
     /// The stores of [`Cluster::start_faulty`]'s nodes.
     pub stores: Vec<Arc<FaultyStore>>,
@@ -25,9 +27,7 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start(dir: &Path) -> Self {
         let mut cluster = Self::prepare(dir);
-        for number in 0..3 {
-            cluster.start_node(number).await;
-        }
+        cluster.start_nodes().await;
         cluster
     }
 
@@ -48,9 +48,10 @@ impl Cluster {
         cluster
     }
 
-    fn prepare(dir: &Path) -> Self {
+    /// Three nodes that are not started yet.
+    pub fn prepare(dir: &Path) -> Self {
         let addresses = free_addresses(9);
-        let configs = (0..3)
+        let configs: Vec<_> = (0..3)
             .map(|number| ServerConfig {
                 listen_address: addresses[number].clone(),
                 health_listen_address: addresses[3 + number].clone(),
@@ -67,13 +68,20 @@ impl Cluster {
                 ..ServerConfig::default()
             })
             .collect();
-        Self { configs, nodes: vec![None, None, None], stores: Vec::new() }
+        let envs = configs.iter().map(|_| Env::real()).collect();
+        Self { configs, envs, nodes: vec![None, None, None], stores: Vec::new() }
+    }
+
+    pub async fn start_nodes(&mut self) {
+        for number in 0..3 {
+            self.start_node(number).await;
+        }
     }
 
     pub async fn start_node(&mut self, number: usize) {
-        let config = self.configs[number].clone();
-        let storage = Storage::open(&config, &Env::real()).unwrap();
-        self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
+        let (config, env) = (self.configs[number].clone(), self.envs[number].clone());
+        let storage = Storage::open(&config, &env).unwrap();
+        self.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
     }
 
     pub async fn stop_node(&mut self, number: usize) {
