@@ -341,7 +341,7 @@ impl NodeView for View {
         if let Some(reason) = self.group.refused() {
             unmet.push(format!("the node is not in the cluster: {reason}"));
         } else if self.group.members().is_empty() {
-            unmet.push("the node is in no cluster yet".to_owned());
+            unmet.push(format!("the node is in no cluster yet: {}", self.group.waits_for()));
         }
         if state.leader == 0 {
             unmet.push("there is no leader".to_owned());
@@ -589,6 +589,8 @@ fn node_status(
         client_address: address.client.clone(),
         http_address: address.http.clone(),
         peer_address: address.peer.clone(),
-        failure: state.map(|state| state.failure).unwrap_or_default(),
+        failure: state
+            .map(|state| if state.failure.is_empty() { state.notice } else { state.failure })
+            .unwrap_or_default(),
     }
 }

@@ -94,6 +94,8 @@ pub struct NodeState {
     pub checkpoints: Vec<Checkpoint>,
     /// Why it cannot do its work; empty when it can.
     pub failure: String,
+    /// What a person has to know though it works; empty for nothing.
+    pub notice: String,
 }
 
 /// Why a node cannot take part.
@@ -122,6 +124,7 @@ struct Inner {
     purge: Arc<Purge>,
     verified: Arc<parking_lot::Mutex<Verified>>,
     membership: Arc<Membership>,
+    formation: Arc<Formation>,
     standing: watch::Receiver<Standing>,
     transport: Transport,
     leader: watch::Receiver<Leader>,
@@ -189,7 +192,7 @@ impl RaftGroup {
             },
             changing: Mutex::default(),
         });
-        let formation = Arc::new(Formation::new(local.clone(), identity.clone()));
+        let formation = Arc::new(Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect));
         let failover =
             Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone(), config.election.0));
         let handler = Arc::new(OnceCell::new());
@@ -208,7 +211,8 @@ impl RaftGroup {
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
-                Arc::new(move || node_state(&raft, &view, &local, &standing))
+                let formation = formation.clone();
+                Arc::new(move || node_state(&raft, &view, &local, &standing, &formation))
             },
             handler: handler.clone(),
         };
@@ -219,11 +223,11 @@ impl RaftGroup {
             raft: raft.clone(),
             log: log.clone(),
             transport: transport.clone(),
-            formation,
+            formation: formation.clone(),
             membership: membership.clone(),
             seeds: config.seeds,
-            expect: config.expect,
             standing: standing_sender,
+            rumours: parking_lot::Mutex::default(),
         };
         let verified = Arc::default();
         let verify = Verify {
@@ -250,6 +254,7 @@ impl RaftGroup {
             purge,
             verified,
             membership,
+            formation,
             standing,
             transport,
             leader,
@@ -274,7 +279,7 @@ impl RaftGroup {
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
         let inner = &self.inner;
-        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing)
+        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing, &inner.formation)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -290,6 +295,7 @@ impl RaftGroup {
             applied: answer.applied,
             checkpoints: answer.checkpoints.iter().filter_map(super::wire::from_checkpoint).collect(),
             failure: answer.failure,
+            notice: answer.notice,
         })
     }
 
@@ -306,6 +312,11 @@ impl RaftGroup {
     /// Why the cluster does not let this node take part; none when it does.
     pub fn refused(&self) -> Option<String> {
         Some(self.inner.standing.borrow().failure().to_owned()).filter(|reason| !reason.is_empty())
+    }
+
+    /// What this node waits for while it is in no cluster.
+    pub fn waits_for(&self) -> String {
+        self.inner.formation.waits_for()
     }
 
     /// The cluster that this node belongs to; none while it looks for one.
@@ -528,7 +539,13 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
     }
 }
 
-fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &watch::Receiver<Standing>) -> NodeState {
+fn node_state(
+    raft: &Raft,
+    view: &ReplicaView,
+    local: &NodeAddress,
+    standing: &watch::Receiver<Standing>,
+    formation: &Formation,
+) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let failure = match (&metrics.running_state, &*view.health().borrow()) {
@@ -544,6 +561,7 @@ fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &w
         applied: view.applied(),
         checkpoints: view.checkpoints(),
         failure,
+        notice: formation.notice(),
     }
 }
 

@@ -24,6 +24,7 @@ mod port;
 mod purge;
 mod snapshot;
 mod state_machine;
+mod survey;
 mod thread;
 mod transport;
 mod types;

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod addresses;
 mod claims;
 mod compaction;
 mod consumers;

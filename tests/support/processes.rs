@@ -37,6 +37,8 @@ pub struct Node {
     pub name: Option<String>,
     /// Where it looks for others, if not at the first nodes.
     pub seeds: Option<Vec<String>>,
+    /// What it expects, if not what the others do.
+    pub expect: Option<usize>,
 }
 
 impl Processes {
@@ -85,8 +87,16 @@ impl Processes {
         self.configure(number);
     }
 
+    /// Has a node that does not run expect another number than the others.
+    pub fn expect(&mut self, number: usize, expect: usize) {
+        self.nodes[number].expect = Some(expect);
+        self.configure(number);
+    }
+
     fn configure(&self, number: usize) {
         let Self { more, drain, .. } = self;
+        let expect = self.nodes[number].expect.map(|expect| format!("expect = {expect}\n"));
+        let more = expect.as_ref().unwrap_or(more);
         let seeds = self.nodes[number].seeds.as_ref().unwrap_or(&self.seeds);
         let name = self.nodes[number].name.clone().unwrap_or_else(|| format!("n{number}"));
         let config = format!(
@@ -120,6 +130,15 @@ impl Processes {
         let [client, http, peer] = free_addresses(3).try_into().unwrap();
         (self.clients[number], self.http[number], self.peers[number]) = (client, http, peer);
         self.configure(number);
+    }
+
+    /// Two nodes that do not run get each other's addresses.
+    pub fn exchange(&mut self, one: usize, other: usize) {
+        for addresses in [&mut self.clients, &mut self.http, &mut self.peers] {
+            addresses.swap(one, other);
+        }
+        self.configure(one);
+        self.configure(other);
     }
 
     /// Replaces the data of a node that does not run by another's.
