@@ -55,6 +55,7 @@ pub mod config;
 pub mod env;
 pub mod fanout;
 pub mod grpc;
+pub mod health;
 pub mod http;
 pub mod machine;
 pub mod model;

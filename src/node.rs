@@ -352,7 +352,7 @@ impl NodeView for View {
         if state.commit.saturating_sub(state.applied) > BEHIND {
             unmet.push(format!("the node is {} entries behind", state.commit - state.applied));
         }
-        if let StoreHealth::Failing(reason) = &*self.broker.view().health().borrow() {
+        if let StoreHealth::Failing(reason) = &*self.broker.view().commits().borrow() {
             unmet.push(format!("the store fails: {reason}"));
         }
         unmet

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     fanout::{Fanout, Wakes},
+    health::Health,
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
@@ -55,7 +56,8 @@ struct Shared {
     applied: watch::Sender<u64>,
     /// What will wait for an index that is not known yet.
     expecting: AtomicUsize,
-    health: watch::Sender<StoreHealth>,
+    commits: watch::Sender<StoreHealth>,
+    health: Health,
     checkpoints: watch::Sender<VecDeque<Checkpoint>>,
     /// When the first message that waits is due.
     due: watch::Sender<Option<u64>>,
@@ -121,7 +123,8 @@ impl Replica {
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
             expecting: AtomicUsize::new(0),
-            health: watch::channel(StoreHealth::Working).0,
+            commits: watch::channel(StoreHealth::Working).0,
+            health: Health::default(),
             checkpoints: watch::channel(VecDeque::new()).0,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -138,7 +141,7 @@ impl Replica {
     }
 
     /// Applies the command at a log index; `mark` is stored with its effects. While the store fails, the very same
-    /// effects are tried again until they succeed, and [`ReplicaView::health`] says so: a command is never skipped.
+    /// effects are tried again until they succeed, and [`ReplicaView::commits`] says so: a command is never skipped.
     pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
         let shared = &self.shared;
         let (reply, mut effects, due) = {
@@ -209,13 +212,13 @@ impl Replica {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::error!(%error, retry_in = ?wait, "the store refused a commit");
-                    self.shared.health.send_replace(StoreHealth::Failing(error.to_string()));
+                    self.shared.commits.send_replace(StoreHealth::Failing(error.to_string()));
                 }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
         }
-        self.shared.health.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
+        self.shared.commits.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
     }
 
     /// Pins the state as it is after `index`. Hashing it may take a fold, and the next entry must not wait for that.
@@ -377,8 +380,13 @@ impl ReplicaView {
     }
 
     /// Whether the store takes commits.
-    pub fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.shared.health.subscribe()
+    pub fn commits(&self) -> watch::Receiver<StoreHealth> {
+        self.shared.commits.subscribe()
+    }
+
+    /// What keeps this node from doing its work.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
     }
 
     /// The newest hash of the whole state. It may lag what is applied by a fold.

@@ -188,7 +188,7 @@ impl Entry {
 }
 
 async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
-    let mut health = broker.inner.view.health();
+    let mut health = broker.inner.view.commits();
     let mut proposal = broker.inner.sequencer.propose(command);
     let proposed = tokio::select! {
         biased;

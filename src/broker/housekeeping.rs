@@ -31,7 +31,7 @@ pub(super) async fn run(broker: Broker) {
             sleep(FINEST).await;
         }
         inner.delivery.tidy(|channel| inner.view.stats(channel).is_some());
-        let failing = *inner.view.health().borrow() != StoreHealth::Working;
+        let failing = *inner.view.commits().borrow() != StoreHealth::Working;
         failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };
         if !broker.leads() {
             continue;

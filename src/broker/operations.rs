@@ -93,7 +93,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
     let time_ms = broker.inner.env.clock.now_ms().max(broker.inner.view.time_ms());
     let (operations, answers): (Vec<_>, Vec<_>) =
         waiting.into_iter().map(|Queued { operation, answer }| (operation, answer)).unzip();
-    let mut health = broker.inner.view.health();
+    let mut health = broker.inner.view.commits();
     let mut proposal = broker.inner.sequencer.propose(Command::Operations { time_ms, operations });
     let proposed = tokio::select! {
         biased;
@@ -162,7 +162,7 @@ impl Broker {
 
     /// On the leader.
     pub(super) async fn submit_operation(&self, operation: Operation) -> Answer {
-        if let StoreHealth::Failing(reason) = &*self.inner.view.health().borrow() {
+        if let StoreHealth::Failing(reason) = &*self.inner.view.commits().borrow() {
             let error = BrokerError::StoreFailed { reason: reason.clone(), proposed: false };
             return Err(SubmitError::Refused(error));
         }

@@ -205,7 +205,7 @@ impl Broker {
         confirm: Confirm,
         deadline: Instant,
     ) -> Result<Results, Failure> {
-        if let StoreHealth::Failing(reason) = &*self.inner.view.health().borrow() {
+        if let StoreHealth::Failing(reason) = &*self.inner.view.commits().borrow() {
             return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
         }
         let (channel, count) = (submission.channel, submission.frame.count());

@@ -531,7 +531,7 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
 fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &watch::Receiver<Standing>) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    let failure = match (&metrics.running_state, &*view.health().borrow()) {
+    let failure = match (&metrics.running_state, &*view.commits().borrow()) {
         (Err(fatal), _) => fatal.to_string(),
         (Ok(()), StoreHealth::Failing(reason)) => format!("the store fails: {reason}"),
         (Ok(()), StoreHealth::Working) => standing.borrow().failure().to_owned(),
