@@ -51,6 +51,11 @@ impl Part {
         self != Self::Majority
     }
 
+    /// Whether a node without it still commits and serves all that it can read.
+    pub fn is_only_needed_to_read(self) -> bool {
+        matches!(self, Self::Data | Self::Damage | Self::Majority)
+    }
+
     /// Whether nothing new can be stored while this part does not work.
     pub fn is_needed_to_write(self) -> bool {
         matches!(self, Self::Store | Self::Log | Self::Majority)

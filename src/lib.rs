@@ -57,6 +57,7 @@ pub mod fanout;
 pub mod grpc;
 pub mod health;
 pub mod http;
+pub mod liveness;
 pub mod machine;
 pub mod model;
 pub mod node;

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BrokerError, Leader, Start, filter::Filter, store_error};
+use super::{Broker, BrokerError, Leader, Start, filter::Filter};
 use crate::{
     fanout::{Follower, Next},
     model::{ChannelMeta, Durability, Frame, Predicate, StoredBatch, stream_key},
@@ -292,7 +292,12 @@ impl Subscription {
         let applied = view.applied();
         let page = match self.read_ahead().await {
             Some(page) => page,
-            None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
+            None => self
+                .broker
+                .store()
+                .read_batches(&key, self.position, bytes)
+                .await
+                .map_err(|error| self.broker.store_error(&error))?,
         };
         // The store may still hold what is gone, and so may what was read before.
         let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
