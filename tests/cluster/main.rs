@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod aside;
 mod claims;
 mod compaction;
 mod consumers;
