@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep};
 use super::{
     Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
     forward::{Request, Response},
-    store_error,
 };
 use crate::model::{ChannelId, ChannelMeta, ChannelStats, Command, Durability, StoredBatch, stream_key};
 
@@ -49,7 +48,11 @@ impl Broker {
             let whole = self.inner.view.whole().await;
             let stats = self.inner.view.stats(meta.id).unwrap_or_default();
             let from = self.position(&meta, start).await?;
-            let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
+            let stored = self
+                .store()
+                .read_batches(&key, from, self.limits().page_bytes)
+                .await
+                .map_err(|error| self.store_error(&error))?;
             // What was to be read may have been removed meanwhile, all of it or its beginning.
             let Some(ChannelStats { first_seq: first, .. }) = self.inner.view.stats(meta.id) else {
                 // What was read by its name may be another channel's.
@@ -77,7 +80,11 @@ impl Broker {
             }
             // A page of which everything has expired is no reason to come back, unless what follows it was removed.
             let _whole = self.inner.view.whole().await;
-            stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await.map_err(store_error)?;
+            stored = self
+                .store()
+                .read_batches(&key, next_seq, self.limits().page_bytes)
+                .await
+                .map_err(|error| self.store_error(&error))?;
             let begins = stored.first().map(|batch| batch.first_seq);
             if begins.is_none_or(|begins| begins > next_seq && !self.has_gap(meta.id, next_seq)) {
                 break;
@@ -173,7 +180,8 @@ impl Broker {
                 let key = stream_key(meta.name.as_str());
                 while low < high {
                     let middle = low + (high - low) / 2;
-                    let found = self.store().read_batches(&key, middle, 1).await.map_err(store_error)?;
+                    let found =
+                        self.store().read_batches(&key, middle, 1).await.map_err(|error| self.store_error(&error))?;
                     match found.first() {
                         Some(batch) if batch.time_ms < time_ms => low = batch.end_seq(),
                         _ => high = middle,
@@ -212,9 +220,10 @@ impl Broker {
         let confirmed = async {
             loop {
                 let index = match self.leader_now(deadline).await? {
-                    Leader::Local { .. } => self.inner.sequencer.read_index().await.ok(),
+                    Leader::Local { .. } => self.confirm_leadership().await?.ok(),
                     Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
                         Ok(Response::Index(index)) => Some(index),
+                        Ok(Response::Refused(error)) => return Err(error),
                         Err(SequencerError::Stopped) => return Err(BrokerError::Stopping),
                         _ => None,
                     },

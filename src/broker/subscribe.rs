@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BrokerError, Leader, Start, filter::Filter, store_error};
+use super::{Broker, BrokerError, Leader, Start, filter::Filter};
 use crate::{
     fanout::{Follower, Next},
     model::{ChannelMeta, Durability, Frame, Predicate, StoredBatch, stream_key},
@@ -298,7 +298,12 @@ impl Subscription {
         let whole = view.whole().await;
         let page = match ahead {
             Some(page) => page,
-            None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
+            None => self
+                .broker
+                .store()
+                .read_batches(&key, self.position, bytes)
+                .await
+                .map_err(|error| self.broker.store_error(&error))?,
         };
         // The store may still hold what is gone, and so may what was read before. It is read by name: what is there may
         // be another channel's.

@@ -1,6 +1,9 @@
 //! A node's part in its Raft group, from start to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    aside::Aside,
     backup::Backup,
     calls::Calls,
     failover::Failover,
@@ -24,7 +28,7 @@ use super::{
     joining::{Joining, Standing},
     lane::Tickets,
     log::LogStore,
-    log_adapter::{Follows, LogAdapter},
+    log_adapter::{Follows, LogAdapter, Pace},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
@@ -40,7 +44,7 @@ use crate::{
     env::{Env, Listener},
     model::Command,
     proto::raft::StatusRequest,
-    replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
+    replica::{Checkpoint, Replica, ReplicaView},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
 };
@@ -92,10 +96,21 @@ pub struct NodeState {
     pub applied: u64,
     /// Hashes of its whole state at some indexes, newest last.
     pub checkpoints: Vec<Checkpoint>,
-    /// Why it cannot do its work; empty when it can.
+    /// Why it takes no part at all; empty when it does.
     pub failure: String,
     /// What a person has to know though it works; empty for nothing.
     pub notice: String,
+    /// Why it cannot do its work now, for each part that does not work; empty when it can.
+    pub unwell: Vec<String>,
+}
+
+impl NodeState {
+    /// All that is wrong with the node, for people; empty when nothing is.
+    pub fn reasons(self) -> String {
+        let failure = Some(self.failure).filter(|failure| !failure.is_empty());
+        let notice = Some(self.notice).filter(|notice| !notice.is_empty());
+        failure.into_iter().chain(self.unwell).chain(notice).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Why a node cannot take part.
@@ -154,12 +169,12 @@ impl RaftGroup {
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
-        let follows = Follows::default();
+        let (follows, pace) = (Follows::default(), Pace::default());
         let raft = Raft::new(
             local.id,
             Arc::new(raft_config),
             Network::new(transport.clone(), follows.clone()),
-            LogAdapter::new(log.clone(), follows.clone()),
+            LogAdapter::new(log.clone(), follows.clone(), pace.clone()),
             machine,
         )
         .await
@@ -191,10 +206,27 @@ impl RaftGroup {
                 Box::new(move || identity.cluster_id())
             },
             changing: Mutex::default(),
+            handed_in: AtomicU64::default(),
         });
         let formation = Arc::new(Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect));
-        let failover =
-            Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone(), config.election.0));
+        let failover = Arc::new(Failover::new(
+            local.clone(),
+            raft.clone(),
+            log.clone(),
+            transport.clone(),
+            view.health().clone(),
+            config.election.0,
+        ));
+        let aside = Aside {
+            raft: raft.clone(),
+            view: view.clone(),
+            membership: membership.clone(),
+            failover: failover.clone(),
+            standing: standing.clone(),
+            pace,
+            silence: config.election.1 + config.heartbeat,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(aside.run()));
         let handler = Arc::new(OnceCell::new());
         let service = PeerService {
             gate: Gate::new(identity.clone(), &config.cookie),
@@ -296,6 +328,7 @@ impl RaftGroup {
             checkpoints: answer.checkpoints.iter().filter_map(super::wire::from_checkpoint).collect(),
             failure: answer.failure,
             notice: answer.notice,
+            unwell: answer.unwell,
         })
     }
 
@@ -430,6 +463,11 @@ impl RaftGroup {
         }
     }
 
+    /// Hands leadership over if this node has it and somebody can take it.
+    pub async fn give_up_leadership(&self) {
+        self.inner.membership.step_down().await;
+    }
+
     /// Hands leadership over if this node has it, stops everything and closes the log.
     pub async fn stop(&self) {
         let inner = &self.inner;
@@ -472,10 +510,6 @@ impl Sequencer for RaftGroup {
             Err(RaftError::APIError(error)) => Err(SequencerError::Unknown(error.to_string())),
             Err(RaftError::Fatal(_)) => Err(SequencerError::Stopped),
         }
-    }
-
-    async fn give_up_leadership(&self) {
-        self.inner.membership.step_down().await;
     }
 }
 
@@ -548,10 +582,9 @@ fn node_state(
 ) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    let failure = match (&metrics.running_state, &*view.health().borrow()) {
-        (Err(fatal), _) => fatal.to_string(),
-        (Ok(()), StoreHealth::Failing(reason)) => format!("the store fails: {reason}"),
-        (Ok(()), StoreHealth::Working) => standing.borrow().failure().to_owned(),
+    let failure = match &metrics.running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => standing.borrow().failure().to_owned(),
     };
     NodeState {
         address: local.clone(),
@@ -562,6 +595,7 @@ fn node_state(
         checkpoints: view.checkpoints(),
         failure,
         notice: formation.notice(),
+        unwell: view.health().failures().reasons(),
     }
 }
 

@@ -200,8 +200,9 @@ impl Joining {
                     Standing::Refused(reason) => tracing::error!(reason, "the cluster refuses this node"),
                     standing => tracing::info!(?standing, "standing in the cluster"),
                 }
-                // A node that is not let in must not call for elections either.
-                self.raft.runtime_config().elect(standing.takes_part());
+                // A node that is not let in must not call for elections either, nor one that cannot do its work.
+                let well = self.membership.view.health().may_lead();
+                self.raft.runtime_config().elect(standing.takes_part() && well);
                 *present = standing.clone();
             }
             changed

@@ -6,6 +6,7 @@
 //! [`Sequencer`]: crate::sequencer::Sequencer
 //! [`Peers`]: crate::sequencer::Peers
 
+mod aside;
 mod backup;
 mod calls;
 mod commits;

@@ -276,8 +276,16 @@ impl Peer for PeerService {
         self.check_taking_part(&request)?;
         let request = request.into_inner();
         let from = wire::from_vote(request.from_leader)?;
+        let to_this_node = request.to == self.local.id;
+        if to_this_node && let Some((_, reason)) = self.view.health().failures().keeps_from_leading() {
+            tracing::warn!(reason, "this node is to lead, and cannot");
+            return Ok(Response::new(proto::TransferLeaderResponse { accepted: false }));
+        }
         let transfer = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::from_log_id));
         let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?.is_ok();
+        if accepted && to_this_node {
+            self.membership.was_handed_leadership(from.leader_id().term);
+        }
         Ok(Response::new(proto::TransferLeaderResponse { accepted }))
     }
 
@@ -361,6 +369,7 @@ impl Peer for PeerService {
             applied: state.applied,
             failure: state.failure,
             notice: state.notice,
+            unwell: state.unwell,
             checkpoints: state.checkpoints.iter().map(wire::to_checkpoint).collect(),
         }))
     }

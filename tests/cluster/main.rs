@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod addresses;
+mod aside;
 mod claims;
 mod compaction;
 mod consumers;

@@ -1,6 +1,14 @@
 //! Three nodes in the process of the test, so that it can look inside them and choose the stores under them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use liminal::{
@@ -22,6 +30,8 @@ pub struct Cluster {
     pub nodes: Vec<Option<Node>>,
     /// The stores of [`Cluster::start_faulty`]'s nodes.
     pub stores: Vec<Arc<FaultyStore>>,
+    /// Whether the disks under their logs answer nobody.
+    pub logs: Vec<Arc<AtomicBool>>,
 }
 
 impl Cluster {
@@ -40,7 +50,18 @@ impl Cluster {
             std::fs::create_dir_all(dir.join("raft")).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
-            let log = DiskLog::open(&dir.join("raft"), 8 << 20).unwrap();
+            let stalled = Arc::new(AtomicBool::new(false));
+            let sync = {
+                let stalled = stalled.clone();
+                move |file: &File| {
+                    while stalled.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    file.sync_data()
+                }
+            };
+            let log = DiskLog::open_with(&dir.join("raft"), 8 << 20, Arc::new(sync)).unwrap();
+            cluster.logs.push(stalled);
             let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, Some(&name), &env).unwrap());
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
@@ -69,7 +90,7 @@ impl Cluster {
             })
             .collect();
         let envs = configs.iter().map(|_| Env::real()).collect();
-        Self { configs, envs, nodes: vec![None, None, None], stores: Vec::new() }
+        Self { configs, envs, nodes: vec![None, None, None], stores: Vec::new(), logs: Vec::new() }
     }
 
     pub async fn start_nodes(&mut self) {

@@ -4,11 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{
-    super::{publish::RETRY, store_error},
-    Broker, BrokerError, Named,
-    presence::Presence,
-};
+use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
     fanout::Wake,
     model::{ChannelMeta, DeliveryToken, StoredBatch, has_expired, stream_key},
@@ -195,7 +191,8 @@ impl Member {
             let view = &self.broker.inner.view;
             let page = {
                 let _whole = view.whole().await;
-                let page = self.broker.store().read_batches(&key, first, bytes).await.map_err(store_error)?;
+                let page = self.broker.store().read_batches(&key, first, bytes).await;
+                let page = page.map_err(|error| self.broker.store_error(&error))?;
                 // It is read by name: what is there may be another channel's.
                 view.stats(self.channel.id).ok_or_else(|| self.named.not_found())?;
                 page
