@@ -9,12 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Consumers, Machine, MachineRecord,
-    channel::Channel,
-    claims::Namespaces,
-    dedup::{Claims, MOST_KEYS},
-    keys::Key,
-    members::Members,
+    Consumers, Machine, MachineRecord, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members,
 };
 use crate::{
     codec::decode_record,
@@ -28,7 +23,7 @@ impl Machine {
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
-            live_keys: limits.live_keys.min(MOST_KEYS),
+            live_keys: limits.live_keys.min(Limits::MOST_LIVE_KEYS),
             max_channels: limits.channels,
             max_rules: limits.rules,
             max_delayed: limits.delayed_messages,
