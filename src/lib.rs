@@ -56,6 +56,7 @@ pub mod env;
 pub mod fanout;
 pub mod grpc;
 pub mod http;
+pub mod log_clock;
 pub mod machine;
 pub mod model;
 pub mod node;

@@ -25,6 +25,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn failure(&self) -> Option<String>;
     /// Why clients should not be sent here now; empty when they should.
     fn unmet(&self) -> Vec<String>;
+    /// What its operator should look at, though it works.
+    fn warnings(&self) -> Vec<String>;
     /// Figures for monitoring.
     fn metrics(&self) -> Vec<Metric>;
 }
@@ -70,7 +72,13 @@ type Shared = State<Arc<dyn NodeView>>;
 
 pub(super) async fn health(State(view): Shared) -> Response {
     match view.failure() {
-        None => Json(json!({ "status": "ok" })).into_response(),
+        None => {
+            let warnings = view.warnings();
+            if warnings.is_empty() {
+                return Json(json!({ "status": "ok" })).into_response();
+            }
+            Json(json!({ "status": "ok", "warnings": warnings })).into_response()
+        }
         Some(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "failed", "reason": reason }))).into_response()
         }

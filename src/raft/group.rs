@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     backup::Backup,
     calls::Calls,
+    clocks::{ClockDifference, Clocks},
     failover::Failover,
     formation::Formation,
     identity::{Identity, IdentityError},
@@ -121,6 +122,7 @@ struct Inner {
     calls: Calls,
     purge: Arc<Purge>,
     verified: Arc<parking_lot::Mutex<Verified>>,
+    clocks: Arc<parking_lot::Mutex<Vec<ClockDifference>>>,
     membership: Arc<Membership>,
     standing: watch::Receiver<Standing>,
     transport: Transport,
@@ -225,6 +227,16 @@ impl RaftGroup {
             expect: config.expect,
             standing: standing_sender,
         };
+        let differences = Arc::default();
+        let clocks = Clocks {
+            local: local.clone(),
+            raft: raft.clone(),
+            view: view.clone(),
+            transport: transport.clone(),
+            leader: leader.clone(),
+            differences: Arc::clone(&differences),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clocks.run()));
         let verified = Arc::default();
         let verify = Verify {
             local: local.clone(),
@@ -249,6 +261,7 @@ impl RaftGroup {
             calls,
             purge,
             verified,
+            clocks: differences,
             membership,
             standing,
             transport,
@@ -324,6 +337,11 @@ impl RaftGroup {
     /// What the newest comparison of the nodes' states found.
     pub fn verified(&self) -> Verified {
         self.inner.verified.lock().clone()
+    }
+
+    /// How far the clocks of the nodes that answer are from the time of day in the log.
+    pub fn clocks(&self) -> Vec<ClockDifference> {
+        self.inner.clocks.lock().clone()
     }
 
     /// Has all nodes hash their state at one log index, and gives that index.

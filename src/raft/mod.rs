@@ -8,6 +8,7 @@
 
 mod backup;
 mod calls;
+mod clocks;
 mod commits;
 mod failover;
 mod formation;
@@ -31,6 +32,7 @@ mod verify;
 mod wire;
 
 pub use backup::{Backup, Restore, RestoreError};
+pub use clocks::ClockDifference;
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
 pub use identity::{Identity, IdentityError};
 pub use membership::{Change, ChangeError, MembershipPolicy};

@@ -355,6 +355,8 @@ impl Peer for PeerService {
             applied: state.applied,
             failure: state.failure,
             checkpoints: state.checkpoints.iter().map(wire::to_checkpoint).collect(),
+            clock_ms: self.view.clock().wall_ms(),
+            log_time_ms: if self.view.clock().is_certain() { self.view.clock().now_ms() } else { 0 },
         }))
     }
 }

@@ -135,11 +135,6 @@ impl Transport {
         self.inner.env.random.next_u64()
     }
 
-    /// Milliseconds since the Unix epoch.
-    pub(super) fn now_ms(&self) -> u64 {
-        self.inner.env.clock.now_ms()
-    }
-
     fn signed(&self, channel: Channel, to: Option<u64>) -> Client {
         let credentials = Credentials { identity: self.inner.identity.clone(), to, cookie: self.inner.cookie.clone() };
         PeerClient::with_interceptor(channel, credentials)

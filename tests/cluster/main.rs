@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod claims;
+mod clocks;
 mod compaction;
 mod consumers;
 mod corpus;

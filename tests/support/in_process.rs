@@ -1,12 +1,19 @@
 //! Three nodes in the process of the test, so that it can look inside them and choose the stores under them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use liminal::{
     broker::{Broker, Consistency, Envelope, Leader, Start},
     config::{ClusterConfig, ServerConfig},
-    env::Env,
+    env::{Clock, Env},
     model::ChannelConfig,
     node::{Node, Storage},
     raft::{Identity, log::DiskLog},
@@ -15,16 +22,41 @@ use liminal::{
 
 use super::{PATIENCE, eventually, free_addresses};
 
+/// A node's clock: right, but for an error that a test may change at any time.
+#[derive(Default)]
+pub struct WrongClock(AtomicI64);
+
+impl WrongClock {
+    /// So far ahead from now on, milliseconds; below 0 behind.
+    pub fn set(&self, ahead_ms: i64) {
+        self.0.store(ahead_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for WrongClock {
+    fn now_ms(&self) -> u64 {
+        Env::real().clock.now_ms().saturating_add_signed(self.0.load(Ordering::SeqCst))
+    }
+}
+
 pub struct Cluster {
     configs: Vec<ServerConfig>,
     pub nodes: Vec<Option<Node>>,
+    /// Of each node.
+    pub clocks: Vec<Arc<WrongClock>>,
     /// The stores of [`Cluster::start_faulty`]'s nodes.
     pub stores: Vec<Arc<FaultyStore>>,
 }
 
 impl Cluster {
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with_clocks(dir, 0).await
+    }
+
+    /// All of whose clocks are so far ahead, milliseconds.
+    pub async fn start_with_clocks(dir: &Path, ahead_ms: i64) -> Self {
         let mut cluster = Self::prepare(dir);
+        cluster.clocks.iter().for_each(|clock| clock.set(ahead_ms));
         for number in 0..3 {
             cluster.start_node(number).await;
         }
@@ -35,7 +67,7 @@ impl Cluster {
     pub async fn start_faulty(dir: &Path) -> Self {
         let mut cluster = Self::prepare(dir);
         for number in 0..3 {
-            let (config, env) = (cluster.configs[number].clone(), Env::real());
+            let (config, env) = (cluster.configs[number].clone(), cluster.env(number));
             let (dir, name) = (config.persistence_path.clone().unwrap(), format!("n{number}"));
             std::fs::create_dir_all(dir.join("raft")).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
@@ -67,13 +99,19 @@ impl Cluster {
                 ..ServerConfig::default()
             })
             .collect();
-        Self { configs, nodes: vec![None, None, None], stores: Vec::new() }
+        let clocks = (0..3).map(|_| Arc::default()).collect();
+        Self { configs, nodes: vec![None, None, None], clocks, stores: Vec::new() }
+    }
+
+    fn env(&self, number: usize) -> Env {
+        Env { clock: self.clocks[number].clone(), ..Env::real() }
     }
 
     pub async fn start_node(&mut self, number: usize) {
         let config = self.configs[number].clone();
-        let storage = Storage::open(&config, &Env::real()).unwrap();
-        self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
+        let env = self.env(number);
+        let storage = Storage::open(&config, &env).unwrap();
+        self.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
     }
 
     pub async fn stop_node(&mut self, number: usize) {
