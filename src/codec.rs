@@ -89,6 +89,7 @@ enum WireCommand {
     Checkpoint { time_ms: u64 },
     Member { time_ms: u64, node: u64, name: String, event: MemberEvent },
     Operations { time_ms: u64, operations: Vec<Operation> },
+    Calendar { time_ms: u64, ahead_ms: i64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +130,7 @@ pub fn encode_command(command: &Command) -> Bytes {
             WireCommand::Member { time_ms, node: *node, name: name.clone(), event: event.clone() }
         }
         Command::Operations { operations, .. } => WireCommand::Operations { time_ms, operations: operations.clone() },
+        Command::Calendar { ahead_ms, .. } => WireCommand::Calendar { time_ms, ahead_ms: *ahead_ms },
     };
     seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
@@ -190,6 +192,7 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
                 operations.iter().try_for_each(check_operation)?;
                 Command::Operations { time_ms, operations }
             }
+            WireCommand::Calendar { time_ms, ahead_ms } => Command::Calendar { time_ms, ahead_ms },
         });
     }
     expect_kind(WHAT, kind, Kind::Publish)?;

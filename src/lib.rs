@@ -58,6 +58,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod liveness;
+pub mod log_clock;
 pub mod machine;
 pub mod model;
 pub mod node;

@@ -27,8 +27,8 @@ use crate::{
         VerifyResponse,
     },
     raft::{
-        Backup, Change, ChangeError, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy, NodeState,
-        RaftGroup, RaftThread, StartError,
+        Backup, Change, ChangeError, ClockDifference, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy,
+        NodeState, RaftGroup, RaftThread, StartError,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica},
@@ -183,7 +183,7 @@ impl Node {
             http: config.advertised(config.advertise_http_address.as_ref(), &http_address, &machine),
         };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
-        let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
+        let replica = Replica::open(store.clone(), fanout, config.limits.clone(), env.clock.clone()).await?;
         let view = replica.view();
         let liveness = thread.as_ref().map(|thread| {
             let runtimes = vec![
@@ -413,6 +413,11 @@ impl NodeView for View {
         unmet
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let clocks = self.group.clocks();
+        clocks.iter().filter(|clock| clock.is_wrong()).map(ToString::to_string).collect()
+    }
+
     fn metrics(&self) -> Vec<Metric> {
         let (state, fanout) = (self.group.state(), self.broker.view().fanout());
         let followers = fanout.all_followers();
@@ -487,8 +492,27 @@ impl NodeView for View {
             },
         ];
         metrics.extend(http::consumer_metrics(&self.broker));
+        metrics.extend(clock_metrics(&self.broker, &self.group.clocks()));
         metrics
     }
+}
+
+/// The log's time, and how far each node's clock is from it.
+fn clock_metrics(broker: &Broker, clocks: &[ClockDifference]) -> [Metric; 2] {
+    let far = |clock: &ClockDifference| (vec![("node", clock.name.clone())], clock.ahead_ms.unsigned_abs());
+    [
+        Metric::gauge(
+            "log_time_seconds",
+            "The time of day by which everything happens, seconds since the Unix epoch",
+            broker.now_ms() / 1000,
+        ),
+        Metric {
+            name: "clock_difference_milliseconds",
+            help: "How far a node's clock is from that time, in either direction: raise an alarm above 1000",
+            kind: MetricKind::Gauge,
+            values: clocks.iter().map(far).collect(),
+        },
+    ]
 }
 
 /// The namespaces with the most claims by name, and all others in one.
@@ -534,6 +558,10 @@ impl ClusterAdmin for View {
             .into_iter()
             .map(|(address, voter, state)| node_status(&address, voter, leader, state, commit.unwrap_or(0)))
             .collect();
+        let clocks = self.group.clocks();
+        for node in &mut nodes {
+            node.clock_ahead_ms = clocks.iter().find(|clock| clock.id == node.id).map(|clock| clock.ahead_ms);
+        }
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(ClusterStatusResponse {
             cluster_id: self.group.cluster_id().unwrap_or_default(),
@@ -579,7 +607,7 @@ impl ClusterAdmin for View {
             epoch: self.broker.view().epoch(),
             log_index: backup.log_index,
             state_hash: backup.state_hash.0.to_vec().into(),
-            created_ms: self.broker.view().time_ms(),
+            created_ms: self.broker.now_ms(),
             bytes: self.broker.view().store().usage().map_or(0, |usage| usage.live_bytes),
         };
         Ok((head, backup))
@@ -654,5 +682,6 @@ fn node_status(
         http_address: address.http.clone(),
         peer_address: address.peer.clone(),
         failure: state.map(NodeState::reasons).unwrap_or_default(),
+        clock_ahead_ms: None, // filled in by whoever has compared it
     }
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,8 +17,10 @@ use parking_lot::RwLock;
 use tokio::sync::{RwLock as AsyncRwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use crate::{
+    env::Clock,
     fanout::{Fanout, Wakes},
     health::Health,
+    log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
@@ -59,6 +61,9 @@ struct Shared {
     wakes: Arc<Wakes>,
     limits: Limits,
     machine: RwLock<Machine>,
+    clock: LogClock,
+    /// Whether the log's time ever was anything else than the time of day.
+    has_calendar: AtomicBool,
     catalog: RwLock<Arc<Catalog>>,
     applied: watch::Sender<u64>,
     /// Held for writing while another state takes the place of this one, in the store first and then in the machine.
@@ -113,16 +118,32 @@ impl Drop for Expecting {
     }
 }
 
+impl Shared {
+    /// Time has passed as far as the machine has come.
+    fn pass_time(&self, machine: &Machine) {
+        self.clock.applied(machine.time_ms(), machine.ahead_ms());
+        self.has_calendar.store(machine.has_calendar(), Ordering::Release);
+    }
+}
+
 impl Replica {
-    /// Reads the machine's state back from a store.
+    /// Reads the machine's state back from a store. The node's clock is what the log's time is compared with.
     ///
     /// # Errors
     /// When the store fails, or holds something else.
-    pub async fn open(store: Arc<dyn DurableStore>, fanout: Arc<Fanout>, limits: Limits) -> Result<Self, OpenError> {
+    pub async fn open(
+        store: Arc<dyn DurableStore>,
+        fanout: Arc<Fanout>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let health = Health::default();
         let watched = Arc::new(WatchedStore::new(store, health.clone()));
         let store: Arc<dyn DurableStore> = watched.clone();
         let machine = restore(&store, &limits).await?;
+        let clock = LogClock::new(clock);
+        clock.applied(machine.time_ms(), machine.ahead_ms());
+        let has_calendar = AtomicBool::new(machine.has_calendar());
         let catalog = catalog_of(&machine);
         let due = watch::channel(machine.next_due_ms()).0;
         let shared = Shared {
@@ -132,6 +153,8 @@ impl Replica {
             fanout,
             wakes: Arc::default(),
             limits,
+            clock,
+            has_calendar,
             machine: RwLock::new(machine),
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
@@ -161,6 +184,7 @@ impl Replica {
         let (reply, mut effects, due) = {
             let mut machine = shared.machine.write();
             let (reply, effects) = machine.apply(command);
+            shared.pass_time(&machine);
             (reply, effects, machine.next_due_ms())
         };
         effects.writes.applied = Some(mark);
@@ -217,6 +241,7 @@ impl Replica {
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
+        self.shared.pass_time(&machine);
         *self.shared.machine.write() = machine;
         self.announce_due(due);
         self.shared.fanout.reset(|channel| ends.get(&channel).copied());
@@ -338,9 +363,23 @@ impl ReplicaView {
         self.shared.machine.read().compaction(channel)
     }
 
-    /// The log's time.
+    /// The log's time at the newest entry that was applied: what has expired has done so by it.
     pub fn time_ms(&self) -> u64 {
         self.shared.machine.read().time_ms()
+    }
+
+    /// The log's time as it goes on.
+    pub fn clock(&self) -> &LogClock {
+        &self.shared.clock
+    }
+
+    /// The time of day at one of the log's times, milliseconds since the Unix epoch.
+    pub fn time_of_day(&self, log_ms: u64) -> u64 {
+        // Every batch of every subscription asks.
+        if !self.shared.has_calendar.load(Ordering::Acquire) {
+            return log_ms;
+        }
+        self.shared.machine.read().time_of_day(log_ms)
     }
 
     /// 1, and one more for each time that the state was restored from a backup.
@@ -381,12 +420,12 @@ impl ReplicaView {
         self.shared.machine.read().next_expiry_ms()
     }
 
-    /// When the first message that waits for its time is due, as it changes.
+    /// When the first message that waits for its time is due, a time of day, as it changes.
     pub fn next_due(&self) -> watch::Receiver<Option<u64>> {
         self.shared.due.subscribe()
     }
 
-    /// The messages that are due at a time, at most `limit`, in the order in which they come.
+    /// The messages that are due at a time of day, at most `limit`, in the order in which they come.
     pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
         self.shared.machine.read().due(now_ms, limit)
     }
@@ -491,7 +530,7 @@ mod tests {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
         let limits = Limits::default();
         let fanout = Fanout::new(limits.subscriber_bytes, limits.fanout_bytes);
-        (Replica::open(store.clone(), fanout, limits).await.unwrap(), store)
+        (Replica::open(store.clone(), fanout, limits, crate::env::Env::real().clock).await.unwrap(), store)
     }
 
     #[tokio::test]

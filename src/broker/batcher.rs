@@ -86,7 +86,6 @@ struct Place {
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     let limits = broker.limits().clone();
     let mut proposals = FuturesUnordered::new();
-    let mut last_time = 0;
     let mut next = None;
     loop {
         if proposals.len() >= PROPOSALS {
@@ -117,9 +116,8 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
             }
             entry.add(queued);
         }
-        last_time = broker.inner.env.clock.now_ms().max(last_time).max(broker.inner.view.time_ms());
         let (groups, places) = entry.finish();
-        let command = Command::Publish { time_ms: last_time, groups };
+        let command = Command::Publish { time_ms: broker.inner.view.clock().now_ms(), groups };
         let mut proposal = Box::pin(propose(broker.clone(), command, places));
         // The sequencer takes a command at its first poll: in this order.
         if futures::poll!(&mut proposal).is_pending() {

@@ -210,7 +210,7 @@ impl Broker {
     /// On the leader.
     pub(super) async fn propose_channel(&self, command: ChannelCommand) -> Response {
         let name = command.name().to_string();
-        let time_ms = self.inner.env.clock.now_ms().max(self.inner.view.time_ms());
+        let time_ms = self.inner.view.clock().now_ms();
         match self.inner.sequencer.propose(command.at(time_ms)).await {
             Ok(proposed) => match proposed.reply {
                 Reply::Channel(Ok(_)) => Response::Index(proposed.index),

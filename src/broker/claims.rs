@@ -208,7 +208,7 @@ impl Broker {
         loop {
             let found = self.inner.view.claim(&subject.namespace, subject.hash);
             let (id, claim) = found.map_err(|refusal| self.claim_refused(refusal, &subject))?;
-            let Some(claim) = claim else { return Ok(None) };
+            let Some(claim) = claim.map(|claim| self.dated_claim(claim)) else { return Ok(None) };
             if !claim.completed {
                 return Ok(Some(Claim::InFlight(claim)));
             }
@@ -257,7 +257,7 @@ impl Broker {
     /// `NoLeader` or `NotConfirmed` without a majority.
     pub async fn claim_namespaces(&self) -> Result<Vec<NamespaceInfo>, BrokerError> {
         self.catch_up().await?;
-        Ok(self.inner.view.claim_namespaces())
+        Ok(self.inner.view.claim_namespaces().into_iter().map(|info| self.dated_namespace(info)).collect())
     }
 
     /// A namespace of claims, as of now (linearizable).
@@ -315,7 +315,7 @@ impl Broker {
     /// Through the log. Whatever is not known for certain is said to be so in the words of claims.
     async fn operate_claim(&self, operation: ClaimOperation, of: &Subject<'_>) -> Result<ClaimReply, BrokerError> {
         match self.operate(Operation::Claim(operation)).await {
-            Ok(Ok(OperationReply::Claim(reply))) => Ok(reply),
+            Ok(Ok(OperationReply::Claim(reply))) => Ok(self.dated(reply)),
             Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),
             Err(BrokerError::OutcomeUnknown { reason } | BrokerError::StoreFailed { reason, proposed: true, .. }) => {
@@ -334,12 +334,37 @@ impl Broker {
                 BrokerError::LimitExceeded { what, value: limit + 1, limit }
             }
             Refusal::TooManyClaims { limit } => BrokerError::TooManyClaims { namespace, limit },
-            Refusal::StaleClaim { current } => BrokerError::ClaimStale { namespace, key, token, current },
+            Refusal::StaleClaim { current } => {
+                BrokerError::ClaimStale { namespace, key, token, current: current.map(|claim| self.dated_claim(claim)) }
+            }
             Refusal::ClaimCompleted(claim) => {
-                BrokerError::ClaimCompleted { namespace, key, token, completed_ms: claim.since_ms }
+                BrokerError::ClaimCompleted { namespace, key, token, completed_ms: self.dated_claim(claim).since_ms }
             }
             other => BrokerError::Internal { reason: format!("an unexpected refusal: {other}") },
         }
+    }
+
+    /// With times of day instead of the log's times, as all that leaves the broker.
+    fn dated(&self, reply: ClaimReply) -> ClaimReply {
+        match reply {
+            ClaimReply::Taken { claim, repeated } => ClaimReply::Taken { claim: self.dated_claim(claim), repeated },
+            ClaimReply::InFlight(claim) => ClaimReply::InFlight(self.dated_claim(claim)),
+            ClaimReply::Completed { namespace, claim, repeated } => {
+                ClaimReply::Completed { namespace, claim: self.dated_claim(claim), repeated }
+            }
+            ClaimReply::Released { .. } => reply,
+            ClaimReply::Renewed(claim) => ClaimReply::Renewed(self.dated_claim(claim)),
+            ClaimReply::Namespace(info) => ClaimReply::Namespace(self.dated_namespace(info)),
+        }
+    }
+
+    fn dated_claim(&self, claim: ClaimInfo) -> ClaimInfo {
+        let [since_ms, expires_ms] = [claim.since_ms, claim.expires_ms].map(|time| self.inner.view.time_of_day(time));
+        ClaimInfo { since_ms, expires_ms, ..claim }
+    }
+
+    fn dated_namespace(&self, info: NamespaceInfo) -> NamespaceInfo {
+        NamespaceInfo { created_ms: self.inner.view.time_of_day(info.created_ms), ..info }
     }
 
     /// The receipt of a completed claim as this node stores it; none when it is gone, or that of another claim.

@@ -1,5 +1,5 @@
-//! Messages that become visible at a time. They are written down at once, and acknowledged; when the log's time comes
-//! to the first of them, the leader reads what is due back from its store and has it appended.
+//! Messages that become visible at a time. They are written down at once, and acknowledged; when the time of
+//! day comes to the first of them, the leader reads what is due back from its store and has it appended.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// A clock may jump: the time left is looked at again after so long.
+/// The time of day may be corrected: the time left is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl Broker {
@@ -178,7 +178,7 @@ pub(super) async fn release(broker: Broker) {
         let leads = matches!(*leader.borrow_and_update(), Leader::Local { .. });
         let left = match next.filter(|_| leads) {
             Some(next) => {
-                let now_ms = broker.now_ms().max(inner.view.time_ms());
+                let now_ms = broker.now_ms();
                 if next <= now_ms {
                     match broker.release_due(now_ms).await {
                         Ok(true) => continue,

@@ -18,7 +18,7 @@ pub(super) async fn run(broker: Broker) {
     let (mut applied, mut checkpointed) = (0, 0);
     let mut checkpoint_due = Instant::now() + CHECKPOINT;
     loop {
-        let now = inner.env.clock.now_ms();
+        let now = inner.view.clock().now_ms();
         let leads = broker.leads();
         let expiry = inner.view.next_expiry_ms().filter(|_| leads);
         let due = expiry.map(|expiry| Duration::from_millis(expiry.saturating_sub(now)));
@@ -30,15 +30,14 @@ pub(super) async fn run(broker: Broker) {
         if !broker.leads() || broker.refusal().is_some() {
             continue;
         }
-        let now = inner.env.clock.now_ms();
-        let time_ms = now.max(inner.view.time_ms());
+        let time_ms = inner.view.clock().now_ms();
         let idle = applied == inner.view.applied();
         applied = inner.view.applied();
         let command = if Instant::now() >= checkpoint_due && applied > checkpointed {
             checkpoint_due = Instant::now() + CHECKPOINT;
             checkpointed = applied + 1; // its own entry is no reason for another one
             Command::Checkpoint { time_ms }
-        } else if idle && inner.view.next_expiry_ms().is_some_and(|expiry| expiry <= now) {
+        } else if idle && inner.view.next_expiry_ms().is_some_and(|expiry| expiry <= time_ms) {
             Command::Tick { time_ms }
         } else {
             continue;

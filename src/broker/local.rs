@@ -1,11 +1,14 @@
 //! A broker of one process: commands are ordered here and applied to the replica at once, without a log. What was
 //! acknowledged is as durable as the store's newest flush.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 use super::{Broker, BrokerError, Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 use crate::{
@@ -13,10 +16,14 @@ use crate::{
     config::{ChannelEntry, RoutingRule, ServerConfig},
     env::Env,
     fanout::Fanout,
+    log_clock::Reading,
     model::{ChannelConfig, Command, Durability},
     replica::Replica,
     store::DurableStore,
 };
+
+/// How often the log's time is compared with this process's clock.
+const COMPARE: Duration = Duration::from_secs(1);
 
 struct Local {
     state: Arc<Mutex<State>>,
@@ -41,13 +48,15 @@ impl Broker {
             Some(mark) => codec::decode_record("applied mark", &mark).map_err(|error| failed(error.to_string()))?,
             None => 0,
         };
-        let replica = Replica::open(store, fanout, config.limits.clone()).await;
+        let replica = Replica::open(store, fanout, config.limits.clone(), Env::real().clock).await;
         let replica = replica.map_err(|error| failed(error.to_string()))?;
         replica.set_applied(index);
         let view = replica.view();
         let leader = watch::channel(Leader::Local { term: 0 }).0;
         let local = Arc::new(Local { state: Arc::new(Mutex::new(State { replica, index })), leader });
         let broker = Self::clustered(view, local.clone(), local, Env::real());
+        broker.compare_clock().await;
+        broker.inner.tasks.spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.clone())));
         for channel in &config.channels {
             broker.create_configured(channel, config.base_dir.as_deref()).await?;
         }
@@ -98,6 +107,27 @@ impl Broker {
             return Ok(());
         }
         self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await.map(drop)
+    }
+}
+
+impl Broker {
+    /// The only clock that there is, is what all agree on.
+    async fn compare_clock(&self) {
+        let (clock, now) = (self.inner.view.clock(), Instant::now());
+        let own = Reading { ms: clock.wall_ms(), asked: now, answered: now };
+        if let Some(ahead_ms) = clock.lead(&[Some(own)]) {
+            let command = Command::Calendar { time_ms: clock.now_ms(), ahead_ms };
+            if let Err(error) = self.inner.sequencer.propose(command).await {
+                tracing::debug!(%error, "the calendar was not written down");
+            }
+        }
+    }
+}
+
+async fn keep_time(broker: Broker) {
+    loop {
+        tokio::time::sleep(COMPARE).await;
+        broker.compare_clock().await;
     }
 }
 

@@ -352,9 +352,9 @@ impl Broker {
         self.inner.view.limits()
     }
 
-    /// This node's wall clock, milliseconds since the Unix epoch.
+    /// The time of day as the log has it, milliseconds since the Unix epoch: no clock of one node's.
     pub fn now_ms(&self) -> u64 {
-        self.inner.env.clock.now_ms()
+        self.inner.view.clock().time_of_day_ms()
     }
 
     /// This node's store failed, and nothing was proposed.

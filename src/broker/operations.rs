@@ -108,7 +108,7 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
 }
 
 async fn propose(broker: Broker, waiting: Vec<Queued>) {
-    let time_ms = broker.inner.env.clock.now_ms().max(broker.inner.view.time_ms());
+    let time_ms = broker.inner.view.clock().now_ms();
     let (operations, answers): (Vec<_>, Vec<_>) =
         waiting.into_iter().map(|Queued { operation, answer }| (operation, answer)).unzip();
     let mut health = broker.inner.view.commits();

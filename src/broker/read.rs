@@ -118,6 +118,7 @@ impl Broker {
                 bytes = bytes.saturating_sub(run.frame.bytes().len());
                 taken += run.frame.count() as usize;
                 next_seq = run.end_seq();
+                run.time_ms = self.inner.view.time_of_day(run.time_ms);
                 batches.push(run);
                 if next_seq < end {
                     return (batches, next_seq);
@@ -128,10 +129,11 @@ impl Broker {
         (batches, next_seq)
     }
 
-    /// Where a message of these batches has expired by this node's clock but not by the log's time, asks the leader
-    /// for its time. What then is decided goes by the log's time alone; without a leader time stands still.
+    /// Where a message of these batches has expired by this node's reckoning of the log's time, but not by what it has
+    /// applied, asks the leader to write its own down. What then is decided goes by that alone; without a leader time stands
+    /// still.
     pub(super) async fn let_time_pass(&self, batches: impl IntoIterator<Item = &StoredBatch>) {
-        let (log, clock) = (self.inner.view.time_ms(), self.now_ms());
+        let (log, clock) = (self.inner.view.time_ms(), self.inner.view.clock().now_ms());
         if clock <= log || !batches.into_iter().any(|batch| batch.expires_between(log, clock)) {
             return;
         }
@@ -151,9 +153,9 @@ impl Broker {
         let _ = tokio::time::timeout(TIME_PATIENCE, passed).await;
     }
 
-    /// On the leader: has its time written down, unless the log knows as much.
+    /// On the leader: has the log's time written down, unless the log knows as much.
     pub(super) async fn pass_time(&self) -> Response {
-        let (log, time_ms) = (self.inner.view.time_ms(), self.now_ms());
+        let (log, time_ms) = (self.inner.view.time_ms(), self.inner.view.clock().now_ms());
         if time_ms <= log {
             return Response::Index(self.inner.view.applied());
         }
@@ -183,7 +185,7 @@ impl Broker {
                     let found =
                         self.store().read_batches(&key, middle, 1).await.map_err(|error| self.store_error(&error))?;
                     match found.first() {
-                        Some(batch) if batch.time_ms < time_ms => low = batch.end_seq(),
+                        Some(batch) if self.inner.view.time_of_day(batch.time_ms) < time_ms => low = batch.end_seq(),
                         _ => high = middle,
                     }
                 }

@@ -274,10 +274,11 @@ impl Subscription {
         }
     }
 
-    fn hand_on(&mut self, batch: StoredBatch) -> StoredBatch {
+    fn hand_on(&mut self, mut batch: StoredBatch) -> StoredBatch {
         self.follower.handed(u64::from(batch.frame.count()));
         self.broker.inner.delivery.handed(self.meta.id, batch.first_seq..batch.end_seq());
         self.pass(batch.expires);
+        batch.time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
         batch
     }
 

@@ -13,7 +13,10 @@ use super::{
     CliError, Global, OutputFormat,
     remote::{connect, print_json, print_line, table, thousands},
 };
-use crate::client::{Client, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus};
+use crate::{
+    client::{Client, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus},
+    raft::ClockDifference,
+};
 
 /// Look at the cluster and change it
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -172,6 +175,8 @@ struct Node<'a> {
     state_hash_at: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     failure: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_ms: Option<i64>,
 }
 
 impl<'a> Status<'a> {
@@ -212,6 +217,16 @@ impl<'a> Status<'a> {
         }
         for node in self.nodes.iter().filter(|node| !node.failure.is_empty()) {
             text.push_str(&format!("\n{}: {}", node.name, node.failure));
+        }
+        for node in &self.nodes {
+            let clock = node.clock_ahead_ms.map(|ahead_ms| ClockDifference {
+                id: node.id,
+                name: node.name.to_owned(),
+                ahead_ms,
+            });
+            if let Some(clock) = clock.filter(ClockDifference::is_wrong) {
+                text.push_str(&format!("\nwarning: {clock}"));
+            }
         }
         if let Some((one, other, index)) = self.differing() {
             text.push_str(&format!("\nthe states of {one} and {other} differ at log index {index}"));
@@ -257,6 +272,7 @@ impl<'a> Node<'a> {
             state_hash: &node.state_hash,
             state_hash_at: node.state_hash_at,
             failure: &node.failure,
+            clock_ahead_ms: node.clock_ahead_ms,
         }
     }
 }

@@ -130,6 +130,10 @@ fn commands() -> Vec<(Command, &'static str)> {
         (Command::Tick { time_ms: 7 }, concat!("0302", "03000000", "0700000000000000")),
         (Command::Checkpoint { time_ms: 7 }, concat!("0302", "04000000", "0700000000000000")),
         (
+            Command::Calendar { time_ms: 7, ahead_ms: -2 },
+            concat!("0302", "07000000", "0700000000000000", "feffffffffffffff"),
+        ),
+        (
             Command::Member {
                 time_ms: 7,
                 node: 9,
@@ -540,6 +544,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         (any::<u64>(), name()).prop_map(|(time_ms, name)| Command::DeleteChannel { time_ms, name }),
         any::<u64>().prop_map(|time_ms| Command::Tick { time_ms }),
         any::<u64>().prop_map(|time_ms| Command::Checkpoint { time_ms }),
+        any::<(u64, i64)>().prop_map(|(time_ms, ahead_ms)| Command::Calendar { time_ms, ahead_ms }),
     ]
 }
 

@@ -12,7 +12,7 @@ use super::{
     reader::{Reader, Visitor as _},
     tree::{self, Node, Origin, Overrides, Value},
 };
-use crate::model::ChannelName;
+use crate::model::{ChannelName, Limits};
 
 /// Everything that is wrong with a configuration, one line each: `FILE:LINE:COLUMN: key: what`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl ServerConfig {
         rules(&mut config, &mut reader);
         cluster(&mut config, &mut reader);
         timing(&config, &mut reader);
+        numbers(&config, &mut reader);
         reader.finish();
         if errors.0.is_empty() {
             let mut origins = BTreeMap::new();
@@ -224,6 +225,15 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     }
     table.finish();
     config.cluster = Some(cluster);
+}
+
+/// What cannot be counted any further.
+fn numbers(config: &ServerConfig, reader: &mut Reader<'_>) {
+    let Some(node) = reader.get("limits") else { return };
+    let (keys, most) = (config.limits.live_keys, Limits::MOST_LIVE_KEYS);
+    if keys > most {
+        reader.wrong("limits.live_keys", &node.origin, format!("{keys} is too large; at most {most}"));
+    }
 }
 
 /// Times that have to fit each other.

@@ -160,3 +160,13 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
     };
     assert_eq!(everywhere.usual_expect(), 3);
 }
+
+#[test]
+fn more_live_keys_than_can_be_told_apart_are_refused() {
+    let with = |keys: u64| format!("[limits]\nlive_keys = {keys}\n");
+    let most = u64::from(u32::MAX);
+    assert_eq!(ServerConfig::parse(&with(most), "f.toml", None).unwrap().limits.live_keys, most);
+    let mistakes = mistakes(&with(most + 1));
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].ends_with("limits.live_keys: 4294967296 is too large; at most 4294967295"), "{mistakes:?}");
+}

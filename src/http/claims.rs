@@ -71,7 +71,7 @@ pub(super) async fn take(
             Ok((StatusCode::CREATED, shown).into_response())
         }
         Claim::InFlight(holder) => {
-            // As far as this node's clock knows; the log's may be ahead of it.
+            // As far as this node knows the time; the leader's may be a little ahead of it.
             let retry_after_ms = holder.expires_ms.saturating_sub(broker.now_ms()).max(1);
             Err(BrokerError::ClaimInFlight { namespace, key, holder, retry_after_ms }.into())
         }

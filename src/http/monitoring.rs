@@ -28,6 +28,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn unwell(&self) -> Vec<(&'static str, String)>;
     /// Why clients should not be sent here now; empty when they should.
     fn unmet(&self) -> Vec<String>;
+    /// What its operator should look at, though it works.
+    fn warnings(&self) -> Vec<String>;
     /// Figures for monitoring.
     fn metrics(&self) -> Vec<Metric>;
 }
@@ -74,9 +76,18 @@ type Shared = State<Arc<dyn NodeView>>;
 pub(super) async fn health(State(view): Shared) -> Response {
     let unwell: BTreeMap<_, _> = view.unwell().into_iter().collect();
     match view.failure() {
-        None if unwell.is_empty() => Json(json!({ "status": "ok" })).into_response(),
-        // What another process would find as well is no reason to end this one.
-        None => Json(json!({ "status": "unwell", "unwell": unwell })).into_response(),
+        None => {
+            let warnings = view.warnings();
+            // What another process would find as well is no reason to end this one.
+            let mut body = json!({ "status": if unwell.is_empty() { "ok" } else { "unwell" } });
+            if !unwell.is_empty() {
+                body["unwell"] = json!(unwell);
+            }
+            if !warnings.is_empty() {
+                body["warnings"] = json!(warnings);
+            }
+            Json(body).into_response()
+        }
         Some(reason) => {
             let body = Json(json!({ "status": "failed", "reason": reason, "unwell": unwell }));
             (StatusCode::SERVICE_UNAVAILABLE, body).into_response()

@@ -81,8 +81,8 @@ struct Place {
     hash: u32,
 }
 
-/// Keys of a channel that can be told apart by their numbers.
-pub(super) const MOST_KEYS: u64 = u32::MAX as u64;
+/// Room for so many keys, or places in a part of the index, is not given back.
+const KEPT_ROOM: usize = 64;
 /// Parts of the index: with four million keys, one that grows moves 60,000 of them.
 const PARTS: usize = 64;
 
@@ -97,6 +97,12 @@ impl Index {
 /// As the tables want it: they look at the lowest and at the highest bits.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// Whether so much room is empty that it is worth giving back. As after that half of it is, it takes as many keys again
+/// before anything is moved again.
+fn is_roomy(len: usize, capacity: usize) -> bool {
+    capacity > KEPT_ROOM && len < capacity / 4
 }
 
 /// The claims of one log entry, which expire together.
@@ -180,11 +186,21 @@ impl DedupWindow {
             for live in self.live.drain(..oldest.keys) {
                 let (part, hash) = self.index.locate(live.key);
                 let is_it = |place: &Place| place.number == self.forgotten;
-                if let Ok(slot) = self.index.parts[part].find_entry(spread(hash), is_it) {
+                let part = &mut self.index.parts[part];
+                if let Ok(slot) = part.find_entry(spread(hash), is_it) {
                     slot.remove();
+                }
+                if is_roomy(part.len(), part.capacity()) {
+                    part.shrink_to(part.len() * 2, |place| spread(place.hash));
                 }
                 self.forgotten = self.forgotten.wrapping_add(1);
             }
+        }
+        if is_roomy(self.live.len(), self.live.capacity()) {
+            self.live.shrink_to(self.live.len() * 2);
+        }
+        if is_roomy(self.entries.len(), self.entries.capacity()) {
+            self.entries.shrink_to(self.entries.len() * 2);
         }
         forgotten
     }
@@ -237,6 +253,31 @@ mod tests {
         for name in 0..4_000 {
             assert_eq!(window.get(&key(name)), model.get(&name).copied());
         }
+    }
+
+    #[test]
+    fn room_is_given_back_when_keys_are_forgotten_and_those_that_are_left_are_found() {
+        let mut window = DedupWindow::default();
+        for number in 0..100_000 {
+            assert!(window.remember(key(number), Digest([0; 8]), number));
+            let mut runs = Vec::new();
+            Run::add(&mut runs, number, key(number), Digest([0; 8]));
+            window.seal(number, &runs);
+        }
+        let room = |window: &DedupWindow| {
+            let index: usize = window.index.parts.iter().map(HashTable::capacity).sum();
+            window.live.capacity() + index + window.entries.capacity()
+        };
+        assert!(room(&window) >= 300_000);
+        window.expire(98_999, 0);
+        assert!(room(&window) < 20_000, "{}", room(&window));
+        for number in 98_990..100_000 {
+            let found = (number > 98_999).then_some((number, Digest([0; 8])));
+            assert_eq!(window.get(&key(number)), found);
+        }
+        window.expire(100_000, 0);
+        assert!(room(&window) < 20_000 && window.len() == 0);
+        assert!(window.remember(key(1), Digest([1; 8]), 5));
     }
 
     #[test]

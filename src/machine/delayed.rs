@@ -74,12 +74,12 @@ impl Delays {
 }
 
 impl Machine {
-    /// When the first of all messages that wait is due.
+    /// When the first of all messages that wait is due: a time of day, as its publisher meant it.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.dues.first().map(|(due_ms, ..)| *due_ms)
     }
 
-    /// The messages that are due at a time, at most `limit`, in the order in which they come.
+    /// The messages that are due at a time of day, at most `limit`, in the order in which they come.
     pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
         let due = self.dues.iter().take_while(|(due_ms, ..)| *due_ms <= now_ms).take(limit);
         due.map(|(due_ms, id, channel)| Waiting { channel: *channel, id: *id, due_ms: *due_ms }).collect()
@@ -141,12 +141,13 @@ impl Machine {
     pub(super) fn release(&mut self, due: Due, effects: &mut Effects) -> Result<OperationReply, Refusal> {
         let Due { ids, group } = due;
         let (id, time_ms) = (group.channel, self.record.time_ms);
+        let today_ms = self.today_ms();
         self.check_routing(&group)?;
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
         let (mut except, mut runs) = (Vec::new(), Vec::new());
         for (position, delayed) in (0u32..).zip(ids) {
-            let is_due = channel.delays.by_id.get(&delayed).is_some_and(|delay| delay.due_ms <= time_ms);
+            let is_due = channel.delays.by_id.get(&delayed).is_some_and(|delay| delay.due_ms <= today_ms);
             let Some(delay) = is_due.then(|| channel.delays.remove(delayed)).flatten() else {
                 except.push(position);
                 continue;

@@ -49,6 +49,8 @@ pub(super) enum Key {
     LastDelayed,
     /// How far a channel is compacted.
     Compaction(ChannelId),
+    /// How far the log's time is from the time of day.
+    Calendar,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -73,6 +75,7 @@ const PENDING: &[u8] = b"pending/";
 const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
+const CALENDAR: &[u8] = b"calendar";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -97,6 +100,7 @@ impl Key {
             Self::Pending(id, block) => two(PENDING, id.0, block),
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
+            Self::Calendar => Bytes::from_static(CALENDAR),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
         }
     }
@@ -105,6 +109,8 @@ impl Key {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
         if key == MACHINE {
             Some(Self::Machine)
+        } else if key == CALENDAR {
+            Some(Self::Calendar)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {

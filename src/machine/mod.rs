@@ -4,6 +4,7 @@
 //! The same log gives the same replies and the same [`Effects`] on every node, and a machine that was restored from
 //! the store goes on as one that never stopped.
 
+mod calendar;
 mod channel;
 mod claims;
 mod compaction;
@@ -28,8 +29,12 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::{channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members, retention::Room};
+use self::{
+    calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members,
+    retention::Room,
+};
 pub use self::{
+    calendar::behind,
     claims::receipt_key,
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
@@ -72,6 +77,7 @@ pub struct Machine {
     consumers: Consumers,
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
+    calendar: Calendar,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -156,12 +162,16 @@ impl Machine {
                 Reply::Done
             }
             Command::Member { node, name, event, .. } => {
-                let entry = MemberLogEntry { time_ms: self.record.time_ms, node, name, event };
+                let entry = MemberLogEntry { time_ms: self.today_ms(), node, name, event };
                 Reply::Member(self.members.apply(entry, &mut effects))
             }
             Command::Operations { operations, .. } => {
                 let replies = operations.into_iter().map(|operation| self.operate(operation, &mut effects));
                 Reply::Operations(replies.collect())
+            }
+            Command::Calendar { ahead_ms, .. } => {
+                self.set_ahead(ahead_ms, &mut effects);
+                Reply::Done
             }
         };
         let appended = effects.deliveries.iter().map(|(id, _)| *id);
@@ -205,7 +215,7 @@ impl Machine {
         self.members.log.values()
     }
 
-    /// The log's time: milliseconds since the Unix epoch of the newest command.
+    /// The log's time at the newest command: see [`Machine::time_of_day`].
     pub fn time_ms(&self) -> u64 {
         self.record.time_ms
     }
@@ -304,7 +314,7 @@ impl Machine {
         self.record.last_channel_id += 1;
         let id = ChannelId(self.record.last_channel_id);
         let schema_id = self.schema_id(config.schema.as_deref());
-        let meta = ChannelMeta { id, name: name.clone(), config, schema_id, created_ms: self.record.time_ms };
+        let meta = ChannelMeta { id, name: name.clone(), config, schema_id, created_ms: self.today_ms() };
         let channel = Channel::new(Arc::new(meta));
         effects.put(Key::Meta(id), &*channel.meta);
         effects.put(Key::Stats(id), &channel.stats);

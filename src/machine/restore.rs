@@ -9,12 +9,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Consumers, Machine, MachineRecord,
-    channel::Channel,
-    claims::Namespaces,
-    dedup::{Claims, MOST_KEYS},
-    keys::Key,
-    members::Members,
+    Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims,
+    keys::Key, members::Members,
 };
 use crate::{
     codec::decode_record,
@@ -28,7 +24,7 @@ impl Machine {
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
-            live_keys: limits.live_keys.min(MOST_KEYS),
+            live_keys: limits.live_keys.min(Limits::MOST_LIVE_KEYS),
             max_channels: limits.channels,
             max_rules: limits.rules,
             max_delayed: limits.delayed_messages,
@@ -46,6 +42,7 @@ impl Machine {
             namespaces: Namespaces::new(limits),
             consumers: Consumers::new(limits),
             epoch: 1,
+            calendar: Calendar::default(),
         };
         let mut stats = BTreeMap::new();
         let mut rules = RuleSet::default();
@@ -68,6 +65,9 @@ impl Machine {
                 }
                 Key::Epoch => {
                     machine.epoch = decode_record("epoch", &value).map_err(|e| name(e.to_string()))?;
+                }
+                Key::Calendar => {
+                    machine.calendar = decode_record("calendar", &value).map_err(|e| name(e.to_string()))?;
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;

@@ -18,7 +18,7 @@ pub fn schemas_prefix(channel: ChannelId) -> Bytes {
 impl Machine {
     /// Keeps the channel's present schema as its newest version.
     pub(super) fn keep_schema(&mut self, id: ChannelId, effects: &mut Effects) {
-        let time_ms = self.record.time_ms;
+        let time_ms = self.today_ms();
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let (schema_id, Some(text)) = (channel.meta.schema_id, channel.meta.config.schema.clone()) else { return };
         let version = channel.schemas.last_key_value().map_or(1, |(_, version)| version + 1);

@@ -58,7 +58,7 @@ fn hash<const LEN: usize>(bytes: &[u8]) -> [u8; LEN] {
     short
 }
 
-/// One log entry. Every command carries the leader's time, which never goes backwards in the log: expiry of
+/// One log entry. Every command carries the leader's reckoning of the log's time, which never goes backwards: expiry of
 /// anything is driven by it and by nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -122,10 +122,17 @@ pub enum Command {
         /// In the order in which the machine takes them; each is done or refused by itself.
         operations: Vec<Operation>,
     },
+    /// The log's time was led astray: from now on it counts as so far from the time of day.
+    Calendar {
+        /// As in every command.
+        time_ms: u64,
+        /// How far the log's time is ahead, milliseconds; below 0 where it is behind.
+        ahead_ms: i64,
+    },
 }
 
 impl Command {
-    /// The leader's time, milliseconds since the Unix epoch.
+    /// The log's time: milliseconds since the Unix epoch, or as far from that as the calendar says.
     pub fn time_ms(&self) -> u64 {
         match self {
             Self::Publish { time_ms, .. }
@@ -135,7 +142,8 @@ impl Command {
             | Self::Tick { time_ms }
             | Self::Checkpoint { time_ms }
             | Self::Member { time_ms, .. }
-            | Self::Operations { time_ms, .. } => *time_ms,
+            | Self::Operations { time_ms, .. }
+            | Self::Calendar { time_ms, .. } => *time_ms,
         }
     }
 }

@@ -105,6 +105,11 @@ pub struct Limits {
     pub keepalive: (Duration, Duration),
 }
 
+impl Limits {
+    /// The most that [`Limits::live_keys`] may be: a channel's keys are told apart by numbers of four bytes.
+    pub const MOST_LIVE_KEYS: u64 = u32::MAX as u64;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

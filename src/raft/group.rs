@@ -22,6 +22,7 @@ use super::{
     aside::Aside,
     backup::Backup,
     calls::Calls,
+    clocks::{ClockDifference, Clocks},
     failover::Failover,
     formation::Formation,
     identity::{Identity, IdentityError},
@@ -138,6 +139,7 @@ struct Inner {
     calls: Calls,
     purge: Arc<Purge>,
     verified: Arc<parking_lot::Mutex<Verified>>,
+    clocks: Arc<parking_lot::Mutex<Vec<ClockDifference>>>,
     membership: Arc<Membership>,
     formation: Arc<Formation>,
     standing: watch::Receiver<Standing>,
@@ -261,6 +263,16 @@ impl RaftGroup {
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
         };
+        let differences = Arc::default();
+        let clocks = Clocks {
+            local: local.clone(),
+            raft: raft.clone(),
+            view: view.clone(),
+            transport: transport.clone(),
+            leader: leader.clone(),
+            differences: Arc::clone(&differences),
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(clocks.run()));
         let verified = Arc::default();
         let verify = Verify {
             local: local.clone(),
@@ -285,6 +297,7 @@ impl RaftGroup {
             calls,
             purge,
             verified,
+            clocks: differences,
             membership,
             formation,
             standing,
@@ -368,6 +381,11 @@ impl RaftGroup {
     /// What the newest comparison of the nodes' states found.
     pub fn verified(&self) -> Verified {
         self.inner.verified.lock().clone()
+    }
+
+    /// How far the clocks of the nodes that answer are from the time of day in the log.
+    pub fn clocks(&self) -> Vec<ClockDifference> {
+        self.inner.clocks.lock().clone()
     }
 
     /// Has all nodes hash their state at one log index, and gives that index.

@@ -510,7 +510,7 @@ impl Membership {
 
     /// Orders an event, and gives the machine's answer to it.
     async fn record(&self, node: &NodeAddress, event: MemberEvent) -> Result<Result<(), Refusal>, SequencerError> {
-        let time_ms = self.transport.now_ms().max(self.view.time_ms());
+        let time_ms = self.view.clock().now_ms();
         let command = Command::Member { time_ms, node: node.id, name: node.name.clone(), event };
         match group::propose(&self.raft, &command).await?.reply {
             Reply::Member(answer) => Ok(answer),
@@ -644,7 +644,7 @@ impl Membership {
 
     /// All nodes hash their state at the index that this gives.
     pub(super) async fn checkpoint(&self) -> Result<u64, ChangeError> {
-        let time_ms = self.transport.now_ms().max(self.view.time_ms());
+        let time_ms = self.view.clock().now_ms();
         match group::propose(&self.raft, &Command::Checkpoint { time_ms }).await {
             Ok(proposed) => Ok(proposed.index),
             Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),

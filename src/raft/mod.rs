@@ -9,6 +9,7 @@
 mod aside;
 mod backup;
 mod calls;
+mod clocks;
 mod commits;
 mod failover;
 mod formation;
@@ -33,6 +34,7 @@ mod verify;
 mod wire;
 
 pub use backup::{Backup, Restore, RestoreError};
+pub use clocks::ClockDifference;
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
 pub use identity::{Identity, IdentityError};
 pub use membership::{Change, ChangeError, MembershipPolicy};

@@ -371,6 +371,8 @@ impl Peer for PeerService {
             notice: state.notice,
             unwell: state.unwell,
             checkpoints: state.checkpoints.iter().map(wire::to_checkpoint).collect(),
+            clock_ms: self.view.clock().wall_ms(),
+            log_time_ms: if self.view.clock().is_certain() { self.view.clock().now_ms() } else { 0 },
         }))
     }
 }

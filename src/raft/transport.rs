@@ -186,11 +186,6 @@ impl Transport {
         self.inner.env.random.next_u64()
     }
 
-    /// Milliseconds since the Unix epoch.
-    pub(super) fn now_ms(&self) -> u64 {
-        self.inner.env.clock.now_ms()
-    }
-
     fn signed(&self, connection: Bound) -> Client {
         let to = connection.meant.as_ref().map(|meant| meant.node);
         let credentials = Credentials { identity: self.inner.identity.clone(), to, cookie: self.inner.cookie.clone() };

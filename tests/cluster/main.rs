@@ -6,6 +6,7 @@
 mod addresses;
 mod aside;
 mod claims;
+mod clocks;
 mod compaction;
 mod consumers;
 mod corpus;

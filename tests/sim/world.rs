@@ -24,21 +24,33 @@ pub fn sim<'a>(seed: u64, patience: Duration, latency: Duration) -> turmoil::Sim
         .build()
 }
 
-/// The world of one node, whose clock is `skew` ahead of the others'.
+/// How long a clock that has leapt stays wrong.
+const LEAP: Duration = Duration::from_secs(4);
+/// Ten years and an hour, milliseconds.
+const LEAPS: [i64; 2] = [315_360_000_000, -3_600_000];
+
+/// The world of one node, whose clock is `skew` ahead of the others'. Of up to four machines, whose seeds are
+/// consecutive thousands, one at a time has a clock that has leapt.
 pub fn env(seed: u64, skew: Duration) -> Env {
     Env {
-        clock: Arc::new(SimClock(skew)),
+        clock: Arc::new(SimClock { skew, machine: seed / 1_000 }),
         random: Arc::new(SimRandom(Mutex::new(StdRng::seed_from_u64(seed)))),
         network: Arc::new(SimNetwork),
         threads: false,
     }
 }
 
-struct SimClock(Duration);
+struct SimClock {
+    skew: Duration,
+    machine: u64,
+}
 
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
-        (EPOCH + turmoil::sim_elapsed().unwrap_or_default() + self.0).as_millis() as u64
+        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
+        let turn = elapsed.as_secs() / LEAP.as_secs();
+        let leap = if turn % 4 == self.machine % 4 { LEAPS[(turn / 4) as usize % 2] } else { 0 };
+        ((EPOCH + elapsed + self.skew).as_millis() as u64).saturating_add_signed(leap)
     }
 }
 

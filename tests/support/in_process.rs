@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use liminal::{
     broker::{Broker, Consistency, Envelope, Leader, Start},
     config::{ClusterConfig, ServerConfig},
-    env::Env,
+    env::{Clock, Env},
     model::ChannelConfig,
     node::{Node, Storage},
     raft::{Identity, log::DiskLog},
@@ -23,11 +23,30 @@ use liminal::{
 
 use super::{PATIENCE, eventually, free_addresses};
 
+/// A node's clock: right, but for an error that a test may change at any time.
+#[derive(Default)]
+pub struct WrongClock(AtomicI64);
+
+impl WrongClock {
+    /// So far ahead from now on, milliseconds; below 0 behind.
+    pub fn set(&self, ahead_ms: i64) {
+        self.0.store(ahead_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for WrongClock {
+    fn now_ms(&self) -> u64 {
+        Env::real().clock.now_ms().saturating_add_signed(self.0.load(Ordering::SeqCst))
+    }
+}
+
 pub struct Cluster {
     pub configs: Vec<ServerConfig>,
     /// Each node's world.
     pub envs: Vec<Env>,
     pub nodes: Vec<Option<Node>>,
+    /// Of each node.
+    pub clocks: Vec<Arc<WrongClock>>,
     /// The stores of [`Cluster::start_faulty`]'s nodes.
     pub stores: Vec<Arc<FaultyStore>>,
     /// Whether the disks under their logs answer nobody.
@@ -36,7 +55,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with_clocks(dir, 0).await
+    }
+
+    /// All of whose clocks are so far ahead, milliseconds.
+    pub async fn start_with_clocks(dir: &Path, ahead_ms: i64) -> Self {
         let mut cluster = Self::prepare(dir);
+        cluster.clocks.iter().for_each(|clock| clock.set(ahead_ms));
         cluster.start_nodes().await;
         cluster
     }
@@ -45,7 +70,7 @@ impl Cluster {
     pub async fn start_faulty(dir: &Path) -> Self {
         let mut cluster = Self::prepare(dir);
         for number in 0..3 {
-            let (config, env) = (cluster.configs[number].clone(), Env::real());
+            let (config, env) = (cluster.configs[number].clone(), cluster.env(number));
             let (dir, name) = (config.persistence_path.clone().unwrap(), format!("n{number}"));
             std::fs::create_dir_all(dir.join("raft")).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
@@ -89,8 +114,9 @@ impl Cluster {
                 ..ServerConfig::default()
             })
             .collect();
-        let envs = configs.iter().map(|_| Env::real()).collect();
-        Self { configs, envs, nodes: vec![None, None, None], stores: Vec::new(), logs: Vec::new() }
+        let clocks: Vec<Arc<WrongClock>> = (0..3).map(|_| Arc::default()).collect();
+        let envs = clocks.iter().map(|clock| Env { clock: clock.clone(), ..Env::real() }).collect();
+        Self { configs, envs, nodes: vec![None, None, None], clocks, stores: Vec::new(), logs: Vec::new() }
     }
 
     pub async fn start_nodes(&mut self) {

@@ -314,8 +314,8 @@ impl Group {
     /// What to hand out now, and when to look again; none when the consumer is gone.
     async fn plan(&mut self) -> Result<Option<(Option<ConsumerOperation>, Option<Instant>)>, BrokerError> {
         let broker = self.broker.clone();
-        let (view, wall) = (&broker.inner.view, broker.inner.env.clock.now_ms());
-        let now_ms = wall.max(view.time_ms());
+        let view = &broker.inner.view;
+        let now_ms = view.clock().now_ms();
         let Some(end) = view.stats(self.channel.id).map(|stats| stats.next_seq) else { return Ok(None) };
         let planned = view.consumers(|all| {
             let consumer = all.get(self.id)?;

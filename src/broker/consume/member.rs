@@ -209,7 +209,8 @@ impl Member {
                     if has_expired(&message, batch.time_ms, now_ms) {
                         gone.push(token(seq, attempt));
                     } else {
-                        let (time_ms, schema_id) = (batch.time_ms, batch.schema_id);
+                        let time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
+                        let schema_id = batch.schema_id;
                         deliveries.push(ConsumerDelivery { token: token(seq, attempt), time_ms, schema_id, message });
                     }
                 }

@@ -33,7 +33,7 @@ impl Machine {
         let next = self.begin(channel, begin);
         self.consumers.last_id += 1;
         let id = ConsumerId(self.consumers.last_id);
-        let meta = ConsumerMeta { id, channel, name: name.clone(), config, created_ms: self.record.time_ms };
+        let meta = ConsumerMeta { id, channel, name: name.clone(), config, created_ms: self.today_ms() };
         effects.put(Key::Consumers, &self.consumers.last_id);
         effects.put(Key::Consumer(id), &meta);
         let consumer = Consumer::new(meta, next);

@@ -308,3 +308,22 @@ fn a_message_that_waits_has_its_place_in_a_channel_that_refuses_new_ones() {
     assert_eq!(node.release(9, id, &[1, 2], &["a", "b"]).0, 2);
     assert_eq!(node.machine.stats(id).unwrap().next_seq, 2);
 }
+
+#[test]
+fn a_delayed_message_is_due_by_the_time_of_day_and_what_lasts_is_not_touched_when_the_calendar_is_turned() {
+    let mut node = Node::new();
+    let id = node.create("jobs", window(1_000)).meta.id;
+    node.publish(10_000, group(id, 0, &[("a", Some("k"))])).0.unwrap();
+    assert_eq!(node.schedule(10_000, id, &[("late", None, 1_500)]), [Scheduled::New]);
+    node.apply(Command::Calendar { time_ms: 10_000, ahead_ms: 9_000 });
+    node.restart();
+    assert_eq!((node.machine.ahead_ms(), node.machine.today_ms()), (9_000, 1_000));
+    assert_eq!(node.release(10_499, id, &[1], &["late"]).0, 0, "it is 1,499");
+    assert_eq!(node.release(10_500, id, &[1], &["late"]).0, 1);
+    let known = |node: &mut Node, time_ms| node.publish(time_ms, group(id, 0, &[("a", Some("k"))])).0.unwrap().except;
+    assert_eq!(known(&mut node, 10_999), [(0, KeyOutcome::Duplicate { seq: 0 })]);
+    assert_eq!(known(&mut node, 11_000), []);
+    let before = node.stored.clone();
+    node.apply(Command::Calendar { time_ms: 11_000, ahead_ms: 9_000 });
+    assert_eq!(node.stored, before, "it says so already");
+}

@@ -49,6 +49,10 @@ fn every_record_has_the_bytes_that_older_stores_hold() {
     assert_eq!(body(&mark), "0304010000000000000002000000000000000300000000000000");
     let compaction = Compaction { step: 1, clean_to: 2, removed: 3 };
     assert_eq!(body(&compaction), "0304010000000000000002000000000000000300000000000000");
+    let mut node = Node::new();
+    node.apply(Command::Calendar { time_ms: 7, ahead_ms: -2 });
+    let stored = hex(&node.stored[&Key::Calendar.encode()]);
+    assert!(stored.starts_with("030401000000000000000700000000000000feffffffffffffff"), "{stored}");
     let run = Run { first_seq: 5, keys: vec![(KeyHash([1; 16]), Digest([2; 8])); 2] };
     let (count, key) = ("0100000000000000", ["01".repeat(16), "02".repeat(8)].concat());
     let golden = ["03040700000000000000", count, "0500000000000000", "0200000000000000", &key, &key];
