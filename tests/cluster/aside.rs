@@ -89,7 +89,7 @@ async fn a_leader_that_cannot_flush_gives_up_leadership_and_gets_it_back_only_wh
     let before = cluster.transfers(broken, leader);
     let done = cluster.transfer(broken, leader).await;
     assert_eq!(done, Ok(format!("n{broken} leads now")));
-    assert!(cluster.leads(broken));
+    eventually("it knows", async || cluster.leads(broken).then_some(())).await;
     eventually("it is written down", async || (cluster.transfers(broken, leader) == before + 1).then_some(())).await;
     cluster.stop().await;
 }
@@ -277,9 +277,7 @@ fn a_leader_whose_runtime_does_not_answer_gives_up_leadership() {
         let leader = eventually("another node leads", async || (0..3).find(leads)).await;
         let health = cluster.broker(blocked).view().health();
         assert!(health.of(Part::Runtime).is_some());
-        let node = cluster.broker(blocked).local();
         assert!(matches!(cluster.broker(leader).leader(), Leader::Local { .. }));
-        assert!(cluster.broker(leader).leader() != Leader::Remote(node));
         release.store(true, Ordering::Release);
         eventually("it answers again", async || health.of(Part::Runtime).is_none().then_some(())).await;
         for (number, node) in cluster.nodes.iter_mut().enumerate() {
