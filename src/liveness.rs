@@ -3,7 +3,7 @@
 //! A runtime whose threads are all taken by something that never gives way answers nobody: no client, no question about
 //! its health. Raft has a thread of its own, so such a node would lead on, and be of no use. Each runtime is therefore
 //! given a small task again and again. When one is not run for a second, the node's health says so, and Raft's thread, if
-//! it is well, gives leadership away. A runtime that stays so for a minute does not come back: the process is to end,
+//! it is well, gives leadership away. A runtime that stays so for two minutes does not come back: the process is to end,
 //! because whoever starts it again can help, and nobody inside can.
 
 use std::{
@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// stopped, nobody is at fault.
 const UNWELL: u32 = 4;
 /// Ticks without an answer after which it will not come back.
-const STUCK: u32 = 240;
+const STUCK: u32 = 480;
 
 /// What to do about a runtime that does not come back; is given the reason.
 pub type OnStuck = Box<dyn Fn(&str) + Send>;

@@ -268,7 +268,7 @@ impl Node {
         &self.http_address
     }
 
-    /// What to do when one of the node's runtimes does not answer for a minute and will not come back. It is called
+    /// What to do when one of the node's runtimes does not answer for two minutes and will not come back. It is called
     /// from a thread of its own, because the node's runtimes may run nothing any more.
     pub fn on_stuck(&self, act: OnStuck) {
         if let Some(liveness) = &self.liveness {

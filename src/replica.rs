@@ -85,6 +85,18 @@ pub enum StoreHealth {
     Working,
     /// The newest commit failed and is being tried again, or waits and nothing goes on; the store's own words.
     Failing(String),
+    /// The store has ended by itself and will take none in this process.
+    Ended(String),
+}
+
+impl StoreHealth {
+    /// Why commits get nowhere; none while they do.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Working => None,
+            Self::Failing(reason) | Self::Ended(reason) => Some(reason),
+        }
+    }
 }
 
 /// The hash of the whole state at one log index.
@@ -257,7 +269,9 @@ impl Replica {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::error!(%error, retry_in = ?wait, "the store refused a commit");
-                    self.shared.commits.send_replace(StoreHealth::Failing(error.to_string()));
+                    let ended = matches!(error, StoreError::Closed);
+                    let failing = if ended { StoreHealth::Ended } else { StoreHealth::Failing };
+                    self.shared.commits.send_replace(failing(error.to_string()));
                 }
             }
             tokio::time::sleep(wait).await;

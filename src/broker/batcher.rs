@@ -248,11 +248,12 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
     }
 }
 
-/// Resolves when the store refuses a commit.
+/// Resolves when the store refuses a commit, or one waits for what does not come.
 pub(super) async fn failing(health: &mut tokio::sync::watch::Receiver<StoreHealth>) -> String {
-    match health.wait_for(|health| *health != StoreHealth::Working).await.map(|health| health.clone()) {
-        Ok(StoreHealth::Failing(reason)) => reason,
-        _ => std::future::pending().await,
+    let failing = health.wait_for(|health| health.failure().is_some()).await;
+    match failing.ok().and_then(|health| health.failure().map(str::to_owned)) {
+        Some(reason) => reason,
+        None => std::future::pending().await, // the node is gone
     }
 }
 

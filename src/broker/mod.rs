@@ -45,7 +45,7 @@ use crate::{
     health::Part,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
-    replica::{ReplicaView, StoreHealth},
+    replica::ReplicaView,
     store::DurableStore,
 };
 
@@ -364,8 +364,8 @@ impl Broker {
 
     /// Why this node, as the leader, takes nothing new; none while it does.
     fn refusal(&self) -> Option<BrokerError> {
-        if let StoreHealth::Failing(reason) = &*self.inner.view.commits().borrow() {
-            return Some(self.store_error(reason));
+        if let Some(reason) = self.inner.view.commits().borrow().failure() {
+            return Some(self.store_error(&reason));
         }
         let failures = self.inner.view.health().failures();
         let (part, reason) = failures.keeps_from_writing()?;

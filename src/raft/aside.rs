@@ -14,10 +14,7 @@ use openraft::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{failover::Failover, joining::Standing, log_adapter::Pace, membership::Membership, types::Raft};
-use crate::{
-    health::Part,
-    replica::{ReplicaView, StoreHealth},
-};
+use crate::{health::Part, replica::ReplicaView};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -113,10 +110,8 @@ impl Aside {
 
     /// Why nothing can be committed to the store, or made durable.
     fn store(&self) -> Option<String> {
-        match &*self.view.commits().borrow() {
-            StoreHealth::Failing(reason) => Some(reason.clone()),
-            StoreHealth::Working => self.view.store().failure(),
-        }
+        let commits = self.view.commits().borrow().failure().map(str::to_owned);
+        commits.or_else(|| self.view.store().failure())
     }
 
     /// Whether this node knows of no leader that is there, though it is in a cluster.

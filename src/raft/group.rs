@@ -45,7 +45,7 @@ use crate::{
     env::{Env, Listener},
     model::Command,
     proto::raft::StatusRequest,
-    replica::{Checkpoint, Replica, ReplicaView},
+    replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
 };
@@ -226,7 +226,7 @@ impl RaftGroup {
             failover: failover.clone(),
             standing: standing.clone(),
             pace,
-            silence: config.election.1 + config.heartbeat,
+            silence: 2 * config.election.1,
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(aside.run()));
         let handler = Arc::new(OnceCell::new());
@@ -417,8 +417,8 @@ impl RaftGroup {
         bounds.last.map_or(0, |last| last.index) - bounds.purged.map_or(0, |purged| purged.index)
     }
 
-    /// Resolves when the node cannot go on, with the reason: Raft's core has stopped by itself, or the cluster
-    /// refuses this node's disk for good.
+    /// Resolves when the node cannot go on, with the reason: Raft's core or the store has stopped by itself, or the
+    /// cluster refuses this node's disk for good.
     pub async fn failed(&self) -> String {
         let mut standing = self.inner.standing.clone();
         let barred = async {
@@ -427,9 +427,18 @@ impl RaftGroup {
                 Err(_) => std::future::pending().await, // the node is stopping
             }
         };
+        let mut commits = self.inner.view.commits();
+        let ended = async {
+            let ended = commits.wait_for(|commits| matches!(commits, StoreHealth::Ended(_))).await;
+            match ended.ok().and_then(|commits| commits.failure().map(str::to_owned)) {
+                Some(reason) => reason,
+                None => std::future::pending().await, // the node is stopping
+            }
+        };
         tokio::select! {
             reason = self.core_failed() => reason,
             reason = barred => reason,
+            reason = ended => reason,
         }
     }
 
