@@ -210,6 +210,6 @@ async fn a_log_whose_time_is_ten_years_ahead_goes_on_and_its_calendar_is_set_rig
     let leader = cluster.leader().await;
     cluster.assert_equal(leader).await;
     restart(&mut cluster, [0; 3]).await;
-    right(cluster.broker(2)).await.expect("it is kept");
+    assert!(cluster.broker(2).now_ms().abs_diff(now_ms()) < HOUR as u64, "it is kept");
     cluster.stop().await;
 }
