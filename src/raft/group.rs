@@ -21,6 +21,7 @@ use super::{
     failover::Failover,
     formation::Formation,
     identity::{Identity, IdentityError},
+    intact,
     joining::{Joining, Standing},
     lane::Tickets,
     log::LogStore,
@@ -34,6 +35,7 @@ use super::{
     transport::{Gate, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
+    witness::Witness,
 };
 use crate::{
     codec,
@@ -150,6 +152,8 @@ impl RaftGroup {
         let transport = Transport::new(env, identity.clone(), &config.cookie);
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
+        intact::check(&identity, &*log, machine.applied())?;
+        intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
         let follows = Follows::default();
         let raft = Raft::new(
@@ -164,7 +168,6 @@ impl RaftGroup {
 
         // Until it is let in: see `joining`.
         raft.runtime_config().elect(false);
-        identity.begin()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (standing_sender, standing) = watch::channel(Standing::Asking);
@@ -176,12 +179,15 @@ impl RaftGroup {
         )));
         let purge = Arc::new(Purge { raft: raft.clone(), view: view.clone(), log: log.clone(), keep: config.keep_log });
         tasks.spawn(purge.clone().run(stop.clone()));
+        tasks.spawn(intact::keep(identity.clone(), log.clone(), stop.clone()));
 
+        let witness = Arc::new(Witness::new(view.clone()));
         let membership = Arc::new(Membership {
             local: local.clone(),
             raft: raft.clone(),
             view: view.clone(),
             transport: transport.clone(),
+            witness: witness.clone(),
             policy: config.policy,
             cluster_id: {
                 let identity = identity.clone();
@@ -198,6 +204,8 @@ impl RaftGroup {
             local: local.clone(),
             identity: identity.clone(),
             raft: raft.clone(),
+            log: log.clone(),
+            witness,
             follows,
             view: view.clone(),
             transport: transport.clone(),
@@ -435,6 +443,9 @@ impl RaftGroup {
             tracing::warn!(%error, "the Raft core did not stop cleanly");
         }
         inner.tasks.wait().await;
+        if let Err(error) = intact::follow(&inner.identity, &*inner.log).await {
+            tracing::warn!(%error, "cannot write down what the log holds");
+        }
         let log = inner.log.clone();
         match tokio::task::spawn_blocking(move || log.close()).await {
             Ok(Ok(())) => {}

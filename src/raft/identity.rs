@@ -1,5 +1,7 @@
-//! Who a node is, written beside its log: a random id that is never reused and the cluster that it belongs to.
-//! A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
+//! Who a node is, written beside its log: a random id that is never reused, the cluster that it belongs to, and what
+//! its log must hold. A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
+
+mod record;
 
 use std::{
     fs, io,
@@ -7,15 +9,21 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use parking_lot::{Mutex, RwLock};
 
+use self::record::Record;
+pub(super) use self::record::Held;
 use crate::{
     env::{self, Env},
+    files::WAY_OUT,
     sequencer::NodeAddress,
+    store::HaematiteStore,
 };
 
-const FORMAT: u32 = 1;
+/// The parts of a node's directory.
+const IDENTITY: &str = "identity.json";
+pub(super) const LOG: &str = "raft";
+pub(super) const STATE: &str = "state";
 
 /// A node's identity; cloning shares it.
 #[derive(Clone)]
@@ -27,25 +35,10 @@ struct Inner {
     /// None: not kept on disk (simulations keep the value itself).
     path: Option<PathBuf>,
     record: RwLock<Record>,
+    /// Held while the file is written: nobody else waits for the disk.
+    changing: Mutex<()>,
     /// Random for every process.
     incarnation: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    format: u32,
-    node_id: u64,
-    node_name: String,
-    cluster_id: Option<String>,
-    /// Who proposed that cluster, where the node agreed to a proposal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    founder: Option<NodeAddress>,
-    /// How often a process began on this disk.
-    #[serde(default)]
-    starts: u64,
-    /// Why the disk must not be used again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    condemned: Option<String>,
 }
 
 /// What a fresh node agrees to when it is asked to be one of a new cluster.
@@ -71,9 +64,17 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is not ours.
-    #[error("{path} is corrupt: {detail}")]
+    #[error("{path} is corrupt: {detail}: {WAY_OUT}")]
     Corrupt {
         /// The file.
+        path: PathBuf,
+        /// How it shows.
+        detail: String,
+    },
+    /// Something that the node must have is missing, older than the rest of its directory, or another node's.
+    #[error("{path} {detail}: {WAY_OUT}")]
+    Lost {
+        /// What.
         path: PathBuf,
         /// How it shows.
         detail: String,
@@ -99,21 +100,20 @@ impl Identity {
     /// # Errors
     /// When the file cannot be read or written, or belongs to another node.
     pub fn open(dir: &Path, node_name: Option<&str>, env: &Env) -> Result<Self, IdentityError> {
-        let path = dir.join("identity.json");
+        let path = dir.join(IDENTITY);
         let record = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Record>(&bytes)
-                .map_err(|error| IdentityError::Corrupt { path: path.clone(), detail: error.to_string() })?,
+            Ok(bytes) => Record::decode(&bytes).map_err(|detail| IdentityError::Corrupt { path: path.clone(), detail })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(rest) = remains(dir) {
+                    let detail = format!("is missing, but {} is there", rest.display());
+                    return Err(IdentityError::Lost { path, detail });
+                }
                 let record = Record::fresh(node_name.unwrap_or(&env::hostname()), env);
-                write(&path, &record)?;
+                record.write(&path)?;
                 record
             }
             Err(source) => return Err(IdentityError::Io { action: "read", path, source }),
         };
-        if record.format != FORMAT {
-            let detail = format!("format {} where this liminal reads format {FORMAT}", record.format);
-            return Err(IdentityError::Corrupt { path, detail });
-        }
         if let Some(expected) = node_name.filter(|name| **name != record.node_name) {
             return Err(IdentityError::OtherNode { path, found: record.node_name, expected: expected.to_owned() });
         }
@@ -127,7 +127,8 @@ impl Identity {
 
     fn of(path: Option<PathBuf>, record: Record, env: &Env) -> Self {
         let incarnation = env.random.next_u64();
-        Self { inner: Arc::new(Inner { path, record: RwLock::new(record), incarnation }) }
+        let (record, changing) = (RwLock::new(record), Mutex::default());
+        Self { inner: Arc::new(Inner { path, record, changing, incarnation }) }
     }
 
     /// Counts a start of the node, durably, and tells how many there were.
@@ -177,6 +178,19 @@ impl Identity {
         self.change(|record| record.condemned = Some(reason.to_owned()))
     }
 
+    /// Why nobody can tell whether the state is right; none when it is, as far as anybody knows.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.inner.record.read().doubt.clone()
+    }
+
+    /// Writes down, durably, that nobody can tell whether the state is right, or that it is right again.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn set_doubt(&self, reason: Option<String>) -> Result<(), IdentityError> {
+        self.change(|record| record.doubt = reason)
+    }
+
     /// The proposal of a cluster that the node agreed to, if it did.
     pub(super) fn promise(&self) -> Option<Promise> {
         let record = self.inner.record.read();
@@ -223,50 +237,67 @@ impl Identity {
         Ok(belongs)
     }
 
+    /// What the log must hold; none before the node's first process has begun to write it.
+    pub(super) fn held(&self) -> Option<Held> {
+        self.inner.record.read().log
+    }
+
+    /// Writes down, durably, what the log must hold from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) async fn hold(&self, held: Held) -> Result<(), IdentityError> {
+        if self.inner.path.is_none() {
+            return self.change(|record| record.log = Some(held));
+        }
+        let (identity, path) = (self.clone(), self.path_of(IDENTITY));
+        let written = tokio::task::spawn_blocking(move || identity.change(|record| record.log = Some(held))).await;
+        let failed = |source| IdentityError::Io { action: "write", path, source: io::Error::other(source) };
+        written.unwrap_or_else(|error: tokio::task::JoinError| Err(failed(error)))
+    }
+
+    /// Where a part of the node's directory is.
+    pub(super) fn path_of(&self, part: &str) -> PathBuf {
+        let dir = self.inner.path.as_deref().and_then(Path::parent);
+        dir.map_or_else(|| PathBuf::from(part), |dir| dir.join(part))
+    }
+
+    /// Looks whether the state is there that a node has once its log has begun.
+    ///
+    /// # Errors
+    /// [`IdentityError::Lost`] where it is not.
+    pub fn check_state(&self) -> Result<(), IdentityError> {
+        let path = self.path_of(STATE);
+        if self.held().is_none() || HaematiteStore::is_there(&path) {
+            return Ok(());
+        }
+        Err(IdentityError::Lost { path, detail: "holds no state, but this node had one".to_owned() })
+    }
+
     fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), IdentityError> {
-        let mut record = self.inner.record.write();
-        let mut changed = record.clone();
+        let _one = self.inner.changing.lock();
+        let present = self.inner.record.read().clone();
+        let mut changed = present.clone();
         change(&mut changed);
-        if changed == *record {
+        if changed == present {
             return Ok(());
         }
         if let Some(path) = &self.inner.path {
-            write(path, &changed)?;
+            changed.write(path)?;
         }
-        *record = changed;
+        *self.inner.record.write() = changed;
         Ok(())
     }
 }
 
-impl Record {
-    fn fresh(node_name: &str, env: &Env) -> Self {
-        // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
-        let node_id = (env.random.next_u64() >> 11).max(1);
-        Self {
-            format: FORMAT,
-            node_id,
-            node_name: node_name.to_owned(),
-            cluster_id: None,
-            founder: None,
-            starts: 0,
-            condemned: None,
-        }
+/// What is left of a node in a directory without an identity.
+fn remains(dir: &Path) -> Option<PathBuf> {
+    let (log, state) = (dir.join(LOG), dir.join(STATE));
+    let is_log = |entry: fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "log");
+    if fs::read_dir(&log).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_log))) {
+        return Some(log);
     }
-}
-
-/// Replaces the file durably: a crash leaves the old or the new content.
-fn write(path: &Path, record: &Record) -> Result<(), IdentityError> {
-    let replace = || -> io::Result<()> {
-        let dir = path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;
-        let temporary = path.with_extension("json.new");
-        let mut bytes = serde_json::to_vec_pretty(record).map_err(io::Error::other)?;
-        bytes.push(b'\n');
-        fs::write(&temporary, bytes)?;
-        fs::File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    replace().map_err(|source| IdentityError::Io { action: "write", path: path.to_owned(), source })
+    HaematiteStore::is_there(&state).then_some(state)
 }
 
 #[cfg(test)]

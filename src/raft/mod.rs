@@ -13,6 +13,7 @@ mod failover;
 mod formation;
 mod group;
 mod identity;
+mod intact;
 mod joining;
 mod lane;
 pub mod log;
@@ -29,6 +30,7 @@ mod transport;
 mod types;
 mod verify;
 mod wire;
+mod witness;
 
 pub use backup::{Backup, Restore, RestoreError};
 pub use group::{GroupConfig, NodeState, RaftGroup, StartError};
