@@ -342,6 +342,8 @@ impl NodeView for View {
         }
         if let Some(reason) = self.group.refused() {
             unmet.push(format!("the node is not in the cluster: {reason}"));
+        } else if let Some(reason) = self.group.doubt() {
+            unmet.push(reason);
         } else if self.group.members().is_empty() {
             unmet.push("the node is in no cluster yet".to_owned());
         }

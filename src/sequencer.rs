@@ -76,6 +76,9 @@ pub trait Sequencer: Send + Sync + 'static {
     /// has confirmed that this node still leads.
     async fn read_index(&self) -> Result<u64, SequencerError>;
 
+    /// Why this node's state must be neither shown nor changed; none when it may.
+    fn withheld(&self) -> Option<String>;
+
     /// Hands leadership to another node, because this one cannot apply what is committed.
     async fn give_up_leadership(&self);
 }

@@ -124,6 +124,10 @@ impl Sequencer for Local {
         Ok(self.state.lock().await.index)
     }
 
+    fn withheld(&self) -> Option<String> {
+        None // there is nobody to compare it with
+    }
+
     async fn give_up_leadership(&self) {
         // There is nobody else.
     }

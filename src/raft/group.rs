@@ -216,7 +216,8 @@ impl RaftGroup {
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
-                Arc::new(move || node_state(&raft, &view, &local, &standing))
+                let identity = identity.clone();
+                Arc::new(move || node_state(&raft, &view, &identity, &local, &standing))
             },
             handler: handler.clone(),
         };
@@ -282,7 +283,7 @@ impl RaftGroup {
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
         let inner = &self.inner;
-        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing)
+        node_state(&inner.raft, &inner.view, &inner.identity, &inner.local, &inner.standing)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -314,6 +315,11 @@ impl RaftGroup {
     /// Why the cluster does not let this node take part; none when it does.
     pub fn refused(&self) -> Option<String> {
         Some(self.inner.standing.borrow().failure().to_owned()).filter(|reason| !reason.is_empty())
+    }
+
+    /// Why nobody can tell whether this node's state is right; none when it is, as far as anybody knows.
+    pub fn doubt(&self) -> Option<String> {
+        self.inner.identity.doubt()
     }
 
     /// The cluster that this node belongs to; none while it looks for one.
@@ -474,6 +480,10 @@ impl Sequencer for RaftGroup {
         }
     }
 
+    fn withheld(&self) -> Option<String> {
+        self.inner.identity.withheld()
+    }
+
     async fn give_up_leadership(&self) {
         self.inner.membership.step_down().await;
     }
@@ -539,13 +549,22 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
     }
 }
 
-fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &watch::Receiver<Standing>) -> NodeState {
+fn node_state(
+    raft: &Raft,
+    view: &ReplicaView,
+    identity: &Identity,
+    local: &NodeAddress,
+    standing: &watch::Receiver<Standing>,
+) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let failure = match (&metrics.running_state, &*view.health().borrow()) {
         (Err(fatal), _) => fatal.to_string(),
         (Ok(()), StoreHealth::Failing(reason)) => format!("the store fails: {reason}"),
-        (Ok(()), StoreHealth::Working) => standing.borrow().failure().to_owned(),
+        (Ok(()), StoreHealth::Working) => match standing.borrow().failure() {
+            "" => identity.doubt().unwrap_or_default(),
+            failure => failure.to_owned(),
+        },
     };
     NodeState {
         address: local.clone(),

@@ -11,8 +11,8 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use self::record::Record;
 pub(super) use self::record::Held;
+use self::record::Record;
 use crate::{
     env::{self, Env},
     files::WAY_OUT,
@@ -102,7 +102,9 @@ impl Identity {
     pub fn open(dir: &Path, node_name: Option<&str>, env: &Env) -> Result<Self, IdentityError> {
         let path = dir.join(IDENTITY);
         let record = match fs::read(&path) {
-            Ok(bytes) => Record::decode(&bytes).map_err(|detail| IdentityError::Corrupt { path: path.clone(), detail })?,
+            Ok(bytes) => {
+                Record::decode(&bytes).map_err(|detail| IdentityError::Corrupt { path: path.clone(), detail })?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(rest) = remains(dir) {
                     let detail = format!("is missing, but {} is there", rest.display());
@@ -181,6 +183,12 @@ impl Identity {
     /// Why nobody can tell whether the state is right; none when it is, as far as anybody knows.
     pub(super) fn doubt(&self) -> Option<String> {
         self.inner.record.read().doubt.clone()
+    }
+
+    /// Why the state must be neither shown nor changed; none when it may.
+    pub(super) fn withheld(&self) -> Option<String> {
+        let record = self.inner.record.read();
+        record.condemned.as_ref().or(record.doubt.as_ref()).cloned()
     }
 
     /// Writes down, durably, that nobody can tell whether the state is right, or that it is right again.
@@ -351,5 +359,57 @@ mod tests {
     fn an_empty_directory_gives_another_id() {
         let id = || Identity::open(tempfile::tempdir().unwrap().path(), Some("n1"), &Env::real()).unwrap().node_id();
         assert_ne!(id(), id());
+    }
+
+    #[test]
+    fn a_cut_or_flipped_identity_is_never_taken_for_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real());
+        let identity = open().unwrap();
+        identity.join("c1").unwrap();
+        identity.begin().unwrap();
+        let (path, record) = (dir.path().join(IDENTITY), identity.inner.record.read().clone());
+        let whole = fs::read(&path).unwrap();
+        for len in 0..whole.len() - 2 {
+            fs::write(&path, &whole[..len]).unwrap();
+            let error = open().err().unwrap().to_string();
+            assert!(error.contains(path.to_str().unwrap()) && error.contains("cluster remove"), "{error}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bytes).unwrap();
+            if let Ok(found) = open() {
+                assert_eq!(*found.inner.record.read(), record, "bit {bit}"); // white space
+            }
+        }
+        let larger = String::from_utf8(whole).unwrap().replace("\"starts\": 1", "\"starts\": 9");
+        fs::write(&path, larger).unwrap();
+        assert!(open().err().unwrap().to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn an_identity_without_a_checksum_is_that_of_an_earlier_build_and_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(IDENTITY);
+        let old = r#"{ "format": 1, "node_id": 53, "node_name": "n1", "cluster_id": "c1", "starts": 4 }"#;
+        fs::write(&path, old).unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real());
+        let identity = open().unwrap();
+        assert_eq!((identity.node_id(), identity.begin().unwrap(), identity.held()), (53, 5, None));
+        assert!(fs::read_to_string(&path).unwrap().contains("\"format\": 2"));
+        assert_eq!(open().unwrap().starts(), 5);
+        fs::write(&path, old.replace("\"format\": 1", "\"format\": 2")).unwrap();
+        assert!(open().err().unwrap().to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn a_node_without_its_identity_does_not_become_another_beside_what_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("raft")).unwrap();
+        fs::write(dir.path().join("raft/0000000000000001.log"), []).unwrap();
+        let error = Identity::open(dir.path(), Some("n1"), &Env::real()).err().unwrap().to_string();
+        assert!(error.contains("identity.json is missing, but") && error.contains("raft is there"), "{error}");
+        assert!(!dir.path().join(IDENTITY).exists());
     }
 }

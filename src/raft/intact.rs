@@ -44,7 +44,8 @@ pub(super) fn check(
         }
         (Some(held), Some(owner)) if owner.start < held.start => {
             let (found, expected) = (owner.start, held.start);
-            let detail = format!("ends with what start {found} of this node wrote, but start {expected} wrote to it too");
+            let detail =
+                format!("ends with what start {found} of this node wrote, but start {expected} wrote to it too");
             return lost(identity::LOG, detail);
         }
         (Some(held), None) => {
@@ -71,7 +72,10 @@ pub(super) fn check(
         }
         let term = log.vote().map_or(0, |vote| vote.term);
         if term < held.term {
-            return lost(identity::LOG, format!("holds a vote of term {term}, but this node voted in term {}", held.term));
+            return lost(
+                identity::LOG,
+                format!("holds a vote of term {term}, but this node voted in term {}", held.term),
+            );
         }
     }
     if index(applied) < index(bounds.purged) {
@@ -84,7 +88,8 @@ pub(super) fn check(
     }
     let Some(applied) = applied else { return Ok(()) };
     let same = log.read(applied.index..applied.index + 1, 1);
-    let same = same.map_err(|source| IdentityError::Io { action: "read", path: identity.path_of(identity::LOG), source })?;
+    let same =
+        same.map_err(|source| IdentityError::Io { action: "read", path: identity.path_of(identity::LOG), source })?;
     match same.first() {
         Some((position, _)) if position.term != applied.term => {
             let (index, ours, theirs) = (applied.index, position.term, applied.term);
@@ -143,10 +148,7 @@ pub(super) async fn follow(identity: &Identity, log: &dyn LogStore) -> Result<()
 }
 
 /// Waits until a write, and all before it, are on disk.
-async fn durably(
-    identity: &Identity,
-    write: impl FnOnce(OnDurable) -> io::Result<()>,
-) -> Result<(), IdentityError> {
+async fn durably(identity: &Identity, write: impl FnOnce(OnDurable) -> io::Result<()>) -> Result<(), IdentityError> {
     let (told, durable) = tokio::sync::oneshot::channel();
     let written = match write(Box::new(move |result| drop(told.send(result)))) {
         Ok(()) => durable.await.unwrap_or_else(|_| Err(io::Error::other("the log went away"))),

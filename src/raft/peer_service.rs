@@ -230,7 +230,8 @@ impl Peer for PeerService {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
             _ => {
                 let request = request.into_inner();
-                let ours = !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
+                let ours =
+                    !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
                 let refusal = if ours { self.witness.hear(&request) } else { None };
                 if let Some(from) = request.from.filter(|from| !from.peer.is_empty()) {
                     self.transport.learn(from.id, &from.peer);

@@ -43,8 +43,7 @@ impl Witness {
     pub(super) fn starts_again(&self, node: u64, starts: u64, incarnation: u64) -> Option<String> {
         let record = self.view.member(node).unwrap_or_default();
         let again = (record.starts, record.incarnation) == (starts, incarnation);
-        (starts <= record.starts && !again)
-            .then(|| Refusal::OldDisk { starts, seen: record.starts }.to_string())
+        (starts <= record.starts && !again).then(|| Refusal::OldDisk { starts, seen: record.starts }.to_string())
     }
 }
 

@@ -83,8 +83,7 @@ impl Record {
 
     /// Replaces the file durably.
     pub(super) fn write(&self, path: &Path) -> Result<(), IdentityError> {
-        let failed =
-            |source: std::io::Error| IdentityError::Io { action: "write", path: path.to_owned(), source };
+        let failed = |source: std::io::Error| IdentityError::Io { action: "write", path: path.to_owned(), source };
         let checksum = self.checksum().map_err(|error| failed(std::io::Error::other(error)))?;
         let file = File { format: FORMAT, record: self.clone(), checksum };
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| failed(std::io::Error::other(error)))?;

@@ -296,7 +296,12 @@ impl Current {
         let live = field("live").filter(|live| number(live).is_some()).ok_or("it names no state")?.to_owned();
         let owner = field("owner").map(str::parse).transpose().map_err(|_| "its owner is no node's id")?;
         let names = field("supersedes").unwrap_or_default().split_whitespace();
-        Ok(Self { live, owner, config: field("config").map(str::to_owned), supersedes: names.map(str::to_owned).collect() })
+        Ok(Self {
+            live,
+            owner,
+            config: field("config").map(str::to_owned),
+            supersedes: names.map(str::to_owned).collect(),
+        })
     }
 }
 

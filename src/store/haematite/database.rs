@@ -126,8 +126,8 @@ impl OpenDatabase {
         let corrupt =
             |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
         let Owner { mut database, policy, cache, fresh } = Self::open_owner(dir, config)?;
-        let mut refs = BranchRefStore::open_writing(dir.join(REFS), database.writer_lock())
-            .map_err(|error| corrupt(&error))?;
+        let mut refs =
+            BranchRefStore::open_writing(dir.join(REFS), database.writer_lock()).map_err(|error| corrupt(&error))?;
         let registry = BranchRegistry::new();
         let timestamp = haematite::current_timestamp();
         let live = live_branch(&mut refs).map_err(|error| corrupt(&error))?;
