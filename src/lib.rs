@@ -54,6 +54,7 @@ pub mod codec;
 pub mod config;
 pub mod env;
 pub mod fanout;
+mod files;
 pub mod grpc;
 pub mod health;
 pub mod http;

@@ -113,17 +113,19 @@ impl Storage {
         let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
         let raft = dir.join("raft");
         std::fs::create_dir_all(&raft).map_err(unusable)?;
+        // The log's lock keeps a second process out of the whole directory.
+        let log = DiskLog::open(&raft, config.raft.log_cache_bytes).map_err(unusable)?;
+        let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
+        let identity = Identity::open(&dir, Some(name).filter(|name| !name.is_empty()), env)?;
+        identity.check_state()?;
         let store_config = HaematiteConfig {
             fold_bytes: config.store.memtable_bytes,
             fold_interval: config.store.fold_interval,
             cache_bytes: config.store.cache_bytes,
+            owner: Some(identity.node_id()),
             ..HaematiteConfig::default()
         };
-        // The store's lock keeps a second process out of the whole directory.
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;
-        let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
-        let identity = Identity::open(&dir, Some(name).filter(|name| !name.is_empty()), env)?;
-        let log = DiskLog::open(&raft, config.raft.log_cache_bytes).map_err(unusable)?;
         Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, temporary })
     }
 
@@ -397,6 +399,8 @@ impl NodeView for View {
         }
         if let Some(reason) = self.group.refused() {
             unmet.push(format!("the node is not in the cluster: {reason}"));
+        } else if let Some(reason) = self.group.doubt() {
+            unmet.push(reason);
         } else if self.group.members().is_empty() {
             unmet.push(format!("the node is in no cluster yet: {}", self.group.waits_for()));
         }

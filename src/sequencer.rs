@@ -75,6 +75,9 @@ pub trait Sequencer: Send + Sync + 'static {
     /// With the leader only: the log index that covers everything acknowledged before the call, once a majority
     /// has confirmed that this node still leads.
     async fn read_index(&self) -> Result<u64, SequencerError>;
+
+    /// Why this node's state must be neither shown nor changed; none when it may.
+    fn withheld(&self) -> Option<String>;
 }
 
 /// Requests of the broker to the brokers of other nodes. Bytes are opaque to the transport.

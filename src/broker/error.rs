@@ -150,8 +150,8 @@ pub enum BrokerError {
         /// What.
         reason: String,
     },
-    /// This node was not let into its cluster, or is no longer of it: what it holds is old.
-    #[error("this node is not in the cluster: {reason}")]
+    /// This node was not let into its cluster, or is no longer of it, or nobody can tell whether its state is right.
+    #[error("this node does not serve: {reason}")]
     NotAMember {
         /// Why.
         reason: String,

@@ -153,6 +153,10 @@ impl Sequencer for Local {
     async fn read_index(&self) -> Result<u64, SequencerError> {
         Ok(self.state.lock().await.index)
     }
+
+    fn withheld(&self) -> Option<String> {
+        None // there is nobody to compare it with
+    }
 }
 
 #[async_trait]

@@ -390,8 +390,11 @@ impl Broker {
         }
     }
 
-    /// Refuses a request while the broker stops.
+    /// Refuses a request while the broker stops, or must not show or change its state.
     fn check_running(&self) -> Result<(), BrokerError> {
-        if self.inner.requests.is_closed() { Err(BrokerError::Stopping) } else { Ok(()) }
+        if self.inner.requests.is_closed() {
+            return Err(BrokerError::Stopping);
+        }
+        self.inner.sequencer.withheld().map_or(Ok(()), |reason| Err(BrokerError::NotAMember { reason }))
     }
 }

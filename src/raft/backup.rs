@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     formation::cluster_id,
     identity::{Identity, IdentityError},
+    intact,
     log::{LogPosition, LogStore, StoredVote},
     snapshot::{Head, Pages, Staging},
     types::{Mark, Members},
@@ -123,15 +124,17 @@ impl Restore {
     }
 
     /// The log goes on after the state's entry, in later terms.
-    async fn begin_log(&self, applied: LogPosition) -> io::Result<()> {
+    async fn begin_log(&self, applied: LogPosition) -> Result<(), RestoreError> {
         let (sender, voted) = tokio::sync::oneshot::channel();
         let vote = StoredVote { term: applied.term, node: self.identity.node_id(), committed: false };
         let told = Box::new(move |result| drop(sender.send(result)));
+        intact::begin(&self.identity, &*self.log).await?;
         self.log.save_vote(vote, told)?;
         self.log.purge(applied)?;
         self.log.save_committed(Some(applied))?;
         voted.await.map_err(io::Error::other)??;
+        intact::follow(&self.identity, &*self.log).await?;
         let log = self.log.clone();
-        tokio::task::spawn_blocking(move || log.close()).await.map_err(io::Error::other)?
+        Ok(tokio::task::spawn_blocking(move || log.close()).await.map_err(io::Error::other)??)
     }
 }

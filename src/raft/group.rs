@@ -26,6 +26,7 @@ use super::{
     failover::Failover,
     formation::Formation,
     identity::{Identity, IdentityError},
+    intact,
     joining::{Joining, Standing},
     lane::Tickets,
     log::LogStore,
@@ -39,6 +40,7 @@ use super::{
     transport::{Gate, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
+    witness::Witness,
 };
 use crate::{
     codec,
@@ -170,6 +172,8 @@ impl RaftGroup {
         let transport = Transport::new(env, identity.clone(), &config.cookie);
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
+        intact::check(&identity, &*log, machine.applied())?;
+        intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
         let (follows, pace) = (Follows::default(), Pace::default());
         let raft = Raft::new(
@@ -184,7 +188,6 @@ impl RaftGroup {
 
         // Until it is let in: see `joining`.
         raft.runtime_config().elect(false);
-        identity.begin()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (standing_sender, standing) = watch::channel(Standing::Asking);
@@ -196,12 +199,15 @@ impl RaftGroup {
         )));
         let purge = Arc::new(Purge { raft: raft.clone(), view: view.clone(), log: log.clone(), keep: config.keep_log });
         tasks.spawn(purge.clone().run(stop.clone()));
+        tasks.spawn(intact::keep(identity.clone(), log.clone(), stop.clone()));
 
+        let witness = Arc::new(Witness::new(view.clone()));
         let membership = Arc::new(Membership {
             local: local.clone(),
             raft: raft.clone(),
             view: view.clone(),
             transport: transport.clone(),
+            witness: witness.clone(),
             policy: config.policy,
             cluster_id: {
                 let identity = identity.clone();
@@ -235,6 +241,8 @@ impl RaftGroup {
             local: local.clone(),
             identity: identity.clone(),
             raft: raft.clone(),
+            log: log.clone(),
+            witness,
             follows,
             view: view.clone(),
             transport: transport.clone(),
@@ -245,8 +253,8 @@ impl RaftGroup {
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
-                let formation = formation.clone();
-                Arc::new(move || node_state(&raft, &view, &local, &standing, &formation))
+                let (identity, formation) = (identity.clone(), formation.clone());
+                Arc::new(move || node_state(&raft, &view, &identity, &local, &standing, &formation))
             },
             handler: handler.clone(),
         };
@@ -324,7 +332,7 @@ impl RaftGroup {
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
         let inner = &self.inner;
-        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing, &inner.formation)
+        node_state(&inner.raft, &inner.view, &inner.identity, &inner.local, &inner.standing, &inner.formation)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -363,6 +371,11 @@ impl RaftGroup {
     /// What this node waits for while it is in no cluster.
     pub fn waits_for(&self) -> String {
         self.inner.formation.waits_for()
+    }
+
+    /// Why nobody can tell whether this node's state is right; none when it is, as far as anybody knows.
+    pub fn doubt(&self) -> Option<String> {
+        self.inner.identity.doubt()
     }
 
     /// The cluster that this node belongs to; none while it looks for one.
@@ -511,6 +524,9 @@ impl RaftGroup {
             tracing::warn!(%error, "the Raft core did not stop cleanly");
         }
         inner.tasks.wait().await;
+        if let Err(error) = intact::follow(&inner.identity, &*inner.log).await {
+            tracing::warn!(%error, "cannot write down what the log holds");
+        }
         let log = inner.log.clone();
         match tokio::task::spawn_blocking(move || log.close()).await {
             Ok(Ok(())) => {}
@@ -537,6 +553,10 @@ impl Sequencer for RaftGroup {
             Err(RaftError::APIError(error)) => Err(SequencerError::Unknown(error.to_string())),
             Err(RaftError::Fatal(_)) => Err(SequencerError::Stopped),
         }
+    }
+
+    fn withheld(&self) -> Option<String> {
+        self.inner.identity.withheld()
     }
 }
 
@@ -603,6 +623,7 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
 fn node_state(
     raft: &Raft,
     view: &ReplicaView,
+    identity: &Identity,
     local: &NodeAddress,
     standing: &watch::Receiver<Standing>,
     formation: &Formation,
@@ -611,7 +632,10 @@ fn node_state(
     let metrics = metrics.borrow_watched();
     let failure = match &metrics.running_state {
         Err(fatal) => fatal.to_string(),
-        Ok(()) => standing.borrow().failure().to_owned(),
+        Ok(()) => match standing.borrow().failure() {
+            "" => identity.doubt().unwrap_or_default(),
+            failure => failure.to_owned(),
+        },
     };
     NodeState {
         address: local.clone(),

@@ -1,5 +1,7 @@
-//! Who a node is, written beside its log: a random id that is never reused and the cluster that it belongs to.
-//! A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
+//! Who a node is, written beside its log: a random id that is never reused, the cluster that it belongs to, and what
+//! its log must hold. A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
+
+mod record;
 
 use std::{
     fs, io,
@@ -7,15 +9,21 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use parking_lot::{Mutex, RwLock};
 
+pub(super) use self::record::Held;
+use self::record::Record;
 use crate::{
     env::{self, Env},
+    files::WAY_OUT,
     sequencer::NodeAddress,
+    store::HaematiteStore,
 };
 
-const FORMAT: u32 = 1;
+/// The parts of a node's directory.
+const IDENTITY: &str = "identity.json";
+pub(super) const LOG: &str = "raft";
+pub(super) const STATE: &str = "state";
 
 /// A node's identity; cloning shares it.
 #[derive(Clone)]
@@ -27,33 +35,10 @@ struct Inner {
     /// None: not kept on disk (simulations keep the value itself).
     path: Option<PathBuf>,
     record: RwLock<Record>,
+    /// Held while the file is written: nobody else waits for the disk.
+    changing: Mutex<()>,
     /// Random for every process.
     incarnation: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    format: u32,
-    node_id: u64,
-    node_name: String,
-    cluster_id: Option<String>,
-    /// Who proposed that cluster, where the node agreed to a proposal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    founder: Option<NodeAddress>,
-    /// Who was to vote in that cluster, by id, and the number that the founder gave the proposal.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    members: Vec<u64>,
-    #[serde(default, skip_serializing_if = "is_none")]
-    number: u64,
-    /// How many clusters the node has proposed itself.
-    #[serde(default, skip_serializing_if = "is_none")]
-    proposals: u64,
-    /// How often a process began on this disk.
-    #[serde(default)]
-    starts: u64,
-    /// Why the disk must not be used again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    condemned: Option<String>,
 }
 
 /// What a fresh node agrees to when it is asked to be one of a new cluster.
@@ -83,9 +68,17 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is not ours.
-    #[error("{path} is corrupt: {detail}")]
+    #[error("{path} is corrupt: {detail}: {WAY_OUT}")]
     Corrupt {
         /// The file.
+        path: PathBuf,
+        /// How it shows.
+        detail: String,
+    },
+    /// Something that the node must have is missing, older than the rest of its directory, or another node's.
+    #[error("{path} {detail}: {WAY_OUT}")]
+    Lost {
+        /// What.
         path: PathBuf,
         /// How it shows.
         detail: String,
@@ -111,21 +104,22 @@ impl Identity {
     /// # Errors
     /// When the file cannot be read or written, or belongs to another node.
     pub fn open(dir: &Path, node_name: Option<&str>, env: &Env) -> Result<Self, IdentityError> {
-        let path = dir.join("identity.json");
+        let path = dir.join(IDENTITY);
         let record = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Record>(&bytes)
-                .map_err(|error| IdentityError::Corrupt { path: path.clone(), detail: error.to_string() })?,
+            Ok(bytes) => {
+                Record::decode(&bytes).map_err(|detail| IdentityError::Corrupt { path: path.clone(), detail })?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(rest) = remains(dir) {
+                    let detail = format!("is missing, but {} is there", rest.display());
+                    return Err(IdentityError::Lost { path, detail });
+                }
                 let record = Record::fresh(node_name.unwrap_or(&env::hostname()), env);
-                write(&path, &record)?;
+                record.write(&path)?;
                 record
             }
             Err(source) => return Err(IdentityError::Io { action: "read", path, source }),
         };
-        if record.format != FORMAT {
-            let detail = format!("format {} where this liminal reads format {FORMAT}", record.format);
-            return Err(IdentityError::Corrupt { path, detail });
-        }
         if let Some(expected) = node_name.filter(|name| **name != record.node_name) {
             return Err(IdentityError::OtherNode { path, found: record.node_name, expected: expected.to_owned() });
         }
@@ -139,7 +133,8 @@ impl Identity {
 
     fn of(path: Option<PathBuf>, record: Record, env: &Env) -> Self {
         let incarnation = env.random.next_u64();
-        Self { inner: Arc::new(Inner { path, record: RwLock::new(record), incarnation }) }
+        let (record, changing) = (RwLock::new(record), Mutex::default());
+        Self { inner: Arc::new(Inner { path, record, changing, incarnation }) }
     }
 
     /// Counts a start of the node, durably, and tells how many there were.
@@ -187,6 +182,25 @@ impl Identity {
     /// When the file cannot be written.
     pub fn condemn(&self, reason: &str) -> Result<(), IdentityError> {
         self.change(|record| record.condemned = Some(reason.to_owned()))
+    }
+
+    /// Why nobody can tell whether the state is right; none when it is, as far as anybody knows.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.inner.record.read().doubt.clone()
+    }
+
+    /// Why the state must be neither shown nor changed; none when it may.
+    pub(super) fn withheld(&self) -> Option<String> {
+        let record = self.inner.record.read();
+        record.condemned.as_ref().or(record.doubt.as_ref()).cloned()
+    }
+
+    /// Writes down, durably, that nobody can tell whether the state is right, or that it is right again.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn set_doubt(&self, reason: Option<String>) -> Result<(), IdentityError> {
+        self.change(|record| record.doubt = reason)
     }
 
     /// The proposal of a cluster that the node agreed to, if it did.
@@ -266,67 +280,67 @@ impl Identity {
         Ok(belongs)
     }
 
+    /// What the log must hold; none before the node's first process has begun to write it.
+    pub(super) fn held(&self) -> Option<Held> {
+        self.inner.record.read().log
+    }
+
+    /// Writes down, durably, what the log must hold from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) async fn hold(&self, held: Held) -> Result<(), IdentityError> {
+        if self.inner.path.is_none() {
+            return self.change(|record| record.log = Some(held));
+        }
+        let (identity, path) = (self.clone(), self.path_of(IDENTITY));
+        let written = tokio::task::spawn_blocking(move || identity.change(|record| record.log = Some(held))).await;
+        let failed = |source| IdentityError::Io { action: "write", path, source: io::Error::other(source) };
+        written.unwrap_or_else(|error: tokio::task::JoinError| Err(failed(error)))
+    }
+
+    /// Where a part of the node's directory is.
+    pub(super) fn path_of(&self, part: &str) -> PathBuf {
+        let dir = self.inner.path.as_deref().and_then(Path::parent);
+        dir.map_or_else(|| PathBuf::from(part), |dir| dir.join(part))
+    }
+
+    /// Looks whether the state is there that a node has once its log has begun.
+    ///
+    /// # Errors
+    /// [`IdentityError::Lost`] where it is not.
+    pub fn check_state(&self) -> Result<(), IdentityError> {
+        let path = self.path_of(STATE);
+        if self.held().is_none() || HaematiteStore::is_there(&path) {
+            return Ok(());
+        }
+        Err(IdentityError::Lost { path, detail: "holds no state, but this node had one".to_owned() })
+    }
+
     fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), IdentityError> {
-        let mut record = self.inner.record.write();
-        let mut changed = record.clone();
+        let _one = self.inner.changing.lock();
+        let present = self.inner.record.read().clone();
+        let mut changed = present.clone();
         change(&mut changed);
-        if changed == *record {
+        if changed == present {
             return Ok(());
         }
         if let Some(path) = &self.inner.path {
-            write(path, &changed)?;
+            changed.write(path)?;
         }
-        *record = changed;
+        *self.inner.record.write() = changed;
         Ok(())
     }
 }
 
-impl Record {
-    fn fresh(node_name: &str, env: &Env) -> Self {
-        // 53 bits, so that programs that read JSON numbers as doubles see the very id; never 0.
-        let node_id = (env.random.next_u64() >> 11).max(1);
-        Self {
-            format: FORMAT,
-            node_id,
-            node_name: node_name.to_owned(),
-            cluster_id: None,
-            founder: None,
-            members: Vec::new(),
-            number: 0,
-            proposals: 0,
-            starts: 0,
-            condemned: None,
-        }
+/// What is left of a node in a directory without an identity.
+fn remains(dir: &Path) -> Option<PathBuf> {
+    let (log, state) = (dir.join(LOG), dir.join(STATE));
+    let is_log = |entry: fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "log");
+    if fs::read_dir(&log).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_log))) {
+        return Some(log);
     }
-
-    /// Puts a promise, or none, in the place of whatever the node belonged to.
-    fn promise(&mut self, promise: Option<&Promise>) {
-        self.cluster_id = promise.map(|promise| promise.cluster_id.clone());
-        self.founder = promise.map(|promise| promise.founder.clone());
-        self.members = promise.map(|promise| promise.members.clone()).unwrap_or_default();
-        self.number = promise.map_or(0, |promise| promise.number);
-    }
-}
-
-// Serde hands it a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_none(number: &u64) -> bool {
-    *number == 0
-}
-
-/// Replaces the file durably: a crash leaves the old or the new content.
-fn write(path: &Path, record: &Record) -> Result<(), IdentityError> {
-    let replace = || -> io::Result<()> {
-        let dir = path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;
-        let temporary = path.with_extension("json.new");
-        let mut bytes = serde_json::to_vec_pretty(record).map_err(io::Error::other)?;
-        bytes.push(b'\n');
-        fs::write(&temporary, bytes)?;
-        fs::File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    replace().map_err(|source| IdentityError::Io { action: "write", path: path.to_owned(), source })
+    HaematiteStore::is_there(&state).then_some(state)
 }
 
 #[cfg(test)]
@@ -407,5 +421,57 @@ mod tests {
     fn an_empty_directory_gives_another_id() {
         let id = || Identity::open(tempfile::tempdir().unwrap().path(), Some("n1"), &Env::real()).unwrap().node_id();
         assert_ne!(id(), id());
+    }
+
+    #[test]
+    fn a_cut_or_flipped_identity_is_never_taken_for_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real());
+        let identity = open().unwrap();
+        identity.join("c1").unwrap();
+        identity.begin().unwrap();
+        let (path, record) = (dir.path().join(IDENTITY), identity.inner.record.read().clone());
+        let whole = fs::read(&path).unwrap();
+        for len in 0..whole.len() - 2 {
+            fs::write(&path, &whole[..len]).unwrap();
+            let error = open().err().unwrap().to_string();
+            assert!(error.contains(path.to_str().unwrap()) && error.contains("cluster remove"), "{error}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bytes).unwrap();
+            if let Ok(found) = open() {
+                assert_eq!(*found.inner.record.read(), record, "bit {bit}"); // white space
+            }
+        }
+        let larger = String::from_utf8(whole).unwrap().replace("\"starts\": 1", "\"starts\": 9");
+        fs::write(&path, larger).unwrap();
+        assert!(open().err().unwrap().to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn an_identity_without_a_checksum_is_that_of_an_earlier_build_and_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(IDENTITY);
+        let old = r#"{ "format": 1, "node_id": 53, "node_name": "n1", "cluster_id": "c1", "starts": 4 }"#;
+        fs::write(&path, old).unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real());
+        let identity = open().unwrap();
+        assert_eq!((identity.node_id(), identity.begin().unwrap(), identity.held()), (53, 5, None));
+        assert!(fs::read_to_string(&path).unwrap().contains("\"format\": 2"));
+        assert_eq!(open().unwrap().starts(), 5);
+        fs::write(&path, old.replace("\"format\": 1", "\"format\": 2")).unwrap();
+        assert!(open().err().unwrap().to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn a_node_without_its_identity_does_not_become_another_beside_what_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("raft")).unwrap();
+        fs::write(dir.path().join("raft/0000000000000001.log"), []).unwrap();
+        let error = Identity::open(dir.path(), Some("n1"), &Env::real()).err().unwrap().to_string();
+        assert!(error.contains("identity.json is missing, but") && error.contains("raft is there"), "{error}");
+        assert!(!dir.path().join(IDENTITY).exists());
     }
 }

@@ -3,9 +3,14 @@
 //! It greets its seeds and the members that it knows of, and remembers where each says that it is, so that nodes may
 //! come back at other addresses. Fresh nodes that meet no cluster found one ([`super::formation`]). Otherwise the
 //! node announces itself to the leader, which adds a newcomer as a learner and refuses a disk that is a copy, or older
-//! than the node's own. Until it is let in it takes no part, unless there is no leader to ask.
+//! than the node's own. Until it is let in it takes no part. Where there is no leader to ask it asks the other voters:
+//! once a majority, itself included, knows nothing against its disk, it takes part, and votes for those that it asked.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use parking_lot::Mutex;
@@ -20,7 +25,7 @@ use super::{
     survey::Round,
     transport::{Lane, Transport},
     types::Raft,
-    wire::{from_address, to_address},
+    wire::{from_address, position_to_log_id, to_address},
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
 
@@ -42,8 +47,11 @@ const PATIENCE: u32 = 100;
 pub(super) enum Standing {
     /// Its process has just begun.
     Asking,
-    /// Nobody could be asked: it takes part, and asks as soon as there is a leader.
-    Unconfirmed,
+    /// It has no log yet, so there is nothing to be careful with: it takes part.
+    Fresh,
+    /// There is no leader to ask, and these know nothing against its disk, with it a majority: it takes part, and asks as
+    /// soon as there is a leader.
+    Unconfirmed(BTreeSet<u64>),
     /// The leader let it in.
     Admitted,
     /// The leader refuses it for now, and why; it asks again.
@@ -57,7 +65,16 @@ pub(super) enum Standing {
 impl Standing {
     /// Whether votes and log entries may be exchanged.
     pub(super) fn takes_part(&self) -> bool {
-        matches!(self, Self::Unconfirmed | Self::Admitted)
+        matches!(self, Self::Fresh | Self::Unconfirmed(_) | Self::Admitted)
+    }
+
+    /// Whether that node may get this one's vote. One that was not asked may know that this node's log is an old copy,
+    /// whose vote would bring about a leader without what was acknowledged.
+    pub(super) fn votes_for(&self, node: u64) -> bool {
+        match self {
+            Self::Unconfirmed(asked) => asked.contains(&node),
+            standing => standing.takes_part(),
+        }
     }
 
     /// Why the node is not let in; empty otherwise.
@@ -92,6 +109,8 @@ struct Sight {
     leader: Option<NodeAddress>,
     /// The nodes of the running cluster, as those in it say; empty when nobody is in one.
     members: BTreeMap<u64, NodeAddress>,
+    /// Why this node must not take part with its disk, as one of them says.
+    refusal: Option<String>,
 }
 
 impl Joining {
@@ -102,8 +121,8 @@ impl Joining {
             self.stand(Standing::Diverged(reason));
         }
         if !matches!(self.raft.is_initialized().await, Ok(true)) {
-            // Without a log there is nothing to be careful with, and the others may need this node to found the cluster.
-            self.stand(Standing::Unconfirmed);
+            // The others may need this node to found the cluster.
+            self.stand(Standing::Fresh);
         }
         let mut round: u32 = 0;
         loop {
@@ -116,7 +135,7 @@ impl Joining {
                 // It only answers, so that the others see what became of it.
                 Standing::Diverged(_) => return,
                 Standing::Admitted => SETTLED,
-                Standing::Asking | Standing::Unconfirmed => {
+                Standing::Asking | Standing::Fresh | Standing::Unconfirmed(_) => {
                     round += 1;
                     if round.is_multiple_of(PATIENCE) {
                         self.tell_patience();
@@ -148,6 +167,9 @@ impl Joining {
                 return self.stand(Standing::Barred(reason));
             }
         };
+        if let Some(reason) = sight.refusal.clone().filter(|_| *self.standing.borrow() != Standing::Admitted) {
+            return self.stand(Standing::Barred(reason));
+        }
         let fresh = matches!(self.raft.is_initialized().await, Ok(false));
         if fresh {
             self.formation.see(&sight.round);
@@ -165,20 +187,45 @@ impl Joining {
             Some(_) if admitted && self.membership.knows_start(self.local.id, starts, incarnation) => standing,
             // Also who was let in says it again: the leader may have gone before it wrote down what it was told.
             Some(leader) => {
-                let unasked = if admitted { standing } else { Standing::Unconfirmed };
                 let answer = self.announce(leader).await;
-                self.stand(answer.unwrap_or(unasked))
+                let unasked = || match standing {
+                    standing if admitted => standing,
+                    _ if fresh => Standing::Fresh,
+                    _ => self.unconfirmed(&sight),
+                };
+                self.stand(answer.unwrap_or_else(unasked))
             }
             None if fresh => {
                 if let Err(error) = self.form(&sight).await {
                     tracing::error!(%error, "cannot write down which cluster this node belongs to");
                 }
                 // Without a log it has nothing to be careful with, even if another cluster refused it before.
-                if admitted { standing } else { self.stand(Standing::Unconfirmed) }
+                if admitted { standing } else { self.stand(Standing::Fresh) }
             }
-            None if standing == Standing::Asking => self.stand(Standing::Unconfirmed),
+            None if matches!(standing, Standing::Asking | Standing::Unconfirmed(_)) => {
+                self.stand(self.unconfirmed(&sight))
+            }
             None => standing,
         }
+    }
+
+    /// Where there is no leader to ask: whether those that were asked are, with this node, a majority of the voters.
+    fn unconfirmed(&self, sight: &Sight) -> Standing {
+        let mut asked = match &*self.standing.borrow() {
+            Standing::Unconfirmed(asked) => asked.clone(),
+            _ => BTreeSet::new(),
+        };
+        let ours = self.identity.cluster_id().unwrap_or_default();
+        let answers = sight.round.answers.iter().filter(|answer| answer.cluster_id == ours);
+        asked.extend(answers.filter_map(|answer| Some(answer.node.as_ref()?.id)));
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = |voter: &&u64| **voter == self.local.id || asked.contains(voter);
+        let configs = metrics.membership_config.membership().get_joint_config();
+        if configs.iter().all(|voters| voters.iter().filter(heard).count() > voters.len() / 2) {
+            return Standing::Unconfirmed(asked);
+        }
+        Standing::Asking
     }
 
     /// Founds a cluster where this node has to.
@@ -243,7 +290,8 @@ impl Joining {
         });
         let (from_members, from_strangers) =
             tokio::join!(futures::future::join_all(to_members), futures::future::join_all(to_strangers));
-        let mut sight = Sight { promise, round: Round::default(), leader: None, members: BTreeMap::new() };
+        let mut sight =
+            Sight { promise, round: Round::default(), leader: None, members: BTreeMap::new(), refusal: None };
         let mut here = BTreeMap::from([(self.local.peer.clone(), self.local.id)]);
         for (address, answer) in from_members.into_iter().chain(from_strangers).flatten() {
             let Some(node) = answer.node.as_ref() else { continue };
@@ -256,6 +304,9 @@ impl Joining {
             }
             self.transport.learn(node.id, &node.peer);
             let ours = self.identity.cluster_id().is_none_or(|ours| ours == answer.cluster_id);
+            if ours && !answer.refusal.is_empty() {
+                sight.refusal = Some(answer.refusal.clone());
+            }
             if ours && !answer.members.is_empty() {
                 sight.members.extend(answer.members.iter().cloned().map(from_address).map(|node| (node.id, node)));
                 sight.leader = sight.leader.or_else(|| answer.leader.clone().map(from_address));
@@ -300,6 +351,10 @@ impl Joining {
         let request = proto::HelloRequest {
             from: Some(to_address(&self.local)),
             cluster_id: self.identity.cluster_id().unwrap_or_default(),
+            starts: self.identity.starts(),
+            incarnation: self.identity.incarnation(),
+            held: self.identity.held().and_then(|held| held.committed).map(position_to_log_id),
+            last_log_id: self.log.bounds().last.map(position_to_log_id),
         };
         match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
             Ok(Ok(answer)) => Some((address, answer.into_inner())),
@@ -319,7 +374,7 @@ impl Joining {
             node: Some(to_address(&self.local)),
             starts: self.identity.starts(),
             incarnation: self.identity.incarnation(),
-            last_log_id: self.log.bounds().last.map(|last| proto::LogId { term: last.term, index: last.index }),
+            last_log_id: self.log.bounds().last.map(position_to_log_id),
         };
         let answer = if leader.id == self.local.id {
             self.membership.announce(request).await

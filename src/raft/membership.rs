@@ -26,6 +26,7 @@ use super::{
     transport::{Lane, Transport},
     types::Raft,
     wire::from_address,
+    witness::{self, Witness},
 };
 use crate::{
     model::{Command, MemberEvent, Refusal, Reply},
@@ -105,6 +106,7 @@ pub(super) struct Membership {
     pub(super) raft: Raft,
     pub(super) view: ReplicaView,
     pub(super) transport: Transport,
+    pub(super) witness: Arc<Witness>,
     pub(super) policy: MembershipPolicy,
     pub(super) cluster_id: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Held during a change.
@@ -193,18 +195,15 @@ impl Membership {
         if let Some(known) = known.as_ref().filter(|known| known.peer != node.peer && node.id != self.local.id) {
             self.refuse_a_copy(known, request.incarnation).await?;
         }
+        let old_copy = |why: &str| Status::data_loss(witness::old_copy(&node.name, why));
         let last = request.last_log_id.map_or(0, |id| id.index);
-        let old_copy = |why: String| {
-            Status::data_loss(format!(
-                "node `{0}` runs on an old copy of its disk: {why}. Remove `{0}` from the cluster, and start it again \
-                 with an empty directory",
-                node.name
-            ))
-        };
-        if let Some(matched) = picture.matched.get(&node.id).filter(|matched| !request.takes_part && **matched > last) {
-            return Err(old_copy(format!(
-                "it ends at log entry {last}, but the node had acknowledged entry {matched}"
-            )));
+        let matched = picture.matched.get(&node.id).copied().unwrap_or(0);
+        if matched > last && node.id != self.local.id {
+            // One that takes part gets entries all the time: what it holds now counts.
+            let now = if request.takes_part { self.ends_at(&node, request.incarnation).await? } else { Some(last) };
+            if let Some(now) = now.filter(|now| *now < matched) {
+                return Err(old_copy(&witness::ends_early(now, matched)));
+            }
         }
         let record = self.view.member(node.id).unwrap_or_default();
         if record.removed {
@@ -214,9 +213,8 @@ impl Membership {
             )));
         }
         let again = self.knows_start(node.id, request.starts, request.incarnation);
-        if request.starts <= record.starts && !again {
-            let refusal = Refusal::OldDisk { starts: request.starts, seen: record.starts };
-            return Err(old_copy(refusal.to_string()));
+        if let Some(why) = self.witness.starts_again(node.id, request.starts, request.incarnation) {
+            return Err(old_copy(&why));
         }
         self.transport.learn(node.id, &node.peer);
         let started =
@@ -259,6 +257,20 @@ impl Membership {
             Some(known) if known != node => self.moved(node).await,
             Some(_) => Ok(()),
         }
+    }
+
+    /// Where the log of a running node ends now; none when a node of an earlier build does not say so.
+    async fn ends_at(&self, node: &NodeAddress, incarnation: u64) -> Result<Option<u64>, Status> {
+        let mut client = self.transport.client_of_anyone(&node.peer);
+        let asked = tokio::time::timeout(TIMEOUT, client.hello(proto::HelloRequest::default())).await;
+        let answer = match asked {
+            Ok(Ok(answer)) => answer.into_inner(),
+            _ => return Err(Status::unavailable(format!("{} does not say where its log ends", node.peer))),
+        };
+        if answer.node.is_none_or(|found| found.id != node.id) || answer.incarnation != incarnation {
+            return Err(Status::unavailable(format!("another process answers at {}", node.peer)));
+        }
+        Ok(answer.last_log_id.map(|last| last.index))
     }
 
     /// Two processes may not run on copies of one disk: the one that is there already stays.

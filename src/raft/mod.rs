@@ -15,6 +15,7 @@ mod failover;
 mod formation;
 mod group;
 mod identity;
+mod intact;
 mod joining;
 mod lane;
 pub mod log;
@@ -32,6 +33,7 @@ mod transport;
 mod types;
 mod verify;
 mod wire;
+mod witness;
 
 pub use backup::{Backup, Restore, RestoreError};
 pub use clocks::ClockDifference;

@@ -24,12 +24,14 @@ use super::{
     identity::Identity,
     joining::Standing,
     lane::{self, Tickets},
+    log::LogStore,
     log_adapter::Follows,
     membership::{self, Membership},
     snapshot::{Head, Staging},
     transport::{Gate, Transport},
     types::{Raft, SnapshotOf, TypeConfig},
     wire,
+    witness::Witness,
 };
 use crate::{
     env::Connection,
@@ -53,6 +55,8 @@ pub(super) struct PeerService {
     pub(super) local: NodeAddress,
     pub(super) identity: Identity,
     pub(super) raft: Raft,
+    pub(super) log: Arc<dyn LogStore>,
+    pub(super) witness: Arc<Witness>,
     pub(super) follows: Follows,
     pub(super) view: ReplicaView,
     pub(super) transport: Transport,
@@ -151,6 +155,15 @@ impl PeerService {
         Err(Status::unavailable("this node is not let in yet"))
     }
 
+    /// And only for one that this node may vote for.
+    fn check_voting<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let from = self.check_taking_part(request)?;
+        if self.standing.borrow().votes_for(from) {
+            return Ok(());
+        }
+        Err(Status::unavailable("this node votes for nobody who did not let it in or was not asked"))
+    }
+
     /// Who is here, and who else is.
     fn introduce(&self) -> proto::HelloResponse {
         // First, because it may wait for the disk, and Raft waits for whoever looks at its metrics.
@@ -170,6 +183,8 @@ impl PeerService {
             leader: leader.map(now),
             incarnation: self.identity.incarnation(),
             fresh: metrics.last_log_index.is_none() && metrics.current_term == 0,
+            refusal: String::new(),
+            last_log_id: Some(self.log.bounds().last.map_or_else(proto::LogId::default, wire::position_to_log_id)),
             ..introduced
         }
     }
@@ -218,12 +233,16 @@ impl Peer for PeerService {
         match self.gate.check(request.metadata()) {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
             _ => {
-                let proto::HelloRequest { from, cluster_id } = request.into_inner();
+                let request = request.into_inner();
+                let ours =
+                    !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
+                let refusal = if ours { self.witness.hear(&request) } else { None };
+                let proto::HelloRequest { from, cluster_id, .. } = request;
                 if let Some(from) = from.filter(|from| !from.peer.is_empty()) {
                     self.transport.learn(from.id, &from.peer);
                     self.formation.greeted(wire::from_address(from), &cluster_id);
                 }
-                Ok(Response::new(self.introduce()))
+                Ok(Response::new(proto::HelloResponse { refusal: refusal.unwrap_or_default(), ..self.introduce() }))
             }
         }
     }
@@ -258,13 +277,13 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
-        self.check_taking_part(&request)?;
+        self.check_voting(&request)?;
         let answer = self.raft.vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
         Ok(Response::new(wire::to_vote_response(&answer)))
     }
 
     async fn pre_vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
-        self.check_taking_part(&request)?;
+        self.check_voting(&request)?;
         let answer = self.raft.pre_vote(wire::from_vote_request(request.into_inner())?).await.map_err(stopped)?;
         Ok(Response::new(wire::to_vote_response(&answer)))
     }

@@ -9,8 +9,9 @@ use openraft::{
 };
 
 use super::{
+    log::LogPosition,
     snapshot::SnapshotData,
-    types::{Applied, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig},
+    types::{Applied, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig, position},
 };
 use crate::{
     codec,
@@ -37,6 +38,11 @@ impl StateMachine {
             replica.set_applied(applied.index);
         }
         Ok(Self { replica, applied: mark.log_id(), membership: mark.stored_membership()? })
+    }
+
+    /// The log position that the state comes from.
+    pub(super) fn applied(&self) -> Option<LogPosition> {
+        self.applied.as_ref().map(position)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Replicas that prove that they are equal. Every node hashes its whole state at the same log indexes; here it compares
 //! its hash with those of the other voters. A node that finds a majority against it has a damaged disk or memory: it
-//! says so, for good, and serves no longer. The others go on.
+//! says so, for good, and serves no longer. The others go on. Where states differ and no majority is of one mind, nobody
+//! can tell who is right: none of them serves until a later comparison finds a majority, or an operator decides by
+//! removing nodes. They go on to replicate the log, so that a node that was away can decide it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -28,13 +30,15 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 30;
 /// Between two of those.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the others are asked before states that differ are doubted without those that do not answer.
+const DOUBT_AFTER: u32 = 5;
 
 /// What the newest comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// The log index of the newest state that was compared; 0: none yet.
     pub index: u64,
-    /// Nodes whose state at that index was not that of the majority.
+    /// Nodes whose state at that index was not that of the majority, or where there is none, not that of this node.
     pub differing: Vec<String>,
 }
 
@@ -59,14 +63,15 @@ impl Verify {
             let Some(own) = self.view.checkpoint() else { continue };
             compared = own.index;
             let hashes = self.gather(&own).await;
-            self.judge(&own, &hashes).await;
+            let voters = self.other_voters().len() + 1;
+            self.judge(&own, &hashes, voters).await;
         }
     }
 
     /// The hashes of all voters at this node's index, by name; without those that have none even after a while.
     async fn gather(&self, own: &Checkpoint) -> BTreeMap<String, StateHash> {
         let mut hashes = BTreeMap::from([(self.local.name.clone(), own.hash)]);
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let others = self.other_voters();
             let missing: Vec<&NodeAddress> = others.iter().filter(|node| !hashes.contains_key(&node.name)).collect();
             let answers = futures::future::join_all(missing.iter().map(|node| self.ask(node, own.index))).await;
@@ -74,6 +79,9 @@ impl Verify {
             hashes.extend(found.collect::<Vec<_>>());
             if hashes.len() > others.len() {
                 break;
+            }
+            if round == DOUBT_AFTER {
+                self.judge(own, &hashes, others.len() + 1).await;
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -96,11 +104,10 @@ impl Verify {
         <[u8; 32]>::try_from(found.hash.as_ref()).ok().map(StateHash)
     }
 
-    async fn judge(&self, own: &Checkpoint, hashes: &BTreeMap<String, StateHash>) {
-        let voters = self.other_voters().len() + 1;
+    async fn judge(&self, own: &Checkpoint, hashes: &BTreeMap<String, StateHash>, voters: usize) {
         let Some(right) = majority(hashes, voters) else {
             if hashes.values().any(|hash| *hash != own.hash) {
-                tracing::error!(index = own.index, ?hashes, "the nodes' states differ, and no majority is of one mind");
+                self.doubt(own, hashes, voters);
             }
             return;
         };
@@ -111,6 +118,7 @@ impl Verify {
         }
         *self.verified.lock() = Verified { index: own.index, differing };
         if own.hash == right {
+            self.note_doubt(None);
             return;
         }
         let reason = format!(
@@ -124,6 +132,36 @@ impl Verify {
         }
         self.raft.runtime_config().elect(false);
         self.standing.send_replace(Standing::Diverged(reason));
+    }
+
+    /// Nobody can tell who is right.
+    fn doubt(&self, own: &Checkpoint, hashes: &BTreeMap<String, StateHash>, voters: usize) {
+        let found: Vec<String> = hashes.iter().map(|(name, hash)| format!("{name} {hash}")).collect();
+        let reason = format!(
+            "the nodes' states differ at log index {}, and no majority of the {voters} voters is of one mind ({}): nobody \
+             serves. Start the nodes that are away: the next comparison may find a majority. Else find out whose disk or \
+             memory is damaged, `liminal cluster remove` that node, and start it again with an empty directory; or \
+             restore a backup",
+            own.index,
+            found.join(", ")
+        );
+        let differing = hashes.iter().filter(|(_, hash)| **hash != own.hash).map(|(name, _)| name.clone()).collect();
+        *self.verified.lock() = Verified { index: own.index, differing };
+        self.note_doubt(Some(reason));
+    }
+
+    /// Writes down whether this node's state is in doubt: it is after a restart, too.
+    fn note_doubt(&self, reason: Option<String>) {
+        match &reason {
+            Some(reason) => tracing::error!(reason, "this node does not serve"),
+            None if self.identity.doubt().is_some() => {
+                tracing::info!("a majority has the state of this node: it serves again");
+            }
+            None => return,
+        }
+        if let Err(error) = self.identity.set_doubt(reason) {
+            tracing::error!(%error, "cannot write down whether this node's state is in doubt");
+        }
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
 use crate::{proto::raft as wire, replica::Checkpoint, sequencer::NodeAddress, store::StateHash};
 
 pub(super) fn to_log_id(id: &LogIdOf) -> wire::LogId {
-    let position = position(id);
+    position_to_log_id(position(id))
+}
+
+pub(super) fn position_to_log_id(position: LogPosition) -> wire::LogId {
     wire::LogId { term: position.term, index: position.index }
 }
 

@@ -1,4 +1,4 @@
-//! The Raft log on a node's disk: entries, the vote and the commit mark, behind a trait of our own, so that a
+//! The Raft log on a node's disk: entries, the vote, the commit mark and the owner, behind a trait of our own, so that a
 //! simulation can lose unsynced writes. Knows nothing of openraft and nothing of what entries mean.
 
 mod disk;
@@ -48,6 +48,15 @@ impl PartialOrd for StoredVote {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
+}
+
+/// Whose log it is, and which of its node's processes wrote to it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOwner {
+    /// The node's id.
+    pub node: u64,
+    /// How many processes had begun on the node's disk.
+    pub start: u64,
 }
 
 /// What a log holds.
@@ -103,6 +112,12 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// The newest vote.
     fn vote(&self) -> Option<StoredVote>;
+
+    /// Says whose log it is, and that another process of that node writes to it from now on.
+    fn save_owner(&self, owner: LogOwner, on_durable: OnDurable) -> io::Result<()>;
+
+    /// Whose log it is; none in one that is new, or of an earlier build.
+    fn owner(&self) -> Option<LogOwner>;
 
     /// Remembers how far the log is committed. Need not survive a crash by itself.
     fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()>;

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{LogBounds, LogEntry, LogPosition, LogStore, OnDurable, StoredVote};
+use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 
 /// What survives the node. Cloning shares it.
 #[derive(Clone, Default)]
@@ -36,6 +36,7 @@ struct Content {
     entries: BTreeMap<u64, LogEntry>,
     purged: Option<LogPosition>,
     vote: Option<StoredVote>,
+    owner: Option<LogOwner>,
     committed: Option<LogPosition>,
 }
 
@@ -43,6 +44,7 @@ struct Content {
 enum Write {
     Append(Vec<LogEntry>),
     Vote(StoredVote),
+    Owner(LogOwner),
     Committed(LogPosition),
     Truncate(u64),
     Purge(LogPosition),
@@ -60,6 +62,7 @@ impl Content {
                 self.entries.extend(entries.into_iter().map(|entry| (entry.0.index, entry)));
             }
             Write::Vote(vote) => self.vote = Some(vote),
+            Write::Owner(owner) => self.owner = Some(owner),
             Write::Committed(position) => self.committed = Some(position),
             Write::Truncate(index) => drop(self.entries.split_off(&index)),
             Write::Purge(position) => {
@@ -203,6 +206,14 @@ impl LogStore for SimLog {
 
     fn vote(&self) -> Option<StoredVote> {
         self.shared.state.lock().content.vote
+    }
+
+    fn save_owner(&self, owner: LogOwner, on_durable: OnDurable) -> io::Result<()> {
+        self.write(Write::Owner(owner), on_durable)
+    }
+
+    fn owner(&self) -> Option<LogOwner> {
+        self.shared.state.lock().content.owner
     }
 
     fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()> {

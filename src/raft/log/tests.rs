@@ -43,6 +43,7 @@ on_both_logs! {
     a_truncated_log_continues_where_it_was_cut
     a_purge_may_reach_beyond_the_end
     votes_and_entries_survive_a_restart
+    the_owner_survives_a_restart_and_the_files_that_it_was_written_to
     a_candidate_that_lost_saves_the_vote_of_its_terms_leader_whatever_their_ids
 }
 
@@ -108,4 +109,18 @@ async fn a_candidate_that_lost_saves_the_vote_of_its_terms_leader_whatever_their
     save(StoredVote { term: 2, node: 3, committed: true }).await.unwrap();
     assert!(save(StoredVote { term: 1, node: 9, committed: true }).await.is_err(), "a vote never goes back");
     assert_eq!(log.vote(), Some(StoredVote { term: 2, node: 3, committed: true }));
+}
+
+async fn the_owner_survives_a_restart_and_the_files_that_it_was_written_to(open: Open<'_>) {
+    for start in 1..=3 {
+        let log = open();
+        assert_eq!(log.owner().map_or(0, |owner| owner.start), start - 1);
+        let (sender, durable) = tokio::sync::oneshot::channel();
+        log.save_owner(LogOwner { node: 7, start }, Box::new(|result| drop(sender.send(result)))).unwrap();
+        durable.await.unwrap().unwrap();
+        append(&*log, vec![entry(start - 1, 5)]).await;
+        log.purge(LogPosition { term: 1, index: start - 1 }).unwrap();
+        log.close().unwrap();
+    }
+    assert_eq!(open().owner(), Some(LogOwner { node: 7, start: 3 }));
 }

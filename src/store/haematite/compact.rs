@@ -30,9 +30,8 @@ use std::{
 use haematite::Hash;
 
 use super::{
-    HaematiteConfig, Shared, StateDir, View,
+    HaematiteConfig, Shared, StateDir, View, current,
     database::{self, OpenDatabase, failed},
-    install,
     nodes::Nodes,
 };
 use crate::store::{StoreError, StoreUsage};
@@ -183,7 +182,7 @@ impl Space {
                     match self.adopt(linked, view) {
                         Ok(rotated) => self.swap(rotated),
                         Err(error) => {
-                            remove(&target);
+                            current::abandon(&target);
                             self.failed(&error);
                             Ok(None)
                         }
@@ -211,12 +210,12 @@ impl Space {
                 self.task = Some(Task::start(move |cancelled| count(&state, &config, &pinned, cancelled))?);
             }
             Some(count) if self.is_worthwhile(&count) => {
-                let target = self.shared.next_state();
+                let target = self.shared.next_state()?;
                 tracing::info!(live = count.live, disk = count.disk, to = %target.display(), "compacting the state");
                 self.task = Some(Task::start(move |cancelled| {
                     let linked = link_all(&state, &target, &config, &pinned, cancelled);
                     if linked.is_err() {
-                        remove(&target);
+                        current::abandon(&target);
                     }
                     linked.map(Done::Linked)
                 })?);
@@ -271,9 +270,9 @@ impl Space {
     }
 
     fn swap(&mut self, rotated: Rotated) -> Result<Option<Rotated>, StoreError> {
-        match install::make_current(&rotated.dir.path, &self.dir.path) {
+        match current::make_current(&rotated.dir.path, &self.dir.path) {
             Ok(()) => {}
-            Err(install::SwapError::Unchanged(error)) => {
+            Err(current::SwapError::Unchanged(error)) => {
                 rotated.dir.retire();
                 let Rotated { database, dir, view, .. } = rotated;
                 drop(view);
@@ -282,7 +281,7 @@ impl Space {
                 self.failed(&error);
                 return Ok(None);
             }
-            Err(install::SwapError::Unknown(error)) => return Err(error),
+            Err(current::SwapError::Unknown(error)) => return Err(error),
         }
         let Count { live, disk, .. } = rotated.count;
         tracing::info!(live, disk, "compacted the state");
@@ -307,7 +306,7 @@ impl Space {
         if let Some(task) = self.task {
             task.cancelled.store(true, Ordering::Relaxed);
             if let Ok(Done::Linked(linked)) = join(task) {
-                remove(&linked.dir);
+                current::abandon(&linked.dir);
             }
         }
     }
@@ -511,8 +510,9 @@ mod tests {
                 next_state: AtomicU64::new(2),
                 cache_bytes: config.cache_bytes,
             });
-            let (name, _) = install::current(root).unwrap();
+            let name = current::find(root, None).unwrap().name;
             let database = OpenDatabase::open(&root.join(&name), &config).unwrap();
+            current::establish(root, None).unwrap();
             let dir = Arc::new(StateDir::new(root.join(name)));
             let view = Arc::new(View::new(database.view().unwrap(), dir.clone()));
             let space = Space::open(shared, config, dir.clone(), &view, true).unwrap();
@@ -551,6 +551,12 @@ mod tests {
         page.entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
     }
 
+    /// As the next start would find it, but without removing anything.
+    fn live_name(root: &Path) -> String {
+        let text = fs::read_to_string(root.join("CURRENT")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("live ")).unwrap().to_owned()
+    }
+
     fn live_bytes(state: &Path, root: Hash) -> u64 {
         let nodes = Nodes::open(state, 1 << 20).unwrap();
         let mut bytes = 0;
@@ -579,7 +585,7 @@ mod tests {
         assert_eq!(database::root_node(&rotated.view).unwrap(), old);
         assert_eq!(content(&rotated.view), folding.content);
         assert_eq!(content(&folding.view), folding.content, "the old one can still be read");
-        assert_eq!(install::current(root.path()).unwrap().0, "state-000002");
+        assert_eq!(live_name(root.path()), "state-000002");
         assert_eq!(rotated.count.live, live_bytes(&rotated.dir.path, old));
         // The next state stands by itself: the old one's files are gone.
         let Folding { database, space, view, dir, content: expected } = folding;
@@ -623,7 +629,7 @@ mod tests {
         let stepped = folding.step();
         fs::rename(&aside, &file).unwrap();
         assert!(stepped.is_none());
-        assert_eq!(install::current(root.path()).unwrap().0, "state-000001");
+        assert_eq!(live_name(root.path()), "state-000001");
         assert_eq!(content(&folding.view), folding.content);
         assert!(folding.space.retry_above > 0 && !root.path().join("state-000002").exists());
         let Folding { database, space, view, .. } = folding;

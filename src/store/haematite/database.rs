@@ -21,13 +21,18 @@ use haematite::{
 };
 
 use super::{HaematiteConfig, MemTable};
-use crate::store::{StateHash, StoreError, keys};
+use crate::{
+    files::WAY_OUT,
+    store::{StateHash, StoreError, keys},
+};
 
 /// There is one shard: streams, keys and mark commit together.
 pub(super) const SHARD: usize = 0;
 /// After every key: ours begin with a letter.
 pub(super) const END: &[u8] = b"\x7f";
 
+/// Where haematite records which tree each branch is.
+const REFS: &str = "branches";
 /// The state is one of these branches; the other comes and goes.
 const BRANCHES: [&str; 2] = ["state", "state-cut"];
 
@@ -121,11 +126,18 @@ impl OpenDatabase {
         let corrupt =
             |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
         let Owner { mut database, policy, cache, fresh } = Self::open_owner(dir, config)?;
-        let mut refs = BranchRefStore::open_writing(dir.join("branches"), database.writer_lock())
-            .map_err(|error| corrupt(&error))?;
+        let mut refs =
+            BranchRefStore::open_writing(dir.join(REFS), database.writer_lock()).map_err(|error| corrupt(&error))?;
         let registry = BranchRegistry::new();
         let timestamp = haematite::current_timestamp();
         let live = live_branch(&mut refs).map_err(|error| corrupt(&error))?;
+        if live.is_none() && !fresh && adopted.is_none() {
+            // A state is made with its branch in one go: else `current` takes it for unfinished.
+            return Err(StoreError::Corrupt {
+                what: dir.join(REFS).display().to_string(),
+                detail: format!("the record of the live tree is missing (a `.ref` of this directory): {WAY_OUT}"),
+            });
+        }
         let name = live.unwrap_or(BRANCHES[0]);
         let branch = if live.is_some() {
             database.open_branch(name, &mut refs, &registry).map_err(|error| corrupt(&error))?

@@ -15,9 +15,9 @@ use haematite::BranchView;
 
 use super::{
     Checkpointed, HaematiteConfig, Shared, State, StateDir, View,
-    compact::{self, Space},
+    compact::Space,
+    current::{self, SwapError},
     database::{self, OpenDatabase},
-    install::{self, SwapError},
 };
 use crate::store::{StoreError, keys};
 
@@ -257,10 +257,10 @@ impl Thread {
 
     /// The state is replaced: what the memtables hold belongs to the old one.
     fn swap(self, next: PathBuf) -> (Option<Self>, Result<(), StoreError>) {
-        match install::make_current(&next, &self.dir.path) {
+        match current::make_current(&next, &self.dir.path) {
             Ok(()) => {}
             Err(SwapError::Unchanged(error)) => {
-                compact::remove(&next);
+                current::abandon(&next);
                 return (Some(self), Err(error));
             }
             Err(SwapError::Unknown(error)) => {

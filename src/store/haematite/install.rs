@@ -1,13 +1,10 @@
-//! Which state of a data directory is live, and how another one takes its place.
-//!
-//! `CURRENT` is replaced by rename, with the new state complete and durable before: a crash at any point leaves the
-//! old or the new state, and an unfinished one is removed at the next start.
+//! How a state that comes from another node takes the place of the live one.
 
 use std::{
     fs::{self, File},
     io,
     os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,81 +15,12 @@ use haematite::Hash;
 use super::{
     HaematiteConfig, View, blocking,
     compact::{self, Links},
+    current,
     database::OpenDatabase,
     fold::Folder,
     nodes::Nodes,
 };
 use crate::store::{PartHash, StateHash, StoreError, StoreInstall, engine::Page};
-
-const CURRENT: &str = "CURRENT";
-const FIRST: &str = "state-000001";
-
-/// The name of the live state, and the highest number of any. Removes states that never became live, or no longer are: only to be
-/// called while nobody has the store open.
-pub(super) fn current(root: &Path) -> Result<(String, u64), StoreError> {
-    let failed = |error: io::Error| super::database::failed("read the data directory", &error);
-    let path = root.join(CURRENT);
-    let name = match fs::read_to_string(&path) {
-        Ok(name) => name.trim().to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if root.join(FIRST).exists() && fs::read_dir(root.join(FIRST)).map_err(failed)?.next().is_some() {
-                let detail = format!("it is missing, but {FIRST} is there");
-                return Err(StoreError::Corrupt { what: path.display().to_string(), detail });
-            }
-            set_current(root, FIRST)?;
-            FIRST.to_owned()
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    let Some(mut highest) = number(&name) else {
-        let detail = format!("it names `{name}`, which is no state");
-        return Err(StoreError::Corrupt { what: path.display().to_string(), detail });
-    };
-    for entry in fs::read_dir(root).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let other = entry.file_name().to_string_lossy().into_owned();
-        let Some(number) = number(&other) else { continue };
-        highest = highest.max(number); // of one that cannot be removed, too
-        if other != name {
-            tracing::info!(state = other, "removing a state that is not live");
-            compact::remove(&entry.path());
-        }
-    }
-    Ok((name, highest))
-}
-
-fn number(name: &str) -> Option<u64> {
-    name.strip_prefix("state-")?.parse().ok()
-}
-
-fn set_current(root: &Path, name: &str) -> Result<(), StoreError> {
-    let replace = || -> io::Result<()> {
-        let temporary = root.join("CURRENT.new");
-        fs::write(&temporary, format!("{name}\n"))?;
-        File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, root.join(CURRENT))?;
-        File::open(root)?.sync_all()
-    };
-    replace().map_err(|error| super::database::failed("name the live state", &error))
-}
-
-/// Why another state could not be made live.
-pub(super) enum SwapError {
-    /// The live one stays so.
-    Unchanged(StoreError),
-    /// Nobody knows which one a power cut would leave.
-    Unknown(StoreError),
-}
-
-/// Makes the complete and durable state `next` the live one instead of `present`.
-pub(super) fn make_current(next: &Path, present: &Path) -> Result<(), SwapError> {
-    let name = |state: &Path| state.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let root = next.parent().unwrap_or(Path::new("."));
-    set_current(root, &name(next)).map_err(|error| match fs::read_to_string(root.join(CURRENT)) {
-        Ok(found) if found.trim() == name(present) => SwapError::Unchanged(error),
-        _ => SwapError::Unknown(error),
-    })
-}
 
 /// Begins a state beside the live one.
 pub(super) fn begin(dir: PathBuf, config: HaematiteConfig, folder: Folder, live: Arc<View>) -> Box<dyn StoreInstall> {
@@ -233,7 +161,7 @@ impl Drop for Install {
             if let Content::Pages(database) = content {
                 database.close();
             }
-            compact::remove(&dir);
+            current::abandon(&dir);
         });
     }
 }

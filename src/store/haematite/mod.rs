@@ -4,11 +4,12 @@
 //! the memtable into haematite, atomically with the applied mark in it, when it is large or old enough, and on flush.
 //! Reads look into the memtable, then into the one that is being folded, then into a view of the tree.
 //!
-//! Layout of a data directory: `LOCK` (held while the store is open), `CURRENT` (names the live state), `USAGE` (a hint
+//! Layout of a data directory: `LOCK` (held while the store is open), `CURRENT` (names the live state: `current`), `USAGE` (a hint
 //! of how much of it lives), and `state-000001` and so on (a haematite database each; a snapshot is installed as the
 //! next one, and what lives moves to the next one when most of the disk space is taken by what does not).
 
 mod compact;
+mod current;
 mod database;
 mod fold;
 mod install;
@@ -68,6 +69,8 @@ pub struct HaematiteConfig {
     pub compact_garbage: u64,
     /// Bytes of internal nodes kept in memory to tell how much lives.
     pub accounting_cache_bytes: usize,
+    /// The node whose state it is: another node's is refused. None: whosever it is.
+    pub owner: Option<u64>,
 }
 
 impl Default for HaematiteConfig {
@@ -80,6 +83,7 @@ impl Default for HaematiteConfig {
             compact_factor: 2,
             compact_garbage: 64 << 20,
             accounting_cache_bytes: 2 << 20,
+            owner: None,
         }
     }
 }
@@ -181,6 +185,11 @@ struct Frozen {
 }
 
 impl HaematiteStore {
+    /// Whether a directory holds a store, or what is left of one.
+    pub fn is_there(dir: &Path) -> bool {
+        current::is_there(dir)
+    }
+
     /// Opens the store in a directory, or makes one. Blocks.
     ///
     /// # Errors
@@ -196,8 +205,8 @@ impl HaematiteStore {
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: dir.display().to_string() }),
             Err(fs::TryLockError::Error(error)) => return Err(io("lock the data directory")(error)),
         }
-        let (current, number) = install::current(dir)?;
-        let next_state = AtomicU64::new(number + 1);
+        let found = current::find(dir, config.owner)?;
+        let next_state = AtomicU64::new(found.highest + 1);
         let shared = Arc::new(Shared {
             root: dir.to_owned(),
             state: Mutex::default(),
@@ -205,7 +214,11 @@ impl HaematiteStore {
             next_state,
             cache_bytes: config.cache_bytes,
         });
-        let folder = Folder::start(shared.clone(), dir.join(current), config.clone())?;
+        let folder = Folder::start(shared.clone(), dir.join(&found.name), config.clone())?;
+        if found.is_new {
+            compact::sync_rest(&dir.join(&found.name))?;
+            current::establish(dir, config.owner)?;
+        }
         Ok(Self::over(HaematiteEngine { shared, folder, config, lock: Mutex::new(Some(lock)) }))
     }
 }
@@ -252,8 +265,10 @@ impl State {
 
 impl Shared {
     /// The directory for another state beside the live one, which nobody else is given.
-    fn next_state(&self) -> PathBuf {
-        self.root.join(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)))
+    fn next_state(&self) -> Result<PathBuf, StoreError> {
+        let state = self.root.join(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)));
+        current::begin(&state)?;
+        Ok(state)
     }
 
     /// A range over memtables and tree. Blocks.
@@ -415,7 +430,8 @@ impl Engine for HaematiteEngine {
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
-        let next = self.shared.next_state();
+        let shared = self.shared.clone();
+        let next = blocking(move || shared.next_state()).await?;
         let (config, folder) = (self.config.clone(), self.folder.clone());
         let live = self.shared.state.lock().view()?;
         Ok(install::begin(next, config, folder, live))

@@ -19,7 +19,7 @@ use std::io;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
-use super::super::{LogEntry, LogPosition, StoredVote};
+use super::super::{LogEntry, LogOwner, LogPosition, StoredVote};
 
 /// "liminal" and the version of the format.
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"liminal\x01");
@@ -35,6 +35,7 @@ pub(super) enum Record {
     /// With the checksum of its payload.
     Entry(LogPosition, Bytes, u32),
     Vote(StoredVote),
+    Owner(LogOwner),
     Committed(LogPosition),
     /// Entries from this index on are gone.
     Truncate(u64),
@@ -47,6 +48,7 @@ const VOTE: u8 = 2;
 const COMMITTED: u8 = 3;
 const TRUNCATE: u8 = 4;
 const PURGE: u8 = 5;
+const OWNER: u8 = 6;
 
 /// Where in its segment an entry's payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,7 @@ impl Unit {
             let (kind, a, b, len) = match record {
                 Record::Entry(position, bytes, _) => (ENTRY, position.term, position.index, bytes.len()),
                 Record::Vote(vote) => (VOTE, vote.term, vote.node, usize::from(vote.committed)),
+                Record::Owner(owner) => (OWNER, owner.start, owner.node, 0),
                 Record::Committed(position) => (COMMITTED, position.term, position.index, 0),
                 Record::Truncate(index) => (TRUNCATE, 0, *index, 0),
                 Record::Purge(position) => (PURGE, position.term, position.index, 0),
@@ -278,6 +281,7 @@ pub(super) fn read_segment(
                 VOTE => {
                     Found::Other(Record::Vote(StoredVote { term: row.a, node: row.b, committed: row.span.len == 1 }))
                 }
+                OWNER => Found::Other(Record::Owner(LogOwner { node: row.b, start: row.a })),
                 COMMITTED => Found::Other(Record::Committed(position)),
                 TRUNCATE => Found::Other(Record::Truncate(row.b)),
                 PURGE => Found::Other(Record::Purge(position)),

@@ -1,4 +1,4 @@
-//! What the log holds, in memory: the vote, the marks, and where each entry is. The newest entries are kept whole, and
+//! What the log holds, in memory: its owner, the vote, the marks, and where each entry is. The newest entries are kept whole, and
 //! so are all that are not on disk yet.
 
 use std::{
@@ -11,13 +11,14 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    super::{LogBounds, LogPosition, StoredVote},
+    super::{LogBounds, LogOwner, LogPosition, StoredVote},
     format::{Record, Span},
     writer::Pending,
 };
 
 #[derive(Default)]
 pub(super) struct Index {
+    pub(super) owner: Option<LogOwner>,
     pub(super) vote: Option<StoredVote>,
     pub(super) committed: Option<LogPosition>,
     pub(super) purged: Option<LogPosition>,
@@ -101,7 +102,8 @@ impl Index {
     pub(super) fn summary(&self) -> Vec<Record> {
         let vote = self.vote.map(Record::Vote);
         let marks = [self.purged.map(Record::Purge), self.committed.map(Record::Committed)];
-        vote.into_iter().chain(marks.into_iter().flatten()).collect()
+        let owner = self.owner.map(Record::Owner);
+        owner.into_iter().chain(vote).chain(marks.into_iter().flatten()).collect()
     }
 
     pub(super) fn add_segment(&mut self, number: u64, file: Option<Arc<File>>) {

@@ -25,7 +25,7 @@ use self::{
     index::{Index, Place},
     writer::{Pending, Shared, State, Sync, Writer, failed_before},
 };
-use super::{LogBounds, LogEntry, LogPosition, LogStore, OnDurable, StoredVote};
+use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -63,7 +63,10 @@ impl DiskLog {
             io::Error::new(error.kind(), format!("cannot open the log in {}: {error}", dir.display()))
         };
         let lock = File::create(dir.join("LOCK")).map_err(annotate)?;
-        lock.try_lock().map_err(|error| annotate(error.into()))?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => annotate(io::Error::other("another process uses it")),
+            fs::TryLockError::Error(error) => annotate(error),
+        })?;
         let (index, segment, seq) = recover(dir, cache_bytes).map_err(annotate)?;
         // The first unit begins a new file: nothing is ever written behind what was found.
         let state = State { index, segment, offset: SEGMENT_BYTES, seq, ..State::default() };
@@ -189,6 +192,7 @@ fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
                     index.push(position, 0, *number, span, None);
                 }
                 Found::Other(Record::Vote(vote)) => index.vote = Some(vote),
+                Found::Other(Record::Owner(owner)) => index.owner = Some(owner),
                 Found::Other(Record::Committed(position)) => index.committed = Some(position),
                 Found::Other(Record::Truncate(from)) => index.truncate(from),
                 Found::Other(Record::Purge(up_to)) => drop(index.purge(up_to)),
@@ -267,6 +271,18 @@ impl LogStore for DiskLog {
 
     fn vote(&self) -> Option<StoredVote> {
         self.shared.state.lock().index.vote
+    }
+
+    fn save_owner(&self, owner: LogOwner, on_durable: OnDurable) -> io::Result<()> {
+        let mut state = self.writable()?;
+        let pending = state.place(vec![Record::Owner(owner)], Some(on_durable));
+        state.index.owner = Some(owner);
+        self.submit(state, pending);
+        Ok(())
+    }
+
+    fn owner(&self) -> Option<LogOwner> {
+        self.shared.state.lock().index.owner
     }
 
     fn save_committed(&self, committed: Option<LogPosition>) -> io::Result<()> {

@@ -1,0 +1,28 @@
+//! Small files that say something about the rest of a directory: they are replaced whole, durably, and their content
+//! carries a checksum, so that a cut or a flipped bit is never taken for what was written.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// What to do about a data directory that lacks something, or holds something else than was written.
+pub(crate) const WAY_OUT: &str = "put back what was there; if it is lost, run `liminal cluster remove` for this node on \
+                                  another one and start this one with an empty data directory, or restore a backup";
+
+/// Replaces a file durably: a crash leaves the old or the new content.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    fs::write(&temporary, bytes)?;
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// The checksum that such a file carries, as text.
+pub(crate) fn checksum(content: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(content))
+}
