@@ -47,7 +47,7 @@ impl Purge {
     }
 
     /// Makes the state durable and cuts the log at once; gives the index up to which the state is durable.
-    pub(super) async fn now(&self) -> Result<u64, StoreError> {
+    pub(super) async fn now(self: Arc<Self>) -> Result<u64, StoreError> {
         self.view.store().flush().await?;
         self.cut(KeepLog { entries: 0, bytes: 0 }).await
     }

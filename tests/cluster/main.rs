@@ -7,6 +7,7 @@ mod claims;
 mod compaction;
 mod consumers;
 mod corpus;
+mod damage;
 mod equality;
 mod filters;
 mod kills;

@@ -60,8 +60,8 @@ pub(super) struct Space {
     task: Option<Task>,
     /// After a failure: how much garbage makes another try worth its while.
     retry_above: u64,
-    /// Counting failed, and would again.
-    uncountable: bool,
+    /// Counting failed, and would again, when so many nodes had been healed.
+    uncountable: Option<u64>,
 }
 
 /// Work on a thread of its own.
@@ -108,7 +108,7 @@ impl Space {
             load(&dir.path)
         };
         let space =
-            Self { shared, config, dir, nodes, count, written: None, task: None, retry_above: 0, uncountable: false };
+            Self { shared, config, dir, nodes, count, written: None, task: None, retry_above: 0, uncountable: None };
         space.publish();
         Ok(space)
     }
@@ -123,6 +123,7 @@ impl Space {
         let advanced = database::root_node(view).and_then(|root| self.advance(root, database.bytes_written()));
         if let Err(error) = advanced {
             tracing::warn!(%error, "cannot tell how much of the state lives; counting again");
+            self.shared.notice(&error);
             self.count = None;
         }
         self.publish();
@@ -199,7 +200,10 @@ impl Space {
 
     fn failed(&mut self, error: &StoreError) {
         tracing::warn!(%error, "cannot compact the state; it is kept as it is");
-        self.uncountable |= self.count.is_none();
+        self.shared.notice(error);
+        if self.count.is_none() {
+            self.uncountable = Some(self.shared.damages.healed());
+        }
         let garbage = self.count.map_or(0, |count| count.disk.saturating_sub(count.live));
         self.retry_above = garbage.saturating_add(self.config.compact_garbage);
     }
@@ -207,7 +211,7 @@ impl Space {
     fn begin(&mut self, view: &Arc<View>) -> Result<(), StoreError> {
         let (state, config, pinned) = (self.dir.path.clone(), self.config.clone(), view.clone());
         match self.count {
-            None if !self.uncountable => {
+            None if self.uncountable.is_none_or(|healed| healed < self.shared.damages.healed()) => {
                 self.task = Some(Task::start(move |cancelled| count(&state, &config, &pinned, cancelled))?);
             }
             Some(count) if self.is_worthwhile(&count) => {
@@ -297,7 +301,7 @@ impl Space {
         let nodes = Nodes::open(&rotated.dir.path, config.accounting_cache_bytes)?;
         let written = Some(rotated.database.bytes_written());
         let (dir, count) = (rotated.dir.clone(), Some(rotated.count));
-        let space = Self { shared, config, dir, nodes, count, written, task: None, retry_above: 0, uncountable: false };
+        let space = Self { shared, config, dir, nodes, count, written, task: None, retry_above: 0, uncountable: None };
         space.publish();
         Ok(space)
     }
@@ -481,7 +485,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::store::haematite::{MemTable, database::SHARD};
+    use crate::store::haematite::{MemTable, database::SHARD, healing::Damages};
 
     /// The folding thread's part, one step at a time.
     struct Folding {
@@ -510,6 +514,7 @@ mod tests {
                 folded: Notify::new(),
                 next_state: AtomicU64::new(2),
                 cache_bytes: config.cache_bytes,
+                damages: Damages::default(),
             });
             let (name, _) = install::current(root).unwrap();
             let database = OpenDatabase::open(&root.join(&name), &config).unwrap();
