@@ -47,6 +47,16 @@ pub(super) fn unpack(hash: &Hash, bytes: &[u8]) -> Result<Node, String> {
     Node::deserialise(&plain).map_err(|error| error.to_string())
 }
 
+/// The first hash of a node that an error of haematite's names.
+pub(super) fn hash_in(text: &str) -> Option<Hash> {
+    let digits = text.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 64)?;
+    let mut hash = [0; 32];
+    for (byte, digits) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(Hash::from_bytes(hash))
+}
+
 /// Reads a node's file, from the disk where the system lets us, and gives its bytes too.
 pub(super) fn read_file(store: &Path, hash: &Hash) -> Result<(Node, Vec<u8>), StoreError> {
     let path = hash.node_file_in(store);

@@ -30,7 +30,7 @@ use std::{
 use haematite::Hash;
 
 use super::{
-    HaematiteConfig, Shared, StateDir, View,
+    HaematiteConfig, Shared, StateDir, View, check,
     database::{self, OpenDatabase, failed},
     install,
     nodes::Nodes,
@@ -466,14 +466,10 @@ fn save(state: &Path, count: &Count) {
 fn load(state: &Path) -> Option<Count> {
     let text = fs::read_to_string(usage_file(state)).ok()?;
     let [name, root, live, disk] = text.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
-    if name != state_name(state) || root.len() != 64 || !root.is_ascii() {
+    if name != state_name(state) {
         return None;
     }
-    let mut hash = [0; 32];
-    for (byte, digits) in hash.iter_mut().zip(root.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Count { root: Hash::from_bytes(hash), live: live.parse().ok()?, disk: disk.parse().ok()? })
+    Some(Count { root: check::hash_in(root)?, live: live.parse().ok()?, disk: disk.parse().ok()? })
 }
 
 #[cfg(test)]

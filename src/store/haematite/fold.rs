@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Checkpointed, HaematiteConfig, MemTable, Shared, State, StateDir, View,
+    Checkpointed, HaematiteConfig, MemTable, Shared, State, StateDir, View, check,
     compact::Space,
     database::{self, OpenDatabase},
     install::{self, SwapError},
@@ -204,7 +204,7 @@ impl Thread {
             let view = match written {
                 Ok(view) => Arc::new(View::new(view, self.dir.clone())),
                 Err(error) => {
-                    let error = self.unreadable(&changes).unwrap_or(error);
+                    let error = self.unreadable(&changes, &error).unwrap_or(error);
                     self.shared.notice(&error);
                     // The changes are kept and folded later; who waits for a hash is better told now.
                     let mut state = self.shared.state.lock();
@@ -229,15 +229,19 @@ impl Thread {
         }
     }
 
-    /// The node because of which changes could not be folded, where there is one: haematite does not say which.
-    fn unreadable(&self, changes: &MemTable) -> Option<StoreError> {
+    /// The node because of which changes could not be folded, where there is one: haematite does not always say which.
+    fn unreadable(&self, changes: &MemTable, error: &StoreError) -> Option<StoreError> {
+        let named = check::hash_in(&error.to_string());
+        let store = database::nodes_dir(&self.dir.path);
+        if let Some(error @ StoreError::Damaged { .. }) = named.and_then(|hash| check::read_file(&store, &hash).err()) {
+            return Some(error);
+        }
         let view = self.shared.state.lock().view.clone()?;
         let root = database::root_node(&view).ok()?;
         let nodes = Nodes::open(&self.dir.path, self.config.accounting_cache_bytes).ok()?;
         // A leaf that is written again may take from the one behind it.
-        changes
-            .keys()
-            .find_map(|key| Walk::begin(&nodes, root, key, database::END).and_then(|mut walk| walk.next_leaf()).err())
+        let walked = |key| Walk::begin(&nodes, root, key, database::END).and_then(|mut walk| walk.next_leaf());
+        changes.keys().find_map(|key| walked(key).err())
     }
 
     fn close(self) {
