@@ -186,12 +186,12 @@ impl RaftGroup {
             let others = Box::new(move || others(&raft, own));
             parts.heal_from(Arc::new(healing::Members { transport: transport.clone(), others }));
         }
-        let purge_now = {
+        let purge_all = {
             let purge = purge.clone();
-            Box::new(move || purge.clone().now().boxed())
+            Box::new(move || purge.clone().everything().boxed())
         };
         let health = view.health().clone();
-        let scrub = Arc::new(Scrub::new(config.scrub, env, &**view.store(), log.clone(), purge_now, health));
+        let scrub = Arc::new(Scrub::new(config.scrub, env, &**view.store(), log.clone(), purge_all, health));
         tasks.spawn(stop.clone().run_until_cancelled_owned(scrub.clone().run()));
 
         let membership = Arc::new(Membership {
@@ -398,7 +398,7 @@ impl RaftGroup {
     /// # Errors
     /// When the store fails.
     pub async fn cut_log(&self) -> Result<u64, StoreError> {
-        self.inner.purge.clone().now().await
+        self.inner.purge.now().await
     }
 
     /// Entries in this node's log.
