@@ -1,5 +1,7 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
+mod scrub;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::stream::BoxStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,11 +27,11 @@ use crate::{
     model::{MemberEvent, MemberLogEntry, NamespaceInfo},
     proto::v1::{
         BackupHead, ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse,
-        VerifyResponse,
+        VerifyDeepResponse, VerifyResponse,
     },
     raft::{
         Backup, Change, ChangeError, ClockDifference, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy,
-        NodeState, RaftGroup, RaftThread, StartError,
+        NodeState, RaftGroup, RaftThread, ScrubConfig, StartError, heal_from_seeds,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica},
@@ -57,6 +60,8 @@ pub struct Storage {
     pub store: Arc<dyn DurableStore>,
     /// Who the node is.
     pub identity: Identity,
+    /// Where the node notes how far its search for damage is.
+    scrub: Option<PathBuf>,
     /// A directory that goes with the node.
     temporary: Option<PathBuf>,
 }
@@ -126,12 +131,13 @@ impl Storage {
             ..HaematiteConfig::default()
         };
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;
-        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, temporary })
+        let scrub = Some(dir.join("scrub"));
+        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, scrub, temporary })
     }
 
     /// Of other parts: for simulations.
     pub fn of(log: Arc<dyn LogStore>, store: Arc<dyn DurableStore>, identity: Identity) -> Self {
-        Self { log, store, identity, temporary: None }
+        Self { log, store, identity, scrub: None, temporary: None }
     }
 }
 
@@ -164,7 +170,7 @@ impl Node {
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
-        let Storage { log, store, identity, temporary } = storage;
+        let Storage { log, store, identity, scrub, temporary } = storage;
         let cluster = config.cluster.clone();
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
         let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
@@ -185,6 +191,10 @@ impl Node {
             http: config.advertised(config.advertise_http_address.as_ref(), &http_address, &machine),
         };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
+        if let Some(cluster) = &cluster {
+            let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
+            heal_from_seeds(&*store, env.clone(), &identity, &cluster.cookie, seeds);
+        }
         let replica = Replica::open(store.clone(), fanout, config.limits.clone(), env.clock.clone()).await?;
         let view = replica.view();
         let liveness = thread.as_ref().map(|thread| {
@@ -206,6 +216,11 @@ impl Node {
                 expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             },
             keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
+            scrub: ScrubConfig {
+                bytes_per_second: config.scrub.bytes_per_second as u64,
+                interval: config.scrub.interval,
+                file: scrub,
+            },
             heartbeat: config.raft.heartbeat,
             election: config.raft.election,
         };
@@ -495,6 +510,7 @@ impl NodeView for View {
                 values: rejected,
             },
         ];
+        metrics.extend(scrub::metrics(&self.group.scrubbed()));
         metrics.extend(http::consumer_metrics(&self.broker));
         metrics.extend(clock_metrics(&self.broker, &self.group.clocks()));
         metrics
@@ -598,6 +614,10 @@ impl ClusterAdmin for View {
         let mut nodes = futures::future::join_all(hashes).await;
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(VerifyResponse { index, nodes })
+    }
+
+    fn verify_deep(&self, bytes_per_second: u64) -> BoxStream<'static, VerifyDeepResponse> {
+        scrub::verify_deep(self.group.clone(), bytes_per_second)
     }
 
     async fn backup(&self) -> Result<(BackupHead, Backup), BrokerError> {

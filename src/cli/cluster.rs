@@ -1,6 +1,7 @@
 //! `liminal cluster`: look at the nodes, and change which there are.
 
 mod backup;
+mod deep;
 
 use std::{
     path::PathBuf,
@@ -48,7 +49,15 @@ pub enum Command {
     /// Make the state of the node asked durable and cut its log
     Snapshot,
     /// Compare the hash of all nodes' states at one log index; exits with 10 when one differs or is missing
-    Verify,
+    Verify {
+        /// Then have all nodes read their whole state and log from the disk, and heal what is damaged where they can;
+        /// exits with 10 when damage is left
+        #[arg(long)]
+        deep: bool,
+        /// What each node reads in a second, at most
+        #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "deep")]
+        rate: bytesize::ByteSize,
+    },
     /// Write the whole state at one log index to a file, while the cluster goes on
     Backup {
         /// Written beside it and renamed when it is complete
@@ -73,7 +82,11 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     let done = match command {
         Command::Status => return status(&client, global).await,
         Command::Events => return events(&client, global).await,
-        Command::Verify => return verify(&client, global).await,
+        Command::Verify { deep: false, .. } => return verify(&client, global).await,
+        Command::Verify { deep: true, rate } => {
+            let compared = verify(&client, global).await;
+            return deep::verify(&client, rate.as_u64(), global).await.and(compared);
+        }
         Command::Backup { file } => return backup::backup(&client, &file, global).await,
         Command::Restore { .. } => return Ok(()), // done above, without a server
         Command::Join { address } => client.join_node(&address).await?,

@@ -15,8 +15,9 @@ use crate::proto::v1::{
     ListChannelsRequest, ListEventsRequest, ListRulesRequest, ListSchemasRequest, PromoteNodeRequest, PublishRequest,
     PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule, SchemaVersion, SnapshotRequest, SnapshotResponse,
     TransferLeadershipRequest, TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest,
-    ValidateHistoryResponse, VerifyRequest, VerifyResponse, admin_client::AdminClient, broker_client::BrokerClient,
-    channels_client::ChannelsClient, trim_channel_request::Keep,
+    ValidateHistoryResponse, VerifyDeepRequest, VerifyDeepResponse, VerifyRequest, VerifyResponse,
+    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
+    trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -365,6 +366,20 @@ impl Client {
     pub async fn verify_cluster(&self) -> Result<VerifyResponse, ClientError> {
         let verify = |link| async move { AdminClient::new(link).verify(VerifyRequest {}).await };
         // The nodes fold before they hash, which may take longer than other answers.
+        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0)
+    }
+
+    /// Has all nodes read their whole state and log, so many bytes in a second at most (0: 64 MiB); they say how far they
+    /// are until the last answer, which is `done`.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn verify_cluster_deep(
+        &self,
+        bytes_per_second: u64,
+    ) -> Result<tonic::Streaming<VerifyDeepResponse>, ClientError> {
+        let verify =
+            |link| async move { AdminClient::new(link).verify_deep(VerifyDeepRequest { bytes_per_second }).await };
         Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0)
     }
 

@@ -58,7 +58,7 @@ pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
     ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
     NodeStatus, Quota, Retention, Rule, SchemaVersion, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
-    VerifyResponse, WhenFull, trim_channel_request::Keep,
+    VerifyDeepResponse, VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
 pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, UpdateConsumerRequest};
 pub use claims::{Claims, Once, OnceError, Taken};

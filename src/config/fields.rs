@@ -1,6 +1,6 @@
 //! Every field of a node's configuration with its key, once: reading and showing both walk over this list.
 
-use super::{ClusterConfig, RaftConfig, ServerConfig, StoreConfig, reader::Visitor};
+use super::{ClusterConfig, RaftConfig, ScrubConfig, ServerConfig, StoreConfig, reader::Visitor};
 use crate::model::Limits;
 
 /// Everything but channels, rules and the cluster, which may be missing or come many times.
@@ -13,6 +13,7 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.table("limits", &mut |v| limits(&mut config.limits, v));
     v.table("store", &mut |v| store(&mut config.store, v));
     v.table("raft", &mut |v| raft(&mut config.raft, v));
+    v.table("scrub", &mut |v| scrub(&mut config.scrub, v));
 }
 
 pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
@@ -39,6 +40,11 @@ fn raft(config: &mut RaftConfig, v: &mut dyn Visitor) {
     v.size("log_cache_bytes", &mut config.log_cache_bytes);
     v.count("log_keep_entries", &mut config.log_keep_entries);
     v.size("log_keep_bytes", &mut config.log_keep_bytes);
+}
+
+fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {
+    v.size("bytes_per_second", &mut config.bytes_per_second);
+    v.optional_duration("interval", &mut config.interval);
 }
 
 fn limits(limits: &mut Limits, v: &mut dyn Visitor) {

@@ -46,6 +46,17 @@ pub struct ServerConfig {
     pub store: StoreConfig,
     /// Replication.
     pub raft: RaftConfig,
+    /// The search for damage.
+    pub scrub: ScrubConfig,
+}
+
+/// How a node looks for damage on its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrubConfig {
+    /// Bytes of state and log that are read in a second, at most.
+    pub bytes_per_second: usize,
+    /// From the begin of one pass over everything to that of the next one; none: only when it is asked to.
+    pub interval: Option<Duration>,
 }
 
 /// How the state is kept on disk.
@@ -133,6 +144,7 @@ impl Default for ServerConfig {
             limits: Limits::default(),
             store: StoreConfig::default(),
             raft: RaftConfig::default(),
+            scrub: ScrubConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
         }
@@ -164,6 +176,13 @@ impl Default for RaftConfig {
             log_keep_entries: 10_000,
             log_keep_bytes: 256 << 20,
         }
+    }
+}
+
+impl Default for ScrubConfig {
+    /// A hundredth of what a disk reads, once a day.
+    fn default() -> Self {
+        Self { bytes_per_second: 4 << 20, interval: Some(Duration::from_secs(24 * 3600)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
 use super::status::to_status;
@@ -12,8 +12,8 @@ use crate::{
     proto::v1::{
         BackupChunk, BackupHead, BackupRequest, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
         JoinNodeRequest, ListEventsRequest, ListEventsResponse, MembershipChange, PromoteNodeRequest,
-        RemoveNodeRequest, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, VerifyRequest, VerifyResponse,
-        admin_server::Admin,
+        RemoveNodeRequest, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, VerifyDeepRequest,
+        VerifyDeepResponse, VerifyRequest, VerifyResponse, admin_server::Admin,
     },
     raft::{Backup, Change},
 };
@@ -33,6 +33,8 @@ pub trait ClusterAdmin: Send + Sync + 'static {
     async fn snapshot(&self) -> Result<SnapshotResponse, BrokerError>;
     /// Has all nodes hash their state at one index, and compares.
     async fn verify(&self) -> Result<VerifyResponse, BrokerError>;
+    /// Has all nodes read their whole state and log, so many bytes in a second (0: the default), and says how far they are.
+    fn verify_deep(&self, bytes_per_second: u64) -> BoxStream<'static, VerifyDeepResponse>;
     /// The whole state of this node, and what it is.
     async fn backup(&self) -> Result<(BackupHead, Backup), BrokerError>;
 }
@@ -51,6 +53,8 @@ impl AdminService {
 #[tonic::async_trait]
 impl Admin for AdminService {
     type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupChunk, Status>> + Send>>;
+
+    type VerifyDeepStream = BoxStream<'static, Result<VerifyDeepResponse, Status>>;
 
     async fn cluster_status(
         &self,
@@ -80,6 +84,14 @@ impl Admin for AdminService {
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
         self.admin.verify().await.map(Response::new).map_err(|error| to_status(&error))
+    }
+
+    async fn verify_deep(
+        &self,
+        request: Request<VerifyDeepRequest>,
+    ) -> Result<Response<Self::VerifyDeepStream>, Status> {
+        let answers = self.admin.verify_deep(request.into_inner().bytes_per_second);
+        Ok(Response::new(answers.map(Ok).boxed()))
     }
 
     async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use openraft::{
     ReadPolicy, ServerState, SnapshotPolicy,
     async_runtime::WatchReceiver as _,
@@ -15,7 +15,7 @@ use openraft::{
     impls::ProgressResponder,
     raft::ClientWriteResult,
 };
-use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::sync::{Mutex, OnceCell, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     clocks::{ClockDifference, Clocks},
     failover::Failover,
     formation::Formation,
+    healing,
     identity::{Identity, IdentityError},
     intact,
     joining::{Joining, Standing},
@@ -36,6 +37,7 @@ use super::{
     peer_service::{CallHandler, PeerService},
     port,
     purge::{KeepLog, Purge},
+    scrub::{Scrub, ScrubConfig, ScrubReport},
     state_machine::StateMachine,
     transport::{Gate, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
@@ -46,7 +48,7 @@ use crate::{
     codec,
     env::{Env, Listener},
     model::Command,
-    proto::raft::StatusRequest,
+    proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
@@ -78,6 +80,8 @@ pub struct GroupConfig {
     pub policy: MembershipPolicy,
     /// How much of the log is kept.
     pub keep_log: KeepLog,
+    /// How the node looks for damage.
+    pub scrub: ScrubConfig,
     /// How often an idle leader shows that it is there.
     pub heartbeat: Duration,
     /// Without a sign of the leader for a random time between these two, a follower stands for election.
@@ -140,6 +144,7 @@ struct Inner {
     local: NodeAddress,
     calls: Calls,
     purge: Arc<Purge>,
+    scrub: Arc<Scrub>,
     verified: Arc<parking_lot::Mutex<Verified>>,
     clocks: Arc<parking_lot::Mutex<Vec<ClockDifference>>>,
     membership: Arc<Membership>,
@@ -169,7 +174,7 @@ impl RaftGroup {
     ) -> Result<Self, StartError> {
         let view = replica.view();
         let local = NodeAddress { id: identity.node_id(), ..config.local.clone() };
-        let transport = Transport::new(env, identity.clone(), &config.cookie);
+        let transport = Transport::new(env.clone(), identity.clone(), &config.cookie);
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;
@@ -199,6 +204,18 @@ impl RaftGroup {
         )));
         let purge = Arc::new(Purge { raft: raft.clone(), view: view.clone(), log: log.clone(), keep: config.keep_log });
         tasks.spawn(purge.clone().run(stop.clone()));
+        if let Some(parts) = view.store().parts() {
+            let (raft, own) = (raft.clone(), local.id);
+            let others = Box::new(move || others(&raft, own));
+            parts.heal_from(Arc::new(healing::Members { transport: transport.clone(), others }));
+        }
+        let purge_all = {
+            let purge = purge.clone();
+            Box::new(move || purge.clone().everything().boxed())
+        };
+        let health = view.health().clone();
+        let scrub = Arc::new(Scrub::new(config.scrub, env, &**view.store(), log.clone(), purge_all, health));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(scrub.clone().run()));
         tasks.spawn(intact::keep(identity.clone(), log.clone(), stop.clone()));
 
         let witness = Arc::new(Witness::new(view.clone()));
@@ -257,6 +274,8 @@ impl RaftGroup {
                 Arc::new(move || node_state(&raft, &view, &identity, &local, &standing, &formation))
             },
             handler: handler.clone(),
+            scrub: scrub.clone(),
+            parts: Semaphore::new(healing::AT_ONCE),
         };
         tasks.spawn(port::serve(service, listener, stop.clone()));
         let joining = Joining {
@@ -304,6 +323,7 @@ impl RaftGroup {
             local,
             calls,
             purge,
+            scrub,
             verified,
             clocks: differences,
             membership,
@@ -399,6 +419,38 @@ impl RaftGroup {
     /// How far the clocks of the nodes that answer are from the time of day in the log.
     pub fn clocks(&self) -> Vec<ClockDifference> {
         self.inner.clocks.lock().clone()
+    }
+
+    /// What this node's search for damage has come to.
+    pub fn scrubbed(&self) -> ScrubReport {
+        self.inner.scrub.report()
+    }
+
+    /// Has a node begin to look for damage anew, reading so much in a second, at most. Gives the number of the pass;
+    /// none when the node does not answer.
+    pub async fn scrub(&self, node: &NodeAddress, bytes_per_second: u64) -> Option<u64> {
+        let request = ScrubRequest { begin_at_bytes_per_second: bytes_per_second.max(1) };
+        self.ask_scrub(node, request).await.map(|answer| answer.pass)
+    }
+
+    /// How far a node is with that; none when it does not answer.
+    pub async fn scrub_of(&self, node: &NodeAddress) -> Option<ScrubResponse> {
+        self.ask_scrub(node, ScrubRequest { begin_at_bytes_per_second: 0 }).await
+    }
+
+    async fn ask_scrub(&self, node: &NodeAddress, request: ScrubRequest) -> Option<ScrubResponse> {
+        let inner = &self.inner;
+        if node.id == inner.local.id {
+            let rate = request.begin_at_bytes_per_second;
+            if rate > 0 {
+                return Some(ScrubResponse { pass: inner.scrub.ask(rate), ..ScrubResponse::default() });
+            }
+            let expected = inner.view.store().usage().map_or(0, |usage| usage.live_bytes);
+            return Some(super::wire::to_scrub(&inner.scrub.report(), expected));
+        }
+        let mut client = inner.transport.client(node.id, &node.peer, super::transport::Lane::Control);
+        let answer = tokio::time::timeout(STATUS_TIMEOUT, client.scrub(request)).await.ok()?.ok()?;
+        Some(answer.into_inner())
     }
 
     /// Has all nodes hash their state at one log index, and gives that index.
@@ -648,6 +700,14 @@ fn node_state(
         notice: formation.notice(),
         unwell: view.health().failures().reasons(),
     }
+}
+
+/// The other members.
+fn others(raft: &Raft, own: u64) -> Vec<NodeAddress> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let nodes = metrics.membership_config.nodes();
+    nodes.filter(|(id, _)| **id != own).map(|(_, node)| node.clone()).collect()
 }
 
 /// Translates openraft's view of the cluster into ours.

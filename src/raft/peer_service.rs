@@ -21,12 +21,14 @@ use super::{
     failover::Failover,
     formation::Formation,
     group::NodeState,
+    healing,
     identity::Identity,
     joining::Standing,
     lane::{self, Tickets},
     log::LogStore,
     log_adapter::Follows,
     membership::{self, Membership},
+    scrub::Scrub,
     snapshot::{Head, Staging},
     transport::{Gate, Transport},
     types::{Raft, SnapshotOf, TypeConfig},
@@ -43,6 +45,8 @@ use crate::{
 
 /// How long a ticket may take to come.
 const TICKET_PATIENCE: Duration = Duration::from_secs(1);
+/// How long after a snapshot that could not be installed the leader may send it again.
+const INSTALL_AGAIN: Duration = Duration::from_secs(2);
 /// Requests of one node's broker that are worked on at once; more wait in the connection.
 const CALLS_AT_ONCE: usize = 256;
 
@@ -67,6 +71,9 @@ pub(super) struct PeerService {
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) state: Arc<dyn Fn() -> NodeState + Send + Sync>,
     pub(super) handler: Arc<OnceCell<CallHandler>>,
+    pub(super) scrub: Arc<Scrub>,
+    /// For each part that is read for another node.
+    pub(super) parts: Semaphore,
 }
 
 /// Tells the failover when a stream of entries begins, and when it ends for whatever reason.
@@ -217,6 +224,8 @@ async fn receive_snapshot(
         staging.put(chunk.part, chunk.data).await.map_err(refuse)?;
     }
     let last_membership = head.mark.stored_membership().map_err(refuse)?;
+    // What does not hold is refused here, and may be sent again; Raft's core would end over it.
+    staging.check().await.map_err(|error| refuse(std::io::Error::other(error)))?;
     let meta = SnapshotMeta { last_log_id: head.mark.log_id(), last_membership };
     let snapshot = SnapshotOf { meta, snapshot: staging.complete() };
     let answer = raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
@@ -340,6 +349,10 @@ impl Peer for PeerService {
         let (raft, view) = (self.raft.clone(), self.view.clone());
         tokio::spawn(async move {
             let result = receive_snapshot(&raft, &view, request.into_inner(), &answers).await;
+            if let Err(status) = &result {
+                tracing::warn!(reason = status.message(), "a snapshot was not installed; the leader sends it again");
+                tokio::time::sleep(INSTALL_AGAIN).await;
+            }
             let _ = answers.send(result).await; // or the leader has gone
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -393,5 +406,25 @@ impl Peer for PeerService {
             clock_ms: self.view.clock().wall_ms(),
             log_time_ms: if self.view.clock().is_certain() { self.view.clock().now_ms() } else { 0 },
         }))
+    }
+
+    async fn fetch_part(
+        &self,
+        request: Request<proto::FetchPartRequest>,
+    ) -> Result<Response<proto::FetchPartResponse>, Status> {
+        self.check_member(&request)?;
+        let _permit = self.parts.acquire().await.map_err(|_| Status::unavailable("this node is stopping"))?;
+        healing::serve(&**self.view.store(), request).await
+    }
+
+    async fn scrub(&self, request: Request<proto::ScrubRequest>) -> Result<Response<proto::ScrubResponse>, Status> {
+        self.check_member(&request)?;
+        let rate = request.into_inner().begin_at_bytes_per_second;
+        if rate > 0 {
+            let pass = self.scrub.ask(rate);
+            return Ok(Response::new(proto::ScrubResponse { pass, ..proto::ScrubResponse::default() }));
+        }
+        let expected = self.view.store().usage().map_or(0, |usage| usage.live_bytes);
+        Ok(Response::new(wire::to_scrub(&self.scrub.report(), expected)))
     }
 }

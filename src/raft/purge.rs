@@ -27,6 +27,10 @@ pub struct KeepLog {
     pub bytes: u64,
 }
 
+impl KeepLog {
+    const NOTHING: Self = Self { entries: 0, bytes: 0 };
+}
+
 /// Cuts one node's log.
 pub(super) struct Purge {
     pub(super) raft: Raft,
@@ -40,7 +44,7 @@ impl Purge {
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let slack = KeepLog { entries: self.keep.entries / 4, bytes: self.keep.bytes / 4 };
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-            if let Err(error) = self.cut(slack).await {
+            if let Err(error) = self.cut(self.keep, slack).await {
                 tracing::warn!(%error, "cannot tell what the store has made durable: the log is not cut");
             }
         }
@@ -49,10 +53,16 @@ impl Purge {
     /// Makes the state durable and cuts the log at once; gives the index up to which the state is durable.
     pub(super) async fn now(&self) -> Result<u64, StoreError> {
         self.view.store().flush().await?;
-        self.cut(KeepLog { entries: 0, bytes: 0 }).await
+        self.cut(self.keep, KeepLog::NOTHING).await
     }
 
-    async fn cut(&self, slack: KeepLog) -> Result<u64, StoreError> {
+    /// The same, and keeps nothing for followers that lag behind: they get the state.
+    pub(super) async fn everything(self: Arc<Self>) -> Result<u64, StoreError> {
+        self.view.store().flush().await?;
+        self.cut(KeepLog::NOTHING, KeepLog::NOTHING).await
+    }
+
+    async fn cut(&self, keep: KeepLog, slack: KeepLog) -> Result<u64, StoreError> {
         let durable = match self.view.store().durable_applied().await? {
             Some(mark) => Mark::decode(&mark).ok().and_then(|mark| mark.applied).map_or(0, |applied| applied.index),
             None => 0,
@@ -61,8 +71,8 @@ impl Purge {
         let keep_from = |entries: u64, bytes: u64| {
             (durable + 1).saturating_sub(entries).max(self.log.first_within(bytes)).min(durable + 1)
         };
-        let due = keep_from(self.keep.entries + slack.entries, self.keep.bytes + slack.bytes) > first;
-        let up_to = keep_from(self.keep.entries, self.keep.bytes).saturating_sub(1);
+        let due = keep_from(keep.entries + slack.entries, keep.bytes + slack.bytes) > first;
+        let up_to = keep_from(keep.entries, keep.bytes).saturating_sub(1);
         if due && up_to >= first && self.raft.trigger().snapshot().await.is_ok() {
             let mut metrics = self.raft.data_metrics();
             let covered = async {

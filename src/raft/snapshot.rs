@@ -83,8 +83,13 @@ impl Staging {
         Ok(Self { install, hash, parts: Vec::new() })
     }
 
+    /// Checks that the state is what it should be, and makes it durable.
+    pub(super) async fn check(&mut self) -> Result<(), StoreError> {
+        self.install.check(self.hash).await
+    }
+
     /// Puts the state in force, if it is what it should be.
-    pub(super) async fn finish(self) -> Result<(), StoreError> {
+    pub(super) async fn finish(mut self) -> Result<(), StoreError> {
         self.install.finish(self.hash).await
     }
 

@@ -1,6 +1,6 @@
 //! The replica behind openraft's state machine trait.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use openraft::{
@@ -16,7 +16,13 @@ use super::{
 use crate::{
     codec,
     replica::{Replica, ReplicaView},
+    store::StoreError,
 };
+
+/// How long to wait before a snapshot that is complete is put in force again; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait between two tries.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
@@ -91,11 +97,24 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf, snapshot: SnapshotData) -> io::Result<()> {
-        let SnapshotData::Staged(staged, hash) = snapshot else {
+        let SnapshotData::Staged(mut staged, hash) = snapshot else {
             return Err(io::Error::other("a snapshot to install must have been received"));
         };
-        let _whole = self.replica.replacing().await;
-        staged.finish(hash).await.map_err(io::Error::other)?;
+        let mut wait = RETRY_MIN;
+        // It is whole and durable: what is left fails for want of space, or not at all, and an error ends the node.
+        let _whole = loop {
+            let whole = self.replica.replacing().await;
+            match staged.finish(hash).await {
+                Ok(()) => break whole,
+                Err(error @ (StoreError::Closed | StoreError::Corrupt { .. })) => return Err(io::Error::other(error)),
+                Err(error) => {
+                    tracing::error!(%error, retry_in = ?wait, "cannot put a snapshot in force; the old state stays");
+                }
+            }
+            drop(whole);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        };
         self.replica.view().store().installed().await;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

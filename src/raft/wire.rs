@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::{
     log::LogPosition,
+    scrub::ScrubReport,
     types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
 };
 use crate::{proto::raft as wire, replica::Checkpoint, sequencer::NodeAddress, store::StateHash};
@@ -131,4 +132,10 @@ pub(super) fn to_checkpoint(checkpoint: &Checkpoint) -> wire::Checkpoint {
 pub(super) fn from_checkpoint(checkpoint: &wire::Checkpoint) -> Option<Checkpoint> {
     let hash = <[u8; 32]>::try_from(checkpoint.hash.as_ref()).ok()?;
     Some(Checkpoint { index: checkpoint.index, hash: StateHash(hash) })
+}
+
+pub(super) fn to_scrub(report: &ScrubReport, expected_state_bytes: u64) -> wire::ScrubResponse {
+    let ScrubReport { pass, running, state_bytes, log_bytes, found, healed, .. } = *report;
+    let left = report.left.iter().map(ToString::to_string).collect();
+    wire::ScrubResponse { pass, running, state_bytes, log_bytes, found, healed, left, expected_state_bytes }
 }

@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use super::{
-    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds,
-    WriteBatch, keys, listing::Piece, thin,
+    DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
+    StreamBounds, WriteBatch, keys, listing::Piece, thin,
 };
 use crate::{
     codec,
@@ -38,6 +38,9 @@ pub trait Engine: Send + Sync + 'static {
     fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>>;
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        None
+    }
     fn usage(&self) -> Option<StoreUsage>;
     /// See [`DurableStore::failure`].
     fn failure(&self) -> Option<String> {
@@ -337,6 +340,10 @@ impl<E: Engine> DurableStore for Layered<E> {
 
     fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
         self.engine.checkpoint()
+    }
+
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        self.engine.parts()
     }
 
     fn usage(&self) -> Option<StoreUsage> {

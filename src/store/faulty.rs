@@ -11,7 +11,8 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{
-    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds, WriteBatch,
+    DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
+    StreamBounds, WriteBatch,
 };
 use crate::model::StoredBatch;
 
@@ -191,6 +192,10 @@ impl DurableStore for FaultyStore {
             hash.await
         }
         .boxed()
+    }
+
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        self.inner.parts()
     }
 
     fn usage(&self) -> Option<StoreUsage> {

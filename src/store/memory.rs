@@ -171,13 +171,13 @@ impl StoreInstall for Install {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
+    async fn finish(&mut self, expected: StateHash) -> Result<(), StoreError> {
         let found = hash(&self.map);
         if found != expected {
             let detail = format!("its hash is {found}, not {expected}");
             return Err(StoreError::Corrupt { what: "the snapshot".into(), detail });
         }
-        let map = Arc::new(self.map);
+        let map = Arc::new(std::mem::take(&mut self.map));
         *self.state.write() = State { current: map.clone(), durable: map };
         Ok(())
     }

@@ -112,6 +112,11 @@ pub trait DurableStore: Send + Sync + 'static {
         self.checkpoint().await
     }
 
+    /// The parts that the state consists of, for whoever looks after them; none where the store knows no parts.
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        None
+    }
+
     /// How many bytes the store takes; none while it is not known.
     fn usage(&self) -> Option<StoreUsage> {
         None
@@ -152,6 +157,76 @@ pub trait StoreSnapshot: Send + Sync {
 /// Names a part of a state by its content.
 pub type PartHash = [u8; 32];
 
+/// The parts of a store's live state as they are on disk. Each is named by its content, so one that cannot be read any
+/// more can come from anywhere.
+#[async_trait]
+pub trait StoreParts: Send + Sync {
+    /// Reads parts from a key on, around every cache, until about `max_bytes` were read or one cannot be read. Keys are
+    /// opaque; the state begins at the empty one.
+    async fn check(&self, from: Bytes, max_bytes: u64) -> Result<CheckedParts, StoreError>;
+
+    /// The bytes of a part of the live state; none when it has no such part, or cannot read it.
+    async fn part(&self, hash: PartHash) -> Option<Bytes>;
+
+    /// Says where to get parts that cannot be read, instead of what was said before. From then on, a read that meets one
+    /// gets it and goes on.
+    fn heal_from(&self, source: Arc<dyn PartSource>);
+
+    /// Tries to get all parts that are known to be damaged, and forgets those that the state needs no longer.
+    async fn heal(&self);
+
+    /// The parts that are known to be damaged, and could not be got yet.
+    fn damaged(&self) -> Vec<Damage>;
+
+    /// Resolves once a part was found that could not be got at once.
+    async fn found_damage(&self);
+
+    /// How many damaged parts were found, and how many of them were got from elsewhere, by this process.
+    fn healing(&self) -> Healing;
+}
+
+/// What a piece of a state is like on disk.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedParts {
+    /// The key at which the next piece begins; none at the end.
+    pub next: Option<Bytes>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What could not be read; whether it could be got from elsewhere is said by [`StoreParts::damaged`].
+    pub damage: Option<Damage>,
+}
+
+/// Something on disk that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// How it shows.
+    pub detail: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.detail)
+    }
+}
+
+/// Parts found and got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Healing {
+    /// Damaged parts found.
+    pub found: u64,
+    /// Those of them that were got from elsewhere.
+    pub healed: u64,
+}
+
+/// Where a store gets parts that it cannot read any more.
+#[async_trait]
+pub trait PartSource: Send + Sync {
+    /// The bytes of a part, from whoever has it; none when nobody does. They are checked by the store.
+    async fn part(&self, hash: PartHash) -> Option<Bytes>;
+}
+
 /// A state on its way in.
 #[async_trait]
 pub trait StoreInstall: Send {
@@ -171,11 +246,19 @@ pub trait StoreInstall: Send {
     async fn put_part(&mut self, _hash: PartHash, _bytes: Bytes) -> Result<(), StoreError> {
         Err(StoreError::Failed { action: "take a snapshot by its parts", reason: "this store has none".into() })
     }
+    /// Makes what was put whole and durable, and checks that its hash is `expected`. The state stays as it is.
+    ///
+    /// # Errors
+    /// As [`StoreInstall::finish`]; whoever sent it may send it again.
+    async fn check(&mut self, _expected: StateHash) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Replaces the store's state by what was put, durably, if its hash is `expected`.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the hash differs; the old state stays.
-    async fn finish(self: Box<Self>, expected: StateHash) -> Result<(), StoreError>;
+    /// [`StoreError::Corrupt`] when the hash differs; the old state stays. After [`StoreInstall::check`], another error
+    /// than [`StoreError::Closed`] leaves the old state too, and this may be tried again.
+    async fn finish(&mut self, expected: StateHash) -> Result<(), StoreError>;
 }
 
 /// One record of a stream.
@@ -280,6 +363,16 @@ pub enum StoreError {
     Corrupt {
         /// A file or a key.
         what: String,
+        /// How it shows.
+        detail: String,
+    },
+    /// A part of the state cannot be read.
+    #[error("{file} cannot be read: {detail}")]
+    Damaged {
+        /// The file of the part.
+        file: String,
+        /// Which part it is.
+        part: PartHash,
         /// How it shows.
         detail: String,
     },

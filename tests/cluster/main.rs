@@ -10,6 +10,7 @@ mod clocks;
 mod compaction;
 mod consumers;
 mod corpus;
+mod damage;
 mod disks;
 mod equality;
 mod filters;

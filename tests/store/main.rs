@@ -3,7 +3,10 @@
 #![allow(missing_docs)]
 
 mod compaction;
+mod damage;
 mod parts;
+#[path = "../support/mod.rs"]
+mod support;
 mod thinning;
 
 use std::{path::Path, sync::Arc};

@@ -132,6 +132,61 @@ pub trait LogStore: Send + Sync + 'static {
     /// was installed): then the log continues behind it.
     fn purge(&self, up_to: LogPosition) -> io::Result<()>;
 
+    /// The files of the log, for whoever looks after them; none where it has none.
+    fn files(&self) -> Option<&dyn LogFiles> {
+        None
+    }
+
     /// Waits until all writes so far are on disk, and releases the files. Blocks.
     fn close(&self) -> io::Result<()>;
+}
+
+/// A log's files as they are on disk. All methods block.
+pub trait LogFiles: Send + Sync {
+    /// Reads what is durable from a place on until about `max_bytes` are read, a file ends, or something is damaged; the
+    /// next piece then begins with the next file.
+    ///
+    /// # Errors
+    /// When the system refuses to read, which says nothing of the data.
+    fn check(&self, from: LogPlace, max_bytes: u64) -> io::Result<LogChecked>;
+
+    /// Has the next write begin another file. It says all that is needed from the ones before but their entries, so
+    /// that a damaged one goes as soon as its entries are purged.
+    fn end_file(&self);
+
+    /// Whether the log still needs a file.
+    fn has_file(&self, number: u64) -> bool;
+}
+
+/// A place in a log's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// Number of the file.
+    pub file: u64,
+    /// Where in it.
+    pub offset: u64,
+    /// What was written just before, by its number, where that is known.
+    pub after: Option<u64>,
+}
+
+/// What a piece of a log is like on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogChecked {
+    /// Where the next piece begins; none at the end of what is durable.
+    pub next: Option<LogPlace>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damage: Option<LogDamage>,
+}
+
+/// A damaged file of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDamage {
+    /// Number of the file.
+    pub number: u64,
+    /// Its path.
+    pub file: String,
+    /// How it shows.
+    pub detail: String,
 }

@@ -30,7 +30,7 @@ use std::{
 use haematite::Hash;
 
 use super::{
-    HaematiteConfig, Shared, StateDir, View, current,
+    HaematiteConfig, Shared, StateDir, View, check, current,
     database::{self, OpenDatabase, failed},
     nodes::Nodes,
 };
@@ -59,8 +59,8 @@ pub(super) struct Space {
     task: Option<Task>,
     /// After a failure: how much garbage makes another try worth its while.
     retry_above: u64,
-    /// Counting failed, and would again.
-    uncountable: bool,
+    /// Counting failed, and would again, when so many nodes had been healed.
+    uncountable: Option<u64>,
 }
 
 /// Work on a thread of its own.
@@ -107,7 +107,7 @@ impl Space {
             load(&dir.path)
         };
         let space =
-            Self { shared, config, dir, nodes, count, written: None, task: None, retry_above: 0, uncountable: false };
+            Self { shared, config, dir, nodes, count, written: None, task: None, retry_above: 0, uncountable: None };
         space.publish();
         Ok(space)
     }
@@ -122,6 +122,7 @@ impl Space {
         let advanced = database::root_node(view).and_then(|root| self.advance(root, database.bytes_written()));
         if let Err(error) = advanced {
             tracing::warn!(%error, "cannot tell how much of the state lives; counting again");
+            self.shared.notice(&error);
             self.count = None;
         }
         self.publish();
@@ -198,7 +199,10 @@ impl Space {
 
     fn failed(&mut self, error: &StoreError) {
         tracing::warn!(%error, "cannot compact the state; it is kept as it is");
-        self.uncountable |= self.count.is_none();
+        self.shared.notice(error);
+        if self.count.is_none() {
+            self.uncountable = Some(self.shared.damages.healed());
+        }
         let garbage = self.count.map_or(0, |count| count.disk.saturating_sub(count.live));
         self.retry_above = garbage.saturating_add(self.config.compact_garbage);
     }
@@ -206,7 +210,7 @@ impl Space {
     fn begin(&mut self, view: &Arc<View>) -> Result<(), StoreError> {
         let (state, config, pinned) = (self.dir.path.clone(), self.config.clone(), view.clone());
         match self.count {
-            None if !self.uncountable => {
+            None if self.uncountable.is_none_or(|healed| healed < self.shared.damages.healed()) => {
                 self.task = Some(Task::start(move |cancelled| count(&state, &config, &pinned, cancelled))?);
             }
             Some(count) if self.is_worthwhile(&count) => {
@@ -296,7 +300,7 @@ impl Space {
         let nodes = Nodes::open(&rotated.dir.path, config.accounting_cache_bytes)?;
         let written = Some(rotated.database.bytes_written());
         let (dir, count) = (rotated.dir.clone(), Some(rotated.count));
-        let space = Self { shared, config, dir, nodes, count, written, task: None, retry_above: 0, uncountable: false };
+        let space = Self { shared, config, dir, nodes, count, written, task: None, retry_above: 0, uncountable: None };
         space.publish();
         Ok(space)
     }
@@ -461,14 +465,10 @@ fn save(state: &Path, count: &Count) {
 fn load(state: &Path) -> Option<Count> {
     let text = fs::read_to_string(usage_file(state)).ok()?;
     let [name, root, live, disk] = text.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
-    if name != state_name(state) || root.len() != 64 || !root.is_ascii() {
+    if name != state_name(state) {
         return None;
     }
-    let mut hash = [0; 32];
-    for (byte, digits) in hash.iter_mut().zip(root.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(Count { root: Hash::from_bytes(hash), live: live.parse().ok()?, disk: disk.parse().ok()? })
+    Some(Count { root: check::hash_in(root)?, live: live.parse().ok()?, disk: disk.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -480,7 +480,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::store::haematite::{MemTable, database::SHARD};
+    use crate::store::haematite::{MemTable, database::SHARD, healing::Damages};
 
     /// The folding thread's part, one step at a time.
     struct Folding {
@@ -509,6 +509,7 @@ mod tests {
                 folded: Notify::new(),
                 next_state: AtomicU64::new(2),
                 cache_bytes: config.cache_bytes,
+                damages: Damages::default(),
             });
             let name = current::find(root, None).unwrap().name;
             let database = OpenDatabase::open(&root.join(&name), &config).unwrap();

@@ -11,13 +11,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use haematite::BranchView;
-
 use super::{
-    Checkpointed, HaematiteConfig, Shared, State, StateDir, View,
+    Checkpointed, HaematiteConfig, MemTable, Shared, State, StateDir, View, check,
     compact::Space,
     current::{self, SwapError},
     database::{self, OpenDatabase},
+    nodes::Nodes,
+    scan::Walk,
 };
 use crate::store::{StoreError, keys};
 
@@ -93,8 +93,8 @@ impl Folder {
 }
 
 /// The hash of a view, and the mark in it. Blocks.
-pub(super) fn checkpoint(view: &BranchView) -> Checkpointed {
-    Ok((database::root(view)?, database::get(view, &keys::mark())?))
+pub(super) fn checkpoint(view: &View, cache_bytes: usize) -> Checkpointed {
+    Ok((database::root(view)?, view.get(cache_bytes, &keys::mark())?))
 }
 
 struct Thread {
@@ -221,6 +221,8 @@ impl Thread {
             let view = match written {
                 Ok(view) => Arc::new(View::new(view, self.dir.clone())),
                 Err(error) => {
+                    let error = self.unreadable(&changes, &error).unwrap_or(error);
+                    self.shared.notice(&error);
                     // The changes are kept and folded later; who waits for a hash is better told now.
                     let mut state = self.shared.state.lock();
                     for checkpoint in state.frozen.iter_mut().flat_map(|frozen| frozen.checkpoints.drain(..)) {
@@ -239,9 +241,24 @@ impl Thread {
                 space.folded(&self.database, &view);
             }
             for waiting in folded.into_iter().flat_map(|folded| folded.checkpoints) {
-                let _ = waiting.send(checkpoint(&view)); // or nobody waits any more
+                let _ = waiting.send(checkpoint(&view, self.config.cache_bytes)); // or nobody waits any more
             }
         }
+    }
+
+    /// The node because of which changes could not be folded, where there is one: haematite does not always say which.
+    fn unreadable(&self, changes: &MemTable, error: &StoreError) -> Option<StoreError> {
+        let named = check::hash_in(&error.to_string());
+        let store = database::nodes_dir(&self.dir.path);
+        if let Some(error @ StoreError::Damaged { .. }) = named.and_then(|hash| check::read_file(&store, &hash).err()) {
+            return Some(error);
+        }
+        let view = self.shared.state.lock().view.clone()?;
+        let root = database::root_node(&view).ok()?;
+        let nodes = Nodes::open(&self.dir.path, self.config.accounting_cache_bytes).ok()?;
+        // A leaf that is written again may take from the one behind it.
+        let walked = |key| Walk::begin(&nodes, root, key, database::END).and_then(|mut walk| walk.next_leaf());
+        changes.keys().find_map(|key| walked(key).err())
     }
 
     fn close(self) {
@@ -259,10 +276,7 @@ impl Thread {
     fn swap(self, next: PathBuf) -> (Option<Self>, Result<(), StoreError>) {
         match current::make_current(&next, &self.dir.path) {
             Ok(()) => {}
-            Err(SwapError::Unchanged(error)) => {
-                current::abandon(&next);
-                return (Some(self), Err(error));
-            }
+            Err(SwapError::Unchanged(error)) => return (Some(self), Err(error)), // to be tried again
             Err(SwapError::Unknown(error)) => {
                 self.close();
                 return (None, Err(error));

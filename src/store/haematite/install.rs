@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::Arc,
 };
@@ -13,11 +12,12 @@ use bytes::Bytes;
 use haematite::Hash;
 
 use super::{
-    HaematiteConfig, View, blocking,
+    HaematiteConfig, View, blocking, check,
     compact::{self, Links},
     current,
     database::OpenDatabase,
     fold::Folder,
+    healing,
     nodes::Nodes,
 };
 use crate::store::{PartHash, StateHash, StoreError, StoreInstall, engine::Page};
@@ -43,6 +43,8 @@ enum Content {
     Pages(Box<OpenDatabase>),
     /// Nodes in the directory of a prepared database.
     Parts,
+    /// Whole and durable, with this hash.
+    Checked(StateHash),
     /// A blocking task has it, or had it and failed.
     Taken,
 }
@@ -62,7 +64,7 @@ impl StoreInstall for Install {
             let mut database = match content {
                 Content::Empty => Box::new(OpenDatabase::open(&dir, &config)?),
                 Content::Pages(database) => database,
-                Content::Parts | Content::Taken => return Err(StoreError::Closed),
+                Content::Parts | Content::Checked(_) | Content::Taken => return Err(StoreError::Closed),
             };
             let written = database.write(&changes);
             Ok((database, written))
@@ -78,14 +80,16 @@ impl StoreInstall for Install {
             let Content::Empty = content else { return Err(StoreError::Closed) };
             OpenDatabase::prepare(&dir, &config)?;
             let nodes = Nodes::open(&live.dir.path, config.accounting_cache_bytes)?;
+            let store = super::database::nodes_dir(&live.dir.path);
             let mut links = Links::new(&nodes, &dir);
             let mut lacking = Vec::new();
             for (position, hash) in (0..).zip(parts) {
                 let hash = Hash::from_bytes(hash);
-                if nodes.file(&hash).exists() {
-                    links.add(&hash)?;
-                } else {
-                    lacking.push(position);
+                // What is damaged here is lacking, too: so a snapshot heals it.
+                match check::read_file(&store, &hash) {
+                    Ok(_) => links.add(&hash)?,
+                    Err(StoreError::Damaged { .. }) => lacking.push(position),
+                    Err(error) => return Err(error),
                 }
             }
             links.sync()?;
@@ -99,39 +103,20 @@ impl StoreInstall for Install {
     async fn put_part(&mut self, hash: PartHash, bytes: Bytes) -> Result<(), StoreError> {
         let Content::Parts = self.content else { return Err(StoreError::Closed) };
         let dir = self.dir.clone();
-        blocking(move || {
-            let hash = Hash::from_bytes(hash);
-            let path = hash.node_file_in(&super::database::nodes_dir(&dir));
-            let written = || -> io::Result<()> {
-                let prefix = path.parent().unwrap_or(&dir);
-                // As private as haematite makes them.
-                match fs::DirBuilder::new().mode(0o700).create(prefix) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => {}
-                }
-                fs::write(&path, &bytes)?;
-                File::open(&path)?.sync_all()?;
-                File::open(prefix)?.sync_all()
-            };
-            written().map_err(|error| StoreError::Failed {
-                action: "write a node",
-                reason: format!("{}: {error}", path.display()),
-            })
-        })
-        .await
+        blocking(move || healing::write_node(&super::database::nodes_dir(&dir), &Hash::from_bytes(hash), &bytes)).await
     }
 
-    async fn finish(mut self: Box<Self>, expected: StateHash) -> Result<(), StoreError> {
+    async fn check(&mut self, expected: StateHash) -> Result<(), StoreError> {
         let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         blocking(move || {
             let database = match content {
                 Content::Pages(database) => *database,
                 Content::Empty => OpenDatabase::open(&dir, &config)?,
-                Content::Taken => return Err(StoreError::Closed),
+                Content::Checked(_) | Content::Taken => return Err(StoreError::Closed),
                 Content::Parts => {
                     let root = Hash::from_bytes(expected.0);
-                    // Reading a node checks its content against its name; that they are all there, the walk shows.
-                    Nodes::open(&dir, config.accounting_cache_bytes)?.check(root)?;
+                    // Each was checked when it came; that they are all there, the walk shows.
+                    Nodes::open(&dir, config.accounting_cache_bytes)?.is_whole(root)?;
                     OpenDatabase::adopt(&dir, &config, root)?
                 }
             };
@@ -145,6 +130,14 @@ impl StoreInstall for Install {
             compact::sync_rest(&dir)
         })
         .await?;
+        self.content = Content::Checked(expected);
+        Ok(())
+    }
+
+    async fn finish(&mut self, expected: StateHash) -> Result<(), StoreError> {
+        if !matches!(self.content, Content::Checked(hash) if hash == expected) {
+            self.check(expected).await?;
+        }
         // From here on the folding thread decides, and what it decided may be more than it could tell.
         self.is_live = true;
         self.folder.swap(self.dir.clone()).await

@@ -8,10 +8,12 @@
 //! of how much of it lives), and `state-000001` and so on (a haematite database each; a snapshot is installed as the
 //! next one, and what lives moves to the next one when most of the disk space is taken by what does not).
 
+mod check;
 mod compact;
 mod current;
 mod database;
 mod fold;
+mod healing;
 mod install;
 mod nodes;
 mod scan;
@@ -37,11 +39,12 @@ use tokio::sync::{Notify, oneshot};
 
 use self::{
     fold::Folder,
+    healing::{Damages, Parts},
     nodes::Nodes,
     scan::{Readers, Walk},
 };
 use super::{
-    PartHash, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
+    PartHash, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
     engine::{Engine, Layered, Page},
     keys,
 };
@@ -108,6 +111,7 @@ struct Shared {
     /// Number of the next state to be made beside the live one.
     next_state: AtomicU64,
     cache_bytes: usize,
+    damages: Damages,
 }
 
 #[derive(Default)]
@@ -163,6 +167,15 @@ impl View {
     fn new(tree: BranchView, dir: Arc<StateDir>) -> Self {
         Self { tree, dir }
     }
+
+    /// The value under a key. Blocks.
+    fn get(&self, cache_bytes: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        database::get(&self.tree, key).or_else(|_| {
+            // Haematite does not say which node it could not read; a walk of our own does.
+            let (root, to) = (database::root_node(&self.tree)?, [key, &[0]].concat());
+            self.dir.read(cache_bytes, |nodes| Ok(Walk::begin(nodes, root, key, &to)?.next()?.map(|(_, value)| value)))
+        })
+    }
 }
 
 impl std::ops::Deref for View {
@@ -213,6 +226,7 @@ impl HaematiteStore {
             folded: Notify::new(),
             next_state,
             cache_bytes: config.cache_bytes,
+            damages: Damages::default(),
         });
         let folder = Folder::start(shared.clone(), dir.join(&found.name), config.clone())?;
         if found.is_new {
@@ -335,13 +349,13 @@ impl Engine for HaematiteEngine {
             }
             state.view()?
         };
-        let key = key.to_vec();
-        blocking(move || database::get(&view, &key)).await
+        let (key, cache_bytes) = (Bytes::copy_from_slice(key), self.shared.cache_bytes);
+        self.shared.reading(move || view.get(cache_bytes, &key)).await
     }
 
     async fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
-        let (shared, from, to) = (self.shared.clone(), from.to_vec(), to.to_vec());
-        blocking(move || shared.range(&from, &to, limit, max_bytes)).await
+        let (shared, from, to) = (self.shared.clone(), Bytes::copy_from_slice(from), Bytes::copy_from_slice(to));
+        self.shared.reading(move || shared.range(&from, &to, limit, max_bytes)).await
     }
 
     fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
@@ -388,8 +402,9 @@ impl Engine for HaematiteEngine {
     }
 
     async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let (view, key) = (self.shared.state.lock().view()?, key.to_vec());
-        blocking(move || database::get(&view, &key)).await
+        let (view, key) = (self.shared.state.lock().view()?, Bytes::copy_from_slice(key));
+        let cache_bytes = self.shared.cache_bytes;
+        self.shared.reading(move || view.get(cache_bytes, &key)).await
     }
 
     fn checkpoint(&self) -> BoxFuture<'static, Checkpointed> {
@@ -401,7 +416,12 @@ impl Engine for HaematiteEngine {
                 Err(error) => return std::future::ready(Err(error)).boxed(),
             };
             if state.active.is_empty() && state.frozen.is_empty() {
-                return blocking(move || fold::checkpoint(&view)).boxed();
+                let shared = self.shared.clone();
+                return async move {
+                    let cache_bytes = shared.cache_bytes;
+                    shared.reading(move || fold::checkpoint(&view, cache_bytes)).await
+                }
+                .boxed();
             }
             if !state.active.is_empty() && state.frozen.len() >= self.config.frozen_memtables {
                 let reason = format!("{} older memtables wait to be folded", state.frozen.len());
@@ -424,9 +444,9 @@ impl Engine for HaematiteEngine {
         self.folder.fold().await?;
         let view = self.shared.state.lock().view()?;
         let hash = database::root(&view)?;
-        let of_mark = view.clone();
-        let applied = blocking(move || database::get(&of_mark, &keys::mark())).await?;
-        Ok(Arc::new(Snapshot { view, hash, applied, config: self.config.clone() }))
+        let (of_mark, cache_bytes) = (view.clone(), self.shared.cache_bytes);
+        let applied = self.shared.reading(move || of_mark.get(cache_bytes, &keys::mark())).await?;
+        Ok(Arc::new(Snapshot { shared: self.shared.clone(), view, hash, applied, config: self.config.clone() }))
     }
 
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError> {
@@ -435,6 +455,10 @@ impl Engine for HaematiteEngine {
         let (config, folder) = (self.config.clone(), self.folder.clone());
         let live = self.shared.state.lock().view()?;
         Ok(install::begin(next, config, folder, live))
+    }
+
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        Some(Arc::new(Parts { shared: self.shared.clone() }))
     }
 
     fn usage(&self) -> Option<StoreUsage> {
@@ -453,6 +477,7 @@ impl Engine for HaematiteEngine {
 }
 
 struct Snapshot {
+    shared: Arc<Shared>,
     view: Arc<View>,
     hash: StateHash,
     applied: Option<Bytes>,
@@ -471,50 +496,46 @@ impl StoreSnapshot for Snapshot {
 
     async fn page(&self, after: Option<&[u8]>, max_bytes: usize) -> Result<Page, StoreError> {
         let (view, cache_bytes) = (self.view.clone(), self.config.cache_bytes);
-        let from = after.map_or(vec![0], |after| [after, &[0]].concat());
-        blocking(move || {
-            let root = database::root_node(&view)?;
-            view.dir.read(cache_bytes, |nodes| {
-                let mut walk = Walk::begin(nodes, root, &from, database::END)?;
-                let (mut page, mut bytes) = (Page::new(), 0);
-                while bytes < max_bytes
-                    && let Some((key, value)) = walk.next()?
-                {
-                    bytes += key.len() + value.len();
-                    page.push((key, value));
-                }
-                Ok(page)
+        let from = Bytes::from(after.map_or(vec![0], |after| [after, &[0]].concat()));
+        self.shared
+            .reading(move || {
+                let root = database::root_node(&view)?;
+                view.dir.read(cache_bytes, |nodes| {
+                    let mut walk = Walk::begin(nodes, root, &from, database::END)?;
+                    let (mut page, mut bytes) = (Page::new(), 0);
+                    while bytes < max_bytes
+                        && let Some((key, value)) = walk.next()?
+                    {
+                        bytes += key.len() + value.len();
+                        page.push((key, value));
+                    }
+                    Ok(page)
+                })
             })
-        })
-        .await
+            .await
     }
 
     async fn parts(&self) -> Result<Option<Vec<PartHash>>, StoreError> {
         let (view, cache) = (self.view.clone(), self.config.accounting_cache_bytes);
-        blocking(move || {
-            let nodes = Nodes::open(&view.dir.path, cache)?;
-            let mut parts = Vec::new();
-            nodes.walk(database::root_node(&view)?, &mut |hash| {
-                parts.push(hash.into_bytes());
-                Ok(())
-            })?;
-            // Equal subtrees are one.
-            parts.sort_unstable();
-            parts.dedup();
-            Ok(Some(parts))
-        })
-        .await
+        self.shared
+            .reading(move || {
+                let nodes = Nodes::open(&view.dir.path, cache)?;
+                let mut parts = Vec::new();
+                nodes.walk(database::root_node(&view)?, &mut |hash| {
+                    parts.push(hash.into_bytes());
+                    Ok(())
+                })?;
+                // Equal subtrees are one.
+                parts.sort_unstable();
+                parts.dedup();
+                Ok(Some(parts))
+            })
+            .await
     }
 
     async fn part(&self, hash: PartHash) -> Result<Bytes, StoreError> {
         let view = self.view.clone();
-        blocking(move || {
-            let path = Hash::from_bytes(hash).node_file_in(&database::nodes_dir(&view.dir.path));
-            fs::read(&path).map(Bytes::from).map_err(|error| StoreError::Failed {
-                action: "read a node",
-                reason: format!("{}: {error}", path.display()),
-            })
-        })
-        .await
+        let read = move || check::read_file(&database::nodes_dir(&view.dir.path), &Hash::from_bytes(hash));
+        self.shared.reading(read).await.map(|(_, bytes)| bytes.into())
     }
 }

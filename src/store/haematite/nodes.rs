@@ -14,7 +14,10 @@ use std::{
 
 use haematite::{DiskStore, Hash, InternalNode, Node, NodeCacheBudget};
 
-use super::database::{self, failed};
+use super::{
+    check,
+    database::{self, failed},
+};
 use crate::store::StoreError;
 
 /// Called for each node; stops the walk by an error.
@@ -44,9 +47,9 @@ impl Nodes {
     pub(super) fn size(&self, hash: &Hash) -> Result<u64, StoreError> {
         let path = self.file(hash);
         let metadata = fs::metadata(&path);
-        metadata.map(|metadata| metadata.len()).map_err(|error| StoreError::Failed {
-            action: "size a node",
-            reason: format!("{}: {error}", path.display()),
+        metadata.map(|metadata| metadata.len()).map_err(|error| match check::is_damage(&error) {
+            true => check::damaged(&path, hash, error.to_string()),
+            false => StoreError::Failed { action: "size a node", reason: format!("{}: {error}", path.display()) },
         })
     }
 
@@ -80,9 +83,20 @@ impl Nodes {
         Ok(())
     }
 
-    /// Reads every node that a root reaches, which checks each against its hash.
-    pub(super) fn check(&self, root: Hash) -> Result<(), StoreError> {
-        self.walk(root, &mut |hash| self.read(hash).map(drop))
+    /// Whether a root reaches a node.
+    pub(super) fn reaches(&self, root: Hash, wanted: &Hash) -> Result<bool, StoreError> {
+        let mut found = false;
+        let walked = self.walk(root, &mut |hash| {
+            found |= hash == wanted;
+            // Any error ends the walk.
+            if found { Err(StoreError::Closed) } else { Ok(()) }
+        });
+        if found { Ok(true) } else { walked.map(|()| false) }
+    }
+
+    /// Whether every node that a root reaches is there. What is in leaves is not looked at.
+    pub(super) fn is_whole(&self, root: Hash) -> Result<(), StoreError> {
+        self.walk(root, &mut |hash| self.size(hash).map(drop))
     }
 
     /// Visits the nodes that only `old` reaches, and those that only `new` reaches. The cost is that of what differs.
@@ -150,8 +164,16 @@ impl Nodes {
 
     /// A node, checked against its hash.
     pub(super) fn read(&self, hash: &Hash) -> Result<Arc<Node>, StoreError> {
-        let node = self.store.get(hash).map_err(|error| failed("read a node", &error))?;
-        node.ok_or_else(|| StoreError::Corrupt { what: format!("node {hash}"), detail: "its file is missing".into() })
+        let damaged = |detail: String| check::damaged(&self.file(hash), hash, detail);
+        match self.store.get(hash) {
+            Ok(Some(node)) => Ok(node),
+            Ok(None) => Err(damaged("it is missing".into())),
+            Err(haematite::StoreError::Io(error)) if !check::is_damage(&error) => Err(StoreError::Failed {
+                action: "read a node",
+                reason: format!("{}: {error}", self.file(hash).display()),
+            }),
+            Err(error) => Err(damaged(error.to_string())),
+        }
     }
 }
 

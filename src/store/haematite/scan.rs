@@ -34,6 +34,11 @@ impl Readers {
     pub(super) fn close(&self) {
         self.free.lock().take();
     }
+
+    /// A node that a reader has in memory, or can read.
+    pub(super) fn remembered(&self, hash: &Hash) -> Option<Arc<Node>> {
+        self.free.lock().iter().flatten().find_map(|nodes| nodes.read(hash).ok())
+    }
 }
 
 impl StateDir {
@@ -111,6 +116,12 @@ impl<'a> Walk<'a> {
         if let Some((_, at)) = &mut self.leaf {
             *at += 1;
         }
+    }
+
+    /// Goes over what is left of the present leaf to the next one.
+    pub(super) fn next_leaf(&mut self) -> Result<(), StoreError> {
+        self.leaf = None;
+        self.advance()
     }
 
     /// To the next leaf, unless it is beyond the end.

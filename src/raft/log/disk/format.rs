@@ -232,6 +232,12 @@ fn read_unit(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
     whole.then_some(unit)
 }
 
+/// Where the unit at an offset ends, and its number, if it is whole and comes after the one that is given.
+pub(super) fn whole_unit(segment: &[u8], offset: usize, salt: u64, after: Option<u64>) -> Option<(usize, u64)> {
+    let unit = read_unit(segment, offset, salt).filter(|unit| after.is_none_or(|after| unit.seq == after + 1))?;
+    Some((offset + unit.len, unit.seq))
+}
+
 /// What is read back, in the order in which it was written.
 pub(super) enum Found {
     Entry(LogPosition, Span),

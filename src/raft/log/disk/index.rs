@@ -106,6 +106,15 @@ impl Index {
         owner.into_iter().chain(vote).chain(marks.into_iter().flatten()).collect()
     }
 
+    /// The first file from a number on, and how far its entries reach.
+    pub(super) fn file_from(&self, number: u64) -> Option<(u64, u64)> {
+        let (number, _) = self.segments.range(number..).next()?;
+        // Entries are in the order of their files.
+        let behind = self.slots.partition_point(|slot| slot.segment <= *number);
+        let last = behind.checked_sub(1).and_then(|last| self.slots.get(last)).filter(|slot| slot.segment == *number);
+        Some((*number, last.map_or(0, |slot| slot.span.offset + u64::from(slot.span.len))))
+    }
+
     pub(super) fn add_segment(&mut self, number: u64, file: Option<Arc<File>>) {
         self.segments.insert(number, Segment { file, last: None });
     }

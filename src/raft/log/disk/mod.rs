@@ -4,6 +4,7 @@
 //! gathered meanwhile and syncs once for them. Files (*segments*) are deleted whole when all of their entries are
 //! purged. A write that a power cut tore is cut off at the next start; damage to what was durable is refused by name.
 
+mod check;
 mod format;
 mod index;
 mod writer;
@@ -13,7 +14,7 @@ use std::{
     io,
     ops::Range,
     os::unix::fs::FileExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
 };
@@ -25,7 +26,7 @@ use self::{
     index::{Index, Place},
     writer::{Pending, Shared, State, Sync, Writer, failed_before},
 };
-use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
+use super::{LogBounds, LogEntry, LogFiles, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -36,6 +37,7 @@ const MAX_ENTRY: usize = 1 << 30;
 
 /// A [`LogStore`] in a directory.
 pub struct DiskLog {
+    dir: PathBuf,
     shared: Arc<Shared>,
     /// Of whoever has set [`State::writing`].
     writer: Arc<Mutex<Writer>>,
@@ -69,13 +71,14 @@ impl DiskLog {
         })?;
         let (index, segment, seq) = recover(dir, cache_bytes).map_err(annotate)?;
         // The first unit begins a new file: nothing is ever written behind what was found.
-        let state = State { index, segment, offset: SEGMENT_BYTES, seq, ..State::default() };
+        let durable = (segment, u64::MAX);
+        let state = State { index, segment, offset: SEGMENT_BYTES, seq, durable, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
         let writer = Arc::new(Mutex::new(Writer::new(dir.to_owned(), shared.clone(), sync, seq)));
         let of_thread = writer.clone();
         let run = move || writer::run(&of_thread);
         let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(run)?;
-        Ok(Self { shared, writer, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+        Ok(Self { dir: dir.to_owned(), shared, writer, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
     }
 
     /// The state, when the log takes writes.
@@ -313,6 +316,10 @@ impl LogStore for DiskLog {
         state.obsolete.extend(obsolete);
         self.submit(state, pending);
         Ok(())
+    }
+
+    fn files(&self) -> Option<&dyn LogFiles> {
+        Some(self)
     }
 
     fn close(&self) -> io::Result<()> {

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) offset: u64,
     /// The newest unit.
     pub(super) seq: u64,
+    /// How far everything is on disk: in which segment, and up to where; `u64::MAX` is its end.
+    pub(super) durable: (u64, u64),
     /// A commit mark that the next unit takes along.
     pub(super) unsaved: Option<LogPosition>,
     pub(super) pending: Vec<Pending>,
@@ -191,7 +193,9 @@ impl Writer {
         if buffer.capacity() > BUFFER {
             *buffer = Vec::new();
         }
-        self.shared.state.lock().index.written(pending, &active.file, self.durable);
+        let mut state = self.shared.state.lock();
+        state.durable = (first.segment, end);
+        state.index.written(pending, &active.file, self.durable);
         Ok(())
     }
 

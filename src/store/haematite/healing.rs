@@ -1,0 +1,270 @@
+//! Nodes that cannot be read, and how they get well.
+//!
+//! A node is named by the hash of its content, so what another node of the cluster has under that name is what must be
+//! here, and nothing else can be taken for it. Whoever meets a node that cannot be read says so here; it is asked for,
+//! checked, written beside the bad file and renamed over it. Until then the bad file stays, and the node is on the
+//! list of what is damaged. A rename gives the name another inode: a hard link of another state, which shares the bad
+//! one, is healed by itself.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use haematite::Hash;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::{Shared, blocking, check, database, nodes::Nodes};
+use crate::store::{CheckedParts, Damage, Healing, PartHash, PartSource, StoreError, StoreParts};
+
+/// Damaged nodes that are remembered; those beyond are met again.
+const KNOWN: usize = 4096;
+/// Nodes that are healed for one read; what it has healed stays so for the next one.
+const IN_ONE_READ: usize = 64;
+/// A node that nobody had is not asked for again for so long.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What is known of a store's damaged nodes.
+#[derive(Default)]
+pub(super) struct Damages {
+    known: Mutex<BTreeMap<Hash, Known>>,
+    source: RwLock<Option<Arc<dyn PartSource>>>,
+    /// One node at a time.
+    turn: tokio::sync::Mutex<()>,
+    found: AtomicU64,
+    healed: AtomicU64,
+    /// After damage that was not healed at once.
+    unhealed: Notify,
+}
+
+struct Known {
+    damage: Damage,
+    /// When it was last asked for in vain.
+    tried: Option<Instant>,
+}
+
+impl Damages {
+    /// How many nodes were healed so far.
+    pub(super) fn healed(&self) -> u64 {
+        self.healed.load(Ordering::Relaxed)
+    }
+
+    /// Remembers a node. Whether it is worth while to ask for it now.
+    fn meet(&self, file: &str, hash: Hash, detail: &str) -> bool {
+        let mut known = self.known.lock();
+        if let Some(known) = known.get(&hash) {
+            return known.tried.is_none_or(|tried| tried.elapsed() >= AGAIN);
+        }
+        self.found.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(file, detail, "a file of the state cannot be read");
+        if known.len() < KNOWN {
+            let damage = Damage { file: file.to_owned(), detail: detail.to_owned() };
+            known.insert(hash, Known { damage, tried: None });
+        }
+        true
+    }
+
+    fn forget(&self, hash: &Hash) {
+        self.known.lock().remove(hash);
+    }
+
+    /// Nobody has it. The first time this is an error, later it is known.
+    fn in_vain(&self, file: &Path, hash: &Hash, reason: &str) {
+        let before = self.known.lock().get_mut(hash).and_then(|known| known.tried.replace(Instant::now()));
+        if before.is_none() {
+            let file = file.display();
+            tracing::error!(%file, reason, "a damaged file of the state cannot be healed yet; it is tried again");
+        }
+        self.unhealed.notify_one();
+    }
+}
+
+impl Shared {
+    /// Remembers the node that an error is about, to be healed in the background.
+    pub(super) fn notice(&self, error: &StoreError) {
+        if let StoreError::Damaged { file, part, detail } = error {
+            self.damages.meet(file, Hash::from_bytes(*part), detail);
+            self.damages.unhealed.notify_one();
+        }
+    }
+
+    /// Reads off the runtime. A node that cannot be read is healed where that is possible, and the read goes on.
+    pub(super) async fn reading<T: Send + 'static>(
+        &self,
+        work: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        for _ in 0..IN_ONE_READ {
+            match blocking(work.clone()).await {
+                Err(StoreError::Damaged { file, part, detail })
+                    if self.heal(Path::new(&file), Hash::from_bytes(part), &detail).await => {}
+                result => return result,
+            }
+        }
+        blocking(work).await
+    }
+
+    /// Gets a node from elsewhere. Whether it can be read now.
+    async fn heal(&self, file: &Path, hash: Hash, detail: &str) -> bool {
+        if !self.damages.meet(&file.display().to_string(), hash, detail) {
+            return false;
+        }
+        let _turn = self.damages.turn.lock().await;
+        let Some(store) = file.parent().and_then(Path::parent).map(Path::to_owned) else { return false };
+        let of_file = store.clone();
+        if blocking(move || check::read_file(&of_file, &hash).map(drop)).await.is_ok() {
+            self.damages.forget(&hash); // whoever had the turn before has healed it
+            return true;
+        }
+        let found = match self.remembered(hash).await {
+            Some(bytes) => Some(bytes),
+            None => {
+                let source = self.damages.source.read().clone();
+                match source {
+                    Some(source) => source.part(hash.into_bytes()).await,
+                    None => None,
+                }
+            }
+        };
+        let Some(bytes) = found else {
+            self.damages.in_vain(file, &hash, "no other node that answers has it");
+            return false;
+        };
+        match blocking(move || write_node(&store, &hash, &bytes)).await {
+            Ok(()) => {
+                self.damages.healed.fetch_add(1, Ordering::Relaxed);
+                self.damages.forget(&hash);
+                tracing::info!(file = %file.display(), "a damaged file of the state was healed");
+                true
+            }
+            Err(error) => {
+                self.damages.in_vain(file, &hash, &error.to_string());
+                false
+            }
+        }
+    }
+
+    /// A node's file as it would be, if a reader has the node in memory.
+    async fn remembered(&self, hash: Hash) -> Option<Bytes> {
+        let view = self.state.lock().view.clone()?;
+        let packed = blocking(move || {
+            let node = view.dir.readers.remembered(&hash).map(|node| node.serialise());
+            Ok(node.and_then(|plain| zstd::stream::encode_all(&plain[..], 0).ok()))
+        });
+        packed.await.ok().flatten().map(Bytes::from)
+    }
+
+    /// Forgets a damaged node that the live state needs no longer, or that is well. Gives the file of one that it needs.
+    async fn still_damaged(&self, hash: Hash) -> Option<PathBuf> {
+        let view = self.state.lock().view.clone()?;
+        let needed = blocking(move || {
+            let store = database::nodes_dir(&view.dir.path);
+            if check::read_file(&store, &hash).is_ok() {
+                return Ok(None);
+            }
+            // Where something else is damaged, too, nobody knows.
+            let reached = Nodes::open(&view.dir.path, 1)?.reaches(database::root_node(&view)?, &hash).unwrap_or(true);
+            Ok(reached.then(|| hash.node_file_in(&store)))
+        });
+        let needed = needed.await.ok()?;
+        if needed.is_none() {
+            self.damages.forget(&hash);
+        }
+        needed
+    }
+}
+
+/// Puts a node's file in its place, durably; whatever is there stays until then.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when the bytes are not those of the node.
+pub(super) fn write_node(store: &Path, hash: &Hash, bytes: &[u8]) -> Result<(), StoreError> {
+    let path = hash.node_file_in(store);
+    if let Err(detail) = check::unpack(hash, bytes) {
+        return Err(StoreError::Corrupt { what: format!("what came for {}", path.display()), detail });
+    }
+    let written = || -> io::Result<()> {
+        let prefix = path.parent().unwrap_or(store);
+        // As private as haematite makes them.
+        match DirBuilder::new().mode(0o700).create(prefix) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => {}
+            Ok(()) => File::open(store)?.sync_all()?,
+        }
+        // Haematite's own name for what was not finished.
+        let temporary = prefix.join(format!(".node-{hash}.tmp"));
+        fs::write(&temporary, bytes)?;
+        File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(prefix)?.sync_all()
+    };
+    written()
+        .map_err(|error| StoreError::Failed { action: "write a node", reason: format!("{}: {error}", path.display()) })
+}
+
+/// The parts of a store's live state.
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl StoreParts for Parts {
+    async fn check(&self, from: Bytes, max_bytes: u64) -> Result<CheckedParts, StoreError> {
+        let view = self.shared.state.lock().view()?;
+        let piece = blocking(move || {
+            check::check(&database::nodes_dir(&view.dir.path), database::root_node(&view)?, &from, max_bytes)
+        });
+        let check::Piece { mut next, bytes, damage } = piece.await?;
+        let Some((StoreError::Damaged { file, part, detail }, begin)) = damage else {
+            return Ok(CheckedParts { next, bytes, damage: None });
+        };
+        if self.shared.heal(Path::new(&file), Hash::from_bytes(part), &detail).await {
+            next = Some(begin); // and what is reached through it
+        }
+        Ok(CheckedParts { next, bytes, damage: Some(Damage { file, detail }) })
+    }
+
+    async fn part(&self, hash: PartHash) -> Option<Bytes> {
+        let view = self.shared.state.lock().view.clone()?;
+        let read = blocking(move || check::read_file(&database::nodes_dir(&view.dir.path), &Hash::from_bytes(hash)));
+        read.await.ok().map(|(_, bytes)| bytes.into())
+    }
+
+    fn heal_from(&self, source: Arc<dyn PartSource>) {
+        *self.shared.damages.source.write() = Some(source);
+    }
+
+    async fn heal(&self) {
+        let known: Vec<(Hash, String)> = {
+            let known = self.shared.damages.known.lock();
+            known.iter().map(|(hash, known)| (*hash, known.damage.detail.clone())).collect()
+        };
+        for (hash, detail) in known {
+            if let Some(file) = self.shared.still_damaged(hash).await {
+                self.shared.heal(&file, hash, &detail).await;
+            }
+        }
+    }
+
+    fn damaged(&self) -> Vec<Damage> {
+        self.shared.damages.known.lock().values().map(|known| known.damage.clone()).collect()
+    }
+
+    async fn found_damage(&self) {
+        self.shared.damages.unhealed.notified().await;
+    }
+
+    fn healing(&self) -> Healing {
+        Healing { found: self.shared.damages.found.load(Ordering::Relaxed), healed: self.shared.damages.healed() }
+    }
+}
