@@ -37,6 +37,8 @@ pub struct Node {
     pub name: Option<String>,
     /// Where it looks for others, if not at the first nodes.
     pub seeds: Option<Vec<String>>,
+    /// What it finds in its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Processes {
@@ -122,6 +124,20 @@ impl Processes {
         self.configure(number);
     }
 
+    /// Gives two nodes that do not run each other's addresses.
+    pub fn swap_addresses(&mut self, one: usize, other: usize) {
+        for addresses in [&mut self.clients, &mut self.http, &mut self.peers] {
+            addresses.swap(one, other);
+        }
+        self.configure(one);
+        self.configure(other);
+    }
+
+    /// What a node finds in its environment when it is started next.
+    pub fn environment(&mut self, number: usize, variables: Vec<(String, String)>) {
+        self.nodes[number].environment = variables;
+    }
+
     /// Replaces the data of a node that does not run by another's.
     pub fn copy_data(&self, from: usize, to: usize) {
         let _ = std::fs::remove_dir_all(self.data(to)); // or it has none yet
@@ -137,7 +153,7 @@ impl Processes {
         self.dir.path().join(format!("n{number}.toml"))
     }
 
-    fn log_path(&self, number: usize) -> PathBuf {
+    pub fn log_path(&self, number: usize) -> PathBuf {
         self.dir.path().join(format!("n{number}.log"))
     }
 
@@ -150,7 +166,13 @@ impl Processes {
     pub fn run(&mut self, number: usize) {
         assert!(self.children[number].is_none(), "n{number} runs already");
         let log = File::options().create(true).append(true).open(self.log_path(number)).unwrap();
-        self.children[number] = Some(serve(&self.config(number)).stderr(log).spawn().unwrap());
+        let environment = self.nodes[number].environment.iter().cloned();
+        self.children[number] = Some(serve(&self.config(number)).envs(environment).stderr(log).spawn().unwrap());
+    }
+
+    /// The process of a node, while it has one.
+    pub fn pid(&self, number: usize) -> Option<u32> {
+        self.children[number].as_ref().map(Child::id)
     }
 
     /// Waits until every node that runs is ready.
