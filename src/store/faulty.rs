@@ -24,7 +24,6 @@ pub struct FaultyStore {
     reads: AtomicBool,
     refused: AtomicU64,
     hashes_held: watch::Sender<bool>,
-    commits_held: watch::Sender<bool>,
 }
 
 impl FaultyStore {
@@ -38,7 +37,6 @@ impl FaultyStore {
             reads: AtomicBool::default(),
             refused: AtomicU64::default(),
             hashes_held: watch::Sender::new(false),
-            commits_held: watch::Sender::new(false),
         }
     }
 
@@ -65,11 +63,6 @@ impl FaultyStore {
     /// Holds the hashes of checkpoints back from now on, or lets them go.
     pub fn hold_hashes(&self, hold: bool) {
         self.hashes_held.send_replace(hold);
-    }
-
-    /// Lets commits wait from now on without failing, or lets them go.
-    pub fn hold_commits(&self, hold: bool) {
-        self.commits_held.send_replace(hold);
     }
 
     /// How many calls were refused.
@@ -120,7 +113,6 @@ impl DurableStore for FaultyStore {
 
     async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.check(&self.commits, "commit")?;
-        let _ = self.commits_held.subscribe().wait_for(|held| !held).await; // its sender is here
         self.inner.commit(batch).await
     }
 

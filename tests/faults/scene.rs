@@ -25,8 +25,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const STILL: Duration = Duration::from_secs(10);
 /// How long subscribers and consumers may take to come to the end.
 const CATCH_UP: Duration = Duration::from_secs(30);
-/// How long a node with a damaged disk may be neither ready nor at its end.
-const UNDECIDED: Duration = Duration::from_secs(10);
+/// A node with a damaged disk that is not ready after so long refuses it, where its log names the damage, and where it
+/// does not.
+const DECIDED: Duration = Duration::from_secs(10);
+const SILENT: Duration = Duration::from_secs(30);
+/// How long a node that is ready may fail to read what it holds.
+const READABLE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(100);
 
 /// Asks until there is an answer.
@@ -203,13 +207,13 @@ impl Scene {
     }
 
     /// What happens beside the load while a fault lasts: messages come to a channel that was idle, and somebody takes a
-    /// claim and forgets it.
+    /// claim, for longer than most faults last, and forgets it.
     pub fn meanwhile(&self) {
         let (addresses, history) = (self.nodes.clients.clone(), self.history.clone());
         tokio::spawn(async move {
             let nodes: Vec<Node> = addresses.iter().map(|address| Node::new(address)).collect();
             for number in 0..100 {
-                if load::take(&history, &nodes[number % nodes.len()], "probe", "forgetful", LEASE).await.is_some() {
+                if load::take(&history, &nodes[number % nodes.len()], "probe", "forgetful", 2 * LEASE).await.is_some() {
                     break;
                 }
                 tokio::time::sleep(STEP).await;
@@ -232,8 +236,8 @@ impl Scene {
                 if ended.is_none() && self.is_ready(number).await {
                     continue;
                 }
-                let refused =
-                    self.damaged.contains_key(&number) && begun.elapsed() > UNDECIDED && self.names_damage(number);
+                let decided = if self.names_damage(number) { DECIDED } else { SILENT };
+                let refused = self.damaged.contains_key(&number) && begun.elapsed() > decided;
                 if ended.is_some() || refused {
                     self.replace(number).await?;
                     until = Instant::now() + PATIENCE;
@@ -280,14 +284,13 @@ impl Scene {
         let client = self.client().await?;
         let name = format!("n{number}");
         let (mut last, what) = (String::new(), format!("{name} is removed"));
-        let removed =
-            patiently(&what, PATIENCE, async || match client.remove_node(&name).await {
-                Ok(_) => Some(()),
-                Err(error) => {
-                    last = error.to_string();
-                    None
-                }
-            });
+        let removed = patiently(&what, PATIENCE, async || match client.remove_node(&name).await {
+            Ok(_) => Some(()),
+            Err(error) => {
+                last = error.to_string();
+                None
+            }
+        });
         removed.await.map_err(|error| format!("{error}: {last}"))?;
         let _ = fs::remove_dir_all(self.nodes.data(number)); // or it has none
         self.run(number);
@@ -299,18 +302,19 @@ impl Scene {
         if let Some(load) = &self.load {
             load.stop_writing();
         }
-        for problem in
-            [self.free_claim().await, self.consumed().await, self.caught_up().await].into_iter().filter_map(Result::err)
-        {
-            self.violations.push(problem);
-        }
+        let rest = [self.old_keys().await, self.free_claim().await, self.consumed().await, self.caught_up().await];
+        self.violations.extend(rest.into_iter().filter_map(Result::err));
         let mut stored = Vec::new();
         for number in 0..self.size {
+            if !self.is_ready(number).await {
+                self.violations.push(format!("n{number} is not ready in the end"));
+                continue;
+            }
             let node = Node::new(&self.nodes.clients[number]);
             for channel in CHANNELS.into_iter().chain([IDLE]) {
                 let mut last = String::new();
                 let read =
-                    patiently("", UNDECIDED, async || node.all(channel).await.map_err(|error| last = error).ok()).await;
+                    patiently("", READABLE, async || node.all(channel).await.map_err(|error| last = error).ok()).await;
                 match read {
                     Ok(messages) => stored.push(Stored { node: format!("n{number}"), channel, messages }),
                     Err(_) => self.violations.push(format!("n{number} cannot be read: {last}")),
@@ -333,11 +337,20 @@ impl Scene {
         Evidence { records: self.history.records(), stored, hashes }
     }
 
+    /// The oldest messages are published once more: their keys are still known.
+    async fn old_keys(&self) -> Result<(), String> {
+        let client = self.client().await?;
+        for number in 0..5 {
+            load::publish_repeating(&client, &self.history, "keyed", format!("keyed-0-{number}")).await;
+        }
+        Ok(())
+    }
+
     /// A claim that was forgotten during the fault is free again.
     async fn free_claim(&self) -> Result<(), String> {
         let node = Node::new(&self.nodes.clients[self.leader().await?]);
         let taken = async || load::take(&self.history, &node, "probe", "heir", LEASE).await;
-        patiently("the lease of a forgotten claim ends", LEASE + STILL, taken).await.map(drop)
+        patiently("the lease of a forgotten claim ends", 2 * LEASE + STILL, taken).await.map(drop)
     }
 
     /// All that was published to the consumer's channel is settled.

@@ -51,9 +51,9 @@ impl World<'_> {
             machine.disk.stall(false);
         } else {
             let store = machine.seen_store.lock().clone().expect("the leader has a store");
-            store.hold_commits(true);
+            store.stall_commits(true);
             self.progress();
-            store.hold_commits(false);
+            store.stall_commits(false);
         }
         self.progress();
     }
