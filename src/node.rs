@@ -13,12 +13,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
-    broker::{Broker, BrokerError, Sequencer as _},
+    broker::{Broker, BrokerError},
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
     grpc::{self, ClusterAdmin},
+    health::Part,
     http::{self, Metric, MetricKind, NodeView},
+    liveness::{Liveness, OnStuck},
     model::{MemberEvent, MemberLogEntry, NamespaceInfo},
     proto::v1::{
         BackupHead, ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, SnapshotResponse,
@@ -29,7 +31,7 @@ use crate::{
         RaftGroup, RaftThread, StartError,
         log::{DiskLog, LogStore},
     },
-    replica::{OpenError, Replica, StoreHealth},
+    replica::{OpenError, Replica},
     store::{DurableStore, HaematiteConfig, HaematiteStore, StoreError},
     telemetry,
 };
@@ -42,6 +44,8 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 const VERIFY_POLL: Duration = Duration::from_millis(200);
 /// Namespaces of claims that have a figure of their own.
 const NAMESPACES_SHOWN: usize = 50;
+/// How soon the creation of a channel is tried again.
+const CREATE_RETRY: Duration = Duration::from_millis(100);
 /// Where a node without a cluster listens for peers that never come.
 const ALONE: &str = "127.0.0.1:0";
 
@@ -134,6 +138,8 @@ pub struct Node {
     broker: Broker,
     group: RaftGroup,
     thread: Option<RaftThread>,
+    /// None where the node has no threads of its own.
+    liveness: Option<Liveness>,
     store: Arc<dyn DurableStore>,
     temporary: Option<PathBuf>,
     drain: Duration,
@@ -179,6 +185,14 @@ impl Node {
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let replica = Replica::open(store.clone(), fanout, config.limits.clone()).await?;
         let view = replica.view();
+        let liveness = thread.as_ref().map(|thread| {
+            let runtimes = vec![
+                (Part::Runtime, "the runtime that serves clients", tokio::runtime::Handle::current()),
+                (Part::Raft, "Raft's thread, which may wait for the log's disk,", thread.handle().clone()),
+            ];
+            Liveness::start(view.health().clone(), runtimes)
+        });
+        let liveness = liveness.transpose().map_err(NodeError::Thread)?;
         let group_config = GroupConfig {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
@@ -219,7 +233,19 @@ impl Node {
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
-        Ok(Self { broker, group, thread, store, temporary, drain, stopping, tasks, client_address, http_address })
+        Ok(Self {
+            broker,
+            group,
+            thread,
+            liveness,
+            store,
+            temporary,
+            drain,
+            stopping,
+            tasks,
+            client_address,
+            http_address,
+        })
     }
 
     /// The node's broker.
@@ -242,6 +268,14 @@ impl Node {
         &self.http_address
     }
 
+    /// What to do when one of the node's runtimes does not answer for a minute and will not come back. It is called
+    /// from a thread of its own, because the node's runtimes may run nothing any more.
+    pub fn on_stuck(&self, act: OnStuck) {
+        if let Some(liveness) = &self.liveness {
+            liveness.on_stuck(act);
+        }
+    }
+
     /// Stops in order: not ready, leadership handed over, requests drained for a bounded time, state flushed.
     pub async fn stop(self) {
         self.stopping.cancel();
@@ -257,6 +291,7 @@ impl Node {
             tracing::warn!(drain = ?self.drain, "some connections did not end in time");
         }
         self.group.stop().await;
+        drop(self.liveness);
         if let Some(thread) = self.thread {
             let _ = tokio::task::spawn_blocking(|| drop(thread)).await; // a panic in it was logged
         }
@@ -295,7 +330,7 @@ async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicB
         loop {
             match broker.create_configured(channel, config.base_dir.as_deref()).await {
                 Ok(()) => break,
-                Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
+                Err(error) if passes(&error) => tokio::time::sleep(CREATE_RETRY).await,
                 Err(error) => {
                     tracing::error!(%error, channel = channel.name, "cannot create a channel of the configuration");
                     break;
@@ -307,7 +342,7 @@ async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicB
         loop {
             match broker.create_configured_rule(rule).await {
                 Ok(()) => break,
-                Err(BrokerError::NoLeader { .. } | BrokerError::OutcomeUnknown { .. }) => {}
+                Err(error) if passes(&error) => tokio::time::sleep(CREATE_RETRY).await,
                 Err(error) => {
                     let (source, target) = (&rule.source_channel, &rule.target_channel);
                     tracing::error!(%error, source, target, "cannot create a rule of the configuration");
@@ -319,6 +354,12 @@ async fn create_channels(broker: Broker, config: ServerConfig, done: Arc<AtomicB
     done.store(true, Ordering::Release);
 }
 
+/// Whether an error says something of the moment only.
+fn passes(error: &BrokerError) -> bool {
+    let moment = matches!(error, BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. });
+    moment || matches!(error, BrokerError::OutcomeUnknown { .. } | BrokerError::StoreFailed { .. })
+}
+
 struct View {
     broker: Broker,
     group: RaftGroup,
@@ -328,9 +369,25 @@ struct View {
     stopping: CancellationToken,
 }
 
+impl View {
+    fn store_failed(&self, error: &dyn std::fmt::Display) -> BrokerError {
+        let node = self.broker.local().name;
+        BrokerError::StoreFailed { node, reason: error.to_string(), proposed: false }
+    }
+}
+
 impl NodeView for View {
     fn failure(&self) -> Option<String> {
-        Some(self.group.state().failure).filter(|failure| !failure.is_empty())
+        let failure = Some(self.group.state().failure).filter(|failure| !failure.is_empty());
+        let failures = self.broker.view().health().failures();
+        // A new process would find the same data, and the same nodes missing.
+        let own = failures.iter().find(|(part, _)| !part.is_only_needed_to_read());
+        failure.or_else(|| own.map(|(part, reason)| format!("{part}: {reason}")))
+    }
+
+    fn unwell(&self) -> Vec<(&'static str, String)> {
+        let failures = self.broker.view().health().failures();
+        failures.iter().map(|(part, reason)| (part.name(), reason.to_owned())).collect()
     }
 
     fn unmet(&self) -> Vec<String> {
@@ -341,7 +398,7 @@ impl NodeView for View {
         if let Some(reason) = self.group.refused() {
             unmet.push(format!("the node is not in the cluster: {reason}"));
         } else if self.group.members().is_empty() {
-            unmet.push("the node is in no cluster yet".to_owned());
+            unmet.push(format!("the node is in no cluster yet: {}", self.group.waits_for()));
         }
         if state.leader == 0 {
             unmet.push("there is no leader".to_owned());
@@ -352,9 +409,7 @@ impl NodeView for View {
         if state.commit.saturating_sub(state.applied) > BEHIND {
             unmet.push(format!("the node is {} entries behind", state.commit - state.applied));
         }
-        if let StoreHealth::Failing(reason) = &*self.broker.view().health().borrow() {
-            unmet.push(format!("the store fails: {reason}"));
-        }
+        unmet.extend(self.unwell().into_iter().map(|(part, reason)| format!("{part}: {reason}")));
         unmet
     }
 
@@ -365,6 +420,7 @@ impl NodeView for View {
         let usage = self.broker.view().store().usage().unwrap_or_default();
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
+        let health = self.broker.view().health().failures();
         let claims = self.broker.view().claim_totals();
         let mut metrics = vec![
             claims_by_namespace(self.broker.view().claim_namespaces()),
@@ -388,6 +444,14 @@ impl NodeView for View {
             ),
             Metric::gauge("store_live_bytes", "Bytes of the state on disk that live", usage.live_bytes),
             Metric::gauge("store_disk_bytes", "Bytes of the state on disk", usage.disk_bytes),
+            Metric {
+                name: "unwell",
+                help: "1 for a part of the node that does not work, which the log and /ready explain: alarm above 0",
+                kind: MetricKind::Gauge,
+                values: Part::ALL
+                    .map(|part| (vec![("part", part.name().to_owned())], health.of(part).is_some().into()))
+                    .into(),
+            },
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
             Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
@@ -509,7 +573,7 @@ impl ClusterAdmin for View {
             return Err(BrokerError::NotAMember { reason });
         }
         let backup = self.group.backup().await;
-        let backup = backup.map_err(|error| BrokerError::StoreFailed { proposed: false, reason: error.to_string() })?;
+        let backup = backup.map_err(|error| self.store_failed(&error))?;
         let head = BackupHead {
             cluster_id: self.group.cluster_id().unwrap_or_default(),
             epoch: self.broker.view().epoch(),
@@ -527,8 +591,7 @@ impl ClusterAdmin for View {
 
     async fn snapshot(&self) -> Result<SnapshotResponse, BrokerError> {
         let applied = self.group.cut_log().await;
-        let applied =
-            applied.map_err(|reason| BrokerError::StoreFailed { proposed: false, reason: reason.to_string() })?;
+        let applied = applied.map_err(|reason| self.store_failed(&reason))?;
         Ok(SnapshotResponse { applied, log_entries: self.group.log_entries() })
     }
 }
@@ -571,6 +634,7 @@ fn node_status(
     let health = match &state {
         None => NodeHealth::Unreachable,
         Some(state) if !state.failure.is_empty() => NodeHealth::Failed,
+        Some(state) if !state.unwell.is_empty() => NodeHealth::Unwell,
         Some(_) if lag > BEHIND => NodeHealth::Behind,
         Some(_) => NodeHealth::Ok,
     };
@@ -589,6 +653,6 @@ fn node_status(
         client_address: address.client.clone(),
         http_address: address.http.clone(),
         peer_address: address.peer.clone(),
-        failure: state.map(|state| state.failure).unwrap_or_default(),
+        failure: state.map(NodeState::reasons).unwrap_or_default(),
     }
 }

@@ -4,7 +4,7 @@
 //! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,22 +14,28 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{RwLock as AsyncRwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use crate::{
     fanout::{Fanout, Wakes},
+    health::Health,
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
         MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
     },
-    store::{DurableStore, StateHash, StoreError},
+    store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
 
 /// How long to wait before a failed commit is tried again; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(20);
 /// The longest wait between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How often a commit that waits is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// A commit that waits for longer is no commit that is slow: nothing goes on.
+const STALL: Duration = Duration::from_secs(5);
 
 /// Checkpoints that a replica remembers.
 const CHECKPOINTS: usize = 8;
@@ -47,15 +53,20 @@ pub struct ReplicaView {
 
 struct Shared {
     store: Arc<dyn DurableStore>,
+    /// The same.
+    watched: Arc<WatchedStore>,
     fanout: Arc<Fanout>,
     wakes: Arc<Wakes>,
     limits: Limits,
     machine: RwLock<Machine>,
     catalog: RwLock<Arc<Catalog>>,
     applied: watch::Sender<u64>,
+    /// Held for writing while another state takes the place of this one, in the store first and then in the machine.
+    replacing: AsyncRwLock<()>,
     /// What will wait for an index that is not known yet.
     expecting: AtomicUsize,
-    health: watch::Sender<StoreHealth>,
+    commits: watch::Sender<StoreHealth>,
+    health: Health,
     checkpoints: watch::Sender<VecDeque<Checkpoint>>,
     /// When the first message that waits is due.
     due: watch::Sender<Option<u64>>,
@@ -67,7 +78,7 @@ pub enum StoreHealth {
     /// It does.
     #[default]
     Working,
-    /// The newest commit failed and is being tried again; the store's own words.
+    /// The newest commit failed and is being tried again, or waits and nothing goes on; the store's own words.
     Failing(String),
 }
 
@@ -108,20 +119,26 @@ impl Replica {
     /// # Errors
     /// When the store fails, or holds something else.
     pub async fn open(store: Arc<dyn DurableStore>, fanout: Arc<Fanout>, limits: Limits) -> Result<Self, OpenError> {
+        let health = Health::default();
+        let watched = Arc::new(WatchedStore::new(store, health.clone()));
+        let store: Arc<dyn DurableStore> = watched.clone();
         let machine = restore(&store, &limits).await?;
         let catalog = catalog_of(&machine);
         let due = watch::channel(machine.next_due_ms()).0;
         let shared = Shared {
             due,
             store,
+            watched,
             fanout,
             wakes: Arc::default(),
             limits,
             machine: RwLock::new(machine),
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
+            replacing: AsyncRwLock::default(),
             expecting: AtomicUsize::new(0),
-            health: watch::channel(StoreHealth::Working).0,
+            commits: watch::channel(StoreHealth::Working).0,
+            health,
             checkpoints: watch::channel(VecDeque::new()).0,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -138,7 +155,7 @@ impl Replica {
     }
 
     /// Applies the command at a log index; `mark` is stored with its effects. While the store fails, the very same
-    /// effects are tried again until they succeed, and [`ReplicaView::health`] says so: a command is never skipped.
+    /// effects are tried again until they succeed, and [`ReplicaView::commits`] says so: a command is never skipped.
     pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
         let shared = &self.shared;
         let (reply, mut effects, due) = {
@@ -185,18 +202,24 @@ impl Replica {
         self.shared.applied.send_replace(index);
     }
 
-    /// Reads everything again after the store's state was replaced.
+    /// Keeps those who hold [`ReplicaView::whole`] out, for as long as the answer lives.
+    pub async fn replacing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.replacing.write().await
+    }
+
+    /// Reads everything again after the store's state was replaced, which [`Replica::replacing`] has to surround. Whoever
+    /// waits for something is told as if the entries behind it had been applied here.
     ///
     /// # Errors
     /// As [`Replica::open`].
-    pub async fn reload(&mut self, index: u64) -> Result<(), OpenError> {
+    pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
         let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
         *self.shared.machine.write() = machine;
         self.announce_due(due);
-        // Live subscribers find the gap when they next look, and read it from the store.
-        self.shared.fanout.reset();
+        self.shared.fanout.reset(|channel| ends.get(&channel).copied());
         self.shared.wakes.all();
         self.shared.applied.send_replace(index);
         Ok(())
@@ -205,17 +228,35 @@ impl Replica {
     async fn commit(&self, writes: &crate::store::WriteBatch) {
         let mut wait = RETRY_MIN;
         loop {
-            match self.shared.store.commit(writes.clone()).await {
+            match self.try_commit(writes.clone()).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::error!(%error, retry_in = ?wait, "the store refused a commit");
-                    self.shared.health.send_replace(StoreHealth::Failing(error.to_string()));
+                    self.shared.commits.send_replace(StoreHealth::Failing(error.to_string()));
                 }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
         }
-        self.shared.health.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
+        self.shared.commits.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
+    }
+
+    /// One try, which says so while it waits for what does not come: room in memory that a flush should make, or a disk.
+    async fn try_commit(&self, writes: crate::store::WriteBatch) -> Result<(), StoreError> {
+        let store = &self.shared.store;
+        let (mut commit, begun) = (store.commit(writes), tokio::time::Instant::now());
+        loop {
+            if let Ok(done) = tokio::time::timeout(LOOK, &mut commit).await {
+                return done;
+            }
+            let stalled = || (begun.elapsed() >= STALL).then(|| format!("a commit has waited for more than {STALL:?}"));
+            if let Some(reason) = store.failure().or_else(stalled) {
+                self.shared.commits.send_if_modified(|health| {
+                    let failing = StoreHealth::Failing(reason);
+                    std::mem::replace(health, failing.clone()) != failing
+                });
+            }
+        }
     }
 
     /// Pins the state as it is after `index`. Hashing it may take a fold, and the next entry must not wait for that.
@@ -244,6 +285,12 @@ impl ReplicaView {
     /// The store under the replica.
     pub fn store(&self) -> &Arc<dyn DurableStore> {
         &self.shared.store
+    }
+
+    /// While the answer lives, the store and the machine are of one state: no snapshot takes their place. To be held for
+    /// one read of the store and a look at what the machine says of it, and never while waiting for an entry.
+    pub async fn whole(&self) -> RwLockReadGuard<'_, ()> {
+        self.shared.replacing.read().await
     }
 
     /// The live subscribers.
@@ -377,8 +424,18 @@ impl ReplicaView {
     }
 
     /// Whether the store takes commits.
-    pub fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.shared.health.subscribe()
+    pub fn commits(&self) -> watch::Receiver<StoreHealth> {
+        self.shared.commits.subscribe()
+    }
+
+    /// What keeps this node from doing its work.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// Tries what could not be read again; see [`WatchedStore::read_again`].
+    pub async fn read_again(&self) {
+        self.shared.watched.read_again().await;
     }
 
     /// The newest hash of the whole state. It may lag what is applied by a fold.

@@ -75,9 +75,6 @@ pub trait Sequencer: Send + Sync + 'static {
     /// With the leader only: the log index that covers everything acknowledged before the call, once a majority
     /// has confirmed that this node still leads.
     async fn read_index(&self) -> Result<u64, SequencerError>;
-
-    /// Hands leadership to another node, because this one cannot apply what is committed.
-    async fn give_up_leadership(&self);
 }
 
 /// Requests of the broker to the brokers of other nodes. Bytes are opaque to the transport.

@@ -90,7 +90,11 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     let mut next = None;
     loop {
         if proposals.len() >= PROPOSALS {
-            proposals.next().await;
+            tokio::select! {
+                biased;
+                _ = proposals.next() => {}
+                () = refuse(&broker, &mut next, &mut queue) => {}
+            }
             continue;
         }
         let first = match next.take() {
@@ -120,6 +124,27 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
         // The sequencer takes a command at its first poll: in this order.
         if futures::poll!(&mut proposal).is_pending() {
             proposals.push(proposal);
+        }
+    }
+}
+
+/// Refuses what waits behind proposals that do not get on, while nothing can be stored: it is surely not proposed.
+/// Nothing is lost when this is dropped.
+async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Receiver<Queued>) {
+    loop {
+        broker.refuses().await;
+        let queued = match next.take() {
+            Some(queued) => Some(queued),
+            None => queue.recv().await,
+        };
+        let Some(mut queued) = queued else { return std::future::pending().await };
+        match broker.refusal() {
+            Some(error) => {
+                if let Some(publisher) = queued.answer.take() {
+                    let _ = publisher.send(Err(SubmitError::Refused(error))); // it may have given up
+                }
+            }
+            None => *next = Some(queued),
         }
     }
 }
@@ -188,7 +213,7 @@ impl Entry {
 }
 
 async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
-    let mut health = broker.inner.view.health();
+    let mut health = broker.inner.view.commits();
     let mut proposal = broker.inner.sequencer.propose(command);
     let proposed = tokio::select! {
         biased;
@@ -196,7 +221,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
         reason = failing(&mut health) => {
             // The entry is applied when the store works again. Its publishers do not wait for that; the first retry
             // of each key is told what they missed.
-            let error = BrokerError::StoreFailed { reason, proposed: true };
+            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
             answer_all(&mut places, &SubmitError::Refused(error));
             if let Ok(Proposed { reply: Reply::Published(replies), .. }) = proposal.await {
                 for place in &places {

@@ -191,10 +191,7 @@ impl Broker {
             };
             match response {
                 Response::Index(index) => {
-                    return {
-                        let _: () = self.inner.view.wait_applied(index).await;
-                        Ok(())
-                    };
+                    return self.see(index, deadline).await;
                 }
                 Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
                     return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, publish::RETRY, store_error};
+use super::{Broker, BrokerError, publish::RETRY};
 use crate::{
     codec,
     machine::receipt_key,
@@ -318,7 +318,7 @@ impl Broker {
             Ok(Ok(OperationReply::Claim(reply))) => Ok(reply),
             Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),
-            Err(BrokerError::OutcomeUnknown { reason } | BrokerError::StoreFailed { reason, proposed: true }) => {
+            Err(BrokerError::OutcomeUnknown { reason } | BrokerError::StoreFailed { reason, proposed: true, .. }) => {
                 Err(BrokerError::ClaimOutcomeUnknown { reason })
             }
             Err(error) => Err(error),
@@ -344,11 +344,13 @@ impl Broker {
 
     /// The receipt of a completed claim as this node stores it; none when it is gone, or that of another claim.
     async fn receipt(&self, namespace: NamespaceId, key: KeyHash, token: u64) -> Result<Option<Bytes>, BrokerError> {
-        let Some(stored) = self.store().get(&receipt_key(namespace, key)).await.map_err(store_error)? else {
+        let Some(stored) =
+            self.store().get(&receipt_key(namespace, key)).await.map_err(|error| self.store_error(&error))?
+        else {
             return Ok(None);
         };
-        let stored: StoredReceipt = codec::decode_record("receipt", &stored)
-            .map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })?;
+        let stored: StoredReceipt =
+            codec::decode_record("receipt", &stored).map_err(|error| self.store_error(&error))?;
         Ok((stored.token == token).then_some(stored.receipt))
     }
 }

@@ -16,7 +16,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, store_error};
+use super::{Broker, BrokerError};
 use crate::{
     model::{
         ChannelId, ChannelMeta, ChannelStats, Clean, Compact, Compaction, Durability, Gone, KeyHash, Operation,
@@ -65,7 +65,12 @@ impl<'a> Scan<'a> {
 
     async fn batch(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         if self.page.is_empty() && self.next < self.end {
-            let page = self.broker.store().read_batches(&self.stream, self.next, PAGE).await.map_err(store_error)?;
+            let page = self
+                .broker
+                .store()
+                .read_batches(&self.stream, self.next, PAGE)
+                .await
+                .map_err(|error| self.broker.store_error(&error))?;
             self.page = page.into();
         }
         let Some(batch) = self.page.pop_front().filter(|batch| batch.first_seq < self.end) else { return Ok(None) };

@@ -10,7 +10,6 @@ use super::{
     outcomes::{Results, excepted, merge, name_keys, refusals},
     publish::{Checked, RETRY},
     rules::Routing,
-    store_error,
 };
 use crate::{
     codec::decode_record,
@@ -100,13 +99,12 @@ impl Broker {
         let mut bytes = 0;
         for waiting in self.inner.view.due(now_ms, self.limits().batch_messages) {
             let (channel, id) = (waiting.channel, waiting.id);
-            let stored = self.store().get(&delayed_key(channel, id)).await.map_err(store_error)?;
+            let stored = self.store().get(&delayed_key(channel, id)).await.map_err(|error| self.store_error(&error))?;
             // It was appended meanwhile.
             let Some(stored) = stored else { continue };
             let record: Result<WaitingRecord, _> = decode_record("delayed message", &stored);
-            let WaitingRecord { schema_id, message } =
-                record.map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })?;
-            let unreadable = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
+            let WaitingRecord { schema_id, message } = record.map_err(|error| self.store_error(&error))?;
+            let unreadable = |reason: String| self.store_error(&reason);
             let routed =
                 message.frame.messages().next().ok_or_else(|| unreadable("a frame without a message".into()))?;
             let routed = routed.map_err(|error| unreadable(error.to_string()))?;

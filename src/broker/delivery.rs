@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn each_message_that_was_passed_was_handed_on_or_not() {
         let (delivery, fanout) = leader();
-        let follower = fanout.follow(CHANNEL, 0);
+        let follower = fanout.follow(CHANNEL);
         delivery.heard(NODE, report(Some(4), std::slice::from_ref(&(1..2))));
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(true), None, None]);
         delivery.handed(CHANNEL, 2..3);

@@ -131,12 +131,14 @@ pub enum BrokerError {
         /// What happened.
         reason: String,
     },
-    /// The leader's store failed after the publish was committed: it will be applied when the store works again.
-    #[error("the leader's store failed; the outcome is unknown: {reason}")]
+    /// A node's disk or store failed. What was proposed before that showed will be applied when it works again.
+    #[error("the store of {} failed{}: {reason}", Whose(node), if *proposed { "; the outcome is unknown" } else { "" })]
     StoreFailed {
-        /// The store's words.
+        /// The node whose store it is; empty for a broker without a cluster.
+        node: String,
+        /// The store's words, with the file.
         reason: String,
-        /// Whether the publish was proposed before the failure showed.
+        /// Whether what was asked for was proposed before the failure showed.
         proposed: bool,
     },
     /// The node is stopping.
@@ -350,6 +352,21 @@ pub enum BrokerError {
         /// Why it does not get there.
         reason: String,
     },
+    /// Too few nodes are there to agree on anything. Nothing was proposed.
+    #[error("the cluster has no majority now: {reason}")]
+    NoMajority {
+        /// Who is missed.
+        reason: String,
+    },
+}
+
+/// Says whose something is.
+struct Whose<'a>(&'a str);
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("this process") } else { write!(f, "node `{}`", self.0) }
+    }
 }
 
 /// Says who holds a claim, or completed it, and when.
@@ -408,7 +425,7 @@ impl BrokerError {
             Self::OutOfRange { .. } => "OUT_OF_RANGE",
             Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
             Self::NotStored { .. } => "NOT_STORED",
-            Self::NoLeader { .. } => "NO_LEADER",
+            Self::NoLeader { .. } | Self::NoMajority { .. } => "NO_LEADER",
             Self::NotConfirmed { .. } => "NOT_CONFIRMED",
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::StoreFailed { .. } => "STORE_FAILED",
@@ -478,14 +495,19 @@ impl BrokerError {
                  `liminal channel update`, or let it drop the oldest (`--when-full drop-oldest`)"
             ),
             Self::OutOfRange { first, .. } => format!("begin at {first}, or at `earliest`"),
-            Self::NoLeader { .. } => {
+            Self::NoLeader { .. } | Self::NoMajority { .. } => {
                 "check that a majority of the nodes is up (`liminal cluster status`), then try again".into()
             }
             Self::NotConfirmed { .. } => "try again, or ask for a local read".into(),
             Self::OutcomeUnknown { .. } | Self::StoreFailed { proposed: true, .. } => {
                 "retry with the same idempotency key: it is stored at most once".into()
             }
-            Self::StoreFailed { proposed: false, .. } => "look at the leader's disk and log, then try again".into(),
+            Self::StoreFailed { proposed: false, node, .. } => {
+                let whose = Whose(node).to_string();
+                format!(
+                    "look at the disk and the log of {whose}; another node takes its place if one is well: try again"
+                )
+            }
             Self::Stopping | Self::NotAMember { .. } => "try another node".into(),
             Self::RuleNotFound { .. } | Self::RuleRefused { .. } => "look at the rules with `liminal rule list`".into(),
             Self::NamespaceNotFound { .. } => {
@@ -545,6 +567,7 @@ impl BrokerError {
         match self {
             Self::InTransaction { error, .. } => error.leaves_unknown(),
             Self::NoLeader { .. }
+            | Self::NoMajority { .. }
             | Self::NotConfirmed { .. }
             | Self::Overloaded { .. }
             | Self::QuotaExceeded { .. }
@@ -601,6 +624,7 @@ impl BrokerError {
         match self {
             _ if self.retry_after().is_some() => Some(Admission::Defer),
             Self::NoLeader { .. }
+            | Self::NoMajority { .. }
             | Self::NotConfirmed { .. }
             | Self::OutcomeUnknown { .. }
             | Self::StoreFailed { .. }

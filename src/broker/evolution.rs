@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema::compatibility, store_error,
-};
+use super::{Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema::compatibility};
 use crate::{
     codec,
     machine::schemas_prefix,
@@ -125,11 +123,13 @@ impl Broker {
     pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let stored = self.store().range(&schemas_prefix(meta.id), None, usize::MAX).await.map_err(store_error)?;
-        let decode = |(_, value): &(_, Bytes)| {
-            codec::decode_record("schema", value)
-                .map_err(|error| BrokerError::StoreFailed { reason: error.to_string(), proposed: false })
-        };
+        let stored = self
+            .store()
+            .range(&schemas_prefix(meta.id), None, usize::MAX)
+            .await
+            .map_err(|error| self.store_error(&error))?;
+        let decode =
+            |(_, value): &(_, Bytes)| codec::decode_record("schema", value).map_err(|error| self.store_error(&error));
         stored.iter().map(decode).collect()
     }
 

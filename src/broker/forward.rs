@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     codec,
+    health::Part,
     model::{ConsumerId, Frame, Operation, PublishGroup, Transaction},
 };
 
@@ -125,10 +126,11 @@ impl Broker {
                     Err(Failure::Definite(error)) => Response::Refused(error),
                 }
             }
-            Request::ReadIndex => match self.inner.sequencer.read_index().await {
-                Ok(index) => Response::Index(index),
-                Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
-                Err(_) => Response::NotProposed,
+            Request::ReadIndex => match self.confirm_leadership().await {
+                Ok(Ok(index)) => Response::Index(index),
+                Ok(Err(SequencerError::Unknown(reason))) => Response::Unknown(reason),
+                Ok(Err(_)) => Response::NotProposed,
+                Err(error) => Response::Refused(error),
             },
             Request::Channel(command) => self.propose_channel(command).await,
             Request::Interest(reports) => {
@@ -170,6 +172,28 @@ impl Broker {
                     Response::NoInbox
                 }
             }
+        }
+    }
+
+    /// As the leader: the log index that covers everything acknowledged before.
+    ///
+    /// # Errors
+    /// `NoMajority` as soon as it is known that nobody can confirm it.
+    pub(super) async fn confirm_leadership(&self) -> Result<Result<u64, SequencerError>, BrokerError> {
+        tokio::select! {
+            biased;
+            index = self.inner.sequencer.read_index() => Ok(index),
+            error = self.without_majority() => Err(error),
+        }
+    }
+
+    /// Resolves while no majority answers.
+    async fn without_majority(&self) -> BrokerError {
+        let mut health = self.inner.view.health().changes();
+        let missed = health.wait_for(|failures| failures.of(Part::Majority).is_some()).await;
+        match missed.map(|failures| failures.of(Part::Majority).unwrap_or_default().to_owned()) {
+            Ok(reason) => BrokerError::NoMajority { reason },
+            Err(_) => std::future::pending().await, // the node is gone
         }
     }
 
@@ -256,11 +280,18 @@ impl Broker {
         let mut leader = self.inner.sequencer.leader();
         let patience = self.limits().read_timeout;
         let until = deadline.min(Instant::now() + patience);
+        if let Some(reason) = self.inner.view.health().of(Part::Majority) {
+            return Err(BrokerError::NoMajority { reason });
+        }
         let known = leader.wait_for(|leader| *leader != Leader::Unknown);
-        match tokio::time::timeout_at(until, known).await {
-            Ok(Ok(leader)) => Ok(leader.clone()),
-            Ok(Err(_)) => Err(BrokerError::Stopping),
-            Err(_) => Err(self.no_leader(patience)),
+        tokio::select! {
+            biased;
+            known = tokio::time::timeout_at(until, known) => match known {
+                Ok(Ok(leader)) => Ok(leader.clone()),
+                Ok(Err(_)) => Err(BrokerError::Stopping),
+                Err(_) => Err(self.no_leader(patience)),
+            },
+            error = self.without_majority() => Err(error),
         }
     }
 

@@ -1,26 +1,22 @@
-//! What the leader does when nobody asks: lets time pass in the log, has the state hashed, and gives up leadership
-//! when its store does not come back.
+//! What the leader does when nobody asks: lets time pass in the log, and has the state hashed.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
-use crate::{model::Command, replica::StoreHealth};
+use crate::model::Command;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// As fine as the log's time passes when nothing else happens.
 const FINEST: Duration = Duration::from_millis(50);
 /// How often all nodes hash their state at one log index.
 const CHECKPOINT: Duration = Duration::from_secs(60);
-/// A store that fails for so long costs the leadership.
-const STORE_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(broker: Broker) {
     let inner = &broker.inner;
     let (mut applied, mut checkpointed) = (0, 0);
     let mut checkpoint_due = Instant::now() + CHECKPOINT;
-    let mut failing_since: Option<Instant> = None;
     loop {
         let now = inner.env.clock.now_ms();
         let leads = broker.leads();
@@ -31,13 +27,7 @@ pub(super) async fn run(broker: Broker) {
             sleep(FINEST).await;
         }
         inner.delivery.tidy(|channel| inner.view.stats(channel).is_some());
-        let failing = *inner.view.health().borrow() != StoreHealth::Working;
-        failing_since = if failing { failing_since.or(Some(Instant::now())) } else { None };
-        if !broker.leads() {
-            continue;
-        }
-        if failing_since.is_some_and(|since| since.elapsed() >= STORE_PATIENCE) {
-            inner.sequencer.give_up_leadership().await;
+        if !broker.leads() || broker.refusal().is_some() {
             continue;
         }
         let now = inner.env.clock.now_ms();

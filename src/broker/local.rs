@@ -35,9 +35,9 @@ impl Broker {
     /// # Errors
     /// When the store cannot be read, or a schema of the configuration cannot be used.
     pub async fn embedded(config: &ServerConfig, store: Arc<dyn DurableStore>) -> Result<Self, BrokerError> {
-        let failed = |reason: String| BrokerError::StoreFailed { reason, proposed: false };
+        let failed = |reason: String| BrokerError::StoreFailed { node: String::new(), reason, proposed: false };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
-        let index = match store.applied().await.map_err(super::store_error)? {
+        let index = match store.applied().await.map_err(|error| failed(error.to_string()))? {
             Some(mark) => codec::decode_record("applied mark", &mark).map_err(|error| failed(error.to_string()))?,
             None => 0,
         };
@@ -122,10 +122,6 @@ impl Sequencer for Local {
 
     async fn read_index(&self) -> Result<u64, SequencerError> {
         Ok(self.state.lock().await.index)
-    }
-
-    async fn give_up_leadership(&self) {
-        // There is nobody else.
     }
 }
 

@@ -42,9 +42,10 @@ use self::{
 };
 use crate::{
     env::Env,
+    health::Part,
     model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
-    replica::ReplicaView,
+    replica::{ReplicaView, StoreHealth},
     store::DurableStore,
 };
 
@@ -319,7 +320,7 @@ impl Broker {
     /// # Errors
     /// When the store cannot.
     pub async fn flush(&self) -> Result<(), BrokerError> {
-        self.store().flush().await.map_err(store_error)
+        self.store().flush().await.map_err(|error| self.store_error(&error))
     }
 
     /// The store under the broker.
@@ -356,12 +357,41 @@ impl Broker {
         self.inner.env.clock.now_ms()
     }
 
+    /// This node's store failed, and nothing was proposed.
+    fn store_error(&self, reason: &impl std::fmt::Display) -> BrokerError {
+        BrokerError::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
+    }
+
+    /// Why this node, as the leader, takes nothing new; none while it does.
+    fn refusal(&self) -> Option<BrokerError> {
+        if let StoreHealth::Failing(reason) = &*self.inner.view.commits().borrow() {
+            return Some(self.store_error(reason));
+        }
+        let failures = self.inner.view.health().failures();
+        let (part, reason) = failures.keeps_from_writing()?;
+        Some(match part {
+            Part::Majority => BrokerError::NoMajority { reason: reason.to_owned() },
+            _ => self.store_error(&reason),
+        })
+    }
+
+    /// Resolves while [`Broker::refusal`] says something.
+    async fn refuses(&self) -> BrokerError {
+        let (mut health, mut commits) = (self.inner.view.health().changes(), self.inner.view.commits());
+        loop {
+            if let Some(error) = self.refusal() {
+                return error;
+            }
+            // Both live as long as the view.
+            tokio::select! {
+                _ = health.changed() => {}
+                _ = commits.changed() => {}
+            }
+        }
+    }
+
     /// Refuses a request while the broker stops.
     fn check_running(&self) -> Result<(), BrokerError> {
         if self.inner.requests.is_closed() { Err(BrokerError::Stopping) } else { Ok(()) }
     }
-}
-
-fn store_error(error: crate::store::StoreError) -> BrokerError {
-    BrokerError::StoreFailed { reason: error.to_string(), proposed: false }
 }

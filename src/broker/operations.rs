@@ -14,10 +14,7 @@ use super::{
     forward::{Request, Response},
     stats::overloaded,
 };
-use crate::{
-    model::{Command, Operation, OperationReply, Refusal, Reply},
-    replica::StoreHealth,
-};
+use crate::model::{Command, Operation, OperationReply, Refusal, Reply};
 
 /// Operations that may wait.
 const QUEUE: usize = 16_384;
@@ -56,9 +53,17 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     let mut proposals = FuturesUnordered::new();
     let mut next = None;
     loop {
+        if proposals.len() >= PROPOSALS {
+            tokio::select! {
+                biased;
+                _ = proposals.next() => {}
+                () = refuse(&broker, &mut next, &mut queue) => {}
+            }
+            continue;
+        }
         tokio::select! {
             biased;
-            first = take(&mut next, &mut queue), if proposals.len() < PROPOSALS => {
+            first = take(&mut next, &mut queue) => {
                 let Some(first) = first else { return };
                 let mut bytes = first.operation.bytes();
                 let mut waiting = vec![first];
@@ -89,17 +94,31 @@ async fn take(next: &mut Option<Queued>, queue: &mut mpsc::Receiver<Queued>) -> 
     }
 }
 
+/// Refuses what waits behind proposals that do not get on, while nothing can be stored: it is surely not proposed.
+/// Nothing is lost when this is dropped.
+async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Receiver<Queued>) {
+    loop {
+        broker.refuses().await;
+        let Some(queued) = take(next, queue).await else { return std::future::pending().await };
+        match broker.refusal() {
+            Some(error) => drop(queued.answer.send(Err(SubmitError::Refused(error)))), // it may have given up
+            None => *next = Some(queued),
+        }
+    }
+}
+
 async fn propose(broker: Broker, waiting: Vec<Queued>) {
     let time_ms = broker.inner.env.clock.now_ms().max(broker.inner.view.time_ms());
     let (operations, answers): (Vec<_>, Vec<_>) =
         waiting.into_iter().map(|Queued { operation, answer }| (operation, answer)).unzip();
-    let mut health = broker.inner.view.health();
+    let mut health = broker.inner.view.commits();
     let mut proposal = broker.inner.sequencer.propose(Command::Operations { time_ms, operations });
     let proposed = tokio::select! {
         biased;
         proposed = &mut proposal => proposed,
         reason = failing(&mut health) => {
-            let error = SubmitError::Refused(BrokerError::StoreFailed { reason, proposed: true });
+            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = SubmitError::Refused(error);
             answer_all(answers, &error);
             // The entry is applied when the store works again, before anything that comes after it.
             let _ = proposal.await;
@@ -153,17 +172,32 @@ impl Broker {
     pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, BrokerError> {
         match self.ask_leader(&Request::Operate(operation), deadline).await? {
             Response::Operated(operated) => {
-                let _: () = self.inner.view.wait_applied(operated.index).await;
+                self.see(operated.index, deadline).await?;
                 Ok(operated)
             }
             other => Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
         }
     }
 
+    /// Waits until this node has applied what was done, so that its client sees it here.
+    pub(super) async fn see(&self, index: u64, deadline: Instant) -> Result<(), BrokerError> {
+        let mut commits = self.inner.view.commits();
+        tokio::select! {
+            biased;
+            () = self.inner.view.wait_applied(index) => Ok(()),
+            reason = failing(&mut commits) => {
+                Err(BrokerError::StoreFailed { node: self.local().name, reason, proposed: true })
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                let reason = format!("node {} has not applied log entry {index} in time", self.local().name);
+                Err(BrokerError::OutcomeUnknown { reason })
+            }
+        }
+    }
+
     /// On the leader.
     pub(super) async fn submit_operation(&self, operation: Operation) -> Answer {
-        if let StoreHealth::Failing(reason) = &*self.inner.view.health().borrow() {
-            let error = BrokerError::StoreFailed { reason: reason.clone(), proposed: false };
+        if let Some(error) = self.refusal() {
             return Err(SubmitError::Refused(error));
         }
         // Charged when they come; by the time that they become visible they are long accepted.

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     model::{ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
     proto::v1::Message,
-    replica::StoreHealth,
 };
 
 /// How long to wait before a publish that was surely not proposed is tried again.
@@ -205,8 +204,8 @@ impl Broker {
         confirm: Confirm,
         deadline: Instant,
     ) -> Result<Results, Failure> {
-        if let StoreHealth::Failing(reason) = &*self.inner.view.health().borrow() {
-            return Err(Failure::Definite(BrokerError::StoreFailed { reason: reason.clone(), proposed: false }));
+        if let Some(error) = self.refusal() {
+            return Err(Failure::Definite(error));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
         self.charge(&[(channel, u64::from(count), submission.frame.bytes().len())]).map_err(Failure::Definite)?;

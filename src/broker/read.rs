@@ -7,9 +7,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
     forward::{Request, Response},
-    store_error,
 };
-use crate::model::{ChannelId, ChannelMeta, Command, Durability, StoredBatch, stream_key};
+use crate::model::{ChannelId, ChannelMeta, ChannelStats, Command, Durability, StoredBatch, stream_key};
 
 /// How long to wait before a leader that was not one is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -46,17 +45,26 @@ impl Broker {
         }
         let key = stream_key(meta.name.as_str());
         let (from, stats, stored) = loop {
+            let whole = self.inner.view.whole().await;
             let stats = self.inner.view.stats(meta.id).unwrap_or_default();
             let from = self.position(&meta, start).await?;
-            let stored = self.store().read_batches(&key, from, self.limits().page_bytes).await.map_err(store_error)?;
+            let stored = self
+                .store()
+                .read_batches(&key, from, self.limits().page_bytes)
+                .await
+                .map_err(|error| self.store_error(&error))?;
             // What was to be read may have been removed meanwhile, all of it or its beginning.
-            let first = self.inner.view.stats(meta.id).unwrap_or_default().first_seq;
+            let Some(ChannelStats { first_seq: first, .. }) = self.inner.view.stats(meta.id) else {
+                // What was read by its name may be another channel's.
+                return Err(BrokerError::ChannelNotFound { name: channel.into(), similar: None });
+            };
             let begins = stored.first().map_or(first, |batch| batch.first_seq);
             if begins <= from || self.has_gap(meta.id, from) {
                 break (from, stats, stored);
             }
+            drop(whole);
             if first <= from {
-                sleep(RETRY).await; // a snapshot is taking the store's place
+                sleep(RETRY).await; // the store is behind the machine
             }
         };
         let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
@@ -71,7 +79,12 @@ impl Broker {
                 break;
             }
             // A page of which everything has expired is no reason to come back, unless what follows it was removed.
-            stored = self.store().read_batches(&key, next_seq, self.limits().page_bytes).await.map_err(store_error)?;
+            let _whole = self.inner.view.whole().await;
+            stored = self
+                .store()
+                .read_batches(&key, next_seq, self.limits().page_bytes)
+                .await
+                .map_err(|error| self.store_error(&error))?;
             let begins = stored.first().map(|batch| batch.first_seq);
             if begins.is_none_or(|begins| begins > next_seq && !self.has_gap(meta.id, next_seq)) {
                 break;
@@ -167,7 +180,8 @@ impl Broker {
                 let key = stream_key(meta.name.as_str());
                 while low < high {
                     let middle = low + (high - low) / 2;
-                    let found = self.store().read_batches(&key, middle, 1).await.map_err(store_error)?;
+                    let found =
+                        self.store().read_batches(&key, middle, 1).await.map_err(|error| self.store_error(&error))?;
                     match found.first() {
                         Some(batch) if batch.time_ms < time_ms => low = batch.end_seq(),
                         _ => high = middle,
@@ -206,9 +220,10 @@ impl Broker {
         let confirmed = async {
             loop {
                 let index = match self.leader_now(deadline).await? {
-                    Leader::Local { .. } => self.inner.sequencer.read_index().await.ok(),
+                    Leader::Local { .. } => self.confirm_leadership().await?.ok(),
                     Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
                         Ok(Response::Index(index)) => Some(index),
+                        Ok(Response::Refused(error)) => return Err(error),
                         Err(SequencerError::Stopped) => return Err(BrokerError::Stopping),
                         _ => None,
                     },
@@ -234,8 +249,13 @@ impl Broker {
     async fn wait_for_seq(&self, meta: &ChannelMeta, seq: u64) -> Result<(), BrokerError> {
         let patience = self.limits().read_timeout;
         let reached = async {
-            while self.inner.view.stats(meta.id).is_some_and(|stats| stats.next_seq <= seq) {
-                self.inner.view.wait_applied(self.inner.view.applied() + 1).await;
+            loop {
+                // Looked at first: an entry that is applied between two looks is one that was waited for.
+                let applied = self.inner.view.applied();
+                if self.inner.view.stats(meta.id).is_none_or(|stats| stats.next_seq > seq) {
+                    return;
+                }
+                self.inner.view.wait_applied(applied + 1).await;
             }
         };
         let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);

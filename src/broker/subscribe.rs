@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BrokerError, Leader, Start, filter::Filter, store_error};
+use super::{Broker, BrokerError, Leader, Start, filter::Filter};
 use crate::{
     fanout::{Follower, Next},
     model::{ChannelMeta, Durability, Frame, Predicate, StoredBatch, stream_key},
@@ -80,9 +80,13 @@ impl Broker {
         if meta.config.durability == Durability::Ephemeral && !matches!(start, Start::Latest | Start::Earliest) {
             return Err(BrokerError::NotStored { channel: channel.into() });
         }
-        // Followed first: what is published from here on is in the tail.
-        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
-        let follower = self.inner.view.fanout().follow(meta.id, end);
+        // Followed first: what is published from here on is in the tail, and what was before is in the store. A channel
+        // that is gone by now ended the followers that it had.
+        let follower = self.inner.view.fanout().follow(meta.id);
+        let stats = self.inner.view.stats(meta.id).ok_or_else(|| gone(&meta))?;
+        if meta.config.durability == Durability::Durable {
+            follower.reach(stats.next_seq);
+        }
         let announce = async {
             if let Leader::Remote(leader) = self.leader()
                 && let Some(acknowledged) = self.tell_interest(&leader).await
@@ -266,7 +270,7 @@ impl Subscription {
                 }
             }
             Next::Behind(_) | Next::Nothing => Ok(None),
-            Next::Closed => Err(BrokerError::ChannelNotFound { name: self.meta.name.to_string(), similar: None }),
+            Next::Closed => Err(gone(&self.meta)),
         }
     }
 
@@ -290,18 +294,29 @@ impl Subscription {
         let (key, bytes) = (stream_key(self.meta.name.as_str()), self.broker.limits().page_bytes);
         let view = self.broker.inner.view.clone();
         let applied = view.applied();
-        let page = match self.read_ahead().await {
+        let ahead = self.read_ahead().await;
+        let whole = view.whole().await;
+        let page = match ahead {
             Some(page) => page,
-            None => self.broker.store().read_batches(&key, self.position, bytes).await.map_err(store_error)?,
+            None => self
+                .broker
+                .store()
+                .read_batches(&key, self.position, bytes)
+                .await
+                .map_err(|error| self.broker.store_error(&error))?,
         };
-        // The store may still hold what is gone, and so may what was read before.
-        let first = view.stats(self.meta.id).unwrap_or_default().first_seq;
+        // The store may still hold what is gone, and so may what was read before. It is read by name: what is there may
+        // be another channel's.
+        let first = view.stats(self.meta.id).ok_or_else(|| gone(&self.meta))?.first_seq;
         if first > self.position {
             let channel = self.meta.name.to_string();
             return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
         }
         let begins = page.first().map(|first| first.first_seq);
-        match begins.filter(|begins| *begins <= self.position || self.broker.has_gap(self.meta.id, self.position)) {
+        let begins =
+            begins.filter(|begins| *begins <= self.position || self.broker.has_gap(self.meta.id, self.position));
+        drop(whole);
+        match begins {
             Some(first) => {
                 if first > self.position {
                     self.position = first;
@@ -323,8 +338,7 @@ impl Subscription {
                 Ok(())
             }
             None => {
-                // The machine is ahead of the store for the moment, or for as long as the store fails; or behind it,
-                // while a snapshot takes the store's place.
+                // The machine is ahead of the store for the moment, or for as long as the store fails.
                 tokio::select! {
                     () = view.wait_applied(applied + 1) => Ok(()),
                     () = self.stopping.cancelled() => Err(BrokerError::Stopping),
@@ -343,4 +357,8 @@ impl Subscription {
         self.ahead = None;
         read.ok()?.ok().filter(|page| !page.is_empty())
     }
+}
+
+fn gone(meta: &ChannelMeta) -> BrokerError {
+    BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None }
 }

@@ -128,7 +128,7 @@ impl Broker {
         let Response::Transacted(Operated { index, term, reply }, delivered) = response else {
             return Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {response:?}") });
         };
-        let _: () = self.inner.view.wait_applied(index).await;
+        self.see(index, deadline).await?;
         match reply {
             Ok(OperationReply::Transaction(replies)) => {
                 let mut outcomes = Vec::new();

@@ -163,10 +163,11 @@ struct Node<'a> {
     id: u64,
     role: &'static str,
     health: &'static str,
-    term: u64,
-    commit: u64,
-    applied: u64,
-    lag: u64,
+    /// This and the next three: none where the node cannot be asked.
+    term: Option<u64>,
+    commit: Option<u64>,
+    applied: Option<u64>,
+    lag: Option<u64>,
     state_hash: &'a str,
     state_hash_at: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -199,7 +200,8 @@ impl<'a> Status<'a> {
     fn table(&self) -> String {
         let header = ["NODE", "ROLE", "HEALTH", "TERM", "COMMIT", "APPLIED", "LAG"];
         let rows = self.nodes.iter().map(|node| {
-            let [term, commit, applied, lag] = [node.term, node.commit, node.applied, node.lag].map(thousands);
+            let figures = [node.term, node.commit, node.applied, node.lag];
+            let [term, commit, applied, lag] = figures.map(|figure| figure.map_or_else(|| "?".into(), thousands));
             vec![node.name.to_owned(), node.role.to_owned(), node.health.to_owned(), term, commit, applied, lag]
         });
         let mut text = table(&header, &[3, 4, 5, 6], rows.collect());
@@ -219,7 +221,7 @@ impl<'a> Status<'a> {
 
     fn quorum(&self) -> String {
         let voters: Vec<&Node<'_>> = self.nodes.iter().filter(|node| node.role != "learner").collect();
-        let up = voters.iter().filter(|node| matches!(node.health, "ok" | "behind")).count();
+        let up = voters.iter().filter(|node| matches!(node.health, "ok" | "behind" | "unwell")).count();
         let quorum = voters.len() / 2 + 1;
         let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let rest = match up.checked_sub(quorum) {
@@ -232,6 +234,7 @@ impl<'a> Status<'a> {
 
 impl<'a> Node<'a> {
     fn of(node: &'a NodeStatus) -> Self {
+        let known = |figure: u64| Some(figure).filter(|_| node.health() != NodeHealth::Unreachable);
         Self {
             name: &node.name,
             id: node.id,
@@ -243,13 +246,14 @@ impl<'a> Node<'a> {
             health: match node.health() {
                 NodeHealth::Ok => "ok",
                 NodeHealth::Behind => "behind",
+                NodeHealth::Unwell => "unwell",
                 NodeHealth::Unreachable => "unreachable",
                 NodeHealth::Failed | NodeHealth::Unspecified => "failed",
             },
-            term: node.term,
-            commit: node.commit,
-            applied: node.applied,
-            lag: node.lag,
+            term: known(node.term),
+            commit: known(node.commit),
+            applied: known(node.applied),
+            lag: known(node.lag),
             state_hash: &node.state_hash,
             state_hash_at: node.state_hash_at,
             failure: &node.failure,

@@ -31,6 +31,11 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
     let node = start(config).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
+    node.on_stuck(Box::new(|reason| {
+        tracing::error!(reason, "this node does not come back by itself: it ends");
+        eprintln!("error: the node cannot go on: {reason}");
+        std::process::exit(1);
+    }));
     let failed = node.group().clone();
     tokio::select! {
         () = signals.next() => {}

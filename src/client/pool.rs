@@ -19,6 +19,8 @@ use super::{
 };
 use crate::env::Env;
 
+/// How long attempts fail before that is said.
+const QUIET: Duration = Duration::from_secs(2);
 /// The metadata entry in which a server names the leader: `<node name>;<client address>`.
 const LEADER_METADATA: &str = "liminal-leader";
 /// More nodes than any cluster has: a bound on what servers can teach a client.
@@ -311,11 +313,14 @@ pub(crate) struct Backoff {
     until: Instant,
     failures: u32,
     env: Env,
+    /// When somebody should be told that it takes long; none once that was done.
+    tell: Option<Instant>,
 }
 
 impl Backoff {
     pub fn new(options: &Options) -> Self {
-        Self { until: Instant::now() + options.retry_for, failures: 0, env: options.env.clone() }
+        let now = Instant::now();
+        Self { until: now + options.retry_for, failures: 0, env: options.env.clone(), tell: Some(now + QUIET) }
     }
 
     /// Waits before the next attempt; `false` when there is no time left for one.
@@ -324,6 +329,11 @@ impl Backoff {
         let pause = retry::backoff(self.failures, error.retry_after(), self.env.random.next_u64());
         if Instant::now() + pause >= self.until {
             return false;
+        }
+        if self.tell.is_some_and(|tell| Instant::now() >= tell) {
+            self.tell = None;
+            let for_s = (self.until - Instant::now()).as_secs();
+            tracing::warn!(code = error.code(), "{error}; trying again for up to {for_s} s");
         }
         sleep(pause).await;
         true

@@ -54,6 +54,19 @@ impl Tail {
         Some(Interest { channel, followers: followers.len() as u64, passed })
     }
 
+    /// The channel ends here by now, or later.
+    fn reach(&self, end: u64) {
+        self.signal.send_if_modified(|signal| {
+            let further = end > signal.end;
+            signal.end = signal.end.max(end);
+            further
+        });
+    }
+
+    fn close(&self) {
+        self.signal.send_modify(|signal| signal.closed = true);
+    }
+
     fn forget(&self) {
         let recent = std::mem::take(&mut *self.recent.lock());
         self.held.fetch_sub(recent.bytes, Ordering::Relaxed);
@@ -148,32 +161,38 @@ impl Fanout {
                 }
             }
         }
-        tail.signal.send_modify(|signal| signal.end = end);
+        tail.reach(end);
     }
 
     /// The channel is gone: its followers end.
     pub fn close(&self, channel: ChannelId) {
         if let Some(tail) = self.tails.lock().remove(&channel) {
-            tail.signal.send_modify(|signal| signal.closed = true);
+            tail.close();
         }
     }
 
-    /// Forgets all recent messages: followers read what they miss from the store.
-    pub fn reset(&self) {
-        for tail in self.tails.lock().values() {
+    /// The whole state was replaced. `end` says after which sequence number a channel ends now; its followers read what
+    /// they miss from the store. The followers of a channel that is not there any more end.
+    pub fn reset(&self, end: impl Fn(ChannelId) -> Option<u64>) {
+        self.tails.lock().retain(|channel, tail| {
             tail.forget();
-            tail.signal.send_modify(|_| ());
-        }
+            let end = end(*channel);
+            match end {
+                Some(end) => tail.reach(end),
+                None => tail.close(),
+            }
+            end.is_some()
+        });
     }
 
-    /// Follows a channel from now on. `end` is the sequence number after the newest message that is applied. Until it
-    /// says otherwise, the follower may yet take any message: see [`Follower::passed`].
-    pub fn follow(self: &Arc<Self>, channel: ChannelId, end: u64) -> Follower {
+    /// Follows a channel from now on. What it held before is for [`Follower::reach`]. Until it says otherwise, the
+    /// follower may yet take any message: see [`Follower::passed`].
+    pub fn follow(self: &Arc<Self>, channel: ChannelId) -> Follower {
         let (id, passed) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(AtomicU64::new(0)));
         let tail = {
             let mut tails = self.tails.lock();
             let fresh = || {
-                let signal = watch::channel(Signal { end, closed: false }).0;
+                let signal = watch::channel(Signal::default()).0;
                 let (followers, held) = (Mutex::default(), self.held.clone());
                 Arc::new(Tail { recent: Mutex::default(), signal, followers, held })
             };
@@ -242,6 +261,12 @@ impl Follower {
         }
     }
 
+    /// The channel has messages up to here, which are in the store where they are not in the tail. To be said once the
+    /// follower is there: what came between a look at the channel and the follower would be told by nobody.
+    pub fn reach(&self, end: u64) {
+        self.tail.reach(end);
+    }
+
     /// Counts messages that were handed on.
     pub fn handed(&self, messages: u64) {
         self.fanout.delivered.fetch_add(messages, Ordering::Relaxed);
@@ -290,7 +315,7 @@ mod tests {
     #[test]
     fn a_follower_gets_what_is_published_after_it_came() {
         let fanout = Fanout::new(1 << 20, 1 << 20);
-        let follower = fanout.follow(CHANNEL, 5);
+        let follower = fanout.follow(CHANNEL);
         assert!(matches!(follower.at(5), Next::Nothing));
         fanout.publish(CHANNEL, batch(5, 3));
         assert!(matches!(follower.at(6), Next::Batch(batch) if batch.first_seq == 6 && batch.frame.count() == 2));
@@ -301,7 +326,7 @@ mod tests {
     #[test]
     fn a_slow_follower_is_sent_to_the_store_and_the_tail_stays_bounded() {
         let fanout = Fanout::new(100, 1 << 20);
-        let follower = fanout.follow(CHANNEL, 0);
+        let follower = fanout.follow(CHANNEL);
         for seq in 0..100 {
             fanout.publish(CHANNEL, batch(seq, 1));
         }
@@ -312,7 +337,7 @@ mod tests {
     #[test]
     fn all_tails_together_stay_within_the_nodes_bytes() {
         let fanout = Fanout::new(1 << 20, 200);
-        let followers: Vec<Follower> = (0..5).map(|channel| fanout.follow(ChannelId(channel), 0)).collect();
+        let followers: Vec<Follower> = (0..5).map(|channel| fanout.follow(ChannelId(channel))).collect();
         for seq in 0..100 {
             (0..5).for_each(|channel| fanout.publish(ChannelId(channel), batch(seq, 1)));
         }
@@ -324,7 +349,7 @@ mod tests {
     #[test]
     fn a_channel_without_followers_keeps_nothing() {
         let fanout = Fanout::new(100, 1 << 20);
-        drop(fanout.follow(CHANNEL, 0));
+        drop(fanout.follow(CHANNEL));
         fanout.publish(CHANNEL, batch(0, 1));
         assert!(fanout.tails.lock().is_empty() && fanout.interest().is_empty());
     }
@@ -333,7 +358,7 @@ mod tests {
     fn what_all_followers_have_passed_is_settled() {
         let fanout = Fanout::new(100, 1 << 20);
         assert_eq!(fanout.interest_in(CHANNEL), None);
-        let [one, other] = [fanout.follow(CHANNEL, 7), fanout.follow(CHANNEL, 7)];
+        let [one, other] = [fanout.follow(CHANNEL), fanout.follow(CHANNEL)];
         one.passed(7);
         assert_eq!(fanout.interest(), [Interest { channel: CHANNEL, followers: 2, passed: 0 }]);
         other.passed(9);
@@ -343,9 +368,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_replaced_state_wakes_the_followers_that_it_brings_something_and_ends_those_of_channels_that_are_gone() {
+        let fanout = Fanout::new(1 << 20, 1 << 20);
+        let [mut behind, mut gone] = [CHANNEL, ChannelId(2)].map(|channel| fanout.follow(channel));
+        behind.reach(3);
+        gone.reach(3);
+        fanout.reset(|channel| (channel == CHANNEL).then_some(5));
+        behind.changed(3).await;
+        assert!(matches!(behind.at(3), Next::Behind(5)));
+        gone.changed(3).await;
+        assert!(matches!(gone.at(3), Next::Closed));
+        assert_eq!(fanout.followers(ChannelId(2)), 0);
+        fanout.publish(CHANNEL, batch(5, 1));
+        assert!(matches!(behind.at(5), Next::Batch(_)));
+    }
+
+    #[tokio::test]
+    async fn what_was_there_before_a_follower_is_told_once_it_says_where_the_channel_ends() {
+        let fanout = Fanout::new(1 << 20, 1 << 20);
+        let mut follower = fanout.follow(CHANNEL);
+        follower.reach(2);
+        follower.changed(1).await;
+        assert!(matches!(follower.at(1), Next::Behind(2)));
+        follower.reach(1);
+        assert!(matches!(follower.at(2), Next::Nothing), "it never goes back");
+    }
+
+    #[tokio::test]
     async fn a_deleted_channel_ends_its_followers() {
         let fanout = Fanout::new(100, 1 << 20);
-        let mut follower = fanout.follow(CHANNEL, 0);
+        let mut follower = fanout.follow(CHANNEL);
         fanout.close(CHANNEL);
         follower.changed(0).await;
         assert!(matches!(follower.at(0), Next::Closed));

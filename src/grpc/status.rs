@@ -58,6 +58,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::ClaimOutcomeUnknown { .. }
         | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
         BrokerError::NoLeader { .. }
+        | BrokerError::NoMajority { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }
         | BrokerError::NotAMember { .. }

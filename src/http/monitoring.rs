@@ -1,6 +1,7 @@
 //! What machines that watch a node ask for: health, readiness and metrics.
 
 use std::{
+    collections::BTreeMap,
     fmt::{self, Write as _},
     sync::Arc,
 };
@@ -23,6 +24,8 @@ use serde_json::json;
 pub trait NodeView: Send + Sync + 'static {
     /// Why the process cannot do its work at all; none while it can.
     fn failure(&self) -> Option<String>;
+    /// The parts of the node that do not work now, with the reasons; empty when all do.
+    fn unwell(&self) -> Vec<(&'static str, String)>;
     /// Why clients should not be sent here now; empty when they should.
     fn unmet(&self) -> Vec<String>;
     /// Figures for monitoring.
@@ -69,10 +72,14 @@ impl Metric {
 type Shared = State<Arc<dyn NodeView>>;
 
 pub(super) async fn health(State(view): Shared) -> Response {
+    let unwell: BTreeMap<_, _> = view.unwell().into_iter().collect();
     match view.failure() {
-        None => Json(json!({ "status": "ok" })).into_response(),
+        None if unwell.is_empty() => Json(json!({ "status": "ok" })).into_response(),
+        // What another process would find as well is no reason to end this one.
+        None => Json(json!({ "status": "unwell", "unwell": unwell })).into_response(),
         Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "failed", "reason": reason }))).into_response()
+            let body = Json(json!({ "status": "failed", "reason": reason, "unwell": unwell }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
         }
     }
 }

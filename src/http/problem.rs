@@ -79,6 +79,7 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::StoreFailed { proposed: true, .. }
         | BrokerError::ReplyTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         BrokerError::NoLeader { .. }
+        | BrokerError::NoMajority { .. }
         | BrokerError::NotConfirmed { .. }
         | BrokerError::StoreFailed { proposed: false, .. }
         | BrokerError::NotAMember { .. }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
-use super::transport::{Client, Lane, Transport};
+use super::transport::{Client, Lane, Transport, is_from_a_stranger};
 use crate::{
     proto::raft::{CallRequest, StatusRequest},
     sequencer::{NodeAddress, SequencerError},
@@ -96,25 +96,34 @@ impl Drop for Forget<'_> {
     }
 }
 
+/// Tells every caller that its request has reached nobody.
+fn not_delivered(waiting: &Waiting) {
+    for (_, waiter) in waiting.lock().take().unwrap_or_default() {
+        let _ = waiter.send(Err(SequencerError::NotLeader)); // or it gave up meanwhile
+    }
+}
+
 async fn run(mut client: Client, requests: mpsc::Receiver<CallRequest>, waiting: Arc<Waiting>) {
     // Nothing is written before the node has answered once, so that a call to a node that is not there fails as
     // not delivered instead of as unknown.
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.status(StatusRequest {})).await;
     if !matches!(opened, Ok(Ok(_))) {
-        for (_, waiter) in waiting.lock().take().unwrap_or_default() {
-            let _ = waiter.send(Err(SequencerError::NotLeader)); // or it gave up meanwhile
-        }
+        not_delivered(&waiting);
         return;
     }
     let stream = Request::new(ReceiverStream::new(requests));
-    if let Ok(Ok(answers)) = tokio::time::timeout(OPEN_TIMEOUT, client.calls(stream)).await {
-        let mut answers = answers.into_inner();
-        while let Ok(Some(answer)) = answers.message().await {
-            let waiter = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&answer.id));
-            if let Some(waiter) = waiter {
-                let _ = waiter.send(Ok(answer.answer)); // or it gave up meanwhile
+    match tokio::time::timeout(OPEN_TIMEOUT, client.calls(stream)).await {
+        Ok(Ok(answers)) => {
+            let mut answers = answers.into_inner();
+            while let Ok(Some(answer)) = answers.message().await {
+                let waiter = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&answer.id));
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(Ok(answer.answer)); // or it gave up meanwhile
+                }
             }
         }
+        Ok(Err(status)) if is_from_a_stranger(&status) => not_delivered(&waiting),
+        Ok(Err(_)) | Err(_) => {}
     }
     // Dropping the senders tells every caller that its answer will not come.
     waiting.lock().take();

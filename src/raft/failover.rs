@@ -19,7 +19,7 @@ use super::{
     transport::{Lane, Transport},
     types::Raft,
 };
-use crate::{proto::raft as proto, sequencer::NodeAddress};
+use crate::{health::Health, proto::raft as proto, sequencer::NodeAddress};
 
 /// How long the leader may take to answer on a new connection.
 const CONNECT: Duration = Duration::from_millis(200);
@@ -40,6 +40,7 @@ pub(super) struct Failover {
     pub(super) raft: Raft,
     pub(super) log: Arc<dyn LogStore>,
     pub(super) transport: Transport,
+    health: Health,
     /// See [`Failover::new`].
     silence: Duration,
     state: Mutex<State>,
@@ -65,9 +66,10 @@ impl Failover {
         raft: Raft,
         log: Arc<dyn LogStore>,
         transport: Transport,
+        health: Health,
         silence: Duration,
     ) -> Self {
-        Self { local, raft, log, transport, silence, state: Mutex::default(), broken: Notify::new() }
+        Self { local, raft, log, transport, health, silence, state: Mutex::default(), broken: Notify::new() }
     }
 
     /// A stream of log entries from this node began.
@@ -104,11 +106,17 @@ impl Failover {
     /// Answers another voter's question.
     pub(super) fn answer(&self, request: &proto::LostLeaderRequest) -> proto::LostLeaderResponse {
         let lost = self.state.lock().lost == Some((request.leader, request.term));
-        let last = self.log.bounds().last;
+        // A node that cannot do its work is no candidate: the others need not wait for it.
+        let last = self.log.bounds().last.filter(|_| self.health.may_lead());
         proto::LostLeaderResponse {
             lost,
             last_log_id: last.map(|last| proto::LogId { term: last.term, index: last.index }),
         }
+    }
+
+    /// Whether a leader, in its term, was asked whether it is there and has not answered since.
+    pub(super) fn has_lost(&self, leader: u64, term: u64) -> bool {
+        self.state.lock().lost == Some((leader, term))
     }
 
     /// Runs as long as the node does.
@@ -174,7 +182,7 @@ impl Failover {
             };
             let answers = futures::future::join_all(others.iter().map(|node| self.ask(node, leader, term))).await;
             let lost: Vec<(Option<LogPosition>, u64)> = answers.into_iter().flatten().collect();
-            if (lost.len() + 1) * 2 > count {
+            if (lost.len() + 1) * 2 > count && self.health.may_lead() {
                 // The newest log first, then the lowest id.
                 let rank = |last: Option<LogPosition>, id: u64| (last, std::cmp::Reverse(id));
                 let ours = rank(self.log.bounds().last, self.local.id);

@@ -1,18 +1,17 @@
 //! How fresh nodes become one cluster, exactly once.
 //!
-//! Every fresh node introduces itself to its seeds and to whomever it hears of, and tells whom it has met
-//! ([`super::joining`]). Where a cluster is there already it joins that one. Else, when `expect` fresh nodes have met,
-//! the one with the lowest name among all that anybody has met proposes a cluster of the lowest `expect` of them.
-//! Each member agrees in writing to belong to that cluster and to no other ([`Identity::agree`]); only when all
-//! have agreed does the proposer write the first log entry. So two clusters can never share a member.
+//! Every fresh node introduces itself to its seeds and to whomever it hears of, and tells whom it has met and where it
+//! looks in vain ([`super::joining`]). Where a cluster is there already it joins that one. Else, when enough have met
+//! ([`super::survey`]), the one with the lowest name proposes a cluster of the lowest `expect` of them. All that it has met
+//! agree in writing to belong to that cluster and to no other ([`Identity::agree`]), also those that will have to join it;
+//! only when all have agreed does the proposer write the first log entry. So there are never two clusters.
 //!
-//! Nodes that have not all met yet may propose different clusters. A proposal that not all agree to is withdrawn, by the
-//! proposer and in writing, and so is one that the proposer's death interrupted. Whoever agreed to it asks the
-//! proposer, as long as the cluster has not begun: that it belongs to another cluster now, or to none, says that
-//! this one will never be, because no two proposals have the same id.
+//! A proposal that not all agree to is withdrawn, by the proposer and in writing, and so is one that the proposer's
+//! death interrupted. Whoever agreed to it asks the proposer, as long as the cluster has not begun: see
+//! [`Formation::settle`] for what shows that this one will never be.
 //!
-//! That nodes hold back for those with lower names, and for one who proposes already, only spares proposals that would
-//! be refused. So it ends after a while: a node that never founds a cluster itself must not keep the others from it.
+//! That nodes hold back for those with lower names only spares proposals that would be refused. So it ends after a while: a
+//! node that never founds a cluster itself must not keep the others from it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +20,8 @@ use tonic::Status;
 
 use super::{
     identity::{Identity, IdentityError, Promise},
-    transport::Transport,
+    survey::{Nodes, Round, Survey, rank},
+    transport::{Lane, Transport},
     types::Raft,
     wire::{from_address, to_address},
 };
@@ -31,47 +31,67 @@ use crate::{proto::raft as proto, sequencer::NodeAddress};
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Rounds for which a node that could propose a cluster holds back, for each node that comes first.
 const HOLD_BACK: usize = 50;
-/// Rounds for which a node that did not agree is left out.
-const LEAVE_OUT: u32 = 10;
-
-/// Fresh nodes, by name and id.
-type Nodes = BTreeMap<(String, u64), NodeAddress>;
+/// Rounds for which it rests when not all have agreed.
+const REST: usize = 10;
+/// Nodes of other clusters that are remembered until they are asked.
+const FOREIGN: usize = 16;
 
 /// A node's part in forming its cluster.
 pub(super) struct Formation {
     local: NodeAddress,
+    expect: usize,
     identity: Identity,
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
 struct Known {
-    /// Those that are free to belong to a new cluster: this node and those that said so last time.
-    met: Nodes,
-    /// Also those that another has met.
-    heard_of: Nodes,
+    survey: Survey,
     /// Those that came by themselves and were not asked yet.
     greeted: Nodes,
-    /// Those that did not agree to this node's last proposals, and the rounds for which they are left out.
-    left_out: BTreeMap<(String, u64), u32>,
+    /// Where nodes are that came by themselves and are of another cluster.
+    foreign: Vec<String>,
     /// Rounds in which this node held back.
     held_back: usize,
-    /// Whether one of those that answered last time proposes a cluster.
-    founding: bool,
-    /// Whether a running cluster is in sight, which this node joins instead of promising itself to another.
-    cluster_in_sight: bool,
+    /// Rounds for which it rests.
+    rest: usize,
+    /// Another cluster that this node has met itself.
+    other_cluster: String,
+    /// What a person has to know; empty for nothing.
+    notice: String,
+}
+
+/// A cluster to be proposed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proposal {
+    /// Who votes in it.
+    members: Vec<NodeAddress>,
+    /// Who has to agree.
+    asked: Vec<NodeAddress>,
 }
 
 impl Formation {
-    pub(super) fn new(local: NodeAddress, identity: Identity) -> Self {
-        let met = Nodes::from([(rank(&local), local.clone())]);
-        Self { local, identity, known: Mutex::new(Known { met, ..Known::default() }) }
+    pub(super) fn new(local: NodeAddress, identity: Identity, seeds: &[String], expect: usize) -> Self {
+        let known = Known {
+            survey: Survey::begin(&local, seeds),
+            greeted: Nodes::new(),
+            foreign: Vec::new(),
+            held_back: 0,
+            rest: 0,
+            other_cluster: String::new(),
+            notice: String::new(),
+        };
+        Self { local, expect, identity, known: Mutex::new(known) }
     }
 
-    /// A node has come: this one, while it is in no running cluster, asks it in turn.
-    pub(super) fn greeted(&self, from: NodeAddress) {
-        if self.identity.cluster_id().is_none() || self.identity.promise().is_some() {
-            self.known.lock().greeted.insert(rank(&from), from);
+    /// A node has come, which says that it is of this cluster, or empty: this one asks it in turn, where it is in no
+    /// running cluster or in another one.
+    pub(super) fn greeted(&self, from: NodeAddress, cluster_id: &str) {
+        let ours = self.identity.cluster_id();
+        let mut known = self.known.lock();
+        if ours.is_none() || self.identity.promise().is_some() {
+            known.greeted.insert(rank(&from), from);
+        } else if !cluster_id.is_empty() && ours.as_deref() != Some(cluster_id) && known.foreign.len() < FOREIGN {
+            known.foreign.push(from.peer);
         }
     }
 
@@ -79,38 +99,57 @@ impl Formation {
     pub(super) fn strangers(&self) -> Vec<String> {
         let mut known = self.known.lock();
         let greeted = std::mem::take(&mut known.greeted);
-        greeted.values().chain(known.heard_of.values()).map(|node| node.peer.clone()).collect()
+        greeted.values().map(|node| node.peer.clone()).chain(known.survey.places()).collect()
     }
 
-    /// Every fresh node that was met.
-    pub(super) fn fresh(&self) -> Vec<proto::NodeAddress> {
-        self.known.lock().met.values().map(to_address).collect()
+    /// Where nodes of other clusters are that came by themselves.
+    pub(super) fn foreign(&self) -> Vec<String> {
+        std::mem::take(&mut self.known.lock().foreign)
     }
 
-    /// The names of the fresh nodes that were met.
-    pub(super) fn met(&self) -> Vec<String> {
-        self.known.lock().met.keys().map(|(name, _)| name.clone()).collect()
+    /// What this node says of itself to whoever greets it, as far as it is about forming a cluster.
+    pub(super) fn introduce(&self) -> proto::HelloResponse {
+        let (cluster_id, proposals) = (self.identity.cluster_id().unwrap_or_default(), self.identity.proposals());
+        let known = self.known.lock();
+        proto::HelloResponse {
+            node: Some(to_address(&self.local)),
+            cluster_id,
+            met: known.survey.free.values().map(to_address).collect(),
+            unanswered: known.survey.unanswered.iter().cloned().collect(),
+            expect: self.expect as u64,
+            proposals,
+            other_cluster: known.other_cluster.clone(),
+            ..proto::HelloResponse::default()
+        }
     }
 
-    /// Whether this node proposes a cluster that has not begun yet.
-    pub(super) fn founding(&self) -> bool {
-        self.identity.promise().is_some_and(|promise| promise.founder.id == self.local.id)
+    /// What a fresh node waits for.
+    pub(super) fn waits_for(&self) -> String {
+        self.known.lock().survey.lacks(self.expect).unwrap_or_else(|| "the others' agreement".to_owned())
+    }
+
+    /// What a person has to know; empty for nothing.
+    pub(super) fn notice(&self) -> String {
+        self.known.lock().notice.clone()
     }
 
     /// Answers a proposal to belong to a cluster.
     pub(super) fn form(&self, request: &proto::FormRequest) -> Result<proto::FormResponse, Status> {
         let refuse = |reason: String| Ok(proto::FormResponse { agreed: false, reason });
-        if !request.members.iter().any(|member| member.id == self.local.id) {
-            return refuse(format!("node {} (id {}) is not among the members", self.local.name, self.local.id));
-        }
         let founder = request.from.clone().map(from_address);
         let founder = founder.ok_or_else(|| Status::invalid_argument("a proposal without its founder"))?;
         // Held until it is written: what is not promised when a cluster comes into sight stays so.
         let known = self.known.lock();
-        if known.cluster_in_sight {
+        if known.survey.cluster_in_sight {
             return refuse(format!("node {} is about to join a running cluster", self.local.name));
         }
-        match self.identity.agree(Promise { cluster_id: request.cluster_id.clone(), founder }) {
+        let promise = Promise {
+            cluster_id: request.cluster_id.clone(),
+            founder,
+            members: request.members.iter().map(|member| member.id).collect(),
+            number: request.number,
+        };
+        match self.identity.agree(promise) {
             Ok(true) => Ok(proto::FormResponse { agreed: true, reason: String::new() }),
             Ok(false) => refuse(format!(
                 "node {} belongs to cluster {} already",
@@ -121,36 +160,48 @@ impl Formation {
         }
     }
 
-    /// Takes note of what all nodes that were greeted answered. Who does not answer any more is forgotten: a node that
-    /// died for good must not be waited for.
-    pub(super) fn see(&self, answers: &[proto::HelloResponse], cluster_in_sight: bool) {
-        let own = (rank(&self.local), self.local.clone());
-        let (mut met, mut heard_of) = (Nodes::from([own.clone()]), Nodes::from([own]));
-        for answer in answers.iter().filter(|answer| answer.members.is_empty()) {
-            let Some(node) = answer.node.clone().map(from_address) else { continue };
-            if node.name == self.local.name && node.id != self.local.id {
-                tracing::error!(address = node.peer, "another node is called `{}` too: names must differ", node.name);
-                continue;
-            }
-            heard_of.extend(answer.met.iter().cloned().map(from_address).map(|node| (rank(&node), node)));
-            if answer.cluster_id.is_empty() {
-                heard_of.insert(rank(&node), node.clone());
-                met.insert(rank(&node), node);
-            } else {
-                tracing::debug!(node = node.name, cluster = answer.cluster_id, "met a node of another cluster");
-            }
-        }
-        let mut known = self.known.lock();
-        (known.met, known.heard_of, known.cluster_in_sight) = (met, heard_of, cluster_in_sight);
-        known.founding = answers.iter().any(|answer| answer.founding);
-        known.left_out.retain(|_, rounds| {
-            *rounds -= 1;
-            *rounds > 0
-        });
+    /// Takes note of what all nodes that were greeted answered.
+    pub(super) fn see(&self, round: &Round) {
+        let survey = Survey::of(&self.local, self.expect as u64, round);
+        let trouble = survey.trouble().unwrap_or_default();
+        self.known.lock().survey = survey;
+        self.notify(String::new(), trouble);
     }
 
-    /// Takes back a promise whose founder has withdrawn its proposal; only for a node that has no log yet. The
-    /// promise must be older than the answers. Tells whether the node belongs to a cluster afterwards.
+    /// Looks, as a node of a running cluster, whether others are of another one.
+    pub(super) fn meet(&self, answers: &[proto::HelloResponse]) {
+        let Some(ours) = self.identity.cluster_id() else { return };
+        let running = |answer: &&proto::HelloResponse| !answer.cluster_id.is_empty() && !answer.members.is_empty();
+        let others = answers.iter().filter(running).filter(|answer| answer.cluster_id != ours);
+        let met = others.filter_map(|answer| Some((answer.node.as_ref()?, &answer.cluster_id))).next();
+        let met = met.map_or_else(String::new, |(node, theirs)| {
+            format!(
+                "node {} is of cluster {ours}, but {} at {} is of cluster {theirs}: they were founded apart and cannot be \
+                 merged. Keep one of the two: stop each node of the other, and start it again with an empty directory; \
+                 or, if both are to stay, give them different cookies and take their addresses out of each other's \
+                 `cluster.seed_nodes`",
+                self.local.name, node.name, node.peer
+            )
+        });
+        let told = answers.iter().filter(|answer| answer.cluster_id == ours).map(|answer| &answer.other_cluster);
+        let told = told.filter(|told| !told.is_empty()).min().cloned().unwrap_or_default();
+        let notice = if met.is_empty() { told } else { met.clone() };
+        self.notify(met, notice);
+    }
+
+    fn notify(&self, other_cluster: String, notice: String) {
+        let mut known = self.known.lock();
+        known.other_cluster = other_cluster;
+        if known.notice != notice {
+            if !notice.is_empty() {
+                tracing::error!("{notice}");
+            }
+            known.notice = notice;
+        }
+    }
+
+    /// Takes back a promise to a cluster that will never be; only for a node that has no log yet. The promise must be older
+    /// than the answers. Tells whether the node belongs to a cluster afterwards.
     ///
     /// # Errors
     /// When that cannot be written down.
@@ -159,59 +210,103 @@ impl Formation {
         promise: Option<&Promise>,
         answers: &[proto::HelloResponse],
     ) -> Result<bool, IdentityError> {
-        let Some(promise) = promise else { return Ok(self.identity.cluster_id().is_some()) };
-        let elsewhere = |answer: &proto::HelloResponse| {
-            let founder = answer.node.as_ref().is_some_and(|node| node.id == promise.founder.id);
-            founder && answer.cluster_id != promise.cluster_id
-        };
-        // An own proposal that is still there was interrupted, or could not be withdrawn.
-        if promise.founder.id == self.local.id || answers.iter().any(elsewhere) {
-            tracing::info!(founder = promise.founder.name, cluster = promise.cluster_id, "the proposal is withdrawn");
+        if let Some(promise) = promise
+            && let Some(why) = self.void(promise, answers)
+        {
+            tracing::info!(founder = promise.founder.name, cluster = promise.cluster_id, why, "a promise has ended");
             self.identity.release(promise)?;
         }
         Ok(self.identity.cluster_id().is_some())
     }
 
-    /// The members of the cluster that this node has to propose, if it has to, by what it saw last.
-    pub(super) fn consider(&self, expect: usize) -> Option<Vec<NodeAddress>> {
+    /// Why the cluster of a promise will never be, if that is certain.
+    fn void(&self, promise: &Promise, answers: &[proto::HelloResponse]) -> Option<&'static str> {
+        let Promise { cluster_id, founder, members, number } = promise;
+        if founder.id == self.local.id {
+            return Some("this node's own proposal was interrupted, or could not be withdrawn");
+        }
+        let id = |answer: &proto::HelloResponse| answer.node.as_ref().map(|node| node.id);
+        let from_founder = answers.iter().filter(|answer| id(answer) == Some(founder.id));
+        // A copy of the founder's disk from before the proposal does not know of it, and proves nothing; and neither does a
+        // later one, while the founder itself stands by it.
+        let mut knowing = from_founder.filter(|answer| answer.proposals >= *number).peekable();
+        if knowing.peek().is_some() {
+            let withdrawn = knowing.all(|answer| answer.cluster_id != *cluster_id);
+            return withdrawn.then_some("the founder has withdrawn it");
+        }
+        // No two proposals have the same id, and a node that was let into a cluster agrees to no other.
+        let elsewhere = |answer: &proto::HelloResponse| {
+            let mut theirs = answer.members.iter().map(|member| member.id);
+            answer.cluster_id != *cluster_id
+                && theirs.any(|id| id == founder.id || members.contains(&id) && id != self.local.id)
+        };
+        if answers.iter().any(elsewhere) {
+            return Some("the founder or another member is in another cluster");
+        }
+        // The founder's disk is gone, and with none of the others there is anything of the cluster.
+        let replaced = answers
+            .iter()
+            .any(|answer| answer.node.as_ref().is_some_and(|node| node.name == founder.name && node.id != founder.id));
+        let fresh = |member: &u64| {
+            let mut of_member = answers.iter().filter(|answer| id(answer) == Some(*member));
+            of_member.any(|answer| answer.fresh && (answer.cluster_id.is_empty() || answer.cluster_id == *cluster_id))
+        };
+        let mut others = members.iter().filter(|member| **member != founder.id && **member != self.local.id);
+        (replaced && !members.is_empty() && others.all(fresh))
+            .then_some("another node has the founder's name, and no other member has a log")
+    }
+
+    /// The cluster that this node has to propose, if it has to, by what it saw last.
+    pub(super) fn consider(&self) -> Option<Proposal> {
         let mut known = self.known.lock();
-        let own = rank(&self.local);
-        let willing = known.met.range(&own..).filter(|(rank, _)| !known.left_out.contains_key(*rank));
-        let members: Vec<NodeAddress> = willing.map(|(_, node)| node.clone()).take(expect).collect();
-        if known.cluster_in_sight || members.len() < expect {
+        if known.survey.lacks(self.expect).is_some() {
             return None;
         }
-        let lower = known.heard_of.range(..&own).count();
-        if known.held_back < HOLD_BACK * lower.max(known.founding.into()) {
+        if known.rest > 0 {
+            known.rest -= 1;
+            return None;
+        }
+        let lower = known.survey.heard_of.range(..&rank(&self.local)).count();
+        if known.held_back < HOLD_BACK * lower {
             known.held_back += 1;
             return None;
         }
         known.held_back = 0;
-        Some(members)
+        let asked: Vec<NodeAddress> = known.survey.free.values().cloned().collect();
+        let mut members: Vec<NodeAddress> = asked.iter().take(self.expect).cloned().collect();
+        // The founder writes the first entry, so it is one of them.
+        if let Some(last) = members.last_mut()
+            && asked.iter().take(self.expect).all(|member| member.id != self.local.id)
+        {
+            self.local.clone_into(last);
+        }
+        Some(Proposal { members, asked })
     }
 
-    /// Founds a cluster of these nodes, or withdraws the proposal when one of them does not agree.
+    /// Founds a cluster, or withdraws the proposal when somebody does not agree.
     ///
     /// # Errors
-    /// When the withdrawal cannot be written down; [`Formation::settle`] makes up for it.
+    /// When the proposal or its withdrawal cannot be written down; [`Formation::settle`] makes up for the latter.
     pub(super) async fn found(
         &self,
         raft: &Raft,
         transport: &Transport,
-        members: &[NodeAddress],
+        proposal: &Proposal,
     ) -> Result<(), IdentityError> {
-        let promise = Promise { cluster_id: cluster_id(members, transport.random()), founder: self.local.clone() };
+        let Proposal { members, asked } = proposal;
+        let cluster_id = cluster_id(members, transport.random());
+        let ids = members.iter().map(|member| member.id).collect();
+        let Some(promise) = self.identity.propose(cluster_id, self.local.clone(), ids)? else { return Ok(()) };
         let request = proto::FormRequest {
             from: Some(to_address(&self.local)),
             cluster_id: promise.cluster_id.clone(),
             members: members.iter().map(to_address).collect(),
+            number: promise.number,
         };
-        for member in members {
-            if let Err(reason) = self.ask(transport, member, request.clone()).await {
-                tracing::warn!(member = member.name, reason, "cannot form a cluster");
-                if member.id != self.local.id {
-                    self.known.lock().left_out.insert(rank(member), LEAVE_OUT);
-                }
+        for node in asked.iter().filter(|node| node.id != self.local.id) {
+            if let Err(reason) = ask(transport, node, request.clone()).await {
+                tracing::warn!(node = node.name, reason, "cannot form a cluster");
+                self.known.lock().rest = REST;
                 return self.identity.release(&promise);
             }
         }
@@ -226,33 +321,20 @@ impl Formation {
         }
         Ok(())
     }
-
-    /// Asks a node, which may be this one, to belong to a cluster. An error says why it does not.
-    async fn ask(
-        &self,
-        transport: &Transport,
-        member: &NodeAddress,
-        request: proto::FormRequest,
-    ) -> Result<(), String> {
-        let answer = if member.id == self.local.id {
-            self.form(&request)
-        } else {
-            let mut client = transport.client_of_anyone(&member.peer);
-            match tokio::time::timeout(TIMEOUT, client.form(request)).await {
-                Ok(answer) => answer.map(tonic::Response::into_inner),
-                Err(_) => return Err("no answer in time".to_owned()),
-            }
-        };
-        match answer {
-            Ok(answer) if answer.agreed => Ok(()),
-            Ok(answer) => Err(answer.reason),
-            Err(status) => Err(status.message().to_owned()),
-        }
-    }
 }
 
-fn rank(node: &NodeAddress) -> (String, u64) {
-    (node.name.clone(), node.id)
+/// Asks a node to belong to a cluster. An error says why it does not.
+async fn ask(transport: &Transport, node: &NodeAddress, request: proto::FormRequest) -> Result<(), String> {
+    let mut client = transport.client(node.id, &node.peer, Lane::Control);
+    match tokio::time::timeout(TIMEOUT, client.form(request))
+        .await
+        .map(|answer| answer.map(tonic::Response::into_inner))
+    {
+        Ok(Ok(answer)) if answer.agreed => Ok(()),
+        Ok(Ok(answer)) => Err(answer.reason),
+        Ok(Err(status)) => Err(status.message().to_owned()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
 }
 
 /// The id of a cluster; another one for every proposal, of which each has a random number of its own.
@@ -265,160 +347,4 @@ pub(super) fn cluster_id(members: &[NodeAddress], proposal: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::Env;
-
-    fn node(number: u64) -> Formation {
-        let identity = Identity::in_memory(&format!("n{number}"), &Env::real());
-        let name = identity.node_name();
-        let local = NodeAddress { id: number, peer: format!("{name}:7301"), name, ..NodeAddress::default() };
-        Formation::new(local, identity)
-    }
-
-    /// What a node would say of itself.
-    fn answer(node: &Formation) -> proto::HelloResponse {
-        proto::HelloResponse {
-            node: Some(to_address(&node.local)),
-            cluster_id: node.identity.cluster_id().unwrap_or_default(),
-            met: node.fresh(),
-            founding: node.founding(),
-            ..proto::HelloResponse::default()
-        }
-    }
-
-    fn answers(nodes: &[&Formation]) -> Vec<proto::HelloResponse> {
-        nodes.iter().map(|node| answer(node)).collect()
-    }
-
-    /// What a node that gets these answers would propose.
-    fn proposal(node: &Formation, others: &[&Formation], expect: usize) -> Option<Vec<String>> {
-        node.see(&answers(others), false);
-        names(node.consider(expect))
-    }
-
-    fn names(members: Option<Vec<NodeAddress>>) -> Option<Vec<String>> {
-        members.map(|members| members.into_iter().map(|member| member.name).collect())
-    }
-
-    fn propose(founder: &Formation, to: &Formation, cluster: &str) -> bool {
-        let request = proto::FormRequest {
-            from: Some(to_address(&founder.local)),
-            cluster_id: cluster.to_owned(),
-            members: vec![to_address(&founder.local), to_address(&to.local)],
-        };
-        to.form(&request).unwrap().agreed
-    }
-
-    fn promise(founder: &Formation, cluster: &str) -> Promise {
-        Promise { cluster_id: cluster.to_owned(), founder: founder.local.clone() }
-    }
-
-    #[test]
-    fn the_lowest_of_all_that_anybody_has_met_founds_a_cluster_of_the_lowest() {
-        let nodes: Vec<Formation> = (0..4).map(node).collect();
-        assert_eq!(proposal(&nodes[1], &[&nodes[2]], 3), None, "two are not enough");
-        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3).unwrap(), ["n1", "n2", "n3"]);
-        assert_eq!(proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3), None, "it is not the lowest");
-        nodes[3].see(&answers(&[&nodes[0]]), false);
-        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3), None, "one that n3 has met is lower");
-        assert_eq!(nodes[1].strangers(), ["n0:7301", "n1:7301", "n2:7301", "n3:7301"], "whom it asks next");
-    }
-
-    #[test]
-    fn a_node_that_does_not_answer_any_more_is_not_waited_for() {
-        let nodes: Vec<Formation> = (0..4).map(node).collect();
-        proposal(&nodes[1], &[&nodes[0], &nodes[2]], 3);
-        proposal(&nodes[2], &[&nodes[0], &nodes[1], &nodes[3]], 3);
-        // n0 has died.
-        proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3);
-        proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3);
-        proposal(&nodes[2], &[&nodes[1], &nodes[3]], 3);
-        assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]], 3).unwrap(), ["n1", "n2", "n3"]);
-    }
-
-    #[test]
-    fn nodes_that_hold_back_for_one_that_never_founds_a_cluster_do_so_for_a_while_only() {
-        let nodes: Vec<Formation> = (0..4).map(node).collect();
-        nodes[3].see(&answers(&[&nodes[0]]), false);
-        let others = [&nodes[2], &nodes[3]];
-        let rounds = (0..).take_while(|_| proposal(&nodes[1], &others, 3).is_none()).count();
-        assert_eq!(rounds, HOLD_BACK);
-        // And again, if nothing came of it.
-        assert_eq!(proposal(&nodes[1], &others, 3), None);
-        // The lowest is here, but cannot reach the others.
-        let others = [&nodes[0], &nodes[2], &nodes[3]];
-        assert_eq!((0..HOLD_BACK).find_map(|_| proposal(&nodes[1], &others, 3)).unwrap(), ["n1", "n2", "n3"]);
-    }
-
-    #[test]
-    fn nobody_proposes_a_cluster_while_another_does() {
-        let nodes: Vec<Formation> = (0..4).map(node).collect();
-        assert!(propose(&nodes[0], &nodes[0], "c"));
-        assert_eq!(proposal(&nodes[1], &[&nodes[0], &nodes[2], &nodes[3]], 3), None);
-        assert!(!nodes[0].settle(Some(&promise(&nodes[0], "c")), &[]).unwrap());
-        assert!(proposal(&nodes[0], &[&nodes[1], &nodes[2]], 3).is_some());
-    }
-
-    #[test]
-    fn a_node_that_sees_a_running_cluster_promises_itself_to_no_other() {
-        let nodes: Vec<Formation> = (0..3).map(node).collect();
-        let others = answers(&[&nodes[1], &nodes[2]]);
-        nodes[0].see(&others, true);
-        assert_eq!(nodes[0].consider(3), None);
-        assert!(!propose(&nodes[1], &nodes[0], "c"));
-        nodes[0].see(&others, false);
-        assert!(propose(&nodes[1], &nodes[0], "c"));
-    }
-
-    #[test]
-    fn a_node_that_did_not_agree_is_left_out_for_a_while() {
-        let nodes: Vec<Formation> = (0..4).map(node).collect();
-        let others = [&nodes[1], &nodes[2], &nodes[3]];
-        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n1", "n2"]);
-        nodes[0].known.lock().left_out.insert(rank(&nodes[1].local), 2);
-        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n2", "n3"]);
-        assert_eq!(proposal(&nodes[0], &others, 3).unwrap(), ["n0", "n1", "n2"]);
-    }
-
-    #[test]
-    fn nodes_hear_of_each_other_through_one_that_is_bound() {
-        let [bound, fresh, other] = [0, 1, 2].map(node);
-        assert!(propose(&other, &bound, "c"));
-        bound.greeted(fresh.local.clone());
-        assert_eq!(bound.strangers(), ["n1:7301"]);
-        bound.see(&answers(&[&fresh]), false);
-        other.see(&answers(&[&bound]), false);
-        assert_eq!(other.strangers(), ["n0:7301", "n1:7301", "n2:7301"]);
-    }
-
-    #[test]
-    fn who_agreed_to_a_proposal_is_free_again_only_when_its_founder_has_withdrawn_it() {
-        let [founder, member, other] = [0, 1, 2].map(node);
-        assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
-        assert!(!propose(&other, &member, "b"), "it belongs to one cluster at a time");
-        let held = promise(&founder, "a");
-        assert!(member.settle(Some(&held), &answers(&[&founder, &other])).unwrap());
-        assert!(member.settle(Some(&held), &answers(&[&other])).unwrap(), "only the founder can tell");
-        // The founder's process has begun again, or not all have agreed.
-        assert!(!founder.settle(Some(&held), &[]).unwrap());
-        assert!(!member.settle(Some(&held), &answers(&[&founder])).unwrap());
-        assert!(propose(&other, &member, "b"));
-    }
-
-    #[test]
-    fn an_answer_from_before_the_promise_does_not_end_it() {
-        let [founder, member] = [0, 1].map(node);
-        let early = answers(&[&founder]);
-        assert!(propose(&founder, &founder, "a") && propose(&founder, &member, "a"));
-        assert!(member.settle(None, &early).unwrap());
-        assert_eq!(member.identity.promise(), Some(promise(&founder, "a")));
-    }
-
-    #[test]
-    fn a_node_that_was_let_into_a_cluster_never_founds_one() {
-        let [newcomer, other] = [0, 1].map(node);
-        assert!(newcomer.identity.join("running").unwrap());
-        assert!(newcomer.settle(None, &answers(&[&other])).unwrap());
-    }
-}
+mod tests;

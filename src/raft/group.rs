@@ -1,6 +1,9 @@
 //! A node's part in its Raft group, from start to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    aside::Aside,
     backup::Backup,
     calls::Calls,
     failover::Failover,
@@ -24,7 +28,7 @@ use super::{
     joining::{Joining, Standing},
     lane::Tickets,
     log::LogStore,
-    log_adapter::{Follows, LogAdapter},
+    log_adapter::{Follows, LogAdapter, Pace},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
     network::Network,
     peer_service::{CallHandler, PeerService},
@@ -40,7 +44,7 @@ use crate::{
     env::{Env, Listener},
     model::Command,
     proto::raft::StatusRequest,
-    replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
+    replica::{Checkpoint, Replica, ReplicaView},
     sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
 };
@@ -92,8 +96,21 @@ pub struct NodeState {
     pub applied: u64,
     /// Hashes of its whole state at some indexes, newest last.
     pub checkpoints: Vec<Checkpoint>,
-    /// Why it cannot do its work; empty when it can.
+    /// Why it takes no part at all; empty when it does.
     pub failure: String,
+    /// What a person has to know though it works; empty for nothing.
+    pub notice: String,
+    /// Why it cannot do its work now, for each part that does not work; empty when it can.
+    pub unwell: Vec<String>,
+}
+
+impl NodeState {
+    /// All that is wrong with the node, for people; empty when nothing is.
+    pub fn reasons(self) -> String {
+        let failure = Some(self.failure).filter(|failure| !failure.is_empty());
+        let notice = Some(self.notice).filter(|notice| !notice.is_empty());
+        failure.into_iter().chain(self.unwell).chain(notice).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Why a node cannot take part.
@@ -122,6 +139,7 @@ struct Inner {
     purge: Arc<Purge>,
     verified: Arc<parking_lot::Mutex<Verified>>,
     membership: Arc<Membership>,
+    formation: Arc<Formation>,
     standing: watch::Receiver<Standing>,
     transport: Transport,
     leader: watch::Receiver<Leader>,
@@ -151,12 +169,12 @@ impl RaftGroup {
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
-        let follows = Follows::default();
+        let (follows, pace) = (Follows::default(), Pace::default());
         let raft = Raft::new(
             local.id,
             Arc::new(raft_config),
             Network::new(transport.clone(), follows.clone()),
-            LogAdapter::new(log.clone(), follows.clone()),
+            LogAdapter::new(log.clone(), follows.clone(), pace.clone()),
             machine,
         )
         .await
@@ -188,10 +206,27 @@ impl RaftGroup {
                 Box::new(move || identity.cluster_id())
             },
             changing: Mutex::default(),
+            handed_in: AtomicU64::default(),
         });
-        let formation = Arc::new(Formation::new(local.clone(), identity.clone()));
-        let failover =
-            Arc::new(Failover::new(local.clone(), raft.clone(), log.clone(), transport.clone(), config.election.0));
+        let formation = Arc::new(Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect));
+        let failover = Arc::new(Failover::new(
+            local.clone(),
+            raft.clone(),
+            log.clone(),
+            transport.clone(),
+            view.health().clone(),
+            config.election.0,
+        ));
+        let aside = Aside {
+            raft: raft.clone(),
+            view: view.clone(),
+            membership: membership.clone(),
+            failover: failover.clone(),
+            standing: standing.clone(),
+            pace,
+            silence: config.election.1 + config.heartbeat,
+        };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(aside.run()));
         let handler = Arc::new(OnceCell::new());
         let service = PeerService {
             gate: Gate::new(identity.clone(), &config.cookie),
@@ -208,7 +243,8 @@ impl RaftGroup {
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
-                Arc::new(move || node_state(&raft, &view, &local, &standing))
+                let formation = formation.clone();
+                Arc::new(move || node_state(&raft, &view, &local, &standing, &formation))
             },
             handler: handler.clone(),
         };
@@ -219,11 +255,11 @@ impl RaftGroup {
             raft: raft.clone(),
             log: log.clone(),
             transport: transport.clone(),
-            formation,
+            formation: formation.clone(),
             membership: membership.clone(),
             seeds: config.seeds,
-            expect: config.expect,
             standing: standing_sender,
+            rumours: parking_lot::Mutex::default(),
         };
         let verified = Arc::default();
         let verify = Verify {
@@ -250,6 +286,7 @@ impl RaftGroup {
             purge,
             verified,
             membership,
+            formation,
             standing,
             transport,
             leader,
@@ -274,7 +311,7 @@ impl RaftGroup {
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
         let inner = &self.inner;
-        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing)
+        node_state(&inner.raft, &inner.view, &inner.local, &inner.standing, &inner.formation)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -290,6 +327,8 @@ impl RaftGroup {
             applied: answer.applied,
             checkpoints: answer.checkpoints.iter().filter_map(super::wire::from_checkpoint).collect(),
             failure: answer.failure,
+            notice: answer.notice,
+            unwell: answer.unwell,
         })
     }
 
@@ -306,6 +345,11 @@ impl RaftGroup {
     /// Why the cluster does not let this node take part; none when it does.
     pub fn refused(&self) -> Option<String> {
         Some(self.inner.standing.borrow().failure().to_owned()).filter(|reason| !reason.is_empty())
+    }
+
+    /// What this node waits for while it is in no cluster.
+    pub fn waits_for(&self) -> String {
+        self.inner.formation.waits_for()
     }
 
     /// The cluster that this node belongs to; none while it looks for one.
@@ -419,6 +463,11 @@ impl RaftGroup {
         }
     }
 
+    /// Hands leadership over if this node has it and somebody can take it.
+    pub async fn give_up_leadership(&self) {
+        self.inner.membership.step_down().await;
+    }
+
     /// Hands leadership over if this node has it, stops everything and closes the log.
     pub async fn stop(&self) {
         let inner = &self.inner;
@@ -461,10 +510,6 @@ impl Sequencer for RaftGroup {
             Err(RaftError::APIError(error)) => Err(SequencerError::Unknown(error.to_string())),
             Err(RaftError::Fatal(_)) => Err(SequencerError::Stopped),
         }
-    }
-
-    async fn give_up_leadership(&self) {
-        self.inner.membership.step_down().await;
     }
 }
 
@@ -528,13 +573,18 @@ fn raft_config(config: &GroupConfig) -> openraft::Config {
     }
 }
 
-fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &watch::Receiver<Standing>) -> NodeState {
+fn node_state(
+    raft: &Raft,
+    view: &ReplicaView,
+    local: &NodeAddress,
+    standing: &watch::Receiver<Standing>,
+    formation: &Formation,
+) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
-    let failure = match (&metrics.running_state, &*view.health().borrow()) {
-        (Err(fatal), _) => fatal.to_string(),
-        (Ok(()), StoreHealth::Failing(reason)) => format!("the store fails: {reason}"),
-        (Ok(()), StoreHealth::Working) => standing.borrow().failure().to_owned(),
+    let failure = match &metrics.running_state {
+        Err(fatal) => fatal.to_string(),
+        Ok(()) => standing.borrow().failure().to_owned(),
     };
     NodeState {
         address: local.clone(),
@@ -544,6 +594,8 @@ fn node_state(raft: &Raft, view: &ReplicaView, local: &NodeAddress, standing: &w
         applied: view.applied(),
         checkpoints: view.checkpoints(),
         failure,
+        notice: formation.notice(),
+        unwell: view.health().failures().reasons(),
     }
 }
 

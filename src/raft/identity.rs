@@ -40,6 +40,14 @@ struct Record {
     /// Who proposed that cluster, where the node agreed to a proposal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     founder: Option<NodeAddress>,
+    /// Who was to vote in that cluster, by id, and the number that the founder gave the proposal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<u64>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    number: u64,
+    /// How many clusters the node has proposed itself.
+    #[serde(default, skip_serializing_if = "is_none")]
+    proposals: u64,
     /// How often a process began on this disk.
     #[serde(default)]
     starts: u64,
@@ -55,6 +63,10 @@ pub(super) struct Promise {
     pub(super) cluster_id: String,
     /// Who proposes it: the only one that can found or withdraw it.
     pub(super) founder: NodeAddress,
+    /// Who is to vote in it, by id; empty where an earlier version wrote it down.
+    pub(super) members: Vec<u64>,
+    /// How many clusters the founder had proposed, this one included.
+    pub(super) number: u64,
 }
 
 /// Why an identity cannot be used.
@@ -181,7 +193,35 @@ impl Identity {
     pub(super) fn promise(&self) -> Option<Promise> {
         let record = self.inner.record.read();
         let (cluster_id, founder) = record.cluster_id.clone().zip(record.founder.clone())?;
-        Some(Promise { cluster_id, founder })
+        Some(Promise { cluster_id, founder, members: record.members.clone(), number: record.number })
+    }
+
+    /// How many clusters the node has proposed.
+    pub(super) fn proposals(&self) -> u64 {
+        self.inner.record.read().proposals
+    }
+
+    /// Proposes a cluster and agrees to it, durably. None when it belongs to one already.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn propose(
+        &self,
+        cluster_id: String,
+        founder: NodeAddress,
+        members: Vec<u64>,
+    ) -> Result<Option<Promise>, IdentityError> {
+        let mut promise = Promise { cluster_id, founder, members, number: 0 };
+        let mut proposed = false;
+        self.change(|record| {
+            proposed = record.cluster_id.is_none();
+            if proposed {
+                record.proposals += 1;
+                promise.number = record.proposals;
+                record.promise(Some(&promise));
+            }
+        })?;
+        Ok(proposed.then_some(promise))
     }
 
     /// Belongs to a cluster from now on, durably. False when it belongs to another one already.
@@ -197,7 +237,7 @@ impl Identity {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn agree(&self, promise: Promise) -> Result<bool, IdentityError> {
-        self.belong(&promise.cluster_id, Some(promise.founder))
+        self.belong(&promise.cluster_id.clone(), Some(promise))
     }
 
     /// Belongs to no cluster again, durably, if this is what the node agreed to last. Only for a proposal that was
@@ -208,17 +248,20 @@ impl Identity {
     pub(super) fn release(&self, promise: &Promise) -> Result<(), IdentityError> {
         self.change(|record| {
             if record.founder.is_some() && record.cluster_id.as_ref() == Some(&promise.cluster_id) {
-                (record.cluster_id, record.founder) = (None, None);
+                record.promise(None);
             }
         })
     }
 
-    fn belong(&self, cluster_id: &str, founder: Option<NodeAddress>) -> Result<bool, IdentityError> {
+    fn belong(&self, cluster_id: &str, promise: Option<Promise>) -> Result<bool, IdentityError> {
         let mut belongs = true;
         self.change(|record| match &record.cluster_id {
             Some(present) if present != cluster_id => belongs = false,
             // Once it was let in, a promise has been kept, and is none any more.
-            _ => (record.cluster_id, record.founder) = (Some(cluster_id.to_owned()), founder),
+            _ => {
+                record.promise(promise.as_ref());
+                record.cluster_id = Some(cluster_id.to_owned());
+            }
         })?;
         Ok(belongs)
     }
@@ -248,10 +291,27 @@ impl Record {
             node_name: node_name.to_owned(),
             cluster_id: None,
             founder: None,
+            members: Vec::new(),
+            number: 0,
+            proposals: 0,
             starts: 0,
             condemned: None,
         }
     }
+
+    /// Puts a promise, or none, in the place of whatever the node belonged to.
+    fn promise(&mut self, promise: Option<&Promise>) {
+        self.cluster_id = promise.map(|promise| promise.cluster_id.clone());
+        self.founder = promise.map(|promise| promise.founder.clone());
+        self.members = promise.map(|promise| promise.members.clone()).unwrap_or_default();
+        self.number = promise.map_or(0, |promise| promise.number);
+    }
+}
+
+// Serde hands it a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Replaces the file durably: a crash leaves the old or the new content.
@@ -292,7 +352,12 @@ mod tests {
     fn a_promise_outlives_the_process_and_ends_only_when_it_is_released() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap();
-        let promise = |cluster: &str| Promise { cluster_id: cluster.to_owned(), founder: NodeAddress::default() };
+        let promise = |cluster: &str| Promise {
+            cluster_id: cluster.to_owned(),
+            founder: NodeAddress::default(),
+            members: vec![1, 2],
+            number: 3,
+        };
         assert!(open().agree(promise("c1")).unwrap());
         assert!(!open().agree(promise("c2")).unwrap());
         open().release(&promise("c2")).unwrap();
@@ -305,6 +370,28 @@ mod tests {
         assert_eq!(open().promise(), None);
         open().release(&promise("c3")).unwrap();
         assert_eq!(open().cluster_id().as_deref(), Some("c3"));
+    }
+
+    #[test]
+    fn proposals_are_counted_for_good_and_a_node_that_belongs_to_a_cluster_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap();
+        let propose = |cluster: &str| open().propose(cluster.to_owned(), NodeAddress::default(), vec![1]).unwrap();
+        let first = propose("c1").unwrap();
+        assert_eq!((first.number, open().promise()), (1, Some(first.clone())));
+        assert_eq!(propose("c2"), None);
+        open().release(&first).unwrap();
+        assert_eq!((propose("c2").unwrap().number, open().proposals()), (2, 2));
+    }
+
+    #[test]
+    fn a_promise_of_an_earlier_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = r#"{"format":1,"node_id":7,"node_name":"n1","cluster_id":"c1","founder":{"id":8,"name":"n0",
+            "peer":"n0:7301","client":"n0:7101","http":"n0:7201"},"starts":1}"#;
+        fs::write(dir.path().join("identity.json"), written).unwrap();
+        let promise = Identity::open(dir.path(), Some("n1"), &Env::real()).unwrap().promise().unwrap();
+        assert_eq!((promise.founder.id, promise.members, promise.number), (8, vec![], 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -16,6 +17,7 @@ use super::{
     identity::{Identity, IdentityError, Promise},
     log::LogStore,
     membership::Membership,
+    survey::Round,
     transport::{Lane, Transport},
     types::Raft,
     wire::{from_address, to_address},
@@ -77,15 +79,16 @@ pub(super) struct Joining {
     pub(super) formation: Arc<Formation>,
     pub(super) membership: Arc<Membership>,
     pub(super) seeds: Vec<String>,
-    pub(super) expect: usize,
     pub(super) standing: watch::Sender<Standing>,
+    /// Where others think that the members are which did not answer: it is looked there in the next round.
+    pub(super) rumours: Mutex<Vec<String>>,
 }
 
 /// What the others say.
 struct Sight {
     /// What this node had promised before it asked.
     promise: Option<Promise>,
-    answers: Vec<proto::HelloResponse>,
+    round: Round,
     leader: Option<NodeAddress>,
     /// The nodes of the running cluster, as those in it say; empty when nobody is in one.
     members: BTreeMap<u64, NodeAddress>,
@@ -147,10 +150,12 @@ impl Joining {
         };
         let fresh = matches!(self.raft.is_initialized().await, Ok(false));
         if fresh {
-            self.formation.see(&sight.answers, sight.leader.is_some() || !sight.members.is_empty());
+            self.formation.see(&sight.round);
             if self.identity.promise() != sight.promise {
                 return self.standing.borrow().clone(); // it promised itself meanwhile: what it saw is no more for it
             }
+        } else {
+            self.formation.meet(&sight.round.answers);
         }
         let known = sight.members.is_empty() || sight.members.contains_key(&self.local.id);
         let standing = self.standing.borrow().clone();
@@ -178,11 +183,11 @@ impl Joining {
 
     /// Founds a cluster where this node has to.
     async fn form(&self, sight: &Sight) -> Result<(), IdentityError> {
-        if self.formation.settle(sight.promise.as_ref(), &sight.answers)? {
+        if self.formation.settle(sight.promise.as_ref(), &sight.round.answers)? {
             return Ok(());
         }
-        match self.formation.consider(self.expect) {
-            Some(members) => self.formation.found(&self.raft, &self.transport, &members).await,
+        match self.formation.consider() {
+            Some(proposal) => self.formation.found(&self.raft, &self.transport, &proposal).await,
             None => Ok(()),
         }
     }
@@ -195,8 +200,9 @@ impl Joining {
                     Standing::Refused(reason) => tracing::error!(reason, "the cluster refuses this node"),
                     standing => tracing::info!(?standing, "standing in the cluster"),
                 }
-                // A node that is not let in must not call for elections either.
-                self.raft.runtime_config().elect(standing.takes_part());
+                // A node that is not let in must not call for elections either, nor one that cannot do its work.
+                let well = self.membership.view.health().may_lead();
+                self.raft.runtime_config().elect(standing.takes_part() && well);
                 *present = standing.clone();
             }
             changed
@@ -213,12 +219,14 @@ impl Joining {
             metrics.membership_config.nodes().map(|(_, node)| node.clone()).collect()
         };
         let current = |node: &NodeAddress| self.transport.address_of(node.id).unwrap_or_else(|| node.peer.clone());
-        let known: Vec<String> = members.iter().map(current).chain([self.local.peer.clone()]).collect();
-        let mut strangers: Vec<String> =
-            futures::future::join_all(self.seeds.iter().map(|seed| self.transport.resolve(seed))).await.concat();
-        if members.is_empty() {
-            strangers.extend(self.formation.strangers());
-        }
+        // An address is a member's as soon as the member has answered there, and not because it was once.
+        let reached = members.iter().filter_map(|member| self.transport.reached(member.id));
+        let known: Vec<String> = reached.chain([self.local.peer.clone()]).collect();
+        let seeds = futures::future::join_all(self.seeds.iter().map(|seed| self.places(seed))).await;
+        let mut strangers = seeds.concat();
+        strangers.extend(if members.is_empty() { self.formation.strangers() } else { self.formation.foreign() });
+        strangers.extend(members.iter().flat_map(|member| [current(member), member.peer.clone()]));
+        strangers.append(&mut self.rumours.lock());
         if let Some(Promise { founder, .. }) = &promise {
             strangers.extend([current(founder), founder.peer.clone()]);
         }
@@ -235,9 +243,11 @@ impl Joining {
         });
         let (from_members, from_strangers) =
             tokio::join!(futures::future::join_all(to_members), futures::future::join_all(to_strangers));
-        let mut sight = Sight { promise, answers: Vec::new(), leader: None, members: BTreeMap::new() };
+        let mut sight = Sight { promise, round: Round::default(), leader: None, members: BTreeMap::new() };
+        let mut here = BTreeMap::from([(self.local.peer.clone(), self.local.id)]);
         for (address, answer) in from_members.into_iter().chain(from_strangers).flatten() {
             let Some(node) = answer.node.as_ref() else { continue };
+            here.insert(address.clone(), node.id);
             if node.id == self.local.id {
                 if answer.incarnation != self.identity.incarnation() {
                     return Err(address);
@@ -250,14 +260,18 @@ impl Joining {
                 sight.members.extend(answer.members.iter().cloned().map(from_address).map(|node| (node.id, node)));
                 sight.leader = sight.leader.or_else(|| answer.leader.clone().map(from_address));
             }
-            sight.answers.push(answer);
+            sight.round.answers.push(answer);
         }
+        let silent = |places: &Vec<String>| silent(places, |place| here.contains_key(place));
+        sight.round.unanswered = seeds.iter().flat_map(silent).collect();
+        sight.round.at_seeds = seeds.iter().flatten().filter_map(|seed| here.get(seed).copied()).collect();
+        sight.round.answered = here.into_keys().collect();
         // Who cannot be reached where this node thinks may be where the others think.
         let answered =
-            |id: u64| sight.answers.iter().any(|answer| answer.node.as_ref().is_some_and(|node| node.id == id));
-        for member in sight.members.values().filter(|member| member.id != self.local.id && !answered(member.id)) {
-            self.transport.learn(member.id, &member.peer);
-        }
+            |id: u64| sight.round.answers.iter().any(|answer| answer.node.as_ref().is_some_and(|node| node.id == id));
+        let told = sight.round.answers.iter().flat_map(|answer| &answer.members);
+        let missing = told.filter(|member| member.id != self.local.id && !answered(member.id));
+        *self.rumours.lock() = missing.map(|member| member.peer.clone()).collect();
         // What this node knows itself counts more than what it is told. That it led in its last life means nothing.
         let (leader, leads) = {
             let metrics = self.raft.metrics();
@@ -268,7 +282,14 @@ impl Joining {
         if let Some(leader) = own.and_then(|id| members.iter().find(|member| member.id == id)) {
             sight.leader = Some(leader.clone());
         }
+        sight.round.cluster_in_sight = sight.leader.is_some() || !sight.members.is_empty();
         Ok(sight)
+    }
+
+    /// All addresses behind a seed; the seed itself while its name is not known.
+    async fn places(&self, seed: &String) -> Vec<String> {
+        let found = self.transport.resolve(seed).await;
+        if found.is_empty() { vec![seed.clone()] } else { found }
     }
 
     async fn greet(
@@ -326,19 +347,42 @@ impl Joining {
     }
 
     fn tell_patience(&self) {
-        let (met, expect, seeds) = (self.formation.met(), self.expect, &self.seeds);
+        let seeds = &self.seeds;
         let promise = self.identity.promise().filter(|_| self.log.bounds().last.is_none());
         if let Some(Promise { founder, .. }) = promise {
             let (founder, address) = (founder.name, founder.peer);
             tracing::info!(
                 founder,
                 address,
-                "waiting for that node to found a cluster; if it is gone for good, give this node an empty directory"
+                "waiting for that node, to whose cluster this one has promised itself; if it is gone for good, start a \
+                 fresh node with its name"
             );
         } else if self.identity.cluster_id().is_none() {
-            tracing::info!(?met, expect, ?seeds, "waiting for other nodes to form a cluster");
+            tracing::info!(reason = self.formation.waits_for(), ?seeds, "waiting for other nodes to form a cluster");
         } else {
             tracing::info!(?seeds, "waiting for a leader");
         }
+    }
+}
+
+/// Those of a seed's addresses at which somebody should have answered. A name may have addresses of both families though
+/// its nodes listen on one of them only.
+fn silent(places: &[String], answers: impl Fn(&str) -> bool) -> Vec<String> {
+    let six = |place: &String| place.starts_with('[');
+    let heard: Vec<bool> = places.iter().filter(|place| answers(place)).map(six).collect();
+    let silent = places.iter().filter(|place| !answers(place) && (heard.is_empty() || heard.contains(&six(place))));
+    silent.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_of_addresses_that_no_node_of_a_name_listens_on_is_not_waited_for() {
+        let places = ["[::1]:7301", "127.0.0.1:7301", "127.0.0.2:7301"].map(str::to_owned);
+        assert_eq!(silent(&places, |place| place == "127.0.0.1:7301"), ["127.0.0.2:7301"]);
+        assert_eq!(silent(&places, |place| place.starts_with('1')), Vec::<String>::new());
+        assert_eq!(silent(&places, |_| false), places);
     }
 }

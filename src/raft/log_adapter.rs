@@ -8,13 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
-use tokio::sync::oneshot;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     log::{LogStore, OnDurable},
@@ -29,11 +31,42 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) struct LogAdapter {
     log: Arc<dyn LogStore>,
     follows: Follows,
+    pace: Pace,
 }
 
 impl LogAdapter {
-    pub(super) fn new(log: Arc<dyn LogStore>, follows: Follows) -> Self {
-        Self { log, follows }
+    pub(super) fn new(log: Arc<dyn LogStore>, follows: Follows, pace: Pace) -> Self {
+        Self { log, follows, pace }
+    }
+}
+
+/// Whether the log gets on with what it is to write.
+#[derive(Clone, Default)]
+pub(super) struct Pace(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    writes: usize,
+    /// When one of them was done last, or the first one began; none while nothing waits.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    fn begun(&self) {
+        let mut waiting = self.0.lock();
+        waiting.writes += 1;
+        waiting.since.get_or_insert_with(Instant::now);
+    }
+
+    fn done(&self) {
+        let mut waiting = self.0.lock();
+        waiting.writes = waiting.writes.saturating_sub(1);
+        waiting.since = (waiting.writes > 0).then(Instant::now);
+    }
+
+    /// Whether something waits, and nothing was written for longer than this.
+    pub(super) fn stalled(&self, patience: Duration) -> bool {
+        self.0.lock().since.is_some_and(|since| since.elapsed() > patience)
     }
 }
 
@@ -119,7 +152,13 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
 
     async fn save_vote(&mut self, vote: &VoteOf) -> io::Result<()> {
         let (done, durable) = oneshot::channel();
-        self.log.save_vote(stored_vote(vote), Box::new(|result| drop(done.send(result))))?;
+        let pace = self.pace.clone();
+        pace.begun();
+        let on_durable = Box::new(move |result| {
+            pace.done();
+            drop(done.send(result));
+        });
+        self.log.save_vote(stored_vote(vote), on_durable)?;
         durable.await.unwrap_or_else(|_| Err(io::Error::other("the log went away while it saved a vote")))
     }
 
@@ -139,7 +178,12 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(encode_entry).collect();
-        let on_durable: OnDurable = Box::new(move |result| callback.io_completed(result));
+        let pace = self.pace.clone();
+        pace.begun();
+        let on_durable: OnDurable = Box::new(move |result| {
+            pace.done();
+            callback.io_completed(result);
+        });
         if self.follows.0.load(Ordering::Relaxed) {
             self.log.append_and_wait(entries, on_durable)
         } else {

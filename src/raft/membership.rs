@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -106,6 +109,8 @@ pub(super) struct Membership {
     pub(super) cluster_id: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Held during a change.
     pub(super) changing: Mutex<()>,
+    /// The term of the leader that handed leadership to this node last; 0: none yet.
+    pub(super) handed_in: AtomicU64,
 }
 
 /// The cluster as its leader sees it.
@@ -361,40 +366,78 @@ impl Membership {
             if to.id == self.local.id {
                 return Ok(format!("{} leads already", to.name));
             }
-            if !picture.voters.contains(&to.id) {
-                return Err(ChangeError::Refused(format!("{} does not vote: promote it first", to.name)));
+            if let Err(reason) = self.can_lead(picture, to).await {
+                return Err(ChangeError::Refused(format!("{} cannot lead: {reason}", to.name)));
             }
         }
         let to = self.hand_over(picture, to).await?;
         Ok(format!("{} leads now", to.name))
     }
 
+    /// Why a node should not be given leadership now.
+    async fn can_lead(&self, picture: &Picture, node: &NodeAddress) -> Result<(), String> {
+        if !picture.voters.contains(&node.id) {
+            return Err("it does not vote: promote it first".into());
+        }
+        let mut client = self.transport.client(node.id, &node.peer, Lane::Control);
+        let state = match tokio::time::timeout(TIMEOUT, client.status(proto::StatusRequest {})).await {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => return Err(format!("it does not answer at {}: {}", node.peer, status.message())),
+            Err(_) => return Err(format!("it does not answer at {} within {TIMEOUT:?}", node.peer)),
+        };
+        if state.node.is_some_and(|other| other.id != node.id) {
+            return Err(format!("another node answers at {}", node.peer));
+        }
+        if let Some(reason) = [state.failure].into_iter().chain(state.unwell).find(|reason| !reason.is_empty()) {
+            return Err(format!("it is not well: {reason}"));
+        }
+        let lacking = picture.last.saturating_sub(picture.matched.get(&node.id).copied().unwrap_or(0));
+        if lacking > CAUGHT_UP {
+            return Err(format!("it lacks {lacking} log entries, more than {CAUGHT_UP}"));
+        }
+        Ok(())
+    }
+
+    /// The other voter that is well and has the newest log; none where there is no such.
+    async fn successor(&self, picture: &Picture) -> Option<NodeAddress> {
+        let others =
+            picture.nodes.values().filter(|node| node.id != self.local.id && picture.voters.contains(&node.id));
+        let asked = others.map(|node| async move { self.can_lead(picture, node).await.is_ok().then(|| node.clone()) });
+        let able = futures::future::join_all(asked).await.into_iter().flatten();
+        able.max_by_key(|node| picture.matched.get(&node.id).copied())
+    }
+
     async fn hand_over(&self, picture: &Picture, to: Option<&NodeAddress>) -> Result<NodeAddress, ChangeError> {
         let to = match to {
             Some(to) => to.clone(),
             None => {
-                let best = picture.matched.iter().filter(|(id, _)| {
-                    **id != self.local.id && picture.voters.contains(id) && picture.present(**id, self.local.id)
-                });
-                let best = best.max_by_key(|(_, matched)| **matched).and_then(|(id, _)| picture.nodes.get(id));
-                best.cloned().ok_or_else(|| ChangeError::Refused("there is no other voter to lead".into()))?
+                let nobody = || ChangeError::Refused("there is no other voter that is well and could lead".into());
+                self.successor(picture).await.ok_or_else(nobody)?
             }
         };
-        self.must_record(&to, MemberEvent::Transferred).await?;
         let unknown = |error: String| ChangeError::Unknown(error);
         self.raft.trigger().transfer_leader(to.id).await.map_err(|error| unknown(error.to_string()))?;
         let mut metrics = self.raft.server_metrics();
         let moved = async {
-            while metrics.borrow_watched().current_leader.is_none_or(|leader| leader == self.local.id) {
-                if metrics.changed().await.is_err() {
-                    return;
+            loop {
+                let leader = metrics.borrow_watched().current_leader.filter(|leader| *leader != self.local.id);
+                if leader.is_some() || metrics.changed().await.is_err() {
+                    return leader;
                 }
             }
         };
-        if tokio::time::timeout(TRANSFER_TIMEOUT, moved).await.is_err() {
-            return Err(unknown(format!("{} did not take over within {TRANSFER_TIMEOUT:?}", to.name)));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await.ok().flatten() {
+            Some(leader) if leader == to.id => Ok(to),
+            Some(leader) => {
+                let name = picture.nodes.get(&leader).map_or_else(|| leader.to_string(), |node| node.name.clone());
+                Err(ChangeError::Refused(format!("{} was asked to lead, and {name} leads now", to.name)))
+            }
+            None => Err(unknown(format!(
+                "{} was asked to lead and did not take over within {TRANSFER_TIMEOUT:?}; who leads is said by \
+                 `liminal cluster status`",
+                to.name
+            ))),
         }
-        Ok(to)
     }
 
     async fn add(&self, node: &NodeAddress) -> Result<(), ChangeError> {
@@ -487,6 +530,7 @@ impl Membership {
                 continue;
             };
             self.tell_presence(&picture, &mut absent);
+            self.tell_transfer().await;
             let leading = *leading_since.get_or_insert_with(Instant::now);
             if picture.joint {
                 if let Err(error) = self.finish(&picture).await {
@@ -542,18 +586,60 @@ impl Membership {
         silent >= limit && spare && picture.stands_without(id, self.local.id)
     }
 
-    /// Leadership goes to the voter with the newest log; false when there is none.
+    /// Leadership goes to the voter that is well and has the newest log, because this node stops; false when there is
+    /// none.
     pub(super) async fn step_down(&self) -> bool {
         let Some(picture) = self.picture() else { return false };
-        let others = picture.matched.iter().filter(|(id, _)| **id != self.local.id && picture.voters.contains(id));
-        let Some((best, _)) = others.max_by_key(|(_, matched)| **matched) else {
-            tracing::debug!("there is no other voter to hand leadership to");
-            return false;
-        };
-        if let Err(error) = self.raft.trigger().transfer_leader(*best).await {
+        match self.successor(&picture).await {
+            Some(best) => {
+                self.offer(&best).await;
+                true
+            }
+            None => {
+                tracing::debug!("there is no other voter to hand leadership to");
+                false
+            }
+        }
+    }
+
+    /// The same because this node cannot do its work. It needs no entry in the log. Where no other voter is well, this
+    /// node leads on: it may still be of some use.
+    pub(super) async fn step_aside(&self, reason: &str) {
+        let Some(picture) = self.picture() else { return };
+        match self.successor(&picture).await {
+            Some(best) => {
+                tracing::warn!(reason, to = best.name, "giving up leadership");
+                self.offer(&best).await;
+            }
+            None => tracing::warn!(reason, "this node should not lead, but no other voter is well and could"),
+        }
+    }
+
+    async fn offer(&self, to: &NodeAddress) {
+        if let Err(error) = self.raft.trigger().transfer_leader(to.id).await {
             tracing::debug!(%error, "the Raft core stopped");
         }
-        true
+    }
+
+    /// The leader of a term has handed leadership to this node.
+    pub(super) fn was_handed_leadership(&self, term: u64) {
+        self.handed_in.store(term, Ordering::Relaxed);
+    }
+
+    /// Writes down that this node was handed the leadership that it has, once. Only who leads knows that it came about.
+    async fn tell_transfer(&self) {
+        let handed_in = self.handed_in.load(Ordering::Relaxed);
+        let term = self.raft.metrics().borrow_watched().current_term;
+        if handed_in == 0 || term <= handed_in {
+            return;
+        }
+        // The next term is that of the election which the transfer was for; a later one was won otherwise.
+        if term == handed_in + 1
+            && let Err(error) = self.must_record(&self.local, MemberEvent::Transferred).await
+        {
+            tracing::warn!(%error, "it was not written down that leadership was handed to this node");
+        }
+        self.handed_in.store(0, Ordering::Relaxed);
     }
 
     /// All nodes hash their state at the index that this gives.

@@ -6,6 +6,7 @@
 //! [`Sequencer`]: crate::sequencer::Sequencer
 //! [`Peers`]: crate::sequencer::Peers
 
+mod aside;
 mod backup;
 mod calls;
 mod commits;
@@ -24,6 +25,7 @@ mod port;
 mod purge;
 mod snapshot;
 mod state_machine;
+mod survey;
 mod thread;
 mod transport;
 mod types;

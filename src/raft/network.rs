@@ -48,14 +48,7 @@ impl Network {
     }
 
     fn connection(&self, node: u64, address: &str, beats: bool) -> Connection {
-        Connection {
-            transport: self.transport.clone(),
-            beats,
-            node,
-            address: address.to_owned(),
-            control: self.transport.client(node, address, transport::Lane::Control),
-            snapshot: self.transport.client(node, address, transport::Lane::Snapshot),
-        }
+        Connection { transport: self.transport.clone(), beats, node, address: address.to_owned() }
     }
 }
 
@@ -79,8 +72,13 @@ pub(super) struct Connection {
     beats: bool,
     node: u64,
     address: String,
-    control: Client,
-    snapshot: Client,
+}
+
+impl Connection {
+    /// Asked for with every request: a connection that leads to somebody else is not kept.
+    fn client(&self, lane: transport::Lane) -> Client {
+        self.transport.client(self.node, &self.address, lane)
+    }
 }
 
 /// Openraft waits before it tries an unreachable node again; anything else it tries at once.
@@ -139,7 +137,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let message = wire::to_append(request);
-        let client = &mut self.control;
+        let mut client = self.client(transport::Lane::Control);
         within(option.hard_ttl(), async move {
             Ok(wire::from_append_response(client.heartbeat(message).await?.into_inner())?.into())
         })
@@ -186,7 +184,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
-        let client = &mut self.control;
+        let mut client = self.client(transport::Lane::Control);
         within(option.hard_ttl(), async move { wire::from_vote_response(client.vote(message).await?.into_inner()) })
             .await
     }
@@ -197,7 +195,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
-        let client = &mut self.control;
+        let mut client = self.client(transport::Lane::Control);
         within(option.hard_ttl(), async move { wire::from_vote_response(client.pre_vote(message).await?.into_inner()) })
             .await
     }
@@ -214,7 +212,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             return Err(broken(std::io::Error::other("a received snapshot cannot be sent on")));
         };
         let (chunks, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_WINDOW);
-        let client = &mut self.snapshot;
+        let mut client = self.client(transport::Lane::Snapshot);
         let refused = |status: Status| StreamingError::Unreachable(Unreachable::new(&status));
         let send = async {
             let parts = view.parts().await.map_err(|error| broken(std::io::Error::other(error)))?;
@@ -260,7 +258,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             last_log_id: request.last_log_id().map(wire::to_log_id),
         };
         let expected = request.last_log_id().copied();
-        let client = &mut self.control;
+        let mut client = self.client(transport::Lane::Control);
         let answer =
             within(option.hard_ttl(), async move { Ok(client.transfer_leader(message).await?.into_inner()) }).await?;
         if answer.accepted {

@@ -154,19 +154,23 @@ impl PeerService {
     /// Who is here, and who else is.
     fn introduce(&self) -> proto::HelloResponse {
         // First, because it may wait for the disk, and Raft waits for whoever looks at its metrics.
-        let (cluster_id, founding) = (self.identity.cluster_id().unwrap_or_default(), self.formation.founding());
+        let introduced = self.formation.introduce();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
+        // Where they are, as far as this node knows, which may be newer than what the log says.
+        let now = |node: &NodeAddress| match self.transport.address_of(node.id) {
+            _ if node.id == self.local.id => wire::to_address(&self.local),
+            Some(peer) => proto::NodeAddress { peer, ..wire::to_address(node) },
+            None => wire::to_address(node),
+        };
         let leader = metrics.current_leader.and_then(|leader| metrics.membership_config.get_node(&leader));
-        let members: Vec<_> = metrics.membership_config.nodes().map(|(_, node)| wire::to_address(node)).collect();
+        let members: Vec<_> = metrics.membership_config.nodes().map(|(_, node)| now(node)).collect();
         proto::HelloResponse {
-            node: Some(wire::to_address(&self.local)),
-            cluster_id,
-            met: self.formation.fresh(),
-            founding: founding && members.is_empty(),
             members,
-            leader: leader.map(wire::to_address),
+            leader: leader.map(now),
             incarnation: self.identity.incarnation(),
+            fresh: metrics.last_log_index.is_none() && metrics.current_term == 0,
+            ..introduced
         }
     }
 
@@ -214,9 +218,10 @@ impl Peer for PeerService {
         match self.gate.check(request.metadata()) {
             Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
             _ => {
-                if let Some(from) = request.into_inner().from.filter(|from| !from.peer.is_empty()) {
+                let proto::HelloRequest { from, cluster_id } = request.into_inner();
+                if let Some(from) = from.filter(|from| !from.peer.is_empty()) {
                     self.transport.learn(from.id, &from.peer);
-                    self.formation.greeted(wire::from_address(from));
+                    self.formation.greeted(wire::from_address(from), &cluster_id);
                 }
                 Ok(Response::new(self.introduce()))
             }
@@ -225,7 +230,8 @@ impl Peer for PeerService {
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Result<Response<proto::FormResponse>, Status> {
         match self.gate.check(request.metadata()) {
-            Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
+            // Another node is meant.
+            Err(status) if matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::NotFound) => Err(status),
             _ => self.formation.form(request.get_ref()).map(Response::new),
         }
     }
@@ -270,8 +276,16 @@ impl Peer for PeerService {
         self.check_taking_part(&request)?;
         let request = request.into_inner();
         let from = wire::from_vote(request.from_leader)?;
+        let to_this_node = request.to == self.local.id;
+        if to_this_node && let Some((_, reason)) = self.view.health().failures().keeps_from_leading() {
+            tracing::warn!(reason, "this node is to lead, and cannot");
+            return Ok(Response::new(proto::TransferLeaderResponse { accepted: false }));
+        }
         let transfer = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::from_log_id));
         let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?.is_ok();
+        if accepted && to_this_node {
+            self.membership.was_handed_leadership(from.leader_id().term);
+        }
         Ok(Response::new(proto::TransferLeaderResponse { accepted }))
     }
 
@@ -354,6 +368,8 @@ impl Peer for PeerService {
             commit: state.commit,
             applied: state.applied,
             failure: state.failure,
+            notice: state.notice,
+            unwell: state.unwell,
             checkpoints: state.checkpoints.iter().map(wire::to_checkpoint).collect(),
         }))
     }

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt as _, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 
 use super::{
     lane::PREFACE,
     peer_service::PeerService,
-    transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
+    transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
 };
 use crate::{
     env::{Connection, Listener, accept},
@@ -34,6 +35,7 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        .layer(MapResponseLayer::new(sign(service.local.id)))
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));
     let accepting = async {

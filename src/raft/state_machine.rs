@@ -88,6 +88,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let SnapshotData::Staged(staged, hash) = snapshot else {
             return Err(io::Error::other("a snapshot to install must have been received"));
         };
+        let _whole = self.replica.replacing().await;
         staged.finish(hash).await.map_err(io::Error::other)?;
         self.replica.view().store().installed().await;
         self.applied = meta.last_log_id;

@@ -2,14 +2,30 @@
 //!
 //! Every request names the caller, the node that it is meant for, the caller's cluster and the cluster's shared
 //! secret; a node refuses what is not meant for it.
+//!
+//! A connection belongs to a node, and not to the address at which that node was once. Nodes may exchange their addresses
+//! at any time, and an address may be taken over by a node of another cluster or by something else altogether. So every
+//! answer says which node it is from, and one from anybody but the node that was meant ([`Bound`]) ends the connection:
+//! the caller sees that the node was not reached, and the next request looks for it anew.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tonic::{
     Request, Status,
+    body::Body,
+    codegen::http,
     metadata::{Ascii, MetadataMap, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -37,6 +53,10 @@ const FROM: &str = "liminal-from";
 const TO: &str = "liminal-to";
 const CLUSTER: &str = "liminal-cluster";
 const COOKIE: &str = "liminal-cookie";
+/// In every answer: the id of the node that gives it.
+const NODE: &str = "liminal-node";
+/// In an error that this node makes itself, because somebody else answered.
+const STRANGER: &str = "liminal-stranger";
 
 /// What travels on a connection of its own, so that it never waits behind other things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +69,7 @@ pub(super) enum Lane {
     Calls,
 }
 
-pub(super) type Client = PeerClient<InterceptedService<Channel, Credentials>>;
+pub(super) type Client = PeerClient<InterceptedService<Bound, Credentials>>;
 
 /// Makes clients for other nodes; connections are shared by node and lane.
 #[derive(Clone)]
@@ -61,29 +81,47 @@ struct Inner {
     env: Env,
     identity: Identity,
     cookie: MetadataValue<Ascii>,
-    channels: Mutex<HashMap<(u64, Lane), Channel>>,
+    links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
     /// Where nodes said that they are, which may be newer than what the log says.
     book: Mutex<HashMap<u64, String>>,
 }
 
+/// A connection that is shared by all requests to a node on one lane.
+struct Link {
+    channel: Channel,
+    end: Arc<End>,
+}
+
+/// Where a connection leads.
+#[derive(Default)]
+struct End {
+    /// The address that was dialled last.
+    address: Mutex<String>,
+    /// The node that was meant has answered there.
+    proven: AtomicBool,
+}
+
 impl Transport {
     pub(super) fn new(env: Env, identity: Identity, cookie: &str) -> Self {
-        let inner = Inner { env, identity, cookie: digest(cookie), channels: Mutex::default(), book: Mutex::default() };
+        let inner = Inner { env, identity, cookie: digest(cookie), links: Mutex::default(), book: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
     /// A client for the node with this id: where it last said that it is, else at this address.
     pub(super) fn client(&self, node: u64, address: &str, lane: Lane) -> Client {
-        let channel = {
-            let mut channels = self.inner.channels.lock();
-            channels.entry((node, lane)).or_insert_with(|| self.channel(Some(node), address.to_owned())).clone()
-        };
-        self.signed(channel, Some(node))
+        let link = self.link(node, address, lane);
+        let meant = Meant { transport: Arc::downgrade(&self.inner), node, lane, end: link.end.clone() };
+        self.signed(Bound { channel: link.channel.clone(), meant: Some(meant) })
+    }
+
+    fn link(&self, node: u64, address: &str, lane: Lane) -> Arc<Link> {
+        let mut links = self.inner.links.lock();
+        links.entry((node, lane)).or_insert_with(|| Arc::new(self.connect(Some(node), address.to_owned()))).clone()
     }
 
     /// A client for whatever node is at this address, with a connection of its own.
     pub(super) fn client_of_anyone(&self, address: &str) -> Client {
-        self.signed(self.channel(None, address.to_owned()), None)
+        self.signed(Bound { channel: self.connect(None, address.to_owned()).channel, meant: None })
     }
 
     /// A connection for log entries, and the ticket that begins it.
@@ -92,18 +130,31 @@ impl Transport {
     /// When the node refuses this one, or does not answer.
     pub(super) async fn open_lane(&self, node: u64, address: &str) -> Result<(Connection, Bytes), Status> {
         let ticket = self.client(node, address, Lane::Control).open_lane(OpenLaneRequest {}).await?.into_inner().ticket;
-        let newest = self.address_of(node);
-        let connection = self.inner.env.network.connect(newest.as_deref().unwrap_or(address)).await?;
+        // Where the node has just answered.
+        let end = self.link(node, address, Lane::Control).end.address.lock().clone();
+        let connection = self.inner.env.network.connect(&end).await?;
         Ok((connection, ticket))
     }
 
-    /// Remembers where a node says that it is: its next connection goes there.
+    /// Remembers where a node says that it is: its next connection goes there, and so does one that has not reached the
+    /// node yet.
     pub(super) fn learn(&self, node: u64, address: &str) {
-        let mut book = self.inner.book.lock();
-        let known = book.entry(node).or_default();
-        if known != address {
+        {
+            let mut book = self.inner.book.lock();
+            let known = book.entry(node).or_default();
+            if known == address {
+                return;
+            }
             address.clone_into(known);
         }
+        let stays = |end: &End| end.proven.load(Ordering::Acquire);
+        self.inner.links.lock().retain(|(id, _), link| *id != node || stays(&link.end));
+    }
+
+    /// Where a node has answered on the connection that is open to it.
+    pub(super) fn reached(&self, node: u64) -> Option<String> {
+        let link = self.inner.links.lock().get(&(node, Lane::Control)).cloned()?;
+        link.end.proven.load(Ordering::Acquire).then(|| link.end.address.lock().clone())
     }
 
     /// Where a node last said that it is.
@@ -140,26 +191,31 @@ impl Transport {
         self.inner.env.clock.now_ms()
     }
 
-    fn signed(&self, channel: Channel, to: Option<u64>) -> Client {
+    fn signed(&self, connection: Bound) -> Client {
+        let to = connection.meant.as_ref().map(|meant| meant.node);
         let credentials = Credentials { identity: self.inner.identity.clone(), to, cookie: self.inner.cookie.clone() };
-        PeerClient::with_interceptor(channel, credentials)
+        PeerClient::with_interceptor(connection, credentials)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn channel(&self, node: Option<u64>, address: String) -> Channel {
-        let inner = Arc::downgrade(&self.inner);
+    fn connect(&self, node: Option<u64>, address: String) -> Link {
+        let (inner, end) = (Arc::downgrade(&self.inner), Arc::new(End::default()));
+        let dialled = end.clone();
         let connector = tower::service_fn(move |_| {
-            let inner = inner.upgrade();
+            let (inner, end) = (inner.upgrade(), dialled.clone());
             let address = address.clone();
             async move {
                 let inner = inner.ok_or_else(|| std::io::Error::other("the node is stopping"))?;
                 let newest = node.and_then(|node| inner.book.lock().get(&node).cloned());
-                inner.env.network.connect(&newest.unwrap_or(address)).await.map(TokioIo::new)
+                let address = newest.unwrap_or(address);
+                end.proven.store(false, Ordering::Release);
+                address.clone_into(&mut end.address.lock());
+                inner.env.network.connect(&address).await.map(TokioIo::new)
             }
         });
         // The connector knows the address; the URI only fills the `:authority` header.
-        Endpoint::from_static("http://liminal-peer")
+        let channel = Endpoint::from_static("http://liminal-peer")
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
@@ -167,7 +223,87 @@ impl Transport {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
-            .connect_with_connector_lazy(connector)
+            .connect_with_connector_lazy(connector);
+        Link { channel, end }
+    }
+}
+
+/// A connection that believes only the node that it is meant to lead to.
+#[derive(Clone)]
+pub(super) struct Bound {
+    channel: Channel,
+    /// None: whoever is there.
+    meant: Option<Meant>,
+}
+
+#[derive(Clone)]
+struct Meant {
+    transport: Weak<Inner>,
+    node: u64,
+    lane: Lane,
+    end: Arc<End>,
+}
+
+impl tower::Service<http::Request<Body>> for Bound {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        tower::Service::poll_ready(&mut self.channel, cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (sent, meant) = (tower::Service::call(&mut self.channel, request), self.meant.clone());
+        Box::pin(async move {
+            let answer = sent.await?;
+            Ok(match meant {
+                Some(meant) => meant.judge(answer),
+                None => answer,
+            })
+        })
+    }
+}
+
+impl Meant {
+    /// The answer, if it is from the node that was meant. Else an error: nobody has done what was asked.
+    fn judge(self, answer: http::Response<Body>) -> http::Response<Body> {
+        let found = answer.headers().get(NODE).and_then(|id| id.to_str().ok());
+        if found.and_then(|id| id.parse().ok()) == Some(self.node) {
+            self.end.proven.store(true, Ordering::Release);
+            return answer;
+        }
+        let address = self.end.address.lock().clone();
+        let found = found.map_or_else(|| "no node of liminal's".to_owned(), |id| format!("node {id}"));
+        tracing::debug!(address, found, node = self.node, "an address is somebody else's by now");
+        if let Some(inner) = self.transport.upgrade() {
+            let mut links = inner.links.lock();
+            let key = (self.node, self.lane);
+            if links.get(&key).is_some_and(|link| Arc::ptr_eq(&link.end, &self.end)) {
+                links.remove(&key);
+            }
+            let mut book = inner.book.lock();
+            if book.get(&self.node) == Some(&address) {
+                book.remove(&self.node);
+            }
+        }
+        let mut status = Status::unavailable(format!("{address} is {found}, not node {}", self.node));
+        status.metadata_mut().insert(STRANGER, MetadataValue::from_static("1"));
+        status.into_http()
+    }
+}
+
+/// Whether a request failed because somebody else than the node that was meant answered: it was not carried out.
+pub(super) fn is_from_a_stranger(status: &Status) -> bool {
+    status.metadata().contains_key(STRANGER)
+}
+
+/// Signs every answer of a node.
+pub(super) fn sign(node: u64) -> impl Fn(http::Response<Body>) -> http::Response<Body> + Clone + Send + Sync + 'static {
+    let id = http::HeaderValue::from(node);
+    move |mut answer| {
+        answer.headers_mut().insert(NODE, id.clone());
+        answer
     }
 }
 
@@ -226,8 +362,8 @@ impl Gate {
         if let Some(to) = number(TO)
             && to != self.identity.node_id()
         {
-            return Err(Status::failed_precondition(format!(
-                "this is node {} with id {}, not id {to}: its disk was lost or swapped",
+            return Err(Status::not_found(format!(
+                "this is node {} with id {}, not id {to}: that one is elsewhere, or its disk was lost or swapped",
                 self.identity.node_name(),
                 self.identity.node_id(),
             )));

@@ -39,6 +39,10 @@ pub trait Engine: Send + Sync + 'static {
     async fn snapshot(&self) -> Result<Arc<dyn StoreSnapshot>, StoreError>;
     async fn install(&self) -> Result<Box<dyn StoreInstall>, StoreError>;
     fn usage(&self) -> Option<StoreUsage>;
+    /// See [`DurableStore::failure`].
+    fn failure(&self) -> Option<String> {
+        None
+    }
     async fn close(&self) -> Result<(), StoreError>;
 }
 
@@ -337,6 +341,10 @@ impl<E: Engine> DurableStore for Layered<E> {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.engine.usage()
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.engine.failure()
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -24,6 +24,7 @@ pub struct FaultyStore {
     reads: AtomicBool,
     refused: AtomicU64,
     hashes_held: watch::Sender<bool>,
+    stalled: watch::Sender<bool>,
 }
 
 impl FaultyStore {
@@ -37,6 +38,7 @@ impl FaultyStore {
             reads: AtomicBool::default(),
             refused: AtomicU64::default(),
             hashes_held: watch::Sender::new(false),
+            stalled: watch::Sender::new(false),
         }
     }
 
@@ -63,6 +65,11 @@ impl FaultyStore {
     /// Holds the hashes of checkpoints back from now on, or lets them go.
     pub fn hold_hashes(&self, hold: bool) {
         self.hashes_held.send_replace(hold);
+    }
+
+    /// Has commits wait from now on, as a disk does that does not answer, or lets them go.
+    pub fn stall_commits(&self, stall: bool) {
+        self.stalled.send_replace(stall);
     }
 
     /// How many calls were refused.
@@ -113,6 +120,7 @@ impl DurableStore for FaultyStore {
 
     async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.check(&self.commits, "commit")?;
+        let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await; // a store that is gone holds nothing up
         self.inner.commit(batch).await
     }
 
@@ -187,6 +195,11 @@ impl DurableStore for FaultyStore {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.inner.usage()
+    }
+
+    fn failure(&self) -> Option<String> {
+        let injected = self.flushes.load(Ordering::SeqCst).then(|| "cannot flush: injected fault".to_owned());
+        injected.or_else(|| self.inner.failure())
     }
 
     async fn close(&self) -> Result<(), StoreError> {

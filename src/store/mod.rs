@@ -11,6 +11,7 @@ mod keys;
 mod listing;
 mod memory;
 mod thin;
+mod watched;
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -25,6 +26,7 @@ pub use self::{
     faulty::FaultyStore,
     haematite::{HaematiteConfig, HaematiteEngine, HaematiteStore},
     memory::{MemoryEngine, MemoryStore},
+    watched::WatchedStore,
 };
 
 /// A store of streams and keys. All methods may be called from any task; implementations keep blocking work off
@@ -112,6 +114,12 @@ pub trait DurableStore: Send + Sync + 'static {
 
     /// How many bytes the store takes; none while it is not known.
     fn usage(&self) -> Option<StoreUsage> {
+        None
+    }
+
+    /// Why what was committed cannot be made durable now, with the file; none while it can. Commits may go on for as
+    /// long as there is room for them in memory.
+    fn failure(&self) -> Option<String> {
         None
     }
 

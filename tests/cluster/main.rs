@@ -3,6 +3,8 @@
 
 #![allow(missing_docs)]
 
+mod addresses;
+mod aside;
 mod claims;
 mod compaction;
 mod consumers;
@@ -12,6 +14,7 @@ mod filters;
 mod kills;
 mod membership;
 mod publishing;
+mod readers;
 mod retention;
 mod reviews;
 mod signals;

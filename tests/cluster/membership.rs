@@ -54,6 +54,49 @@ async fn more_fresh_nodes_than_found_a_cluster_become_one_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fresh_nodes_that_expect_different_numbers_found_nothing_and_say_what_differs() {
+    let mut processes = Processes::prepared(3, DRAIN, "expect = 3\n");
+    processes.expect(2, 2);
+    for number in 0..3 {
+        processes.run(number);
+    }
+    for number in 0..3 {
+        eventually(&format!("n{number} says so"), async || {
+            processes.log(number).contains("n0 expects 3, n1 expects 3, n2 expects 2").then_some(())
+        })
+        .await;
+    }
+    assert!(processes.log(0).contains("`cluster.expect` differs"));
+    processes.kill(2);
+    processes.expect(2, 3);
+    processes.run(2);
+    processes.ready().await;
+    processes.leader().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_the_seeds_found_nothing_and_say_what_they_wait_for() {
+    let mut processes = Processes::prepared(6, DRAIN, "expect = 3\n");
+    for number in 0..3 {
+        processes.run(number);
+    }
+    let waits = eventually("they say what they wait for", async || {
+        let waits = super::support::wire::http_body(&processes.http[0], "/ready").await?;
+        waits.contains("3 of 6 seeds").then_some(waits)
+    })
+    .await;
+    assert!(waits.contains(&processes.peers[5]), "{waits}");
+    processes.run(3);
+    processes.ready().await;
+    for number in 4..6 {
+        processes.run(number);
+    }
+    processes.ready().await;
+    let client = processes.client().await;
+    cluster(&client, "six voters", |status| voters(status) == 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_even_number_of_nodes_founds_a_cluster_too() {
     let processes = Processes::configured(4, DRAIN, "expect = 4\n").await;
     let client = processes.client().await;

@@ -212,7 +212,7 @@ impl Scene {
         for number in [one, other] {
             self.stop(number).await?;
         }
-        self.nodes.swap_addresses(one, other);
+        self.nodes.exchange(one, other);
         self.meanwhile();
         for number in [one, other] {
             self.run(number);

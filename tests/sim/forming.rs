@@ -1,5 +1,6 @@
-//! One seed: fresh nodes that know only some of the others, begin at different times, are cut off from each other and
-//! lose their power while they form a cluster. In the end they are one.
+//! One seed: fresh nodes that know all or only some of the others, many more than found a cluster, begin at different times,
+//! are cut off from each other and lose their power while they form a cluster. In the end they are one, so there were
+//! never two: clusters do not merge.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,8 +8,9 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{machine::Machine, world};
 
-const NODES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
-/// Two clusters of so many would share a node.
+/// As many as may vote.
+const NODES: [&str; 7] = ["n1", "n2", "n3", "n4", "n5", "n6", "n7"];
+/// There are enough for two clusters of so many.
 const EXPECT: usize = 3;
 /// Simulated time in which everything has to be over.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,7 +23,8 @@ pub fn simulate(seed: u64) -> String {
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let mut random = StdRng::seed_from_u64(seed ^ 0x666f_726d_696e_6721);
     let sim = world::sim(seed, PATIENCE, Duration::from_millis(random.random_range(2..80)));
-    let machines = machines(seed, &mut random);
+    let looks = [Looks::All, Looks::Down, Looks::Up][random.random_range(0..3)];
+    let machines = machines(seed, looks, &mut random);
     let mut world = World { sim, machines, off: Vec::new(), apart: Vec::new(), cuts: 0, partitions: 0, random };
     world.start();
     world.disturb();
@@ -30,21 +33,32 @@ pub fn simulate(seed: u64) -> String {
     let World { sim, machines, cuts, partitions, .. } = &world;
     let (count, elapsed) = (machines.len(), sim.elapsed());
     format!(
-        "seed {seed}: {count} nodes are cluster {cluster} after {elapsed:?}, {cuts} power cuts, {partitions} partitions"
+        "seed {seed}: {count} nodes that look {looks:?} are cluster {cluster} after {elapsed:?}, {cuts} power cuts, \
+         {partitions} partitions"
     )
 }
 
-/// Each looks at itself and one other, so that they hang together, by those of lower or those of higher names.
-fn machines(seed: u64, random: &mut StdRng) -> Vec<Arc<Machine>> {
-    let (count, upwards) = (random.random_range(EXPECT..=NODES.len()), random.random_bool(0.5));
+/// Where the nodes look.
+#[derive(Clone, Copy, Debug)]
+enum Looks {
+    /// At all of them.
+    All,
+    /// At themselves and one of a lower name, so that they hang together.
+    Down,
+    /// At themselves and one of a higher name.
+    Up,
+}
+
+fn machines(seed: u64, looks: Looks, random: &mut StdRng) -> Vec<Arc<Machine>> {
+    let count = random.random_range(EXPECT..=NODES.len());
     let mut machine = |(number, name)| {
-        let other = match number {
-            0 if !upwards => 0,
-            number if !upwards => random.random_range(0..number),
-            number if number + 1 < count => random.random_range(number + 1..count),
-            number => number,
+        let seeds = match looks {
+            Looks::All => NODES[..count].to_vec(),
+            Looks::Down if number > 0 => vec![name, NODES[random.random_range(0..number)]],
+            Looks::Up if number + 1 < count => vec![name, NODES[random.random_range(number + 1..count)]],
+            Looks::Down | Looks::Up => vec![name],
         };
-        Arc::new(Machine::new(seed * 10 + number as u64, name, vec![name, NODES[other]], EXPECT, random))
+        Arc::new(Machine::new(seed * 10 + number as u64, name, seeds, EXPECT, random))
     };
     NODES.into_iter().enumerate().take(count).map(&mut machine).collect()
 }

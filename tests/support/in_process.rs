@@ -1,6 +1,14 @@
 //! Three nodes in the process of the test, so that it can look inside them and choose the stores under them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use liminal::{
@@ -16,18 +24,20 @@ use liminal::{
 use super::{PATIENCE, eventually, free_addresses};
 
 pub struct Cluster {
-    configs: Vec<ServerConfig>,
+    pub configs: Vec<ServerConfig>,
+    /// Each node's world.
+    pub envs: Vec<Env>,
     pub nodes: Vec<Option<Node>>,
     /// The stores of [`Cluster::start_faulty`]'s nodes.
     pub stores: Vec<Arc<FaultyStore>>,
+    /// Whether the disks under their logs answer nobody.
+    pub logs: Vec<Arc<AtomicBool>>,
 }
 
 impl Cluster {
     pub async fn start(dir: &Path) -> Self {
         let mut cluster = Self::prepare(dir);
-        for number in 0..3 {
-            cluster.start_node(number).await;
-        }
+        cluster.start_nodes().await;
         cluster
     }
 
@@ -40,7 +50,18 @@ impl Cluster {
             std::fs::create_dir_all(dir.join("raft")).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
-            let log = DiskLog::open(&dir.join("raft"), 8 << 20).unwrap();
+            let stalled = Arc::new(AtomicBool::new(false));
+            let sync = {
+                let stalled = stalled.clone();
+                move |file: &File| {
+                    while stalled.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    file.sync_data()
+                }
+            };
+            let log = DiskLog::open_with(&dir.join("raft"), 8 << 20, Arc::new(sync)).unwrap();
+            cluster.logs.push(stalled);
             let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, Some(&name), &env).unwrap());
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
@@ -48,9 +69,10 @@ impl Cluster {
         cluster
     }
 
-    fn prepare(dir: &Path) -> Self {
+    /// Three nodes that are not started yet.
+    pub fn prepare(dir: &Path) -> Self {
         let addresses = free_addresses(9);
-        let configs = (0..3)
+        let configs: Vec<_> = (0..3)
             .map(|number| ServerConfig {
                 listen_address: addresses[number].clone(),
                 health_listen_address: addresses[3 + number].clone(),
@@ -67,13 +89,20 @@ impl Cluster {
                 ..ServerConfig::default()
             })
             .collect();
-        Self { configs, nodes: vec![None, None, None], stores: Vec::new() }
+        let envs = configs.iter().map(|_| Env::real()).collect();
+        Self { configs, envs, nodes: vec![None, None, None], stores: Vec::new(), logs: Vec::new() }
+    }
+
+    pub async fn start_nodes(&mut self) {
+        for number in 0..3 {
+            self.start_node(number).await;
+        }
     }
 
     pub async fn start_node(&mut self, number: usize) {
-        let config = self.configs[number].clone();
-        let storage = Storage::open(&config, &Env::real()).unwrap();
-        self.nodes[number] = Some(Node::start(config, Env::real(), storage).await.unwrap());
+        let (config, env) = (self.configs[number].clone(), self.envs[number].clone());
+        let storage = Storage::open(&config, &env).unwrap();
+        self.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
     }
 
     pub async fn stop_node(&mut self, number: usize) {

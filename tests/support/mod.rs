@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub mod cut;
 pub mod in_process;
 pub mod ports;
 pub mod processes;

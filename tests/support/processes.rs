@@ -39,6 +39,8 @@ pub struct Node {
     pub seeds: Option<Vec<String>>,
     /// What it finds in its environment.
     pub environment: Vec<(String, String)>,
+    /// What it expects, if not what the others do.
+    pub expect: Option<usize>,
 }
 
 impl Processes {
@@ -87,8 +89,16 @@ impl Processes {
         self.configure(number);
     }
 
+    /// Has a node that does not run expect another number than the others.
+    pub fn expect(&mut self, number: usize, expect: usize) {
+        self.nodes[number].expect = Some(expect);
+        self.configure(number);
+    }
+
     fn configure(&self, number: usize) {
         let Self { more, drain, .. } = self;
+        let expect = self.nodes[number].expect.map(|expect| format!("expect = {expect}\n"));
+        let more = expect.as_ref().unwrap_or(more);
         let seeds = self.nodes[number].seeds.as_ref().unwrap_or(&self.seeds);
         let name = self.nodes[number].name.clone().unwrap_or_else(|| format!("n{number}"));
         let config = format!(
@@ -124,18 +134,18 @@ impl Processes {
         self.configure(number);
     }
 
-    /// Gives two nodes that do not run each other's addresses.
-    pub fn swap_addresses(&mut self, one: usize, other: usize) {
+    /// What a node finds in its environment when it is started next.
+    pub fn environment(&mut self, number: usize, variables: Vec<(String, String)>) {
+        self.nodes[number].environment = variables;
+    }
+
+    /// Two nodes that do not run get each other's addresses.
+    pub fn exchange(&mut self, one: usize, other: usize) {
         for addresses in [&mut self.clients, &mut self.http, &mut self.peers] {
             addresses.swap(one, other);
         }
         self.configure(one);
         self.configure(other);
-    }
-
-    /// What a node finds in its environment when it is started next.
-    pub fn environment(&mut self, number: usize, variables: Vec<(String, String)>) {
-        self.nodes[number].environment = variables;
     }
 
     /// Replaces the data of a node that does not run by another's.

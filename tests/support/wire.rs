@@ -25,13 +25,22 @@ async fn connect(address: &str) -> Result<Channel, Error> {
 
 /// The status code of a GET; none when nobody answers.
 pub async fn http_status(address: &str, path: &str) -> Option<u16> {
+    get(address, path).await?.split(' ').nth(1)?.parse().ok()
+}
+
+/// What comes after the head of the answer to a GET; none when nobody answers.
+pub async fn http_body(address: &str, path: &str) -> Option<String> {
+    get(address, path).await?.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+}
+
+async fn get(address: &str, path: &str) -> Option<String> {
     let asked = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
-        answer.split(' ').nth(1)?.parse().ok()
+        Some(answer)
     };
     tokio::time::timeout(ANSWER, asked).await.ok().flatten()
 }

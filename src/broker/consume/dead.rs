@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 
-use super::super::{Broker, BrokerError, Leader, publish::RETRY, store_error};
+use super::super::{Broker, BrokerError, Leader, publish::RETRY};
 use crate::{
     model::{
         ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup,
@@ -111,7 +111,7 @@ async fn letter(broker: &Broker, dead: &Dead) -> Result<Option<PublishGroup>, Br
         Err(_) => broker.create_channel(dead.target.as_str(), ChannelConfig::default()).await?.meta,
     };
     let key = stream_key(dead.channel.name.as_str());
-    let found = broker.store().read_batches(&key, dead.seq, 1).await.map_err(store_error)?;
+    let found = broker.store().read_batches(&key, dead.seq, 1).await.map_err(|error| broker.store_error(&error))?;
     let record = found.first().filter(|batch| batch.first_seq == dead.seq);
     let Some(message) = record.and_then(|batch| batch.frame.messages().next()) else { return Ok(None) };
     let mut message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;

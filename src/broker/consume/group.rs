@@ -23,7 +23,6 @@ use super::{
         forward::{Request, Response},
         publish::RETRY,
         stats::overloaded,
-        store_error,
     },
     Broker, BrokerError,
     member::is_pull,
@@ -355,7 +354,12 @@ impl Group {
         self.page.drain(..self.page.iter().position(there).unwrap_or(self.page.len()));
         if self.page.is_empty() {
             let key = stream_key(self.channel.name.as_str());
-            self.page = self.broker.store().read_batches(&key, next, PAGE).await.map_err(store_error)?;
+            self.page = self
+                .broker
+                .store()
+                .read_batches(&key, next, PAGE)
+                .await
+                .map_err(|error| self.broker.store_error(&error))?;
         }
         Ok(())
     }

@@ -4,11 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{
-    super::{publish::RETRY, store_error},
-    Broker, BrokerError, Named,
-    presence::Presence,
-};
+use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
     fanout::Wake,
     model::{ChannelMeta, DeliveryToken, StoredBatch, has_expired, stream_key},
@@ -192,7 +188,15 @@ impl Member {
         let mut left = wanted.clone();
         while let Some((first, _)) = left.first_key_value() {
             let first = *first;
-            let page = self.broker.store().read_batches(&key, first, bytes).await.map_err(store_error)?;
+            let view = &self.broker.inner.view;
+            let page = {
+                let _whole = view.whole().await;
+                let page = self.broker.store().read_batches(&key, first, bytes).await;
+                let page = page.map_err(|error| self.broker.store_error(&error))?;
+                // It is read by name: what is there may be another channel's.
+                view.stats(self.channel.id).ok_or_else(|| self.named.not_found())?;
+                page
+            };
             let end = page.last().map_or(first, StoredBatch::end_seq);
             for batch in &page {
                 if left.range(batch.first_seq..batch.end_seq()).next().is_none() {

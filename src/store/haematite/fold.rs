@@ -26,6 +26,9 @@ const QUEUE: usize = 64;
 /// How often to look whether the compacting thread is done.
 const COMPACTION_POLL: Duration = Duration::from_millis(50);
 
+/// How soon a fold that failed is tried again: somebody may have made room, or the disk be back.
+const RETRY: Duration = Duration::from_secs(1);
+
 type Reply = oneshot::Sender<Result<(), StoreError>>;
 
 enum Job {
@@ -122,14 +125,20 @@ impl Thread {
             match jobs.recv_timeout(if busy { wait.min(COMPACTION_POLL) } else { wait }) {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < due => {}
                 Ok(Job::Wake) | Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.fold() {
-                        tracing::error!(%error, "cannot fold; the memtable is kept and folded later");
-                    }
-                    due = Instant::now() + self.config.fold_interval;
+                    let pause = match self.fold() {
+                        Ok(()) => self.config.fold_interval,
+                        Err(error) => {
+                            tracing::error!(%error, "cannot fold; the memtable is kept and folded later");
+                            self.config.fold_interval.min(RETRY)
+                        }
+                    };
+                    due = Instant::now() + pause;
                 }
                 Ok(Job::Fold(reply)) => {
-                    let _ = reply.send(self.fold()); // the caller may have given up
-                    due = Instant::now() + self.config.fold_interval;
+                    let done = self.fold();
+                    let pause = self.config.fold_interval;
+                    due = Instant::now() + if done.is_ok() { pause } else { pause.min(RETRY) };
+                    let _ = reply.send(done); // the caller may have given up
                 }
                 Ok(Job::Swap(dir, reply)) => {
                     let (thread, result) = self.swap(dir);
@@ -183,7 +192,15 @@ impl Thread {
         Some(Self { shared, database: rotated.database, dir: rotated.dir, config, space })
     }
 
+    /// Folds everything, and notes whether that works.
     fn fold(&mut self) -> Result<(), StoreError> {
+        let done = self.fold_all();
+        let failure = |error: &StoreError| format!("{} cannot be flushed: {error}", self.dir.path.display());
+        self.shared.state.lock().failure = done.as_ref().err().map(failure);
+        done
+    }
+
+    fn fold_all(&mut self) -> Result<(), StoreError> {
         // First what a failed fold or a checkpoint left behind, then what was written since.
         self.drain()?;
         loop {

@@ -116,6 +116,8 @@ struct State {
     view: Option<Arc<View>>,
     /// None until it is counted.
     usage: Option<StoreUsage>,
+    /// Why the newest fold failed; none when it did not.
+    failure: Option<String>,
 }
 
 /// The directory of a state, which stays as long as somebody reads it.
@@ -421,6 +423,10 @@ impl Engine for HaematiteEngine {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.shared.state.lock().usage
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.shared.state.lock().failure.clone()
     }
 
     async fn close(&self) -> Result<(), StoreError> {
