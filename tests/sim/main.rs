@@ -3,10 +3,11 @@
 //!
 //! The randomness of a process can be fixed once only, so every seed runs in a process of its own.
 //! `LIMINAL_SIM_SEEDS=50` says how many seeds, `LIMINAL_SIM_SEED=7` runs one here (`LIMINAL_SIM_OF=forming` that of how
-//! nodes become a cluster), with a log if `RUST_LOG` asks for one.
+//! nodes become a cluster, `LIMINAL_SIM_OF=damage` that of disks that stall and forget), with a log if `RUST_LOG` asks for one.
 
 #![allow(missing_docs)]
 
+mod damage;
 mod forming;
 mod machine;
 mod run;
@@ -35,7 +36,8 @@ fn main() {
         liminal::telemetry::init(liminal::telemetry::LogFormat::Text, "off").expect("RUST_LOG is a filter");
         let simulate = match std::env::var(OF).as_deref() {
             Ok("forming") => forming::simulate,
-            Ok(other) => panic!("{OF}={other}: there is only `forming`"),
+            Ok("damage") => damage::simulate,
+            Ok(other) => panic!("{OF}={other}: there are `forming` and `damage`"),
             Err(_) => run::simulate,
         };
         println!("{}", simulate(seed));
@@ -45,6 +47,9 @@ fn main() {
     let trials = vec![
         trial("every_acknowledged_message_is_there_once_after_partitions_and_power_cuts", || many_seeds(None, 1)),
         trial("fresh_nodes_become_one_cluster_through_partitions_and_power_cuts", || many_seeds(Some("forming"), 10)),
+        trial("nothing_is_lost_or_stuck_when_disks_stall_and_forget_and_followers_need_snapshots", || {
+            many_seeds(Some("damage"), 1)
+        }),
         trial("the_same_seed_gives_the_same_run", one_seed_twice),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -63,9 +68,14 @@ fn many_seeds(of: Option<&str>, factor: u64) -> Result<(), Failed> {
 }
 
 fn one_seed_twice() -> Result<(), Failed> {
-    let [first, second] = [start(7, None)?, start(7, None)?];
-    let (first, second) = (summary(7, first, None)?, summary(7, second, None)?);
-    if first == second { Ok(()) } else { Err(format!("one run: {first}; another: {second}").into()) }
+    for of in [None, Some("damage")] {
+        let [first, second] = [start(7, of)?, start(7, of)?];
+        let (first, second) = (summary(7, first, of)?, summary(7, second, of)?);
+        if first != second {
+            return Err(format!("one run: {first}; another: {second}").into());
+        }
+    }
+    Ok(())
 }
 
 /// A process of this program for one seed.

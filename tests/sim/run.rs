@@ -22,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{machine::Machine, world};
 
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
+pub(super) const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const PUBLISHERS: u64 = 3;
 /// Messages of one publisher beyond which it ends once the faults are over.
 const ENOUGH: u64 = 30;
@@ -32,20 +32,37 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the publishers know.
 #[derive(Default)]
-struct History {
+pub(super) struct History {
     /// Key to sequence number and payload.
     acknowledged: Mutex<BTreeMap<String, u64>>,
     retried: AtomicU64,
     seen: AtomicU64,
     begun: AtomicBool,
     over: AtomicBool,
+    /// The node that an operator is to remove.
+    pub(super) remove: Mutex<Option<&'static str>>,
 }
 
-/// Simulates a seed; gives a line that says what happened.
+/// Simulates a seed in which machines lose their power and each other; gives a line that says what happened.
 ///
 /// # Panics
 /// When a promise is broken.
 pub fn simulate(seed: u64) -> String {
+    with(seed, |world| {
+        world.pass(100, 1_500);
+        world.partition_the_leader();
+        world.cut_power_of_one();
+        if world.random.random_bool(0.4) {
+            world.cut_power_of_all();
+        }
+    })
+}
+
+/// Simulates a seed in which what happens is up to the caller.
+///
+/// # Panics
+/// When a promise is broken.
+pub(super) fn with(seed: u64, happens: impl FnOnce(&mut World<'_>)) -> String {
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     let mut random = StdRng::seed_from_u64(seed ^ 0x6c69_6d69_6e61_6c21);
 
@@ -63,15 +80,11 @@ pub fn simulate(seed: u64) -> String {
         sim.client(format!("publisher{publisher}"), publish(seed, publisher, history.clone()));
     }
     sim.client("subscriber", subscribe(seed, history.clone()));
+    sim.client("operator", operate(seed, history.clone()));
 
     let mut world = World { sim, machines, history, random };
     world.wait("the channel to exist", |world| world.history.begun.load(Ordering::SeqCst));
-    world.pass(100, 1_500);
-    world.partition_the_leader();
-    world.cut_power_of_one();
-    if world.random.random_bool(0.4) {
-        world.cut_power_of_all();
-    }
+    happens(&mut world);
     world.history.over.store(true, Ordering::SeqCst);
     while !world.step() {}
     world.wait("all nodes to agree", |world| {
@@ -148,11 +161,26 @@ async fn subscribe(seed: u64, history: Arc<History>) -> turmoil::Result {
     }
 }
 
-struct World<'a> {
+/// Removes nodes when it is asked to.
+async fn operate(seed: u64, history: Arc<History>) -> turmoil::Result {
+    let client = connect(seed + 2_000_000).await;
+    while !history.over.load(Ordering::SeqCst) {
+        let name = *history.remove.lock();
+        if let Some(name) = name
+            && client.remove_node(name).await.is_ok()
+        {
+            *history.remove.lock() = None;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+pub(super) struct World<'a> {
     sim: turmoil::Sim<'a>,
-    machines: Vec<Arc<Machine>>,
-    history: Arc<History>,
-    random: StdRng,
+    pub(super) machines: Vec<Arc<Machine>>,
+    pub(super) history: Arc<History>,
+    pub(super) random: StdRng,
 }
 
 impl World<'_> {
@@ -161,7 +189,7 @@ impl World<'_> {
         self.sim.step().unwrap_or_else(|error| panic!("after {:?}: {error}", self.sim.elapsed()))
     }
 
-    fn wait(&mut self, what: &str, until: impl Fn(&Self) -> bool) {
+    pub(super) fn wait(&mut self, what: &str, until: impl Fn(&Self) -> bool) {
         while !until(self) {
             assert!(self.sim.elapsed() < PATIENCE, "waited in vain for {what}");
             self.step();
@@ -169,7 +197,7 @@ impl World<'_> {
     }
 
     /// Lets a random time pass, in milliseconds.
-    fn pass(&mut self, from: u64, to: u64) {
+    pub(super) fn pass(&mut self, from: u64, to: u64) {
         let end = self.sim.elapsed() + Duration::from_millis(self.random.random_range(from..to));
         self.wait("time to pass", |world| world.sim.elapsed() >= end);
     }
@@ -180,7 +208,7 @@ impl World<'_> {
             .position(|machine| machine.broker().is_some_and(|broker| matches!(broker.leader(), Leader::Local { .. })))
     }
 
-    fn some_leader(&mut self) -> usize {
+    pub(super) fn some_leader(&mut self) -> usize {
         self.wait("a leader", |world| world.leader().is_some());
         self.leader().expect("it was there a moment ago")
     }
@@ -190,7 +218,7 @@ impl World<'_> {
     }
 
     /// Publishing goes on.
-    fn progress(&mut self) {
+    pub(super) fn progress(&mut self) {
         let before = self.acknowledged();
         self.wait("publishing to go on", move |world| world.acknowledged() >= before + 5);
     }
@@ -223,12 +251,12 @@ impl World<'_> {
         self.progress();
     }
 
-    fn cut(&mut self, number: usize) {
+    pub(super) fn cut(&mut self, number: usize) {
         self.machines[number].cut();
         self.sim.crash(NODES[number]);
     }
 
-    fn restart(&mut self, number: usize) {
+    pub(super) fn restart(&mut self, number: usize) {
         self.sim.bounce(NODES[number]);
     }
 

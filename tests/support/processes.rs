@@ -37,6 +37,8 @@ pub struct Node {
     pub name: Option<String>,
     /// Where it looks for others, if not at the first nodes.
     pub seeds: Option<Vec<String>>,
+    /// What it finds in its environment.
+    pub environment: Vec<(String, String)>,
     /// What it expects, if not what the others do.
     pub expect: Option<usize>,
 }
@@ -132,6 +134,11 @@ impl Processes {
         self.configure(number);
     }
 
+    /// What a node finds in its environment when it is started next.
+    pub fn environment(&mut self, number: usize, variables: Vec<(String, String)>) {
+        self.nodes[number].environment = variables;
+    }
+
     /// Two nodes that do not run get each other's addresses.
     pub fn exchange(&mut self, one: usize, other: usize) {
         for addresses in [&mut self.clients, &mut self.http, &mut self.peers] {
@@ -156,7 +163,7 @@ impl Processes {
         self.dir.path().join(format!("n{number}.toml"))
     }
 
-    fn log_path(&self, number: usize) -> PathBuf {
+    pub fn log_path(&self, number: usize) -> PathBuf {
         self.dir.path().join(format!("n{number}.log"))
     }
 
@@ -169,7 +176,13 @@ impl Processes {
     pub fn run(&mut self, number: usize) {
         assert!(self.children[number].is_none(), "n{number} runs already");
         let log = File::options().create(true).append(true).open(self.log_path(number)).unwrap();
-        self.children[number] = Some(serve(&self.config(number)).stderr(log).spawn().unwrap());
+        let environment = self.nodes[number].environment.iter().cloned();
+        self.children[number] = Some(serve(&self.config(number)).envs(environment).stderr(log).spawn().unwrap());
+    }
+
+    /// The process of a node, while it has one.
+    pub fn pid(&self, number: usize) -> Option<u32> {
+        self.children[number].as_ref().map(Child::id)
     }
 
     /// Waits until every node that runs is ready.

@@ -16,6 +16,9 @@ use parking_lot::Mutex;
 
 use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 
+/// Between two looks whether a disk works again.
+const STALL_STEP: Duration = Duration::from_millis(5);
+
 /// What survives the node. Cloning shares it.
 #[derive(Clone, Default)]
 pub struct SimDisk {
@@ -27,6 +30,7 @@ struct Disk {
     content: Content,
     latency: Duration,
     fail_syncs: bool,
+    stalled: bool,
     /// Grows with every crash: writes of an earlier life no longer reach the disk.
     life: u64,
 }
@@ -85,6 +89,41 @@ impl SimDisk {
         self.inner.lock().fail_syncs = fail;
     }
 
+    /// Whether nothing reaches the disk from now on, and nothing fails either.
+    pub fn stall(&self, stall: bool) {
+        self.inner.lock().stalled = stall;
+    }
+
+    /// What is on it, which is what a node that starts finds.
+    pub fn bounds(&self) -> LogBounds {
+        let disk = self.inner.lock();
+        LogBounds { purged: disk.content.purged, last: disk.content.last() }
+    }
+
+    /// Loses the newest entries, although they were synced: what a power cut never does. Gives how many there were.
+    pub fn lose_newest(&self, count: usize) -> usize {
+        let mut disk = self.inner.lock();
+        disk.life += 1;
+        let before = disk.content.entries.len();
+        (0..count).for_each(|_| drop(disk.content.entries.pop_last()));
+        let last = disk.content.last();
+        disk.content.committed = disk.content.committed.min(last);
+        before - disk.content.entries.len()
+    }
+
+    /// Loses all that it holds, votes too.
+    pub fn lose_everything(&self) {
+        let mut disk = self.inner.lock();
+        disk.life += 1;
+        disk.content = Content::default();
+    }
+
+    /// Whether this life's writes still wait for it.
+    fn is_stalled(&self, life: u64) -> bool {
+        let disk = self.inner.lock();
+        disk.stalled && disk.life == life
+    }
+
     /// A power cut: what was not synced will never be, and its writers are never told.
     pub fn crash(&self) {
         self.inner.lock().life += 1;
@@ -141,6 +180,9 @@ async fn sync(shared: Arc<SimShared>) {
     loop {
         let latency = shared.disk.inner.lock().latency;
         tokio::time::sleep(latency).await;
+        while shared.disk.is_stalled(shared.life) {
+            tokio::time::sleep(STALL_STEP).await;
+        }
         let done = {
             let (mut disk, mut state) = (shared.disk.inner.lock(), shared.state.lock());
             if disk.life != shared.life {
@@ -264,6 +306,23 @@ mod tests {
         drop(log);
         assert!(lost.await.is_err());
         assert_eq!(SimLog::open(&disk).bounds().last.unwrap().index, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_disk_answers_when_it_works_again_and_a_lying_one_forgets_what_it_synced() {
+        let disk = SimDisk::default();
+        let log = SimLog::open(&disk);
+        append(&log, 0).await.unwrap().unwrap();
+        disk.stall(true);
+        let mut waiting = append(&log, 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(waiting.try_recv().is_err());
+        disk.stall(false);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(disk.lose_newest(1), 1);
+        assert_eq!(SimLog::open(&disk).bounds().last.unwrap().index, 0);
+        disk.lose_everything();
+        assert_eq!(SimLog::open(&disk).bounds().last, None);
     }
 
     #[tokio::test(start_paused = true)]
