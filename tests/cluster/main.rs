@@ -8,6 +8,7 @@ mod claims;
 mod compaction;
 mod consumers;
 mod corpus;
+mod delivered;
 mod equality;
 mod filters;
 mod kills;
