@@ -8,9 +8,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use liminal::{
     broker::CompiledSchema,
     codec,
-    fanout::{Fanout, Next},
+    fanout::{Fanout, Next, Taking},
     machine::Machine,
-    model::{ChannelConfig, ChannelId, Command, Digest, Frame, KeyClaim, KeyHash, Limits, PublishGroup, StoredBatch},
+    model::{
+        ChannelConfig, ChannelId, Command, Digest, Durability, Frame, KeyClaim, KeyHash, Limits, PublishGroup,
+        StoredBatch,
+    },
     proto::v1::Message,
     raft::log::{DiskLog, LogPosition, LogStore as _},
     store::{DurableStore as _, HaematiteConfig, HaematiteStore, WriteBatch},
@@ -148,13 +151,15 @@ fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan-out");
     group.throughput(Throughput::Elements(u64::from(MESSAGES) * 12));
     let fanout = Fanout::new(8 << 20, 64 << 20);
-    let followers: Vec<_> = (0..12).map(|_| fanout.follow(CHANNEL, 0)).collect();
+    let followers: Vec<_> = (0..12).map(|_| fanout.follow(CHANNEL, Durability::Durable, Taking::All)).collect();
+    followers.iter().for_each(|follower| drop(follower.begin(None, 0)));
     let mut next = 0;
     group.bench_function("publish to 12 followers", |b| {
         b.iter(|| {
             fanout.publish(CHANNEL, batch(next));
             for follower in &followers {
                 assert!(matches!(follower.at(next), Next::Batch(_)));
+                follower.passed(next + u64::from(MESSAGES));
             }
             next += u64::from(MESSAGES);
         });

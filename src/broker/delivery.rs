@@ -1,11 +1,14 @@
 //! Whether a publish was handed to a live subscriber anywhere in the cluster.
 //!
-//! The leader knows which channels have followers on which nodes (their *interest*), and hears what they were handed
-//! and how far all of them have come. After a commit it answers for each message: `true` at the first hand-off by any
-//! node, `false` once every follower has passed the message without taking it (or there is none), and nothing when
-//! neither is certain in time. A follower passes what its filter does not let through, and what has expired. A node's
-//! interest counts until the node takes it back or is silent for [`EXPIRY`]. `subscribe` returns only after the leader has taken the
-//! interest in, so a publish that begins later waits for that subscriber.
+//! A message is handed to a subscriber when it is accepted into the subscriber's inbox on its node ([`crate::fanout`]),
+//! whether the subscriber has looked yet or not. A full inbox, and a subscriber that still reads older messages from
+//! the store, are a *no* at once, so a subscriber that stalls costs its publishers nothing. The leader knows which
+//! channels have followers on which nodes (their *interest*), and hears what they were handed and how far all of them
+//! have come. After a commit it answers for each message: `true` at the first hand-off by any node, `false` once every
+//! node has passed the message without one (or nobody follows), and nothing when neither is certain in time, because a
+//! node does not answer or a filter takes long. A node's interest counts until the node takes it back or is silent for
+//! [`EXPIRY`]. `subscribe` returns only after the leader has taken the interest in, so a publish that begins later
+//! reaches that subscriber.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,7 +26,7 @@ use super::{
     runs::Runs,
 };
 use crate::{
-    fanout::{Fanout, Interest},
+    fanout::{Fanout, Interest, Observer},
     model::ChannelId,
 };
 
@@ -51,12 +54,21 @@ pub(super) struct Delivery {
 
 #[derive(Default)]
 struct State {
-    /// When each node was heard, and how far all its followers of each channel have come.
-    interest: HashMap<u64, (Instant, HashMap<ChannelId, u64>)>,
+    /// When each node was heard, and where the followers of each channel that it serves stand.
+    interest: HashMap<u64, (Instant, HashMap<ChannelId, Place>)>,
     handed: Handed,
     /// The term in which this node leads, and since when: what others say of their interest, they say anew to each
     /// leader.
     leads: Option<(u64, Instant)>,
+}
+
+/// Where the followers of a channel on one node stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// For what lies below it is known whether a follower was handed it.
+    passed: u64,
+    /// A follower may see later what it was not handed.
+    lagging: bool,
 }
 
 /// Hand-offs by channel.
@@ -71,12 +83,25 @@ struct Handed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelReport {
     channel: ChannelId,
-    /// All its followers have come so far; none when it has no followers.
-    passed: Option<u64>,
+    /// Where its followers stand; none when it has no followers.
+    place: Option<Place>,
     /// What they were handed since the last report.
     handed: Vec<Range<u64>>,
     /// Below it hand-offs may be missing.
     known_from: u64,
+}
+
+impl Observer for Delivery {
+    fn handed(&self, channel: ChannelId, range: Range<u64>) {
+        self.state.lock().handed.add(channel, [range.clone()], 0);
+        self.pending.lock().add(channel, [range], 0);
+        self.settled();
+    }
+
+    fn settled(&self) {
+        self.changed.send_modify(|()| ());
+        self.to_report.send_modify(|()| ());
+    }
 }
 
 impl Handed {
@@ -114,26 +139,13 @@ impl Delivery {
         }
     }
 
-    /// A follower of this node was handed these messages.
-    pub(super) fn handed(&self, channel: ChannelId, range: Range<u64>) {
-        self.state.lock().handed.add(channel, [range.clone()], 0);
-        self.pending.lock().add(channel, [range], 0);
-        self.settled();
-    }
-
-    /// A follower of this node has passed messages.
-    pub(super) fn settled(&self) {
-        self.changed.send_modify(|()| ());
-        self.to_report.send_modify(|()| ());
-    }
-
     /// Another node says what its followers follow, were handed and passed.
     pub(super) fn heard(&self, node: u64, reports: Vec<ChannelReport>) {
         let mut state = self.state.lock();
         let mut interest = HashMap::new();
-        for ChannelReport { channel, passed, handed, known_from } in reports {
+        for ChannelReport { channel, place, handed, known_from } in reports {
             state.handed.add(channel, handed, known_from);
-            interest.extend(passed.map(|passed| (channel, passed)));
+            interest.extend(place.map(|place| (channel, place)));
         }
         state.interest.insert(node, (Instant::now(), interest));
         drop(state);
@@ -159,8 +171,8 @@ impl Delivery {
         if since.elapsed() >= EXPIRY || others.iter().all(spoken) { Ok(()) } else { Err(Some(since + EXPIRY)) }
     }
 
-    /// As [`Delivery::wait`], but `false` only with certainty: right after an election nodes have not told the new
-    /// leader yet whom they serve.
+    /// As [`Delivery::wait`], but `false` only when nobody will see the message: right after an election nodes have
+    /// not told the new leader yet whom they serve, and who lags behind may come to it.
     pub(super) async fn wait_certain(
         &self,
         fanout: &Fanout,
@@ -176,8 +188,10 @@ impl Delivery {
             if !told.contains(&Some(false)) {
                 return told;
             }
+            let lagging = self.lagging(fanout, channel);
             let until = match Self::certain(&self.state.lock(), term, &others) {
-                Ok(()) => return told,
+                Ok(()) if !lagging => return told,
+                Ok(()) => deadline,
                 Err(until) => until.unwrap_or(deadline).min(deadline),
             };
             if Instant::now() >= deadline {
@@ -212,12 +226,21 @@ impl Delivery {
         }
     }
 
+    /// Whether a follower anywhere may see later what it was not handed.
+    fn lagging(&self, fanout: &Fanout, channel: ChannelId) -> bool {
+        let here = fanout.interest_in(channel).is_some_and(|interest| interest.lagging);
+        let state = self.state.lock();
+        let elsewhere = || state.interest.values().filter_map(|(_, channels)| channels.get(&channel));
+        here || elsewhere().any(|place| place.lagging)
+    }
+
     fn known(&self, fanout: &Fanout, channel: ChannelId, range: Range<u64>) -> Vec<Option<bool>> {
         // First, because a hand-off is recorded before its follower passes the message or goes.
         let here = fanout.interest_in(channel).map(|interest| interest.passed);
         let mut state = self.state.lock();
         state.interest.retain(|node, (heard, _)| *node != self.local && heard.elapsed() < EXPIRY);
-        let elsewhere = state.interest.values().filter_map(|(_, channels)| channels.get(&channel).copied());
+        let elsewhere =
+            state.interest.values().filter_map(|(_, channels)| channels.get(&channel)).map(|place| place.passed);
         let passed = elsewhere.chain(here).min().unwrap_or(u64::MAX);
         let handed = state.handed.channels.get(&channel);
         range
@@ -314,10 +337,11 @@ impl Drop for Unheard<'_> {
 }
 
 fn reports(interest: &[Interest], handed: &Handed) -> Vec<ChannelReport> {
-    let report = |channel| ChannelReport { channel, passed: None, handed: Vec::new(), known_from: 0 };
+    let report = |channel| ChannelReport { channel, place: None, handed: Vec::new(), known_from: 0 };
     let mut reports = BTreeMap::new();
-    for Interest { channel, passed, .. } in interest {
-        reports.entry(*channel).or_insert_with(|| report(*channel)).passed = Some(*passed);
+    for Interest { channel, passed, lagging, .. } in interest {
+        let place = Place { passed: *passed, lagging: *lagging };
+        reports.entry(*channel).or_insert_with(|| report(*channel)).place = Some(place);
     }
     for (channel, runs) in &handed.channels {
         let report = reports.entry(*channel).or_insert_with(|| report(*channel));
@@ -332,6 +356,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::{fanout::Taking, model::Durability};
 
     const CHANNEL: ChannelId = ChannelId(1);
     const NODE: u64 = 7;
@@ -341,7 +366,8 @@ mod tests {
     }
 
     fn report(passed: Option<u64>, handed: &[Range<u64>]) -> Vec<ChannelReport> {
-        vec![ChannelReport { channel: CHANNEL, passed, handed: handed.to_vec(), known_from: 0 }]
+        let place = passed.map(|passed| Place { passed, lagging: false });
+        vec![ChannelReport { channel: CHANNEL, place, handed: handed.to_vec(), known_from: 0 }]
     }
 
     #[test]
@@ -357,7 +383,9 @@ mod tests {
     #[test]
     fn each_message_that_was_passed_was_handed_on_or_not() {
         let (delivery, fanout) = leader();
-        let follower = fanout.follow(CHANNEL);
+        let follower = fanout.follow(CHANNEL, Durability::Durable, Taking::Some);
+        follower.reach(9);
+        follower.begin(Some(0), 9);
         delivery.heard(NODE, report(Some(4), std::slice::from_ref(&(1..2))));
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(true), None, None]);
         delivery.handed(CHANNEL, 2..3);
@@ -374,7 +402,7 @@ mod tests {
         let handed: Vec<_> = every_other(0).take(CHANNEL_RUNS + 1).collect();
         delivery.heard(NODE, report(Some(u64::MAX), &handed));
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(false), Some(true), Some(false)]);
-        delivery.heard(NODE, vec![ChannelReport { channel: CHANNEL, passed: None, handed: vec![], known_from: 2 }]);
+        delivery.heard(NODE, vec![ChannelReport { channel: CHANNEL, place: None, handed: vec![], known_from: 2 }]);
         assert_eq!(delivery.known(&fanout, CHANNEL, 1..3), [None, Some(true)]);
     }
 
@@ -384,7 +412,7 @@ mod tests {
         for channel in 0..17 {
             let handed = (0..CHANNEL_RUNS as u64).map(|run| 2 * run..2 * run + 1).collect();
             delivery
-                .heard(NODE, vec![ChannelReport { channel: ChannelId(channel), passed: None, handed, known_from: 0 }]);
+                .heard(NODE, vec![ChannelReport { channel: ChannelId(channel), place: None, handed, known_from: 0 }]);
         }
         assert!(delivery.state.lock().handed.runs <= ALL_RUNS + FEW_RUNS);
         delivery.tidy(|channel| channel != ChannelId(2));
@@ -414,16 +442,21 @@ mod tests {
         let mut handed = Handed::default();
         handed.add(ChannelId(1), [3..4, 8..9], 2);
         handed.add(ChannelId(2), std::iter::once(0..1), 0);
-        let interest = [2, 3].map(|id| Interest { channel: ChannelId(id), followers: 1, passed: 5 });
+        let interest = [2, 3].map(|id| Interest { channel: ChannelId(id), followers: 1, passed: 5, lagging: true });
         let expected = [
-            ChannelReport { channel: ChannelId(1), passed: None, handed: vec![3..4, 8..9], known_from: 2 },
+            ChannelReport { channel: ChannelId(1), place: None, handed: vec![3..4, 8..9], known_from: 2 },
             ChannelReport {
                 channel: ChannelId(2),
-                passed: Some(5),
+                place: Some(Place { passed: 5, lagging: true }),
                 handed: std::iter::once(0..1).collect(),
                 known_from: 0,
             },
-            ChannelReport { channel: ChannelId(3), passed: Some(5), handed: vec![], known_from: 0 },
+            ChannelReport {
+                channel: ChannelId(3),
+                place: Some(Place { passed: 5, lagging: true }),
+                handed: vec![],
+                known_from: 0,
+            },
         ];
         assert_eq!(reports(&interest, &handed), expected);
     }

@@ -76,16 +76,6 @@ impl Filter {
         self.runs.pop_front()
     }
 
-    /// What is left of the run that was given last.
-    pub(super) fn put_back(&mut self, run: StoredBatch) {
-        self.runs.push_front(run);
-    }
-
-    /// The first run that was not handed on.
-    pub(super) fn first(&self) -> Option<&StoredBatch> {
-        self.runs.front()
-    }
-
     /// What it looks at next comes from the store.
     pub(super) fn page(&mut self) {
         self.paged = true;
@@ -131,10 +121,8 @@ mod tests {
     fn a_batch_is_cut_into_runs_of_consecutive_messages() {
         let mut filter = filter();
         filter.look(batch(10, &["0", "1", "1", "0", "0", "1"])).unwrap();
-        assert_eq!(filter.first().unwrap().first_seq, 11);
         let runs: Vec<_> = std::iter::from_fn(|| filter.pop()).collect();
         assert_eq!(runs, [batch(11, &["1", "1"]), batch(15, &["1"])]);
-        assert_eq!(filter.first(), None);
         filter.look(batch(16, &["1", "1"])).unwrap();
         assert_eq!(filter.pop(), Some(batch(16, &["1", "1"])));
         filter.look(batch(18, &["0", "no JSON"])).unwrap();

@@ -237,6 +237,7 @@ impl Broker {
     /// A broker of a cluster's node.
     pub fn clustered(view: ReplicaView, sequencer: Arc<dyn Sequencer>, peers: Arc<dyn Peers>, env: Env) -> Self {
         let delivery = Arc::new(Delivery::new(peers.local().id));
+        view.fanout().observe(delivery.clone());
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let (batcher, queue) = Batcher::new();

@@ -1,15 +1,20 @@
 //! Recent messages of each channel, for live subscribers.
 //!
 //! Each channel has a bounded tail of its newest batches and a signal of where it ends. Publishing never waits for a
-//! follower: one that falls out of the tail is told so, and reads from the store instead. Batches stay encoded and
-//! are shared, so a follower costs no copy.
+//! follower. A follower has an *inbox*: what lies between its place and the end of the tail, or on an ephemeral channel
+//! a queue of its own. A new batch that the inbox has room for is handed to the follower there and then, whether it
+//! looks or not; one that finds the inbox full is not, and who falls out of a tail reads from the store. Batches stay
+//! encoded and are shared, so a follower costs no copy.
 
+mod follower;
+mod tail;
 mod wakes;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
+    ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -17,104 +22,32 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use self::wakes::{Wake, Wakes};
-use crate::model::{ChannelId, StoredBatch};
+use self::tail::{Room, Tail};
+pub use self::{
+    follower::{Follower, Inbox, Next, Taking},
+    wakes::{Wake, Wakes},
+};
+use crate::model::{ChannelId, Durability, StoredBatch};
 
 /// The tails of all channels that have, or had, followers.
 pub struct Fanout {
-    /// Bytes that one tail may hold.
-    tail_bytes: usize,
-    /// Bytes that all tails may hold; beyond it every tail keeps its newest batch only.
-    total_bytes: usize,
-    /// Bytes in all tails.
-    held: Arc<AtomicUsize>,
+    room: Room,
     tails: Mutex<HashMap<ChannelId, Arc<Tail>>>,
     /// Messages handed to followers.
     delivered: AtomicU64,
     interest: watch::Sender<()>,
     /// The next follower's id.
     next: AtomicU64,
+    /// Who wants to know what becomes of new messages.
+    observer: OnceLock<Arc<dyn Observer>>,
 }
 
-/// One channel's newest messages.
-struct Tail {
-    recent: Mutex<Recent>,
-    signal: watch::Sender<Signal>,
-    /// How far each follower has come.
-    followers: Mutex<HashMap<u64, Arc<AtomicU64>>>,
-    /// Bytes in all tails of the node.
-    held: Arc<AtomicUsize>,
-}
-
-impl Tail {
-    fn interest(&self, channel: ChannelId) -> Option<Interest> {
-        let followers = self.followers.lock();
-        // Acquire: whoever sees how far a follower has come sees what it was handed on the way.
-        let passed = followers.values().map(|passed| passed.load(Ordering::Acquire)).min()?;
-        Some(Interest { channel, followers: followers.len() as u64, passed })
-    }
-
-    /// The channel ends here by now, or later.
-    fn reach(&self, end: u64) {
-        self.signal.send_if_modified(|signal| {
-            let further = end > signal.end;
-            signal.end = signal.end.max(end);
-            further
-        });
-    }
-
-    fn close(&self) {
-        self.signal.send_modify(|signal| signal.closed = true);
-    }
-
-    fn forget(&self) {
-        let recent = std::mem::take(&mut *self.recent.lock());
-        self.held.fetch_sub(recent.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        self.forget();
-    }
-}
-
-#[derive(Default)]
-struct Recent {
-    batches: VecDeque<StoredBatch>,
-    bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Signal {
-    /// Sequence number after the newest message.
-    end: u64,
-    /// The channel is gone.
-    closed: bool,
-}
-
-/// What a follower finds at its position.
-#[derive(Debug)]
-pub enum Next {
-    /// The next messages.
-    Batch(StoredBatch),
-    /// The position left the tail: read from the store. The tail begins at this sequence number now.
-    Behind(u64),
-    /// Nothing yet.
-    Nothing,
-    /// The channel is gone.
-    Closed,
-}
-
-/// A follower of one channel. Dropping it ends it.
-pub struct Follower {
-    fanout: Arc<Fanout>,
-    channel: ChannelId,
-    tail: Arc<Tail>,
-    signal: watch::Receiver<Signal>,
-    /// Names it among the tail's followers.
-    id: u64,
-    passed: Arc<AtomicU64>,
+/// Who wants to know what becomes of new messages. Called while they are applied: it must not wait.
+pub trait Observer: Send + Sync {
+    /// These messages are in the inbox of a follower of this node.
+    fn handed(&self, channel: ChannelId, range: Range<u64>);
+    /// All followers of this node have passed further messages.
+    fn settled(&self);
 }
 
 /// Who follows a channel on this node.
@@ -124,44 +57,46 @@ pub struct Interest {
     pub channel: ChannelId,
     /// Its live followers; never 0.
     pub followers: u64,
-    /// What lies below this sequence number is settled: every follower was handed it or will never be.
+    /// What lies below this sequence number is settled: it is known whether a follower was handed it.
     pub passed: u64,
+    /// A follower reads from the store what it was not handed: it may see it later.
+    pub lagging: bool,
 }
 
 impl Fanout {
     /// With room for `tail_bytes` of recent messages in each channel, and `total_bytes` in all.
     pub fn new(tail_bytes: usize, total_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            tail_bytes,
-            total_bytes,
-            held: Arc::default(),
+            room: Room { tail_bytes, total_bytes, held: Arc::new(AtomicUsize::new(0)) },
             tails: Mutex::default(),
             delivered: AtomicU64::new(0),
             interest: watch::channel(()).0,
             next: AtomicU64::new(0),
+            observer: OnceLock::new(),
         })
+    }
+
+    /// Tells somebody from now on what becomes of new messages. There is one observer.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        // A second broker over one replica does not happen.
+        let _ = self.observer.set(observer);
     }
 
     /// New messages; never blocks. Costs nothing for a channel that nobody follows.
     pub fn publish(&self, channel: ChannelId, batch: StoredBatch) {
         let Some(tail) = self.tails.lock().get(&channel).cloned() else { return };
-        let end = batch.end_seq();
-        {
-            let mut recent = tail.recent.lock();
-            let bytes = batch.frame.bytes().len();
-            recent.bytes += bytes;
-            recent.batches.push_back(batch);
-            let mut held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            // The newest batch always stays, however large.
-            while (recent.bytes > self.tail_bytes || held > self.total_bytes) && recent.batches.len() > 1 {
-                if let Some(oldest) = recent.batches.pop_front() {
-                    let bytes = oldest.frame.bytes().len();
-                    recent.bytes -= bytes;
-                    held = self.held.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-                }
-            }
+        let range = batch.first_seq..batch.end_seq();
+        let end = range.end;
+        let handed = tail.push(batch, &self.room);
+        let observer = self.observer.get();
+        // First the hand-off: who sees how far the channel has come sees what was handed on the way.
+        if let Some(observer) = observer.filter(|_| handed) {
+            observer.handed(channel, range);
         }
         tail.reach(end);
+        if let Some(observer) = observer.filter(|_| !handed) {
+            observer.settled();
+        }
     }
 
     /// The channel is gone: its followers end.
@@ -185,34 +120,28 @@ impl Fanout {
         });
     }
 
-    /// Follows a channel from now on. What it held before is for [`Follower::reach`]. Until it says otherwise, the
-    /// follower may yet take any message: see [`Follower::passed`].
-    pub fn follow(self: &Arc<Self>, channel: ChannelId) -> Follower {
-        let (id, passed) = (self.next.fetch_add(1, Ordering::Relaxed), Arc::new(AtomicU64::new(0)));
-        let tail = {
+    /// Follows a channel from now on. The follower takes nothing before it says where it begins: [`Follower::begin`].
+    pub fn follow(self: &Arc<Self>, channel: ChannelId, durability: Durability, taking: Taking) -> Follower {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tail, cursor) = {
             let mut tails = self.tails.lock();
-            let fresh = || {
-                let signal = watch::channel(Signal::default()).0;
-                let (followers, held) = (Mutex::default(), self.held.clone());
-                Arc::new(Tail { recent: Mutex::default(), signal, followers, held })
-            };
+            let fresh = || Arc::new(Tail::new(durability, self.room.held.clone()));
             let tail = tails.entry(channel).or_insert_with(fresh).clone();
-            tail.followers.lock().insert(id, passed.clone());
-            tail
+            let cursor = tail.admit(id, taking);
+            (tail, cursor)
         };
         self.interest.send_modify(|()| ());
-        let signal = tail.signal.subscribe();
-        Follower { fanout: self.clone(), channel, tail, signal, id, passed }
+        Follower::new(self.clone(), channel, tail, id, cursor)
     }
 
     /// Live followers of a channel on this node.
     pub fn followers(&self, channel: ChannelId) -> u64 {
-        self.tails.lock().get(&channel).map_or(0, |tail| tail.followers.lock().len() as u64)
+        self.tails.lock().get(&channel).map_or(0, |tail| tail.followers())
     }
 
     /// Live followers on this node.
     pub fn all_followers(&self) -> u64 {
-        self.tails.lock().values().map(|tail| tail.followers.lock().len() as u64).sum()
+        self.tails.lock().values().map(|tail| tail.followers()).sum()
     }
 
     /// Whether anybody on this node follows any channel.
@@ -242,59 +171,14 @@ impl Fanout {
     pub fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
-}
 
-impl Follower {
-    /// What is at a position. A batch may begin below it only if the position is inside the batch: it is cut then.
-    pub fn at(&self, position: u64) -> Next {
-        let signal = *self.signal.borrow();
-        if signal.closed {
-            return Next::Closed;
+    fn leave(&self, channel: ChannelId, tail: &Arc<Tail>, id: u64) {
+        let mut tails = self.tails.lock();
+        if tail.dismiss(id) && tails.get(&channel).is_some_and(|present| Arc::ptr_eq(present, tail)) {
+            tails.remove(&channel);
         }
-        let recent = self.tail.recent.lock();
-        let next = recent.batches.partition_point(|batch| batch.end_seq() <= position);
-        match recent.batches.get(next) {
-            Some(batch) if batch.first_seq <= position => Next::Batch(batch.from_seq(position)),
-            Some(batch) => Next::Behind(batch.first_seq),
-            None if position < signal.end => Next::Behind(signal.end),
-            None => Next::Nothing,
-        }
-    }
-
-    /// The channel has messages up to here, which are in the store where they are not in the tail. To be said once the
-    /// follower is there: what came between a look at the channel and the follower would be told by nobody.
-    pub fn reach(&self, end: u64) {
-        self.tail.reach(end);
-    }
-
-    /// Counts messages that were handed on.
-    pub fn handed(&self, messages: u64) {
-        self.fanout.delivered.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// The follower needs nothing below a position any more: it was handed it, or does not want it. Hand-offs are
-    /// recorded before this is said.
-    pub fn passed(&self, position: u64) {
-        self.passed.store(position, Ordering::Release);
-    }
-
-    /// Waits until the channel has something beyond a position, or is gone.
-    pub async fn changed(&mut self, position: u64) {
-        // The sender lives in the tail, which this follower holds.
-        let _ = self.signal.wait_for(|signal| signal.closed || signal.end > position).await;
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let mut tails = self.fanout.tails.lock();
-        let mut followers = self.tail.followers.lock();
-        followers.remove(&self.id);
-        if followers.is_empty() && tails.get(&self.channel).is_some_and(|tail| Arc::ptr_eq(tail, &self.tail)) {
-            tails.remove(&self.channel);
-        }
-        drop((followers, tails));
-        self.fanout.interest.send_modify(|()| ());
+        drop(tails);
+        self.interest.send_modify(|()| ());
     }
 }
 
@@ -312,10 +196,35 @@ mod tests {
 
     const CHANNEL: ChannelId = ChannelId(1);
 
+    /// A follower of a durable channel that takes everything from the first message on.
+    fn follow(fanout: &Arc<Fanout>, channel: ChannelId) -> Follower {
+        let follower = fanout.follow(channel, Durability::Durable, Taking::All);
+        follower.begin(Some(0), 0);
+        follower
+    }
+
+    /// What the observer was told of hand-offs.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Range<u64>>>);
+
+    impl Observer for Told {
+        fn handed(&self, _: ChannelId, range: Range<u64>) {
+            self.0.lock().push(range);
+        }
+
+        fn settled(&self) {}
+    }
+
+    fn observed(fanout: &Fanout) -> Arc<Told> {
+        let told = Arc::new(Told::default());
+        fanout.observe(told.clone());
+        told
+    }
+
     #[test]
     fn a_follower_gets_what_is_published_after_it_came() {
         let fanout = Fanout::new(1 << 20, 1 << 20);
-        let follower = fanout.follow(CHANNEL);
+        let follower = follow(&fanout, CHANNEL);
         assert!(matches!(follower.at(5), Next::Nothing));
         fanout.publish(CHANNEL, batch(5, 3));
         assert!(matches!(follower.at(6), Next::Batch(batch) if batch.first_seq == 6 && batch.frame.count() == 2));
@@ -326,51 +235,115 @@ mod tests {
     #[test]
     fn a_slow_follower_is_sent_to_the_store_and_the_tail_stays_bounded() {
         let fanout = Fanout::new(100, 1 << 20);
-        let follower = fanout.follow(CHANNEL);
+        let follower = follow(&fanout, CHANNEL);
         for seq in 0..100 {
             fanout.publish(CHANNEL, batch(seq, 1));
         }
         assert!(matches!(follower.at(0), Next::Behind(first) if first > 90));
-        assert!(follower.tail.recent.lock().bytes <= 100);
+        assert!(follower.tail_bytes() <= 100);
     }
 
     #[test]
     fn all_tails_together_stay_within_the_nodes_bytes() {
         let fanout = Fanout::new(1 << 20, 200);
-        let followers: Vec<Follower> = (0..5).map(|channel| fanout.follow(ChannelId(channel))).collect();
+        let followers: Vec<Follower> = (0..5).map(|channel| follow(&fanout, ChannelId(channel))).collect();
         for seq in 0..100 {
             (0..5).for_each(|channel| fanout.publish(ChannelId(channel), batch(seq, 1)));
         }
-        assert!(fanout.held.load(Ordering::Relaxed) <= 200);
+        assert!(fanout.room.held.load(Ordering::Relaxed) <= 200);
         drop(followers);
-        assert_eq!(fanout.held.load(Ordering::Relaxed), 0);
+        assert_eq!(fanout.room.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn a_channel_without_followers_keeps_nothing() {
         let fanout = Fanout::new(100, 1 << 20);
-        drop(fanout.follow(CHANNEL));
+        drop(follow(&fanout, CHANNEL));
         fanout.publish(CHANNEL, batch(0, 1));
         assert!(fanout.tails.lock().is_empty() && fanout.interest().is_empty());
     }
 
     #[test]
-    fn what_all_followers_have_passed_is_settled() {
+    fn a_follower_is_handed_what_comes_whether_it_looks_or_not_until_its_inbox_is_full() {
+        let fanout = Fanout::new(100, 1 << 20);
+        let told = observed(&fanout);
+        let follower = follow(&fanout, CHANNEL);
+        (0..3).for_each(|seq| fanout.publish(CHANNEL, batch(seq, 1)));
+        assert_eq!(*told.0.lock(), [0..1, 1..2, 2..3]);
+        (3..50).for_each(|seq| fanout.publish(CHANNEL, batch(seq, 1)));
+        let handed = told.0.lock().len();
+        assert!((3..50).contains(&handed), "{handed}");
+        assert!(fanout.interest_in(CHANNEL).unwrap().lagging, "it will read the rest from the store");
+        // Once it has read that, it is handed again what comes.
+        follower.passed(50);
+        fanout.publish(CHANNEL, batch(50, 1));
+        assert_eq!(told.0.lock().last(), Some(&(50..51)));
+        assert!(!fanout.interest_in(CHANNEL).unwrap().lagging);
+    }
+
+    #[test]
+    fn an_ephemeral_inbox_keeps_what_it_was_handed_and_loses_what_it_had_no_room_for() {
+        let fanout = Fanout::new(100, 1 << 20);
+        let told = observed(&fanout);
+        let new = || fanout.follow(CHANNEL, Durability::Ephemeral, Taking::All);
+        let [stalled, quick] = [new(), new()];
+        stalled.begin(None, 0);
+        quick.begin(None, 0);
+        for seq in 0..50 {
+            fanout.publish(CHANNEL, batch(seq, 1));
+            assert!(matches!(quick.at(seq), Next::Batch(batch) if batch.first_seq == seq));
+            quick.passed(seq + 1);
+        }
+        assert_eq!(told.0.lock().len(), 50, "the quick one was handed all");
+        let mut position = 0;
+        while let Next::Batch(batch) = stalled.at(position) {
+            assert_eq!(batch.first_seq, position, "from the first on, without a gap");
+            position = batch.end_seq();
+        }
+        assert!((1..50).contains(&position));
+        assert!(matches!(stalled.at(position), Next::Behind(50)));
+        drop((stalled, quick));
+        assert_eq!(fanout.room.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_follower_that_begins_at_the_end_is_handed_nothing_that_came_before() {
+        let fanout = Fanout::new(1 << 20, 1 << 20);
+        let told = observed(&fanout);
+        let follower = fanout.follow(CHANNEL, Durability::Durable, Taking::All);
+        fanout.publish(CHANNEL, batch(0, 2));
+        assert_eq!(follower.begin(None, 1), 2);
+        // The machine is ahead of the fan-out.
+        assert_eq!(follower.begin(None, 4), 4);
+        fanout.publish(CHANNEL, batch(2, 2));
+        assert!(told.0.lock().is_empty());
+        fanout.publish(CHANNEL, batch(4, 1));
+        assert_eq!(*told.0.lock(), std::slice::from_ref(&(4..5)));
+    }
+
+    #[test]
+    fn for_one_that_chooses_it_is_known_when_it_has_judged() {
         let fanout = Fanout::new(100, 1 << 20);
         assert_eq!(fanout.interest_in(CHANNEL), None);
-        let [one, other] = [fanout.follow(CHANNEL), fanout.follow(CHANNEL)];
-        one.passed(7);
-        assert_eq!(fanout.interest(), [Interest { channel: CHANNEL, followers: 2, passed: 0 }]);
-        other.passed(9);
-        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 7);
+        let new = || fanout.follow(CHANNEL, Durability::Durable, Taking::Some);
+        let [one, other] = [new(), new()];
+        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 0);
+        one.reach(9);
+        one.begin(Some(7), 9);
+        let interest = |passed, lagging| Interest { channel: CHANNEL, followers: 2, passed, lagging };
+        assert_eq!(fanout.interest(), [interest(7, true)], "nobody waits for one that has not begun");
+        other.begin(Some(8), 9);
+        assert_eq!(fanout.interest(), [interest(7, false)]);
+        one.pause();
+        assert_eq!(fanout.interest_in(CHANNEL).unwrap(), interest(8, true));
         drop(one);
-        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 9);
+        assert_eq!(fanout.interest_in(CHANNEL).unwrap().passed, 8);
     }
 
     #[tokio::test]
     async fn a_replaced_state_wakes_the_followers_that_it_brings_something_and_ends_those_of_channels_that_are_gone() {
         let fanout = Fanout::new(1 << 20, 1 << 20);
-        let [mut behind, mut gone] = [CHANNEL, ChannelId(2)].map(|channel| fanout.follow(channel));
+        let [mut behind, mut gone] = [CHANNEL, ChannelId(2)].map(|channel| follow(&fanout, channel));
         behind.reach(3);
         gone.reach(3);
         fanout.reset(|channel| (channel == CHANNEL).then_some(5));
@@ -386,7 +359,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_there_before_a_follower_is_told_once_it_says_where_the_channel_ends() {
         let fanout = Fanout::new(1 << 20, 1 << 20);
-        let mut follower = fanout.follow(CHANNEL);
+        let mut follower = follow(&fanout, CHANNEL);
         follower.reach(2);
         follower.changed(1).await;
         assert!(matches!(follower.at(1), Next::Behind(2)));
@@ -397,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_deleted_channel_ends_its_followers() {
         let fanout = Fanout::new(100, 1 << 20);
-        let mut follower = fanout.follow(CHANNEL);
+        let mut follower = follow(&fanout, CHANNEL);
         fanout.close(CHANNEL);
         follower.changed(0).await;
         assert!(matches!(follower.at(0), Next::Closed));

@@ -134,6 +134,12 @@ impl Frame {
         Self { bytes: self.bytes.slice(..self.bytes.len() - tail.bytes.len()), count: self.count - tail.count }
     }
 
+    /// A copy that shares no memory with the frame that it was cut out of.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), count: self.count }
+    }
+
     /// The frame's first messages, as many as fit into `bytes`, but at least one.
     #[must_use]
     pub fn take_bytes(&self, bytes: usize) -> Self {

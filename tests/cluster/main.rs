@@ -11,6 +11,7 @@ mod compaction;
 mod consumers;
 mod corpus;
 mod damage;
+mod delivered;
 mod disks;
 mod equality;
 mod filters;

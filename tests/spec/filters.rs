@@ -95,7 +95,7 @@ async fn a_filter_works_on_an_ephemeral_channel_and_on_headers_and_keys() {
         [("a", header("a"), ""), ("b", header("b"), ""), ("c", header("a"), "k1")].map(|(payload, headers, key)| {
             Message { payload: payload.into(), headers, key: key.into(), ..Message::default() }
         });
-    for result in broker.publish_frame("ticks", Frame::encode(&messages), Confirm::Commit).await {
+    for result in broker.publish_frame("ticks", Frame::encode(&messages), Confirm::Delivery).await {
         result.unwrap();
     }
     assert_eq!(received(&mut subscription), ["b", "c"]);

@@ -5,6 +5,7 @@
 mod claims;
 mod compaction;
 mod consumers;
+mod delivered;
 mod filters;
 mod publishing;
 mod quarantine;

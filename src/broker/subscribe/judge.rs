@@ -1,0 +1,233 @@
+//! A subscription with a filter: a task follows the channel and judges its messages, whether the subscriber looks or
+//! not, and puts what passes into the subscriber's inbox. While the inbox is full the task waits, and publishers are
+//! told at once that nothing was handed on.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use super::{
+    super::{Broker, BrokerError, filter::Filter},
+    reader::Reader,
+};
+use crate::{
+    fanout::{Inbox, Observer as _},
+    model::{Frame, Predicate, StoredBatch},
+};
+
+/// The subscriber's side.
+pub(super) struct Judged {
+    broker: Broker,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+    /// What was taken from the inbox and not handed on: some of it may have expired.
+    front: VecDeque<StoredBatch>,
+    position: u64,
+}
+
+/// Between the task and the subscriber.
+struct Shared {
+    inbox: Inbox,
+    said: Mutex<Said>,
+    /// There is something for the subscriber.
+    filled: Notify,
+    /// The subscriber has taken something.
+    emptied: Notify,
+}
+
+/// What the task has to say behind what is in the inbox.
+#[derive(Default)]
+struct Said {
+    /// Nothing below it will come.
+    passed: Option<u64>,
+    /// Why nothing comes any more.
+    ended: Option<BrokerError>,
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Judged {
+    pub(super) fn start(reader: Reader, filter: Predicate) -> Self {
+        let (broker, position) = (reader.broker.clone(), reader.position());
+        let shared = Arc::new(Shared {
+            inbox: reader.follower.inbox(),
+            said: Mutex::default(),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+        });
+        let judge = Judge { engaged: !reader.is_behind(), reader, filter: Filter::new(filter), shared: shared.clone() };
+        let task = tokio::spawn(judge.run());
+        Self { broker, shared, task, front: VecDeque::new(), position }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.front.front().map_or(self.position, |front| front.first_seq)
+    }
+
+    pub(super) async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
+        loop {
+            self.refill();
+            if let Some(batch) = self.front.front().filter(|batch| batch.expires) {
+                self.broker.let_time_pass([batch]).await;
+            }
+            if let Some(batch) = self.pop().or_else(|| self.word()) {
+                return Ok(batch);
+            }
+            self.check_end()?;
+            self.shared.filled.notified().await;
+        }
+    }
+
+    pub(super) fn try_next(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        match self.pop() {
+            Some(batch) => Ok(Some(batch)),
+            None => self.check_end().map(|()| None),
+        }
+    }
+
+    /// The next of what was handed over, without what has expired.
+    fn pop(&mut self) -> Option<StoredBatch> {
+        loop {
+            self.refill();
+            let batch = self.front.pop_front()?;
+            self.position = batch.end_seq();
+            let (live, rest) = self.broker.live(batch);
+            self.front.extend(rest);
+            if let Some(mut live) = live {
+                self.position = live.end_seq();
+                live.time_ms = self.broker.inner.view.time_of_day(live.time_ms);
+                self.shared.inbox.taken(u64::from(live.frame.count()));
+                return Some(live);
+            }
+        }
+    }
+
+    /// How far the filter has looked, where the task wants it to be known.
+    fn word(&mut self) -> Option<StoredBatch> {
+        let passed = self.shared.said.lock().passed.take();
+        let first_seq = passed.filter(|passed| *passed > self.position)?;
+        self.position = first_seq;
+        Some(StoredBatch { first_seq, time_ms: 0, schema_id: 0, expires: false, frame: Frame::default() })
+    }
+
+    fn check_end(&self) -> Result<(), BrokerError> {
+        match &self.shared.said.lock().ended {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn refill(&mut self) {
+        if self.front.is_empty()
+            && let Some(batch) = self.shared.inbox.take()
+        {
+            self.front.push_back(batch);
+            self.shared.emptied.notify_one();
+        }
+    }
+}
+
+/// The task's side.
+struct Judge {
+    reader: Reader,
+    filter: Filter,
+    shared: Arc<Shared>,
+    /// It has caught up: publishers wait for its judgement.
+    engaged: bool,
+}
+
+impl Judge {
+    async fn run(mut self) {
+        if !self.engaged {
+            self.pause();
+        }
+        let error = loop {
+            if let Err(error) = self.step().await {
+                break error;
+            }
+        };
+        self.pause();
+        self.shared.said.lock().ended = Some(error);
+        self.shared.filled.notify_one();
+    }
+
+    /// Judges one batch, or waits for one.
+    async fn step(&mut self) -> Result<(), BrokerError> {
+        if let Some(batch) = self.reader.take()? {
+            let whole = batch.frame.bytes().len();
+            self.filter.look(batch)?;
+            self.hand_over(whole).await;
+            self.give_word(false);
+            // A filter that lets little through takes long; others have their turn.
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        if self.reader.is_behind() {
+            self.pause();
+            self.filter.page();
+        } else {
+            self.engaged = true;
+            self.tell_place();
+        }
+        self.give_word(!self.reader.is_behind());
+        let due = self.filter.word_due();
+        let word_due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            more = self.reader.more() => more,
+            () = word_due => Ok(()),
+        }
+    }
+
+    /// Puts what passed, of a batch of so many bytes, into the inbox.
+    async fn hand_over(&mut self, whole: usize) {
+        while let Some(mut run) = self.filter.pop() {
+            self.shared.said.lock().passed = None; // the run says it
+            if run.frame.bytes().len() < whole / 4 {
+                // It would hold all of the batch.
+                run.frame = run.frame.apart();
+            }
+            while !self.shared.inbox.offer(&run) {
+                self.pause();
+                self.shared.emptied.notified().await;
+            }
+            if self.engaged {
+                let range = run.first_seq..run.end_seq();
+                self.reader.broker.inner.delivery.handed(self.reader.meta.id, range);
+            }
+            self.shared.filled.notify_one();
+        }
+        if self.engaged {
+            self.tell_place();
+        }
+    }
+
+    fn tell_place(&self) {
+        self.reader.follower.passed(self.reader.position());
+        self.reader.broker.inner.delivery.settled();
+    }
+
+    /// Nobody waits for this subscription's judgement until it has caught up.
+    fn pause(&mut self) {
+        self.engaged = false;
+        self.reader.follower.pause();
+        self.reader.broker.inner.delivery.settled();
+    }
+
+    fn give_word(&mut self, at_tail: bool) {
+        if self.filter.has_word(at_tail) {
+            self.filter.told(at_tail);
+            self.shared.said.lock().passed = Some(self.reader.position());
+            self.shared.filled.notify_one();
+        }
+    }
+}

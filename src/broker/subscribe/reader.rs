@@ -1,0 +1,247 @@
+//! A subscriber's way through a channel: pages of the store up to its tail, then the tail; and back to the store when
+//! it falls behind.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::FutureExt as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{Broker, BrokerError},
+    gone,
+};
+use crate::{
+    fanout::{Follower, Next},
+    model::{ChannelMeta, Durability, StoredBatch, stream_key},
+    store::StoreError,
+};
+
+pub(super) struct Reader {
+    pub(super) broker: Broker,
+    pub(super) meta: Arc<ChannelMeta>,
+    pub(super) follower: Follower,
+    pub(super) stopping: CancellationToken,
+    /// Up to here batches were taken from the page or the tail.
+    position: u64,
+    /// Read from the store, not yet taken.
+    page: VecDeque<StoredBatch>,
+    /// What follows the page, on its way from the store while the page is sent.
+    ahead: Option<Ahead>,
+}
+
+/// A page that is being read before it is asked for.
+struct Ahead {
+    from: u64,
+    read: JoinHandle<Result<Vec<StoredBatch>, StoreError>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.read.abort();
+    }
+}
+
+impl Reader {
+    pub(super) fn new(broker: Broker, meta: Arc<ChannelMeta>, follower: Follower, position: u64) -> Self {
+        let stopping = broker.inner.stopping.clone();
+        Self { broker, meta, follower, stopping, position, page: VecDeque::new(), ahead: None }
+    }
+
+    /// The sequence number that comes next.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next messages that have not expired, as a subscriber without a filter takes them.
+    pub(super) async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
+        loop {
+            if let Some(batch) = self.peek()?.filter(|batch| batch.expires) {
+                self.broker.let_time_pass([&batch]).await;
+            }
+            if let Some(batch) = self.try_next()? {
+                return Ok(batch);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// The same as far as it is in memory. What is not is on its way from the store after that.
+    pub(super) fn try_next(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        let mut live = self.take()?;
+        if let Some(batch) = &mut live {
+            self.follower.taken(u64::from(batch.frame.count()));
+            batch.time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
+        }
+        self.follower.passed(self.in_hand());
+        if live.is_none() && self.is_behind() {
+            self.read_on(self.position);
+        }
+        Ok(live)
+    }
+
+    /// Everything below is here already.
+    fn in_hand(&self) -> u64 {
+        self.page.back().map_or(self.position, StoredBatch::end_seq)
+    }
+
+    /// What comes next, without what has expired; none where nothing is in memory.
+    pub(super) fn take(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        while let Some(batch) = self.upcoming()? {
+            let end = batch.end_seq();
+            let (live, rest) = self.broker.live(batch);
+            self.position = live.as_ref().map_or(end, StoredBatch::end_seq);
+            if let Some(rest) = rest {
+                self.page.push_front(rest);
+            }
+            if live.is_some() {
+                return Ok(live);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What would be taken next; it stays where it is.
+    pub(super) fn peek(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        let upcoming = self.upcoming()?;
+        if let Some(batch) = &upcoming {
+            self.page.push_front(batch.clone());
+        }
+        Ok(upcoming)
+    }
+
+    /// The next batch from the page or the tail.
+    fn upcoming(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        if self.page.is_empty() && self.ahead.is_some() {
+            self.take_page()?;
+        }
+        if let Some(batch) = self.page.pop_front() {
+            return Ok(Some(batch));
+        }
+        match self.follower.at(self.position) {
+            Next::Batch(batch) => {
+                self.ahead = None; // it has caught up
+                Ok(Some(batch))
+            }
+            Next::Behind(end) if !self.is_stored() => {
+                // At most once: what its inbox had no room for is lost to this subscriber.
+                self.position = end;
+                Ok(None)
+            }
+            Next::Behind(_) | Next::Nothing => Ok(None),
+            Next::Closed => Err(gone(&self.meta)),
+        }
+    }
+
+    fn is_stored(&self) -> bool {
+        self.meta.config.durability == Durability::Durable
+    }
+
+    /// Whether what comes next has to be read from the store.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_stored() && self.page.is_empty() && matches!(self.follower.at(self.position), Next::Behind(_))
+    }
+
+    /// Waits until there may be more.
+    pub(super) async fn more(&mut self) -> Result<(), BrokerError> {
+        if self.is_behind() {
+            let applied = self.broker.inner.view.applied();
+            if self.fill().await? {
+                return Ok(());
+            }
+            // The machine is ahead of the store for the moment, or for as long as the store fails.
+            let view = self.broker.inner.view.clone();
+            return tokio::select! {
+                () = view.wait_applied(applied + 1) => Ok(()),
+                () = self.stopping.cancelled() => Err(BrokerError::Stopping),
+            };
+        }
+        tokio::select! {
+            () = self.follower.changed(self.position) => Ok(()),
+            () = self.stopping.cancelled() => Err(BrokerError::Stopping),
+        }
+    }
+
+    /// Reads the next page. False where the store does not have it yet.
+    pub(super) async fn fill(&mut self) -> Result<bool, BrokerError> {
+        let (view, broker) = (self.broker.inner.view.clone(), self.broker.clone());
+        let ahead = self.read_ahead().await;
+        // No other state takes the place of the one by which the page is judged.
+        let _whole = view.whole().await;
+        if let Some(page) = ahead
+            && self.accept(page)?
+        {
+            return Ok(true);
+        }
+        let (key, bytes) = (stream_key(self.meta.name.as_str()), broker.limits().page_bytes);
+        let page = broker.store().read_batches(&key, self.position, bytes).await;
+        let page = page.map_err(|error| broker.store_error(&error))?;
+        self.accept(page)
+    }
+
+    /// The page that was read ahead, if it is the next one. One that could not be read, or was empty and so is out of
+    /// date, is read again.
+    async fn read_ahead(&mut self) -> Option<Vec<StoredBatch>> {
+        let mut ahead = self.ahead.take().filter(|ahead| ahead.from == self.position)?;
+        let read = (&mut ahead.read).await;
+        read.ok()?.ok().filter(|page| !page.is_empty())
+    }
+
+    /// Takes a page that has been read by now.
+    fn take_page(&mut self) -> Result<(), BrokerError> {
+        let view = self.broker.inner.view.clone();
+        let Some(_whole) = view.whole().now_or_never() else { return Ok(()) };
+        if !self.ahead.as_ref().is_some_and(|ahead| ahead.read.is_finished()) {
+            return Ok(());
+        }
+        let page = self.read_ahead().now_or_never().flatten();
+        page.map_or(Ok(false), |page| self.accept(page)).map(drop)
+    }
+
+    /// Whether a page that was read is the next one; it is taken then, and the one behind it is read.
+    fn accept(&mut self, page: Vec<StoredBatch>) -> Result<bool, BrokerError> {
+        // The store may still hold what is gone, and so may what was read before. It is read by name: what is there may
+        // be another channel's.
+        let first = self.broker.inner.view.stats(self.meta.id).ok_or_else(|| gone(&self.meta))?.first_seq;
+        if first > self.position {
+            let channel = self.meta.name.to_string();
+            return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
+        }
+        let Some(begins) = page.first().map(|first| first.first_seq) else { return Ok(false) };
+        if begins > self.position && !self.broker.has_gap(self.meta.id, self.position) {
+            return Ok(false);
+        }
+        self.position = self.position.max(begins);
+        self.page = page.into();
+        let next = self.in_hand();
+        self.follower.passed(next);
+        if matches!(self.follower.at(next), Next::Behind(_)) {
+            self.read_on(next);
+        }
+        Ok(true)
+    }
+
+    /// Has a page read, unless it is being read.
+    fn read_on(&mut self, from: u64) {
+        if self.ahead.as_ref().is_some_and(|ahead| ahead.from == from) {
+            return;
+        }
+        let (broker, key) = (self.broker.clone(), stream_key(self.meta.name.as_str()));
+        let bytes = broker.limits().page_bytes;
+        let read = async move { broker.store().read_batches(&key, from, bytes).await };
+        self.ahead = Some(Ahead { from, read: tokio::spawn(read) });
+    }
+}
+
+impl Broker {
+    /// The first messages of a batch that may still be handed to anybody, and what comes after them. What lies before
+    /// them, or is all of the batch, has expired and is handed to nobody.
+    pub(super) fn live(&self, batch: StoredBatch) -> (Option<StoredBatch>, Option<StoredBatch>) {
+        if !batch.expires {
+            return (Some(batch), None);
+        }
+        let live = batch.live_runs(self.inner.view.time_ms()).next();
+        let rest = live.as_ref().map(|live| batch.from_seq(live.end_seq())).filter(|rest| !rest.frame.is_empty());
+        (live, rest)
+    }
+}
