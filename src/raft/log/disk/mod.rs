@@ -25,6 +25,7 @@ use self::{
     index::{Index, Place},
     writer::{Pending, Shared, State, Sync, Writer, failed_before},
 };
+use crate::files::WAY_OUT;
 use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 
 /// Size at which a file of the log is ended and the next one begun.
@@ -210,7 +211,7 @@ fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
     if !index.is_complete() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "files with entries that were never purged are missing",
+            format!("files with entries that were never purged are missing: {WAY_OUT}"),
         ));
     }
     Ok((index, before.unwrap_or(0), seq.unwrap_or(0)))
