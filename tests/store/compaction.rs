@@ -241,8 +241,7 @@ async fn a_snapshot_is_readable_after_compaction_and_its_files_go_with_it() {
     put(&store, 0..100).await;
     let snapshot = store.snapshot().await.unwrap();
     delete(&store, 5..100).await;
-    wait_until("a compaction", || live(dir.path(), "state-000002"))
-        .await;
+    wait_until("a compaction", || live(dir.path(), "state-000002")).await;
     let read = pages(&*snapshot).await;
     assert_eq!(read.len(), 100);
     assert!(read.iter().zip(0..).all(|((_, found), number)| *found == value(number)));
@@ -259,8 +258,7 @@ async fn both_states(dir: &Path) -> (Vec<(Bytes, Bytes)>, StateHash) {
     put(&store, 0..100).await;
     delete(&store, 5..100).await;
     let snapshot = store.snapshot().await.unwrap();
-    wait_until("a compaction", || self::live(live.path(), "state-000002"))
-        .await;
+    wait_until("a compaction", || self::live(live.path(), "state-000002")).await;
     let expected = (content(&store).await, hash(&store).await);
     copy_dir(live.path(), dir);
     drop(snapshot);

@@ -38,10 +38,11 @@ impl Cluster {
             let (config, env) = (cluster.configs[number].clone(), Env::real());
             let (dir, name) = (config.persistence_path.clone().unwrap(), format!("n{number}"));
             std::fs::create_dir_all(dir.join("raft")).unwrap();
+            let identity = Identity::open(&dir, Some(&name), &env).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
             let log = DiskLog::open(&dir.join("raft"), 8 << 20).unwrap();
-            let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, Some(&name), &env).unwrap());
+            let storage = Storage::of(Arc::new(log), store.clone(), identity);
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
         }

@@ -25,8 +25,8 @@ use self::{
     index::{Index, Place},
     writer::{Pending, Shared, State, Sync, Writer, failed_before},
 };
-use crate::files::WAY_OUT;
 use super::{LogBounds, LogEntry, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
+use crate::files::WAY_OUT;
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
