@@ -70,6 +70,16 @@ fn states(dir: &Path) -> Vec<String> {
     states
 }
 
+fn live(dir: &Path, state: &str) -> bool {
+    fs::read_to_string(dir.join("CURRENT")).unwrap().lines().any(|line| line == format!("live {state}"))
+}
+
+/// Before the second state takes the place of the first one.
+fn unswapped(dir: &Path) {
+    fs::write(dir.join("CURRENT"), "state-000001\n").unwrap();
+    fs::write(dir.join("state-000002.unfinished"), []).unwrap();
+}
+
 fn disk_bytes(dir: &Path) -> u64 {
     // A file may go while it is looked at.
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
@@ -231,8 +241,7 @@ async fn a_snapshot_is_readable_after_compaction_and_its_files_go_with_it() {
     put(&store, 0..100).await;
     let snapshot = store.snapshot().await.unwrap();
     delete(&store, 5..100).await;
-    wait_until("a compaction", || fs::read_to_string(dir.path().join("CURRENT")).unwrap().trim() == "state-000002")
-        .await;
+    wait_until("a compaction", || live(dir.path(), "state-000002")).await;
     let read = pages(&*snapshot).await;
     assert_eq!(read.len(), 100);
     assert!(read.iter().zip(0..).all(|((_, found), number)| *found == value(number)));
@@ -249,8 +258,7 @@ async fn both_states(dir: &Path) -> (Vec<(Bytes, Bytes)>, StateHash) {
     put(&store, 0..100).await;
     delete(&store, 5..100).await;
     let snapshot = store.snapshot().await.unwrap();
-    wait_until("a compaction", || fs::read_to_string(live.path().join("CURRENT")).unwrap().trim() == "state-000002")
-        .await;
+    wait_until("a compaction", || self::live(live.path(), "state-000002")).await;
     let expected = (content(&store).await, hash(&store).await);
     copy_dir(live.path(), dir);
     drop(snapshot);
@@ -267,18 +275,18 @@ async fn a_crash_at_any_step_leaves_the_old_or_the_new_state() {
         ("the next directory is empty", |dir| {
             fs::remove_dir_all(dir.join("state-000002")).unwrap();
             fs::create_dir(dir.join("state-000002")).unwrap();
-            fs::write(dir.join("CURRENT"), "state-000001\n").unwrap();
+            unswapped(dir);
         }),
         ("some nodes are linked", |dir| {
             fs::remove_dir_all(dir.join("state-000002/branches")).unwrap();
             let store = dir.join("state-000002/shard-0/store");
             let first = fs::read_dir(store).unwrap().next().unwrap().unwrap();
             fs::remove_dir_all(first.path()).unwrap();
-            fs::write(dir.join("CURRENT"), "state-000001\n").unwrap();
+            unswapped(dir);
         }),
-        ("everything is linked, nothing swapped", |dir| fs::write(dir.join("CURRENT"), "state-000001\n").unwrap()),
+        ("everything is linked, nothing swapped", |dir| unswapped(dir)),
         ("the name is written, not yet renamed", |dir| {
-            fs::write(dir.join("CURRENT"), "state-000001\n").unwrap();
+            unswapped(dir);
             fs::write(dir.join("CURRENT.new"), "state-0").unwrap();
         }),
         ("swapped, the old state is still there", |_| {}),

@@ -70,9 +70,10 @@ impl Cluster {
     pub async fn start_faulty(dir: &Path) -> Self {
         let mut cluster = Self::prepare(dir);
         for number in 0..3 {
-            let (config, env) = (cluster.configs[number].clone(), cluster.env(number));
+            let (config, env) = (cluster.configs[number].clone(), cluster.envs[number].clone());
             let (dir, name) = (config.persistence_path.clone().unwrap(), format!("n{number}"));
             std::fs::create_dir_all(dir.join("raft")).unwrap();
+            let identity = Identity::open(&dir, Some(&name), &env).unwrap();
             let real = HaematiteStore::open(&dir.join("state"), HaematiteConfig::default()).unwrap();
             let store = Arc::new(FaultyStore::new(Arc::new(real)));
             let stalled = Arc::new(AtomicBool::new(false));
@@ -87,7 +88,7 @@ impl Cluster {
             };
             let log = DiskLog::open_with(&dir.join("raft"), 8 << 20, Arc::new(sync)).unwrap();
             cluster.logs.push(stalled);
-            let storage = Storage::of(Arc::new(log), store.clone(), Identity::open(&dir, Some(&name), &env).unwrap());
+            let storage = Storage::of(Arc::new(log), store.clone(), identity);
             cluster.stores.push(store);
             cluster.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
         }

@@ -87,9 +87,13 @@ pub(super) fn find(root: &Path, owner: Option<u64>) -> Result<Found, StoreError>
         current.owner = current.owner.or(owner);
         write(root, &current)?;
     }
+    let others: Vec<String> = entries(root)?.into_iter().filter(|name| *name != current.live).collect();
     let mut highest = number(&current.live).unwrap_or(0);
-    for other in states.iter().filter(|other| **other != current.live) {
-        highest = highest.max(number(other).unwrap_or(0));
+    for other in others.iter().filter(|other| number(other).is_some()) {
+        highest = highest.max(number(other).unwrap_or(0)); // of one that cannot be removed, too
+        if !states.contains(other) && fs::remove_dir(root.join(other)).is_ok() {
+            continue; // it was empty
+        }
         if current.supersedes.contains(other) || unfinished(&root.join(other)).exists() {
             tracing::info!(state = other, "removing a state that is not live");
             compact::remove(&root.join(other));

@@ -63,6 +63,11 @@ pub(super) fn failed(action: &'static str, error: &impl Display) -> StoreError {
     StoreError::Failed { action, reason: error.to_string() }
 }
 
+/// What haematite cannot open: the directory that it is in, and the way out.
+pub(super) fn unreadable(dir: &Path, error: &dyn Display) -> StoreError {
+    StoreError::Corrupt { what: dir.display().to_string(), detail: format!("{error}: {WAY_OUT}") }
+}
+
 pub(super) fn get(view: &BranchView, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
     view.get(key).map(|value| value.map(Bytes::from)).map_err(|error| failed("read a key", &error))
 }
@@ -97,8 +102,7 @@ impl OpenDatabase {
     }
 
     fn open_owner(dir: &Path, config: &HaematiteConfig) -> Result<Owner, StoreError> {
-        let corrupt =
-            |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
+        let corrupt = |error: &dyn Display| unreadable(dir, error);
         let budget = NodeCacheBudget::bytes(config.cache_bytes).map_err(|error| failed("size the cache", &error))?;
         let runtime =
             RuntimeOptions { long_wait_interval: Duration::from_secs(10), reclaim_start: ReclaimStart::AtOpen };
@@ -123,8 +127,7 @@ impl OpenDatabase {
     }
 
     fn open_at(dir: &Path, config: &HaematiteConfig, adopted: Option<Hash>) -> Result<Self, StoreError> {
-        let corrupt =
-            |error: &dyn Display| StoreError::Corrupt { what: dir.display().to_string(), detail: error.to_string() };
+        let corrupt = |error: &dyn Display| unreadable(dir, error);
         let Owner { mut database, policy, cache, fresh } = Self::open_owner(dir, config)?;
         let mut refs =
             BranchRefStore::open_writing(dir.join(REFS), database.writer_lock()).map_err(|error| corrupt(&error))?;

@@ -109,8 +109,9 @@ struct Thread {
 impl Thread {
     fn open(shared: Arc<Shared>, dir: PathBuf, config: HaematiteConfig) -> Result<Self, StoreError> {
         let database = OpenDatabase::open(&dir, &config)?;
+        let tree = database.view().map_err(|error| database::unreadable(&dir, &error))?;
         let dir = Arc::new(StateDir::new(dir));
-        let view = Arc::new(View::new(database.view()?, dir.clone()));
+        let view = Arc::new(View::new(tree, dir.clone()));
         *shared.state.lock() = State { view: Some(view.clone()), ..State::default() };
         let space = Space::open(shared.clone(), config.clone(), dir.clone(), &view, database.is_fresh());
         let space = space.inspect_err(|error| tracing::warn!(%error, "the state will not be compacted")).ok();

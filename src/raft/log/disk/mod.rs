@@ -27,6 +27,7 @@ use self::{
     writer::{Pending, Shared, State, Sync, Writer, failed_before},
 };
 use super::{LogBounds, LogEntry, LogFiles, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
+use crate::files::WAY_OUT;
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -213,7 +214,7 @@ fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
     if !index.is_complete() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "files with entries that were never purged are missing",
+            format!("files with entries that were never purged are missing: {WAY_OUT}"),
         ));
     }
     Ok((index, before.unwrap_or(0), seq.unwrap_or(0)))
