@@ -341,6 +341,19 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_wrong_is_named_and_costs_no_health() {
+        let mut response = cluster(vec![
+            node(1, NodeRole::Leader, NodeHealth::Ok, 1204),
+            node(2, NodeRole::Follower, NodeHealth::Ok, 1204),
+        ]);
+        response.nodes[0].clock_ahead_ms = Some(900);
+        response.nodes[1].clock_ahead_ms = Some(-3_600_450);
+        let (status, warning) = (Status::of(&response), "the clock of node 2 is 1h behind the cluster's time");
+        assert!(status.table().contains(warning) && !status.table().contains("of node 1"), "{}", status.table());
+        assert!(status.healthy());
+    }
+
+    #[test]
     fn nodes_whose_states_differ_at_one_index_are_named() {
         let mut response = cluster(vec![
             node(1, NodeRole::Leader, NodeHealth::Ok, 1204),

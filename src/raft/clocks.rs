@@ -59,10 +59,16 @@ impl ClockDifference {
 
 impl std::fmt::Display for ClockDifference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let by = humantime::format_duration(Duration::from_millis(self.ahead_ms.unsigned_abs()));
+        let by = span(self.ahead_ms);
         let where_to = if self.ahead_ms < 0 { "behind" } else { "ahead of" };
         write!(f, "the clock of node {} is {by} {where_to} the cluster's time: look after its time service", self.name)
     }
+}
+
+/// A difference for people: milliseconds matter where there are only few.
+fn span(ms: i64) -> humantime::FormattedDuration {
+    let ms = ms.unsigned_abs();
+    humantime::format_duration(if ms < 60_000 { Duration::from_millis(ms) } else { Duration::from_secs(ms / 1_000) })
 }
 
 /// One node's comparisons.
@@ -166,7 +172,7 @@ impl Clocks {
     /// Has it written down how far the log's time is from the time of day. A node of an older version could not read
     /// that entry.
     async fn turn_calendar(&self, ahead_ms: i64, all_can: bool) {
-        let by = humantime::format_duration(Duration::from_millis(ahead_ms.unsigned_abs()));
+        let by = span(ahead_ms);
         let direction = if ahead_ms < 0 { "behind" } else { "ahead of" };
         if !all_can {
             tracing::warn!("the log's time is {by} {direction} the time of day; set right when all nodes are upgraded");
