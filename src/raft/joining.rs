@@ -338,9 +338,9 @@ impl Joining {
     }
 
     /// All addresses behind a seed; the seed itself while its name is not known.
-    async fn places(&self, seed: &String) -> Vec<String> {
+    async fn places(&self, seed: &str) -> Vec<String> {
         let found = self.transport.resolve(seed).await;
-        if found.is_empty() { vec![seed.clone()] } else { found }
+        if found.is_empty() { vec![seed.to_owned()] } else { found }
     }
 
     async fn greet(

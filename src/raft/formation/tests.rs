@@ -91,8 +91,8 @@ fn nobody_founds_a_cluster_while_somebody_whom_another_looks_at_does_not_answer(
     }
     assert_eq!(proposal(&nodes[4], &high), None);
     assert!(nodes[4].waits_for().contains("n3:7301 (a seed of this node)"), "{}", nodes[4].waits_for());
-    for number in 0..4 {
-        see(&nodes[number], &low, false);
+    for node in &nodes[..4] {
+        see(node, &low, false);
     }
     assert!(proposal(&nodes[0], &low).is_some());
 }
