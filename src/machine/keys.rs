@@ -49,6 +49,8 @@ pub(super) enum Key {
     LastDelayed,
     /// How far a channel is compacted.
     Compaction(ChannelId),
+    /// What of a work queue no consumer answers for.
+    Orphans(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -73,6 +75,7 @@ const PENDING: &[u8] = b"pending/";
 const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
+const ORPHANS: &[u8] = b"orphans/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -98,6 +101,7 @@ impl Key {
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
+            Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -120,6 +124,8 @@ impl Key {
             Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(COMPACTION) {
             Some(Self::Compaction(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(ORPHANS) {
+            Some(Self::Orphans(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -190,6 +196,7 @@ mod tests {
             Key::Delayed(id, 6),
             Key::LastDelayed,
             Key::Compaction(id),
+            Key::Orphans(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -38,7 +38,7 @@ async fn a_stream_hands_on_as_much_as_it_has_credit_for_and_answers_each_settlem
     client.create_consumer(create("w")).await.unwrap();
     publish(&node, &["a", "b", "c"]).await;
     let (requests, receiver) = mpsc::channel(4);
-    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "w".into(), credit: 2 };
+    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "w".into(), credit: 2, ..Default::default() };
     requests.send(v1::ConsumeRequest { open: Some(open), ..Default::default() }).await.unwrap();
     let mut responses = client.consume(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     assert_eq!(responses.message().await.unwrap(), Some(v1::ConsumeResponse::default()), "it is a member");
@@ -94,7 +94,7 @@ async fn errors_have_their_codes_and_a_stream_without_a_consumer_says_so() {
     assert_eq!(code(many), (tonic::Code::InvalidArgument, "LIMIT_EXCEEDED".into()));
     let name = client.create_consumer(create("a/b")).await.unwrap_err();
     assert_eq!(code(name), (tonic::Code::InvalidArgument, "INVALID_CONSUMER_NAME".into()));
-    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "none".into(), credit: 1 };
+    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "none".into(), credit: 1, ..Default::default() };
     let requests = futures::stream::iter([v1::ConsumeRequest { open: Some(open), ..Default::default() }]);
     let mut responses = client.consume(requests).await.unwrap().into_inner();
     let missing = responses.message().await.unwrap_err();
