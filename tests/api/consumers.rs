@@ -80,7 +80,7 @@ async fn a_stream_hands_on_as_much_as_it_has_credit_for_and_answers_each_settlem
 }
 
 #[tokio::test]
-async fn what_a_client_had_not_begun_when_its_connection_broke_has_cost_no_attempt() {
+async fn what_a_client_had_not_begun_when_its_stream_ended_has_cost_no_attempt() {
     let node = node(Limits::default()).await;
     let mut client = consumers(&node).await;
     let config = Some(v1::ConsumerConfig { max_attempts: 3, ..Default::default() });
@@ -109,8 +109,8 @@ async fn what_a_client_had_not_begun_when_its_connection_broke_has_cost_no_attem
         let pulled = client.pull(pull).await.unwrap().into_inner().deliveries;
         again.extend(pulled.into_iter().map(|delivery| (delivery.seq, delivery.attempt)));
     }
-    // `a` was the first of which nothing was said: work on it may have begun.
-    assert_eq!(again.into_iter().collect::<Vec<_>>(), [(0, 2), (1, 2), (2, 1)]);
+    // A client that cancels its stream is still there: it has said what was begun.
+    assert_eq!(again.into_iter().collect::<Vec<_>>(), [(0, 1), (1, 2), (2, 1)]);
     drop(requests);
     node.stop().await;
 }
