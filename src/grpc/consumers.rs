@@ -143,6 +143,7 @@ async fn attend(
     let mut attended = Attended {
         member: member.map_err(|error| to_status(&error))?,
         settling: FuturesOrdered::new(),
+        done: false,
         broker: service.broker.clone(),
         channel,
         consumer,
@@ -174,7 +175,10 @@ async fn attend(
                 open = match request? {
                     Some(request) => attended.take(request),
                     None => {
-                        attended.member.leave_in_order();
+                        // A stream that was cancelled ends like this too.
+                        if attended.done {
+                            attended.member.leave_in_order();
+                        }
                         false
                     }
                 };
@@ -210,12 +214,15 @@ struct Attended {
     consumer: String,
     member: Member,
     settling: FuturesOrdered<BoxFuture<'static, Settled>>,
+    /// The client takes no more: if it says so before it ends, it has said all.
+    done: bool,
 }
 
 impl Attended {
     /// Takes what a request says. Always goes on.
     fn take(&mut self, request: v1::ConsumeRequest) -> bool {
         if let Some(credit) = request.credit {
+            self.done = credit == 0;
             self.member.set_window(credit);
         }
         let begun = request.settlements.iter().filter(|settlement| settlement.verdict() == v1::Verdict::Begun);

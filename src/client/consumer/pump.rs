@@ -135,8 +135,11 @@ impl Pump {
             self.silent |= self.says.is_closed() && self.says.is_empty();
             let done = self.silent && self.queue.is_empty();
             if done {
-                // The server answers what is left, and ends.
-                live.requests = None;
+                // The server answers what is left, and ends. No more credit says that this is an end in order.
+                if let Some(requests) = live.requests.take() {
+                    let end = ConsumeRequest { credit: Some(0), ..ConsumeRequest::default() };
+                    let _ = requests.send(end).await; // or the connection is gone, which its answers say
+                }
             }
             tokio::select! {
                 response = live.responses.message() => match response {
