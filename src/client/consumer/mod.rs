@@ -294,7 +294,8 @@ where
 }
 
 /// The messages that this member is handed: a stream that ends only after an error. Dropping it takes no more; what is
-/// settled later still counts.
+/// settled later still counts. An attempt begins when the stream yields its message: what it has not yielded when it is
+/// dropped comes again and has cost none.
 #[must_use]
 pub struct Deliveries {
     hands: mpsc::Receiver<Result<Handed, ClientError>>,
