@@ -260,6 +260,14 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             Err(CodecError::Malformed { what: "log entry", detail })
         }
         Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
+        Operation::Consumer(ConsumerOperation::Keeping(inner)) => match &**inner {
+            ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
+            ConsumerOperation::Keeping(_) => {
+                let detail = "an operation on a consumer is wrapped twice".to_owned();
+                Err(CodecError::Malformed { what: "log entry", detail })
+            }
+            _ => Ok(()),
+        },
         Operation::PutRule { .. }
         | Operation::DeleteRule { .. }
         | Operation::Consumer(_)

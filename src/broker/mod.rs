@@ -51,7 +51,7 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
-pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member};
+pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Member};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;

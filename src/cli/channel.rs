@@ -104,6 +104,9 @@ pub enum Command {
         /// Messages that are older go, for example 7d
         #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "stay")]
         older_than: Option<Duration>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Delete a channel with all its messages
     Delete {
@@ -141,6 +144,9 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let channel = connect(global).await?.channel(&name).await?;
             one(&channel, global)
         }
+        Command::Update { dry_run: true, limits, .. } if limits.any() => {
+            Err(CliError::usage("--dry-run compares schemas: leave out what the channel keeps and takes".to_owned()))
+        }
         Command::Update { name, schema: Some(schema), dry_run: true, .. } => {
             validation::compare(&name, &read_schema(&schema)?, global).await
         }
@@ -159,13 +165,17 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..update };
             one(&client.update_channel(update).await?, global)
         }
-        Command::Trim { name, to, keep, older_than } => {
+        Command::Trim { name, to, keep, older_than, yes } => {
             let stay = match (to, keep, older_than) {
                 (Some(seq), ..) => Keep::FromSeq(seq),
                 (_, Some(messages), _) => Keep::Newest(messages),
                 (.., age) => Keep::LastMs(limits::millis(age.unwrap_or_default())),
             };
-            let first_seq = connect(global).await?.trim_channel(&name, stay).await?;
+            let client = connect(global).await?;
+            if !yes {
+                ask_to_trim(&client.channel(&name).await?, &stay)?;
+            }
+            let first_seq = client.trim_channel(&name, stay).await?;
             match global.output {
                 OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "first_seq": first_seq })),
                 OutputFormat::Raw => print_line(&first_seq.to_string()),
@@ -177,13 +187,47 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
 }
 
 async fn delete(name: &str, yes: bool, global: &Global) -> Result<(), CliError> {
-    confirm(yes, &format!("delete channel `{name}` with all its messages"), "nothing was deleted")?;
-    connect(global).await?.delete_channel(name).await?;
+    let client = connect(global).await?;
+    if !yes {
+        let shown = client.channel(name).await?;
+        let (messages, consumers) = (ChannelJson::of(&shown).messages, client.list_consumers(name).await?.len() as u64);
+        let [messages, consumers] = [messages, consumers].map(thousands);
+        let what = format!("delete channel `{name}` with {messages} message(s) and {consumers} consumer(s)");
+        confirm(yes, &what, "nothing was deleted")?;
+    }
+    client.delete_channel(name).await?;
     match global.output {
         OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "deleted": true })),
         OutputFormat::Raw => Ok(()),
         OutputFormat::Table => print_line(&format!("{name}  deleted")),
     }
+}
+
+/// Asks before messages are removed, where any would be.
+fn ask_to_trim(channel: &Channel, stay: &Keep) -> Result<(), CliError> {
+    let messages = ChannelJson::of(channel).messages;
+    let what = match *stay {
+        // The server says what is wrong with a place beyond the end.
+        Keep::FromSeq(seq) if seq <= channel.first_seq || seq > channel.next_seq => return Ok(()),
+        Keep::Newest(newest) if newest >= messages => return Ok(()),
+        _ if messages == 0 => return Ok(()),
+        Keep::FromSeq(seq) => {
+            let gone = thousands(seq - channel.first_seq);
+            format!("remove up to {gone} message(s) of `{name}`, those before {seq}", name = channel.name)
+        }
+        Keep::Newest(newest) => {
+            let gone = thousands(messages - newest);
+            format!("remove {gone} message(s) of `{name}`, all but the newest {newest}", name = channel.name)
+        }
+        Keep::LastMs(ms) => {
+            let (messages, age) = (thousands(messages), humantime::format_duration(Duration::from_millis(ms)));
+            format!(
+                "remove those of the {messages} message(s) of `{name}` that are older than {age}",
+                name = channel.name
+            )
+        }
+    };
+    confirm(false, &format!("{what}, settled or not"), "nothing was removed")
 }
 
 fn read_schema(file: &Path) -> Result<String, CliError> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, print_json, print_line, table, thousands},
+    remote::{confirm, connect, print_json, print_line, table, thousands},
 };
 use crate::{
     client::{Client, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus},
@@ -40,6 +40,9 @@ pub enum Command {
     Remove {
         /// The node's name
         node: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Hand leadership over
     Transfer {
@@ -91,7 +94,12 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Restore { .. } => return Ok(()), // done above, without a server
         Command::Join { address } => client.join_node(&address).await?,
         Command::Promote { node } => client.promote_node(&node).await?,
-        Command::Remove { node } => client.remove_node(&node).await?,
+        Command::Remove { node, yes } => {
+            let what =
+                format!("take node `{node}` out of the cluster for good; its copy of all messages counts no longer");
+            confirm(yes, &what, "nothing was changed")?;
+            client.remove_node(&node).await?
+        }
         Command::Transfer { node } => client.transfer_leadership(&node.unwrap_or_default()).await?,
         Command::Snapshot => {
             let done = client.snapshot_node().await?;

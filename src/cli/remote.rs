@@ -63,8 +63,12 @@ pub fn print_line(line: &str) -> Result<(), CliError> {
 
 /// One JSON object on a line of standard output.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string(value).map_err(|error| CliError::failed(error.to_string()))?;
-    print_line(&text)
+    print_line(&json_line(value).map_err(|error| CliError::failed(error.to_string()))?)
+}
+
+/// One JSON object without a line break. In JSON they stand only between its parts, where a space is as good.
+pub fn json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(value)?.replace(['\n', '\r'], " "))
 }
 
 /// Columns with two spaces between them and no lines; those named in `right` are numbers.

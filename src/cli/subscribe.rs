@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, written},
+    remote::{connect, json_line, written},
 };
 use crate::{
     client::{Client, ConsumerConfig, Received, Start},
@@ -25,14 +25,16 @@ const CREDIT: u32 = 256;
 pub struct Args {
     /// The channel to follow
     pub channel: String,
-    /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
-    #[arg(long, default_value = "latest")]
-    pub from: From,
-    /// Only messages for which this holds, for example `type == "push" and size > 500`: see docs/PREDICATES.md
-    #[arg(long = "where", value_name = "PREDICATE")]
+    /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m. `latest` unless given;
+    /// `earliest` for a new consumer of a work queue
+    #[arg(long)]
+    pub from: Option<From>,
+    /// Only messages for which this holds, for example `type == "push" and size > 500`: see docs/PREDICATES.md. A consumer
+    /// has its own: `liminal consumer create --where`
+    #[arg(long = "where", value_name = "PREDICATE", conflicts_with = "consumer")]
     pub filter: Option<Predicate>,
     /// Go on where this consumer stopped, share its work with its other members, and acknowledge what was printed. It
-    /// is created if it is missing, to begin at `--from`
+    /// is created if it is missing, to begin at `--from`; one that exists goes on where it stopped
     #[arg(long, value_name = "NAME")]
     pub consumer: Option<String>,
     /// Exit after this many messages
@@ -90,7 +92,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return consume(&client, &args, consumer, left, global.output).await;
     }
     let filter = args.filter.map(|filter| filter.to_string()).unwrap_or_default();
-    let start = args.from.start(SystemTime::now());
+    let start = args.from.unwrap_or(From::At(Start::Latest)).start(SystemTime::now());
     let mut messages = client.subscribe_filtered(&args.channel, start, filter).await?;
     while let Some(batch) = messages.next_batch().await {
         let batch = batch?;
@@ -120,7 +122,16 @@ async fn consume(
     match client.consumer_status(&args.channel, name).await {
         Ok(_) => {}
         Err(error) if error.code() == "CONSUMER_NOT_FOUND" => {
-            let start = args.from.start(SystemTime::now());
+            let from = match args.from {
+                Some(from) => from,
+                None => {
+                    let retention = client.channel(&args.channel).await?.config.and_then(|config| config.retention);
+                    // What waits in a work queue is there to be done.
+                    let work_queue = retention.is_some_and(|retention| retention.work_queue);
+                    From::At(if work_queue { Start::Earliest } else { Start::Latest })
+                }
+            };
+            let start = from.start(SystemTime::now());
             client.create_consumer(&args.channel, name, ConsumerConfig::default(), start).await?;
         }
         Err(error) => return Err(error.into()),
@@ -136,9 +147,15 @@ async fn consume(
         let mut text = Vec::new();
         print(&mut text, &args.channel, &delivery.received, format)
             .map_err(|error| CliError::failed(error.to_string()))?;
-        {
+        let shown = {
             let mut out = io::stdout().lock();
-            written(out.write_all(&text).and_then(|()| out.flush()))?;
+            written(out.write_all(&text).and_then(|()| out.flush()))
+        };
+        if let Err(ended) = shown {
+            // What was shown before is acknowledged, and what was not begun is given back.
+            drop(delivery);
+            deliveries.close().await?;
+            return Err(ended);
         }
         left -= 1;
         // It is sent at once; only the last ones have to be waited for.
@@ -152,7 +169,8 @@ fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFo
         OutputFormat::Raw => out.write_all(&received.message.payload)?,
         OutputFormat::Json => {
             let Received { seq, time_ms, schema_id, message } = received;
-            serde_json::to_writer(&mut *out, &MessageJson::of(channel, *seq, *time_ms, *schema_id, message))?;
+            let line = json_line(&MessageJson::of(channel, *seq, *time_ms, *schema_id, message))?;
+            out.write_all(line.as_bytes())?;
         }
         OutputFormat::Table => {
             let Received { seq, time_ms, message, .. } = received;
@@ -201,6 +219,12 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_json_payload_over_several_lines_is_one_line_of_output() {
+        let shown = shown(Message::new("{\r\n\"a\":\n1}\n"), OutputFormat::Json);
+        assert!(shown.ends_with("\"payload\":{  \"a\": 1}}\n"), "{shown}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -14,9 +14,9 @@ use super::{
     to_status,
 };
 use crate::{
-    broker::{Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, Member, Start},
+    broker::{Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Member, Start},
     env::ConnectionInfo,
-    model::{self, ConsumeOrder, InvalidName, OrderingKey},
+    model::{self, ConsumeOrder, OrderingKey},
     proto::v1::{self, consumers_server::Consumers},
 };
 
@@ -38,9 +38,9 @@ impl Consumers for Service {
         request: Request<v1::CreateConsumerRequest>,
     ) -> Result<Response<v1::CreateConsumerResponse>, Status> {
         let v1::CreateConsumerRequest { channel, name, config, start } = request.into_inner();
-        let config = config_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
+        let wanted = wanted_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
         let start = start_of(start, Start::Earliest);
-        let info = self.broker.create_consumer(&channel, &name, config, start).await;
+        let info = self.broker.create_consumer(&channel, &name, wanted, start).await;
         let info = info.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::CreateConsumerResponse { consumer: Some(info.to_proto()) }))
     }
@@ -138,17 +138,24 @@ async fn attend(
             reason: "the first request has to say which consumer it opens".into(),
         })
     })?;
-    let v1::ConsumeOpen { channel, consumer, credit } = open;
+    let v1::ConsumeOpen { channel, consumer, credit, reports_begun } = open;
     let member = service.broker.join_consumer(&channel, &consumer, credit).await;
     let mut attended = Attended {
         member: member.map_err(|error| to_status(&error))?,
         settling: FuturesOrdered::new(),
+        done: false,
         broker: service.broker.clone(),
         channel,
         consumer,
     };
+    let report_begun = reports_begun && attended.member.counts_attempts();
+    if report_begun {
+        attended.member.report_begun();
+    }
+    let mut idle = tokio::time::interval(attended.member.look_after());
+    idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The client knows at once that it is a member.
-    if answers.send(Ok(v1::ConsumeResponse::default())).await.is_err() {
+    if answers.send(Ok(v1::ConsumeResponse { report_begun, ..Default::default() })).await.is_err() {
         return Ok(());
     }
     let mut open = attended.take(first.unwrap_or_default());
@@ -167,11 +174,22 @@ async fn attend(
             request = requests.message(), if open && attended.settling.len() < SETTLING => {
                 open = match request? {
                     Some(request) => attended.take(request),
-                    None => false,
+                    None => {
+                        // A stream that was cancelled ends like this too.
+                        if attended.done {
+                            attended.member.leave_in_order();
+                        }
+                        false
+                    }
                 };
                 continue;
             }
+            _ = idle.tick(), if open && report_begun => {
+                attended.member.keep_buffered().await.map_err(|error| to_status(&error))?;
+                continue;
+            }
             () = service.stopping.cancelled(), if open => {
+                attended.member.leave_in_order();
                 // What was settled is answered first: the client goes on elsewhere with what is left.
                 while let Some(settled) = attended.settling.next().await {
                     let results = settled.map_err(|error| to_status(&error))?;
@@ -196,15 +214,23 @@ struct Attended {
     consumer: String,
     member: Member,
     settling: FuturesOrdered<BoxFuture<'static, Settled>>,
+    /// The client takes no more: if it says so before it ends, it has said all.
+    done: bool,
 }
 
 impl Attended {
     /// Takes what a request says. Always goes on.
     fn take(&mut self, request: v1::ConsumeRequest) -> bool {
         if let Some(credit) = request.credit {
+            self.done = credit == 0;
             self.member.set_window(credit);
         }
+        let begun = request.settlements.iter().filter(|settlement| settlement.verdict() == v1::Verdict::Begun);
+        for token in begun.filter_map(|settlement| settlement.token.parse().ok()) {
+            self.member.begin(token);
+        }
         if !request.settlements.is_empty() {
+            self.member.goes_on();
             let (broker, channel, consumer) = (self.broker.clone(), self.channel.clone(), self.consumer.clone());
             let settled = async move { settle(&broker, &channel, &consumer, request.settlements).await };
             self.settling.push_back(settled.boxed());
@@ -215,18 +241,22 @@ impl Attended {
 
 /// Answers in the order of the settlements; one that makes no sense does not hold back the others.
 async fn settle(broker: &Broker, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
-    let parsed: Vec<Result<model::Settlement, BrokerError>> = settlements.iter().map(settlement_of).collect();
-    let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.as_ref().ok().cloned()).collect();
+    let parsed: Vec<Result<Option<model::Settlement>, BrokerError>> = settlements.iter().map(settlement_of).collect();
+    let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.clone().ok().flatten()).collect();
     let mut outcomes = broker.settle(channel, consumer, sound).await?.into_iter();
     let missing = || Err(BrokerError::Internal { reason: "a settlement without a result".into() });
     let results = settlements.into_iter().zip(parsed).map(|(settlement, parsed)| {
-        let outcome = parsed.and_then(|_| outcomes.next().unwrap_or_else(missing));
+        let outcome = parsed.and_then(|sound| match sound {
+            Some(_) => outcomes.next().unwrap_or_else(missing),
+            None => Ok(()),
+        });
         v1::SettleResult { token: settlement.token, error: outcome.err().map(|error| stream_error(&error)) }
     });
     Ok(results.collect())
 }
 
-fn settlement_of(settlement: &v1::Settlement) -> Result<model::Settlement, BrokerError> {
+/// None for what only the member has to know.
+fn settlement_of(settlement: &v1::Settlement) -> Result<Option<model::Settlement>, BrokerError> {
     let unknown = |error: &dyn std::fmt::Display| BrokerError::InvalidArgument { reason: error.to_string() };
     let token = settlement.token.parse().map_err(|error: model::InvalidToken| unknown(&error))?;
     let verdict = v1::Verdict::try_from(settlement.verdict).map_err(|error| unknown(&error))?;
@@ -235,8 +265,9 @@ fn settlement_of(settlement: &v1::Settlement) -> Result<model::Settlement, Broke
         v1::Verdict::AckUpTo => model::Verdict::AckUpTo,
         v1::Verdict::Nack => Broker::nack(settlement.delay_ms, settlement.reason.clone())?,
         v1::Verdict::Extend => model::Verdict::Extend,
+        v1::Verdict::Begun => return Ok(None),
     };
-    Ok(model::Settlement { token, verdict })
+    Ok(Some(model::Settlement { token, verdict }))
 }
 
 fn delivery(delivery: ConsumerDelivery) -> v1::ConsumerDelivery {
@@ -268,16 +299,17 @@ fn pieces(deliveries: Vec<ConsumerDelivery>) -> Vec<v1::ConsumeResponse> {
     pieces
 }
 
-fn config_of(config: v1::ConsumerConfig) -> Result<model::ConsumerConfig, BrokerError> {
-    let usual = model::ConsumerConfig::default();
+fn wanted_of(config: v1::ConsumerConfig) -> Result<ConsumerUpdate, BrokerError> {
     let order = order_of(config.order(), config.order_header);
-    Ok(model::ConsumerConfig {
-        ack_timeout_ms: if config.ack_timeout_ms == 0 { usual.ack_timeout_ms } else { config.ack_timeout_ms },
-        max_attempts: config.max_attempts,
-        dead_letter: channel_of(&config.dead_letter)?,
-        max_in_flight: if config.max_in_flight == 0 { usual.max_in_flight } else { config.max_in_flight },
-        order,
-        filter: Some(config.filter).filter(|filter| !filter.is_empty()),
+    // The empty text is what clients send that do not mind.
+    let dead_letter = Some(config.dead_letter.as_str()).filter(|name| !name.is_empty());
+    Ok(ConsumerUpdate {
+        ack_timeout_ms: Some(config.ack_timeout_ms).filter(|ms| *ms > 0),
+        max_attempts: Some(config.max_attempts),
+        dead_letters: DeadLetters::of(dead_letter, config.drop_dead)?,
+        max_in_flight: Some(config.max_in_flight).filter(|most| *most > 0),
+        order: Some(order),
+        filter: Some(Some(config.filter).filter(|filter| !filter.is_empty())),
     })
 }
 
@@ -286,7 +318,7 @@ fn update_of(request: v1::UpdateConsumerRequest) -> Result<(String, String, Cons
     let update = ConsumerUpdate {
         ack_timeout_ms: request.ack_timeout_ms,
         max_attempts: request.max_attempts,
-        dead_letter: request.dead_letter.as_deref().map(channel_of).transpose()?,
+        dead_letters: DeadLetters::of(request.dead_letter.as_deref(), request.drop_dead)?,
         max_in_flight: request.max_in_flight,
         order,
         filter: request.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
@@ -301,9 +333,4 @@ fn order_of(order: v1::ConsumeOrder, header: String) -> ConsumeOrder {
         v1::ConsumeOrder::Key if header.is_empty() => ConsumeOrder::Key(OrderingKey::MessageKey),
         v1::ConsumeOrder::Key => ConsumeOrder::Key(OrderingKey::Header(header)),
     }
-}
-
-fn channel_of(name: &str) -> Result<Option<model::ChannelName>, BrokerError> {
-    let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
-    Some(name).filter(|name| !name.is_empty()).map(|name| name.parse().map_err(invalid)).transpose()
 }

@@ -16,11 +16,8 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, ConsumerInfo, ConsumerUpdate},
-    model::{
-        ChannelName, ConsumeOrder, ConsumerConfig, ConsumerJson, InvalidName, InvalidToken, MessageJson, OrderingKey,
-        Settlement, Verdict,
-    },
+    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters},
+    model::{ConsumeOrder, ConsumerJson, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
 };
 
 /// The body of a POST and of a PATCH. Everything but the name may be left out.
@@ -32,8 +29,10 @@ struct Wanted {
     start: Option<String>,
     ack_timeout_ms: Option<u64>,
     max_attempts: Option<u32>,
-    /// The empty text removes it.
+    /// The empty text stands for the usual one.
     dead_letter: Option<String>,
+    #[serde(default)]
+    drop_dead: bool,
     max_in_flight: Option<u32>,
     order: Option<OrderJson>,
     /// With `key`: the header that holds the ordering key; none means the idempotency key.
@@ -61,17 +60,10 @@ impl Wanted {
             (Some(OrderJson::Key), Some(header)) => Some(ConsumeOrder::Key(OrderingKey::Header(header))),
             (_, Some(_)) => return Err(Problem::invalid("order_header goes with \"order\": \"key\"")),
         };
-        let channel = |name: String| {
-            let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
-            Some(name)
-                .filter(|name| !name.is_empty())
-                .map(|name| name.parse::<ChannelName>().map_err(invalid))
-                .transpose()
-        };
         Ok(ConsumerUpdate {
             ack_timeout_ms: self.ack_timeout_ms,
             max_attempts: self.max_attempts,
-            dead_letter: self.dead_letter.map(channel).transpose()?,
+            dead_letters: DeadLetters::of(self.dead_letter.as_deref(), self.drop_dead)?,
             max_in_flight: self.max_in_flight,
             order,
             filter: self.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
@@ -91,17 +83,7 @@ pub(super) async fn create(
     let mut wanted: Wanted = parse(&body)?;
     let name = wanted.name.take().ok_or_else(|| Problem::invalid("the body has no name for the consumer"))?;
     let begin = start(wanted.start.take().as_deref().unwrap_or("earliest"), broker.now_ms())?;
-    let usual = ConsumerConfig::default();
-    let update = wanted.update()?;
-    let config = ConsumerConfig {
-        ack_timeout_ms: update.ack_timeout_ms.unwrap_or(usual.ack_timeout_ms),
-        max_attempts: update.max_attempts.unwrap_or(usual.max_attempts),
-        dead_letter: update.dead_letter.flatten(),
-        max_in_flight: update.max_in_flight.unwrap_or(usual.max_in_flight),
-        order: update.order.unwrap_or_default(),
-        filter: update.filter.flatten(),
-    };
-    Ok(shown(&broker.create_consumer(&channel, &name, config, begin).await?))
+    Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
 pub(super) async fn list(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
@@ -156,6 +138,12 @@ pub(super) struct PullQuery {
     wait: Option<String>,
 }
 
+/// The answer to a pull. Payloads are written as they stand, never read again.
+#[derive(Debug, Serialize)]
+struct Pulled<'a> {
+    messages: Vec<Handed<'a>>,
+}
+
 /// A message, and by what it is settled.
 #[derive(Debug, Serialize)]
 struct Handed<'a> {
@@ -194,7 +182,7 @@ pub(super) async fn pull(
             ),
         })
         .collect();
-    Ok(Json(json!({ "messages": messages })).into_response())
+    Ok(Json(Pulled { messages }).into_response())
 }
 
 /// Tokens by what became of their deliveries.

@@ -7,7 +7,7 @@ use crate::{broker::Broker, model::ConsumerStatus};
 const CONSUMERS_SHOWN: usize = 100;
 
 /// Figures of this node's consumers, as it has applied them.
-pub fn consumer_metrics(broker: &Broker) -> [Metric; 6] {
+pub fn consumer_metrics(broker: &Broker) -> [Metric; 7] {
     let laggards = broker.view().laggards(CONSUMERS_SHOWN);
     let each = |name, help, kind, value: fn(&ConsumerStatus) -> u64| {
         let labels = |channel: &str, status: &ConsumerStatus| {
@@ -22,6 +22,9 @@ pub fn consumer_metrics(broker: &Broker) -> [Metric; 6] {
         each("consumer_lag", "Messages not settled, of the consumers furthest behind", MetricKind::Gauge, |c| c.lag),
         each("consumer_pending", "Messages handed out or waiting to be again", MetricKind::Gauge, |c| {
             c.in_flight + c.waiting + c.dying
+        }),
+        each("consumer_dying", "Messages given up that wait for their dead-letter channel", MetricKind::Gauge, |c| {
+            c.dying
         }),
         each("consumer_redeliveries", "Messages handed out again", MetricKind::Gauge, |c| c.cursor.redelivered),
         each("consumer_dead_letters", "Messages given up", MetricKind::Gauge, |c| c.cursor.dead),

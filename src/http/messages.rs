@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::{
     broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, Start, filter_of},
     env::ConnectionInfo,
-    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch, time_ms, timestamp},
+    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch, is_ndjson, message_lines, time_ms, timestamp},
     proto::v1::{Header, Message, TraceContext},
 };
 
@@ -62,7 +62,7 @@ impl From<ConfirmQuery> for Confirm {
 #[derive(Debug, Serialize)]
 pub(super) struct Acked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
+    line: Option<u64>,
     channel: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
@@ -75,7 +75,7 @@ pub(super) struct Acked<'a> {
 }
 
 impl<'a> Acked<'a> {
-    pub(super) fn of(channel: &'a str, line: Option<usize>, outcome: &Outcome) -> Self {
+    pub(super) fn of(channel: &'a str, line: Option<u64>, outcome: &Outcome) -> Self {
         let Outcome { seq, duplicate, delivered, scheduled_ms, .. } = *outcome;
         let seq = scheduled_ms.is_none().then_some(seq);
         Self { line, channel, seq, scheduled: scheduled_ms.map(timestamp), duplicate, delivered }
@@ -85,11 +85,11 @@ impl<'a> Acked<'a> {
 /// A line that was refused.
 #[derive(Debug, Serialize)]
 struct Failed {
-    line: usize,
+    line: u64,
     error: Problem,
 }
 
-/// One message, whatever the body; or with `Content-Type: application/x-ndjson` one for each line.
+/// One message, whatever the body; or with a media type of lines, such as `application/x-ndjson`, one for each line.
 pub(super) async fn publish(
     State(broker): State<Broker>,
     ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
@@ -100,8 +100,8 @@ pub(super) async fn publish(
 ) -> Result<Response, Problem> {
     let options = PublishOptions { confirm: confirm.into(), expected_seq };
     let template = template(&headers, broker.now_ms())?;
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if kind.starts_with(b"application/x-ndjson") {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if is_ndjson(kind) {
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
@@ -120,10 +120,7 @@ async fn publish_lines(
     body: &Bytes,
     options: PublishOptions,
 ) -> Result<Response, Problem> {
-    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let messages: Vec<(usize, Message)> = (1..)
-        .zip(lines)
-        .filter(|(_, line)| !line.is_empty())
+    let messages: Vec<(u64, Message)> = message_lines(body)
         .map(|(number, line)| {
             // The request repeated is each of its messages repeated.
             let key = if template.key.is_empty() { String::new() } else { format!("{}/{number}", template.key) };

@@ -9,7 +9,7 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome,
+    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Orphans,
     PublishGroup, StoredBatch, stream_key,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Channel {
     /// The schemas that are kept: versions by id.
     pub(super) schemas: BTreeMap<u64, u64>,
     pub(super) compaction: Compaction,
+    /// What of a work queue no consumer answers for.
+    pub(super) orphans: Option<Orphans>,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
 }
@@ -43,7 +45,7 @@ impl Channel {
         let (stats, dedup, delays, marks) =
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
         let (schemas, compaction) = (BTreeMap::new(), Compaction::default());
-        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, aging_ms: None }
+        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans: None, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -141,6 +143,16 @@ impl Channel {
         let batch = self.append_unkeyed(group.frame.without(&dropped), time_ms, group.expires);
         self.stats.live_keys = self.dedup.len();
         Appended { assigned: Assigned { first_seq, except }, batch, runs }
+    }
+
+    /// What no consumer answers for lies within the channel.
+    pub(super) fn check_orphans(&self) -> Result<(), String> {
+        match self.orphans {
+            Some(Orphans { from, until }) if from >= until || until > self.stats.next_seq => {
+                Err(format!("the messages from {from} to {until} that no consumer answers for are not all there"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Forgets the keys whose window has passed.

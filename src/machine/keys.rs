@@ -51,6 +51,8 @@ pub(super) enum Key {
     Compaction(ChannelId),
     /// How far the log's time is from the time of day.
     Calendar,
+    /// What of a work queue no consumer answers for.
+    Orphans(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -76,6 +78,7 @@ const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
+const ORPHANS: &[u8] = b"orphans/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -102,6 +105,7 @@ impl Key {
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Calendar => Bytes::from_static(CALENDAR),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
+            Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -126,6 +130,8 @@ impl Key {
             Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(COMPACTION) {
             Some(Self::Compaction(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(ORPHANS) {
+            Some(Self::Orphans(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -196,6 +202,7 @@ mod tests {
             Key::Delayed(id, 6),
             Key::LastDelayed,
             Key::Compaction(id),
+            Key::Orphans(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

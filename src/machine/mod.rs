@@ -358,6 +358,7 @@ impl Machine {
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         if meta != *before {
             let another_schema = meta.schema_id != before.schema_id;
+            let turned = (before.config.retention.work_queue, meta.config.retention.work_queue);
             let another_key = meta.config.retention.compact_by != before.config.retention.compact_by;
             let expiry_before = channel.next_expiry_ms();
             channel.meta = Arc::new(meta);
@@ -366,6 +367,7 @@ impl Machine {
             effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
             self.reschedule(id, expiry_before, expiry);
             self.expire(effects);
+            self.work_queue_turned(id, turned, effects);
             self.retention_changed(id, effects);
             if another_key {
                 self.compact_anew(id, effects);
@@ -390,6 +392,9 @@ impl Machine {
         channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
         if channel.compaction.step > 0 {
             effects.delete(Key::Compaction(id));
+        }
+        if channel.orphans.is_some() {
+            effects.delete(Key::Orphans(id));
         }
         channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));

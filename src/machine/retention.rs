@@ -179,13 +179,15 @@ impl Machine {
         Ok(())
     }
 
-    /// The first message that some consumer of a work queue has not acknowledged; none where that does not matter.
+    /// The first message of a work queue that a consumer has not settled, or that none answers for; none where that does
+    /// not matter.
     fn work_queue_floor(&self, id: ChannelId) -> Option<u64> {
         let channel = self.channels.get(&id)?;
         if !channel.retention().work_queue {
             return None;
         }
-        self.settled_floor(id)
+        let floor = self.settled_floor(id)?;
+        Some(channel.orphans.map_or(floor, |orphans| orphans.from.min(floor)))
     }
 
     /// Moves a channel's first sequence number forward.
@@ -201,6 +203,7 @@ impl Machine {
             }
             channel.stats.bytes = channel.marks.bytes(first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
+            self.orphans_trimmed(id, first_seq, effects);
             self.trimmed(id, first_seq);
         }
     }

@@ -437,4 +437,10 @@ pub enum Refusal {
         /// Where it is.
         step: u64,
     },
+    /// The dead-letter channel takes no more, or nothing so large.
+    #[error("the dead-letter channel refuses the letter: {0:?}")]
+    LetterRefused(KeyOutcome),
+    /// Letters of the dead-letter channel come back to the consumer's own channel.
+    #[error("the dead letters of `{0}` come back to the consumer's channel: they would go round for ever")]
+    DeadLetterCycle(ChannelName),
 }

@@ -77,7 +77,8 @@ pub struct ConsumerConfig {
     pub max_attempts: u32,
     /// Where dead messages go; none: they are dropped.
     pub dead_letter: Option<ChannelName>,
-    /// Messages that may be handed out, or wait to be handed out again, at once.
+    /// Messages that members may have at once. What waits, for its time or for an earlier one of its key, takes no place
+    /// of theirs; how much may wait is a limit of the node.
     pub max_in_flight: u32,
     /// In which order a group gets its messages.
     pub order: ConsumeOrder,
@@ -162,7 +163,7 @@ pub struct Cursor {
 pub struct Pending {
     /// Who has it; none: it waits to be handed out.
     pub member: Option<u64>,
-    /// How often it was handed out.
+    /// How often work on it was begun; while a member has it, the present time included.
     pub attempts: u32,
     /// When it comes back from its member; or from when on it may be handed out.
     pub due_ms: u64,
@@ -261,6 +262,8 @@ pub enum Verdict {
     },
     /// Still at it: the ack timeout begins again.
     Extend,
+    /// Given back before anybody began to work on it: it comes again, and this time does not count as an attempt.
+    Return,
 }
 
 /// Whom a message is handed to.
@@ -344,6 +347,11 @@ pub enum ConsumerOperation {
         /// One message for the dead-letter channel; none: the message itself is gone.
         letter: Option<PublishGroup>,
     },
+    /// One of the above under the rule that only settled work goes: a work queue keeps what a new position or the end of a
+    /// consumer leaves behind, a letter that its channel refuses settles nothing, a new limit of attempts counts from the
+    /// next one on, and dead letters do not go round in circles. Logs of earlier versions hold operations without it,
+    /// which every node takes as those versions did.
+    Keeping(Box<ConsumerOperation>),
 }
 
 impl ConsumerOperation {
@@ -353,6 +361,7 @@ impl ConsumerOperation {
             Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
             Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
             Self::DeadLetter { letter: Some(letter), .. } => letter.frame.bytes().len(),
+            Self::Keeping(operation) => operation.bytes(),
             _ => 0,
         }
     }
@@ -370,6 +379,16 @@ pub enum ConsumerReply {
     },
     /// To anything that has nothing to say.
     Done,
+}
+
+/// Messages of a work queue that no consumer answers for: the one that did was deleted or moved on before it had settled
+/// them, or none ever began at them. They stay until a consumer that begins at them or before has settled them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphans {
+    /// The first of them.
+    pub from: u64,
+    /// The sequence number after the last of them.
+    pub until: u64,
 }
 
 /// A consumer and how far it is.

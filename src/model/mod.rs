@@ -11,7 +11,9 @@ mod delayed;
 mod expiry;
 mod frame;
 mod json;
+mod json_text;
 mod limits;
+mod lines;
 mod member;
 mod operation;
 mod predicate;
@@ -34,8 +36,8 @@ pub use command::{
 pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
-    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Pending,
-    Settlement, Verdict,
+    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Orphans,
+    Pending, Settlement, Verdict,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
@@ -44,6 +46,7 @@ pub use json::{
     ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
 };
 pub use limits::Limits;
+pub use lines::{is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use predicate::{InvalidPredicate, MessageView, Predicate};

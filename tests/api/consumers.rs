@@ -38,7 +38,7 @@ async fn a_stream_hands_on_as_much_as_it_has_credit_for_and_answers_each_settlem
     client.create_consumer(create("w")).await.unwrap();
     publish(&node, &["a", "b", "c"]).await;
     let (requests, receiver) = mpsc::channel(4);
-    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "w".into(), credit: 2 };
+    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "w".into(), credit: 2, ..Default::default() };
     requests.send(v1::ConsumeRequest { open: Some(open), ..Default::default() }).await.unwrap();
     let mut responses = client.consume(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     assert_eq!(responses.message().await.unwrap(), Some(v1::ConsumeResponse::default()), "it is a member");
@@ -80,6 +80,42 @@ async fn a_stream_hands_on_as_much_as_it_has_credit_for_and_answers_each_settlem
 }
 
 #[tokio::test]
+async fn what_a_client_had_not_begun_when_its_stream_broke_off_has_cost_no_attempt() {
+    let node = node(Limits::default()).await;
+    let mut client = consumers(&node).await;
+    let config = Some(v1::ConsumerConfig { max_attempts: 3, ..Default::default() });
+    let made = client.create_consumer(v1::CreateConsumerRequest { config, ..create("w") }).await.unwrap().into_inner();
+    let config = made.consumer.unwrap().config.unwrap();
+    assert_eq!((config.dead_letter.as_str(), config.drop_dead), ("orders.dead", false));
+    publish(&node, &["a", "b", "c"]).await;
+    let (requests, receiver) = mpsc::channel(4);
+    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "w".into(), credit: 3, reports_begun: true };
+    requests.send(v1::ConsumeRequest { open: Some(open), ..Default::default() }).await.unwrap();
+    let mut responses = client.consume(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    assert!(responses.message().await.unwrap().unwrap().report_begun);
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        got.extend(responses.message().await.unwrap().unwrap().deliveries);
+    }
+    let settlements = vec![settlement(&got[1].token, v1::Verdict::Begun)];
+    requests.send(v1::ConsumeRequest { settlements, ..Default::default() }).await.unwrap();
+    let answer = responses.message().await.unwrap().unwrap();
+    assert_eq!((answer.results.len(), &answer.results[0].error), (1, &None));
+    // Gone without having said that nothing else was begun.
+    drop((responses, requests));
+    let mut client = consumers(&node).await;
+    let mut again = std::collections::BTreeMap::new();
+    while again.len() < 3 {
+        let pull = v1::PullRequest { channel: "orders".into(), consumer: "w".into(), max: 3, wait_ms: 1_000 };
+        let pulled = client.pull(pull).await.unwrap().into_inner().deliveries;
+        again.extend(pulled.into_iter().map(|delivery| (delivery.seq, delivery.attempt)));
+    }
+    // `a` was the first of which nothing was said: work on it may have begun.
+    assert_eq!(again.into_iter().collect::<Vec<_>>(), [(0, 2), (1, 2), (2, 1)]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn errors_have_their_codes_and_a_stream_without_a_consumer_says_so() {
     let node = node(Limits { consumers_per_channel: 1, ..Limits::default() }).await;
     let mut client = consumers(&node).await;
@@ -94,7 +130,7 @@ async fn errors_have_their_codes_and_a_stream_without_a_consumer_says_so() {
     assert_eq!(code(many), (tonic::Code::InvalidArgument, "LIMIT_EXCEEDED".into()));
     let name = client.create_consumer(create("a/b")).await.unwrap_err();
     assert_eq!(code(name), (tonic::Code::InvalidArgument, "INVALID_CONSUMER_NAME".into()));
-    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "none".into(), credit: 1 };
+    let open = v1::ConsumeOpen { channel: "orders".into(), consumer: "none".into(), credit: 1, ..Default::default() };
     let requests = futures::stream::iter([v1::ConsumeRequest { open: Some(open), ..Default::default() }]);
     let mut responses = client.consume(requests).await.unwrap().into_inner();
     let missing = responses.message().await.unwrap_err();

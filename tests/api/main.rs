@@ -8,6 +8,7 @@ mod consumers;
 mod faces;
 mod http;
 mod openapi;
+mod payloads;
 mod publishing;
 mod websocket;
 

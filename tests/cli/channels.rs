@@ -120,15 +120,17 @@ fn what_a_channel_keeps_and_takes_is_set_changed_and_shown() {
 }
 
 #[test]
-fn a_trim_says_where_the_channel_begins() {
+fn a_trim_says_what_it_would_remove_and_where_the_channel_begins() {
     let (runtime, node) = node();
     for _ in 0..5 {
         assert_eq!(asked(&node, &["publish", "orders", "{}"]).0, 0);
     }
-    let (code, out, _) = asked(&node, &["channel", "trim", "orders", "--keep", "4"]);
+    let (code, _, err) = asked(&node, &["channel", "trim", "orders", "--keep", "4"]);
+    assert!(code == 2 && err.contains("remove 1 message(s) of `orders`") && err.contains("--yes"), "{err}");
+    let (code, out, _) = asked(&node, &["channel", "trim", "orders", "--keep", "4", "--yes"]);
     assert_eq!((code, out.as_str()), (0, "orders  begins at 1\n"));
-    assert_eq!(json(&node, &["channel", "trim", "orders", "--to", "3"])["first_seq"], 3);
-    assert_eq!(json(&node, &["channel", "trim", "orders", "--older-than", "1h"])["first_seq"], 3);
+    assert_eq!(json(&node, &["channel", "trim", "orders", "--to", "3", "--yes"])["first_seq"], 3);
+    assert_eq!(json(&node, &["channel", "trim", "orders", "--older-than", "1h", "--yes"])["first_seq"], 3);
     let (code, _, err) = asked(&node, &["channel", "trim", "orders", "--to", "9"]);
     assert!(code == 1 && err.contains("give at most 5"), "{err}");
     assert_eq!(asked(&node, &["channel", "trim", "orders"]).0, 2);

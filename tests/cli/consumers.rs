@@ -78,8 +78,66 @@ fn a_consumer_is_made_used_moved_and_deleted() {
     let (_, out, _) = node.run(&["consumer", "list", "orders"]);
     let names: Vec<&str> = out.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["NAME", "new", "w"]);
-    assert_eq!(node.run(&["consumer", "delete", "orders", "w"]).1, "orders/w  deleted\n");
+    let (code, _, err) = node.run(&["consumer", "delete", "orders", "w"]);
+    assert!(code == 2 && err.contains("it has not settled 2 message(s)") && err.contains("--yes"), "{err}");
+    assert_eq!(node.run(&["consumer", "delete", "orders", "w", "--yes"]).1, "orders/w  deleted\n");
     let (code, _, err) = node.run(&["consumer", "show", "orders", "w"]);
     assert_eq!(code, 1);
     assert!(err.contains("channel `orders` has no consumer `w`") && err.contains("CONSUMER_NOT_FOUND"), "{err}");
+}
+
+#[test]
+fn a_command_leaves_no_work_behind_unasked() {
+    let node = Node::start();
+    assert_eq!(node.run(&["channel", "create", "jobs", "--work-queue"]).0, 0);
+    for payload in ["a", "b", "c"] {
+        assert_eq!(node.run(&["publish", "jobs", payload]).0, 0);
+    }
+    // A new consumer of a work queue begins with what waits there.
+    let first = node.run(&["-o", "raw", "subscribe", "jobs", "--consumer", "w", "--count", "1"]);
+    assert_eq!(first, (0, "a\n".to_owned(), String::new()));
+    let (code, _, err) = node.run(&["consumer", "reset", "jobs", "w", "--to", "latest"]);
+    assert!(code == 2 && err.contains("it has not settled 2") && err.contains("--yes"), "{err}");
+    assert_eq!(node.run(&["consumer", "reset", "jobs", "w", "--to", "latest", "--yes"]).0, 0);
+    let (_, out, _) = node.run(&["-o", "json", "channel", "show", "jobs"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["messages"], &json["first_seq"]), (&serde_json::json!(2), &serde_json::json!(1)));
+    assert_eq!(node.run(&["consumer", "create", "jobs", "later", "--from", "latest"]).0, 0);
+    assert_eq!(node.run(&["consumer", "delete", "jobs", "w", "--yes"]).0, 0);
+    let rest = node.run(&["-o", "raw", "subscribe", "jobs", "--consumer", "x", "--count", "2"]);
+    assert_eq!(rest, (0, "b\nc\n".to_owned(), String::new()));
+    let (code, _, err) = node.run(&["channel", "delete", "jobs"]);
+    assert!(code == 2 && err.contains("consumer(s)") && err.contains("--yes"), "{err}");
+    let (code, _, err) = node.run(&["cluster", "remove", "n9"]);
+    assert!(code == 2 && err.contains("take node `n9` out") && err.contains("--yes"), "{err}");
+}
+
+#[test]
+fn a_member_that_leaves_in_order_costs_no_message_an_attempt() {
+    let node = Node::start();
+    assert_eq!(node.run(&["consumer", "create", "orders", "w", "--max-attempts", "1"]).0, 0);
+    for number in 0..9 {
+        assert_eq!(node.run(&["publish", "orders", &number.to_string()]).0, 0);
+    }
+    for number in 0..9 {
+        let got = node.run(&["-o", "raw", "subscribe", "orders", "--consumer", "w", "--count", "1"]);
+        assert_eq!(got, (0, format!("{number}\n"), String::new()));
+    }
+    let (_, out, _) = node.run(&["-o", "json", "consumer", "show", "orders", "w"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["dead"], &json["lag"], &json["dead_letter"]), (&0.into(), &0.into(), &"orders.dead".into()));
+}
+
+#[test]
+fn a_flag_that_would_not_be_used_is_an_error() {
+    let node = Node::start();
+    for args in [
+        &["subscribe", "orders", "--consumer", "w", "--where", "id > 3"][..],
+        &["channel", "update", "orders", "--schema", "f", "--dry-run", "--max-messages", "3"],
+        &["consumer", "create", "orders", "w", "--drop-dead"],
+        &["consumer", "create", "orders", "w", "--max-attempts", "3", "--dead-letter", "d", "--drop-dead"],
+    ] {
+        assert_eq!(node.run(args).0, 2, "{args:?}");
+    }
+    assert_eq!(node.run(&["consumer", "show", "orders", "w"]).0, 1, "nothing was made");
 }

@@ -3,8 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use liminal::{
-    broker::{Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, Envelope, Member, Start},
-    model::{ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement, Verdict},
+    broker::{
+        Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, DeadLetters, Envelope, Member, Start,
+    },
+    model::{
+        ChannelConfig, ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement,
+        Verdict, WhenFull,
+    },
     store::{DurableStore, MemoryStore},
 };
 
@@ -147,6 +152,7 @@ async fn a_nack_brings_a_message_back_and_after_the_last_attempt_it_is_a_dead_le
             ("liminal-dead-letter-seq", "0"),
             ("liminal-dead-letter-consumer", "w"),
             ("liminal-dead-letter-attempts", "2"),
+            ("liminal-dead-letter-hops", "1"),
         ]
     );
     let status = broker.consumer("orders", "w").await.unwrap().status;
@@ -345,9 +351,145 @@ async fn a_work_queue_keeps_a_message_until_every_consumer_has_acknowledged_it()
         broker.settle("orders", "second", vec![settlement]).await.unwrap().remove(0).unwrap();
         assert_eq!(first_seq().await, first);
     }
-    // A consumer that is gone holds nothing back.
+    // What a consumer had not settled when it was deleted stays, for another one or for an operator.
     broker.delete_consumer("orders", "second").await.unwrap();
+    assert_eq!(first_seq().await, 2);
+    broker.create_consumer("orders", "third", config(), Start::Latest).await.unwrap();
+    assert_eq!(first_seq().await, 2);
+    broker.create_consumer("orders", "fourth", config(), Start::Earliest).await.unwrap();
+    let got = broker.pull("orders", "fourth", 9, PATIENCE).await.unwrap();
+    assert_eq!(shown(&got), [("c".into(), 1)]);
+    let settlement = Settlement { token: got[0].token, verdict: Verdict::Ack };
+    broker.settle("orders", "fourth", vec![settlement]).await.unwrap().remove(0).unwrap();
     assert_eq!(first_seq().await, 3);
+}
+
+#[tokio::test]
+async fn a_consumer_that_counts_attempts_has_a_place_for_its_dead() {
+    let broker = consuming(config()).await;
+    let three = ConsumerConfig { max_attempts: 3, ..config() };
+    let letters = async |name: &str| broker.consumer("orders", name).await.unwrap().status.meta.config.dead_letter;
+    broker.create_consumer("orders", "usual", three.clone(), Start::Earliest).await.unwrap();
+    assert_eq!(letters("usual").await, Some("orders.dead".parse().unwrap()));
+    assert_eq!(broker.channel("orders.dead").await.unwrap().stats.next_seq, 0);
+    let wanted = ConsumerUpdate { dead_letters: Some(DeadLetters::Drop), ..three.clone().into() };
+    broker.create_consumer("orders", "dropping", wanted, Start::Earliest).await.unwrap();
+    assert_eq!(letters("dropping").await, None);
+    // Who made it without a word of its dead may say the same again.
+    broker.create_consumer("orders", "dropping", three.clone(), Start::Earliest).await.unwrap();
+    broker.create_consumer("orders", "usual", three, Start::Earliest).await.unwrap();
+    let attempts = ConsumerUpdate { max_attempts: Some(2), ..ConsumerUpdate::default() };
+    broker.update_consumer("orders", "w", attempts.clone()).await.unwrap();
+    assert_eq!(letters("w").await, Some("orders.dead".parse().unwrap()));
+    broker.update_consumer("orders", "dropping", attempts).await.unwrap();
+    assert_eq!(letters("dropping").await, None);
+}
+
+#[tokio::test]
+async fn a_letter_that_its_channel_refuses_waits_with_its_consumer_until_there_is_room() {
+    let broker = consuming(config()).await;
+    let full = Retention { max_messages: Some(1), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    broker.create_channel("small", ChannelConfig { retention: full, ..ChannelConfig::default() }).await.unwrap();
+    let mortal =
+        |letters: &str| ConsumerConfig { max_attempts: 1, dead_letter: Some(letters.parse().unwrap()), ..config() };
+    broker.create_consumer("orders", "stuck", mortal("small"), Start::Earliest).await.unwrap();
+    publish(&broker, &["a", "b", "c"]).await;
+    broker.create_channel("large", ChannelConfig::default()).await.unwrap();
+    broker.create_consumer("orders", "other", mortal("large"), Start::Earliest).await.unwrap();
+    for consumer in ["stuck", "other"] {
+        for _ in 0..3 {
+            let got = broker.pull("orders", consumer, 1, PATIENCE).await.unwrap();
+            let settlement = Settlement { token: got[0].token, verdict: nack() };
+            broker.settle("orders", consumer, vec![settlement]).await.unwrap().remove(0).unwrap();
+        }
+    }
+    let settled = async |consumer: &str, dead: u64, dying: u64| {
+        let until = async {
+            loop {
+                let status = broker.consumer("orders", consumer).await.unwrap().status;
+                if (status.cursor.dead, status.dying) == (dead, dying) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("{consumer}: {dead} {dying}"));
+    };
+    settled("other", 3, 0).await;
+    settled("stuck", 1, 2).await;
+    let update = ChannelUpdate { retention: Some(Retention::default()), ..ChannelUpdate::default() };
+    broker.update_channel("small", update).await.unwrap();
+    settled("stuck", 3, 0).await;
+    assert_eq!(broker.channel("small").await.unwrap().stats.next_seq, 3);
+}
+
+#[tokio::test]
+async fn rules_of_a_dead_letter_channel_see_letters() {
+    let broker = consuming(ConsumerConfig { max_attempts: 1, ..config() }).await;
+    broker.create_channel("alarms", ChannelConfig::default()).await.unwrap();
+    broker.put_rule("orders.dead", "alarms", Some("id > 1")).await.unwrap();
+    publish(&broker, &[r#"{"id":1}"#, r#"{"id":2}"#]).await;
+    for _ in 0..2 {
+        let got = broker.pull("orders", "w", 1, PATIENCE).await.unwrap();
+        say(&broker, got[0].token, nack()).await.unwrap();
+    }
+    let mut alarms = broker.subscribe("alarms", Start::Earliest).await.unwrap();
+    let alarm = tokio::time::timeout(PATIENCE, alarms.next()).await.expect("a copy").unwrap();
+    assert_eq!(alarm.frame.messages().next().unwrap().unwrap().payload, r#"{"id":2}"#);
+}
+
+#[tokio::test]
+async fn a_message_is_handed_out_alone_for_its_last_attempt() {
+    let broker = consuming(ConsumerConfig { max_attempts: 2, ..config() }).await;
+    publish(&broker, &["poison", "b", "c"]).await;
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    let got = take(&mut member, 3).await;
+    // The worker goes down: nobody knows with which message.
+    drop((got, member));
+    for _ in 0..3 {
+        let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+        let got = take(&mut member, 1).await;
+        let more = tokio::time::timeout(Duration::from_millis(100), member.next()).await;
+        assert!(more.is_err(), "{more:?}");
+        let last = shown(&got)[0].clone();
+        assert_eq!(last.1, 2);
+        if last.0 != "poison" {
+            say(&broker, got[0].token, Verdict::Ack).await.unwrap();
+        }
+    }
+    let buried = async {
+        while broker.consumer("orders", "w").await.unwrap().status.cursor.dead == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, buried).await.expect("the poison is a letter");
+    assert_eq!((lag(&broker).await, broker.channel("orders.dead").await.unwrap().stats.next_seq), (0, 1));
+}
+
+#[tokio::test]
+async fn one_slow_key_holds_up_no_other() {
+    let order = ConsumeOrder::Key(OrderingKey::Header("user".into()));
+    let broker = consuming(ConsumerConfig { order, max_in_flight: 3, ..config() }).await;
+    let user = |payload: &str, user: &str| {
+        let header = liminal::proto::v1::Header { name: "user".into(), value: user.into() };
+        liminal::broker::Envelope { headers: vec![header], ..envelope(payload) }
+    };
+    for number in 0..20 {
+        broker.publish("orders", user(&format!("a{number}"), "a"), None).await.unwrap();
+    }
+    for other in ["b", "c"] {
+        broker.publish("orders", user(other, other), None).await.unwrap();
+    }
+    let mut slow = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let held = take(&mut slow, 1).await;
+    let mut other = broker.join_consumer("orders", "w", 2).await.unwrap();
+    assert_eq!(shown(&take(&mut other, 2).await), [("b".into(), 1), ("c".into(), 1)]);
+    // The same while it waits for a long time.
+    slow.set_window(0);
+    say(&broker, held[0].token, Verdict::Nack { delay_ms: 600_000, reason: String::new() }).await.unwrap();
+    broker.publish("orders", user("d", "d"), None).await.unwrap();
+    other.set_window(3);
+    assert_eq!(shown(&take(&mut other, 1).await), [("d".into(), 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

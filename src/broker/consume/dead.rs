@@ -1,17 +1,20 @@
 //! Dead letters: on the leader, messages whose last attempt came to nothing go to their consumer's dead-letter channel.
-//! The machine appends the letter and settles the message in one step, so there is exactly one, whoever tries again.
+//! The machine appends the letter and settles the message in one step, so there is exactly one, whoever tries again. What
+//! the channel refuses stays dead in its consumer, where it is counted, and is tried again from time to time, one letter
+//! of a consumer at a time, so that it costs little and holds up no other consumer's letters.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::super::{Broker, BrokerError, Leader, publish::RETRY};
 use crate::{
     model::{
         ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup,
-        stream_key,
+        Refusal, stream_key,
     },
-    proto::v1::Header,
+    proto::v1::{Header, Message},
 };
 
 /// Letters that are under way at once.
@@ -22,6 +25,9 @@ const BYTES: usize = 4 << 20;
 const AGAIN: Duration = Duration::from_secs(1);
 /// How the names of a dead letter's own headers begin.
 const PREFIX: &str = "liminal-dead-letter-";
+/// How often a message may die. Channels whose letters come back to them cannot be made, but rules and programs may send a
+/// letter anywhere; at this bound it goes no further.
+const MOST_HOPS: usize = 16;
 
 /// A dead message, and what is known of it.
 struct Dead {
@@ -34,36 +40,64 @@ struct Dead {
     target: ChannelName,
 }
 
+/// A consumer whose last letter was refused.
+struct Stuck {
+    /// When to try again.
+    until: Instant,
+    /// With the first dead message after this one.
+    after: u64,
+}
+
 pub(in crate::broker) async fn run(broker: Broker) {
     let view = broker.inner.view.clone();
     let mut leader = broker.inner.sequencer.leader();
+    let mut stuck: HashMap<ConsumerId, Stuck> = HashMap::new();
     loop {
         if leader.wait_for(|leader| matches!(leader, Leader::Local { .. })).await.is_err() {
             return; // the node is stopping
         }
         let applied = view.applied();
-        let dead = find(&broker);
+        let dead = find(&broker, &stuck);
         if dead.is_empty() {
+            let again = stuck.values().map(|stuck| stuck.until).min();
+            let again = async {
+                match again {
+                    Some(again) => tokio::time::sleep_until(again).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = view.wait_applied(applied + 1) => {}
+                () = again => {}
                 _ = leader.changed() => {}
             }
             // A busy node has new entries all the time, and hardly ever a dead message.
             tokio::time::sleep(RETRY).await;
+            // Those that have nothing dead any longer are forgotten.
+            stuck.retain(|id, _| view.consumers(|all| all.dying().any(|(consumer, _)| consumer == *id)));
             continue;
         }
-        if let Err(error) = bury(&broker, dead).await {
+        if let Err(error) = bury(&broker, dead, &mut stuck).await {
             tracing::warn!(%error, "a dead message could not be written to its dead-letter channel yet");
             tokio::time::sleep(AGAIN).await;
         }
     }
 }
 
-fn find(broker: &Broker) -> Vec<Dead> {
-    let view = &broker.inner.view;
+/// Of a consumer whose last letter was refused one at a time, when it is time for that.
+fn find(broker: &Broker, stuck: &HashMap<ConsumerId, Stuck>) -> Vec<Dead> {
+    let (view, now) = (&broker.inner.view, Instant::now());
     let found: Vec<_> = view.consumers(|all| {
-        let some = all.dying().take(AT_ONCE);
-        some.filter_map(|(id, seq)| {
+        let due = all.dying_of_each().filter_map(|(id, dying)| match stuck.get(&id) {
+            Some(stuck) if stuck.until > now => None,
+            Some(stuck) => {
+                let next = dying.clone().find(|seq| *seq > stuck.after).or_else(|| dying.clone().next())?;
+                Some((id, vec![next]))
+            }
+            None => Some((id, dying.take(AT_ONCE).collect())),
+        });
+        let due = due.flat_map(|(id, dying)| dying.into_iter().map(move |seq| (id, seq))).take(AT_ONCE);
+        due.filter_map(|(id, seq)| {
             let consumer = all.get(id)?;
             let (meta, pending) = (consumer.meta(), consumer.pending().get(&seq)?.clone());
             Some((id, seq, meta.name.to_string(), meta.channel, meta.config.dead_letter.clone()?, pending))
@@ -78,29 +112,45 @@ fn find(broker: &Broker) -> Vec<Dead> {
     described.collect()
 }
 
-async fn bury(broker: &Broker, dead: Vec<Dead>) -> Result<(), BrokerError> {
+async fn bury(broker: &Broker, dead: Vec<Dead>, stuck: &mut HashMap<ConsumerId, Stuck>) -> Result<(), BrokerError> {
     let mut under_way = Vec::new();
     let mut bytes = 0;
     for dead in dead {
-        let letter = letter(broker, &dead).await?;
+        let letter = match letter(broker, &dead).await {
+            Ok(letter) => letter,
+            Err(refused) => {
+                refuse(stuck, &dead, &refused);
+                continue;
+            }
+        };
         bytes += letter.as_ref().map_or(0, |letter| letter.frame.bytes().len());
         let operation = ConsumerOperation::DeadLetter { consumer: dead.consumer, seq: dead.seq, letter };
-        under_way.push(broker.submit_operation(Operation::Consumer(operation)));
+        let operation = Operation::Consumer(ConsumerOperation::Keeping(Box::new(operation)));
+        let operated = broker.submit_operation(operation);
+        under_way.push(async { (dead, operated.await) });
         if bytes > BYTES {
             break;
         }
     }
-    for operated in join_all(under_way).await {
-        let failed = match operated {
-            // Not dead any more, acknowledged at the last moment: nothing is left to do.
-            Ok(operated) => operated.reply.err().filter(|refusal| *refusal != crate::model::Refusal::NotDead),
-            Err(error) => return Err(BrokerError::OutcomeUnknown { reason: format!("{error:?}") }),
-        };
-        if let Some(refusal) = failed {
-            return Err(BrokerError::Internal { reason: refusal.to_string() });
+    for (dead, operated) in join_all(under_way).await {
+        let operated = operated.map_err(|error| BrokerError::OutcomeUnknown { reason: format!("{error:?}") })?;
+        match operated.reply {
+            // Or not dead any more, acknowledged at the last moment: nothing is left to do.
+            Ok(_) | Err(Refusal::NotDead | Refusal::NoSuchConsumer) => drop(stuck.remove(&dead.consumer)),
+            Err(refusal) => refuse(stuck, &dead, &BrokerError::Internal { reason: refusal.to_string() }),
         }
     }
     Ok(())
+}
+
+fn refuse(stuck: &mut HashMap<ConsumerId, Stuck>, dead: &Dead, why: &BrokerError) {
+    let Dead { consumer, name, seq, channel, target, .. } = dead;
+    let channel = &channel.name;
+    tracing::warn!(
+        %channel, consumer = name, seq, %target, %why,
+        "a dead message could not be written to its dead-letter channel: it stays with its consumer and is tried again"
+    );
+    stuck.insert(*consumer, Stuck { until: Instant::now() + AGAIN, after: *seq });
 }
 
 /// None when the message itself is gone.
@@ -116,25 +166,87 @@ async fn letter(broker: &Broker, dead: &Dead) -> Result<Option<PublishGroup>, Br
     let Some(message) = record.and_then(|batch| batch.frame.messages().next()) else { return Ok(None) };
     let mut message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
     message.ttl_ms = 0;
-    message.headers.retain(|header| !header.name.starts_with(PREFIX));
-    message.headers.extend(headers(dead));
-    let frame = Frame::encode([&message]);
+    mark(&mut message, dead)?;
+    let mut routing = broker.routing(target.id);
+    routing.add(broker, 0, &message)?;
     Ok(Some(PublishGroup {
         channel: target.id,
         schema_id: target.schema_id,
-        rules_version: broker.inner.view.catalog().rules().version,
-        frame,
+        rules_version: routing.version(),
+        routes: routing.finish(),
+        frame: Frame::encode([&message]),
         ..PublishGroup::default()
     }))
 }
 
-fn headers(dead: &Dead) -> impl Iterator<Item = Header> {
+/// Says in a message's headers where it died and why, and where it had died before, oldest first.
+fn mark(message: &mut Message, dead: &Dead) -> Result<(), BrokerError> {
+    let last = |name: &str| {
+        let name = format!("{PREFIX}{name}");
+        message.headers.iter().find(|header| header.name == name).map_or("", |header| header.value.as_str())
+    };
+    let history_name = format!("{PREFIX}history");
+    let mut history: Vec<String> = message
+        .headers
+        .iter()
+        .filter(|header| header.name == history_name)
+        .map(|header| header.value.clone())
+        .collect();
+    if !last("channel").is_empty() {
+        let [channel, seq, consumer, attempts, reason] = ["channel", "seq", "consumer", "attempts", "reason"].map(last);
+        history.push(format!("{channel}@{seq} consumer={consumer} attempts={attempts} reason={reason}"));
+    }
+    let hops = history.len() + 1;
+    if hops > MOST_HOPS {
+        let reason = format!(
+            "message {} of `{}` has died {MOST_HOPS} times in as many places: its letters go round; end the circle, or              have the consumer drop its dead",
+            dead.seq, dead.channel.name
+        );
+        return Err(BrokerError::InvalidArgument { reason });
+    }
+    message.headers.retain(|header| !header.name.starts_with(PREFIX));
     let said = [
         ("reason", dead.reason.clone()),
         ("channel", dead.channel.name.to_string()),
         ("seq", dead.seq.to_string()),
         ("consumer", dead.name.clone()),
         ("attempts", dead.attempts.to_string()),
+        ("hops", hops.to_string()),
     ];
-    said.into_iter().map(|(name, value)| Header { name: format!("{PREFIX}{name}"), value })
+    let said = said.into_iter().chain(history.into_iter().map(|hop| ("history", hop)));
+    message.headers.extend(said.map(|(name, value)| Header { name: format!("{PREFIX}{name}"), value }));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ChannelId;
+
+    fn dead(channel: &str, seq: u64) -> Dead {
+        let name: ChannelName = channel.parse().unwrap();
+        let (id, config) = (ChannelId(1), ChannelConfig::default());
+        let channel = Arc::new(ChannelMeta { id, name: name.clone(), config, schema_id: 0, created_ms: 0 });
+        let (consumer, reason) = (ConsumerId(1), "nacked: no".to_owned());
+        Dead { consumer, name: "w".into(), seq, attempts: 3, reason, channel, target: name }
+    }
+
+    #[test]
+    fn a_letter_keeps_its_history_and_goes_no_further_than_the_bound() {
+        let mut message = Message { payload: "x".into(), ..Message::default() };
+        let headers = |message: &Message, name: &str| -> Vec<String> {
+            let name = format!("{PREFIX}{name}");
+            message.headers.iter().filter(|header| header.name == name).map(|header| header.value.clone()).collect()
+        };
+        for hop in 0..MOST_HOPS as u64 {
+            mark(&mut message, &dead("a", hop)).unwrap();
+            assert_eq!(headers(&message, "seq"), [hop.to_string()]);
+            assert_eq!(headers(&message, "hops"), [(hop + 1).to_string()]);
+            assert_eq!(headers(&message, "history").len() as u64, hop);
+        }
+        assert_eq!(headers(&message, "history")[0], "a@0 consumer=w attempts=3 reason=nacked: no");
+        let before = message.clone();
+        assert!(mark(&mut message, &dead("a", 99)).unwrap_err().to_string().contains("16 times"));
+        assert_eq!(message, before);
+    }
 }

@@ -317,14 +317,17 @@ impl Group {
         let view = &broker.inner.view;
         let now_ms = view.clock().now_ms();
         let Some(end) = view.stats(self.channel.id).map(|stats| stats.next_seq) else { return Ok(None) };
+        let pending = broker.limits().consumer_pending;
         let planned = view.consumers(|all| {
             let consumer = all.get(self.id)?;
-            let free = self.seats.iter().map(|(member, seat)| {
+            // Who has a message for the last time gets nothing beside it.
+            let seats = self.seats.iter().filter(|(member, _)| !consumer.has_last_attempt(**member));
+            let seats = seats.map(|(member, seat)| {
                 let held = consumer.count_held_by(*member);
-                (*member, (seat.window as usize).saturating_sub(held))
+                (*member, (seat.window as usize).saturating_sub(held), held)
             });
-            let mut seats = Seats::new(free.collect(), self.turn);
-            let plan = Plan::again(consumer, &mut seats, now_ms);
+            let mut seats = Seats::new(seats, self.turn);
+            let plan = Plan::again(consumer, &mut seats, pending, now_ms);
             Some((plan, seats, consumer.meta().config.clone(), consumer.cursor().next))
         });
         let Some((mut plan, mut seats, config, next)) = planned else { return Ok(None) };

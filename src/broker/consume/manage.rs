@@ -6,14 +6,16 @@ use super::{
 };
 use crate::{
     model::{
-        Begin, ChannelMeta, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, ConsumerReply, ConsumerStatus,
-        Operation, OperationReply, OrderingKey, Refusal,
+        Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
+        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal,
     },
     proto::v1,
 };
 
 /// The shortest ack timeout: below it the log's time is too coarse.
 const MIN_ACK_TIMEOUT_MS: u64 = 100;
+/// What comes after a channel's name in that of its usual dead-letter channel.
+const DEAD: &str = ".dead";
 /// The longest name of a header that messages are ordered by.
 const MAX_HEADER: usize = 200;
 
@@ -26,6 +28,18 @@ pub struct ConsumerInfo {
     pub status: ConsumerStatus,
 }
 
+/// What becomes of messages whose last attempt came to nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeadLetters {
+    /// They go to the channel's own dead-letter channel, `<channel>.dead`, which is made when it is needed.
+    #[default]
+    Usual,
+    /// They go to this channel.
+    To(ChannelName),
+    /// They are dropped.
+    Drop,
+}
+
 /// What to change of a consumer's configuration. Absent fields stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct ConsumerUpdate {
@@ -33,14 +47,65 @@ pub struct ConsumerUpdate {
     pub ack_timeout_ms: Option<u64>,
     /// The new number; 0: for ever.
     pub max_attempts: Option<u32>,
-    /// The new channel; none removes it.
-    pub dead_letter: Option<Option<crate::model::ChannelName>>,
+    /// What becomes of dead messages.
+    pub dead_letters: Option<DeadLetters>,
     /// The new number.
     pub max_in_flight: Option<u32>,
     /// The new order, for messages that have not been handed out.
     pub order: Option<ConsumeOrder>,
     /// The new filter, for messages that have not been handed out; none removes it.
     pub filter: Option<Option<String>>,
+}
+
+impl DeadLetters {
+    /// As callers say it: by the name of a channel, of which the empty text stands for the usual one, or that they are to be
+    /// dropped; none where nothing is said.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when both are said; `InvalidChannelName`.
+    pub fn of(name: Option<&str>, drop: bool) -> Result<Option<Self>, BrokerError> {
+        let invalid = |error: InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() };
+        match (name, drop) {
+            (None, false) => Ok(None),
+            (None, true) => Ok(Some(Self::Drop)),
+            (Some(""), false) => Ok(Some(Self::Usual)),
+            (Some(name), false) => Ok(Some(Self::To(name.parse().map_err(invalid)?))),
+            (Some(_), true) => {
+                let reason = "dead_letter and drop_dead are two things to do with dead messages: give one".to_owned();
+                Err(BrokerError::InvalidArgument { reason })
+            }
+        }
+    }
+}
+
+/// What a whole configuration wants. A dead-letter channel that it does not name is the usual one.
+impl From<ConsumerConfig> for ConsumerUpdate {
+    fn from(config: ConsumerConfig) -> Self {
+        let ConsumerConfig { ack_timeout_ms, max_attempts, dead_letter, max_in_flight, order, filter } = config;
+        Self {
+            ack_timeout_ms: Some(ack_timeout_ms),
+            max_attempts: Some(max_attempts),
+            dead_letters: dead_letter.map(DeadLetters::To),
+            max_in_flight: Some(max_in_flight),
+            order: Some(order),
+            filter: Some(filter),
+        }
+    }
+}
+
+impl ConsumerUpdate {
+    /// The configuration that comes of it, but for the dead-letter channel.
+    fn of(self, before: &ConsumerConfig) -> ConsumerConfig {
+        let Self { ack_timeout_ms, max_attempts, dead_letters: _, max_in_flight, order, filter } = self;
+        ConsumerConfig {
+            ack_timeout_ms: ack_timeout_ms.unwrap_or(before.ack_timeout_ms),
+            max_attempts: max_attempts.unwrap_or(before.max_attempts),
+            dead_letter: before.dead_letter.clone(),
+            max_in_flight: max_in_flight.unwrap_or(before.max_in_flight),
+            order: order.unwrap_or_else(|| before.order.clone()),
+            filter: filter.unwrap_or_else(|| before.filter.clone()),
+        }
+    }
 }
 
 impl ConsumerInfo {
@@ -60,6 +125,7 @@ impl ConsumerInfo {
             waiting: waiting + dying,
             redelivered: cursor.redelivered,
             dead: cursor.dead,
+            dying: *dying,
         }
     }
 }
@@ -79,12 +145,13 @@ fn config_to_proto(config: &ConsumerConfig) -> v1::ConsumerConfig {
         order: order.into(),
         order_header: order_header.to_owned(),
         filter: config.filter.clone().unwrap_or_default(),
+        drop_dead: config.max_attempts > 0 && config.dead_letter.is_none(),
     }
 }
 
 impl Broker {
     /// Creates a consumer of a channel. The same name with the same configuration is no error, and leaves the consumer
-    /// where it is.
+    /// where it is. With a limit of attempts it has a dead-letter channel: the usual one is made with it.
     ///
     /// # Errors
     /// `ConsumerExists` when the name is taken by a consumer with another configuration; `NotStored` for an ephemeral
@@ -93,12 +160,24 @@ impl Broker {
         &self,
         channel: &str,
         name: &str,
-        config: ConsumerConfig,
+        wanted: impl Into<ConsumerUpdate>,
         start: Start,
     ) -> Result<ConsumerInfo, BrokerError> {
         let consumer = self.consumer_name(name)?;
+        let wanted = wanted.into();
+        let letters = wanted.dead_letters.clone();
+        let mut config = wanted.of(&ConsumerConfig::default());
         check(&config)?;
         let meta = self.resolve(channel).await?;
+        let present = self
+            .inner
+            .view
+            .consumers(|all| all.named(meta.id, name).map(|present| present.meta().config.dead_letter.clone()));
+        config.dead_letter = match (letters, present) {
+            // Whoever does not mind gets the consumer as it is.
+            (None, Some(present)) => present,
+            (letters, _) => self.dead_letters(&meta, letters.unwrap_or_default(), config.max_attempts).await?,
+        };
         let begin = self.begin(&meta, start).await?;
         let operation = ConsumerOperation::Create { channel: meta.name.clone(), name: consumer, config, begin };
         let named = Named { id: ConsumerId(0), channel: channel.into(), name: name.into() };
@@ -142,21 +221,20 @@ impl Broker {
         update: ConsumerUpdate,
     ) -> Result<ConsumerInfo, BrokerError> {
         let before = self.consumer(channel, name).await?.status.meta;
-        let ConsumerUpdate { ack_timeout_ms, max_attempts, dead_letter, max_in_flight, order, filter } = update;
-        let config = ConsumerConfig {
-            ack_timeout_ms: ack_timeout_ms.unwrap_or(before.config.ack_timeout_ms),
-            max_attempts: max_attempts.unwrap_or(before.config.max_attempts),
-            dead_letter: dead_letter.unwrap_or(before.config.dead_letter),
-            max_in_flight: max_in_flight.unwrap_or(before.config.max_in_flight),
-            order: order.unwrap_or(before.config.order),
-            filter: filter.unwrap_or(before.config.filter),
-        };
+        let letters = update.dead_letters.clone();
+        let mut config = update.of(&before.config);
         check(&config)?;
+        // One that had no limit of attempts so far has said nothing of its dead.
+        let never_died = before.config.max_attempts == 0 && before.config.dead_letter.is_none();
+        if letters.is_some() || never_died {
+            let meta = self.find(channel)?;
+            config.dead_letter = self.dead_letters(&meta, letters.unwrap_or_default(), config.max_attempts).await?;
+        }
         let named = Named { id: before.id, channel: channel.into(), name: name.into() };
         self.managed(&named, ConsumerOperation::Update { consumer: before.id, config }).await
     }
 
-    /// Deletes a consumer with its cursor. Its members' streams end.
+    /// Deletes a consumer with its cursor. Its members' streams end. A work queue keeps what it has not settled.
     ///
     /// # Errors
     /// `ConsumerNotFound`.
@@ -165,7 +243,35 @@ impl Broker {
         self.managed(&named, ConsumerOperation::Delete { consumer: named.id }).await.map(drop)
     }
 
-    /// Has a consumer forget what is pending, and go on elsewhere.
+    /// The channel that dead messages go to; the usual one is made if there is none.
+    async fn dead_letters(
+        &self,
+        channel: &ChannelMeta,
+        wanted: DeadLetters,
+        max_attempts: u32,
+    ) -> Result<Option<ChannelName>, BrokerError> {
+        match wanted {
+            DeadLetters::To(name) => return Ok(Some(name)),
+            DeadLetters::Drop => return Ok(None),
+            DeadLetters::Usual if max_attempts == 0 => return Ok(None),
+            DeadLetters::Usual => {}
+        }
+        let name = format!("{}{DEAD}", channel.name);
+        let parsed: Result<ChannelName, InvalidName> = name.parse();
+        let usual = parsed.map_err(|_| BrokerError::InvalidArgument {
+            reason: format!("`{name}` is too long for a channel's name: name the dead-letter channel yourself"),
+        })?;
+        if self.find(usual.as_str()).is_err() {
+            match self.create_channel(usual.as_str(), ChannelConfig::default()).await {
+                // Somebody made another one meanwhile: the machine says whether it will do.
+                Ok(_) | Err(BrokerError::ChannelExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(usual))
+    }
+
+    /// Has a consumer forget what is pending, and go on elsewhere. A work queue keeps what it leaves behind.
     ///
     /// # Errors
     /// `ConsumerNotFound`; `OutOfRange` for a start below the first stored message.
@@ -176,6 +282,7 @@ impl Broker {
     }
 
     async fn managed(&self, named: &Named, operation: ConsumerOperation) -> Result<ConsumerInfo, BrokerError> {
+        let operation = ConsumerOperation::Keeping(Box::new(operation));
         match self.operate(Operation::Consumer(operation)).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
                 Ok(ConsumerInfo { channel: named.channel.clone(), status: *status })

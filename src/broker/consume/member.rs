@@ -2,17 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
     fanout::Wake,
-    model::{ChannelMeta, DeliveryToken, StoredBatch, has_expired, stream_key},
+    model::{ChannelMeta, DeliveryToken, StoredBatch, Verdict, has_expired, stream_key},
     proto::v1::Message,
 };
 
 /// How long it may take to be handed what is there.
 const ORDERED: Duration = Duration::from_secs(1);
+
+/// The longest time between two looks at what is buffered, times three; milliseconds.
+const LONGEST_MS: u64 = 3_600_000;
 
 /// Set in the ids of members that pull once: they are not heard of again, and keep what they got.
 const PULL: u64 = 1;
@@ -42,10 +45,30 @@ pub struct Member {
     channel: Arc<ChannelMeta>,
     id: u64,
     presence: Option<Presence>,
-    /// What was handed on, by sequence number, with its attempt.
-    in_hand: BTreeMap<u64, u32>,
+    /// What was handed on, by sequence number.
+    in_hand: BTreeMap<u64, InHand>,
+    /// How many messages were handed on so far.
+    handed: u64,
+    /// Whether whoever gets the messages says of each that work on it begins. Otherwise it begins when it is handed on.
+    reports: bool,
+    /// Whether all that was to be reported has been.
+    in_order: bool,
+    /// When whoever gets the messages last said something of one.
+    progress: Instant,
+    /// How many messages it takes; none while it makes no progress.
+    window: u32,
     wake: Wake,
     stays: bool,
+}
+
+/// A message that was handed on.
+#[derive(Clone, Copy, Debug)]
+struct InHand {
+    attempt: u32,
+    /// Its place among all that were handed on.
+    place: u64,
+    /// Somebody works on it, or has.
+    begun: bool,
 }
 
 impl Broker {
@@ -71,6 +94,11 @@ impl Broker {
             id,
             presence,
             in_hand: BTreeMap::new(),
+            handed: 0,
+            reports: false,
+            in_order: false,
+            progress: Instant::now(),
+            window,
             wake,
             stays: false,
         })
@@ -101,9 +129,16 @@ impl Broker {
     }
 }
 
+impl InHand {
+    fn begun(attempt: u32) -> Self {
+        Self { attempt, place: 0, begun: true }
+    }
+}
+
 impl Member {
     /// How many messages it takes from now on, those that it has included.
     pub fn set_window(&mut self, window: u32) {
+        self.window = window;
         if let Some(presence) = &self.presence {
             presence.set_window(window);
         }
@@ -118,7 +153,10 @@ impl Member {
             let fresh = self.fresh()?;
             if !fresh.is_empty() {
                 let (deliveries, gone) = self.read(&fresh).await?;
-                self.in_hand.extend(fresh);
+                self.hand_on(&deliveries);
+                // What is gone is not looked for again.
+                let gone_too = gone.iter().map(|token| (token.seq, token.attempt));
+                self.in_hand.extend(gone_too.map(|(seq, attempt)| (seq, InHand::begun(attempt))));
                 if !gone.is_empty() {
                     self.broker.settle_gone(&self.named, gone).await?;
                 }
@@ -140,6 +178,89 @@ impl Member {
                 () = stopping.cancelled() => return Err(BrokerError::Stopping),
             }
         }
+    }
+
+    /// From now on work on a message begins when [`Member::begin`] says so. What was not begun when the member goes comes
+    /// again and has cost no attempt.
+    pub fn report_begun(&mut self) {
+        self.reports = true;
+    }
+
+    /// Somebody begins to work on a message.
+    pub fn begin(&mut self, token: DeliveryToken) {
+        if let Some(in_hand) = self.in_hand.get_mut(&token.seq).filter(|in_hand| in_hand.attempt == token.attempt) {
+            in_hand.begun = true;
+        }
+        self.goes_on();
+    }
+
+    /// Whoever gets the messages has said something.
+    pub fn goes_on(&mut self) {
+        self.progress = Instant::now();
+        if let Some(presence) = &self.presence {
+            presence.set_window(self.window);
+        }
+    }
+
+    /// Whoever gets the messages is done, and has said of all of them whether work on them began. Otherwise one more may
+    /// have been begun: the first of which nothing was said.
+    pub fn leave_in_order(&mut self) {
+        self.in_order = true;
+    }
+
+    /// Whether attempts of the consumer are counted, so that it matters what was begun.
+    pub fn counts_attempts(&self) -> bool {
+        self.look(|consumer| consumer.meta().config.max_attempts > 0).unwrap_or(false)
+    }
+
+    /// How often to call [`Member::keep_buffered`].
+    pub fn look_after(&self) -> Duration {
+        self.ack_timeout() / 3
+    }
+
+    fn ack_timeout(&self) -> Duration {
+        let timeout = self.look(|consumer| consumer.meta().config.ack_timeout_ms).unwrap_or_default();
+        Duration::from_millis(timeout.clamp(100, LONGEST_MS))
+    }
+
+    /// Sees to it that no ack timeout passes as an attempt of what nobody has begun. While whoever gets the messages makes
+    /// progress, what waits for it stays with it; after an ack timeout without any it is given back, and no more is taken
+    /// until there is some.
+    ///
+    /// # Errors
+    /// As [`Broker::settle`].
+    pub async fn keep_buffered(&mut self) -> Result<(), BrokerError> {
+        let buffered = self.in_hand.iter().filter(|(_, in_hand)| !in_hand.begun);
+        let buffered: Vec<(u64, u32)> = buffered.map(|(seq, in_hand)| (*seq, in_hand.attempt)).collect();
+        if buffered.is_empty() {
+            return Ok(());
+        }
+        let goes_on = self.progress.elapsed() < self.ack_timeout();
+        if !goes_on && let Some(presence) = &self.presence {
+            presence.set_window(0);
+        }
+        let verdict = if goes_on { Verdict::Extend } else { Verdict::Return };
+        self.broker.say_of_all(self.named.id, self.id, buffered, &verdict).await
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&crate::machine::Consumer) -> T) -> Option<T> {
+        self.broker.inner.view.consumers(|all| all.get(self.named.id).map(at))
+    }
+
+    fn hand_on(&mut self, deliveries: &[ConsumerDelivery]) {
+        for DeliveryToken { seq, attempt, .. } in deliveries.iter().map(|delivery| delivery.token) {
+            let in_hand = InHand { place: self.handed, begun: !self.reports, ..InHand::begun(attempt) };
+            self.in_hand.insert(seq, in_hand);
+            self.handed += 1;
+        }
+    }
+
+    /// What may have been begun, by sequence number, with its attempt.
+    fn begun(&self) -> BTreeMap<u64, u32> {
+        let open = self.in_hand.iter().filter(|(_, in_hand)| !in_hand.begun);
+        let next = open.min_by_key(|(_, in_hand)| in_hand.place).map(|(seq, _)| *seq).filter(|_| !self.in_order);
+        let begun = self.in_hand.iter().filter(|(seq, in_hand)| in_hand.begun || Some(**seq) == next);
+        begun.map(|(seq, in_hand)| (*seq, in_hand.attempt)).collect()
     }
 
     /// Whether there is something that no member has.
@@ -171,7 +292,7 @@ impl Member {
             .view
             .consumers(|all| all.get(self.named.id).map(|consumer| consumer.held_by(self.id).collect()));
         let mut held = held.ok_or_else(|| self.named.not_found())?;
-        self.in_hand.retain(|seq, attempt| held.get(seq) == Some(attempt));
+        self.in_hand.retain(|seq, in_hand| held.get(seq) == Some(&in_hand.attempt));
         held.retain(|seq, _| !self.in_hand.contains_key(seq));
         Ok(held)
     }
@@ -231,11 +352,11 @@ impl Drop for Member {
         if self.stays {
             return;
         }
-        let (broker, consumer, member) = (self.broker.clone(), self.named.id, self.id);
+        let (broker, consumer, member, begun) = (self.broker.clone(), self.named.id, self.id, self.begun());
         // Counted as a request, so that a node that stops does it first.
         let request = self.broker.inner.requests.token();
         self.broker.inner.tasks.spawn(async move {
-            broker.leave(consumer, member).await;
+            broker.leave(consumer, member, &begun).await;
             drop(request);
         });
     }

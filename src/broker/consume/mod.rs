@@ -15,7 +15,7 @@ mod settle;
 
 pub(super) use self::{dead::run as run_dead, group::Groups};
 pub use self::{
-    manage::{ConsumerInfo, ConsumerUpdate},
+    manage::{ConsumerInfo, ConsumerUpdate, DeadLetters},
     member::{ConsumerDelivery, Member},
 };
 use super::{Broker, BrokerError};
@@ -51,7 +51,9 @@ impl Named {
             Refusal::NotStored => BrokerError::NotStored { channel: self.channel.clone() },
             Refusal::TooManyConsumers { limit } => limit_exceeded("the number of consumers", limit),
             Refusal::TooMuchInFlight { limit } => limit_exceeded("max_in_flight", limit),
-            refusal @ Refusal::NoDeadLetterChannel(_) => BrokerError::InvalidArgument { reason: refusal.to_string() },
+            refusal @ (Refusal::NoDeadLetterChannel(_) | Refusal::DeadLetterCycle(_)) => {
+                BrokerError::InvalidArgument { reason: refusal.to_string() }
+            }
             Refusal::StaleDelivery { seq } => BrokerError::StaleDelivery { seq },
             other => BrokerError::Internal { reason: other.to_string() },
         }

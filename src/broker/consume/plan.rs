@@ -22,7 +22,13 @@ const AT_ONCE: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     free: BTreeMap<u64, usize>,
+    /// What those of them have that have or get anything.
+    held: BTreeMap<u64, usize>,
     turn: u64,
+    /// A member gets nothing more until it has nothing any longer.
+    drains: bool,
+    /// All members have something.
+    busy: bool,
 }
 
 /// A plan in the making.
@@ -31,8 +37,12 @@ pub(super) struct Plan {
     order: ConsumeOrder,
     next: u64,
     until: u64,
-    /// How many more messages may become pending.
+    /// How many more messages members may have.
     room: usize,
+    /// How many more messages may become pending.
+    look_ahead: usize,
+    /// Attempts that a message has; 0: without end.
+    max_attempts: u32,
     hands: Vec<Hand>,
     parked: Vec<(u64, u64)>,
     holders: HashMap<u64, Holder>,
@@ -41,17 +51,18 @@ pub(super) struct Plan {
 }
 
 impl Seats {
-    /// Of members by id, with their free places; those after `turn` come first.
-    pub(super) fn new(free: BTreeMap<u64, usize>, turn: u64) -> Self {
-        Self { free: free.into_iter().filter(|(_, free)| *free > 0).collect(), turn }
+    /// Of members by id, with their free places and what they have; those after `turn` come first.
+    pub(super) fn new(members: impl IntoIterator<Item = (u64, usize, usize)>, turn: u64) -> Self {
+        let mut seats = Self { turn, ..Self::default() };
+        for (member, free, held) in members.into_iter().filter(|(_, free, _)| *free > 0) {
+            seats.free.insert(member, free);
+            seats.held.insert(member, held);
+        }
+        seats
     }
 
     fn is_empty(&self) -> bool {
         self.free.is_empty()
-    }
-
-    fn total(&self) -> usize {
-        self.free.values().sum()
     }
 
     pub(super) fn turn(&self) -> u64 {
@@ -71,6 +82,7 @@ impl Seats {
             }
         }?;
         self.turn = member;
+        *self.held.entry(member).or_default() += 1;
         if let Some(free) = self.free.get_mut(&member) {
             *free -= 1;
             if *free == 0 {
@@ -79,11 +91,30 @@ impl Seats {
         }
         Some(member)
     }
+
+    /// The member that gets a message for the last time: one that has nothing else, and gets nothing else with it, so that
+    /// whoever is brought down by the message takes no other along. While there is none, one member is kept from getting
+    /// more until it has nothing.
+    fn choose_alone(&mut self, holder: Holder) -> Option<u64> {
+        if holder == Holder::Free && self.busy {
+            return None;
+        }
+        let held = |member: &u64| self.held.get(member).copied().unwrap_or_default();
+        let could = self.free.keys().copied().filter(|member| holder.admits(*member));
+        let member = could.min_by_key(|member| (held(member), *member))?;
+        let alone = held(&member) == 0;
+        if alone || !self.drains {
+            self.free.remove(&member);
+            self.drains |= !alone;
+        }
+        self.busy |= !alone && holder == Holder::Free;
+        alone.then_some(member)
+    }
 }
 
 impl Plan {
-    /// Hands out again what waits and may come now.
-    pub(super) fn again(consumer: &Consumer, seats: &mut Seats, now_ms: u64) -> Self {
+    /// Hands out again what waits and may come now. At most `pending` messages may be pending on this node's terms.
+    pub(super) fn again(consumer: &Consumer, seats: &mut Seats, pending: u64, now_ms: u64) -> Self {
         let meta = consumer.meta();
         let next = consumer.cursor().next;
         let mut plan = Self {
@@ -92,6 +123,8 @@ impl Plan {
             next,
             until: next,
             room: consumer.room(),
+            look_ahead: consumer.look_ahead(pending),
+            max_attempts: meta.config.max_attempts,
             hands: Vec::new(),
             parked: Vec::new(),
             holders: HashMap::new(),
@@ -99,10 +132,10 @@ impl Plan {
         };
         if plan.order == ConsumeOrder::None {
             for (_, seq) in consumer.waiting().take_while(|(due, _)| *due <= now_ms) {
-                if seats.is_empty() || plan.hands.len() >= AT_ONCE {
+                if !plan.hands_more(seats) {
                     break;
                 }
-                plan.offer(seq, None, seats);
+                plan.offer(seq, None, plan.attempt_of(consumer, seq), seats);
             }
             return plan;
         }
@@ -116,8 +149,8 @@ impl Plan {
             }
             match pending.member {
                 Some(_) => {}
-                None if pending.due_ms <= now_ms && plan.hands.len() < AT_ONCE => {
-                    plan.offer(*seq, pending.key, seats);
+                None if pending.due_ms <= now_ms && plan.hands_more(seats) => {
+                    plan.offer(*seq, pending.key, pending.attempts.saturating_add(1), seats);
                 }
                 None => plan.passed(pending.key, None),
             }
@@ -132,17 +165,19 @@ impl Plan {
 
     /// Whether there is a place for a new message.
     pub(super) fn has_room(&self, seats: &Seats) -> bool {
+        self.hands_more(seats) && self.look_ahead > 0
+    }
+
+    /// Whether a member may get one more message.
+    fn hands_more(&self, seats: &Seats) -> bool {
         !seats.is_empty() && self.room > 0 && self.hands.len() < AT_ONCE
     }
 
     /// New messages that are not looked at, up to the channel's end.
     pub(super) fn unseen(&mut self, end: u64, seats: &mut Seats) {
-        let room = self.room.min(AT_ONCE.saturating_sub(self.hands.len())).min(seats.total());
-        let until = end.min(self.until.saturating_add(room as u64));
-        for seq in self.until..until {
-            self.offer(seq, None, seats);
+        while self.until < end && self.has_room(seats) && self.offer(self.until, None, 1, seats) {
+            self.until += 1;
         }
-        self.until = self.until.max(until);
     }
 
     /// New messages of a batch. False when the rest has to wait.
@@ -162,13 +197,13 @@ impl Plan {
             let message = message?;
             if filter.is_none_or(|filter| filter.matches(&MessageView::of(&message))) {
                 let key = ordering_key(&self.order, &message);
-                let placed = self.offer(seq, key, seats);
+                let placed = self.offer(seq, key, 1, seats);
                 match key {
                     _ if placed => {}
                     // Later messages of an exclusive consumer are no better off.
                     Some(key) if self.order != ConsumeOrder::Exclusive => {
                         self.parked.push((seq, key));
-                        self.room -= 1;
+                        self.look_ahead -= 1;
                     }
                     _ => return Ok(false),
                 }
@@ -188,13 +223,21 @@ impl Plan {
         Some(ConsumerOperation::Assign { consumer, next, until, hands, parked })
     }
 
-    fn offer(&mut self, seq: u64, key: Option<u64>, seats: &mut Seats) -> bool {
+    fn attempt_of(&self, consumer: &Consumer, seq: u64) -> u32 {
+        consumer.pending().get(&seq).map_or(1, |pending| pending.attempts.saturating_add(1))
+    }
+
+    fn offer(&mut self, seq: u64, key: Option<u64>, attempt: u32, seats: &mut Seats) -> bool {
         let holder = key.and_then(|key| self.holders.get(&key)).copied().unwrap_or_default();
-        let member = seats.choose(key, holder);
+        let last = self.max_attempts > 0 && attempt >= self.max_attempts;
+        let member = if last { seats.choose_alone(holder) } else { seats.choose(key, holder) };
         self.passed(key, member);
         self.hands.extend(member.map(|member| Hand { seq, member, key }));
-        if member.is_some() && seq >= self.next {
+        if member.is_some() {
             self.room = self.room.saturating_sub(1);
+            if seq >= self.next {
+                self.look_ahead = self.look_ahead.saturating_sub(1);
+            }
         }
         member.is_some()
     }

@@ -1,6 +1,8 @@
 //! Acks, nacks and signs of life on their way into the log. Doing them twice is the same as doing them once, so an
 //! unknown outcome is tried again until there is a known one.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Named};
@@ -71,19 +73,45 @@ impl Broker {
         Ok(())
     }
 
-    /// Of a member that is gone: nobody else gets its messages before.
-    pub(super) async fn leave(&self, consumer: ConsumerId, member: u64) {
+    /// Of a member that is gone: nobody else gets its messages before. What it has not begun costs no attempt.
+    pub(super) async fn leave(&self, consumer: ConsumerId, member: u64, begun: &BTreeMap<u64, u32>) {
         self.forget_member(consumer, member).await;
         let caught_up = self.catch_up().await.is_ok();
-        let held = self.inner.view.consumers(|all| all.get(consumer).map_or(0, |group| group.count_held_by(member)));
-        if caught_up && held == 0 {
+        let held: Vec<(u64, u32)> = self
+            .inner
+            .view
+            .consumers(|all| all.get(consumer).map_or_else(Vec::new, |group| group.held_by(member).collect()));
+        if caught_up && held.is_empty() {
             return; // not worth a word in the log
+        }
+        let idle: Vec<(u64, u32)> = held.into_iter().filter(|(seq, attempt)| begun.get(seq) != Some(attempt)).collect();
+        if let Err(error) = self.say_of_all(consumer, member, idle, &Verdict::Return).await {
+            tracing::debug!(%error, consumer = consumer.0, "a member's messages were not given back");
         }
         let left = self.operate_again(ConsumerOperation::Leave { consumer, member }).await;
         if let Err(error) = left {
             // Its messages come again after the ack timeout.
             tracing::debug!(%error, consumer = consumer.0, "a member's leave was not ordered");
         }
+    }
+
+    /// Says one thing of messages that a member has not begun to work on, named with their attempts.
+    pub(super) async fn say_of_all(
+        &self,
+        consumer: ConsumerId,
+        member: u64,
+        idle: Vec<(u64, u32)>,
+        verdict: &Verdict,
+    ) -> Result<(), BrokerError> {
+        let settlement = |(seq, attempt): &(u64, u32)| Settlement {
+            token: DeliveryToken { seq: *seq, attempt: *attempt, member },
+            verdict: verdict.clone(),
+        };
+        for part in idle.chunks(AT_ONCE) {
+            // Those that came too late are settled, or somebody else's already; and so is a consumer that is gone.
+            let _ = self.settle_part(consumer, part.iter().map(settlement).collect()).await?;
+        }
+        Ok(())
     }
 
     /// An operation that may be done twice.

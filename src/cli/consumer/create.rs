@@ -25,13 +25,17 @@ pub struct Args {
     /// A message that is not settled for so long comes again, for example 30s (the default)
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub ack_timeout: Option<Duration>,
-    /// A message that was handed out so often without an ack is dead; without it, it comes again for ever
+    /// A message that was worked on so often without an ack is dead; without it, it comes again for ever. At its last
+    /// attempt it is handed out alone
     #[arg(long, value_name = "N")]
     pub max_attempts: Option<u32>,
-    /// The channel that dead messages go to; without it they are dropped
+    /// The channel that dead messages go to; <CHANNEL>.dead unless given, which is made with the consumer
     #[arg(long, value_name = "CHANNEL", requires = "max_attempts")]
     pub dead_letter: Option<String>,
-    /// Messages that may be in flight at once; 1,000 unless given
+    /// Drop dead messages
+    #[arg(long, requires = "max_attempts", conflicts_with = "dead_letter")]
+    pub drop_dead: bool,
+    /// Messages that members may have at once; 1,000 unless given
     #[arg(long, value_name = "N")]
     pub max_in_flight: Option<u32>,
     /// `none`, `exclusive` (one member at a time), `key` or `key:HEADER` (one member at a time for each key)
@@ -52,6 +56,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         order: args.order.0.into(),
         order_header: args.order.1,
         filter: args.filter.map(|filter| filter.to_string()).unwrap_or_default(),
+        drop_dead: args.drop_dead,
     };
     let start = args.from.start(SystemTime::now());
     let consumer = connect(global).await?.create_consumer(&args.channel, &args.name, config, start).await?;

@@ -19,15 +19,15 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         OutputFormat::Json => consumers.iter().try_for_each(|consumer| print_json(&ConsumerJson::of(consumer))),
         OutputFormat::Raw => consumers.iter().try_for_each(|consumer| print_line(&consumer.name)),
         OutputFormat::Table => {
-            let header = ["NAME", "ORDER", "NEXT", "LAG", "IN FLIGHT", "WAITING", "REDELIVERED", "DEAD"];
+            let header = ["NAME", "ORDER", "NEXT", "LAG", "IN FLIGHT", "WAITING", "DYING", "REDELIVERED", "DEAD"];
             let rows = consumers.iter().map(|consumer| {
                 let shown = ConsumerJson::of(consumer);
                 let (name, order) = (shown.name.to_owned(), shown.order.to_owned());
-                let figures =
-                    [shown.next_seq, shown.lag, shown.in_flight, shown.waiting, shown.redelivered, shown.dead];
+                let (pending, past) = ([shown.in_flight, shown.waiting, shown.dying], [shown.redelivered, shown.dead]);
+                let figures = [shown.next_seq, shown.lag].into_iter().chain(pending).chain(past);
                 [name, order].into_iter().chain(figures.map(thousands)).collect()
             });
-            print_line(&table(&header, &[2, 3, 4, 5, 6, 7], rows.collect()))
+            print_line(&table(&header, &[2, 3, 4, 5, 6, 7, 8], rows.collect()))
         }
     }
 }

@@ -86,7 +86,7 @@ fn describe(consumer: &ConsumerState) -> String {
         ("filter", some(shown.filter)),
         ("ack timeout", timeout),
         ("max attempts", attempts),
-        ("dead letters", some(shown.dead_letter)),
+        ("dead letters", if shown.drop_dead { "dropped".to_owned() } else { some(shown.dead_letter) }),
         ("max in flight", thousands(shown.max_in_flight.into())),
         ("created", shown.created.clone()),
         ("next seq", shown.next_seq.to_string()),
@@ -94,6 +94,7 @@ fn describe(consumer: &ConsumerState) -> String {
         ("lag", thousands(shown.lag)),
         ("in flight", thousands(shown.in_flight)),
         ("waiting", thousands(shown.waiting)),
+        ("dying", thousands(shown.dying)),
         ("redelivered", thousands(shown.redelivered)),
         ("dead", thousands(shown.dead)),
     ];

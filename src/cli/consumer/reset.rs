@@ -2,8 +2,14 @@
 
 use std::time::SystemTime;
 
-use super::{CliError, Global, one};
-use crate::cli::{remote::connect, subscribe::From};
+use super::{CliError, Global, one, thousands};
+use crate::{
+    cli::{
+        remote::{confirm, connect},
+        subscribe::From,
+    },
+    client::{Client, Start},
+};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -14,10 +20,38 @@ pub struct Args {
     /// Where to go on: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
     #[arg(long)]
     pub to: From,
+    /// Do not ask before messages of a work queue are left behind
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let start = args.to.start(SystemTime::now());
-    one(&connect(global).await?.reset_consumer(&args.channel, &args.name, start).await?, global)
+    let client = connect(global).await?;
+    if !args.yes {
+        ask(&client, &args, start).await?;
+    }
+    one(&client.reset_consumer(&args.channel, &args.name, start).await?, global)
+}
+
+/// Asks where work would be left that nobody does any longer.
+async fn ask(client: &Client, args: &Args, start: Start) -> Result<(), CliError> {
+    let Args { channel, name, .. } = args;
+    let work_queue = |config: crate::client::ChannelConfig| config.retention.is_some_and(|kept| kept.work_queue);
+    let consumer = client.consumer_status(channel, name).await?;
+    let left = match start {
+        Start::Earliest => false,
+        Start::Latest | Start::Time(_) => consumer.lag > 0,
+        Start::Seq(seq) => seq > consumer.floor_seq,
+    };
+    if !left || !client.channel(channel).await?.config.is_some_and(work_queue) {
+        return Ok(());
+    }
+    let lag = thousands(consumer.lag);
+    let what = format!(
+        "move consumer `{name}` past messages of the work queue `{channel}`; it has not settled {lag}, and those that it \
+         leaves behind stay until another consumer takes them"
+    );
+    confirm(false, &what, "nothing was moved")
 }

@@ -18,13 +18,16 @@ pub struct Args {
     /// A message that is not settled for so long comes again
     #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "change")]
     pub ack_timeout: Option<Duration>,
-    /// A message that was handed out so often without an ack is dead; 0: it comes again for ever
+    /// A message that was worked on so often without an ack is dead, from the next attempt on; 0: it comes again for ever
     #[arg(long, value_name = "N", group = "change")]
     pub max_attempts: Option<u32>,
-    /// The channel that dead messages go to; the empty text: none
+    /// The channel that dead messages go to; the empty text: <CHANNEL>.dead
     #[arg(long, value_name = "CHANNEL", group = "change")]
     pub dead_letter: Option<String>,
-    /// Messages that may be in flight at once
+    /// Drop dead messages, those that wait for their dead-letter channel included
+    #[arg(long, group = "change", conflicts_with = "dead_letter")]
+    pub drop_dead: bool,
+    /// Messages that members may have at once
     #[arg(long, value_name = "N", group = "change")]
     pub max_in_flight: Option<u32>,
     /// `none`, `exclusive`, `key` or `key:HEADER`; for messages that have not been handed out
@@ -48,6 +51,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         order: order.map(Into::into),
         order_header,
         filter: args.filter,
+        drop_dead: args.drop_dead,
     };
     one(&connect(global).await?.update_consumer(request).await?, global)
 }

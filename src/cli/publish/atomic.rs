@@ -15,6 +15,7 @@ use crate::{
         remote::{connect, print_json, print_line},
     },
     client::{ClientError, Message},
+    model::message_lines,
 };
 
 #[derive(Deserialize)]
@@ -42,11 +43,11 @@ impl Line {
 
 pub(super) async fn run(file: &Path, args: &Args, global: &Global) -> Result<(), CliError> {
     let cannot_read = |error| CliError::failed(format!("cannot read {}: {error}", file.display()));
-    let mut text = String::new();
+    let mut text = Vec::new();
     if file == Path::new("-") {
-        tokio::io::stdin().read_to_string(&mut text).await.map_err(cannot_read)?;
+        tokio::io::stdin().read_to_end(&mut text).await.map_err(cannot_read)?;
     } else {
-        text = tokio::fs::read_to_string(file).await.map_err(cannot_read)?;
+        text = tokio::fs::read(file).await.map_err(cannot_read)?;
     }
     let messages = parse(&text, &args.channel).map_err(CliError::usage)?;
     let numbered: Vec<(u64, String)> = messages.iter().map(|one| (one.0, one.1.clone())).collect();
@@ -79,10 +80,10 @@ pub(super) async fn run(file: &Path, args: &Args, global: &Global) -> Result<(),
 
 type Numbered = (u64, String, Message, Option<u64>);
 
-fn parse(text: &str, channel: &str) -> Result<Vec<Numbered>, String> {
+fn parse(text: &[u8], channel: &str) -> Result<Vec<Numbered>, String> {
     let mut messages = Vec::new();
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let mut line: Line = serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
+    for (number, line) in message_lines(text) {
+        let mut line: Line = serde_json::from_slice(line).map_err(|error| format!("line {number}: {error}"))?;
         let payload = line.payload().map_err(|reason| format!("line {number}: {reason}"))?;
         let channel = line.channel.unwrap_or_else(|| channel.to_owned());
         messages.push((number, channel, Message::new(payload).with_key(line.key), line.expected_seq));
@@ -97,14 +98,14 @@ mod tests {
     #[test]
     fn a_line_may_name_another_channel_a_key_and_a_place() {
         let text = "{\"payload\":{\"a\": 1}}\n\n{\"channel\":\"d\",\"payload_base64\":\"eA==\",\"key\":\"k\",\"expected_seq\":3}";
-        let messages = parse(text, "c").unwrap();
+        let messages = parse(text.as_bytes(), "c").unwrap();
         let (number, channel, message, expected) = &messages[0];
         assert_eq!((*number, channel.as_str(), &message.payload[..], *expected), (1, "c", &b"{\"a\": 1}"[..], None));
         let (number, channel, message, expected) = &messages[1];
         assert_eq!((*number, channel.as_str(), &message.payload[..], *expected), (3, "d", &b"x"[..], Some(3)));
         assert_eq!(message.key, "k");
         for wrong in ["x", "{}", r#"{"payload":1,"payload_base64":"eA=="}"#, r#"{"payload":1,"chanel":"d"}"#] {
-            assert!(parse(wrong, "c").unwrap_err().starts_with("line 1: "), "{wrong}");
+            assert!(parse(wrong.as_bytes(), "c").unwrap_err().starts_with("line 1: "), "{wrong}");
         }
     }
 }

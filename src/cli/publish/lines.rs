@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, BufReader},
@@ -18,6 +19,7 @@ use crate::{
         remote::{connect, print_json, thousands},
     },
     client::{Ack, ClientError, Published, Publisher},
+    model::message_line,
 };
 
 /// Longer lines are rejected without being held in memory.
@@ -76,11 +78,14 @@ async fn send(
         number += 1;
         let bytes = line.bytes;
         let ack = match line.text {
-            Some(text) if text.trim_ascii().is_empty() => continue,
-            Some(text) => match message(args, text.into()) {
-                Ok(message) => publisher.enqueue(message).await,
-                Err(reason) => Err(ClientError::new("INVALID_ARGUMENT", reason)),
-            },
+            Some(text) => {
+                let text = Bytes::from(text);
+                let Some(line) = message_line(number, &text) else { continue };
+                match message(args, text.slice_ref(line)) {
+                    Ok(message) => publisher.enqueue(message).await,
+                    Err(reason) => Err(ClientError::new("INVALID_ARGUMENT", reason)),
+                }
+            }
             None => Err(ClientError::new("LIMIT_EXCEEDED", format!("the line has more than {MAX_LINE} bytes"))),
         };
         if sender.send(Sent { line: number, bytes, ack }).await.is_err() {

@@ -256,7 +256,8 @@ impl Consumer {
     /// # Errors
     /// When the consumer does not exist, or no node serves in time.
     pub async fn open(&self) -> Result<Deliveries, ClientError> {
-        let (said, says) = mpsc::channel(SAID + self.credit as usize);
+        // Of each message is said that work on it begins, and what comes of it.
+        let (said, says) = mpsc::channel(SAID + 2 * self.credit as usize);
         let (handed, hands) = mpsc::channel(HANDED);
         let generation = Arc::new(AtomicU64::new(0));
         let pump = Pump::new(self, says, handed, generation.clone());
@@ -293,7 +294,8 @@ where
 }
 
 /// The messages that this member is handed: a stream that ends only after an error. Dropping it takes no more; what is
-/// settled later still counts.
+/// settled later still counts. An attempt begins when the stream yields its message: what it has not yielded when it is
+/// dropped comes again and has cost none.
 #[must_use]
 pub struct Deliveries {
     hands: mpsc::Receiver<Result<Handed, ClientError>>,
@@ -330,9 +332,14 @@ impl Stream for Deliveries {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(handed)) if handed.generation == self.generation.load(Ordering::Acquire) => {
-                    let Handed { received, attempt, token, .. } = handed;
+                    let Handed { received, attempt, token, reported, .. } = handed;
                     let (origin, said) = (self.origin.clone(), self.said.clone());
-                    return Poll::Ready(Some(Ok(Delivery { received, attempt, token, origin, said })));
+                    let delivery = Delivery { received, attempt, token, origin, said };
+                    if reported {
+                        // It needs no answer.
+                        drop(delivery.say(Verdict::Begun, Nack::now()));
+                    }
+                    return Poll::Ready(Some(Ok(delivery)));
                 }
                 Some(Ok(_)) => {}
             }

@@ -36,6 +36,8 @@ pub(super) struct Handed {
     pub(super) received: Received,
     pub(super) attempt: u32,
     pub(super) token: String,
+    /// The server wants to hear when work on it begins.
+    pub(super) reported: bool,
 }
 
 pub(super) struct Pump {
@@ -54,6 +56,8 @@ pub(super) struct Pump {
     silent: bool,
     /// Nobody takes deliveries any longer.
     full: bool,
+    /// The server wants to hear when work on a message begins.
+    report_begun: bool,
 }
 
 struct Live {
@@ -72,7 +76,7 @@ impl Pump {
         let (channel, name) = (consumer.channel.clone(), consumer.name.clone());
         Self {
             pool: consumer.pool.clone(),
-            open: ConsumeOpen { channel, consumer: name, credit: consumer.credit },
+            open: ConsumeOpen { channel, consumer: name, credit: consumer.credit, reports_begun: true },
             says,
             handed,
             generation,
@@ -81,6 +85,7 @@ impl Pump {
             sent: VecDeque::new(),
             silent: false,
             full: false,
+            report_begun: false,
         }
     }
 
@@ -130,8 +135,11 @@ impl Pump {
             self.silent |= self.says.is_closed() && self.says.is_empty();
             let done = self.silent && self.queue.is_empty();
             if done {
-                // The server answers what is left, and ends.
-                live.requests = None;
+                // The server answers what is left, and ends. No more credit says that this is an end in order.
+                if let Some(requests) = live.requests.take() {
+                    let end = ConsumeRequest { credit: Some(0), ..ConsumeRequest::default() };
+                    let _ = requests.send(end).await; // or the connection is gone, which its answers say
+                }
             }
             tokio::select! {
                 response = live.responses.message() => match response {
@@ -191,7 +199,8 @@ impl Pump {
             let received = Received { seq, time_ms, schema_id, message };
             if !self.full {
                 // Otherwise nobody takes it: it comes again when the stream ends.
-                self.inbox.push_back(Handed { generation, received, attempt, token });
+                let reported = self.report_begun;
+                self.inbox.push_back(Handed { generation, received, attempt, token, reported });
             }
         }
         Ok(())
@@ -202,7 +211,8 @@ impl Pump {
         let mut backoff = Backoff::new(&self.pool.options);
         loop {
             let error = match self.try_connect().await {
-                Ok(live) => {
+                Ok((live, report_begun)) => {
+                    self.report_begun = report_begun;
                     self.inbox.clear();
                     self.generation.fetch_add(1, Ordering::AcqRel);
                     return Ok(live);
@@ -215,7 +225,8 @@ impl Pump {
         }
     }
 
-    async fn try_connect(&self) -> Result<Live, ClientError> {
+    /// A connection, and whether its server wants to hear when work on a message begins.
+    async fn try_connect(&self) -> Result<(Live, bool), ClientError> {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let open = ConsumeRequest { open: Some(self.open.clone()), ..ConsumeRequest::default() };
         let _ = requests.try_send(open); // there is room: it is new
@@ -227,7 +238,9 @@ impl Pump {
         let after = self.pool.options.answer_timeout;
         // The first one is empty: it says that the member is accepted.
         let error = match tokio::time::timeout(after, responses.message()).await {
-            Ok(Ok(Some(_))) => return Ok(Live { requests: Some(requests), responses, from }),
+            Ok(Ok(Some(first))) => {
+                return Ok((Live { requests: Some(requests), responses, from }, first.report_begun));
+            }
             Ok(Ok(None)) => ClientError::lost(from.address()),
             Ok(Err(status)) => {
                 self.pool.learn(status.metadata());

@@ -54,7 +54,7 @@ impl Machine {
             return Err(stale());
         }
         let (mut seen, mut fresh) = (BTreeSet::new(), BTreeMap::<u64, BTreeMap<u64, Option<u64>>>::new());
-        let mut added = parked.len();
+        let (mut added, mut handed) = (parked.len(), 0);
         for (seq, key) in parked {
             let key = consumer.ordering_key(Some(*key)).ok_or_else(stale)?;
             if !new.contains(seq) || !seen.insert(*seq) {
@@ -71,6 +71,7 @@ impl Machine {
                 }
                 None if new.contains(seq) => {
                     added += 1;
+                    handed += 1;
                     consumer.ordering_key(*key)
                 }
                 _ => return Err(stale()),
@@ -82,7 +83,8 @@ impl Machine {
                 fresh.entry(key).or_default().insert(*seq, Some(*member));
             }
         }
-        if added > consumer.room() {
+        // What waited has its place; the leader sees to it that no more is handed out of it than members may have.
+        if handed > consumer.room() || added > consumer.look_ahead(self.consumers.limits.pending) {
             return Err(stale());
         }
         consumer.check_order(&fresh)

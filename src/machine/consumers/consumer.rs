@@ -136,9 +136,27 @@ impl Consumer {
         self.dying.contains(&seq)
     }
 
-    /// How many more messages may become pending.
+    /// How many more messages members may have.
     pub fn room(&self) -> usize {
-        (self.meta.config.max_in_flight as usize).saturating_sub(self.pending.len())
+        let held = self.pending.len() - self.waiting.len() - self.dying.len();
+        (self.meta.config.max_in_flight as usize).saturating_sub(held)
+    }
+
+    /// How many more messages may become pending, those that members have and those that wait together, where the node's
+    /// limit is `most`.
+    pub fn look_ahead(&self, most: u64) -> usize {
+        let most = usize::try_from(most.max(self.meta.config.max_in_flight.into())).unwrap_or(usize::MAX);
+        most.saturating_sub(self.pending.len())
+    }
+
+    /// Whether an attempt with this number is the last one.
+    pub fn is_last(&self, attempt: u32) -> bool {
+        self.meta.config.max_attempts > 0 && attempt >= self.meta.config.max_attempts
+    }
+
+    /// Whether a member has a message for the last time, and therefore nothing else.
+    pub fn has_last_attempt(&self, member: u64) -> bool {
+        self.count_held_by(member) == 1 && self.held_by(member).any(|(_, attempts)| self.is_last(attempts))
     }
 
     /// The lowest sequence number that is not settled.
@@ -251,6 +269,25 @@ impl Consumer {
         if let Some(pending) = self.pending.get(&seq) {
             let failed = Pending { member: None, due_ms, failure: Some(failure), ..pending.clone() };
             self.put(seq, failed, schedule);
+        }
+    }
+
+    /// A member gives back what it did not begin to work on.
+    pub(super) fn give_back(&mut self, seq: u64, now_ms: u64, schedule: &mut Schedule) {
+        if let Some(pending) = self.pending.get(&seq) {
+            let attempts = pending.attempts.saturating_sub(1);
+            let returned = Pending { member: None, due_ms: now_ms, attempts, ..pending.clone() };
+            self.put(seq, returned, schedule);
+        }
+    }
+
+    /// Under a new limit what waits, and is not dead yet, is handed out once more at least. To be followed by
+    /// [`Consumer::reindex`].
+    pub(super) fn leave_an_attempt(&mut self, max_attempts: u32) {
+        let (dying, most) = (&self.dying, max_attempts.saturating_sub(1));
+        let waiting = self.pending.iter_mut().filter(|(seq, pending)| pending.member.is_none() && !dying.contains(seq));
+        if max_attempts > 0 {
+            waiting.for_each(|(_, pending)| pending.attempts = pending.attempts.min(most));
         }
     }
 

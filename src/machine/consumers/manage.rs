@@ -1,5 +1,7 @@
 //! Creating, changing, resetting and deleting consumers.
 
+use std::collections::BTreeSet;
+
 use super::{BLOCK, Consumer};
 use crate::{
     machine::{Effects, Machine, channel::Channel, keys::Key},
@@ -15,10 +17,11 @@ impl Machine {
         name: ConsumerName,
         config: ConsumerConfig,
         begin: Begin,
+        keeping: bool,
         effects: &mut Effects,
     ) -> Result<ConsumerReply, Refusal> {
         let channel = self.id_of(channel)?;
-        self.check_consumer(channel, &config)?;
+        self.check_consumer(channel, &config, keeping)?;
         if let Some(present) = self.consumers.named(channel, name.as_str()) {
             return if present.meta.config == config { Ok(self.shown(present)) } else { Err(Refusal::ConsumerExists) };
         }
@@ -31,6 +34,9 @@ impl Machine {
             return Err(Refusal::TooManyConsumers { limit: limits.per_channel });
         }
         let next = self.begin(channel, begin);
+        if keeping {
+            self.begins_at(channel, next, effects);
+        }
         self.consumers.last_id += 1;
         let id = ConsumerId(self.consumers.last_id);
         let meta = ConsumerMeta { id, channel, name: name.clone(), config, created_ms: self.today_ms() };
@@ -48,12 +54,16 @@ impl Machine {
         &mut self,
         id: ConsumerId,
         config: ConsumerConfig,
+        keeping: bool,
         effects: &mut Effects,
     ) -> Result<ConsumerReply, Refusal> {
         let channel = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?.meta.channel;
-        self.check_consumer(channel, &config)?;
+        self.check_consumer(channel, &config, keeping)?;
         let (consumer, schedule) = self.consumers.get_mut(id)?;
         if consumer.meta.config != config {
+            if keeping {
+                consumer.leave_an_attempt(config.max_attempts);
+            }
             consumer.meta.config = config;
             effects.put(Key::Consumer(id), &consumer.meta);
             consumer.reindex(schedule);
@@ -61,9 +71,18 @@ impl Machine {
         self.consumers.get(id).map(|consumer| self.shown(consumer)).ok_or(Refusal::NoSuchConsumer)
     }
 
-    pub(super) fn reset_consumer(&mut self, id: ConsumerId, begin: Begin) -> Result<ConsumerReply, Refusal> {
+    pub(super) fn reset_consumer(
+        &mut self,
+        id: ConsumerId,
+        begin: Begin,
+        keeping: bool,
+        effects: &mut Effects,
+    ) -> Result<ConsumerReply, Refusal> {
         let channel = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?.meta.channel;
         let next = self.begin(channel, begin);
+        if keeping {
+            self.goes_on_at(id, next, effects);
+        }
         let (consumer, schedule) = self.consumers.get_mut(id)?;
         consumer.settle_below(u64::MAX, schedule);
         consumer.cursor.next = next;
@@ -71,7 +90,15 @@ impl Machine {
         self.consumers.get(id).map(|consumer| self.shown(consumer)).ok_or(Refusal::NoSuchConsumer)
     }
 
-    pub(super) fn delete_consumer(&mut self, id: ConsumerId, effects: &mut Effects) -> Result<ConsumerReply, Refusal> {
+    pub(super) fn delete_consumer(
+        &mut self,
+        id: ConsumerId,
+        keeping: bool,
+        effects: &mut Effects,
+    ) -> Result<ConsumerReply, Refusal> {
+        if keeping {
+            self.goes_on_at(id, u64::MAX, effects);
+        }
         let (consumer, schedule) = self.consumers.get_mut(id)?;
         let reply = consumer.status(0);
         let blocks: Vec<u64> = consumer.pending.keys().map(|seq| seq / BLOCK).collect();
@@ -98,7 +125,7 @@ impl Machine {
         let ids: Vec<ConsumerId> = self.consumers.of(channel).map(|consumer| consumer.meta.id).collect();
         for id in ids {
             // They are there: their ids come from the same table.
-            let _ = self.delete_consumer(id, effects);
+            let _ = self.delete_consumer(id, false, effects);
         }
     }
 
@@ -117,7 +144,7 @@ impl Machine {
         }
     }
 
-    fn check_consumer(&self, channel: ChannelId, config: &ConsumerConfig) -> Result<(), Refusal> {
+    fn check_consumer(&self, channel: ChannelId, config: &ConsumerConfig, keeping: bool) -> Result<(), Refusal> {
         let limit = self.consumers.limits.pending;
         if u64::from(config.max_in_flight) > limit {
             return Err(Refusal::TooMuchInFlight { limit });
@@ -131,7 +158,27 @@ impl Machine {
             if target == channel || !stored(&target) {
                 return Err(Refusal::NoDeadLetterChannel(name.clone()));
             }
+            if keeping && self.letters_reach(target, channel) {
+                return Err(Refusal::DeadLetterCycle(name.clone()));
+            }
         }
         Ok(())
+    }
+
+    /// Whether dead letters of a channel, and the letters of those, come to another one.
+    fn letters_reach(&self, from: ChannelId, to: ChannelId) -> bool {
+        let (mut reached, mut open) = (BTreeSet::from([from]), vec![from]);
+        while let Some(channel) = open.pop() {
+            let letters = self.consumers.of(channel).filter_map(|consumer| consumer.meta.config.dead_letter.as_ref());
+            for target in letters.filter_map(|name| self.names.get(name)) {
+                if *target == to {
+                    return true;
+                }
+                if reached.insert(*target) {
+                    open.push(*target);
+                }
+            }
+        }
+        false
     }
 }

@@ -7,6 +7,7 @@
 mod assign;
 mod consumer;
 mod manage;
+mod orphans;
 mod restore;
 mod settle;
 
@@ -92,6 +93,13 @@ impl Consumers {
     /// Dead messages that have to go to their dead-letter channel.
     pub fn dying(&self) -> impl Iterator<Item = (ConsumerId, u64)> {
         self.schedule.dying.iter().copied()
+    }
+
+    /// The same for each consumer that has any: its messages, the oldest first.
+    pub fn dying_of_each(&self) -> impl Iterator<Item = (ConsumerId, impl Iterator<Item = u64> + Clone)> {
+        let first_of = |id| self.schedule.dying.range((id, 0)..).next().map(|(consumer, _)| *consumer);
+        let consumers = std::iter::successors(first_of(ConsumerId(0)), move |id| first_of(ConsumerId(id.0 + 1)));
+        consumers.map(|id| (id, self.schedule.dying.range((id, 0)..=(id, u64::MAX)).map(|(_, seq)| *seq)))
     }
 
     /// When the next message comes back from its member, in log time.
@@ -187,13 +195,19 @@ impl Machine {
         operation: ConsumerOperation,
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
+        let (operation, keeping) = match operation {
+            ConsumerOperation::Keeping(operation) => (*operation, true),
+            operation => (operation, false),
+        };
         let reply = match operation {
             ConsumerOperation::Create { channel, name, config, begin } => {
-                self.create_consumer(&channel, name, config, begin, effects)?
+                self.create_consumer(&channel, name, config, begin, keeping, effects)?
             }
-            ConsumerOperation::Update { consumer, config } => self.update_consumer(consumer, config, effects)?,
-            ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, effects)?,
-            ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin)?,
+            ConsumerOperation::Update { consumer, config } => {
+                self.update_consumer(consumer, config, keeping, effects)?
+            }
+            ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
+            ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,
             ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
                 self.assign(consumer, next..until, &hands, &parked)?;
                 ConsumerReply::Done
@@ -206,9 +220,11 @@ impl Machine {
                 ConsumerReply::Done
             }
             ConsumerOperation::DeadLetter { consumer, seq, letter } => {
-                self.bury(consumer, seq, letter, effects)?;
+                self.bury(consumer, seq, letter, keeping, effects)?;
                 ConsumerReply::Done
             }
+            // The codec takes one around another for damage.
+            ConsumerOperation::Keeping(_) => return Err(Refusal::NoSuchConsumer),
         };
         Ok(OperationReply::Consumer(reply))
     }

@@ -2,7 +2,7 @@
 
 use super::Held;
 use crate::{
-    machine::{Effects, Machine},
+    machine::{Effects, Machine, channel::Channel},
     model::{ConsumerId, DeliveryToken, Failure, PublishGroup, Refusal, Settlement, Verdict},
 };
 
@@ -69,9 +69,15 @@ impl Machine {
                 }
                 true
             }
+            (Verdict::Return, Held::Yes) => {
+                consumer.give_back(token.seq, now, schedule);
+                true
+            }
             // It comes again already.
-            (Verdict::Nack { .. }, Held::Late) => true,
-            (Verdict::Nack { .. }, Held::Settled) | (Verdict::Extend, Held::Late | Held::Settled) => false,
+            (Verdict::Nack { .. } | Verdict::Return, Held::Late) => true,
+            (Verdict::Nack { .. } | Verdict::Return, Held::Settled) | (Verdict::Extend, Held::Late | Held::Settled) => {
+                false
+            }
         })
     }
 
@@ -83,12 +89,13 @@ impl Machine {
         Ok(())
     }
 
-    /// A dead message becomes a letter and is settled, both or neither.
+    /// A dead message becomes a letter and is settled, both or neither: what the dead-letter channel refuses stays dead.
     pub(super) fn bury(
         &mut self,
         id: ConsumerId,
         seq: u64,
         letter: Option<PublishGroup>,
+        keeping: bool,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let consumer = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?;
@@ -96,11 +103,19 @@ impl Machine {
             return Err(Refusal::NotDead);
         }
         if let Some(letter) = letter {
-            let wanted = consumer.meta.config.dead_letter.as_ref().map(|name| self.id_of(name)).transpose()?;
+            let name = consumer.meta.config.dead_letter.clone();
+            let wanted = name.as_ref().map(|name| self.id_of(name)).transpose()?;
             if wanted != Some(letter.channel) {
                 return Err(Refusal::NoSuchChannel);
             }
-            self.publish(letter, effects)?;
+            let stored = self.channels.get(&letter.channel).is_some_and(Channel::is_durable);
+            if let Some(name) = name.filter(|_| keeping && !stored) {
+                return Err(Refusal::NoDeadLetterChannel(name));
+            }
+            let assigned = self.publish(letter, effects)?;
+            if let Some((_, outcome)) = assigned.except.into_iter().next().filter(|_| keeping) {
+                return Err(Refusal::LetterRefused(outcome));
+            }
         }
         let (consumer, schedule) = self.consumers.get_mut(id)?;
         consumer.take(seq, schedule);

@@ -3,11 +3,12 @@
 mod naive;
 mod stored;
 mod together;
+mod work_queues;
 
 use super::*;
 use crate::model::{
-    Begin, ConsumeOrder, ConsumerConfig, ConsumerOperation, ConsumerReply, ConsumerStatus, Cursor, DeliveryToken,
-    Failure, Hand, OrderingKey, Pending, Settlement, Verdict,
+    Begin, ChannelUpdate, ConsumeOrder, ConsumerConfig, ConsumerOperation, ConsumerReply, ConsumerStatus, Cursor,
+    DeliveryToken, Failure, Hand, OrderingKey, Pending, Retention, Settlement, Verdict, WhenFull,
 };
 
 const ID: ConsumerId = ConsumerId(1);
@@ -204,13 +205,40 @@ fn an_assignment_is_refused_when_the_state_is_another_one() {
 }
 
 #[test]
-fn no_more_is_pending_than_may_be_in_flight() {
+fn members_have_no_more_than_may_be_in_flight_and_what_waits_takes_no_place_of_theirs() {
     let mut node = Node::consuming(3, ConsumerConfig { max_in_flight: 2, ..config() });
     assert_eq!(node.assign(5, 3, vec![hand(0, 7), hand(1, 7), hand(2, 7)]), Err(Refusal::StaleAssignment));
     node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
     assert_eq!(node.assign(5, 3, vec![hand(2, 8)]), Err(Refusal::StaleAssignment));
-    node.settle(6, &[(token(0, 1, 7), Verdict::Ack)]);
+    node.settle(6, &[(token(0, 1, 7), nack(1_000, ""))]);
     node.assign(6, 3, vec![hand(2, 8)]).unwrap();
+    assert_eq!(node.shown(), [(0, None, 1), (1, Some(7), 1), (2, Some(8), 1)]);
+}
+
+#[test]
+fn no_more_messages_wait_than_the_node_allows() {
+    let mut node = Node::with(Limits { consumer_pending: 2, ..Limits::default() });
+    let id = node.create("c", window(100)).meta.id;
+    node.publish(1, group(id, 0, &[("m", None); 4])).0.unwrap();
+    node.consumer("w", ConsumerConfig { max_in_flight: 2, ..keyed() }).unwrap();
+    let hand = |seq, member, key| Hand { seq, member, key: Some(key) };
+    node.assign_parked(5, 2, vec![hand(0, 7, 1)], vec![(1, 1)]).unwrap();
+    assert_eq!(node.assign_parked(5, 3, vec![], vec![(2, 1)]), Err(Refusal::StaleAssignment));
+    assert_eq!(node.assign(5, 3, vec![hand(2, 8, 2)]), Err(Refusal::StaleAssignment));
+}
+
+#[test]
+fn what_nobody_began_to_work_on_comes_back_as_if_it_had_not_been_handed_out() {
+    let mut node = Node::consuming(2, mortal(1));
+    node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
+    assert_eq!(node.settle(6, &[(token(1, 1, 7), Verdict::Return)]), NONE);
+    node.operation(6, ConsumerOperation::Leave { consumer: ID, member: 7 }).unwrap();
+    assert_eq!(node.shown(), [(0, None, 1), (1, None, 0)]);
+    assert_eq!(node.machine.consumers().dying().collect::<Vec<_>>(), [(ID, 0)], "only what was begun is dead");
+    assert_eq!(node.settle(6, &[(token(1, 1, 7), Verdict::Ack)]), [0], "nobody can have worked on it");
+    node.assign(7, 2, vec![hand(1, 8)]).unwrap();
+    assert_eq!(node.shown()[1], (1, Some(8), 1));
+    assert_eq!(node.status().cursor.redelivered, 0);
 }
 
 #[test]
@@ -368,6 +396,75 @@ fn an_update_counts_for_what_is_pending_too() {
     node.operation(7, ConsumerOperation::Update { consumer: ID, config: mortal(9) }).unwrap();
     assert_eq!(node.machine.consumers().dying().count(), 0);
     node.assign(8, 1, vec![hand(0, 7)]).unwrap();
+}
+
+#[test]
+fn a_new_limit_of_attempts_counts_from_the_next_attempt_on() {
+    let mut node = Node::consuming(2, mortal(0));
+    for time in 5..10 {
+        node.assign(time, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
+        let attempt = node.shown()[0].2;
+        node.settle(time, &[(token(0, attempt, 7), nack(0, "")), (token(1, attempt, 7), nack(0, ""))]);
+    }
+    let update = keeping(ConsumerOperation::Update { consumer: ID, config: mortal(3) });
+    node.operation(10, update).unwrap();
+    assert_eq!((node.machine.consumers().dying().count(), node.shown().len()), (0, 2));
+    node.assign(11, 2, vec![hand(0, 7)]).unwrap();
+    node.settle(12, &[(token(0, 3, 7), nack(0, ""))]);
+    assert_eq!(node.machine.consumers().dying().collect::<Vec<_>>(), [(ID, 0)]);
+}
+
+#[test]
+fn a_letter_that_its_channel_refuses_settles_nothing() {
+    let full = Retention { max_messages: Some(1), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    let small = Retention { max_bytes: Some(1), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    for (why, retention) in [("full", full), ("too small", small)] {
+        let mut node = Node::consuming(2, mortal(1));
+        let dead = node.machine.names.get("dead").copied().unwrap();
+        let update = ChannelUpdate { retention: Some(retention), ..ChannelUpdate::default() };
+        node.apply(Command::UpdateChannel { time_ms: 1, name: "dead".parse().unwrap(), update });
+        node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
+        node.operation(6, ConsumerOperation::Leave { consumer: ID, member: 7 }).unwrap();
+        let bury = |seq| {
+            let letter = Some(group(dead, 0, &[("letter", None)]));
+            keeping(ConsumerOperation::DeadLetter { consumer: ID, seq, letter })
+        };
+        let buried = [0, 1].map(|seq| node.operation(7, bury(seq)).is_ok());
+        let letters = node.machine.stats(dead).unwrap().next_seq;
+        assert_eq!(buried.iter().filter(|buried| **buried).count() as u64, letters, "{why}");
+        assert!(letters < 2, "{why}");
+        let status = node.status();
+        assert_eq!((status.dying, status.cursor.dead, status.floor), (2 - letters, letters, letters), "{why}");
+    }
+    // Made again as an ephemeral one since.
+    let mut node = Node::consuming(1, mortal(1));
+    node.assign(5, 1, vec![hand(0, 7)]).unwrap();
+    node.operation(6, ConsumerOperation::Leave { consumer: ID, member: 7 }).unwrap();
+    node.apply(Command::DeleteChannel { time_ms: 6, name: "dead".parse().unwrap() });
+    let dead = node.create("dead", ChannelConfig { durability: Durability::Ephemeral, ..window(1) }).meta.id;
+    let letter = Some(group(dead, 0, &[("letter", None)]));
+    let bury = keeping(ConsumerOperation::DeadLetter { consumer: ID, seq: 0, letter });
+    assert_eq!(node.operation(7, bury), Err(Refusal::NoDeadLetterChannel("dead".parse().unwrap())));
+    assert_eq!(node.status().dying, 1);
+}
+
+#[test]
+fn dead_letters_that_would_go_round_are_refused() {
+    let mut node = Node::consuming(0, mortal(1));
+    let create = |channel: &str, letters: &str| {
+        let config = ConsumerConfig { dead_letter: Some(letters.parse().unwrap()), ..config() };
+        let (channel, name) = (channel.parse().unwrap(), "x".parse().unwrap());
+        keeping(ConsumerOperation::Create { channel, name, config, begin: Begin::Earliest })
+    };
+    node.create("far", window(1));
+    node.operation(5, create("dead", "far")).unwrap();
+    assert_eq!(node.operation(5, create("far", "c")), Err(Refusal::DeadLetterCycle("c".parse().unwrap())));
+    node.create("end", window(1));
+    node.operation(5, create("far", "end")).unwrap();
+}
+
+fn keeping(operation: ConsumerOperation) -> ConsumerOperation {
+    ConsumerOperation::Keeping(Box::new(operation))
 }
 
 #[test]

@@ -90,9 +90,9 @@ impl NaiveConsumer {
             after.pending.retain(|(other, _)| other != seq);
             after.pending.push((*seq, handed));
         }
-        let new = after.pending.len() - self.pending.len();
-        let room = (self.meta.config.max_in_flight as usize).saturating_sub(self.pending.len());
-        if new > room {
+        let held = |consumer: &Self| consumer.pending.iter().filter(|(_, pending)| pending.member.is_some()).count();
+        let new = hands.iter().filter(|hand| !self.pending.iter().any(|(seq, _)| *seq == hand.seq)).count();
+        if held(self) + new > (self.meta.config.max_in_flight as usize).max(held(self)) {
             return false;
         }
         for Hand { seq, member, .. } in hands {
@@ -138,6 +138,11 @@ impl NaiveConsumer {
             Verdict::Nack { .. } => return found.is_some(),
             Verdict::Extend if held => self.find(token.seq).unwrap().due_ms = now + timeout,
             Verdict::Extend => return false,
+            Verdict::Return if held => {
+                let pending = self.find(token.seq).unwrap();
+                (pending.member, pending.due_ms, pending.attempts) = (None, now, pending.attempts - 1);
+            }
+            Verdict::Return => return found.is_some(),
         }
         true
     }
@@ -183,6 +188,10 @@ impl Naive {
 
     fn operate(&mut self, operation: &ConsumerOperation) -> Result<ConsumerReply, Refusal> {
         let (now, end) = (self.now, self.end);
+        let (operation, keeping) = match operation {
+            ConsumerOperation::Keeping(operation) => (&**operation, true),
+            operation => (operation, false),
+        };
         let begin = match operation {
             ConsumerOperation::Create { begin, .. } | ConsumerOperation::Reset { begin, .. } => self.begin(*begin),
             _ => 0,
@@ -203,7 +212,7 @@ impl Naive {
             return Ok(ConsumerReply::Consumer(Box::new(self.consumers.last().unwrap().status(end))));
         }
         let id = match operation {
-            ConsumerOperation::Create { .. } => unreachable!("done above"),
+            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) => unreachable!("done above"),
             ConsumerOperation::Update { consumer, .. }
             | ConsumerOperation::Delete { consumer }
             | ConsumerOperation::Reset { consumer, .. }
@@ -215,8 +224,14 @@ impl Naive {
         let at = self.consumers.iter().position(|consumer| consumer.meta.id == id).ok_or(Refusal::NoSuchConsumer)?;
         let consumer = &mut self.consumers[at];
         match operation {
-            ConsumerOperation::Create { .. } => unreachable!("done above"),
+            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) => unreachable!("done above"),
             ConsumerOperation::Update { config, .. } => {
+                let before = consumer.clone();
+                for (_, pending) in consumer.pending.iter_mut().filter(|(_, pending)| !before.is_dead(pending)) {
+                    if keeping && pending.member.is_none() && config.max_attempts > 0 {
+                        pending.attempts = pending.attempts.min(config.max_attempts - 1);
+                    }
+                }
                 consumer.meta.config = config.clone();
                 consumer.drop_dead();
             }
@@ -324,6 +339,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Verdict::AckUpTo),
         2 => (0u64..50).prop_map(|delay_ms| nack(delay_ms, "n")),
         1 => Just(Verdict::Extend),
+        1 => Just(Verdict::Return),
     ];
     let settlement = (0u64..90, 0u32..3, member(), verdict)
         .prop_map(|(seq, attempt, member, verdict)| Settlement { token: token(seq, attempt, member), verdict });
@@ -341,6 +357,8 @@ fn any_step() -> impl Strategy<Value = Step> {
             letter: some.then(|| group(ChannelId(2), 0, &[("letter", None)])),
         }),
     ];
+    let operation = (operation, prop::bool::ANY)
+        .prop_map(|(one, keeping)| if keeping { ConsumerOperation::Keeping(Box::new(one)) } else { one });
     let hands = vec((0u64..12, member(), prop::option::of(0u64..3)), 0..8);
     let parked = vec((0u64..12, 0u64..3), 0..2);
     prop_oneof![
