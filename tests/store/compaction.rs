@@ -64,7 +64,8 @@ async fn content(store: &HaematiteStore) -> Vec<(Bytes, Bytes)> {
 }
 
 fn states(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
     let mut states: Vec<String> = names.filter(|name| name.starts_with("state-")).collect();
     states.sort();
     states
@@ -412,5 +413,6 @@ async fn an_abandoned_snapshot_leaves_no_directory() {
     assert_eq!(states(dir.path()).len(), 2);
     drop(install);
     wait_until("removing", || states(dir.path()) == ["state-000001"]).await;
+    wait_until("removing the note", || !dir.path().join("state-000002.unfinished").exists()).await;
     closed(store).await;
 }
