@@ -10,10 +10,11 @@
 //! begins another file, and the damaged one is purged. What is not applied yet waits until it is.
 
 mod position;
+mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use self::position::{Position, Stage};
+pub use self::report::{ScrubConfig, ScrubReport};
 use super::log::{LogChecked, LogDamage, LogPlace, LogStore};
 use crate::{
     env::Env,
@@ -42,44 +44,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(10);
 /// How long the log may take to let go of a file.
 const PURGED: Duration = Duration::from_secs(2);
-
-/// How a node looks for damage by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScrubConfig {
-    /// Bytes read in a second, at most.
-    pub bytes_per_second: u64,
-    /// From the begin of a pass to that of the next one; none: it looks only when it is asked to.
-    pub interval: Option<Duration>,
-    /// Where to write down how far a pass is; none: a restart begins anew.
-    pub file: Option<PathBuf>,
-}
-
-/// What a node's looking for damage has come to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScrubReport {
-    /// Which pass of this process the figures are of.
-    pub pass: u64,
-    /// Whether it is still on its way.
-    pub running: bool,
-    /// Bytes of the state that it has read, a restart's before included.
-    pub state_bytes: u64,
-    /// Bytes of the log that it has read.
-    pub log_bytes: u64,
-    /// Damaged files that it found.
-    pub found: u64,
-    /// Those of them that are well again.
-    pub healed: u64,
-    /// Everything that is known to be damaged now.
-    pub left: Vec<Damage>,
-    /// Bytes read by this process.
-    pub total_bytes: u64,
-    /// Damaged files that this process found, by whatever read.
-    pub total_found: u64,
-    /// Those of them that it healed.
-    pub total_healed: u64,
-    /// When the newest complete pass ended, in milliseconds since the Unix epoch; 0: there was none.
-    pub completed_ms: u64,
-}
 
 /// Makes the state durable and has the log let go of everything that is in it.
 pub(super) type PurgeNow = Box<dyn Fn() -> BoxFuture<'static, Result<u64, StoreError>> + Send + Sync>;
