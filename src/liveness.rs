@@ -117,6 +117,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::health::Failures;
 
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,16 +129,16 @@ mod tests {
         let mut changes = health.changes();
         let runtimes = vec![(Part::Runtime, "the runtime", runtime.handle().clone())];
         let liveness = Liveness::start_with(health.clone(), runtimes, 2 * UNWELL).unwrap();
-        let (stuck, is_stuck) = mpsc::channel();
+        let (stuck, is_stuck) = mpsc::sync_channel(64);
         let stuck = Mutex::new(stuck);
-        liveness.on_stuck(Box::new(move |reason| drop(stuck.lock().send(reason.to_owned()))));
-        let (release, released) = mpsc::channel::<()>();
+        liveness.on_stuck(Box::new(move |reason| drop(stuck.lock().try_send(reason.to_owned()))));
+        let (release, released) = mpsc::sync_channel::<()>(1);
         runtime.spawn(async move { released.recv() });
         let reason = is_stuck.recv_timeout(PATIENCE).unwrap();
         assert!(reason.contains("the runtime has not answered for 2s"), "{reason}");
         assert_eq!(health.of(Part::Runtime).as_deref(), Some("the runtime has not answered for 1s"));
         release.send(()).unwrap();
-        let well = async { changes.wait_for(|failures| failures.is_empty()).await.map(drop) };
+        let well = async { changes.wait_for(Failures::is_empty).await.map(drop) };
         runtime.block_on(async { tokio::time::timeout(PATIENCE, well).await }).unwrap().unwrap();
     }
 }
