@@ -81,7 +81,7 @@ async fn a_member_that_lost_its_log(lost: &[&str], flushed: bool, lost_first: bo
     check(away).await;
     // The way out that the refusal names.
     let (at, name) = (processes.clients[leader].clone(), format!("n{losing}"));
-    liminal(&at, &["cluster", "remove", &name]);
+    liminal(&at, &["cluster", "remove", &name, "--yes"]);
     fs::remove_dir_all(processes.data(losing)).unwrap();
     processes.run(losing);
     eventually("the node is back", async || {

@@ -51,8 +51,11 @@ async fn fall_behind(cluster: &Cluster, network: &CutNetwork, follower: usize, m
         cluster.broker(leader).publish("busy", envelope(&number.to_string()), None).await.unwrap();
     }
     let group = cluster.nodes[leader].as_ref().unwrap().group();
-    let missing = group.cut_log().await.unwrap();
-    eventually("the log is cut", async || (group.log_entries() < 20).then_some(())).await;
+    let missing = eventually("the log is cut", async || {
+        let durable = group.cut_log().await.ok()?;
+        (group.log_entries() < 40).then_some(durable)
+    })
+    .await;
     network.mend();
     let behind = cluster.nodes[follower].as_ref().unwrap().group();
     eventually("the follower has the state", async || (behind.state().applied >= missing).then_some(())).await;

@@ -65,7 +65,7 @@ async fn a_subscriber_that_begins_with_what_was_there_before_is_handed_what_come
 
 #[tokio::test]
 async fn a_full_inbox_is_a_no_at_once_and_nothing_of_a_durable_channel_is_lost() {
-    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 1000)).await;
+    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 200)).await;
     let mut stalled = broker.subscribe("orders", Start::Latest).await.unwrap();
     let mut answers = Vec::new();
     for number in 0..100 {
@@ -82,7 +82,7 @@ async fn a_full_inbox_is_a_no_at_once_and_nothing_of_a_durable_channel_is_lost()
 
 #[tokio::test]
 async fn a_full_inbox_of_an_ephemeral_channel_keeps_what_it_was_handed_and_costs_others_nothing() {
-    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 1000)).await;
+    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 200)).await;
     let mut stalled = broker.subscribe("ticks", Start::Latest).await.unwrap();
     let mut handed = Vec::new();
     for number in 0..100 {
@@ -114,7 +114,7 @@ async fn a_filter_judges_without_its_subscriber() {
 
 #[tokio::test]
 async fn a_filter_whose_inbox_is_full_is_a_no_at_once() {
-    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 1000)).await;
+    let broker = embedded(&patient(|limits| limits.subscriber_bytes = 200)).await;
     let filter = "$payload >= 0".parse().unwrap();
     let mut stalled = broker.subscribe_filtered("orders", Start::Latest, Some(filter)).await.unwrap();
     let mut answers = Vec::new();

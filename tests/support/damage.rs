@@ -39,7 +39,8 @@ pub fn part_file(store: &Path, state: &str, part: &PartHash) -> PathBuf {
 
 /// The name of a store's live state.
 pub fn live_state(store: &Path) -> String {
-    fs::read_to_string(store.join("CURRENT")).unwrap().split_whitespace().next().unwrap().to_owned()
+    let current = fs::read_to_string(store.join("CURRENT")).unwrap();
+    current.lines().find_map(|line| line.strip_prefix("live ")).unwrap().to_owned()
 }
 
 /// The files of all parts of the live state. Whatever was committed is in them then.

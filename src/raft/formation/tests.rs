@@ -114,7 +114,7 @@ fn nobody_proposes_a_cluster_while_another_does() {
     assert_eq!(proposal(&nodes[1], &[&nodes[0], &nodes[2], &nodes[3]]), None);
     assert!(nodes[1].waits_for().contains("n0 to cluster c"), "{}", nodes[1].waits_for());
     assert!(!nodes[0].settle(Some(&promise), &[]).unwrap());
-    assert!(proposal(&nodes[0], &[&nodes[1], &nodes[2]]).is_some());
+    assert!(proposal(&nodes[0], &[&nodes[1], &nodes[2], &nodes[3]]).is_some());
 }
 
 #[test]
