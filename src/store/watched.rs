@@ -12,7 +12,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{
-    DurableStore, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage, StoredEntry, StreamBounds, WriteBatch,
+    DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
+    StreamBounds, WriteBatch,
 };
 use crate::{
     health::{Health, Part},
@@ -69,7 +70,9 @@ impl WatchedStore {
 
     /// Remembers a read that failed because of what is stored, or of the disk.
     fn watch<T>(&self, result: Result<T, StoreError>, read: impl FnOnce() -> Read) -> Result<T, StoreError> {
-        if let Err(error @ (StoreError::Corrupt { .. } | StoreError::Failed { .. })) = &result {
+        if let Err(error @ (StoreError::Corrupt { .. } | StoreError::Damaged { .. } | StoreError::Failed { .. })) =
+            &result
+        {
             let mut failed = self.failed.lock();
             let read = read();
             if failed.len() < REMEMBERED && !failed.contains(&read) {
@@ -170,6 +173,10 @@ impl DurableStore for WatchedStore {
 
     fn checkpoint(&self) -> BoxFuture<'static, Result<(StateHash, Option<Bytes>), StoreError>> {
         self.inner.checkpoint()
+    }
+
+    fn parts(&self) -> Option<Arc<dyn StoreParts>> {
+        self.inner.parts()
     }
 
     fn usage(&self) -> Option<StoreUsage> {

@@ -230,7 +230,9 @@ async fn verify_deep_finds_and_heals_state_and_log_of_every_node_and_tells_what_
     let (code, told) = verify_deep(&server);
     assert!(code == 0 && told.matches("healed").count() == 2, "{code} {told}");
     assert!(!log.exists(), "{}", processes.log(2));
-    assert!(processes.log(1).contains(struck[0].to_str().unwrap()), "its file is named");
+    // Not all of them are of the live state.
+    let named = |file: &PathBuf| processes.log(1).contains(file.to_str().unwrap());
+    assert!(struck.iter().any(named), "none of {struck:?} is named: {}", processes.log(1));
     // Both start again, and are equal.
     for number in [1, 2] {
         processes.signal(number, rustix::process::Signal::TERM);
