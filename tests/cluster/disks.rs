@@ -214,9 +214,9 @@ fn damage(dir: &Path, path: &Path, older: &Path, fault: Fault) -> bool {
                 return false;
             }
             if is_dir {
-                fs::remove_dir_all(&target).unwrap()
+                fs::remove_dir_all(&target).unwrap();
             } else {
-                fs::remove_file(&target).unwrap()
+                fs::remove_file(&target).unwrap();
             }
             copy_all(&older.join(path), &target);
         }
@@ -322,9 +322,9 @@ async fn a_directory_of_the_build_before_checksums_is_refused_without_its_log() 
         recorded(&dir);
         let path = dir.join(lost);
         if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
+            fs::remove_dir_all(path).unwrap();
         } else {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }
         let identity = dir.join("identity.json");
         if let Ok(text) = fs::read_to_string(&identity) {
