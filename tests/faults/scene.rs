@@ -286,7 +286,8 @@ impl Scene {
             Some(names) => match self.named(number, &names) {
                 Some(name) => self.outcomes.push(format!("refused, naming `{name}`")),
                 None => {
-                    self.violations.push(format!("n{number} refuses its disk without naming one of {names:?}: {words}"))
+                    self.violations
+                        .push(format!("n{number} refuses its disk without naming one of {names:?}: {words}"));
                 }
             },
         }
