@@ -178,7 +178,7 @@ impl Scene {
         self.proofs.push(done);
         // A file that is called after its content may be named by that alone.
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.damaged.insert(number, name);
+        self.damaged.insert(number, vec![name]);
         self.meanwhile();
         self.run(number);
         self.up(number).await
@@ -195,7 +195,10 @@ impl Scene {
             let (_, done) = files::damage(&self.nodes.data(who[1]), None, name, Damage::Lost, 0)?;
             self.proofs.push(done);
         }
-        self.damaged.insert(who[1], lost[0].trim_end_matches('/').to_owned());
+        // A node looks at one after the other, and names the first that it misses: by its path, as these words are in
+        // every log.
+        let paths = lost.iter().map(|name| format!("n{}/{}", who[1], name.trim_end_matches('/'))).collect();
+        self.damaged.insert(who[1], paths);
         self.meanwhile();
         for (at, role) in order.into_iter().enumerate() {
             self.run(who[role]);

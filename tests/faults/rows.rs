@@ -23,6 +23,8 @@ pub struct Row {
 
 const HOUR: i64 = 3_600_000;
 const YEAR: i64 = 365 * 24 * HOUR;
+/// The load fills so small a memtable within seconds, so that the store has to write while its disk is bad.
+const SMALL_MEMTABLE: &str = "[store]\nmemtable_bytes = 65536\n";
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 fn row(name: impl Into<String>, fault: Fault) -> Row {
@@ -72,7 +74,8 @@ pub fn all(node: &Path) -> std::io::Result<Vec<Row>> {
     ];
     for (disk, mode, what) in modes {
         for (who, whose) in [(Who::Leader, "of the leader"), (Who::Follower, "of a follower")] {
-            rows.push(row(format!("{what}, {whose}"), Fault::Disk(who, disk, mode)));
+            let one = row(format!("{what}, {whose}"), Fault::Disk(who, disk, mode));
+            rows.push(Row { config: SMALL_MEMTABLE, ..one });
         }
     }
     for (ms, leap) in [(HOUR, "an hour ahead"), (-HOUR, "an hour behind"), (10 * YEAR, "ten years ahead")] {

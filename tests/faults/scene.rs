@@ -58,8 +58,8 @@ pub struct Scene {
     pub lies: Vec<Lies>,
     pub history: History,
     pub load: Option<Load>,
-    /// Nodes whose disk was damaged, and what a refusal has to name.
-    pub damaged: BTreeMap<usize, String>,
+    /// Nodes whose disk was damaged, and of what a refusal has to name one.
+    pub damaged: BTreeMap<usize, Vec<String>>,
     /// What was seen of the fault itself.
     pub proofs: Vec<String>,
     /// What became of the nodes that were hit.
@@ -259,14 +259,19 @@ impl Scene {
     }
 
     fn names_damage(&self, number: usize) -> bool {
-        self.damaged.get(&number).is_none_or(|name| self.says(number).contains(name.as_str()))
+        self.damaged.get(&number).is_none_or(|names| self.named(number, names).is_some())
+    }
+
+    /// What a node's log names of what was damaged.
+    fn named(&self, number: usize, names: &[String]) -> Option<String> {
+        let said = self.says(number);
+        names.iter().find(|name| said.contains(name.as_str())).cloned()
     }
 
     /// Gives a node that has ended, or refuses to serve, an empty directory and lets it join anew. One whose disk was not
     /// touched had no reason to end.
     async fn replace(&mut self, number: usize) -> Result<(), String> {
         let words = self.last_words(number);
-        let named = self.names_damage(number);
         if self.nodes.ended(number).is_some() {
             self.nodes.wait(number).await;
         } else {
@@ -278,8 +283,13 @@ impl Scene {
                 self.run(number);
                 return self.up(number).await;
             }
-            Some(name) if named => self.outcomes.push(format!("refused, naming `{name}`")),
-            Some(name) => self.violations.push(format!("n{number} refuses its disk without naming `{name}`: {words}")),
+            Some(names) => match self.named(number, &names) {
+                Some(name) => self.outcomes.push(format!("refused, naming `{name}`")),
+                None => {
+                    self.violations
+                        .push(format!("n{number} refuses its disk without naming one of {names:?}: {words}"));
+                }
+            },
         }
         let client = self.client().await?;
         let name = format!("n{number}");

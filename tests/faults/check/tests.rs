@@ -175,6 +175,18 @@ fn a_lease_that_ends_early_and_a_token_that_goes_back_are_noticed() {
 }
 
 #[test]
+fn a_token_whose_first_answer_was_lost_may_be_told_after_newer_ones() {
+    let outcome = Outcome::Unknown("OUTCOME_UNKNOWN".into());
+    let lost = |begun, key: &str| {
+        let (key, lease, outcome) = (key.into(), Duration::from_micros(1_000), outcome.clone());
+        Record::Take { begun, ended: begun + 5, key, lease, outcome }
+    };
+    right(vec![lost(0, "k"), take(10, "other", 2), take(20, "k", 1)], Vec::new());
+    wrong("a token went back", vec![lost(0, "third"), take(10, "other", 2), take(20, "k", 1)], Vec::new());
+    wrong("a token went back", vec![take(10, "other", 2), lost(18, "k"), take(20, "k", 1)], Vec::new());
+}
+
+#[test]
 fn what_a_consumer_settled_never_comes_again() {
     right(vec![handed(0, 1), handed(0, 2), settled(0, 2)], Vec::new());
     wrong("a settled delivery came again", vec![handed(0, 1), settled(0, 1), handed(0, 2)], Vec::new());
