@@ -152,7 +152,9 @@ fn fan_out(c: &mut Criterion) {
     group.throughput(Throughput::Elements(u64::from(MESSAGES) * 12));
     let fanout = Fanout::new(8 << 20, 64 << 20);
     let followers: Vec<_> = (0..12).map(|_| fanout.follow(CHANNEL, Durability::Durable, Taking::All)).collect();
-    followers.iter().for_each(|follower| drop(follower.begin(None, 0)));
+    for follower in &followers {
+        follower.begin(None, 0);
+    }
     let mut next = 0;
     group.bench_function("publish to 12 followers", |b| {
         b.iter(|| {

@@ -125,7 +125,7 @@ async fn a_read_that_meets_damage_heals_it_and_gives_what_was_written() {
         all.iter().for_each(|(_, file)| fault.strike(file));
         let error = store.range(b"", None, 1000).await.unwrap_err();
         let StoreError::Damaged { file, .. } = &error else { panic!("{error}") };
-        assert!(error.to_string().starts_with(&format!("{} cannot be read: ", file)), "{error}");
+        assert!(error.to_string().starts_with(&format!("{file} cannot be read: ")), "{error}");
         assert!(all.iter().any(|(_, known)| known.to_str() == Some(file)), "{file}");
         // Nobody could be asked: the next read asks again, after a while.
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;

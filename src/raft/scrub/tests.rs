@@ -23,7 +23,7 @@ async fn store(dir: &Path) -> HaematiteStore {
 }
 
 fn append(log: &DiskLog, index: u64) {
-    let (sender, durable) = std::sync::mpsc::sync_channel(1);
+    let (sender, durable) = std::sync::mpsc::sync_channel(1024);
     let entry = (LogPosition { term: 1, index }, Bytes::from(vec![7; 20_000]));
     log.append(vec![entry], Box::new(move |result| sender.send(result).unwrap())).unwrap();
     durable.recv().unwrap().unwrap();

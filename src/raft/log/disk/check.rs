@@ -122,7 +122,7 @@ mod tests {
     use crate::raft::log::LogPosition;
 
     fn append(log: &DiskLog, indexes: std::ops::Range<u64>, size: usize) {
-        let (sender, durable) = std::sync::mpsc::sync_channel(1);
+        let (sender, durable) = std::sync::mpsc::sync_channel(1024);
         for index in indexes.clone() {
             let sender = sender.clone();
             let entry = (LogPosition { term: 1, index }, Bytes::from(vec![index as u8; size]));
