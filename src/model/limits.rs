@@ -93,7 +93,7 @@ pub struct Limits {
     pub page_bytes: usize,
     /// How long a publish waits for its outcome before it is reported as unknown.
     pub publish_timeout: Duration,
-    /// How long an ack waits for the hand-off to a subscriber before `delivered` is left out.
+    /// How long an ack waits for other nodes' answers and for filters before `delivered` is left out.
     pub delivery_timeout: Duration,
     /// How long a read waits for its index, and a request for a leader.
     pub read_timeout: Duration,
