@@ -3,11 +3,11 @@
 //! Time in the log passes as time passes: it goes on from the newest entry by this node's monotonic clock, which nobody
 //! sets. Clocks of the wall only correct it, and no single one can. Of all voters' clocks the log's time is pulled
 //! forward only to what a majority has reached, and held back only at what a majority has not reached yet, by at most
-//! [`CORRECTION`] of what passes. So a clock that leaps, on whatever node, by whatever distance, moves nothing.
+//! `CORRECTION` of what passes. So a clock that leaps, on whatever node, by whatever distance, moves nothing.
 //!
 //! Two things cannot be corrected so. Where nobody knows how much time has passed (every node was down), the new leader
 //! sets the log's time forward, at once, to what a majority of clocks has reached. And where it is off by more than
-//! [`FAR`] for longer than [`LASTING`] (an older version had followed a wrong clock, or a backup of such a state was
+//! `FAR` for longer than `LASTING` (an older version had followed a wrong clock, or a backup of such a state was
 //! restored), time goes on as it does, so that every duration stays right, and the leader has written down how far the
 //! log's time is from the time of day: see the machine's calendar.
 

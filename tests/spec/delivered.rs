@@ -162,3 +162,16 @@ async fn what_expired_in_an_inbox_is_not_taken_out() {
         assert_eq!(drain(subscription, "3").await, ["1", "3"]);
     }
 }
+
+#[test]
+fn a_subscription_is_looked_at_from_any_thread() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let broker = runtime.block_on(embedded(&patient(|limits| limits.subscriber_bytes = 200)));
+    let mut subscription = runtime.block_on(broker.subscribe("orders", Start::Latest)).unwrap();
+    for number in 0..100 {
+        runtime.block_on(delivered(&broker, "orders", &number.to_string()));
+    }
+    // It is behind, and this thread cannot have anything read.
+    assert!(received(&mut subscription).is_empty());
+    assert_eq!(runtime.block_on(drain(&mut subscription, "99")).len(), 100);
+}

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use futures::FutureExt as _;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -226,10 +226,12 @@ impl Reader {
         if self.ahead.as_ref().is_some_and(|ahead| ahead.from == from) {
             return;
         }
+        // `try_next` may be called from a thread that serves no tasks.
+        let Ok(runtime) = Handle::try_current() else { return };
         let (broker, key) = (self.broker.clone(), stream_key(self.meta.name.as_str()));
         let bytes = broker.limits().page_bytes;
         let read = async move { broker.store().read_batches(&key, from, bytes).await };
-        self.ahead = Some(Ahead { from, read: tokio::spawn(read) });
+        self.ahead = Some(Ahead { from, read: runtime.spawn(read) });
     }
 }
 
