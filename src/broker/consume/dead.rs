@@ -199,7 +199,8 @@ fn mark(message: &mut Message, dead: &Dead) -> Result<(), BrokerError> {
     let hops = history.len() + 1;
     if hops > MOST_HOPS {
         let reason = format!(
-            "message {} of `{}` has died {MOST_HOPS} times in as many places: its letters go round; end the circle, or              have the consumer drop its dead",
+            "message {} of `{}` has died {MOST_HOPS} times in as many places: its letters go round; end the circle, or \
+             have the consumer drop its dead",
             dead.seq, dead.channel.name
         );
         return Err(BrokerError::InvalidArgument { reason });
