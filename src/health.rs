@@ -51,6 +51,11 @@ impl Part {
         self != Self::Majority
     }
 
+    /// Whether a node without it cannot even be elected: its votes and entries would not reach its disk.
+    pub fn is_needed_to_stand(self) -> bool {
+        matches!(self, Self::Log | Self::Raft)
+    }
+
     /// Whether a node without it still commits and serves all that it can read.
     pub fn is_only_needed_to_read(self) -> bool {
         matches!(self, Self::Data | Self::Damage | Self::Majority)

@@ -77,7 +77,7 @@ pub trait Sequencer: Send + Sync + 'static {
     async fn read_index(&self) -> Result<u64, SequencerError>;
 
     /// Why this node's state must be neither shown nor changed; none when it may.
-    fn withheld(&self) -> Option<String>;
+    fn withheld(&self) -> watch::Receiver<Option<String>>;
 }
 
 /// Requests of the broker to the brokers of other nodes. Bytes are opaque to the transport.

@@ -28,6 +28,8 @@ const COMPARE: Duration = Duration::from_secs(1);
 struct Local {
     state: Arc<Mutex<State>>,
     leader: watch::Sender<Leader>,
+    /// Always nothing: there is nobody to compare the state with.
+    withheld: watch::Sender<Option<String>>,
 }
 
 struct State {
@@ -53,7 +55,11 @@ impl Broker {
         replica.set_applied(index);
         let view = replica.view();
         let leader = watch::channel(Leader::Local { term: 0 }).0;
-        let local = Arc::new(Local { state: Arc::new(Mutex::new(State { replica, index })), leader });
+        let local = Arc::new(Local {
+            state: Arc::new(Mutex::new(State { replica, index })),
+            leader,
+            withheld: watch::Sender::default(),
+        });
         let broker = Self::clustered(view, local.clone(), local, Env::real());
         broker.compare_clock().await;
         broker.inner.tasks.spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.clone())));
@@ -154,8 +160,8 @@ impl Sequencer for Local {
         Ok(self.state.lock().await.index)
     }
 
-    fn withheld(&self) -> Option<String> {
-        None // there is nobody to compare it with
+    fn withheld(&self) -> watch::Receiver<Option<String>> {
+        self.withheld.subscribe()
     }
 }
 

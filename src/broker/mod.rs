@@ -33,7 +33,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -100,6 +103,8 @@ struct Inner {
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
+    /// Why the state must be neither shown nor changed.
+    withheld: watch::Receiver<Option<String>>,
     tasks: TaskTracker,
 }
 
@@ -259,6 +264,7 @@ impl Broker {
             validations: Semaphore::new(1),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
+            withheld: sequencer.withheld(),
             tasks: tasks.clone(),
             view,
             sequencer,
@@ -396,6 +402,23 @@ impl Broker {
         if self.inner.requests.is_closed() {
             return Err(BrokerError::Stopping);
         }
-        self.inner.sequencer.withheld().map_or(Ok(()), |reason| Err(BrokerError::NotAMember { reason }))
+        self.check_shown()
+    }
+
+    /// Refuses to show anything while the state must not be shown.
+    fn check_shown(&self) -> Result<(), BrokerError> {
+        let reason = self.inner.withheld.borrow().clone();
+        reason.map_or(Ok(()), |reason| Err(BrokerError::NotAMember { reason }))
+    }
+
+    /// Waits until this node serves nobody any more; gives the reason.
+    async fn unserved(&self) -> BrokerError {
+        let mut withheld = self.inner.withheld.clone();
+        tokio::select! {
+            () = self.inner.stopping.cancelled() => BrokerError::Stopping,
+            Ok(reason) = withheld.wait_for(Option::is_some) => {
+                BrokerError::NotAMember { reason: reason.clone().unwrap_or_default() }
+            }
+        }
     }
 }

@@ -28,14 +28,23 @@ pub(super) struct Room {
     pub(super) held: Arc<AtomicUsize>,
 }
 
+impl Room {
+    /// Whether what is held, with what was counted last, is within the bounds of all together.
+    fn has_bytes(&self) -> bool {
+        self.held.load(Ordering::Relaxed) <= self.total_bytes
+    }
+}
+
 /// One channel's newest messages and its followers.
 pub(super) struct Tail {
     durability: Durability,
     /// Of a durable channel: an inbox of all followers together. Locked before anything else of the tail.
     recent: Mutex<Queue>,
     pub(super) signal: watch::Sender<Signal>,
+    /// What lies below it went through the fan-out, or came with a snapshot. The signal may say more: a follower that
+    /// comes knows what is applied, of which some has yet to go through.
+    published: AtomicU64,
     followers: Mutex<HashMap<u64, Arc<Cursor>>>,
-    held: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +58,8 @@ pub(super) struct Signal {
 /// Where a follower stands.
 pub(super) struct Cursor {
     taking: Taking,
+    /// Where it began: what lies below it is nothing to it.
+    begun: AtomicU64,
     /// It has, or has judged, everything below it; or is [`NOWHERE`].
     place: AtomicU64,
     /// What it was handed and has not taken out. Who takes all of a durable channel needs none: there is the tail.
@@ -57,59 +68,75 @@ pub(super) struct Cursor {
     unjudged: Mutex<Queue>,
 }
 
-/// Batches in order. Its bytes count among those that are held.
-struct Queue {
-    batches: VecDeque<StoredBatch>,
+/// A batch whose bytes count among those that are held: once, however many inboxes it is in.
+#[derive(Clone)]
+struct HeldBatch {
+    batch: StoredBatch,
+    _counted: Arc<Counted>,
+}
+
+struct Counted {
     bytes: usize,
     held: Arc<AtomicUsize>,
 }
 
-impl Queue {
-    fn new(held: Arc<AtomicUsize>) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, held }
+impl HeldBatch {
+    fn new(batch: StoredBatch, held: &Arc<AtomicUsize>) -> Self {
+        let bytes = batch.frame.bytes().len();
+        held.fetch_add(bytes, Ordering::Relaxed);
+        Self { batch, _counted: Arc::new(Counted { bytes, held: held.clone() }) }
     }
 
-    fn push(&mut self, batch: StoredBatch) {
-        let bytes = batch.frame.bytes().len();
-        self.bytes += bytes;
-        self.held.fetch_add(bytes, Ordering::Relaxed);
+    fn bytes(&self) -> usize {
+        self.batch.frame.bytes().len()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Batches in order.
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<HeldBatch>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, batch: HeldBatch) {
+        self.bytes += batch.bytes();
         self.batches.push_back(batch);
     }
 
     /// The same, if there is room.
-    fn offer(&mut self, batch: &StoredBatch, room: &Room) -> bool {
-        let fits = self.has_room(batch.frame.bytes().len(), room);
-        if fits {
+    fn offer(&mut self, batch: &HeldBatch, room: &Room) -> bool {
+        let fits = self.bytes + batch.bytes() <= room.tail_bytes && room.has_bytes();
+        let taken = fits || self.batches.is_empty();
+        if taken {
             self.push(batch.clone());
         }
-        fits
+        taken
     }
 
     fn pop(&mut self) -> Option<StoredBatch> {
         let oldest = self.batches.pop_front()?;
-        let bytes = oldest.frame.bytes().len();
-        self.bytes -= bytes;
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        Some(oldest)
+        self.bytes -= oldest.bytes();
+        Some(oldest.batch)
     }
 
     fn clear(&mut self) {
-        while self.pop().is_some() {}
+        *self = Self::default();
     }
 
-    fn exceeds(&self, room: &Room) -> bool {
-        self.bytes > room.tail_bytes || self.held.load(Ordering::Relaxed) > room.total_bytes
+    fn first(&self) -> Option<&StoredBatch> {
+        self.batches.front().map(|held| &held.batch)
     }
 
-    fn has_room(&self, bytes: usize, room: &Room) -> bool {
-        self.batches.is_empty()
-            || self.bytes + bytes <= room.tail_bytes && self.held.load(Ordering::Relaxed) + bytes <= room.total_bytes
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.clear();
+    fn last(&self) -> Option<&StoredBatch> {
+        self.batches.back().map(|held| &held.batch)
     }
 }
 
@@ -123,6 +150,10 @@ impl Cursor {
         self.place.load(Ordering::Acquire)
     }
 
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
     /// Where batches of an ephemeral channel come in.
     fn incoming(&self) -> &Mutex<Queue> {
         match self.taking {
@@ -134,15 +165,15 @@ impl Cursor {
     /// The first batch that came in and goes beyond a position; what lies below is taken out.
     pub(super) fn first(&self, position: u64) -> Option<StoredBatch> {
         let mut incoming = self.incoming().lock();
-        while incoming.batches.front().is_some_and(|batch| batch.end_seq() <= position) {
+        while incoming.first().is_some_and(|batch| batch.end_seq() <= position) {
             incoming.pop();
         }
-        incoming.batches.front().cloned()
+        incoming.first().cloned()
     }
 
     /// Puts what a follower chose into its inbox, unless that is full.
     pub(super) fn offer(&self, batch: &StoredBatch, room: &Room) -> bool {
-        self.inbox.lock().offer(batch, room)
+        self.inbox.lock().offer(&HeldBatch::new(batch.clone(), &room.held), room)
     }
 
     /// What a follower chose, in order.
@@ -152,19 +183,19 @@ impl Cursor {
 }
 
 impl Tail {
-    pub(super) fn new(durability: Durability, held: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(durability: Durability) -> Self {
         Self {
             durability,
-            recent: Mutex::new(Queue::new(held.clone())),
+            recent: Mutex::default(),
             signal: watch::channel(Signal::default()).0,
+            published: AtomicU64::new(0),
             followers: Mutex::default(),
-            held,
         }
     }
 
     pub(super) fn admit(&self, id: u64, taking: Taking) -> Arc<Cursor> {
-        let queue = || Mutex::new(Queue::new(self.held.clone()));
-        let cursor = Cursor { taking, place: AtomicU64::new(NOWHERE), inbox: queue(), unjudged: queue() };
+        let [begun, place] = [0, NOWHERE].map(AtomicU64::new);
+        let cursor = Cursor { taking, begun, place, inbox: Mutex::default(), unjudged: Mutex::default() };
         let cursor = Arc::new(cursor);
         self.followers.lock().insert(id, cursor.clone());
         cursor
@@ -188,26 +219,30 @@ impl Tail {
     /// Takes a new batch in. Whether a follower that takes everything has it now.
     pub(super) fn push(&self, batch: StoredBatch, room: &Room) -> bool {
         let mut recent = self.recent.lock();
+        let batch = HeldBatch::new(batch, &room.held);
         if !self.is_stored() {
             return self.hand_out(&batch, room);
         }
-        let end = batch.end_seq();
+        let end = batch.batch.end_seq();
         recent.push(batch);
         // The newest batch always stays, however large.
-        while recent.exceeds(room) && recent.batches.len() > 1 {
+        while recent.batches.len() > 1 && (recent.bytes > room.tail_bytes || !room.has_bytes()) {
             recent.pop();
         }
-        let begins = recent.batches.front().map_or(end, |first| first.first_seq);
+        let begins = recent.first().map_or(end, |first| first.first_seq);
+        // One that is beyond it already, and began before it, has read it from the store.
+        let has_it =
+            |follower: &Cursor| follower.place() != NOWHERE && follower.place() >= begins && follower.begun() < end;
         let followers = self.followers.lock();
-        followers.values().any(|follower| follower.taking == Taking::All && (begins..end).contains(&follower.place()))
+        followers.values().any(|follower| follower.taking == Taking::All && has_it(follower))
     }
 
     /// Puts a batch into every inbox that has room.
-    fn hand_out(&self, batch: &StoredBatch, room: &Room) -> bool {
+    fn hand_out(&self, batch: &HeldBatch, room: &Room) -> bool {
         let mut handed = false;
         for follower in self.followers.lock().values() {
             // One that chooses says itself where it stands.
-            let begun = follower.taking == Taking::Some || follower.place() < batch.end_seq();
+            let begun = follower.taking == Taking::Some || follower.place() < batch.batch.end_seq();
             if begun && follower.incoming().lock().offer(batch, room) {
                 handed |= follower.taking == Taking::All;
             }
@@ -218,23 +253,29 @@ impl Tail {
     /// Lets a follower begin at a place, or behind everything that came before this moment.
     pub(super) fn begin(&self, cursor: &Cursor, place: Option<u64>, applied: u64) -> u64 {
         let recent = self.recent.lock();
-        let newest = recent.batches.back().map_or(0, StoredBatch::end_seq);
+        let newest = recent.last().map_or(0, StoredBatch::end_seq);
         let end = newest.max(applied).max(self.signal.borrow().end);
         let place = place.unwrap_or(end);
+        cursor.begun.store(place, Ordering::Release);
         cursor.move_to(place);
         place
     }
 
     pub(super) fn interest(&self, channel: ChannelId) -> Option<Interest> {
         let recent = self.recent.lock();
-        let end = self.signal.borrow().end;
-        let begins = recent.batches.front().map_or(end, |first| first.first_seq);
+        let (end, published) = (self.signal.borrow().end, self.published.load(Ordering::Acquire));
+        let begins = recent.first().map_or(end, |first| first.first_seq);
         let followers = self.followers.lock();
         let (mut passed, mut lagging) = (end, false);
         for follower in followers.values() {
             let place = follower.place();
             match follower.taking {
-                Taking::All => lagging |= self.is_stored() && (place == NOWHERE || place < begins),
+                Taking::All if place == NOWHERE => lagging |= self.is_stored(),
+                // It is handed what comes as it comes through the fan-out, and nothing from before it began.
+                Taking::All => {
+                    lagging |= self.is_stored() && place < begins;
+                    passed = passed.min(published.max(follower.begun()));
+                }
                 Taking::Some if place == NOWHERE => lagging = true,
                 Taking::Some => passed = passed.min(place),
             }
@@ -245,8 +286,8 @@ impl Tail {
     /// The batch of a durable channel that holds a position, or the first behind it.
     pub(super) fn recent(&self, position: u64) -> Option<StoredBatch> {
         let recent = self.recent.lock();
-        let next = recent.batches.partition_point(|batch| batch.end_seq() <= position);
-        recent.batches.get(next).cloned()
+        let next = recent.batches.partition_point(|held| held.batch.end_seq() <= position);
+        recent.batches.get(next).map(|held| held.batch.clone())
     }
 
     /// The channel ends here by now, or later.
@@ -256,6 +297,12 @@ impl Tail {
             signal.end = signal.end.max(end);
             further
         });
+    }
+
+    /// What lies below went through the fan-out, or came with a snapshot.
+    pub(super) fn published(&self, end: u64) {
+        self.published.fetch_max(end, Ordering::AcqRel);
+        self.reach(end);
     }
 
     pub(super) fn close(&self) {

@@ -89,8 +89,9 @@ impl Aside {
                 read_due = Instant::now() + READ_AGAIN;
             }
             let failures = health.failures();
-            // Where nobody leads at all, a node that can only not read some of its data is better than none.
-            let last_resort = without >= LEADERLESS && failures.iter().all(|(part, _)| part.is_only_needed_to_read());
+            // Where nobody leads at all, a node that is not well is better than none: it may be the only one that has
+            // all acknowledged entries. Once it leads, it sends them to a node that is well, and hands over to that one.
+            let last_resort = without >= LEADERLESS && !failures.iter().any(|(part, _)| part.is_needed_to_stand());
             self.raft.runtime_config().elect(self.standing.borrow().takes_part() && (health.may_lead() || last_resort));
             let Some((part, reason)) = failures.keeps_from_leading() else {
                 unwell.lasts(false);

@@ -122,7 +122,7 @@ impl Clocks {
                 }
                 let readings: Vec<_> = voters.iter().map(|id| of(*id).and_then(|answer| answer.wall)).collect();
                 if let Some(ahead_ms) = clock.lead(&readings) {
-                    self.turn_calendar(ahead_ms, answers.iter().flatten().all(|answer| answer.wall.is_some())).await;
+                    self.turn_calendar(ahead_ms).await;
                 }
             }
             Leader::Remote(node) => match of(node.id).and_then(|answer| answer.log) {
@@ -169,15 +169,10 @@ impl Clocks {
         Some(Answer { wall: reading(answer.clock_ms), log: reading(answer.log_time_ms) })
     }
 
-    /// Has it written down how far the log's time is from the time of day. A node of an older version could not read
-    /// that entry.
-    async fn turn_calendar(&self, ahead_ms: i64, all_can: bool) {
+    /// Has it written down how far the log's time is from the time of day.
+    async fn turn_calendar(&self, ahead_ms: i64) {
         let by = span(ahead_ms);
         let direction = if ahead_ms < 0 { "behind" } else { "ahead of" };
-        if !all_can {
-            tracing::warn!("the log's time is {by} {direction} the time of day; set right when all nodes are upgraded");
-            return;
-        }
         let command = Command::Calendar { time_ms: self.view.clock().now_ms(), ahead_ms };
         match group::propose(&self.raft, &command).await {
             Ok(_) => tracing::warn!(

@@ -607,7 +607,7 @@ impl Sequencer for RaftGroup {
         }
     }
 
-    fn withheld(&self) -> Option<String> {
+    fn withheld(&self) -> watch::Receiver<Option<String>> {
         self.inner.identity.withheld()
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 pub(super) use self::record::Held;
 use self::record::Record;
@@ -39,6 +40,8 @@ struct Inner {
     changing: Mutex<()>,
     /// Random for every process.
     incarnation: u64,
+    /// As [`Record::withheld`] says.
+    withheld: watch::Sender<Option<String>>,
 }
 
 /// What a fresh node agrees to when it is asked to be one of a new cluster.
@@ -133,8 +136,9 @@ impl Identity {
 
     fn of(path: Option<PathBuf>, record: Record, env: &Env) -> Self {
         let incarnation = env.random.next_u64();
+        let withheld = watch::Sender::new(record.withheld());
         let (record, changing) = (RwLock::new(record), Mutex::default());
-        Self { inner: Arc::new(Inner { path, record, changing, incarnation }) }
+        Self { inner: Arc::new(Inner { path, record, changing, incarnation, withheld }) }
     }
 
     /// Counts a start of the node, durably, and tells how many there were.
@@ -190,9 +194,8 @@ impl Identity {
     }
 
     /// Why the state must be neither shown nor changed; none when it may.
-    pub(super) fn withheld(&self) -> Option<String> {
-        let record = self.inner.record.read();
-        record.condemned.as_ref().or(record.doubt.as_ref()).cloned()
+    pub(super) fn withheld(&self) -> watch::Receiver<Option<String>> {
+        self.inner.withheld.subscribe()
     }
 
     /// Writes down, durably, that nobody can tell whether the state is right, or that it is right again.
@@ -328,7 +331,9 @@ impl Identity {
         if let Some(path) = &self.inner.path {
             changed.write(path)?;
         }
+        let withheld = changed.withheld();
         *self.inner.record.write() = changed;
+        self.inner.withheld.send_if_modified(|present| std::mem::replace(present, withheld.clone()) != withheld);
         Ok(())
     }
 }

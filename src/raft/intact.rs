@@ -91,7 +91,13 @@ pub(super) fn check(
     let same =
         same.map_err(|source| IdentityError::Io { action: "read", path: identity.path_of(identity::LOG), source })?;
     match same.first() {
-        Some((position, _)) if position.term != applied.term => {
+        // An entry of an older term that was never committed was replaced by what came with a snapshot, and a crash kept
+        // the log from being cut.
+        Some((position, _))
+            if position.term > applied.term
+                || position.term < applied.term
+                    && applied.index < index(log.committed().max(identity.held().and_then(|held| held.committed))) =>
+        {
             let (index, ours, theirs) = (applied.index, position.term, applied.term);
             let detail = format!("comes from an entry {index} of term {theirs}, but the log's is of term {ours}");
             lost(identity::STATE, detail)

@@ -306,6 +306,14 @@ impl Scrub {
         if let Err(error) = (self.purge)().await {
             tracing::warn!(%error, "the state cannot be made durable, so damaged files of the log stay");
         }
+        // Where all that is durable was purged before, nothing more was: the file that has ended goes all the same.
+        let has_ended = |damage: &LogDamage| self.log.files().is_some_and(|files| files.has_file(damage.number));
+        if self.state.lock().log.iter().any(has_ended)
+            && let Some(purged) = self.log.bounds().purged
+            && let Err(error) = self.log.purge(purged)
+        {
+            tracing::warn!(%error, "the log cannot let go of its damaged files");
+        }
         let give_up = Instant::now() + PURGED;
         loop {
             {

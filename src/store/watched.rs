@@ -22,8 +22,6 @@ use crate::{
 
 /// Failed reads that are remembered to be tried again. Others are found when these work.
 const REMEMBERED: usize = 16;
-/// Bytes asked for when a stream is read again: one batch.
-const ONE: usize = 1;
 
 /// Passes everything on to another store, and tells the node's health what cannot be read.
 pub struct WatchedStore {
@@ -35,7 +33,8 @@ pub struct WatchedStore {
 /// What was to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Read {
-    Stream { key: String, from: u64 },
+    Batches { key: String, from: u64, max_bytes: usize },
+    Entries { key: String, from: u64, limit: usize },
     Bounds { key: String },
     Key(Bytes),
     Range { prefix: Bytes, after: Option<Bytes>, limit: usize },
@@ -52,7 +51,10 @@ impl WatchedStore {
         let failed = self.failed.lock().clone();
         for read in failed {
             let result = match &read {
-                Read::Stream { key, from } => self.inner.read_batches(key, *from, ONE).await.map(drop),
+                Read::Batches { key, from, max_bytes } => {
+                    self.inner.read_batches(key, *from, *max_bytes).await.map(drop)
+                }
+                Read::Entries { key, from, limit } => self.inner.read_from(key, *from, *limit).await.map(drop),
                 Read::Bounds { key } => self.inner.bounds(key).await.map(drop),
                 Read::Key(key) => self.inner.get(key).await.map(drop),
                 Read::Range { prefix, after, limit } => {
@@ -95,7 +97,7 @@ impl DurableStore for WatchedStore {
 
     async fn read_from(&self, stream_key: &str, offset: u64, limit: usize) -> Result<Vec<StoredEntry>, StoreError> {
         let read = self.inner.read_from(stream_key, offset, limit).await;
-        self.watch(read, || Read::Stream { key: stream_key.to_owned(), from: offset })
+        self.watch(read, || Read::Entries { key: stream_key.to_owned(), from: offset, limit })
     }
 
     async fn cas(&self, key: &str, old: Option<u64>, new: u64) -> Result<(), StoreError> {
@@ -125,7 +127,7 @@ impl DurableStore for WatchedStore {
         max_bytes: usize,
     ) -> Result<Vec<StoredBatch>, StoreError> {
         let read = self.inner.read_batches(stream_key, from_seq, max_bytes).await;
-        self.watch(read, || Read::Stream { key: stream_key.to_owned(), from: from_seq })
+        self.watch(read, || Read::Batches { key: stream_key.to_owned(), from: from_seq, max_bytes })
     }
 
     async fn bounds(&self, stream_key: &str) -> Result<Option<StreamBounds>, StoreError> {

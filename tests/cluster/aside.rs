@@ -154,6 +154,28 @@ async fn a_follower_whose_store_stands_still_is_not_ready_and_is_not_elected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_only_node_that_has_all_entries_leads_though_its_store_fails_until_another_one_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start_faulty(dir.path()).await;
+    cluster.create("orders").await;
+    let first = cluster.leader().await;
+    let [broken, behind] = [(first + 1) % 3, (first + 2) % 3];
+    cluster.stop_node(behind).await;
+    cluster.broker(first).publish("orders", envelope("a"), None).await.unwrap();
+    cluster.stores[broken].fail_flushes(true);
+    eventually("the follower is not ready", async || (!cluster.ready(broken).await).then_some(())).await;
+    cluster.stop_node(first).await;
+    // It lacks what was acknowledged, so it cannot be elected; and who has that cannot make it durable in its store.
+    cluster.start_node(behind).await;
+    eventually("the one that is well leads", async || cluster.leads(behind).then_some(())).await;
+    cluster.broker(behind).publish("orders", envelope("b"), None).await.unwrap();
+    assert_eq!(payloads(cluster.broker(behind), "orders").await, ["a", "b"]);
+    cluster.stores[broken].fail_flushes(false);
+    eventually("it is ready again", async || cluster.ready(broken).await.then_some(())).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_log_stands_still_gives_up_leadership() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start_faulty(dir.path()).await;

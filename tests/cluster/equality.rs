@@ -3,13 +3,15 @@
 use std::{process::Command, time::Duration};
 
 use liminal::{
+    broker::{BrokerError, Start as From},
     client::{Client, Consistency, Message, NodeRole, Start},
-    model::ChannelConfig,
+    model::{ChannelConfig, ConsumerConfig},
     store::DurableStore as _,
 };
+use tokio::time::timeout;
 
 use super::support::{
-    eventually,
+    PATIENCE, eventually,
     in_process::{Cluster, envelope},
     processes::{Node, Processes},
 };
@@ -38,6 +40,10 @@ async fn a_node_whose_state_differs_is_named_and_serves_no_longer_while_the_othe
     })
     .await;
 
+    let named = cluster.broker(leader).create_consumer("orders", "work", ConsumerConfig::default(), From::Latest);
+    named.await.unwrap();
+    let mut subscription = cluster.broker(wrong).subscribe("orders", From::Latest).await.unwrap();
+    let mut member = cluster.broker(wrong).join_consumer("orders", "work", 10).await.unwrap();
     // A bit that flipped, as far as the others can tell.
     cluster.stores[wrong].cas("flipped", None, 1).await.unwrap();
     group(leader).checkpoint().await.unwrap();
@@ -49,6 +55,13 @@ async fn a_node_whose_state_differs_is_named_and_serves_no_longer_while_the_othe
     })
     .await;
     assert_eq!(group(leader).refused(), None);
+    // Who reads there goes elsewhere.
+    let ended = [
+        timeout(PATIENCE, subscription.next()).await.expect("the subscription ends").unwrap_err(),
+        timeout(PATIENCE, member.next()).await.expect("the member ends").unwrap_err(),
+    ];
+    assert!(ended.iter().all(|error| matches!(error, BrokerError::NotAMember { .. })), "{ended:?}");
+    drop((subscription, member));
     cluster.broker(leader).publish("orders", envelope("{}"), None).await.unwrap();
     assert!(cluster.broker(wrong).create_channel("more", ChannelConfig::default()).await.is_err());
 

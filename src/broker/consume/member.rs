@@ -150,6 +150,7 @@ impl Member {
     /// `ConsumerNotFound` when the consumer is gone; `LimitExceeded` when it has too many members; `Stopping`.
     pub async fn next(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
         loop {
+            self.broker.check_shown()?;
             let fresh = self.fresh()?;
             if !fresh.is_empty() {
                 let (deliveries, gone) = self.read(&fresh).await?;
@@ -165,7 +166,7 @@ impl Member {
                 }
                 continue;
             }
-            let stopping = self.broker.inner.stopping.clone();
+            let broker = self.broker.clone();
             let refused = async {
                 match &mut self.presence {
                     Some(presence) => presence.refused().await,
@@ -175,7 +176,7 @@ impl Member {
             tokio::select! {
                 () = self.wake.woken() => {}
                 error = refused => return Err(error),
-                () = stopping.cancelled() => return Err(BrokerError::Stopping),
+                error = broker.unserved() => return Err(error),
             }
         }
     }

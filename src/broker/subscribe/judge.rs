@@ -141,19 +141,32 @@ struct Judge {
     engaged: bool,
 }
 
+/// Tells the subscriber that nothing comes any more, however the task ends.
+struct End {
+    shared: Arc<Shared>,
+    error: BrokerError,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.said.lock().ended = Some(self.error.clone());
+        self.shared.filled.notify_one();
+    }
+}
+
 impl Judge {
     async fn run(mut self) {
+        let panicked = BrokerError::Internal { reason: "the filter of the subscription ended by a bug".to_owned() };
+        let mut end = End { shared: self.shared.clone(), error: panicked };
         if !self.engaged {
             self.pause();
         }
-        let error = loop {
+        end.error = loop {
             if let Err(error) = self.step().await {
                 break error;
             }
         };
         self.pause();
-        self.shared.said.lock().ended = Some(error);
-        self.shared.filled.notify_one();
     }
 
     /// Judges one batch, or waits for one.

@@ -5,7 +5,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures::FutureExt as _;
 use tokio::{runtime::Handle, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Broker, BrokerError},
@@ -21,7 +20,6 @@ pub(super) struct Reader {
     pub(super) broker: Broker,
     pub(super) meta: Arc<ChannelMeta>,
     pub(super) follower: Follower,
-    pub(super) stopping: CancellationToken,
     /// Up to here batches were taken from the page or the tail.
     position: u64,
     /// Read from the store, not yet taken.
@@ -44,8 +42,7 @@ impl Drop for Ahead {
 
 impl Reader {
     pub(super) fn new(broker: Broker, meta: Arc<ChannelMeta>, follower: Follower, position: u64) -> Self {
-        let stopping = broker.inner.stopping.clone();
-        Self { broker, meta, follower, stopping, position, page: VecDeque::new(), ahead: None }
+        Self { broker, meta, follower, position, page: VecDeque::new(), ahead: None }
     }
 
     /// The sequence number that comes next.
@@ -112,6 +109,7 @@ impl Reader {
 
     /// The next batch from the page or the tail.
     fn upcoming(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
+        self.broker.check_shown()?;
         if self.page.is_empty() && self.ahead.is_some() {
             self.take_page()?;
         }
@@ -153,12 +151,12 @@ impl Reader {
             let view = self.broker.inner.view.clone();
             return tokio::select! {
                 () = view.wait_applied(applied + 1) => Ok(()),
-                () = self.stopping.cancelled() => Err(BrokerError::Stopping),
+                error = self.broker.unserved() => Err(error),
             };
         }
         tokio::select! {
             () = self.follower.changed(self.position) => Ok(()),
-            () = self.stopping.cancelled() => Err(BrokerError::Stopping),
+            error = self.broker.unserved() => Err(error),
         }
     }
 

@@ -81,6 +81,11 @@ impl Record {
         }
     }
 
+    /// Why the node's state must be neither shown nor changed; none when it may.
+    pub(super) fn withheld(&self) -> Option<String> {
+        self.condemned.as_ref().or(self.doubt.as_ref()).cloned()
+    }
+
     /// Puts a promise, or none, in the place of whatever the node belonged to.
     pub(super) fn promise(&mut self, promise: Option<&Promise>) {
         self.cluster_id = promise.map(|promise| promise.cluster_id.clone());

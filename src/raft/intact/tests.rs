@@ -65,6 +65,21 @@ async fn a_log_that_was_left_is_accepted_with_any_state_that_it_reaches_back_to(
 }
 
 #[tokio::test]
+async fn an_entry_that_was_never_committed_does_not_contradict_a_state_that_came_as_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    live(dir.path(), 1, 0, 5).await;
+    let (identity, log) = open(dir.path());
+    check(&identity, &log, None).unwrap();
+    begin(&identity, &log).await.unwrap();
+    durably(&identity, |told| log.append(vec![(at(1, 5), Bytes::from("x"))], told)).await.unwrap();
+    log.close().unwrap();
+    drop((identity, log));
+    assert_eq!(refusal(dir.path(), Some(at(2, 5))), "none");
+    let error = refusal(dir.path(), Some(at(0, 5)));
+    assert!(error.contains("comes from an entry 5 of term 0, but the log's is of term 1"), "{error}");
+}
+
+#[tokio::test]
 async fn a_log_that_is_lost_is_refused_with_or_without_its_state() {
     let dir = tempfile::tempdir().unwrap();
     three_lives(dir.path()).await;

@@ -32,6 +32,9 @@ use crate::store::{CheckedParts, Damage, Healing, PartHash, PartSource, StoreErr
 const KNOWN: usize = 4096;
 /// Nodes that are healed for one read; what it has healed stays so for the next one.
 const IN_ONE_READ: usize = 64;
+/// How long one read may wait for nodes to be healed; the rest is healed in the background. Whoever reads may keep a
+/// snapshot from being installed.
+const HEALING: Duration = Duration::from_secs(5);
 /// A node that nobody had is not asked for again for so long.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -104,10 +107,17 @@ impl Shared {
         &self,
         work: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
+        let mut give_up = None;
         for _ in 0..IN_ONE_READ {
             match blocking(work.clone()).await {
-                Err(StoreError::Damaged { file, part, detail })
-                    if self.heal(Path::new(&file), Hash::from_bytes(part), &detail).await => {}
+                Err(StoreError::Damaged { file, part, detail }) => {
+                    let give_up = *give_up.get_or_insert_with(|| tokio::time::Instant::now() + HEALING);
+                    let healing = self.heal(Path::new(&file), Hash::from_bytes(part), &detail);
+                    if !tokio::time::timeout_at(give_up, healing).await.unwrap_or(false) {
+                        self.damages.unhealed.notify_one();
+                        return Err(StoreError::Damaged { file, part, detail });
+                    }
+                }
                 result => return result,
             }
         }

@@ -119,7 +119,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{super::super::LogStore as _, *};
-    use crate::raft::log::LogPosition;
+    use crate::raft::log::{LogBounds, LogPosition};
 
     fn append(log: &DiskLog, indexes: std::ops::Range<u64>, size: usize) {
         let (sender, durable) = std::sync::mpsc::sync_channel(1024);
@@ -218,6 +218,26 @@ mod tests {
         let log = DiskLog::open(dir.path(), 1 << 20).unwrap();
         assert_eq!(log.bounds().last, Some(LogPosition { term: 1, index: 21 }));
         assert_eq!(check(&log, LogPlace::default(), 1 << 20).1, []);
+        log.close().unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_whose_entries_were_purged_before_goes_when_the_purge_is_said_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = DiskLog::open(dir.path(), 1 << 20).unwrap();
+        append(&log, 0..20, 700);
+        let last = LogPosition { term: 1, index: 19 };
+        log.purge(last).unwrap();
+        assert!(log.has_file(1), "it is the file that is written to");
+        flip(&writer::path(dir.path(), 1), 1000);
+        log.end_file();
+        log.purge(last).unwrap();
+        append(&log, 20..21, 700);
+        assert!(!log.has_file(1));
+        assert_eq!(check(&log, LogPlace::default(), 1 << 20).1, []);
+        log.close().unwrap();
+        let log = DiskLog::open(dir.path(), 1 << 20).unwrap();
+        assert_eq!(log.bounds(), LogBounds { purged: Some(last), last: Some(LogPosition { term: 1, index: 20 }) });
         log.close().unwrap();
     }
 }

@@ -151,9 +151,8 @@ impl Index {
 
     /// Forgets the entries up to a position, and gives the segments that hold nothing else.
     pub(super) fn purge(&mut self, up_to: LogPosition) -> Vec<u64> {
-        if self.purged >= Some(up_to) {
-            return Vec::new();
-        }
+        // Said again, it still lets go of files that have become needless since.
+        let up_to = self.purged.map_or(up_to, |purged| purged.max(up_to));
         while self.slots.front().is_some_and(|slot| slot.position.index <= up_to.index) {
             let bytes = self.slots.pop_front().and_then(|slot| slot.bytes);
             self.cached_bytes -= bytes.map_or(0, |bytes| bytes.len());
