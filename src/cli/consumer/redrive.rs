@@ -12,8 +12,10 @@ use crate::{
 
 /// Letters that a dry run shows.
 const SHOWN: u64 = 10;
-/// Tries in a row of which no answer came.
+/// Tries in a row of which no answer came, or that moved nothing.
 const TRIES: u32 = 10;
+/// Letters that stay of which it says why; the others are only counted.
+const TOLD: usize = 100;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -57,7 +59,7 @@ impl Total {
             let error = refusal.error.unwrap_or_default();
             (refusal.seq, error.code, error.message)
         });
-        self.refusals.extend(refusals);
+        self.refusals.extend(refusals.take(TOLD.saturating_sub(self.refusals.len())));
         self.stopped = answer.stopped.map(|error| (error.code, error.message));
     }
 
