@@ -96,7 +96,7 @@ impl Letter {
         let newest = NEWEST.map(|name| format!("{PREFIX}{name}"));
         message.headers.retain(|header| header.name != REDRIVEN && !newest.contains(&header.name));
         message.headers.extend(history.map(|value| Header { name: format!("{PREFIX}history"), value }));
-        message.headers.push(Header { name: REDRIVEN.to_owned(), value: (self.redriven + 1).to_string() });
+        message.headers.push(Header { name: REDRIVEN.to_owned(), value: self.redriven.saturating_add(1).to_string() });
         Ok(message)
     }
 }

@@ -1,7 +1,9 @@
 //! Letters that go from one channel to another: what a step does, and what it may not do.
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
-use crate::model::{Compaction, Gone, Redrive, Retention, WhenFull};
+use crate::model::{ChannelUpdate, Compaction, Gone, Redrive, Retention, WhenFull};
 
 /// A message of one byte takes five, tag and length included.
 fn gone(first_seq: u64, count: u64) -> Gone {
@@ -128,4 +130,77 @@ fn a_redriven_message_is_new_whatever_became_of_its_key() {
     // The publisher's retry still gets the first one.
     let again = scene.node.publish(3, keyed).0.unwrap();
     assert_eq!(again.except, [(0, KeyOutcome::Duplicate { seq: 0 })]);
+}
+
+/// What may happen to a channel of dead letters.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many letters come, each a batch of its own or all in one.
+    Letters(usize, bool),
+    /// Those of the letters go whose place is chosen, moving the channel's beginning where that is possible.
+    Redrive(Vec<bool>, bool),
+    Trim(u64),
+    Keep(Option<u64>, Option<u64>),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1..6usize, any::<bool>()).prop_map(|(count, apart)| Step::Letters(count, apart)),
+        5 => (vec(any::<bool>(), 12), any::<bool>()).prop_map(|(chosen, begins)| Step::Redrive(chosen, begins)),
+        1 => Just(Step::Redrive(vec![true; 60], true)),
+        1 => (0..20u64).prop_map(Step::Trim),
+        1 => (proptest::option::of(1..20u64), proptest::option::of(5..80u64)).prop_map(|(most, bytes)| Step::Keep(most, bytes)),
+        2 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_redriven_the_rest_is_there_and_the_machine_comes_back(steps in vec(step(), 1..40)) {
+        let mut scene = Scene::new(0, window(100));
+        let (mut live, mut moved) = (Vec::<u64>::new(), 0);
+        for step in steps {
+            let stats = scene.node.machine.stats(scene.letters).unwrap();
+            match step {
+                Step::Letters(count, apart) => {
+                    let (batches, each) = if apart { (count, 1) } else { (1, count) };
+                    for _ in 0..batches {
+                        let letters = group(scene.letters, 0, &vec![("a", None); each]);
+                        scene.node.publish(3, letters).0.unwrap();
+                    }
+                    live.extend(stats.next_seq..stats.next_seq + count as u64);
+                }
+                Step::Redrive(chosen, begins) => {
+                    let chosen = chosen.into_iter().chain(std::iter::repeat(false));
+                    let (going, staying): (Vec<_>, Vec<_>) = live.iter().copied().zip(chosen).partition(|(_, goes)| *goes);
+                    let (going, staying): (Vec<u64>, Vec<u64>) =
+                        (going.into_iter().map(|(seq, _)| seq).collect(), staying.into_iter().map(|(seq, _)| seq).collect());
+                    let begin = begins.then(|| staying.first().copied().unwrap_or(stats.next_seq));
+                    let runs: Vec<Gone> = going.iter().map(|seq| gone(*seq, 1)).collect();
+                    let at = scene.node.machine.compaction(scene.letters).unwrap().step;
+                    scene.redrive(at, &runs, begin).unwrap();
+                    (live, moved) = (staying, moved + going.len() as u64);
+                    // Nothing of it can go again for whoever has not seen that it is gone.
+                    for run in runs {
+                        prop_assert!(scene.redrive(at, &[run], None).is_err());
+                    }
+                }
+                Step::Trim(up_to) => {
+                    let channel = "dead".parse().unwrap();
+                    scene.node.operate(3, Operation::Trim { channel, up_to }).0.unwrap();
+                }
+                Step::Keep(max_messages, max_bytes) => {
+                    let retention = Retention { max_messages, max_bytes, ..Retention::default() };
+                    let update = ChannelUpdate { retention: Some(retention), ..ChannelUpdate::default() };
+                    scene.node.apply(Command::UpdateChannel { time_ms: 3, name: "dead".parse().unwrap(), update });
+                }
+                Step::Restart => scene.node.restart(),
+            }
+            let first_seq = scene.node.machine.stats(scene.letters).unwrap().first_seq;
+            live.retain(|seq| *seq >= first_seq);
+            prop_assert_eq!(scene.seqs(), (live.clone(), (0..moved).collect()));
+        }
+        scene.comes_back();
+    }
 }
