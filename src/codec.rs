@@ -259,6 +259,12 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             let detail = "a message that is to wait is not one message".to_owned();
             Err(CodecError::Malformed { what: "log entry", detail })
         }
+        Operation::Redrive(redrive) if !redrive.is_sound() => {
+            let (letters, messages) = (redrive.count(), redrive.group.frame.count());
+            let detail = format!("{messages} messages without keys for {letters} letters that are redriven");
+            Err(CodecError::Malformed { what: "log entry", detail })
+        }
+        Operation::Redrive(redrive) => check(&redrive.group),
         Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
         Operation::Consumer(ConsumerOperation::Keeping(inner)) => match &**inner {
             ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),

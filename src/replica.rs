@@ -24,7 +24,7 @@ use crate::{
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
-        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
+        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -375,6 +375,16 @@ impl ReplicaView {
     /// How far a channel is compacted.
     pub fn compaction(&self, channel: ChannelId) -> Option<Compaction> {
         self.shared.machine.read().compaction(channel)
+    }
+
+    /// About how many messages of a channel would go at once if it kept something else.
+    pub fn would_remove(&self, channel: ChannelId, retention: &Retention) -> u64 {
+        self.shared.machine.read().would_remove(channel, retention)
+    }
+
+    /// The newest message of a channel where it is a letter that was redriven.
+    pub fn redriven(&self, channel: ChannelId) -> Option<u64> {
+        self.shared.machine.read().redriven(channel)
     }
 
     /// The log's time at the newest entry that was applied: what has expired has done so by it.

@@ -117,11 +117,13 @@ impl Broker {
     ///
     /// # Errors
     /// `ChannelNotFound`, `InvalidSchema`; `SchemaIncompatible` when the new schema is not to the old one what the
-    /// channel's compatibility, or that of the update, asks for; `InvalidArgument` as for a new channel.
+    /// channel's compatibility, or that of the update, asks for; `InvalidArgument` as for a new channel, and where one with
+    /// filtered consumers would become a work queue.
     pub async fn update_channel(&self, name: &str, mut update: ChannelUpdate) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
         retention::check(update.retention.as_ref(), update.quota.as_ref())?;
         self.check_quarantine(name, update.quarantine.as_ref().and_then(Option::as_ref)).await?;
+        self.check_work_queue(name, update.retention.as_ref()).await?;
         loop {
             update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
             match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {
@@ -164,7 +166,9 @@ impl Broker {
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
         let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
         let delayed = self.inner.view.delayed(meta.id);
-        let compacted = self.inner.view.compaction(meta.id).unwrap_or_default().removed;
+        // A letter that was redriven and cannot be taken out yet is as good as gone.
+        let redriven = u64::from(self.inner.view.redriven(meta.id).is_some());
+        let compacted = self.inner.view.compaction(meta.id).unwrap_or_default().removed + redriven;
         Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed, compacted })
     }
 

@@ -54,7 +54,10 @@ use crate::{
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
-pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Member};
+pub use consume::{
+    ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,
+    RedriveTo, Redriven,
+};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;

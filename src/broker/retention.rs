@@ -15,6 +15,17 @@ pub enum Trim {
 }
 
 impl Broker {
+    /// About how many messages of a channel would go at once if it kept something else, as of now (linearizable). Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `InvalidArgument` for limits that cannot be kept.
+    pub async fn would_remove(&self, name: &str, retention: &Retention) -> Result<u64, BrokerError> {
+        check(Some(retention), None)?;
+        self.catch_up().await?;
+        Ok(self.inner.view.would_remove(self.find(name)?.id, retention))
+    }
+
     /// Removes the oldest messages of a channel; gives the first sequence number that is left.
     ///
     /// # Errors

@@ -67,9 +67,13 @@ pub enum Command {
         /// What it keeps and takes
         #[command(flatten)]
         limits: LimitArgs,
-        /// Change nothing; say whether the schema could take the place of the one there is (exit code 1 when not)
-        #[arg(long, requires = "schema", conflicts_with_all = ["no_schema", "dedup_window"])]
+        /// Change nothing; say whether the schema could take the place of the one there is (exit code 1 when not), or how many
+        /// messages would go under new limits
+        #[arg(long, conflicts_with_all = ["no_schema", "dedup_window"])]
         dry_run: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// List the schemas that a channel has, or has had
     Schemas {
@@ -144,9 +148,12 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let channel = connect(global).await?.channel(&name).await?;
             one(&channel, global)
         }
-        Command::Update { dry_run: true, limits, .. } if limits.any() => {
-            Err(CliError::usage("--dry-run compares schemas: leave out what the channel keeps and takes".to_owned()))
-        }
+        Command::Update { dry_run: true, schema: Some(_), limits, .. } if limits.any() => Err(CliError::usage(
+            "--dry-run looks at a schema or at what the channel keeps: give one of them".to_owned(),
+        )),
+        Command::Update { dry_run: true, schema: None, limits, .. } if !limits.keeps() => Err(CliError::usage(
+            "--dry-run looks at a schema or at what the channel keeps: give one of them".to_owned(),
+        )),
         Command::Update { name, schema: Some(schema), dry_run: true, .. } => {
             validation::compare(&name, &read_schema(&schema)?, global).await
         }
@@ -154,7 +161,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Validate { name, schema, from, limit } => {
             validation::history(&name, &read_schema(&schema)?, from, limit, global).await
         }
-        Command::Update { name, schema, no_schema, dedup_window, limits, dry_run: _ } => {
+        Command::Update { name, schema, no_schema, dedup_window, limits, dry_run, yes } => {
             let schema =
                 if no_schema { Some(String::new()) } else { schema.as_deref().map(read_schema).transpose()? };
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
@@ -163,6 +170,20 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let present = if limits.any() { client.channel(&name).await?.config } else { None };
             let update = limits.update(present.unwrap_or_default());
             let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..update };
+            if dry_run || limits.keeps() && !yes {
+                let removes = client.would_remove(UpdateChannelRequest { schema: None, ..update.clone() }).await?;
+                if dry_run {
+                    return told(&update.name, removes, global);
+                }
+                if removes > 0 {
+                    let what = format!(
+                        "remove {} message(s) of `{}` at once, settled or not, and keep no more from then on",
+                        thousands(removes),
+                        update.name
+                    );
+                    confirm(false, &what, "nothing was changed")?;
+                }
+            }
             one(&client.update_channel(update).await?, global)
         }
         Command::Trim { name, to, keep, older_than, yes } => {
@@ -183,6 +204,15 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             }
         }
         Command::Delete { name, yes } => delete(&name, yes, global).await,
+    }
+}
+
+/// What a change of limits would remove.
+fn told(name: &str, removes: u64, global: &Global) -> Result<(), CliError> {
+    match global.output {
+        OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "removes": removes })),
+        OutputFormat::Raw => print_line(&removes.to_string()),
+        OutputFormat::Table => print_line(&format!("{name}  would lose {} message(s)", thousands(removes))),
     }
 }
 
@@ -284,10 +314,12 @@ fn describe(channel: &Channel) -> String {
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
 }
 
-/// `2`, or `2, compaction has removed 9`: otherwise the numbers of the messages would not fit their count.
+/// `2`, or `2, redrive has removed 9`: otherwise the numbers of the messages would not fit their count.
 fn messages(shown: &ChannelJson<'_>) -> String {
     let count = thousands(shown.messages);
-    if shown.compacted == 0 { count } else { format!("{count}, compaction has removed {}", thousands(shown.compacted)) }
+    // Only a channel that is compacted loses messages in other ways than by redrive.
+    let by = if shown.retention.compact_by.is_some() { "compaction" } else { "redrive" };
+    if shown.compacted == 0 { count } else { format!("{count}, {by} has removed {}", thousands(shown.compacted)) }
 }
 
 fn list(channels: &[Channel]) -> Result<(), CliError> {
@@ -328,6 +360,7 @@ mod tests {
     #[test]
     fn an_update_has_to_change_something_and_cannot_set_and_remove_a_schema() {
         assert!(parse(&["update", "orders"]).is_err());
+        assert!(parse(&["update", "orders", "--yes"]).is_err());
         assert!(parse(&["update", "orders", "--schema", "f", "--no-schema"]).is_err());
         assert!(parse(&["update", "orders", "--no-schema", "--dedup-window", "1h"]).is_ok());
     }
@@ -360,6 +393,6 @@ mod tests {
         }
         assert!(text.contains("messages      1,000\n"), "{text}");
         let text = describe(&Channel { compacted: 900, ..channel });
-        assert!(text.contains("messages      100, compaction has removed 900\n"), "{text}");
+        assert!(text.contains("messages      100, redrive has removed 900\n"), "{text}");
     }
 }

@@ -206,6 +206,19 @@ impl Client {
         Ok(places.map(|place| ErrorDetail { pointer: place.pointer, message: place.message }).collect())
     }
 
+    /// About how many messages would go at once under the limits of an update. Changes nothing.
+    ///
+    /// # Errors
+    /// When the channel does not exist, or the limits cannot be kept.
+    pub async fn would_remove(&self, request: UpdateChannelRequest) -> Result<u64, ClientError> {
+        let request = UpdateChannelRequest { dry_run: true, ..request };
+        let update = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).update_channel(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, update).await?.0.removes)
+    }
+
     /// The schemas that a channel has, or has had, oldest first; the last 100 are kept.
     ///
     /// # Errors

@@ -60,7 +60,10 @@ pub use crate::proto::v1::{
     NodeStatus, Quota, Retention, Rule, SchemaVersion, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
     VerifyDeepResponse, VerifyResponse, WhenFull, trim_channel_request::Keep,
 };
-pub use crate::proto::v1::{ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, UpdateConsumerRequest};
+pub use crate::proto::v1::{
+    ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, DeadLetter, DeadLetterSelection, ListDeadLettersResponse,
+    RedriveRequest, RedriveResponse, UpdateConsumerRequest,
+};
 pub use claims::{Claims, Once, OnceError, Taken};
 pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};

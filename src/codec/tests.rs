@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Begin, ClaimOperation, Clean, Compact, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-    DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Retention, Settlement,
-    Verdict, WhenFull,
+    DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Redrive, Retention,
+    Settlement, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -206,6 +206,31 @@ fn commands() -> Vec<(Command, &'static str)> {
             ),
         ),
         (
+            Command::Operations { time_ms: 7, operations: vec![Operation::Redrive(redrive())] },
+            concat!(
+                "0302",
+                "06000000",
+                "0700000000000000",
+                "0100000000000000",
+                "09000000",
+                "0100000000000000",
+                "0200000000000000",
+                "0100000000000000",
+                "030000000000000001000000000000000500000000000000",
+                "010400000000000000",
+                "0600000000000000",
+                "0200000000000000",
+                "0400000000000000",
+                "00",
+                "00",
+                "0000000000000000",
+                "0000000000000000",
+                "0500000000000000",
+                "0a030a0161",
+                "01000000",
+            ),
+        ),
+        (
             Command::Operations { time_ms: 7, operations: claim_operations(&name) },
             concat!(
                 "0302",
@@ -370,6 +395,20 @@ fn consumer_operations() -> Vec<ConsumerOperation> {
         ConsumerOperation::Leave { consumer, member: 7 },
         ConsumerOperation::DeadLetter { consumer, seq: 3, letter: None },
     ]
+}
+
+fn redrive() -> Redrive {
+    let (gone, frame) = (vec![Gone { first_seq: 3, count: 1, bytes: 5 }], frame(&["a"]));
+    let group =
+        PublishGroup { channel: ChannelId(6), schema_id: 2, rules_version: 4, frame, ..PublishGroup::default() };
+    Redrive { letters: ChannelId(1), step: 2, gone, begin: Some(4), group }
+}
+
+#[test]
+fn a_redrive_has_a_message_for_each_letter() {
+    let more = Redrive { gone: vec![Gone { first_seq: 3, count: 2, bytes: 5 }], ..redrive() };
+    let entry = encode_command(&Command::Operations { time_ms: 7, operations: vec![Operation::Redrive(more)] });
+    assert!(decode_command(&entry).unwrap_err().to_string().contains("1 messages without keys for 2 letters"));
 }
 
 /// One of each.

@@ -45,6 +45,10 @@ impl Channels for Service {
     ) -> Result<Response<v1::UpdateChannelResponse>, Status> {
         let dry_run = request.get_ref().dry_run;
         let (name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
+        let removes = match update.retention.as_ref().filter(|_| dry_run) {
+            Some(retention) => self.broker.would_remove(&name, retention).await.map_err(|error| to_status(&error))?,
+            None => 0,
+        };
         let (info, incompatibilities) = if dry_run {
             self.broker.try_update_channel(&name, update.schema.as_deref(), update.compatibility).await
         } else {
@@ -52,7 +56,7 @@ impl Channels for Service {
         }
         .map_err(|error| to_status(&error))?;
         let incompatibilities = incompatibilities.iter().map(detail).collect();
-        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()), incompatibilities }))
+        Ok(Response::new(v1::UpdateChannelResponse { channel: Some(info.to_proto()), incompatibilities, removes }))
     }
 
     async fn list_schemas(

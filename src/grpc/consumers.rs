@@ -14,7 +14,10 @@ use super::{
     to_status,
 };
 use crate::{
-    broker::{Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Member, Start},
+    broker::{
+        Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, Letters, Member,
+        RedriveTo, Start,
+    },
     env::ConnectionInfo,
     model::{self, ConsumeOrder, OrderingKey},
     proto::v1::{self, consumers_server::Consumers},
@@ -124,6 +127,31 @@ impl Consumers for Service {
         let results = results.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::SettleResponse { results }))
     }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        let wanted = letters_of(request.into_inner().selection.unwrap_or_default());
+        let page = self.broker.dead_letters_of(&wanted).await.map_err(|error| to_status(&error))?;
+        let letters = page.letters.iter().map(Letter::to_proto).collect();
+        let (dead_letter, next_seq, done) = (page.dead_letter, page.next_seq, page.done);
+        Ok(Response::new(v1::ListDeadLettersResponse { dead_letter, letters, next_seq, done }))
+    }
+
+    async fn redrive(&self, request: Request<v1::RedriveRequest>) -> Result<Response<v1::RedriveResponse>, Status> {
+        let v1::RedriveRequest { selection, to, dry_run } = request.into_inner();
+        let wanted = letters_of(selection.unwrap_or_default());
+        let to = RedriveTo { channel: Some(to).filter(|to| !to.is_empty()), dry_run };
+        let redriven = self.broker.redrive(&wanted, &to).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(redriven.to_proto(stream_error)))
+    }
+}
+
+fn letters_of(selection: v1::DeadLetterSelection) -> Letters {
+    let v1::DeadLetterSelection { channel, consumer, dead_letter, filter, from_seq, limit } = selection;
+    let dead_letter = Some(dead_letter).filter(|name| !name.is_empty());
+    Letters { channel, consumer, dead_letter, filter, from_seq, limit }
 }
 
 /// Serves one member until the client goes away, or is done and has all its answers.
@@ -310,6 +338,7 @@ fn wanted_of(config: v1::ConsumerConfig) -> Result<ConsumerUpdate, BrokerError> 
         max_in_flight: Some(config.max_in_flight).filter(|most| *most > 0),
         order: Some(order),
         filter: Some(Some(config.filter).filter(|filter| !filter.is_empty())),
+        settle_skipped: config.settle_skipped,
     })
 }
 
@@ -322,6 +351,7 @@ fn update_of(request: v1::UpdateConsumerRequest) -> Result<(String, String, Cons
         max_in_flight: request.max_in_flight,
         order,
         filter: request.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
+        settle_skipped: request.settle_skipped,
     };
     Ok((request.channel, request.name, update))
 }

@@ -73,7 +73,7 @@ enum Stay {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateQuery {
-    /// Only say whether the schema could take the old one's place.
+    /// Only say whether the schema could take the old one's place, and how many messages would go.
     #[serde(default)]
     dry_run: bool,
 }
@@ -168,7 +168,13 @@ pub(super) async fn update(
         let tried = broker.try_update_channel(&channel, update.schema.as_deref(), update.compatibility).await;
         let (_, incompatibilities) = tried?;
         let compatible = incompatibilities.is_empty();
-        let answer = json!({ "channel": channel, "compatible": compatible, "incompatibilities": incompatibilities });
+        let removes = match &update.retention {
+            Some(retention) => broker.would_remove(&channel, retention).await?,
+            None => 0,
+        };
+        let answer = json!({
+            "channel": channel, "compatible": compatible, "incompatibilities": incompatibilities, "removes": removes,
+        });
         return Ok(Json(answer).into_response());
     }
     let info = broker.update_channel(&channel, update).await?;

@@ -39,6 +39,9 @@ struct Wanted {
     order_header: Option<String>,
     /// The empty text removes it.
     filter: Option<String>,
+    /// What it keeps back counts as settled in a work queue.
+    #[serde(default)]
+    settle_skipped: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -67,6 +70,7 @@ impl Wanted {
             max_in_flight: self.max_in_flight,
             order,
             filter: self.filter.map(|filter| Some(filter).filter(|filter| !filter.is_empty())),
+            settle_skipped: self.settle_skipped,
         })
     }
 }

@@ -8,6 +8,7 @@ mod content;
 mod events;
 mod exchanges;
 mod lag;
+mod letters;
 mod messages;
 mod monitoring;
 mod openapi;
@@ -69,6 +70,8 @@ const ROUTES: Routes<Broker> = &[
     ("/v1/channels/{channel}/consumers/{consumer}/pull", || post(consumers::pull)),
     ("/v1/channels/{channel}/consumers/{consumer}/settle", || post(consumers::settle)),
     ("/v1/channels/{channel}/consumers/{consumer}/reset", || post(consumers::reset)),
+    ("/v1/channels/{channel}/consumers/{consumer}/dead-letters", || get(letters::list)),
+    ("/v1/channels/{channel}/consumers/{consumer}/redrive", || post(letters::redrive)),
 ];
 
 const MONITORING: Routes<Arc<dyn NodeView>> = &[

@@ -32,6 +32,10 @@ impl Machine {
             }
         }
         if !gone.is_empty() {
+            channel.forget_redriven(
+                |seq| gone.iter().any(|gone| (gone.first_seq..gone.end_seq()).contains(&seq)),
+                effects,
+            );
             channel.marks.remove(&gone, &channel.stats);
             let ranges = gone.iter().map(|gone| gone.first_seq..gone.end_seq()).collect();
             effects.writes.thins.push((channel.stream.clone(), ranges));
@@ -67,7 +71,7 @@ impl Channel {
     }
 
     /// The newest message is never removed by compaction.
-    fn most_removed(&self) -> u64 {
+    pub(super) fn most_removed(&self) -> u64 {
         (self.stats.next_seq - self.stats.first_seq).saturating_sub(1)
     }
 
@@ -77,11 +81,15 @@ impl Channel {
         if removed == 0 {
             return;
         }
-        let (passed, all) = (self.stats.first_seq - before, self.stats.next_seq - before);
-        let below = u128::from(removed) * u128::from(passed) / u128::from(all.max(1));
-        let left = removed - u64::try_from(below).unwrap_or(removed);
+        let below = in_proportion(removed, self.stats.first_seq - before, self.stats.next_seq - before);
+        let left = removed - below;
         self.compaction.removed = left.min(self.most_removed());
         effects.put(Key::Compaction(self.meta.id), &self.compaction);
+    }
+
+    /// About how many of the channel's first places are without a message.
+    pub(super) fn removed_within(&self, places: u64) -> u64 {
+        in_proportion(self.compaction.removed, places, self.stats.next_seq - self.stats.first_seq)
     }
 
     /// Whether a restored record is one of a channel with these counters.
@@ -92,4 +100,9 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+fn in_proportion(removed: u64, passed: u64, all: u64) -> u64 {
+    let below = u128::from(removed) * u128::from(passed) / u128::from(all.max(1));
+    u64::try_from(below).unwrap_or(removed)
 }

@@ -53,6 +53,8 @@ pub(super) enum Key {
     Calendar,
     /// What of a work queue no consumer answers for.
     Orphans(ChannelId),
+    /// A channel's newest message, where it is a letter that was redriven.
+    Redriven(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -79,6 +81,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const REDRIVEN: &[u8] = b"redriven/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -106,6 +109,7 @@ impl Key {
             Self::Calendar => Bytes::from_static(CALENDAR),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -132,6 +136,8 @@ impl Key {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
             Some(Self::Orphans(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(REDRIVEN) {
+            Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -203,6 +209,7 @@ mod tests {
             Key::LastDelayed,
             Key::Compaction(id),
             Key::Orphans(id),
+            Key::Redriven(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -35,7 +35,7 @@ pub(super) struct Mark {
 }
 
 /// A channel's marks. There are none exactly while nothing is stored.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     /// By increasing sequence number. At most the first two stand at or below the channel's first message.
     list: VecDeque<(u64, Mark)>,

@@ -14,6 +14,7 @@ mod delayed;
 mod keys;
 mod marks;
 mod members;
+mod redrive;
 mod restore;
 mod retention;
 mod rules;
@@ -284,6 +285,7 @@ impl Machine {
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
+            Operation::Redrive(redrive) => self.redrive(redrive, effects),
         }
     }
 
@@ -395,6 +397,9 @@ impl Machine {
         }
         if channel.orphans.is_some() {
             effects.delete(Key::Orphans(id));
+        }
+        if channel.redriven.is_some() {
+            effects.delete(Key::Redriven(id));
         }
         channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));

@@ -3,9 +3,9 @@
 //! Only a channel's oldest messages go, and [`Machine::advance`] is the only place where its first sequence number
 //! moves. It moves at once, with the log entry that caused it; the store is cut when it is worth it (see `marks`).
 
-use super::{Effects, Machine, channel::Channel, keys::Key};
+use super::{Effects, Machine, channel::Channel, keys::Key, marks::Marks};
 use crate::model::{
-    ChannelId, ChannelName, Frame, Full, KeyOutcome, OperationReply, Refusal, Retention, Route, WhenFull,
+    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, Refusal, Retention, Route, WhenFull,
 };
 
 /// What a channel still takes of a group: messages in order, until one does not fit.
@@ -101,20 +101,15 @@ impl Channel {
 
     /// The first message that the channel's limits let stay.
     fn limited(&self, now_ms: u64) -> u64 {
-        let (retention, stats) = (self.retention(), &self.stats);
-        let mut first = stats.first_seq;
-        if let Some(age_ms) = retention.max_age_ms {
-            first = first.max(self.marks.younger_than(age_ms, now_ms, stats));
-        }
-        if retention.when_full == WhenFull::DropOldest {
-            if let Some(most) = retention.max_messages {
-                first = first.max(stats.next_seq.saturating_sub(most));
-            }
-            if let Some(most) = retention.max_bytes {
-                first = first.max(self.marks.newest_within(most, stats));
-            }
-        }
-        first
+        limited(&self.marks, &self.stats, self.retention(), now_ms)
+    }
+
+    /// About how many messages would go at once under other limits.
+    fn would_remove(&self, retention: &Retention, now_ms: u64) -> u64 {
+        let (stats, mut marks) = (&self.stats, self.marks.clone());
+        marks.refine(stats, retention);
+        let passed = limited(&marks, stats, retention, now_ms).min(stats.next_seq) - stats.first_seq;
+        passed - self.removed_within(passed)
     }
 
     /// When the oldest messages are too old.
@@ -124,7 +119,31 @@ impl Channel {
     }
 }
 
+/// The first message that limits let stay.
+fn limited(marks: &Marks, stats: &ChannelStats, retention: &Retention, now_ms: u64) -> u64 {
+    let mut first = stats.first_seq;
+    if let Some(age_ms) = retention.max_age_ms {
+        first = first.max(marks.younger_than(age_ms, now_ms, stats));
+    }
+    if retention.when_full == WhenFull::DropOldest {
+        if let Some(most) = retention.max_messages {
+            first = first.max(stats.next_seq.saturating_sub(most));
+        }
+        if let Some(most) = retention.max_bytes {
+            first = first.max(marks.newest_within(most, stats));
+        }
+    }
+    first
+}
+
 impl Machine {
+    /// About how many messages of a channel would go at once if it kept something else. To become a work queue removes
+    /// nothing by itself.
+    pub fn would_remove(&self, id: ChannelId, retention: &Retention) -> u64 {
+        let channel = self.channels.get(&id).filter(|channel| channel.is_durable());
+        channel.map_or(0, |channel| channel.would_remove(retention, self.record.time_ms))
+    }
+
     /// Lets go of what a channel keeps no longer, after anything that may have changed that.
     pub(super) fn retain(&mut self, id: ChannelId, effects: &mut Effects) {
         let acknowledged = self.work_queue_floor(id);
@@ -191,13 +210,14 @@ impl Machine {
     }
 
     /// Moves a channel's first sequence number forward.
-    fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, effects: &mut Effects) {
+    pub(super) fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, effects: &mut Effects) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let first_seq = first_seq.min(channel.stats.next_seq);
         let before = channel.stats.first_seq;
         if first_seq > before {
             channel.stats.first_seq = first_seq;
             channel.passed_removed(before, effects);
+            channel.forget_redriven(|seq| seq < first_seq, effects);
             if let Some(cut) = channel.marks.advance(first_seq, at_once, &channel.stats) {
                 effects.writes.removes.push((channel.stream.clone(), cut));
             }

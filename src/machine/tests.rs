@@ -2,6 +2,7 @@ mod compaction;
 mod consumers;
 mod naive;
 mod publishing;
+mod redrive;
 mod retention;
 mod rules;
 mod stored;

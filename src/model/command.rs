@@ -443,4 +443,18 @@ pub enum Refusal {
     /// Letters of the dead-letter channel come back to the consumer's own channel.
     #[error("the dead letters of `{0}` come back to the consumer's channel: they would go round for ever")]
     DeadLetterCycle(ChannelName),
+    /// The step does not follow the one that was taken last, or the channel does not hold its letters any more.
+    #[error("letters of the channel went elsewhere meanwhile: it is at step {step}")]
+    StaleRedrive {
+        /// Where it is.
+        step: u64,
+    },
+    /// The channel to which letters go does not take one of them, and therefore none.
+    #[error("letter {position} of the step is refused: {outcome:?}")]
+    RedriveRefused {
+        /// Its position among the letters of the step; those before it would fit.
+        position: u32,
+        /// Why.
+        outcome: KeyOutcome,
+    },
 }

@@ -108,6 +108,16 @@ pub struct Limits {
 impl Limits {
     /// The most that [`Limits::live_keys`] may be: a channel's keys are told apart by numbers of four bytes.
     pub const MOST_LIVE_KEYS: u64 = u32::MAX as u64;
+    /// Letters that one step of a redrive moves, in one log entry.
+    pub const REDRIVE_LETTERS: usize = 256;
+    /// Bytes of them; a single larger letter still fits.
+    pub const REDRIVE_BYTES: usize = 256 << 10;
+    /// Letters that one call lists or moves; the next call goes on behind them.
+    pub const LETTERS_PER_CALL: u64 = 4_096;
+    /// Bytes of a dead-letter channel that one call looks through.
+    pub const LETTER_BYTES_PER_CALL: usize = 16 << 20;
+    /// How long one call goes on with further steps.
+    pub const REDRIVE_TIME: Duration = Duration::from_secs(4);
 }
 
 impl Default for Limits {

@@ -12,11 +12,13 @@ mod expiry;
 mod frame;
 mod json;
 mod json_text;
+mod letter_json;
 mod limits;
 mod lines;
 mod member;
 mod operation;
 mod predicate;
+mod redrive;
 mod rule;
 mod transaction;
 
@@ -45,10 +47,12 @@ pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{
     ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
 };
+pub use letter_json::LetterJson;
 pub use limits::Limits;
 pub use lines::{is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
+pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
 pub use transaction::{Part, PartReply, Transaction};

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply, Rule, Schedule,
-    Scheduled, Transaction,
+    ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply, Redrive, Rule,
+    Schedule, Scheduled, Transaction,
 };
 
 /// One operation of a log entry.
@@ -46,6 +46,8 @@ pub enum Operation {
     Due(Due),
     /// Removes messages that later ones replace.
     Compact(Compact),
+    /// Moves dead letters to another channel.
+    Redrive(Redrive),
 }
 
 impl Operation {
@@ -59,6 +61,7 @@ impl Operation {
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
             Self::Compact(compact) => size_of_val(&compact.gone[..]),
+            Self::Redrive(redrive) => size_of_val(&redrive.gone[..]) + redrive.group.frame.bytes().len(),
         }
     }
 }
@@ -87,5 +90,12 @@ pub enum OperationReply {
     Compacted {
         /// What the next one has to follow.
         step: u64,
+    },
+    /// To a step of a redrive.
+    Redriven {
+        /// What the next one has to follow.
+        step: u64,
+        /// Sequence number of the first message that was appended.
+        first_seq: u64,
     },
 }

@@ -10,6 +10,7 @@ mod http;
 mod openapi;
 mod payloads;
 mod publishing;
+mod redrive;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};

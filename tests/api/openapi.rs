@@ -179,7 +179,7 @@ async fn the_document_names_every_parameter_and_every_field_of_a_body() {
         }
         assert_eq!(taken, body, "{method} {path}");
     }
-    assert_eq!(bodies, 14);
+    assert_eq!(bodies, 15);
     described.node.stop().await;
 }
 
@@ -286,6 +286,21 @@ async fn rules_consumers_and_claims_are_answered_as_described() {
     assert_eq!(ask("POST", &path, &target, &settle.to_string()).await.json()["settled"], 3);
     let late = ask("POST", &path, &target, &json!({"extend": [tokens[2]]}).to_string()).await.json();
     assert_eq!(late["stale"].as_array().unwrap().len(), 1, "{late}");
+    let mut letter = vec![("Liminal-Header-liminal-dead-letter-channel", "orders")];
+    letter.push(("Liminal-Header-liminal-dead-letter-consumer", "billing"));
+    let written =
+        described.ask("POST", "/v1/channels/{channel}/messages", "/v1/channels/copies/messages", &letter, "1");
+    assert_eq!(written.await.status, 200);
+    let (path, target) = of("dead-letters");
+    let query = "filter=$payload%20%3E%200&from_seq=0&limit=5&dead_letter=copies";
+    let listed = ask("GET", &path, &format!("{target}?{query}"), "").await.json();
+    assert_eq!(listed["letters"].as_array().unwrap().len(), 1, "{listed}");
+    let (path, target) = of("redrive");
+    let redrive = json!({
+        "to": "orders", "dead_letter": "copies", "filter": "$payload > 0", "from_seq": 0, "limit": 5, "dry_run": true,
+    });
+    assert_eq!(ask("POST", &path, &target, &redrive.to_string()).await.json()["moved"], 1);
+    assert_eq!(ask("POST", &path, &target, "").await.json()["moved"], 1);
     let (path, target) = of("reset");
     assert_eq!(ask("POST", &path, &target, r#"{"start":"latest"}"#).await.status, 200);
     assert_eq!(ask("DELETE", consumer, billing, "").await.status, 204);

@@ -10,14 +10,18 @@ use super::{liminal, ports::free_addresses, run};
 /// How long the node may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Node {
+/// A node, as `liminal serve` runs one, with the channel `orders`.
+pub(super) struct Node {
     child: Child,
-    server: String,
+    /// Where clients and HTTP find it.
+    pub(super) client: String,
+    pub(super) http: String,
+    pub(super) server: String,
     _dir: tempfile::TempDir,
 }
 
 impl Node {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [client, http] = free_addresses(2).try_into().unwrap();
         let config = dir.path().join("liminal.toml");
@@ -29,7 +33,8 @@ impl Node {
         std::fs::write(&config, text).unwrap();
         let mut serve = Process::new(env!("CARGO_BIN_EXE_liminal"));
         let child = serve.args(["serve", "--config"]).arg(&config).stderr(Stdio::null()).spawn().unwrap();
-        let node = Self { child, server: format!("http://{client}"), _dir: dir };
+        let server = format!("http://{client}");
+        let node = Self { child, client, http, server, _dir: dir };
         let until = Instant::now() + PATIENCE;
         while node.run(&["channel", "show", "orders"]).0 != 0 {
             assert!(Instant::now() < until, "the node does not serve");
@@ -129,11 +134,74 @@ fn a_member_that_leaves_in_order_costs_no_message_an_attempt() {
 }
 
 #[test]
+fn a_redrive_asks_and_names_what_stays() {
+    let node = Node::start();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(node.run(&["consumer", "create", "orders", "w", "--max-attempts", "1"]).0, 0);
+    for payload in ["1", "two"] {
+        let mut args = vec!["publish", "orders.dead", payload];
+        for header in ["channel=orders", "consumer=w", "hops=1"] {
+            args.extend(["--header", ["liminal-dead-letter-", header].concat().leak()]);
+        }
+        assert_eq!(node.run(&args).0, 0, "{args:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let schema = dir.path().join("schema.json");
+    std::fs::write(&schema, r#"{"type":"integer"}"#).unwrap();
+    assert_eq!(node.run(&["channel", "create", "numbers", "--schema", schema.to_str().unwrap()]).0, 0);
+    let redrive = ["consumer", "redrive", "orders", "w", "--to", "numbers"];
+    let (code, _, err) = node.run(&redrive);
+    assert!(
+        code == 2 && err.contains("send 1 letter(s) of `orders.dead` to `numbers`") && err.contains("--yes"),
+        "{err}"
+    );
+    let (code, out, _) = node.run(&[&redrive[..], &["--dry-run"]].concat());
+    assert_eq!((code, out.lines().last()), (0, Some("orders.dead -> numbers  would move 1, refused 1")));
+    let (code, out, err) = node.run(&[&["-o", "json"], &redrive[..], &["--yes"]].concat());
+    let done = json(&out);
+    assert_eq!((code, &done["moved"], &done["refused"], &done["left"]), (0, &1.into(), &1.into(), &1.into()));
+    assert!(err.contains("orders.dead@1 stays: ") && err.contains("SCHEMA_VIOLATION"), "{err}");
+    let (_, out, _) = node.run(&["-o", "raw", "consumer", "dead-letters", "orders", "w"]);
+    assert_eq!(out, "two\n");
+    // A consumer that is gone leaves its letters behind.
+    assert_eq!(node.run(&["consumer", "delete", "orders", "w", "--yes"]).0, 0);
+    let (_, out, _) = node.run(&["consumer", "redrive", "orders", "w", "--dead-letter", "orders.dead", "--yes"]);
+    assert_eq!(out, "orders.dead -> orders  moved 1, 0 left\n");
+}
+
+#[test]
+fn an_update_that_removes_messages_says_how_many_and_asks() {
+    let node = Node::start();
+    for payload in ["a", "b", "c"] {
+        assert_eq!(node.run(&["publish", "orders", payload]).0, 0);
+    }
+    let update = ["channel", "update", "orders", "--max-messages", "1"];
+    let (code, _, err) = node.run(&update);
+    assert!(code == 2 && err.contains("remove 2 message(s) of `orders` at once") && err.contains("--yes"), "{err}");
+    assert_eq!(node.run(&[&["-o", "raw"], &update[..], &["--dry-run"]].concat()), (0, "2\n".into(), String::new()));
+    assert_eq!(node.run(&["channel", "update", "orders", "--max-messages", "9"]).0, 0, "nothing goes");
+    assert_eq!(node.run(&[&update[..], &["--yes"]].concat()).0, 0);
+    let (_, out, _) = node.run(&["-o", "raw", "channel", "update", "orders", "--max-messages", "1", "--dry-run"]);
+    assert_eq!(out, "0\n");
+    // In a work queue, what a filter keeps back would go too.
+    assert_eq!(node.run(&["channel", "create", "jobs", "--work-queue"]).0, 0);
+    let filtered = ["consumer", "create", "jobs", "w", "--where", "kind == 1"];
+    let (code, _, err) = node.run(&filtered);
+    assert!(code == 1 && err.contains("--settle-skipped"), "{err}");
+    assert_eq!(node.run(&[&filtered[..], &["--settle-skipped"]].concat()).0, 0);
+    assert_eq!(node.run(&["consumer", "create", "orders", "w", "--where", "kind == 1"]).0, 0);
+    let (code, _, err) = node.run(&["channel", "update", "orders", "--work-queue"]);
+    assert!(code == 1 && err.contains("consumer `w` of `orders` has a filter"), "{err}");
+}
+
+#[test]
 fn a_flag_that_would_not_be_used_is_an_error() {
     let node = Node::start();
     for args in [
         &["subscribe", "orders", "--consumer", "w", "--where", "id > 3"][..],
         &["channel", "update", "orders", "--schema", "f", "--dry-run", "--max-messages", "3"],
+        &["channel", "update", "orders", "--rate", "3", "--dry-run"],
+        &["consumer", "create", "orders", "w", "--settle-skipped"],
         &["consumer", "create", "orders", "w", "--drop-dead"],
         &["consumer", "create", "orders", "w", "--max-attempts", "3", "--dead-letter", "d", "--drop-dead"],
     ] {

@@ -9,6 +9,7 @@ mod delivered;
 mod filters;
 mod publishing;
 mod quarantine;
+mod redrive;
 mod retention;
 mod rules;
 mod together;

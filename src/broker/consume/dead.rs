@@ -8,13 +8,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::super::{Broker, BrokerError, Leader, publish::RETRY};
-use crate::{
-    model::{
-        ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup,
-        Refusal, stream_key,
-    },
-    proto::v1::{Header, Message},
+use super::{
+    super::{Broker, BrokerError, Leader, publish::RETRY},
+    letters::mark,
+};
+use crate::model::{
+    ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup, Refusal,
+    stream_key,
 };
 
 /// Letters that are under way at once.
@@ -23,21 +23,16 @@ const AT_ONCE: usize = 64;
 const BYTES: usize = 4 << 20;
 /// A letter that cannot be written is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How the names of a dead letter's own headers begin.
-const PREFIX: &str = "liminal-dead-letter-";
-/// How often a message may die. Channels whose letters come back to them cannot be made, but rules and programs may send a
-/// letter anywhere; at this bound it goes no further.
-const MOST_HOPS: usize = 16;
 
 /// A dead message, and what is known of it.
-struct Dead {
-    consumer: ConsumerId,
-    name: String,
-    seq: u64,
-    attempts: u32,
-    reason: String,
-    channel: Arc<ChannelMeta>,
-    target: ChannelName,
+pub(super) struct Dead {
+    pub(super) consumer: ConsumerId,
+    pub(super) name: String,
+    pub(super) seq: u64,
+    pub(super) attempts: u32,
+    pub(super) reason: String,
+    pub(super) channel: Arc<ChannelMeta>,
+    pub(super) target: ChannelName,
 }
 
 /// A consumer whose last letter was refused.
@@ -177,77 +172,4 @@ async fn letter(broker: &Broker, dead: &Dead) -> Result<Option<PublishGroup>, Br
         frame: Frame::encode([&message]),
         ..PublishGroup::default()
     }))
-}
-
-/// Says in a message's headers where it died and why, and where it had died before, oldest first.
-fn mark(message: &mut Message, dead: &Dead) -> Result<(), BrokerError> {
-    let last = |name: &str| {
-        let name = format!("{PREFIX}{name}");
-        message.headers.iter().find(|header| header.name == name).map_or("", |header| header.value.as_str())
-    };
-    let history_name = format!("{PREFIX}history");
-    let mut history: Vec<String> = message
-        .headers
-        .iter()
-        .filter(|header| header.name == history_name)
-        .map(|header| header.value.clone())
-        .collect();
-    if !last("channel").is_empty() {
-        let [channel, seq, consumer, attempts, reason] = ["channel", "seq", "consumer", "attempts", "reason"].map(last);
-        history.push(format!("{channel}@{seq} consumer={consumer} attempts={attempts} reason={reason}"));
-    }
-    let hops = history.len() + 1;
-    if hops > MOST_HOPS {
-        let reason = format!(
-            "message {} of `{}` has died {MOST_HOPS} times in as many places: its letters go round; end the circle, or \
-             have the consumer drop its dead",
-            dead.seq, dead.channel.name
-        );
-        return Err(BrokerError::InvalidArgument { reason });
-    }
-    message.headers.retain(|header| !header.name.starts_with(PREFIX));
-    let said = [
-        ("reason", dead.reason.clone()),
-        ("channel", dead.channel.name.to_string()),
-        ("seq", dead.seq.to_string()),
-        ("consumer", dead.name.clone()),
-        ("attempts", dead.attempts.to_string()),
-        ("hops", hops.to_string()),
-    ];
-    let said = said.into_iter().chain(history.into_iter().map(|hop| ("history", hop)));
-    message.headers.extend(said.map(|(name, value)| Header { name: format!("{PREFIX}{name}"), value }));
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::ChannelId;
-
-    fn dead(channel: &str, seq: u64) -> Dead {
-        let name: ChannelName = channel.parse().unwrap();
-        let (id, config) = (ChannelId(1), ChannelConfig::default());
-        let channel = Arc::new(ChannelMeta { id, name: name.clone(), config, schema_id: 0, created_ms: 0 });
-        let (consumer, reason) = (ConsumerId(1), "nacked: no".to_owned());
-        Dead { consumer, name: "w".into(), seq, attempts: 3, reason, channel, target: name }
-    }
-
-    #[test]
-    fn a_letter_keeps_its_history_and_goes_no_further_than_the_bound() {
-        let mut message = Message { payload: "x".into(), ..Message::default() };
-        let headers = |message: &Message, name: &str| -> Vec<String> {
-            let name = format!("{PREFIX}{name}");
-            message.headers.iter().filter(|header| header.name == name).map(|header| header.value.clone()).collect()
-        };
-        for hop in 0..MOST_HOPS as u64 {
-            mark(&mut message, &dead("a", hop)).unwrap();
-            assert_eq!(headers(&message, "seq"), [hop.to_string()]);
-            assert_eq!(headers(&message, "hops"), [(hop + 1).to_string()]);
-            assert_eq!(headers(&message, "history").len() as u64, hop);
-        }
-        assert_eq!(headers(&message, "history")[0], "a@0 consumer=w attempts=3 reason=nacked: no");
-        let before = message.clone();
-        assert!(mark(&mut message, &dead("a", 99)).unwrap_err().to_string().contains("16 times"));
-        assert_eq!(message, before);
-    }
 }

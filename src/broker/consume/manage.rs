@@ -7,7 +7,7 @@ use super::{
 use crate::{
     model::{
         Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal,
+        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, Retention,
     },
     proto::v1,
 };
@@ -55,6 +55,9 @@ pub struct ConsumerUpdate {
     pub order: Option<ConsumeOrder>,
     /// The new filter, for messages that have not been handed out; none removes it.
     pub filter: Option<Option<String>>,
+    /// What the filter keeps back counts as settled in a work queue, and goes if no other consumer wants it. Without this
+    /// word a work queue takes no filter. It is not kept.
+    pub settle_skipped: bool,
 }
 
 impl DeadLetters {
@@ -89,6 +92,7 @@ impl From<ConsumerConfig> for ConsumerUpdate {
             max_in_flight: Some(max_in_flight),
             order: Some(order),
             filter: Some(filter),
+            settle_skipped: false,
         }
     }
 }
@@ -96,7 +100,8 @@ impl From<ConsumerConfig> for ConsumerUpdate {
 impl ConsumerUpdate {
     /// The configuration that comes of it, but for the dead-letter channel.
     fn of(self, before: &ConsumerConfig) -> ConsumerConfig {
-        let Self { ack_timeout_ms, max_attempts, dead_letters: _, max_in_flight, order, filter } = self;
+        let Self { ack_timeout_ms, max_attempts, dead_letters: _, max_in_flight, order, filter, settle_skipped: _ } =
+            self;
         ConsumerConfig {
             ack_timeout_ms: ack_timeout_ms.unwrap_or(before.ack_timeout_ms),
             max_attempts: max_attempts.unwrap_or(before.max_attempts),
@@ -146,6 +151,7 @@ fn config_to_proto(config: &ConsumerConfig) -> v1::ConsumerConfig {
         order_header: order_header.to_owned(),
         filter: config.filter.clone().unwrap_or_default(),
         drop_dead: config.max_attempts > 0 && config.dead_letter.is_none(),
+        settle_skipped: false,
     }
 }
 
@@ -165,7 +171,7 @@ impl Broker {
     ) -> Result<ConsumerInfo, BrokerError> {
         let consumer = self.consumer_name(name)?;
         let wanted = wanted.into();
-        let letters = wanted.dead_letters.clone();
+        let (letters, settle_skipped) = (wanted.dead_letters.clone(), wanted.settle_skipped);
         let mut config = wanted.of(&ConsumerConfig::default());
         check(&config)?;
         let meta = self.resolve(channel).await?;
@@ -173,6 +179,9 @@ impl Broker {
             .inner
             .view
             .consumers(|all| all.named(meta.id, name).map(|present| present.meta().config.dead_letter.clone()));
+        if present.is_none() {
+            check_filter(&meta, &config, settle_skipped)?;
+        }
         config.dead_letter = match (letters, present) {
             // Whoever does not mind gets the consumer as it is.
             (None, Some(present)) => present,
@@ -221,9 +230,12 @@ impl Broker {
         update: ConsumerUpdate,
     ) -> Result<ConsumerInfo, BrokerError> {
         let before = self.consumer(channel, name).await?.status.meta;
-        let letters = update.dead_letters.clone();
+        let (letters, settle_skipped) = (update.dead_letters.clone(), update.settle_skipped);
         let mut config = update.of(&before.config);
         check(&config)?;
+        if config.filter != before.config.filter {
+            check_filter(&*self.find(channel)?, &config, settle_skipped)?;
+        }
         // One that had no limit of attempts so far has said nothing of its dead.
         let never_died = before.config.max_attempts == 0 && before.config.dead_letter.is_none();
         if letters.is_some() || never_died {
@@ -281,6 +293,34 @@ impl Broker {
         self.managed(&named, ConsumerOperation::Reset { consumer: named.id, begin }).await
     }
 
+    /// A channel with filtered consumers does not become a work queue: nobody has said that what they keep back may go.
+    pub(in crate::broker) async fn check_work_queue(
+        &self,
+        name: &str,
+        retention: Option<&Retention>,
+    ) -> Result<(), BrokerError> {
+        if !retention.is_some_and(|retention| retention.work_queue) {
+            return Ok(());
+        }
+        self.catch_up().await?;
+        let meta = self.find(name)?;
+        let filtered = self.inner.view.consumers(|all| {
+            let mut filtered = all.of(meta.id).filter(|consumer| consumer.meta().config.filter.is_some());
+            filtered.next().map(|consumer| consumer.meta().name.to_string())
+        });
+        match filtered.filter(|_| !meta.config.retention.work_queue) {
+            None => Ok(()),
+            Some(consumer) => {
+                let reason = format!(
+                    "consumer `{consumer}` of `{name}` has a filter: in a work queue, what it keeps back would go without \
+                     anybody having worked on it. Remove the filter first, and give it again with settle_skipped if you \
+                     want that"
+                );
+                Err(BrokerError::InvalidArgument { reason })
+            }
+        }
+    }
+
     async fn managed(&self, named: &Named, operation: ConsumerOperation) -> Result<ConsumerInfo, BrokerError> {
         let operation = ConsumerOperation::Keeping(Box::new(operation));
         match self.operate(Operation::Consumer(operation)).await? {
@@ -307,6 +347,21 @@ impl Broker {
             }
         })
     }
+}
+
+/// In a work queue a message goes when its consumers have settled it. What a filter keeps back nobody has worked on, so
+/// that it counts as settled all the same has to be asked for by name.
+fn check_filter(meta: &ChannelMeta, config: &ConsumerConfig, settle_skipped: bool) -> Result<(), BrokerError> {
+    if config.filter.is_none() || settle_skipped || !meta.config.retention.work_queue {
+        return Ok(());
+    }
+    let reason = format!(
+        "`{}` is a work queue: what the filter keeps back would go without anybody having worked on it. Say \
+         settle_skipped (--settle-skipped) if other consumers take it or it may go, or have a rule copy what is wanted into a \
+         queue of its own",
+        meta.name
+    );
+    Err(BrokerError::InvalidArgument { reason })
 }
 
 /// What the machine does not know about.

@@ -7,16 +7,22 @@
 
 mod dead;
 mod group;
+mod letters;
+mod listing;
 mod manage;
 mod member;
 mod plan;
 mod presence;
+mod redrive;
 mod settle;
 
 pub(super) use self::{dead::run as run_dead, group::Groups};
 pub use self::{
+    letters::{Letter, REDRIVEN},
+    listing::{LetterPage, Letters},
     manage::{ConsumerInfo, ConsumerUpdate, DeadLetters},
     member::{ConsumerDelivery, Member},
+    redrive::{RedriveTo, Redriven},
 };
 use super::{Broker, BrokerError};
 use crate::model::{ConsumerId, ConsumerName, InvalidConsumerName, Refusal};

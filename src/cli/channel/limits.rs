@@ -104,7 +104,8 @@ impl LimitArgs {
         self.keeps() || self.rate.is_some() || self.byte_rate.is_some()
     }
 
-    fn keeps(&self) -> bool {
+    /// Whether what it keeps changes.
+    pub fn keeps(&self) -> bool {
         let limits = [self.max_messages, self.max_bytes, self.max_age];
         limits.iter().any(Option::is_some)
             || self.when_full.is_some()

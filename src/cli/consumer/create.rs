@@ -41,9 +41,12 @@ pub struct Args {
     /// `none`, `exclusive` (one member at a time), `key` or `key:HEADER` (one member at a time for each key)
     #[arg(long, default_value = "none", value_parser = parse_order)]
     pub order: (ConsumeOrder, String),
-    /// Only messages for which this holds; the others count as settled. See docs/PREDICATES.md
+    /// Only messages for which this holds. See docs/PREDICATES.md
     #[arg(long = "where", value_name = "PREDICATE")]
     pub filter: Option<Predicate>,
+    /// In a work queue: what --where keeps back counts as settled, and goes if no other consumer wants it
+    #[arg(long, requires = "filter")]
+    pub settle_skipped: bool,
 }
 
 /// Runs the command.
@@ -57,6 +60,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         order_header: args.order.1,
         filter: args.filter.map(|filter| filter.to_string()).unwrap_or_default(),
         drop_dead: args.drop_dead,
+        settle_skipped: args.settle_skipped,
     };
     let start = args.from.start(SystemTime::now());
     let consumer = connect(global).await?.create_consumer(&args.channel, &args.name, config, start).await?;

@@ -1,8 +1,10 @@
-//! `liminal consumer`: create, look at, change, move and delete consumers.
+//! `liminal consumer`: create, look at, change, move and delete consumers, and their dead letters.
 
 mod create;
+mod dead_letters;
 mod delete;
 mod list;
+mod redrive;
 mod reset;
 mod show;
 mod update;
@@ -33,6 +35,10 @@ pub enum Command {
     Reset(reset::Args),
     /// Delete a consumer with its cursor
     Delete(delete::Args),
+    /// List dead letters of a consumer
+    DeadLetters(dead_letters::Args),
+    /// Send dead letters of a consumer back to their channel, or to another one
+    Redrive(redrive::Args),
 }
 
 /// Runs the command.
@@ -44,6 +50,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Update(args) => update::run(args, global).await,
         Command::Reset(args) => reset::run(args, global).await,
         Command::Delete(args) => delete::run(args, global).await,
+        Command::DeadLetters(args) => dead_letters::run(args, global).await,
+        Command::Redrive(args) => redrive::run(args, global).await,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Args {
     /// Only messages for which this holds, of those that have not been handed out; the empty text: all
     #[arg(long = "where", value_name = "PREDICATE", group = "change")]
     pub filter: Option<String>,
+    /// In a work queue: what --where keeps back counts as settled, and goes if no other consumer wants it
+    #[arg(long, requires = "filter")]
+    pub settle_skipped: bool,
 }
 
 /// Runs the command.
@@ -52,6 +55,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         order_header,
         filter: args.filter,
         drop_dead: args.drop_dead,
+        settle_skipped: args.settle_skipped,
     };
     one(&connect(global).await?.update_consumer(request).await?, global)
 }

@@ -1,5 +1,7 @@
 //! The calls with one answer: managing consumers.
 
+use std::time::Duration;
+
 use super::Consumer;
 use crate::{
     client::{
@@ -10,10 +12,14 @@ use crate::{
         retry::Repeat,
     },
     proto::v1::{
-        self, ConsumerConfig, CreateConsumerRequest, DeleteConsumerRequest, GetConsumerRequest, ListConsumersRequest,
+        self, ConsumerConfig, CreateConsumerRequest, DeadLetterSelection, DeleteConsumerRequest, GetConsumerRequest,
+        ListConsumersRequest, ListDeadLettersRequest, ListDeadLettersResponse, RedriveRequest, RedriveResponse,
         ResetConsumerRequest, UpdateConsumerRequest, consumers_client::ConsumersClient,
     },
 };
+
+/// How long one call of a redrive may take: it goes on for some seconds, and then waits for what is under way.
+const REDRIVE: Duration = Duration::from_secs(30);
 
 impl Client {
     /// A member of a consumer's group, which does nothing yet: see [`Consumer::run`] and [`Consumer::open`].
@@ -122,5 +128,49 @@ impl Client {
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
         Ok(())
+    }
+
+    /// Some dead letters of a consumer. The next page begins at the answer's `next_seq`.
+    ///
+    /// # Errors
+    /// When the consumer does not exist, or keeps no letters.
+    pub async fn dead_letters(&self, selection: DeadLetterSelection) -> Result<ListDeadLettersResponse, ClientError> {
+        let list = |link| {
+            let request = ListDeadLettersRequest { selection: Some(selection.clone()) };
+            async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_dead_letters(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0)
+    }
+
+    /// Sends dead letters of a consumer to another channel, a bounded number at a time: call again with the answer's
+    /// `next_seq` until it is `done`. A letter is moved once, whatever becomes of an answer.
+    ///
+    /// ```no_run
+    /// use liminal::client::{Client, DeadLetterSelection, RedriveRequest};
+    ///
+    /// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+    /// let mut selection =
+    ///     DeadLetterSelection { channel: "orders".into(), consumer: "billing".into(), ..Default::default() };
+    /// loop {
+    ///     let request = RedriveRequest { selection: Some(selection.clone()), ..Default::default() };
+    ///     let redriven = client.redrive(request).await?;
+    ///     println!("{} moved, {} refused", redriven.moved, redriven.refused);
+    ///     if redriven.done || redriven.stopped.is_some() {
+    ///         return Ok(());
+    ///     }
+    ///     selection.from_seq = redriven.next_seq;
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the consumer or the target does not exist. Where the outcome is unknown, letters may have been moved; those that
+    /// were not are there still, so the same call may be made again.
+    pub async fn redrive(&self, request: RedriveRequest) -> Result<RedriveResponse, ClientError> {
+        let redrive = |link| {
+            let request = request.clone();
+            async move { ConsumersClient::new(link).redrive(request).await }
+        };
+        Ok(self.pool.call_within(REDRIVE, Prefer::Leader, Repeat::OnlyIfNothingHappened, redrive).await?.0)
     }
 }

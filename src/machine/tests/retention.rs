@@ -275,3 +275,20 @@ fn marks_that_do_not_fit_the_counters_are_refused_by_name() {
     });
     assert!(stranger.contains("there is no channel 9"), "{stranger}");
 }
+
+#[test]
+fn what_other_limits_would_remove_is_what_they_remove() {
+    let tight = |bytes, age| Retention { max_bytes: bytes, max_age_ms: age, ..Retention::default() };
+    for retention in [most(3), full(most(3)), tight(Some(40), None), tight(None, Some(4)), Retention::default()] {
+        let mut node = Node::new();
+        let id = node.create("c", keeping(Retention::default())).meta.id;
+        for time_ms in 1..10 {
+            node.send(time_ms, id, &["a", "b"]).0.unwrap();
+        }
+        let before = (node.stats(id), node.stored.clone());
+        let foreseen = node.machine.would_remove(id, &retention);
+        assert_eq!((node.stats(id), node.stored.clone()), before, "nothing has changed");
+        node.retain(9, retention.clone());
+        assert_eq!(foreseen, node.stats(id).first_seq, "{retention:?}");
+    }
+}
