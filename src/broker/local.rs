@@ -56,7 +56,10 @@ impl Broker {
         let local = Arc::new(Local { state: Arc::new(Mutex::new(State { replica, index })), leader });
         let broker = Self::clustered(view, local.clone(), local, Env::real());
         broker.compare_clock().await;
-        broker.inner.tasks.spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.clone())));
+        broker
+            .inner
+            .tasks
+            .spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.for_tasks())));
         for channel in &config.channels {
             broker.create_configured(channel, config.base_dir.as_deref()).await?;
         }

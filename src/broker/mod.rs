@@ -43,7 +43,10 @@ use self::{
 use crate::{
     env::Env,
     health::Part,
-    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
+    model::{
+        ChannelId, ChannelMeta, ChannelStats, Frame, IfChanged, KeyHash, Limits, Notice, Position, Predicate,
+        StoredBatch,
+    },
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -65,10 +68,24 @@ pub use stats::Stats;
 pub use subscribe::Subscription;
 pub use transaction::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
 
-/// One node's broker. Cloning shares it.
+/// One node's broker. Cloning shares it. It stops with [`Broker::stop`], or when the last clone is dropped with all that
+/// came of it, subscriptions and members of consumers.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
+    /// None in its own tasks, which would keep it for ever.
+    _in_use: Option<Arc<InUse>>,
+}
+
+/// Ends the tasks of a broker that nobody has any longer.
+struct InUse {
+    stopping: CancellationToken,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
 }
 
 struct Inner {
@@ -190,6 +207,38 @@ pub enum Start {
     Seq(u64),
     /// The first message at or after this time, milliseconds since the Unix epoch.
     Time(u64),
+    /// This place, in the history that it was handed out in.
+    Position(Position),
+}
+
+impl Start {
+    /// What a reader that says nothing of it wants to happen when the history behind its place has changed. Who gives a
+    /// bare number back does not know of notices.
+    pub fn if_changed(self) -> IfChanged {
+        if matches!(self, Self::Position(_)) { IfChanged::Notice } else { IfChanged::Fail }
+    }
+}
+
+/// What a subscriber chooses.
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeOptions {
+    /// Only messages for which it holds.
+    pub filter: Option<Predicate>,
+    /// What happens when the history behind its place changes; none: see [`Start::if_changed`].
+    pub if_changed: Option<IfChanged>,
+}
+
+/// What a reader of stored messages chooses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Messages at most; 0: as many as fit a page.
+    pub limit: usize,
+    /// What the read has to see.
+    pub consistency: Consistency,
+    /// It waits until this message is applied.
+    pub min_seq: Option<u64>,
+    /// What happens when the history behind its place has changed; none: see [`Start::if_changed`].
+    pub if_changed: Option<IfChanged>,
 }
 
 /// What a read has to see.
@@ -209,10 +258,14 @@ pub struct Page {
     pub batches: Vec<StoredBatch>,
     /// Where the next page begins.
     pub next_seq: u64,
+    /// The same with the history that it is of.
+    pub next: Position,
     /// The first sequence number still stored.
     pub first_seq: u64,
     /// The sequence number after the last one applied.
     pub end_seq: u64,
+    /// What became of the history behind the place that was asked for. The page begins where it says.
+    pub notice: Option<Notice>,
 }
 
 /// A channel as a caller sees it.
@@ -265,7 +318,7 @@ impl Broker {
             peers,
             env,
         };
-        let broker = Self { inner: Arc::new(inner) };
+        let broker = Self { inner: Arc::new(inner), _in_use: None };
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(quarantine::run(broker.clone(), samples)));
@@ -273,8 +326,13 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
-        tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
-        broker
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(delivery::report(broker.clone())));
+        Self { _in_use: Some(Arc::new(InUse { stopping })), ..broker }
+    }
+
+    /// The same for a task that lives as long as the broker is used elsewhere.
+    fn for_tasks(&self) -> Self {
+        Self { inner: self.inner.clone(), _in_use: None }
     }
 
     /// Publishes one message and waits until it is acknowledged and its delivery is known.

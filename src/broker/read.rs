@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
+    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start,
     forward::{Request, Response},
 };
-use crate::model::{ChannelId, ChannelMeta, ChannelStats, Command, Durability, StoredBatch, stream_key};
+use crate::model::{
+    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, Place, Position,
+    StoredBatch, stream_key,
+};
 
 /// How long to wait before a leader that was not one is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -16,13 +19,23 @@ const RETRY: Duration = Duration::from_millis(20);
 const EXPIRED_PAGES: usize = 16;
 /// How long a reader waits for the leader's time.
 const TIME_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a local read that begins beyond what this node has applied waits to hear of the rest.
+const LAG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The place that a start names, which may lie outside of a channel's history.
+fn named(start: Start) -> Option<Place> {
+    match start {
+        Start::Seq(seq) => Some(Place::Seq(seq)),
+        Start::Position(position) => Some(Place::Position(position)),
+        Start::Earliest | Start::Latest | Start::Time(_) => None,
+    }
+}
 
 impl Broker {
     /// Reads stored messages.
     ///
     /// # Errors
-    /// `OutOfRange` below the first stored message, `NotStored` for an ephemeral channel, `NoLeader` or `NotConfirmed`
-    /// for a linearizable read without a majority.
+    /// As [`Broker::read_with`].
     pub async fn read(
         &self,
         channel: &str,
@@ -31,12 +44,31 @@ impl Broker {
         consistency: Consistency,
         min_seq: Option<u64>,
     ) -> Result<Page, BrokerError> {
+        self.read_with(channel, start, ReadOptions { limit, consistency, min_seq, if_changed: None }).await
+    }
+
+    /// The same with more choices.
+    ///
+    /// # Errors
+    /// `OutOfRange` below the first stored message, or `HistoryChanged` elsewhere outside of the channel's history, unless
+    /// the page is to begin where it goes on; `NotStored` for an ephemeral channel; `NoLeader` or `NotConfirmed` for a
+    /// linearizable read without a majority.
+    pub async fn read_with(&self, channel: &str, start: Start, options: ReadOptions) -> Result<Page, BrokerError> {
+        let ReadOptions { limit, consistency, min_seq, if_changed } = options;
+        let if_changed = if_changed.unwrap_or_else(|| start.if_changed());
         let _request = self.inner.requests.token();
         self.check_running()?;
         if consistency == Consistency::Linearizable {
             self.catch_up().await?;
         }
-        let meta = self.find(channel)?;
+        let mut meta = self.find(channel)?;
+        let mut confirmed = true;
+        if consistency == Consistency::Local {
+            match tokio::time::timeout(LAG_PATIENCE, self.caught_up_with(meta.clone(), start)).await {
+                Ok(Ok(known)) => meta = known,
+                _ => confirmed = false,
+            }
+        }
         if meta.config.durability == Durability::Ephemeral {
             return Err(BrokerError::NotStored { channel: channel.into() });
         }
@@ -44,10 +76,18 @@ impl Broker {
             self.wait_for_seq(&meta, seq).await?;
         }
         let key = stream_key(meta.name.as_str());
-        let (from, stats, stored) = loop {
+        let (from, notice, stats, stored) = loop {
             let whole = self.inner.view.whole().await;
             let stats = self.inner.view.stats(meta.id).unwrap_or_default();
-            let from = self.position(&meta, start).await?;
+            let (from, notice) = match self.place(&meta, start, if_changed).await? {
+                // Nobody could be asked whether the channel goes on: there is nothing yet as far as this node knows.
+                (_, Some(Notice { change: HistoryChange::BeyondEnd, from_seq, .. })) if !confirmed => (from_seq, None),
+                (_, Some(_)) if !confirmed => {
+                    return Err(BrokerError::NotConfirmed { waited_ms: LAG_PATIENCE.as_secs() * 1000 });
+                }
+                (_, Some(notice)) if if_changed == IfChanged::Fail => return Err(BrokerError::of_notice(notice)),
+                place => place,
+            };
             let stored = self
                 .store()
                 .read_batches(&key, from, self.limits().page_bytes)
@@ -60,14 +100,14 @@ impl Broker {
             };
             let begins = stored.first().map_or(first, |batch| batch.first_seq);
             if begins <= from || self.has_gap(meta.id, from) {
-                break (from, stats, stored);
+                break (from, notice, stats, stored);
             }
             drop(whole);
             if first <= from {
                 sleep(RETRY).await; // the store is behind the machine
             }
         };
-        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
+        let first_seq = stats.first_seq;
         let limit = if limit == 0 { usize::MAX } else { limit };
         let (mut batches, mut next_seq, mut stored) = (Vec::new(), from, stored);
         for _ in 0..EXPIRED_PAGES {
@@ -90,7 +130,10 @@ impl Broker {
                 break;
             }
         }
-        Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
+        // Read after the messages, so that none of them is beyond it.
+        let end_seq = self.inner.view.stats(meta.id).map_or(stats.next_seq, |stats| stats.next_seq);
+        let next = self.inner.view.history(meta.id).map_or_else(Position::default, |known| known.position(next_seq));
+        Ok(Page { batches, next_seq, next, first_seq, end_seq, notice })
     }
 
     /// Whether what is not there at a place of a channel, though later messages are, was taken out by compaction: else
@@ -166,16 +209,63 @@ impl Broker {
         }
     }
 
-    /// The sequence number that a start stands for, now.
+    /// The sequence number that a start stands for, now; and what the reader has to be told where the history behind it
+    /// is not the channel's.
+    pub(super) async fn place(
+        &self,
+        meta: &ChannelMeta,
+        start: Start,
+        if_changed: IfChanged,
+    ) -> Result<(u64, Option<Notice>), BrokerError> {
+        match named(start) {
+            Some(place) => {
+                let history = self.inner.view.history(meta.id);
+                let notice = history.and_then(|history| history.judge(place, if_changed));
+                let seq = match place {
+                    Place::Seq(seq) => seq,
+                    Place::Position(position) => position.seq,
+                };
+                Ok((notice.as_ref().map_or(seq, |notice| notice.next.seq), notice))
+            }
+            None => Ok((self.position(meta, start).await?, None)),
+        }
+    }
+
+    /// The same for who is told by an error.
+    pub(super) async fn place_or_fail(&self, meta: &ChannelMeta, start: Start) -> Result<u64, BrokerError> {
+        match self.place(meta, start, IfChanged::Fail).await? {
+            (_, Some(notice)) => Err(BrokerError::of_notice(notice)),
+            (seq, None) => Ok(seq),
+        }
+    }
+
+    /// The channel as this node knows it, once it knows enough to judge a reader's place. What is missing here may be on
+    /// its way: the leader is asked before anybody is told that it is not there.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; where it cannot be told, why.
+    pub(super) async fn caught_up_with(
+        &self,
+        meta: Arc<ChannelMeta>,
+        start: Start,
+    ) -> Result<Arc<ChannelMeta>, BrokerError> {
+        let Some(place) = named(start) else { return Ok(meta) };
+        let judge = || self.inner.view.history(meta.id)?.judge(place, IfChanged::Notice);
+        match judge().map(|notice| notice.change) {
+            None | Some(HistoryChange::Cut) => return Ok(meta),
+            Some(HistoryChange::Rewound | HistoryChange::Recreated | HistoryChange::BeyondEnd) => {}
+        }
+        self.catch_up().await?;
+        self.find(meta.name.as_str())
+    }
+
+    /// The sequence number that a start stands for that names no place.
     pub(super) async fn position(&self, meta: &ChannelMeta, start: Start) -> Result<u64, BrokerError> {
         let stats = self.inner.view.stats(meta.id).unwrap_or_default();
         match start {
             Start::Earliest => Ok(stats.first_seq),
             Start::Latest => Ok(stats.next_seq),
-            Start::Seq(seq) if seq < stats.first_seq => {
-                Err(BrokerError::OutOfRange { channel: meta.name.to_string(), seq, first: stats.first_seq })
-            }
-            Start::Seq(seq) => Ok(seq),
+            Start::Seq(seq) | Start::Position(Position { seq, .. }) => Ok(seq),
             Start::Time(time_ms) => {
                 // Times grow with sequence numbers: halve the range until one batch is left.
                 let (mut low, mut high) = (stats.first_seq, stats.next_seq);

@@ -44,6 +44,8 @@ pub(super) struct Signal {
     pub(super) end: u64,
     /// The channel is gone.
     pub(super) closed: bool,
+    /// How often the whole state was replaced by another one.
+    pub(super) replaced: u64,
 }
 
 /// Where a follower stands.
@@ -255,6 +257,14 @@ impl Tail {
             let further = end > signal.end;
             signal.end = signal.end.max(end);
             further
+        });
+    }
+
+    /// Another state took the place of this one: the channel ends here now, also where that is earlier.
+    pub(super) fn replace(&self, end: u64) {
+        self.signal.send_modify(|signal| {
+            signal.end = end;
+            signal.replaced += 1;
         });
     }
 

@@ -9,8 +9,8 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Orphans,
-    PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Fork, Frame, KeyClaim, KeyHash, KeyOutcome,
+    Orphans, PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Channel {
     pub(super) compaction: Compaction,
     /// What of a work queue no consumer answers for.
     pub(super) orphans: Option<Orphans>,
+    /// Where its history went another way, oldest first.
+    pub(super) forks: Vec<Fork>,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
 }
@@ -44,8 +46,8 @@ impl Channel {
         let stream = stream_key(meta.name.as_str()).into();
         let (stats, dedup, delays, marks) =
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
-        let (schemas, compaction) = (BTreeMap::new(), Compaction::default());
-        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans: None, aging_ms: None }
+        let (schemas, compaction, forks) = (BTreeMap::new(), Compaction::default(), Vec::new());
+        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans: None, forks, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {

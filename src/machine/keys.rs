@@ -53,11 +53,13 @@ pub(super) enum Key {
     Calendar,
     /// What of a work queue no consumer answers for.
     Orphans(ChannelId),
+    /// Where a channel's history went another way.
+    Forks(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
 const META: &[u8] = b"channel/";
-const STATS: &[u8] = b"stats/";
+pub(super) const STATS: &[u8] = b"stats/";
 const CLAIMS: &[u8] = b"claims/";
 const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
@@ -79,6 +81,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+pub(super) const FORKS: &[u8] = b"forks/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -106,6 +109,7 @@ impl Key {
             Self::Calendar => Bytes::from_static(CALENDAR),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -132,6 +136,8 @@ impl Key {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
             Some(Self::Orphans(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(FORKS) {
+            Some(Self::Forks(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -203,6 +209,7 @@ mod tests {
             Key::LastDelayed,
             Key::Compaction(id),
             Key::Orphans(id),
+            Key::Forks(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -108,6 +108,8 @@ pub struct Limits {
 impl Limits {
     /// The most that [`Limits::live_keys`] may be: a channel's keys are told apart by numbers of four bytes.
     pub const MOST_LIVE_KEYS: u64 = u32::MAX as u64;
+    /// Restores that a channel remembers by name: where each of them left the history before it.
+    pub const FORKS: usize = 64;
 }
 
 impl Default for Limits {

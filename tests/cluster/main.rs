@@ -19,6 +19,7 @@ mod kills;
 mod membership;
 mod publishing;
 mod readers;
+mod restored;
 mod retention;
 mod reviews;
 mod signals;
