@@ -140,7 +140,7 @@ async fn after_a_restore_what_was_kept_goes_on_and_who_had_read_further_is_told_
     let of_second = end(&second).await;
     second.stop().await;
     restored(&store, 3, 100).await;
-    let third = broker(store).await;
+    let third = broker(store.clone()).await;
     let page = read(&third, Start::Position(kept.at(10)), None).await.unwrap();
     assert_eq!(brief(&page.notice.unwrap()), (HistoryChange::Rewound, 10, 7));
     assert_eq!(read(&third, Start::Position(of_second), None).await.unwrap().notice, None);
@@ -153,6 +153,10 @@ async fn after_a_restore_what_was_kept_goes_on_and_who_had_read_further_is_told_
     publish(&third, [1]).await;
     let reborn = end(&third).await;
     assert_eq!((reborn.epoch, read(&third, Start::Position(reborn), None).await.unwrap().notice), (3, None));
+    // Nothing of the deleted one is left that would keep the state from being read.
+    third.stop().await;
+    let again = broker(store).await;
+    assert_eq!(read(&again, Start::Position(reborn), None).await.unwrap().notice, None);
 }
 
 #[tokio::test]
