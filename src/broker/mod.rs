@@ -16,6 +16,7 @@ mod joins;
 mod local;
 mod operations;
 mod outcomes;
+mod place;
 mod publish;
 mod quarantine;
 mod quotas;
@@ -43,10 +44,7 @@ use self::{
 use crate::{
     env::Env,
     health::Part,
-    model::{
-        ChannelId, ChannelMeta, ChannelStats, Frame, IfChanged, KeyHash, Limits, Notice, Position, Predicate,
-        StoredBatch,
-    },
+    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, Notice, Position, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -58,6 +56,7 @@ pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, M
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use place::{ReadOptions, Start, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
 pub use quotas::Held;
 pub use request::REPLY_TO;
@@ -193,52 +192,6 @@ pub struct Outcome {
     pub term: u64,
     /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
     pub scheduled_ms: Option<u64>,
-}
-
-/// Where a subscription or a read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// The first message still stored.
-    Earliest,
-    /// The next message.
-    #[default]
-    Latest,
-    /// This sequence number.
-    Seq(u64),
-    /// The first message at or after this time, milliseconds since the Unix epoch.
-    Time(u64),
-    /// This place, in the history that it was handed out in.
-    Position(Position),
-}
-
-impl Start {
-    /// What a reader that says nothing of it wants to happen when the history behind its place has changed. Who gives a
-    /// bare number back does not know of notices.
-    pub fn if_changed(self) -> IfChanged {
-        if matches!(self, Self::Position(_)) { IfChanged::Notice } else { IfChanged::Fail }
-    }
-}
-
-/// What a subscriber chooses.
-#[derive(Clone, Debug, Default)]
-pub struct SubscribeOptions {
-    /// Only messages for which it holds.
-    pub filter: Option<Predicate>,
-    /// What happens when the history behind its place changes; none: see [`Start::if_changed`].
-    pub if_changed: Option<IfChanged>,
-}
-
-/// What a reader of stored messages chooses.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReadOptions {
-    /// Messages at most; 0: as many as fit a page.
-    pub limit: usize,
-    /// What the read has to see.
-    pub consistency: Consistency,
-    /// It waits until this message is applied.
-    pub min_seq: Option<u64>,
-    /// What happens when the history behind its place has changed; none: see [`Start::if_changed`].
-    pub if_changed: Option<IfChanged>,
 }
 
 /// What a read has to see.
