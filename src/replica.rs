@@ -23,8 +23,9 @@ use crate::{
     log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, Machine},
     model::{
-        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
-        MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention, Waiting,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, History, KeyHash,
+        Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention,
+        Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -404,6 +405,11 @@ impl ReplicaView {
             return log_ms;
         }
         self.shared.machine.read().time_of_day(log_ms)
+    }
+
+    /// A channel's history as applied: what positions are judged by.
+    pub fn history(&self, channel: ChannelId) -> Option<History> {
+        self.shared.machine.read().history(channel)
     }
 
     /// 1, and one more for each time that the state was restored from a backup.

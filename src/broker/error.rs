@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use super::TransactionPart;
-use crate::model::{ClaimInfo, timestamp};
+use crate::model::{ClaimInfo, HistoryChange, Notice, timestamp};
 
 /// A place in a payload that breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -358,6 +358,10 @@ pub enum BrokerError {
         /// Who is missed.
         reason: String,
     },
+    /// The history behind a reader's position is not the channel's, or no longer. A subscription that goes on after
+    /// that says it once.
+    #[error("{0}")]
+    HistoryChanged(Box<Notice>),
 }
 
 /// Says whose something is.
@@ -455,6 +459,7 @@ impl BrokerError {
             Self::NoResponders { .. } => "NO_RESPONDERS",
             Self::ReplyTimeout { .. } => "REPLY_TIMEOUT",
             Self::InboxGone { .. } => "INBOX_GONE",
+            Self::HistoryChanged(notice) => notice.change.code(),
         })
     }
 
@@ -495,6 +500,7 @@ impl BrokerError {
                  `liminal channel update`, or let it drop the oldest (`--when-full drop-oldest`)"
             ),
             Self::OutOfRange { first, .. } => format!("begin at {first}, or at `earliest`"),
+            Self::HistoryChanged(notice) => format!("go on at `{}`, or begin at `earliest`", notice.next),
             Self::NoLeader { .. } | Self::NoMajority { .. } => {
                 "check that a majority of the nodes is up (`liminal cluster status`), then try again".into()
             }
@@ -543,6 +549,24 @@ impl BrokerError {
             }
             _ => return None,
         })
+    }
+
+    /// The same as an error that ends a read or a subscription.
+    pub(super) fn of_notice(notice: Notice) -> Self {
+        match notice {
+            Notice { change: HistoryChange::Cut, channel, from_seq: seq, first_seq: first, .. } => {
+                Self::OutOfRange { channel, seq, first }
+            }
+            notice => Self::HistoryChanged(Box::new(notice)),
+        }
+    }
+
+    /// What a reader is told of its history, and where it goes on.
+    pub fn notice(&self) -> Option<&Notice> {
+        match self {
+            Self::HistoryChanged(notice) => Some(notice),
+            _ => None,
+        }
     }
 
     /// The places in a payload that break its schema, where that is what is wrong.

@@ -71,7 +71,7 @@ impl Broker {
         let (broker, text) = (self.clone(), schema.to_owned());
         let compiled = blocking(move || CompiledSchema::compile(&text, broker.limits())).await?;
         let mut compiled = compiled.map_err(|reason| BrokerError::InvalidSchema { reason })?;
-        let first_seq = self.position(&meta, from).await?;
+        let first_seq = self.place_or_fail(&meta, from).await?;
         let mut report = HistoryReport { first_seq, next_seq: first_seq, end_seq, ..HistoryReport::default() };
         let started = Instant::now();
         while report.next_seq < end_seq && (limit == 0 || report.checked < limit) && started.elapsed() < SLICE {

@@ -91,7 +91,7 @@ impl Broker {
     pub fn peer_handler(&self) -> impl Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync + use<> {
         let broker = Arc::downgrade(&self.inner);
         move |from, request| {
-            let broker = broker.upgrade().map(|inner| Self { inner });
+            let broker = broker.upgrade().map(|inner| Self { inner, _in_use: None });
             async move {
                 match broker {
                     Some(broker) => broker.handle_peer(&from, request).await,

@@ -44,6 +44,13 @@ impl Broker {
     /// # Errors
     /// When the store cannot be read, or a schema of the configuration cannot be used.
     pub async fn embedded(config: &ServerConfig, store: Arc<dyn DurableStore>) -> Result<Self, BrokerError> {
+        Ok(Self::open_local(config, store).await?.0)
+    }
+
+    async fn open_local(
+        config: &ServerConfig,
+        store: Arc<dyn DurableStore>,
+    ) -> Result<(Self, Arc<Local>), BrokerError> {
         let failed = |reason: String| BrokerError::StoreFailed { node: String::new(), reason, proposed: false };
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         let index = match store.applied().await.map_err(|error| failed(error.to_string()))? {
@@ -60,16 +67,19 @@ impl Broker {
             leader,
             withheld: watch::Sender::default(),
         });
-        let broker = Self::clustered(view, local.clone(), local, Env::real());
+        let broker = Self::clustered(view, local.clone(), local.clone(), Env::real());
         broker.compare_clock().await;
-        broker.inner.tasks.spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.clone())));
+        broker
+            .inner
+            .tasks
+            .spawn(broker.inner.stopping.clone().run_until_cancelled_owned(keep_time(broker.for_tasks())));
         for channel in &config.channels {
             broker.create_configured(channel, config.base_dir.as_deref()).await?;
         }
         for rule in &config.routing_rules {
             broker.create_configured_rule(rule).await?;
         }
-        Ok(broker)
+        Ok((broker, local))
     }
 
     /// Creates a channel of the configuration unless there is one of that name.
@@ -178,5 +188,60 @@ impl Peers for Local {
 
     fn local(&self) -> NodeAddress {
         NodeAddress { name: "local".into(), ..NodeAddress::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::{Envelope, Start, SubscribeOptions},
+        machine,
+        model::{ChannelStats, HistoryChange},
+        store::{MemoryStore, WriteBatch},
+    };
+
+    #[tokio::test]
+    async fn who_follows_a_state_whose_place_is_taken_by_one_of_another_history_is_told() {
+        let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+        let config = ServerConfig::default().with_channel("orders", true);
+        let (broker, local) = Broker::open_local(&config, store.clone()).await.unwrap();
+        let filters = [None, Some("not $key == \"x\"".parse().unwrap())];
+        let mut following = Vec::new();
+        for filter in filters {
+            let options = SubscribeOptions { filter, if_changed: Some(crate::model::IfChanged::Notice) };
+            following.push(broker.subscribe_with("orders", Start::Earliest, options).await.unwrap());
+        }
+        let mut strict = broker.subscribe("orders", Start::Earliest).await.unwrap();
+        for payload in ["a", "b", "c", "d", "e"] {
+            let envelope = Envelope { payload: payload.into(), ..Envelope::default() };
+            broker.publish("orders", envelope, None).await.unwrap();
+        }
+        for subscription in following.iter_mut().chain([&mut strict]) {
+            while subscription.position() < 5 {
+                subscription.next().await.unwrap();
+            }
+        }
+        // The same messages, but those from the third on are of another history.
+        let parted = ChannelStats { next_seq: 2, ..ChannelStats::default() };
+        let [_, counters] = machine::HISTORY_PREFIXES;
+        let stored = store.range(counters, None, 10).await.unwrap();
+        let entries = stored.into_iter().map(|(key, _)| (key, codec::encode_record(&parted)));
+        let begun = machine::begin_epoch(2, 9, entries).unwrap();
+        let puts = begun.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        store.commit(WriteBatch { puts, ..WriteBatch::default() }).await.unwrap();
+        {
+            let state = local.state.lock().await;
+            let _replacing = state.replica.replacing().await;
+            state.replica.reload(state.index).await.unwrap();
+        }
+        for mut subscription in following {
+            let error = subscription.next().await.unwrap_err();
+            let notice = error.notice().unwrap();
+            assert_eq!((notice.change, notice.from_seq, notice.next.seq), (HistoryChange::Rewound, 5, 2));
+            assert_eq!(subscription.next().await.unwrap().first_seq, 2);
+            assert_eq!(subscription.next_position().epoch, 2);
+        }
+        assert_eq!(strict.next().await.unwrap_err().code().0, "HISTORY_REWOUND");
     }
 }

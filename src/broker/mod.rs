@@ -16,6 +16,7 @@ mod joins;
 mod local;
 mod operations;
 mod outcomes;
+mod place;
 mod publish;
 mod quarantine;
 mod quotas;
@@ -46,7 +47,7 @@ use self::{
 use crate::{
     env::Env,
     health::Part,
-    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, StoredBatch},
+    model::{ChannelId, ChannelMeta, ChannelStats, Frame, KeyHash, Limits, Notice, Position, StoredBatch},
     proto::v1::{CausalContext, Header, Message, TraceContext},
     replica::ReplicaView,
     store::DurableStore,
@@ -61,6 +62,7 @@ pub use consume::{
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use place::{ReadOptions, Start, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
 pub use quotas::Held;
 pub use request::REPLY_TO;
@@ -71,10 +73,24 @@ pub use stats::Stats;
 pub use subscribe::Subscription;
 pub use transaction::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
 
-/// One node's broker. Cloning shares it.
+/// One node's broker. Cloning shares it. It stops with [`Broker::stop`], or when the last clone is dropped with all that
+/// came of it, subscriptions and members of consumers.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
+    /// None in its own tasks, which would keep it for ever.
+    _in_use: Option<Arc<InUse>>,
+}
+
+/// Ends the tasks of a broker that nobody has any longer.
+struct InUse {
+    stopping: CancellationToken,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
 }
 
 struct Inner {
@@ -186,20 +202,6 @@ pub struct Outcome {
     pub scheduled_ms: Option<u64>,
 }
 
-/// Where a subscription or a read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// The first message still stored.
-    Earliest,
-    /// The next message.
-    #[default]
-    Latest,
-    /// This sequence number.
-    Seq(u64),
-    /// The first message at or after this time, milliseconds since the Unix epoch.
-    Time(u64),
-}
-
 /// What a read has to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
@@ -217,10 +219,14 @@ pub struct Page {
     pub batches: Vec<StoredBatch>,
     /// Where the next page begins.
     pub next_seq: u64,
+    /// The same with the history that it is of.
+    pub next: Position,
     /// The first sequence number still stored.
     pub first_seq: u64,
     /// The sequence number after the last one applied.
     pub end_seq: u64,
+    /// What became of the history behind the place that was asked for. The page begins where it says.
+    pub notice: Option<Notice>,
 }
 
 /// A channel as a caller sees it.
@@ -274,7 +280,7 @@ impl Broker {
             peers,
             env,
         };
-        let broker = Self { inner: Arc::new(inner) };
+        let broker = Self { inner: Arc::new(inner), _in_use: None };
         tasks.spawn(stopping.clone().run_until_cancelled_owned(batcher::run(broker.clone(), queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(operations::run(broker.clone(), operation_queue)));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(quarantine::run(broker.clone(), samples)));
@@ -282,8 +288,13 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
-        tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
-        broker
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(delivery::report(broker.clone())));
+        Self { _in_use: Some(Arc::new(InUse { stopping })), ..broker }
+    }
+
+    /// The same for a task that lives as long as the broker is used elsewhere.
+    fn for_tasks(&self) -> Self {
+        Self { inner: self.inner.clone(), _in_use: None }
     }
 
     /// Publishes one message and waits until it is acknowledged and its delivery is known.

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, Page, SequencerError, Start,
+    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start,
     forward::{Request, Response},
 };
-use crate::model::{ChannelId, ChannelMeta, ChannelStats, Command, Durability, StoredBatch, stream_key};
+use crate::model::{
+    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, Position, StoredBatch,
+    stream_key,
+};
 
 /// How long to wait before a leader that was not one is asked again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -16,13 +19,14 @@ const RETRY: Duration = Duration::from_millis(20);
 const EXPIRED_PAGES: usize = 16;
 /// How long a reader waits for the leader's time.
 const TIME_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a local read that begins beyond what this node has applied waits to hear of the rest.
+const LAG_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Reads stored messages.
     ///
     /// # Errors
-    /// `OutOfRange` below the first stored message, `NotStored` for an ephemeral channel, `NoLeader` or `NotConfirmed`
-    /// for a linearizable read without a majority.
+    /// As [`Broker::read_with`].
     pub async fn read(
         &self,
         channel: &str,
@@ -31,12 +35,31 @@ impl Broker {
         consistency: Consistency,
         min_seq: Option<u64>,
     ) -> Result<Page, BrokerError> {
+        self.read_with(channel, start, ReadOptions { limit, consistency, min_seq, if_changed: None }).await
+    }
+
+    /// The same with more choices.
+    ///
+    /// # Errors
+    /// `OutOfRange` below the first stored message, or `HistoryChanged` elsewhere outside of the channel's history, unless
+    /// the page is to begin where it goes on; `NotStored` for an ephemeral channel; `NoLeader` or `NotConfirmed` for a
+    /// linearizable read without a majority.
+    pub async fn read_with(&self, channel: &str, start: Start, options: ReadOptions) -> Result<Page, BrokerError> {
+        let ReadOptions { limit, consistency, min_seq, if_changed } = options;
+        let if_changed = if_changed.unwrap_or_else(|| start.if_changed());
         let _request = self.inner.requests.token();
         self.check_running()?;
         if consistency == Consistency::Linearizable {
             self.catch_up().await?;
         }
-        let meta = self.find(channel)?;
+        let mut meta = self.find(channel)?;
+        let mut confirmed = true;
+        if consistency == Consistency::Local {
+            match tokio::time::timeout(LAG_PATIENCE, self.caught_up_with(meta.clone(), start)).await {
+                Ok(Ok(known)) => meta = known,
+                _ => confirmed = false,
+            }
+        }
         if meta.config.durability == Durability::Ephemeral {
             return Err(BrokerError::NotStored { channel: channel.into() });
         }
@@ -44,10 +67,18 @@ impl Broker {
             self.wait_for_seq(&meta, seq).await?;
         }
         let key = stream_key(meta.name.as_str());
-        let (from, stats, stored) = loop {
+        let (from, notice, stats, stored) = loop {
             let whole = self.inner.view.whole().await;
             let stats = self.inner.view.stats(meta.id).unwrap_or_default();
-            let from = self.position(&meta, start).await?;
+            let (from, notice) = match self.place(&meta, start, if_changed).await? {
+                // Nobody could be asked whether the channel goes on: there is nothing yet as far as this node knows.
+                (_, Some(Notice { change: HistoryChange::BeyondEnd, from_seq, .. })) if !confirmed => (from_seq, None),
+                (_, Some(_)) if !confirmed => {
+                    return Err(BrokerError::NotConfirmed { waited_ms: LAG_PATIENCE.as_secs() * 1000 });
+                }
+                (_, Some(notice)) if if_changed == IfChanged::Fail => return Err(BrokerError::of_notice(notice)),
+                place => place,
+            };
             let stored = self
                 .store()
                 .read_batches(&key, from, self.limits().page_bytes)
@@ -60,14 +91,14 @@ impl Broker {
             };
             let begins = stored.first().map_or(first, |batch| batch.first_seq);
             if begins <= from || self.has_gap(meta.id, from) {
-                break (from, stats, stored);
+                break (from, notice, stats, stored);
             }
             drop(whole);
             if first <= from {
                 sleep(RETRY).await; // the store is behind the machine
             }
         };
-        let (first_seq, end_seq) = (stats.first_seq, stats.next_seq);
+        let first_seq = stats.first_seq;
         let limit = if limit == 0 { usize::MAX } else { limit };
         let (mut batches, mut next_seq, mut stored) = (Vec::new(), from, stored);
         for _ in 0..EXPIRED_PAGES {
@@ -90,7 +121,10 @@ impl Broker {
                 break;
             }
         }
-        Ok(Page { batches, next_seq, first_seq, end_seq: end_seq.max(next_seq) })
+        // Read after the messages, so that none of them is beyond it.
+        let end_seq = self.inner.view.stats(meta.id).map_or(stats.next_seq, |stats| stats.next_seq);
+        let next = self.inner.view.history(meta.id).map_or_else(Position::default, |known| known.position(next_seq));
+        Ok(Page { batches, next_seq, next, first_seq, end_seq, notice })
     }
 
     /// Whether what is not there at a place of a channel, though later messages are, was taken out by compaction: else
@@ -163,34 +197,6 @@ impl Broker {
             Ok(proposed) => Response::Index(proposed.index),
             Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
             Err(_) => Response::NotProposed,
-        }
-    }
-
-    /// The sequence number that a start stands for, now.
-    pub(super) async fn position(&self, meta: &ChannelMeta, start: Start) -> Result<u64, BrokerError> {
-        let stats = self.inner.view.stats(meta.id).unwrap_or_default();
-        match start {
-            Start::Earliest => Ok(stats.first_seq),
-            Start::Latest => Ok(stats.next_seq),
-            Start::Seq(seq) if seq < stats.first_seq => {
-                Err(BrokerError::OutOfRange { channel: meta.name.to_string(), seq, first: stats.first_seq })
-            }
-            Start::Seq(seq) => Ok(seq),
-            Start::Time(time_ms) => {
-                // Times grow with sequence numbers: halve the range until one batch is left.
-                let (mut low, mut high) = (stats.first_seq, stats.next_seq);
-                let key = stream_key(meta.name.as_str());
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    let found =
-                        self.store().read_batches(&key, middle, 1).await.map_err(|error| self.store_error(&error))?;
-                    match found.first() {
-                        Some(batch) if self.inner.view.time_of_day(batch.time_ms) < time_ms => low = batch.end_seq(),
-                        _ => high = middle,
-                    }
-                }
-                Ok(low)
-            }
         }
     }
 

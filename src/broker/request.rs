@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Outcome, PublishOptions, SequencerError,
+    Broker, BrokerError, Confirm, Envelope, Held, Outcome, PublishOptions, SequencerError,
     forward::{Request, Response},
 };
 use crate::{
@@ -52,11 +52,20 @@ impl Broker {
     /// `NoResponders` as soon as it is certain that the message was handed to nobody and the channel has no consumer,
     /// `ReplyTimeout` when no reply
     /// came in time; and as [`Broker::publish`]. Except after the latter's the message is in the channel.
-    pub async fn request(
+    pub async fn request(&self, channel: &str, envelope: Envelope, timeout: Duration) -> Result<Message, BrokerError> {
+        self.request_held(channel, envelope, timeout, None).await
+    }
+
+    /// The same for a request whose bytes count as in flight until it is published; the reply is waited for without.
+    ///
+    /// # Errors
+    /// As [`Broker::request`].
+    pub async fn request_held(
         &self,
         channel: &str,
         mut envelope: Envelope,
         timeout: Duration,
+        held: Option<Held>,
     ) -> Result<Message, BrokerError> {
         self.check_running()?;
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -79,15 +88,18 @@ impl Broker {
             tokio::select! {
                 biased;
                 Ok(reply) = &mut reply => return Ok(reply),
-                published = self.publish_with(channel, envelope, None, options) => match published {
-                    Ok(outcome) if nobody_listened(&outcome) && self.nobody_consumes(channel).await => {
-                        return Err(BrokerError::NoResponders { channel: channel.into() });
+                published = self.publish_with(channel, envelope, None, options) => {
+                    drop(held);
+                    match published {
+                        Ok(outcome) if nobody_listened(&outcome) && self.nobody_consumes(channel).await => {
+                            return Err(BrokerError::NoResponders { channel: channel.into() });
+                        }
+                        Ok(_) => {}
+                        // It may be handled all the same.
+                        Err(error) if error.outcome_unknown() => {}
+                        Err(error) => return Err(error),
                     }
-                    Ok(_) => {}
-                    // It may be handled all the same.
-                    Err(error) if error.outcome_unknown() => {}
-                    Err(error) => return Err(error),
-                },
+                }
             }
             (&mut reply).await.map_err(|_| BrokerError::Stopping)
         };

@@ -10,10 +10,10 @@ mod reader;
 use std::{collections::VecDeque, time::Duration};
 
 use self::{judge::Judged, reader::Reader};
-use super::{Broker, BrokerError, Leader, Start};
+use super::{Broker, BrokerError, Leader, Start, SubscribeOptions};
 use crate::{
     fanout::{Observer as _, Taking},
-    model::{ChannelMeta, Durability, Predicate, StoredBatch},
+    model::{ChannelMeta, Durability, IfChanged, Position, Predicate, StoredBatch},
     proto::v1::Message,
 };
 
@@ -23,6 +23,11 @@ const ANNOUNCE: Duration = Duration::from_secs(1);
 /// A live follower of a channel. Dropping it ends it.
 pub struct Subscription {
     source: Source,
+    if_changed: IfChanged,
+    /// It has to say at once that its history has changed.
+    begins_told: bool,
+    /// The history that it follows.
+    history: Position,
     /// Messages of one batch, for `try_next`.
     messages: VecDeque<(u64, Message)>,
 }
@@ -36,8 +41,7 @@ impl Broker {
     /// Follows a channel on this node.
     ///
     /// # Errors
-    /// `ChannelNotFound`; `OutOfRange` for a start below the first stored message; `NotStored` for a start other than
-    /// the newest message of an ephemeral channel.
+    /// As [`Broker::subscribe_with`].
     pub async fn subscribe(&self, channel: &str, start: Start) -> Result<Subscription, BrokerError> {
         self.subscribe_filtered(channel, start, None).await
     }
@@ -52,8 +56,25 @@ impl Broker {
         start: Start,
         filter: Option<Predicate>,
     ) -> Result<Subscription, BrokerError> {
+        self.subscribe_with(channel, start, SubscribeOptions { filter, if_changed: None }).await
+    }
+
+    /// Follows a channel, with more choices.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `NotStored` for a start other than the newest message of an ephemeral channel. For who wants it
+    /// so: `OutOfRange` for a start below the first stored message, and `HistoryChanged` for another one that is not in
+    /// the channel's history. Who does not is told by the subscription.
+    pub async fn subscribe_with(
+        &self,
+        channel: &str,
+        start: Start,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, BrokerError> {
+        let SubscribeOptions { filter, if_changed } = options;
+        let if_changed = if_changed.unwrap_or_else(|| start.if_changed());
         self.check_running()?;
-        let meta = self.resolve(channel).await?;
+        let meta = self.caught_up_with(self.resolve(channel).await?, start).await?;
         let (live, limit) = (self.inner.view.fanout().all_followers(), self.limits().subscriptions as u64);
         if live >= limit {
             let value = live + 1;
@@ -64,9 +85,15 @@ impl Broker {
             });
         }
         let durability = meta.config.durability;
-        if durability == Durability::Ephemeral && !matches!(start, Start::Latest | Start::Earliest) {
+        if durability == Durability::Ephemeral && !matches!(start, Start::Latest | Start::Earliest | Start::Position(_))
+        {
             return Err(BrokerError::NotStored { channel: channel.into() });
         }
+        // It was at most once that anything came, and what came meanwhile is missed.
+        let start = match start {
+            Start::Position(_) if durability == Durability::Ephemeral => Start::Latest,
+            start => start,
+        };
         // Followed first: what is published from here on is in the tail, and what was before is in the store. A channel
         // that is gone by now ended the followers that it had.
         let taking = if filter.is_some() { Taking::Some } else { Taking::All };
@@ -84,14 +111,22 @@ impl Broker {
             }
         };
         let _ = tokio::time::timeout(ANNOUNCE, announce).await; // repeated by the report task
-        let place = match start {
-            Start::Latest => None,
-            other => Some(self.position(&meta, other).await?),
+        let (place, notice) = match start {
+            Start::Latest => (None, None),
+            other => {
+                let (place, notice) = self.place(&meta, other, if_changed).await?;
+                (Some(place), notice)
+            }
         };
+        if let Some(notice) = notice.clone().filter(|_| if_changed == IfChanged::Fail) {
+            return Err(BrokerError::of_notice(notice));
+        }
         let applied = self.inner.view.stats(meta.id).ok_or_else(|| gone(&meta))?.next_seq;
         let position = follower.begin(place, applied);
         self.inner.delivery.settled();
-        let mut reader = Reader::new(self.clone(), meta, follower, position);
+        let history = self.inner.view.history(meta.id).ok_or_else(|| gone(&meta))?.position(position);
+        let told = notice.is_some();
+        let mut reader = Reader::new(self.clone(), meta, follower, history, if_changed, notice);
         let source = match filter {
             Some(filter) => Source::Some(Judged::start(reader, filter)),
             None => {
@@ -102,7 +137,8 @@ impl Broker {
                 Source::All(reader)
             }
         };
-        Ok(Subscription { source, messages: VecDeque::new() })
+        let begins_told = told || matches!(&source, Source::All(reader) if reader.is_told());
+        Ok(Subscription { source, if_changed, begins_told, history, messages: VecDeque::new() })
     }
 }
 
@@ -112,11 +148,19 @@ impl Subscription {
     /// through; or now and then an empty batch, whose `first_seq` says that nothing below it will come.
     ///
     /// # Errors
-    /// When the channel is deleted, the node stops or what comes next was removed.
+    /// When the channel is deleted, the node stops or what comes next was removed. `HistoryChanged` says that the history
+    /// behind the subscription has changed, and where it goes on; unless it was to fail then, the next call does go on.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
-        match &mut self.source {
+        let next = match &mut self.source {
             Source::All(reader) => reader.next().await,
             Source::Some(judged) => judged.next().await,
+        };
+        next.inspect_err(|error| self.take_note(error))
+    }
+
+    fn take_note(&mut self, error: &BrokerError) {
+        if let Some(notice) = error.notice() {
+            self.history = notice.next;
         }
     }
 
@@ -128,10 +172,10 @@ impl Subscription {
     pub fn try_next(&mut self) -> Result<Option<(u64, Message)>, BrokerError> {
         while self.messages.is_empty() {
             let batch = match &mut self.source {
-                Source::All(reader) => reader.try_next()?,
-                Source::Some(judged) => judged.try_next()?,
+                Source::All(reader) => reader.try_next(),
+                Source::Some(judged) => judged.try_next(),
             };
-            let Some(batch) = batch else { break };
+            let Some(batch) = batch.inspect_err(|error| self.take_note(error))? else { break };
             let unreadable = |error: prost::DecodeError| BrokerError::Internal { reason: error.to_string() };
             for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
                 self.messages.push_back((seq, message.map_err(unreadable)?));
@@ -146,6 +190,27 @@ impl Subscription {
             Source::All(reader) => reader.position(),
             Source::Some(judged) => judged.position(),
         }
+    }
+
+    /// The same with the history that it is of: where to go on after this subscription, on any node.
+    pub fn next_position(&self) -> Position {
+        self.history.at(self.position())
+    }
+
+    /// Whether the first thing that it says is that its history has changed. Nobody must hear before that where it goes
+    /// on: who is cut off in between would never be told.
+    pub fn begins_told(&self) -> bool {
+        self.begins_told
+    }
+
+    /// Whether it goes on when it has said that its history has changed.
+    pub fn goes_on(&self) -> bool {
+        self.if_changed != IfChanged::Fail
+    }
+
+    /// A place in the history that is followed.
+    pub fn position_at(&self, seq: u64) -> Position {
+        self.history.at(seq)
     }
 }
 

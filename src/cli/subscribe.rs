@@ -13,8 +13,8 @@ use super::{
     remote::{connect, json_line, written},
 };
 use crate::{
-    client::{Client, ConsumerConfig, Received, Start},
-    model::{MessageJson, Predicate, timestamp},
+    client::{Client, ConsumerConfig, IfChanged, Notice, Position, Received, Start, SubscribeOptions},
+    model::{MessageJson, NoticeJson, Predicate, timestamp},
 };
 
 /// Messages that are acknowledged while others are printed.
@@ -25,8 +25,8 @@ const CREDIT: u32 = 256;
 pub struct Args {
     /// The channel to follow
     pub channel: String,
-    /// Where to begin: `earliest`, `latest`, a sequence number, or how long ago, for example 15m. `latest` unless given;
-    /// `earliest` for a new consumer of a work queue
+    /// Where to begin: `earliest`, `latest`, a sequence number, a position as `--show-next` and other answers give it, or
+    /// how long ago, for example 15m. `latest` unless given; `earliest` for a new consumer of a work queue
     #[arg(long)]
     pub from: Option<From>,
     /// Only messages for which this holds, for example `type == "push" and size > 500`: see docs/PREDICATES.md. A consumer
@@ -40,6 +40,15 @@ pub struct Args {
     /// Exit after this many messages
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+    /// When the channel's history is not what it was (messages were removed before they were read, a backup was
+    /// restored, the channel was created again): say so on stderr and go on with what was not seen (`notice`) or with
+    /// all that is stored (`earliest`), or end with exit code 1 (`fail`). `notice` unless given, but for a sequence
+    /// number that is not there
+    #[arg(long, value_name = "WHAT", conflicts_with = "consumer")]
+    pub if_changed: Option<IfChanged>,
+    /// Say on stderr at the end where to go on: `--from` takes it
+    #[arg(long, conflicts_with = "consumer", requires = "count")]
+    pub show_next: bool,
 }
 
 /// Where to begin.
@@ -58,12 +67,15 @@ impl FromStr for From {
         if let Ok(seq) = text.parse() {
             return Ok(Self::At(Start::Seq(seq)));
         }
+        if let Ok(position) = text.parse() {
+            return Ok(Self::At(Start::Position(position)));
+        }
         match text {
             "earliest" => Ok(Self::At(Start::Earliest)),
             "latest" => Ok(Self::At(Start::Latest)),
             _ => humantime::parse_duration(text)
                 .map(Self::Ago)
-                .map_err(|_| "write earliest, latest, a sequence number or a time like 15m".into()),
+                .map_err(|_| "write earliest, latest, a sequence number, a position or a time like 15m".into()),
         }
     }
 }
@@ -93,9 +105,21 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
     let filter = args.filter.map(|filter| filter.to_string()).unwrap_or_default();
     let start = args.from.unwrap_or(From::At(Start::Latest)).start(SystemTime::now());
-    let mut messages = client.subscribe_filtered(&args.channel, start, filter).await?;
+    let options = SubscribeOptions { filter, if_changed: args.if_changed };
+    let mut messages = client.subscribe_with(&args.channel, start, options).await?;
+    // Where to go on when the last message is not the last of its batch.
+    let mut next = None;
     while let Some(batch) = messages.next_batch().await {
-        let batch = batch?;
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => match error.notice().filter(|_| args.if_changed != Some(IfChanged::Fail)) {
+                Some(notice) => {
+                    say(notice, global.output);
+                    continue;
+                }
+                None => return Err(error.into()),
+            },
+        };
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(batch.len());
         left -= wanted as u64;
         let mut text = Vec::new();
@@ -105,11 +129,26 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
         let mut out = io::stdout().lock();
         written(out.write_all(&text).and_then(|()| out.flush()))?;
+        let after = |place: Position| batch[..wanted].last().map(|last| place.at(last.seq + 1));
+        next = messages.position().and_then(after);
         if left == 0 {
             break;
         }
     }
+    if let Some(next) = next.filter(|_| args.show_next) {
+        eprintln!("next: {next}");
+    }
     Ok(())
+}
+
+/// Says on stderr what has become of the channel's history.
+fn say(notice: &Notice, format: OutputFormat) {
+    match format {
+        OutputFormat::Json => eprintln!("{}", serde_json::json!({ "notice": NoticeJson::of(notice) })),
+        OutputFormat::Raw | OutputFormat::Table => {
+            eprintln!("notice: {notice}\n  code: {}\n  going on at {}", notice.change.code(), notice.next);
+        }
+    }
 }
 
 async fn consume(

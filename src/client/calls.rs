@@ -75,7 +75,8 @@ impl Client {
     /// Reads stored messages: at most `limit`, or as many as fit a page when it is 0.
     ///
     /// # Errors
-    /// When the channel does not exist or stores nothing, or `start` is no longer stored.
+    /// When the channel does not exist or stores nothing, or `start` is not in its history; from a [`Start::Position`] the
+    /// page says so itself.
     pub async fn read(
         &self,
         channel: &str,
@@ -89,13 +90,14 @@ impl Client {
             limit,
             consistency: consistency.to_proto(),
             min_seq: None,
+            if_changed: 0,
         };
         let read = |link| {
             let request = request.clone();
             async move { BrokerClient::new(link).max_decoding_message_size(MAX_ANSWER).read(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, read).await?;
-        Page::from_proto(response)
+        Page::from_proto(channel, response)
     }
 
     /// Creates a channel. The same name with the same configuration is no error.

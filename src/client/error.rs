@@ -6,7 +6,7 @@ use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use tonic_types::StatusExt as _;
 
-use crate::proto::v1;
+use crate::{model::Notice, proto::v1};
 
 /// The metadata entry in which a server repeats the stable code of an error.
 const CODE_METADATA: &str = "liminal-code";
@@ -33,6 +33,7 @@ struct Inner {
     outcome_unknown: bool,
     retry_after: Option<Duration>,
     admission: Option<Admission>,
+    notice: Option<Box<Notice>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -89,6 +90,17 @@ impl ClientError {
     /// Whether to try again, where the server said so.
     pub fn admission(&self) -> Option<Admission> {
         self.0.admission
+    }
+
+    /// What has become of the history behind a subscription, and where it goes on: it has not ended, if it does go on.
+    pub fn notice(&self) -> Option<&Notice> {
+        self.0.notice.as_deref()
+    }
+
+    pub(crate) fn of_notice(notice: Notice) -> Self {
+        Self::new(notice.change.code(), notice.to_string())
+            .with_help(format!("the subscription goes on at {}", notice.next))
+            .edit(|inner| inner.notice = Some(Box::new(notice)))
     }
 
     pub(crate) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
@@ -168,6 +180,7 @@ impl ClientError {
                 b"reject" => Some(Admission::Reject),
                 _ => None,
             }),
+            notice: None,
             source: Some(Arc::new(status)),
             code,
         }))

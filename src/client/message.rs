@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use crate::{
     client::error::ClientError,
-    model::Frame,
+    model::{Frame, HistoryChange, IfChanged, Notice, Position},
     proto::v1::{self, start::From as ProtoFrom},
 };
 
@@ -113,19 +113,60 @@ pub enum Start {
     Seq(u64),
     /// The first message at or after this time, milliseconds since the Unix epoch.
     Time(u64),
+    /// Where an earlier answer said to go on.
+    Position(Position),
 }
 
 impl Start {
     pub(crate) fn to_proto(self) -> v1::Start {
+        let position = match self {
+            Self::Position(position) => Some(position.into()),
+            _ => None,
+        };
         v1::Start {
+            position,
             from: Some(match self {
                 Self::Earliest => ProtoFrom::Earliest(true),
                 Self::Latest => ProtoFrom::Latest(true),
                 Self::Seq(seq) => ProtoFrom::Seq(seq),
                 Self::Time(ms) => ProtoFrom::TimeMs(ms),
+                // For nodes of earlier versions.
+                Self::Position(position) => ProtoFrom::Seq(position.seq),
             }),
         }
     }
+}
+
+/// What a subscriber chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// Only messages for which this [predicate](crate::model::Predicate) holds; empty: all.
+    pub filter: String,
+    /// What happens when the history behind the subscription has changed. Unless chosen it is told, and goes on; but a
+    /// [`Start::Seq`] that is not there is refused.
+    pub if_changed: Option<IfChanged>,
+}
+
+pub(crate) fn if_changed_to_proto(if_changed: IfChanged) -> i32 {
+    i32::from(match if_changed {
+        IfChanged::Notice => v1::IfChanged::Notice,
+        IfChanged::Fail => v1::IfChanged::Fail,
+        IfChanged::Earliest => v1::IfChanged::Earliest,
+    })
+}
+
+/// What a server said of the history of a channel.
+pub(crate) fn notice_of(channel: &str, notice: v1::Notice) -> Result<Notice, ClientError> {
+    let change = match notice.change() {
+        v1::HistoryChange::Cut => HistoryChange::Cut,
+        v1::HistoryChange::Rewound => HistoryChange::Rewound,
+        v1::HistoryChange::Recreated => HistoryChange::Recreated,
+        v1::HistoryChange::BeyondEnd => HistoryChange::BeyondEnd,
+        v1::HistoryChange::Unspecified => return Err(malformed("notice")),
+    };
+    let v1::Notice { from_seq, next, first_seq, end_seq, .. } = notice;
+    let next = next.ok_or_else(|| malformed("notice"))?.into();
+    Ok(Notice { change, channel: channel.to_owned(), from_seq, next, first_seq, end_seq })
 }
 
 /// What a read has to see.
@@ -179,15 +220,21 @@ pub struct Page {
     pub first_seq: u64,
     /// The sequence number after the last message that the answering node has applied.
     pub end_seq: u64,
+    /// The same as `next_seq`, with the history that it is of; none from a node of an earlier version.
+    pub next: Option<Position>,
+    /// What has become of the history behind a [`Start::Position`]: the page begins where it says.
+    pub notice: Option<Notice>,
 }
 
 impl Page {
-    pub(crate) fn from_proto(response: v1::ReadResponse) -> Result<Self, ClientError> {
+    pub(crate) fn from_proto(channel: &str, response: v1::ReadResponse) -> Result<Self, ClientError> {
         let mut messages = Vec::new();
-        for delivery in response.deliveries {
+        let v1::ReadResponse { deliveries, next_seq, first_seq, end_seq, next, notice } = response;
+        for delivery in deliveries {
             unpack(delivery, 0, &mut messages)?;
         }
-        Ok(Self { messages, next_seq: response.next_seq, first_seq: response.first_seq, end_seq: response.end_seq })
+        let notice = notice.map(|notice| notice_of(channel, notice)).transpose()?;
+        Ok(Self { messages, next_seq, first_seq, end_seq, next: next.map(Into::into), notice })
     }
 }
 

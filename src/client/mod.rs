@@ -54,6 +54,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::env::Env;
 
+pub use crate::model::{HistoryChange, IfChanged, Notice, Position};
 pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
     ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
@@ -70,7 +71,7 @@ pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, U
 pub use exchanges::Transaction;
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
-    TraceContext, VectorClockEntry,
+    SubscribeOptions, TraceContext, VectorClockEntry,
 };
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use subscription::Subscription;
@@ -213,7 +214,8 @@ impl Client {
     /// Follows a channel. When this returns, a node has accepted the subscription.
     ///
     /// # Errors
-    /// When the channel does not exist, the start is no longer stored or no node serves in time.
+    /// When the channel does not exist or no node serves in time. A start that is not in the channel's history is told by
+    /// the subscription: see [`Subscription`].
     pub async fn subscribe(&self, channel: impl Into<String>, start: Start) -> Result<Subscription, ClientError> {
         self.subscribe_filtered(channel, start, "").await
     }
@@ -229,6 +231,20 @@ impl Client {
         start: Start,
         filter: impl Into<String>,
     ) -> Result<Subscription, ClientError> {
-        Subscription::open(self.pool.clone(), channel.into(), start, filter.into()).await
+        let options = SubscribeOptions { filter: filter.into(), ..SubscribeOptions::default() };
+        self.subscribe_with(channel, start, options).await
+    }
+
+    /// Follows a channel, with more choices.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe_filtered`].
+    pub async fn subscribe_with(
+        &self,
+        channel: impl Into<String>,
+        start: Start,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, ClientError> {
+        Subscription::open(self.pool.clone(), channel.into(), start, options).await
     }
 }

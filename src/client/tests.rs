@@ -112,7 +112,7 @@ impl Broker for Flaky {
         let first_seq = seq.saturating_sub(1);
         let messages = [first_seq, first_seq + 1].map(|seq| Message::new(seq.to_string()));
         let batch = Frame::encode(&messages).bytes().clone();
-        let delivery = Delivery { first_seq, time_ms: 1, batch, count: 2, schema_id: 0 };
+        let delivery = Delivery { first_seq, time_ms: 1, batch, count: 2, ..Delivery::default() };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(delivery)]))))
     }
 

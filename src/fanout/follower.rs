@@ -41,6 +41,8 @@ pub struct Follower {
     /// Names it among the tail's followers.
     id: u64,
     cursor: Arc<Cursor>,
+    /// How often the state was replaced, as far as it has taken note of it.
+    replaced: u64,
 }
 
 /// What a follower that chooses was handed.
@@ -69,7 +71,8 @@ impl Inbox {
 impl Follower {
     pub(super) fn new(fanout: Arc<Fanout>, channel: ChannelId, tail: Arc<Tail>, id: u64, cursor: Arc<Cursor>) -> Self {
         let signal = tail.signal.subscribe();
-        Self { fanout, channel, tail, signal, id, cursor }
+        let replaced = signal.borrow().replaced;
+        Self { fanout, channel, tail, signal, id, cursor, replaced }
     }
 
     /// Begins: at a position, or behind everything that was published before. `applied` is where the channel is known
@@ -129,10 +132,18 @@ impl Follower {
         self.tail.bytes()
     }
 
-    /// Waits until the channel has something beyond a position, or is gone.
+    /// Whether the whole state was replaced since this was asked last: what the follower has seen may not be in it.
+    pub fn is_replaced(&mut self) -> bool {
+        let replaced = self.signal.borrow().replaced;
+        std::mem::replace(&mut self.replaced, replaced) != replaced
+    }
+
+    /// Waits until the channel has something beyond a position, or is gone, or the whole state was replaced.
     pub async fn changed(&mut self, position: u64) {
+        let known = self.replaced;
         // The sender lives in the tail, which this follower holds.
-        let _ = self.signal.wait_for(|signal| signal.closed || signal.end > position).await;
+        let more = |signal: &Signal| signal.closed || signal.end > position || signal.replaced != known;
+        let _ = self.signal.wait_for(more).await;
     }
 }
 

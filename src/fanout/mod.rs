@@ -106,14 +106,15 @@ impl Fanout {
         }
     }
 
-    /// The whole state was replaced. `end` says after which sequence number a channel ends now; its followers read what
-    /// they miss from the store. The followers of a channel that is not there any more end.
+    /// The whole state was replaced. `end` says after which sequence number a channel ends now; its followers look whether
+    /// their history is still the channel's, and read what they miss from the store. The followers of a channel that is
+    /// not there any more end.
     pub fn reset(&self, end: impl Fn(ChannelId) -> Option<u64>) {
         self.tails.lock().retain(|channel, tail| {
             tail.forget();
             let end = end(*channel);
             match end {
-                Some(end) => tail.published(end),
+                Some(end) => tail.replace(end),
                 None => tail.close(),
             }
             end.is_some()
@@ -395,6 +396,19 @@ mod tests {
         assert_eq!(fanout.followers(ChannelId(2)), 0);
         fanout.publish(CHANNEL, batch(5, 1));
         assert!(matches!(behind.at(5), Next::Batch(_)));
+    }
+
+    #[tokio::test]
+    async fn a_follower_learns_once_that_the_state_was_replaced_also_by_one_that_ends_earlier() {
+        let fanout = Fanout::new(1 << 20, 1 << 20);
+        let mut follower = follow(&fanout, CHANNEL);
+        follower.reach(9);
+        assert!(!follower.is_replaced());
+        fanout.reset(|_| Some(5));
+        follower.changed(9).await;
+        assert_eq!((follower.is_replaced(), follower.is_replaced()), (true, false));
+        assert!(matches!(follower.at(5), Next::Nothing));
+        assert!(matches!(follower.at(4), Next::Behind(5)));
     }
 
     #[tokio::test]

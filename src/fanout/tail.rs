@@ -53,6 +53,8 @@ pub(super) struct Signal {
     pub(super) end: u64,
     /// The channel is gone.
     pub(super) closed: bool,
+    /// How often the whole state was replaced by another one.
+    pub(super) replaced: u64,
 }
 
 /// Where a follower stands.
@@ -142,6 +144,8 @@ impl Queue {
 
 impl Cursor {
     pub(super) fn move_to(&self, place: u64) {
+        // Back only where another state, which ends earlier, took the place of the one before.
+        self.begun.fetch_min(place, Ordering::AcqRel);
         self.place.store(place, Ordering::Release);
     }
 
@@ -303,6 +307,15 @@ impl Tail {
     pub(super) fn published(&self, end: u64) {
         self.published.fetch_max(end, Ordering::AcqRel);
         self.reach(end);
+    }
+
+    /// Another state took the place of this one: the channel ends here now, also where that is earlier.
+    pub(super) fn replace(&self, end: u64) {
+        self.published.store(end, Ordering::Release);
+        self.signal.send_modify(|signal| {
+            signal.end = end;
+            signal.replaced += 1;
+        });
     }
 
     pub(super) fn close(&self) {

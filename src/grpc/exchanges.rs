@@ -57,10 +57,11 @@ pub(super) async fn request(
     let v1::RequestRequest { channel, message, timeout_ms } = request;
     let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
     // Its bytes are in flight only until it is published, and it waits longer.
-    broker.admit_together(&connection.publishing, 1, bytes).map_err(|error| to_status(&error))?;
+    let held = broker.admit_together(&connection.publishing, 1, bytes).map_err(|error| to_status(&error))?;
     let envelope = envelope(message, "a request")?;
     let timeout = Duration::from_millis(if timeout_ms == 0 { REQUEST_TIMEOUT_MS } else { timeout_ms });
-    let reply = broker.request(&channel, envelope, timeout).await.map_err(|error| to_status(&error))?;
+    let reply = broker.request_held(&channel, envelope, timeout, Some(held)).await;
+    let reply = reply.map_err(|error| to_status(&error))?;
     Ok(v1::RequestResponse { message: Some(reply) })
 }
 

@@ -63,10 +63,12 @@ impl Broker for Service {
         let connection = connection(&request);
         let limit = self.broker.view().limits().subscriptions_per_connection;
         let place = subscribing::Place::take(&connection, limit).map_err(|error| to_status(&error))?;
-        let v1::SubscribeRequest { channel, start, filter } = request.into_inner();
+        let v1::SubscribeRequest { channel, start, filter, if_changed } = request.into_inner();
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
         let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
-        let subscription = self.broker.subscribe_filtered(&channel, start, filter).await;
+        let if_changed = subscribing::if_changed_of(if_changed).map_err(|error| to_status(&error))?;
+        let options = crate::broker::SubscribeOptions { filter, if_changed };
+        let subscription = self.broker.subscribe_with(&channel, start, options).await;
         let subscription = subscription.map_err(|error| to_status(&error))?;
         Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))
     }

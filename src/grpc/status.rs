@@ -49,7 +49,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
         BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
-        BrokerError::OutOfRange { .. } => Code::OutOfRange,
+        BrokerError::OutOfRange { .. } | BrokerError::HistoryChanged(_) => Code::OutOfRange,
         BrokerError::StaleDelivery { .. } => Code::FailedPrecondition,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
         BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
@@ -96,7 +96,8 @@ pub fn to_status(error: &BrokerError) -> Status {
     let reason = error.code().0;
     let mut details = ErrorDetails::new();
     let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
-    details.set_error_info(reason, DOMAIN, unknown.into_iter().collect::<HashMap<_, _>>());
+    let next = error.notice().map(|notice| ("next".to_owned(), notice.next.to_string()));
+    details.set_error_info(reason, DOMAIN, unknown.into_iter().chain(next).collect::<HashMap<_, _>>());
     if !error.places().is_empty() {
         let field = |violation: &Violation| FieldViolation::new(&violation.pointer, &violation.message);
         let fields: Vec<_> = fitting(error.places(), STATUS_DETAILS).map(field).collect();

@@ -13,20 +13,37 @@ use tonic::Status;
 
 use super::to_status;
 use crate::{
-    broker::{Broker, BrokerError, Consistency, Start, Subscription},
+    broker::{Broker, BrokerError, Consistency, ReadOptions, Start, Subscription},
     env::ConnectionInfo,
-    model::StoredBatch,
+    model::{IfChanged, Notice, Position, StoredBatch},
     proto::v1,
 };
 
 pub(super) fn start_of(start: Option<v1::Start>, default: Start) -> Start {
     use v1::start::From;
+    if let Some(position) = start.as_ref().and_then(|start| start.position) {
+        return Start::Position(position.into());
+    }
     match start.and_then(|start| start.from) {
         Some(From::Earliest(_)) => Start::Earliest,
         Some(From::Latest(_)) => Start::Latest,
         Some(From::Seq(seq)) => Start::Seq(seq),
         Some(From::TimeMs(time_ms)) => Start::Time(time_ms),
         None => default,
+    }
+}
+
+/// What a reader asked for; none where it said nothing.
+pub(super) fn if_changed_of(wanted: i32) -> Result<Option<IfChanged>, BrokerError> {
+    match v1::IfChanged::try_from(wanted) {
+        Ok(v1::IfChanged::Unspecified) => Ok(None),
+        Ok(v1::IfChanged::Notice) => Ok(Some(IfChanged::Notice)),
+        Ok(v1::IfChanged::Fail) => Ok(Some(IfChanged::Fail)),
+        Ok(v1::IfChanged::Earliest) => Ok(Some(IfChanged::Earliest)),
+        Err(_) => {
+            let reason = format!("if_changed is {wanted}: this node knows only 0 to 3; leave it out");
+            Err(BrokerError::InvalidArgument { reason })
+        }
     }
 }
 
@@ -78,8 +95,10 @@ fn pieces(batch: StoredBatch) -> Vec<StoredBatch> {
     }
 }
 
-fn delivery(batch: StoredBatch) -> v1::Delivery {
+fn delivery(batch: StoredBatch, history: Position) -> v1::Delivery {
     v1::Delivery {
+        next: Some(history.at(batch.end_seq()).into()),
+        notice: None,
         first_seq: batch.first_seq,
         time_ms: batch.time_ms,
         count: batch.frame.count(),
@@ -88,26 +107,44 @@ fn delivery(batch: StoredBatch) -> v1::Delivery {
     }
 }
 
-/// First an empty delivery that says where the subscription begins, then the messages, and empty ones that say how far
-/// its filter has looked. Pulled by the connection, so a slow reader makes nothing grow.
+/// First an empty delivery that says where the subscription begins, or why it does not begin where it was asked to, then the messages, and empty ones that say how far
+/// its filter has looked or what has become of the history. Pulled by the connection, so a slow reader makes nothing grow.
 /// `place` is kept as long as the subscription lives.
 pub(super) fn deliveries<P: Send>(
     subscription: Subscription,
     place: P,
 ) -> impl Stream<Item = Result<v1::Delivery, Status>> + Send {
-    let begin = v1::Delivery { first_seq: subscription.position(), ..v1::Delivery::default() };
-    let ready = VecDeque::from([begin]);
+    let at = subscription.next_position();
+    let begin = v1::Delivery { first_seq: at.seq, next: Some(at.into()), ..v1::Delivery::default() };
+    let ready = if subscription.begins_told() { VecDeque::new() } else { VecDeque::from([begin]) };
     futures::stream::unfold((ready, Some((subscription, place))), |(mut ready, live)| async move {
         let (mut subscription, place) = live?;
         if ready.is_empty() {
             match subscription.next().await {
-                Ok(batch) => ready.extend(pieces(batch).into_iter().map(delivery)),
-                Err(error) => return Some((Err(to_status(&error)), (ready, None))),
+                Ok(batch) => {
+                    let history = subscription.next_position();
+                    ready.extend(pieces(batch).into_iter().map(|piece| delivery(piece, history)));
+                }
+                Err(error) => match error.notice().filter(|_| subscription.goes_on()) {
+                    Some(notice) => ready.push_back(told(notice)),
+                    None => return Some((Err(to_status(&error)), (ready, None))),
+                },
             }
         }
         let next = ready.pop_front()?;
         Some((Ok(next), (ready, Some((subscription, place)))))
     })
+}
+
+/// Empty, but for what has become of the history.
+fn told(notice: &Notice) -> v1::Delivery {
+    let next = notice.next;
+    v1::Delivery {
+        first_seq: next.seq,
+        next: Some(next.into()),
+        notice: Some(notice.into()),
+        ..v1::Delivery::default()
+    }
 }
 
 pub(super) async fn read(broker: &Broker, request: v1::ReadRequest) -> Result<v1::ReadResponse, BrokerError> {
@@ -116,9 +153,13 @@ pub(super) async fn read(broker: &Broker, request: v1::ReadRequest) -> Result<v1
         v1::ReadConsistency::ReadLinearizable | v1::ReadConsistency::ReadUnspecified => Consistency::Linearizable,
     };
     let start = start_of(request.start, Start::Earliest);
-    let page = broker.read(&request.channel, start, request.limit as usize, consistency, request.min_seq).await?;
+    let (limit, if_changed) = (request.limit as usize, if_changed_of(request.if_changed)?);
+    let options = ReadOptions { limit, consistency, min_seq: request.min_seq, if_changed };
+    let page = broker.read_with(&request.channel, start, options).await?;
     Ok(v1::ReadResponse {
-        deliveries: page.batches.into_iter().map(delivery).collect(),
+        deliveries: page.batches.into_iter().map(|batch| delivery(batch, page.next)).collect(),
+        next: Some(page.next.into()),
+        notice: page.notice.as_ref().map(Into::into),
         next_seq: page.next_seq,
         first_seq: page.first_seq,
         end_seq: page.end_seq,

@@ -1,5 +1,6 @@
-//! Following a channel as server-sent events. An event's id is its sequence number, so a client that reconnects by the
-//! standard, to any node, goes on where it was without a gap or a repeat.
+//! Following a channel as server-sent events. An event's id is the position after its message, so a client that reconnects
+//! by the standard, to any node, goes on where it was without a gap or a repeat. What has become of the history behind
+//! that position is an event too: a browser that gets an error for an answer never tries again.
 
 use std::{collections::VecDeque, convert::Infallible};
 
@@ -14,10 +15,13 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    messages::{Stored, start, unpack},
+    messages::{Stored, if_changed_of, start, unpack},
     problem::Problem,
 };
-use crate::broker::{Broker, BrokerError, Start, Subscription, filter_of};
+use crate::{
+    broker::{Broker, BrokerError, Start, SubscribeOptions, Subscription, filter_of},
+    model::{IfChanged, NoticeJson, Position},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +29,7 @@ pub(super) struct FollowQuery {
     from: Option<String>,
     #[serde(default)]
     filter: String,
+    if_changed: Option<String>,
 }
 
 struct Following {
@@ -41,15 +46,22 @@ pub(super) async fn follow(
     Query(query): Query<FollowQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let start = match headers.get("last-event-id") {
-        Some(id) => resume(id.to_str().unwrap_or("(no text)"))?,
-        None => start(query.from.as_deref().unwrap_or("latest"), broker.now_ms())?,
+    let wanted = if_changed_of(query.if_changed.as_deref())?;
+    let (start, if_changed) = match headers.get("last-event-id") {
+        // Also by the id of an earlier version, a bare number.
+        Some(id) => (resume(id.to_str().unwrap_or("(no text)"))?, wanted.unwrap_or(IfChanged::Notice)),
+        None => {
+            let start = start(query.from.as_deref().unwrap_or("latest"), broker.now_ms())?;
+            let seq = matches!(start, Start::Seq(_));
+            (start, wanted.unwrap_or(if seq { IfChanged::Fail } else { IfChanged::Notice }))
+        }
     };
-    let subscription = broker.subscribe_filtered(&channel, start, filter_of(&query.filter)?).await?;
+    let options = SubscribeOptions { filter: filter_of(&query.filter)?, if_changed: Some(if_changed) };
+    let subscription = broker.subscribe_with(&channel, start, options).await?;
     // Who is cut off before the first message has to know where it stood.
-    let begin = before(subscription.position()).comment("following");
+    let begin = (!subscription.begins_told()).then(|| at(subscription.next_position()).comment("following"));
     let following = Following { channel, subscription: Some(subscription), ready: VecDeque::new() };
-    let events = futures::stream::unfold((Some(begin), following), |(begin, mut following)| async move {
+    let events = futures::stream::unfold((begin, following), |(begin, mut following)| async move {
         let event = match begin {
             Some(begin) => begin,
             None => following.next().await?,
@@ -59,16 +71,19 @@ pub(super) async fn follow(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// An event that only says after which message the stream goes on; -1 is before the first of all.
-fn before(position: u64) -> Event {
-    Event::default().id((i128::from(position) - 1).to_string())
+/// An event that only says where the stream goes on.
+fn at(position: Position) -> Event {
+    Event::default().id(position.to_string())
 }
 
-/// The id of the last event that a client has seen.
+/// The id of the last event that a client has seen: a position, or, of an earlier version, the sequence number of a
+/// message; -1 was before the first of all.
 fn resume(id: &str) -> Result<Start, Problem> {
-    let after = id.trim().parse::<i128>().ok().and_then(|id| u64::try_from(id + 1).ok());
-    let wrong =
-        || Problem::invalid(format!("Last-Event-ID is `{id}`: send the id of the last event, a sequence number"));
+    if let Ok(position) = id.trim().parse() {
+        return Ok(Start::Position(position));
+    }
+    let after = id.trim().parse::<i64>().ok().and_then(|id| u64::try_from(id.checked_add(1)?).ok());
+    let wrong = || Problem::invalid(format!("Last-Event-ID is `{id}`: send the id of the last event as it came"));
     after.map(Start::Seq).ok_or_else(wrong)
 }
 
@@ -76,11 +91,18 @@ impl Following {
     /// None at the end: the node stops, or an error was told.
     async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
-            let batch = match self.subscription.as_mut()?.next().await {
-                Ok(batch) if batch.frame.is_empty() => return Some(before(batch.first_seq).comment("passed")),
+            let subscription = self.subscription.as_mut()?;
+            let batch = match subscription.next().await {
+                Ok(batch) if batch.frame.is_empty() => {
+                    return Some(at(subscription.position_at(batch.first_seq)).comment("passed"));
+                }
                 Ok(batch) => batch,
                 // The client reconnects, to another node if it knows one.
                 Err(BrokerError::Stopping) => return None,
+                Err(BrokerError::HistoryChanged(notice)) if subscription.goes_on() => {
+                    let event = at(notice.next).event("notice").json_data(NoticeJson::of(&notice));
+                    return Some(event.unwrap_or_else(|error| self.fail(internal(&error))));
+                }
                 Err(error) => return Some(self.fail(error)),
             };
             if let Err(error) = unpack(batch, &mut self.ready) {
@@ -88,12 +110,8 @@ impl Following {
             }
         }
         let stored = self.ready.pop_front()?;
-        let event = Event::default().id(stored.seq.to_string());
-        Some(
-            event
-                .json_data(stored.json(&self.channel))
-                .unwrap_or_else(|error| self.fail(BrokerError::Internal { reason: error.to_string() })),
-        )
+        let event = at(self.subscription.as_ref()?.position_at(stored.seq + 1));
+        Some(event.json_data(stored.json(&self.channel)).unwrap_or_else(|error| self.fail(internal(&error))))
     }
 
     fn fail(&mut self, error: BrokerError) -> Event {
@@ -101,4 +119,8 @@ impl Following {
         let event = Event::default().event("error");
         event.json_data(Problem::from(error)).unwrap_or_else(|_| Event::default().event("error"))
     }
+}
+
+fn internal(error: &axum::Error) -> BrokerError {
+    BrokerError::Internal { reason: error.to_string() }
 }

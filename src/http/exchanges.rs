@@ -152,9 +152,9 @@ pub(super) async fn request(
 ) -> Result<Response, Problem> {
     let timeout = query.timeout.as_deref().map(duration).transpose()?.unwrap_or(REQUEST_TIMEOUT);
     // Its bytes are in flight only until it is published, and it waits longer.
-    broker.admit_together(&connection.publishing, 1, body.len())?;
+    let held = broker.admit_together(&connection.publishing, 1, body.len())?;
     let envelope = envelope(&broker, &headers, body)?;
-    let reply = broker.request(&channel, envelope, timeout).await?;
+    let reply = broker.request_held(&channel, envelope, timeout, Some(held)).await?;
     let mut response = reply.payload.into_response();
     for Header { name, value } in &reply.headers {
         // What is no HTTP header stays out.

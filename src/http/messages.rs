@@ -13,9 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::{
-    broker::{Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, Start, filter_of},
+    broker::{
+        Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, ReadOptions, Start, SubscribeOptions,
+        filter_of,
+    },
     env::ConnectionInfo,
-    model::{Frame, MessageJson, MessageView, Predicate, StoredBatch, is_ndjson, message_lines, time_ms, timestamp},
+    model::{
+        Frame, IfChanged, MessageJson, MessageView, NoticeJson, Position, Predicate, StoredBatch, is_ndjson,
+        message_lines, time_ms, timestamp,
+    },
     proto::v1::{Header, Message, TraceContext},
 };
 
@@ -223,6 +229,7 @@ pub(super) struct ReadQuery {
     filter: String,
     #[serde(default)]
     consistency: ConsistencyQuery,
+    if_changed: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -239,8 +246,12 @@ struct PageJson<'a> {
     messages: Vec<MessageJson<'a>>,
     /// Where the next page begins.
     next_seq: u64,
+    /// The same with the history that it is of.
+    next: Position,
     first_seq: u64,
     end_seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<NoticeJson>,
 }
 
 /// A page of stored messages; with `wait`, and nothing there yet, the next ones.
@@ -265,19 +276,22 @@ pub(super) async fn read(
         ConsistencyQuery::Local => Consistency::Local,
     };
     let filter = filter_of(&query.filter)?;
+    let if_changed = Some(if_changed_of(query.if_changed.as_deref())?.unwrap_or_else(|| start.if_changed()));
+    let options = ReadOptions { limit, consistency, min_seq: None, if_changed };
     let (mut page, mut messages) = match &filter {
         None => {
-            let mut page = broker.read(&channel, start, limit, consistency, None).await?;
+            let mut page = broker.read_with(&channel, start, options).await?;
             let mut messages = Vec::new();
             for batch in std::mem::take(&mut page.batches) {
                 unpack(batch, &mut messages)?;
             }
             (page, messages)
         }
-        Some(filter) => search(&broker, &channel, start, limit, consistency, filter).await?,
+        Some(filter) => search(&broker, &channel, start, options, filter).await?,
     };
     if messages.is_empty() && !wait.is_zero() {
-        let mut following = broker.subscribe_filtered(&channel, Start::Seq(page.next_seq), filter).await?;
+        let options = SubscribeOptions { filter, if_changed };
+        let mut following = broker.subscribe_with(&channel, Start::Position(page.next), options).await?;
         let first = async {
             loop {
                 let batch = following.next().await?;
@@ -287,19 +301,25 @@ pub(super) async fn read(
             }
         };
         match tokio::time::timeout(wait, first).await {
-            Ok(batch) => {
-                let mut batch = batch?;
+            Ok(Ok(mut batch)) => {
                 batch.frame = batch.frame.take(u32::try_from(limit).unwrap_or(u32::MAX));
-                page.next_seq = batch.end_seq();
+                page.next = following.position_at(batch.end_seq());
                 unpack(batch, &mut messages)?;
             }
-            Err(_) => page.next_seq = following.position(),
+            Ok(Err(BrokerError::HistoryChanged(notice))) if following.goes_on() => {
+                page.next = notice.next;
+                page.notice = Some(*notice);
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => page.next = following.next_position(),
         }
-        page.end_seq = page.end_seq.max(page.next_seq);
+        // What was followed is not beyond the channel's end.
+        page.end_seq = page.end_seq.max(page.next.seq);
     }
     let messages: Vec<_> = messages.iter().map(|message| message.json(&channel)).collect();
-    let Page { next_seq, first_seq, end_seq, .. } = page;
-    Ok(Json(PageJson { channel: &channel, messages, next_seq, first_seq, end_seq }).into_response())
+    let Page { next, first_seq, end_seq, notice, .. } = page;
+    let (next_seq, notice) = (next.seq, notice.as_ref().map(NoticeJson::of));
+    Ok(Json(PageJson { channel: &channel, messages, next_seq, next, first_seq, end_seq, notice }).into_response())
 }
 
 /// Reads on until there are enough messages for which a predicate holds, or the channel ends, or [`SEARCHED_PAGES`] were
@@ -308,14 +328,18 @@ async fn search(
     broker: &Broker,
     channel: &str,
     mut start: Start,
-    limit: usize,
-    mut consistency: Consistency,
+    options: ReadOptions,
     filter: &Predicate,
 ) -> Result<(Page, Vec<Stored>), BrokerError> {
+    let limit = options.limit;
+    let mut options = ReadOptions { limit: 0, ..options };
     let mut found = Vec::new();
     let mut searched = 0;
+    let mut notice = None;
     loop {
-        let mut page = broker.read(channel, start, 0, consistency, None).await?;
+        let mut page = broker.read_with(channel, start, options).await?;
+        // What is told first holds for all that follows.
+        notice = notice.or(page.notice.take());
         let mut messages = Vec::new();
         for batch in std::mem::take(&mut page.batches) {
             unpack(batch, &mut messages)?;
@@ -327,13 +351,14 @@ async fn search(
         if let Some(last) = found.last()
             && full
         {
-            page.next_seq = last.seq + 1;
+            page.next = page.next.at(last.seq + 1);
         }
-        if full || page.next_seq >= page.end_seq || searched == SEARCHED_PAGES {
+        if full || page.next.seq >= page.end_seq || searched == SEARCHED_PAGES {
+            page.notice = notice;
             return Ok((page, found));
         }
         // The first page was as new as was asked for.
-        (start, consistency) = (Start::Seq(page.next_seq), Consistency::Local);
+        (start, options.consistency) = (Start::Position(page.next), Consistency::Local);
     }
 }
 
@@ -361,10 +386,18 @@ pub(super) fn unpack(batch: StoredBatch, into: &mut impl Extend<Stored>) -> Resu
     Ok(())
 }
 
-/// `earliest`, `latest`, a sequence number, or how long ago.
+/// What a reader wants to happen when the history behind its place has changed; none where it says nothing.
+pub(super) fn if_changed_of(text: Option<&str>) -> Result<Option<IfChanged>, Problem> {
+    text.map(str::parse).transpose().map_err(|why: String| Problem::invalid(format!("if_changed: {why}")))
+}
+
+/// `earliest`, `latest`, a sequence number, a position, or how long ago.
 pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
     if let Ok(seq) = text.parse() {
         return Ok(Start::Seq(seq));
+    }
+    if let Ok(position) = text.parse() {
+        return Ok(Start::Position(position));
     }
     match text {
         "earliest" => Ok(Start::Earliest),
@@ -372,7 +405,8 @@ pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
         _ => {
             let wrong = |_| {
                 Problem::invalid(format!(
-                    "from is `{text}`: write earliest, latest, a sequence number or a time like 15m"
+                    "from is `{text}`: write earliest, latest, a sequence number, a position as an answer gave it, or a \
+                     time like 15m"
                 ))
             };
             let ago = humantime::parse_duration(text).map_err(wrong)?;

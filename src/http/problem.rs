@@ -8,7 +8,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::broker::{BrokerError, Violation};
+use crate::{
+    broker::{BrokerError, Violation},
+    model::{HistoryChange, NoticeJson},
+};
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// Of what the HTTP library says of a request that it refused.
@@ -39,6 +42,9 @@ struct Body {
     unknown_outcome: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// What became of a reader's history, and where it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<NoticeJson>,
 }
 
 /// The HTTP status that stands for an error.
@@ -73,7 +79,12 @@ fn status(error: &BrokerError) -> StatusCode {
         }
         BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
         BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        BrokerError::OutOfRange { .. } | BrokerError::InboxGone { .. } => StatusCode::GONE,
+        BrokerError::HistoryChanged(notice) if notice.change == HistoryChange::BeyondEnd => {
+            StatusCode::RANGE_NOT_SATISFIABLE
+        }
+        BrokerError::OutOfRange { .. } | BrokerError::HistoryChanged(_) | BrokerError::InboxGone { .. } => {
+            StatusCode::GONE
+        }
         BrokerError::OutcomeUnknown { .. }
         | BrokerError::ClaimOutcomeUnknown { .. }
         | BrokerError::StoreFailed { proposed: true, .. }
@@ -101,6 +112,7 @@ impl Problem {
             violations: Vec::new(),
             unknown_outcome: false,
             retry_after_ms: None,
+            notice: None,
         }))
     }
 
@@ -118,6 +130,7 @@ impl From<BrokerError> for Problem {
         body.unknown_outcome = error.outcome_unknown();
         body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
         body.violations = error.places().to_vec();
+        body.notice = error.notice().map(|notice| NoticeJson::of(notice));
         problem
     }
 }

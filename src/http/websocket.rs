@@ -2,7 +2,7 @@
 //!
 //! Every frame is one JSON object. A request has an `id` of the client's choice and one of `publish`, `subscribe` and
 //! `unsubscribe`; the answer carries the same `id` with `ok` or `error` (a problem as elsewhere). The messages of a
-//! subscription carry its `id` as `subscription`. One task serves a connection: while the client does not read, nothing
+//! subscription carry its `id` as `subscription`, and where to go on as `next`. One task serves a connection: while the client does not read, nothing
 //! more is taken from it or from its subscriptions, so a slow one makes nothing grow.
 
 use std::{collections::HashMap, convert::Infallible};
@@ -21,13 +21,13 @@ use tokio_stream::StreamMap;
 
 use super::{
     content::{self, HeadersJson},
-    messages::{Stored, start, unpack},
+    messages::{Stored, if_changed_of, start, unpack},
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, PublishOptions, filter_of},
+    broker::{Broker, BrokerError, PublishOptions, SubscribeOptions, filter_of},
     env::ConnectionInfo,
-    model::{self, MessageJson},
+    model::{self, MessageJson, Notice, NoticeJson, Position},
     proto::v1::Message,
 };
 
@@ -74,6 +74,8 @@ struct Subscribe {
     /// A predicate.
     #[serde(default)]
     filter: String,
+    /// As in a URL.
+    if_changed: Option<String>,
 }
 
 /// A message of a subscription.
@@ -81,6 +83,8 @@ struct Subscribe {
 struct Delivered<'a> {
     subscription: u64,
     message: MessageJson<'a>,
+    /// Where to go on after it.
+    next: Position,
 }
 
 pub(super) async fn upgrade(
@@ -96,7 +100,15 @@ pub(super) async fn upgrade(
         .on_upgrade(|socket| Connection::new(broker, connection, socket).serve())
 }
 
-type Following = std::pin::Pin<Box<dyn futures::Stream<Item = Result<Stored, BrokerError>> + Send>>;
+type Following = std::pin::Pin<Box<dyn futures::Stream<Item = Result<Followed, BrokerError>> + Send>>;
+
+/// What a subscription has to say.
+enum Followed {
+    /// A message, and where to go on after it.
+    Message(Stored, Position),
+    /// Its history has changed.
+    Notice(Box<Notice>),
+}
 
 struct Connection {
     broker: Broker,
@@ -194,7 +206,7 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, id: u64, request: Subscribe) -> Result<(), End> {
-        let Subscribe { channel, from, filter } = request;
+        let Subscribe { channel, from, filter, if_changed } = request;
         if self.subscriptions.contains_key(&id) {
             let reason = format!("this connection has a subscription with the id {id} already");
             return self.refuse(Some(id), BrokerError::InvalidArgument { reason }).await;
@@ -209,27 +221,55 @@ impl Connection {
             Ok(start) => start,
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
         };
-        let opened = async { self.broker.subscribe_filtered(&channel, start, filter_of(&filter)?).await };
+        let if_changed = match if_changed_of(if_changed.as_deref()) {
+            Ok(if_changed) => if_changed,
+            Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
+        };
+        let opened = async {
+            let options = SubscribeOptions { filter: filter_of(&filter)?, if_changed };
+            self.broker.subscribe_with(&channel, start, options).await
+        };
         let subscription = match opened.await {
             Ok(subscription) => subscription,
             Err(error) => return self.refuse(Some(id), error).await,
         };
-        let position = subscription.position();
+        let next = subscription.next_position();
+        let begun = if subscription.begins_told() {
+            json!({ "next_seq": next.seq }) // the notice comes next, and says where to go on
+        } else {
+            json!({ "next_seq": next.seq, "next": next })
+        };
         let messages = futures::stream::try_unfold(subscription, |mut subscription| async move {
-            let batch = subscription.next().await?;
-            let mut messages = Vec::new();
-            unpack(batch, &mut messages)?;
-            Ok::<_, BrokerError>(Some((futures::stream::iter(messages.into_iter().map(Ok)), subscription)))
+            let mut said = Vec::new();
+            match subscription.next().await {
+                Ok(batch) => {
+                    let mut messages: Vec<Stored> = Vec::new();
+                    unpack(batch, &mut messages)?;
+                    for stored in messages {
+                        let next = subscription.position_at(stored.seq + 1);
+                        said.push(Ok(Followed::Message(stored, next)));
+                    }
+                }
+                Err(BrokerError::HistoryChanged(notice)) if subscription.goes_on() => {
+                    said.push(Ok(Followed::Notice(notice)));
+                }
+                Err(error) => return Err(error),
+            }
+            Ok::<_, BrokerError>(Some((futures::stream::iter(said), subscription)))
         });
         let messages: Following = Box::pin(futures::TryStreamExt::try_flatten(messages));
         self.subscriptions.insert(id, messages);
         self.channels.insert(id, channel);
-        self.send(json!({ "id": id, "ok": { "next_seq": position } }).to_string()).await
+        self.send(json!({ "id": id, "ok": begun }).to_string()).await
     }
 
-    async fn deliver(&mut self, id: u64, next: Result<Stored, BrokerError>) -> Result<(), End> {
-        let stored = match next {
-            Ok(stored) => stored,
+    async fn deliver(&mut self, id: u64, next: Result<Followed, BrokerError>) -> Result<(), End> {
+        let (stored, next) = match next {
+            Ok(Followed::Message(stored, next)) => (stored, next),
+            Ok(Followed::Notice(notice)) => {
+                let notice = NoticeJson::of(&notice);
+                return self.send(json!({ "subscription": id, "notice": notice }).to_string()).await;
+            }
             Err(BrokerError::Stopping) => return Err(End::Stopping),
             Err(error) => {
                 self.subscriptions.remove(&id);
@@ -239,7 +279,7 @@ impl Connection {
             }
         };
         let channel = self.channels.get(&id).map_or("", String::as_str);
-        let delivered = Delivered { subscription: id, message: stored.json(channel) };
+        let delivered = Delivered { subscription: id, message: stored.json(channel), next };
         let text = serde_json::to_string(&delivered).map_err(|_| End::Gone)?;
         self.send(text).await
     }

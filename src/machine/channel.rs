@@ -9,7 +9,7 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Frame, Gone, KeyClaim, KeyHash, KeyOutcome,
+    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Fork, Frame, Gone, KeyClaim, KeyHash, KeyOutcome,
     Orphans, PublishGroup, StoredBatch, stream_key,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Channel {
     pub(super) orphans: Option<Orphans>,
     /// The newest message, where it is a letter that was redriven.
     pub(super) redriven: Option<Gone>,
+    /// Where its history went another way, oldest first.
+    pub(super) forks: Vec<Fork>,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
 }
@@ -47,7 +49,8 @@ impl Channel {
         let (stats, dedup, delays, marks) =
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
         let (schemas, compaction, orphans, redriven) = (BTreeMap::new(), Compaction::default(), None, None);
-        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans, redriven, aging_ms: None }
+        let forks = Vec::new();
+        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans, redriven, forks, aging_ms: None }
     }
 
     pub(super) fn is_durable(&self) -> bool {

@@ -55,11 +55,13 @@ pub(super) enum Key {
     Orphans(ChannelId),
     /// A channel's newest message, where it is a letter that was redriven.
     Redriven(ChannelId),
+    /// Where a channel's history went another way.
+    Forks(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
 const META: &[u8] = b"channel/";
-const STATS: &[u8] = b"stats/";
+pub(super) const STATS: &[u8] = b"stats/";
 const CLAIMS: &[u8] = b"claims/";
 const EPOCH: &[u8] = b"epoch";
 const MEMBER: &[u8] = b"member/";
@@ -82,6 +84,7 @@ const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
 const REDRIVEN: &[u8] = b"redriven/";
+pub(super) const FORKS: &[u8] = b"forks/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -110,6 +113,7 @@ impl Key {
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
+            Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -138,6 +142,8 @@ impl Key {
             Some(Self::Orphans(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(REDRIVEN) {
             Some(Self::Redriven(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(FORKS) {
+            Some(Self::Forks(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -210,6 +216,7 @@ mod tests {
             Key::Compaction(id),
             Key::Orphans(id),
             Key::Redriven(id),
+            Key::Forks(id),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -11,6 +11,7 @@ mod compaction;
 mod consumers;
 mod dedup;
 mod delayed;
+mod epochs;
 mod keys;
 mod marks;
 mod members;
@@ -27,7 +28,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -39,6 +39,7 @@ pub use self::{
     claims::receipt_key,
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
+    epochs::{HISTORY_PREFIXES, begin_epoch},
     schemas::schemas_prefix,
 };
 use crate::{
@@ -83,11 +84,6 @@ pub struct Machine {
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
 pub const NODES_PREFIX: &[u8] = b"member";
-
-/// The plain key and value that begin an epoch: for restoring a backup.
-pub fn epoch_entry(epoch: u64) -> (Bytes, Bytes) {
-    (Key::Epoch.encode(), codec::encode_record(&epoch))
-}
 
 /// What is stored of the machine itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,6 +396,9 @@ impl Machine {
         }
         if channel.redriven.is_some() {
             effects.delete(Key::Redriven(id));
+        }
+        if !channel.forks.is_empty() {
+            effects.delete(Key::Forks(id));
         }
         channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));

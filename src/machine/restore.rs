@@ -135,6 +135,11 @@ impl Machine {
                     let channel = machine.channels.get_mut(&id);
                     channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.redriven = Some(record);
                 }
+                Key::Forks(id) => {
+                    let record = decode_record("forks", &value).map_err(|e| name(e.to_string()))?;
+                    let channel = machine.channels.get_mut(&id);
+                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.forks = record;
+                }
                 Key::Claims(id, first_seq) => {
                     let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_claims(id, first_seq, &claims).map_err(name)?;
@@ -207,6 +212,7 @@ impl Machine {
             channel.check_compaction().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_orphans().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_redriven().map_err(|reason| format!("key `{key}`: {reason}"))?;
+            channel.check_forks().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.aging_ms = channel.next_aging_ms();
             self.agings.extend(channel.aging_ms.map(|expiry| (expiry, *id)));
         }

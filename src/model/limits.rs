@@ -118,6 +118,8 @@ impl Limits {
     pub const LETTER_BYTES_PER_CALL: usize = 16 << 20;
     /// How long one call goes on with further steps.
     pub const REDRIVE_TIME: Duration = Duration::from_secs(4);
+    /// Restores that a channel remembers by name: where each of them left the history before it.
+    pub const FORKS: usize = 64;
 }
 
 impl Default for Limits {

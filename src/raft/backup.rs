@@ -103,16 +103,17 @@ impl Restore {
         };
         let applied = mark.applied.ok_or(RestoreError::Empty)?;
         let mut puts: Vec<(Bytes, Option<Bytes>)> = Vec::new();
-        let mut after: Option<Bytes> = None;
-        loop {
-            let page = self.store.range(machine::NODES_PREFIX, after.as_deref(), STEP).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            // What is known of nodes is known of the old cluster's.
-            puts.extend(page.into_iter().map(|(key, _)| (key, None)));
+        // What is known of nodes is known of the old cluster's.
+        puts.extend(self.all(machine::NODES_PREFIX).await?.into_iter().map(|(key, _)| (key, None)));
+        let mut histories = Vec::new();
+        for prefix in machine::HISTORY_PREFIXES {
+            histories.extend(self.all(prefix).await?);
         }
-        let (key, value) = machine::epoch_entry(self.epoch);
-        puts.push((key, Some(value)));
+        // A node's id is drawn for each restore, so two restores of one backup are told apart.
+        let history = self.identity.node_id() as u32;
+        let begun = machine::begin_epoch(self.epoch, history, histories);
+        let begun = begun.map_err(|reason| RestoreError::Io(io::Error::other(reason)))?;
+        puts.extend(begun.into_iter().map(|(key, value)| (key, Some(value))));
         let node = NodeAddress { id: self.identity.node_id(), ..self.node.clone() };
         let mark = Mark { membership_at: Some(applied), membership: Members::alone(&node), ..mark };
         let batch = WriteBatch { puts, applied: Some(mark.encode()), ..WriteBatch::default() };
@@ -121,6 +122,19 @@ impl Restore {
         self.begin_log(applied).await?;
         self.identity.join(&cluster_id(std::slice::from_ref(&node), 0))?;
         Ok(())
+    }
+
+    /// All plain keys that begin so, with their values.
+    async fn all(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let mut all: Vec<(Bytes, Bytes)> = Vec::new();
+        loop {
+            let after = all.last().map(|(key, _)| key.clone());
+            let page = self.store.range(prefix, after.as_deref(), STEP).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
     }
 
     /// The log goes on after the state's entry, in later terms.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use liminal::model::Limits;
+use liminal::model::{ChannelId, Limits, Position};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -34,7 +34,7 @@ impl Answer {
     }
 }
 
-async fn open(address: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+pub async fn open(address: &str, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -64,7 +64,7 @@ pub async fn request(
 }
 
 /// Reads a stream of events until it has said something.
-async fn until(stream: &mut TcpStream, said: &str) -> String {
+pub async fn until(stream: &mut TcpStream, said: &str) -> String {
     let mut all = String::new();
     let reading = async {
         let mut bytes = [0; 4096];
@@ -172,20 +172,25 @@ async fn a_follower_that_reconnects_misses_and_repeats_nothing() {
     let node = node(Limits::default()).await;
     let http = node.http_address();
     let mut following = open(http, "GET", EVENTS, &[], b"").await;
-    let begin = until(&mut following, "id: -1\n").await;
+    let begin = until(&mut following, ".0\n: following\n").await;
     assert!(begin.to_lowercase().contains("content-type: text/event-stream"), "{begin}");
     assert_eq!(request(http, "POST", MESSAGES, &[], "0").await.json()["delivered"], true);
-    until(&mut following, "id: 0\n").await;
+    let seen = until(&mut following, "\"payload\":0}").await;
+    let first = seen.split("id: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    assert!(first.ends_with(".1"), "{seen}");
     drop(following);
     for payload in ["1", "2"] {
         request(http, "POST", MESSAGES, &[], payload).await;
     }
-    let mut again = open(http, "GET", &format!("{EVENTS}?from=latest"), &[("Last-Event-ID", "0")], b"").await;
+    let mut again = open(http, "GET", &format!("{EVENTS}?from=latest"), &[("Last-Event-ID", &first)], b"").await;
     let seen = until(&mut again, "\"payload\":2}").await;
-    assert!(seen.contains("id: 1\n") && seen.contains("id: 2\n"), "{seen}");
+    assert!(seen.contains(".2\ndata") && seen.contains(".3\ndata"), "{seen}");
     assert!(seen.contains("\"payload\":1}") && !seen.contains("\"payload\":0}"), "{seen}");
-    let mut from_the_begin = open(http, "GET", EVENTS, &[("Last-Event-ID", "-1")], b"").await;
-    until(&mut from_the_begin, "\"payload\":0}").await;
+    // Ids of earlier versions: the number of a message, or -1.
+    for (id, next) in [("-1", "\"payload\":0}"), ("0", "\"payload\":1}")] {
+        let mut by_number = open(http, "GET", EVENTS, &[("Last-Event-ID", id)], b"").await;
+        until(&mut by_number, next).await;
+    }
     let wrong = request(http, "GET", EVENTS, &[("Last-Event-ID", "x")], "").await;
     assert_eq!(wrong.code(), (400, "INVALID_ARGUMENT".into()));
     // An open stream does not hold up a stop.
@@ -199,15 +204,15 @@ async fn a_filter_chooses_what_is_read_and_followed() {
     let node = node(Limits { page_bytes: 1, delivery_timeout: PATIENCE, ..Limits::default() }).await;
     let http = node.http_address();
     let mut following = open(http, "GET", &format!("{EVENTS}?filter=n%20%3E%203"), &[], b"").await;
-    until(&mut following, "id: -1\n").await;
+    until(&mut following, ".0\n: following\n").await;
     for n in 0..6 {
         let acked = request(http, "POST", MESSAGES, &[], format!("{{\"n\":{n}}}")).await.json();
         assert_eq!((&acked["seq"], &acked["delivered"]), (&json!(n), &json!(n > 3)));
     }
     request(http, "POST", MESSAGES, &[], "no JSON").await;
-    let seen = until(&mut following, "id: 6\n: passed\n\n").await;
+    let seen = until(&mut following, ".7\n: passed\n\n").await;
     assert!(seen.contains("\"payload\":{\"n\":4}") && seen.contains("\"payload\":{\"n\":5}"), "{seen}");
-    assert!(!seen.contains("\"payload\":{\"n\":3}") && !seen.contains("id: 2\ndata"), "{seen}");
+    assert!(!seen.contains("\"payload\":{\"n\":3}") && !seen.contains(".3\ndata"), "{seen}");
     let read = async |query: &str| {
         let page = request(http, "GET", &format!("{MESSAGES}?{query}"), &[], "").await.json();
         let seqs: Vec<u64> =
@@ -242,7 +247,7 @@ async fn a_deleted_channel_ends_its_followers_with_a_problem() {
     let node = node(Limits::default()).await;
     let http = node.http_address();
     let mut following = open(http, "GET", EVENTS, &[], b"").await;
-    until(&mut following, "id: -1\n").await;
+    until(&mut following, ".0\n: following\n").await;
     assert_eq!(request(http, "DELETE", "/v1/channels/orders", &[], "").await.status, 204);
     let end = until(&mut following, "CHANNEL_NOT_FOUND").await;
     assert!(end.contains("event: error"), "{end}");
@@ -295,7 +300,7 @@ async fn a_request_waits_for_the_reply_that_is_posted_to_its_inbox() {
     let node = node(Limits::default()).await;
     let http = node.http_address();
     let mut following = open(http, "GET", EVENTS, &[], b"").await;
-    until(&mut following, "id: -1\n").await;
+    until(&mut following, ".0\n: following\n").await;
     let mut asking = open(http, "POST", "/v1/channels/orders/request?timeout=60s", &[], b"ping").await;
     let seen = until(&mut following, "payload_base64").await;
     let (_, inbox) = seen.split_once("\"liminal-reply-to\":\"").unwrap();
@@ -386,7 +391,21 @@ fn timeless(text: &str) -> String {
         out += "\"(time)\"";
         rest = &time[end..];
     }
-    out + rest
+    out += rest;
+    timeless_positions(&out)
+}
+
+/// The history of a position is another one in each cluster.
+fn timeless_positions(text: &str) -> String {
+    let words = text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
+    let timeless = |word: &str| {
+        let end = word.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
+        match end.parse::<Position>() {
+            Ok(position) => Position { channel: ChannelId(0), history: 0, ..position }.to_string() + &word[end.len()..],
+            Err(_) => word.to_owned(),
+        }
+    };
+    words.map(timeless).collect()
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod faces;
 mod http;
 mod openapi;
 mod payloads;
+mod positions;
 mod publishing;
 mod redrive;
 mod websocket;
@@ -25,7 +26,7 @@ use liminal::{
         Identity,
         log::{SimDisk, SimLog},
     },
-    store::MemoryStore,
+    store::{DurableStore, MemoryStore},
 };
 use tonic::transport::Channel;
 
@@ -33,6 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node of a cluster of one, with a durable channel `orders`.
 async fn node(limits: Limits) -> Node {
+    node_over(limits, Arc::new(MemoryStore::new())).await
+}
+
+/// The same over a store of the test's choice.
+async fn node_over(limits: Limits, store: Arc<dyn DurableStore>) -> Node {
     let config = ServerConfig {
         listen_address: "127.0.0.1:0".into(),
         health_listen_address: "127.0.0.1:0".into(),
@@ -42,7 +48,7 @@ async fn node(limits: Limits) -> Node {
     };
     let env = Env::real();
     let log = Arc::new(SimLog::open(&SimDisk::default()));
-    let storage = Storage::of(log, Arc::new(MemoryStore::new()), Identity::in_memory("n1", &env));
+    let storage = Storage::of(log, store, Identity::in_memory("n1", &env));
     let node = Node::start(config.with_channel("orders", true), env, storage).await.unwrap();
     let created = async { while node.broker().channel("orders").await.is_err() {} };
     tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");

@@ -20,6 +20,7 @@ mod membership;
 mod publishing;
 mod readers;
 mod redrive;
+mod restored;
 mod retention;
 mod reviews;
 mod signals;

@@ -160,7 +160,7 @@ async fn readers_on_a_follower_that_got_a_snapshot_go_on_at_once_and_end_with_th
     }
     let error = timeout(PATIENCE, gone_by_grpc.next()).await.expect("an end").unwrap().unwrap_err();
     assert_eq!(error.code(), "CHANNEL_NOT_FOUND");
-    until(&mut by_events, "id: 2\n").await;
+    until(&mut by_events, ".3\ndata").await;
     until(&mut gone_by_events, "CHANNEL_NOT_FOUND").await;
     let (mut seqs, mut ended) = (Vec::new(), false);
     while seqs.len() < 3 || !ended {

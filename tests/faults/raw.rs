@@ -84,10 +84,11 @@ impl Node {
     pub async fn end(&self, channel: &str) -> Outcome<u64> {
         let request = ReadRequest {
             channel: channel.to_owned(),
-            start: Some(Start { from: Some(From::Latest(true)) }),
+            start: Some(Start { from: Some(From::Latest(true)), position: None }),
             limit: 1,
             consistency: ReadConsistency::ReadLinearizable.into(),
             min_seq: None,
+            if_changed: 0,
         };
         outcome(self.broker().read(request).await, |page| page.end_seq)
     }
@@ -113,10 +114,11 @@ impl Node {
         loop {
             let request = ReadRequest {
                 channel: channel.to_owned(),
-                start: Some(Start { from: Some(From::Seq(next)) }),
+                start: Some(Start { from: Some(From::Seq(next)), position: None }),
                 limit: 0,
                 consistency: ReadConsistency::ReadLocal.into(),
                 min_seq: None,
+                if_changed: 0,
             };
             let page = self
                 .broker()
@@ -136,8 +138,8 @@ impl Node {
     }
 
     pub async fn follow(&self, channel: &str, from: u64) -> Result<Streaming<liminal::proto::v1::Delivery>, Status> {
-        let start = Some(Start { from: Some(From::Seq(from)) });
-        let request = SubscribeRequest { channel: channel.to_owned(), start, filter: String::new() };
+        let start = Some(Start { from: Some(From::Seq(from)), position: None });
+        let request = SubscribeRequest { channel: channel.to_owned(), start, ..SubscribeRequest::default() };
         let client = BrokerClient::new(self.endless.clone()).max_decoding_message_size(16 << 20);
         let mut client = client;
         Ok(client.subscribe(request).await?.into_inner())

@@ -7,6 +7,7 @@ mod compaction;
 mod consumers;
 mod delivered;
 mod filters;
+mod positions;
 mod publishing;
 mod quarantine;
 mod redrive;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use liminal::{
     broker::{Broker, BrokerError, Consistency, Envelope, Start, Subscription},
     config::ServerConfig,
-    model::{ChannelConfig, ChannelUpdate, Compatibility},
+    model::{ChannelConfig, ChannelUpdate, Compatibility, ConsumerConfig},
     proto::v1::Message,
     store::{DurableStore, FaultyStore, HaematiteConfig, HaematiteStore, MemoryStore},
 };
@@ -302,4 +303,44 @@ async fn publishes_of_one_key_at_the_same_time_get_one_outcome_and_store_one_mes
     assert!(received(&mut subscription).is_empty());
     let later = broker.publish("orders", envelope("a"), Some("k")).await.unwrap();
     assert!(later.duplicate, "a retry after the answer is a duplicate");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_dropped_ends_and_gives_its_store_back() {
+    let store = Arc::new(MemoryStore::new());
+    let weak = Arc::downgrade(&store);
+    let first = broker(store).await;
+    first.publish("orders", envelope("a"), None).await.unwrap();
+    let second = first.clone();
+    drop(first);
+    second.create_consumer("orders", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+    let mut member = second.join_consumer("orders", "w", 1).await.unwrap();
+    drop(second);
+    assert_eq!(member.next().await.unwrap()[0].token.seq, 0, "what came of it keeps it");
+    drop(member);
+    let gone = async {
+        while weak.strong_count() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("nothing holds the store");
+}
+
+#[test]
+fn a_member_of_a_consumer_may_be_dropped_by_a_thread_that_serves_no_tasks() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (broker, member) = runtime.block_on(async {
+        let broker = broker(Arc::new(MemoryStore::new())).await;
+        broker.publish("orders", envelope("a"), None).await.unwrap();
+        broker.create_consumer("orders", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+        let mut member = broker.join_consumer("orders", "w", 1).await.unwrap();
+        assert_eq!(member.next().await.unwrap().len(), 1);
+        (broker, member)
+    });
+    drop(member);
+    let again = runtime.block_on(async {
+        let mut other = broker.join_consumer("orders", "w", 1).await.unwrap();
+        other.next().await.unwrap()[0].token.seq
+    });
+    assert_eq!(again, 0, "what it had was given back");
 }

@@ -63,10 +63,11 @@ pub async fn read_all(address: &str, channel: &str, consistency: Consistency) ->
     loop {
         let request = ReadRequest {
             channel: channel.to_owned(),
-            start: Some(Start { from: Some(From::Seq(next)) }),
+            start: Some(Start { from: Some(From::Seq(next)), position: None }),
             limit: 0,
             consistency: consistency.into(),
             min_seq: None,
+            if_changed: 0,
         };
         let page = client.read(request).await.unwrap().into_inner();
         for delivery in page.deliveries {

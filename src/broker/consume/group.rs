@@ -166,7 +166,7 @@ impl Broker {
         awake.insert(id, sender);
         let group = Group {
             wake: view.wakes().wait_for(id, Some(meta.id)),
-            broker: self.clone(),
+            broker: self.for_tasks(),
             id,
             channel: ChannelMeta::clone(&meta),
             words,

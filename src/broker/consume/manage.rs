@@ -1,5 +1,7 @@
 //! Creating, showing, changing, resetting and deleting consumers.
 
+use std::sync::Arc;
+
 use super::{
     super::{Start, filter_of},
     Broker, BrokerError, Named,
@@ -161,7 +163,7 @@ impl Broker {
     ///
     /// # Errors
     /// `ConsumerExists` when the name is taken by a consumer with another configuration; `NotStored` for an ephemeral
-    /// channel; `OutOfRange` for a start below the first stored message.
+    /// channel; `OutOfRange` or `HistoryChanged` for a start that is not in the channel's history.
     pub async fn create_consumer(
         &self,
         channel: &str,
@@ -187,7 +189,7 @@ impl Broker {
             (None, Some(present)) => present,
             (letters, _) => self.dead_letters(&meta, letters.unwrap_or_default(), config.max_attempts).await?,
         };
-        let begin = self.begin(&meta, start).await?;
+        let (meta, begin) = self.begin(meta, start).await?;
         let operation = ConsumerOperation::Create { channel: meta.name.clone(), name: consumer, config, begin };
         let named = Named { id: ConsumerId(0), channel: channel.into(), name: name.into() };
         self.managed(&named, operation).await
@@ -286,10 +288,10 @@ impl Broker {
     /// Has a consumer forget what is pending, and go on elsewhere. A work queue keeps what it leaves behind.
     ///
     /// # Errors
-    /// `ConsumerNotFound`; `OutOfRange` for a start below the first stored message.
+    /// `ConsumerNotFound`; `OutOfRange` or `HistoryChanged` for a start that is not in the channel's history.
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerInfo, BrokerError> {
         let named = self.find_consumer(channel, name).await?;
-        let begin = self.begin(&*self.find(channel)?, start).await?;
+        let (_, begin) = self.begin(self.find(channel)?, start).await?;
         self.managed(&named, ConsumerOperation::Reset { consumer: named.id, begin }).await
     }
 
@@ -336,16 +338,18 @@ impl Broker {
         }
     }
 
-    /// Earliest and latest are decided by the log; other places are looked up here.
-    async fn begin(&self, meta: &ChannelMeta, start: Start) -> Result<Begin, BrokerError> {
-        Ok(match start {
-            Start::Earliest => Begin::Earliest,
-            Start::Latest => Begin::Latest,
-            Start::Seq(_) | Start::Time(_) => {
+    /// Earliest and latest are decided by the log; other places are looked up here, as of now.
+    async fn begin(&self, meta: Arc<ChannelMeta>, start: Start) -> Result<(Arc<ChannelMeta>, Begin), BrokerError> {
+        match start {
+            Start::Earliest => Ok((meta, Begin::Earliest)),
+            Start::Latest => Ok((meta, Begin::Latest)),
+            Start::Seq(_) | Start::Position(_) | Start::Time(_) => {
                 self.catch_up().await?;
-                Begin::Seq(self.position(meta, start).await?)
+                let meta = self.find(meta.name.as_str())?;
+                let seq = self.place_or_fail(&meta, start).await?;
+                Ok((meta, Begin::Seq(seq)))
             }
-        })
+        }
     }
 }
 

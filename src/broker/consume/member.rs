@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
@@ -59,6 +62,8 @@ pub struct Member {
     window: u32,
     wake: Wake,
     stays: bool,
+    /// Where it says goodbye: it may be dropped by a thread that serves no tasks.
+    runtime: Handle,
 }
 
 /// A message that was handed on.
@@ -101,6 +106,7 @@ impl Broker {
             window,
             wake,
             stays: false,
+            runtime: Handle::current(),
         })
     }
 
@@ -356,9 +362,10 @@ impl Drop for Member {
         let (broker, consumer, member, begun) = (self.broker.clone(), self.named.id, self.id, self.begun());
         // Counted as a request, so that a node that stops does it first.
         let request = self.broker.inner.requests.token();
-        self.broker.inner.tasks.spawn(async move {
+        let leave = async move {
             broker.leave(consumer, member, &begun).await;
             drop(request);
-        });
+        };
+        self.broker.inner.tasks.spawn_on(leave, &self.runtime);
     }
 }

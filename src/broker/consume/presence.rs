@@ -40,7 +40,7 @@ impl Presence {
     pub(super) fn begin(broker: &Broker, consumer: ConsumerId, member: u64, window: u32, once: bool) -> Self {
         let (refusal, refused) = watch::channel(None);
         let (window, mut wanted) = watch::channel(window);
-        let of_task = broker.clone();
+        let of_task = broker.for_tasks();
         let announced = async move {
             let broker = of_task;
             let mut leader = broker.inner.sequencer.leader();

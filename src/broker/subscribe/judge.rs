@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     fanout::{Inbox, Observer as _},
-    model::{Frame, Predicate, StoredBatch},
+    model::{Frame, Notice, Predicate, StoredBatch},
 };
 
 /// The subscriber's side.
@@ -41,6 +41,8 @@ struct Shared {
 struct Said {
     /// Nothing below it will come.
     passed: Option<u64>,
+    /// What the subscriber is told before anything else comes.
+    notice: Option<Notice>,
     /// Why nothing comes any more.
     ended: Option<BrokerError>,
 }
@@ -78,6 +80,7 @@ impl Judged {
             if let Some(batch) = self.pop().or_else(|| self.word()) {
                 return Ok(batch);
             }
+            self.check_notice()?;
             self.check_end()?;
             self.shared.filled.notified().await;
         }
@@ -86,7 +89,7 @@ impl Judged {
     pub(super) fn try_next(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         match self.pop() {
             Some(batch) => Ok(Some(batch)),
-            None => self.check_end().map(|()| None),
+            None => self.check_notice().and_then(|()| self.check_end()).map(|()| None),
         }
     }
 
@@ -113,6 +116,14 @@ impl Judged {
         let first_seq = passed.filter(|passed| *passed > self.position)?;
         self.position = first_seq;
         Some(StoredBatch { first_seq, time_ms: 0, schema_id: 0, expires: false, frame: Frame::default() })
+    }
+
+    /// The task waits until the subscriber has been told.
+    fn check_notice(&mut self) -> Result<(), BrokerError> {
+        let Some(notice) = self.shared.said.lock().notice.take() else { return Ok(()) };
+        self.position = notice.next.seq;
+        self.shared.emptied.notify_one();
+        Err(BrokerError::HistoryChanged(Box::new(notice)))
     }
 
     fn check_end(&self) -> Result<(), BrokerError> {
@@ -162,11 +173,23 @@ impl Judge {
             self.pause();
         }
         end.error = loop {
-            if let Err(error) = self.step().await {
-                break error;
+            match self.step().await {
+                Ok(()) => {}
+                Err(BrokerError::HistoryChanged(notice)) if self.reader.goes_on() => self.tell(*notice).await,
+                Err(error) => break error,
             }
         };
         self.pause();
+    }
+
+    /// Goes on once the subscriber has been told, so that nothing overtakes it.
+    async fn tell(&mut self, notice: Notice) {
+        self.pause();
+        self.shared.said.lock().notice = Some(notice);
+        self.shared.filled.notify_one();
+        while self.shared.said.lock().notice.is_some() {
+            self.shared.emptied.notified().await;
+        }
     }
 
     /// Judges one batch, or waits for one.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fanout::{Follower, Next},
-    model::{ChannelMeta, Durability, StoredBatch, stream_key},
+    model::{ChannelMeta, Durability, IfChanged, Notice, Place, Position, StoredBatch, stream_key},
     store::StoreError,
 };
 
@@ -22,6 +22,11 @@ pub(super) struct Reader {
     pub(super) follower: Follower,
     /// Up to here batches were taken from the page or the tail.
     position: u64,
+    /// The history that it follows.
+    history: Position,
+    if_changed: IfChanged,
+    /// What the subscriber is told before anything else.
+    notice: Option<Notice>,
     /// Read from the store, not yet taken.
     page: VecDeque<StoredBatch>,
     /// What follows the page, on its way from the store while the page is sent.
@@ -41,8 +46,59 @@ impl Drop for Ahead {
 }
 
 impl Reader {
-    pub(super) fn new(broker: Broker, meta: Arc<ChannelMeta>, follower: Follower, position: u64) -> Self {
-        Self { broker, meta, follower, position, page: VecDeque::new(), ahead: None }
+    /// Begins at a place in the channel's history.
+    pub(super) fn new(
+        broker: Broker,
+        meta: Arc<ChannelMeta>,
+        follower: Follower,
+        history: Position,
+        if_changed: IfChanged,
+        notice: Option<Notice>,
+    ) -> Self {
+        let (position, page) = (history.seq, VecDeque::new());
+        Self { broker, meta, follower, position, history, if_changed, notice, page, ahead: None }
+    }
+
+    /// What may be skipped is told first: the subscriber goes on where the notice says, or ends.
+    fn told(&mut self, notice: Notice) -> Result<(), BrokerError> {
+        if self.if_changed == IfChanged::Fail {
+            return Err(BrokerError::of_notice(notice));
+        }
+        (self.page, self.ahead) = (VecDeque::new(), None);
+        (self.position, self.history) = (notice.next.seq, notice.next);
+        self.follower.passed(self.position);
+        // Nobody has heard yet of one that waits: it is told with the place where the newer one goes on.
+        self.notice = Some(match self.notice.take() {
+            Some(earlier) => Notice { change: earlier.change, from_seq: earlier.from_seq, ..notice },
+            None => notice,
+        });
+        Ok(())
+    }
+
+    /// Looks whether what was followed so far is in the state that took the place of the one before.
+    fn look_again(&mut self) -> Result<(), BrokerError> {
+        (self.page, self.ahead) = (VecDeque::new(), None);
+        if !self.is_stored() {
+            return Ok(());
+        }
+        let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
+        match history.judge(Place::Position(self.history.at(self.position)), self.if_changed) {
+            Some(notice) => self.told(notice),
+            None => {
+                self.history = history.position(self.position);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether there is something to be told before anything else.
+    pub(super) fn is_told(&self) -> bool {
+        self.notice.is_some()
+    }
+
+    /// Whether it goes on after a change of its history.
+    pub(super) fn goes_on(&self) -> bool {
+        self.if_changed != IfChanged::Fail
     }
 
     /// The sequence number that comes next.
@@ -110,8 +166,14 @@ impl Reader {
     /// The next batch from the page or the tail.
     fn upcoming(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
         self.broker.check_shown()?;
+        if self.follower.is_replaced() {
+            self.look_again()?;
+        }
         if self.page.is_empty() && self.ahead.is_some() {
             self.take_page()?;
+        }
+        if let Some(notice) = self.notice.take() {
+            return Err(BrokerError::HistoryChanged(Box::new(notice)));
         }
         if let Some(batch) = self.page.pop_front() {
             return Ok(Some(batch));
@@ -202,8 +264,12 @@ impl Reader {
         // be another channel's.
         let first = self.broker.inner.view.stats(self.meta.id).ok_or_else(|| gone(&self.meta))?.first_seq;
         if first > self.position {
-            let channel = self.meta.name.to_string();
-            return Err(BrokerError::OutOfRange { channel, seq: self.position, first });
+            let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
+            // It may have gone on in another way meanwhile, but that it begins later stays so.
+            if let Some(notice) = history.judge(Place::Seq(self.position), self.if_changed) {
+                self.told(notice)?;
+                return Ok(true);
+            }
         }
         let Some(begins) = page.first().map(|first| first.first_seq) else { return Ok(false) };
         if begins > self.position && !self.broker.has_gap(self.meta.id, self.position) {

@@ -8,7 +8,7 @@ use crate::{
         remote::{confirm, connect},
         subscribe::From,
     },
-    client::{Client, Start},
+    client::{Client, Position, Start},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Args {
     pub channel: String,
     /// The consumer
     pub name: String,
-    /// Where to go on: `earliest`, `latest`, a sequence number, or how long ago, for example 15m
+    /// Where to go on: `earliest`, `latest`, a sequence number, a position, or how long ago, for example 15m
     #[arg(long)]
     pub to: From,
     /// Do not ask before messages of a work queue are left behind
@@ -43,7 +43,7 @@ async fn ask(client: &Client, args: &Args, start: Start) -> Result<(), CliError>
     let left = match start {
         Start::Earliest => false,
         Start::Latest | Start::Time(_) => consumer.lag > 0,
-        Start::Seq(seq) => seq > consumer.floor_seq,
+        Start::Seq(seq) | Start::Position(Position { seq, .. }) => seq > consumer.floor_seq,
     };
     if !left || !client.channel(channel).await?.config.is_some_and(work_queue) {
         return Ok(());

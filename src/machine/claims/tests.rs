@@ -222,7 +222,7 @@ fn a_million_leases_that_end_together_do_not_hold_up_the_log_and_are_free_all_th
 fn tokens_go_on_above_all_others_in_the_epoch_after_a_restored_backup() {
     let mut node = Node::new(limits());
     let before = node.token(1_000, "k");
-    let (key, value) = super::super::epoch_entry(2);
+    let (key, value) = super::super::epochs::epoch_entry(2);
     node.stored.insert(key, value);
     node.restart();
     assert_eq!((before, node.token(5_000, "k")), (1, (1 << 40) + 1));
