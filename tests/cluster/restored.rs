@@ -2,7 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
-use liminal::client::{Client, Consistency, HistoryChange, Message, Start};
+use liminal::{
+    broker,
+    client::{Client, Consistency, HistoryChange, Message, Start},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -10,6 +13,7 @@ use tokio::{
 
 use super::support::{
     PATIENCE, eventually,
+    in_process::{Cluster, envelope},
     processes::{Node, Processes},
 };
 
@@ -109,4 +113,29 @@ async fn readers_that_had_read_beyond_a_restored_backup_are_told_on_every_node_a
         assert_eq!((notice.change, notice.from_seq, notice.next.seq), (HistoryChange::Rewound, 10, 7));
         assert_eq!(messages.next_batch().await.unwrap().unwrap()[0].seq, 7);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beyond_a_lagging_nodes_end_is_asked_of_the_leader_and_without_one_the_end_is_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let local = broker::Consistency::Local;
+    // Whoever read to the end on one node goes on at once on any other, also on one that has not applied it all yet.
+    for number in 0..20 {
+        cluster.broker(leader).publish("orders", envelope(&number.to_string()), None).await.unwrap();
+        let next = cluster.broker(leader).read("orders", broker::Start::Latest, 0, local, None).await.unwrap().next;
+        let place = broker::Start::Position(next);
+        let page = cluster.broker(follower).read("orders", place, 0, local, None).await.unwrap();
+        assert_eq!((page.notice, page.next_seq, page.end_seq), (None, number + 1, number + 1));
+    }
+    for number in (0..3).filter(|number| *number != follower) {
+        cluster.stop_node(number).await;
+    }
+    let alone = cluster.broker(follower);
+    let page = alone.read("orders", broker::Start::Seq(1000), 0, local, None).await.unwrap();
+    assert_eq!((page.batches.len(), page.next_seq, page.end_seq), (0, 1000, 20));
+    cluster.stop().await;
 }
