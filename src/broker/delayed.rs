@@ -45,7 +45,7 @@ impl Broker {
     ) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
-            let checked = self.check(meta, frame)?;
+            let checked = self.check(meta, frame).await?;
             if checked.frame.is_empty() {
                 return Ok(merge(Vec::new(), refusals(checked.refused)));
             }

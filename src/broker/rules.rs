@@ -88,6 +88,12 @@ pub(super) struct Routing {
 }
 
 impl Routing {
+    /// The channels to which a message may be copied, where any may be.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &ChannelMeta> {
+        let any = self.router.by_source.contains_key(&self.source);
+        self.router.targets.values().filter(move |_| any).map(|meta| &**meta)
+    }
+
     /// The version of the rules that it goes by.
     pub(super) fn version(&self) -> u64 {
         self.router.version

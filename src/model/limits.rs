@@ -63,6 +63,8 @@ pub struct Limits {
     pub schema_bytes: usize,
     /// Schema nodes after references are followed.
     pub schema_nodes: usize,
+    /// Steps that the check of one payload may take: a step is one schema object that is applied to one value.
+    pub schema_steps: u64,
     /// Bytes of a compiled regular expression in a schema.
     pub schema_regex_bytes: usize,
     /// Nesting of a JSON payload.
@@ -142,6 +144,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(300),
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,
+            schema_steps: 500_000,
             schema_regex_bytes: 1 << 20,
             json_depth: 128,
             violations: 100,

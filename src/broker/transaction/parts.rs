@@ -196,7 +196,7 @@ impl Broker {
             let at = |position: u32, error: BrokerError| TransactionPart::Message(first + position).error(error);
             let meta = self.resolve(&part[0].channel).await.map_err(|error| at(0, error))?;
             let frame = Frame::encode(part.iter().map(|one| &one.message));
-            let mut checked = self.check(meta, &frame).map_err(|error| at(0, error))?;
+            let mut checked = self.check(meta, &frame).await.map_err(|error| at(0, error))?;
             if !checked.refused.is_empty() {
                 let (position, error) = checked.refused.swap_remove(0);
                 return Err(at(position, error));
