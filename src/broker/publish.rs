@@ -337,8 +337,19 @@ impl Broker {
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
         let frame = frame.without(&dropped);
+        self.check_copied(routing.copied())?;
         let (rules_version, routes) = (routing.version(), routing.finish());
         Ok(Checked { meta, rules_version, routes, keys, names, frame, expires, refused, later })
+    }
+
+    /// Refuses what rules would copy too often. An entry is bounded by what it makes, not only by what it says.
+    pub(super) fn check_copied(&self, value: u64) -> Result<(), BrokerError> {
+        let limit = self.limits().copied_bytes as u64;
+        if value > limit {
+            let what = "all copies that rules make of the request (bytes)".into();
+            return Err(BrokerError::LimitExceeded { what, value, limit });
+        }
+        Ok(())
     }
 
     fn check_message(

@@ -88,6 +88,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);
+    v.size("copied_bytes", &mut limits.copied_bytes);
     v.size("header_bytes", &mut limits.header_bytes);
     v.size("key_bytes", &mut limits.key_bytes);
     v.size("schema_bytes", &mut limits.schema_bytes);

@@ -43,8 +43,9 @@ impl Browsers {
     pub fn new<'a>(origins: &[String], addresses: impl IntoIterator<Item = &'a str>) -> Self {
         let origins: BTreeSet<String> =
             origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
-        let named = origins.iter().filter_map(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-        let hosts = addresses.into_iter().chain(named).map(|address| host(address).to_ascii_lowercase()).collect();
+        let own = |address: &str| host(address).to_ascii_lowercase();
+        let named = origins.iter().filter_map(|origin| origin.split_once("://")).map(|(_, authority)| own(authority));
+        let hosts = addresses.into_iter().map(own).chain(named).collect();
         Self { shared: Arc::new(Shared { origins, hosts }) }
     }
 

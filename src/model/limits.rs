@@ -13,6 +13,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Bytes of messages in one log entry; a single larger batch still fits.
     pub entry_bytes: usize,
+    /// Bytes of the copies that rules make of the messages of one request, and of one log entry.
+    pub copied_bytes: usize,
     /// Headers of one message.
     pub headers: usize,
     /// Bytes of all header names and values of one message, with its causal and trace context.
@@ -119,6 +121,7 @@ impl Default for Limits {
             batch_messages: 4096,
             batch_bytes: 4 << 20,
             entry_bytes: 1 << 20,
+            copied_bytes: 32 << 20,
             headers: 64,
             header_bytes: 16 << 10,
             key_bytes: 128,

@@ -32,12 +32,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node of a cluster of one, with a durable channel `orders`.
 async fn node(limits: Limits) -> Node {
+    start(ServerConfig { limits, ..ServerConfig::default() }).await
+}
+
+/// The same of a configuration, but for its addresses.
+async fn start(config: ServerConfig) -> Node {
     let config = ServerConfig {
         listen_address: "127.0.0.1:0".into(),
         health_listen_address: "127.0.0.1:0".into(),
         drain_timeout: PATIENCE,
-        limits,
-        ..ServerConfig::default()
+        ..config
     };
     let env = Env::real();
     let log = Arc::new(SimLog::open(&SimDisk::default()));

@@ -188,7 +188,7 @@ impl Broker {
     /// Consecutive messages for one channel make one part.
     async fn check_messages(&self, messages: &[TransactionMessage]) -> Result<Vec<Checking>, BrokerError> {
         let mut parts = Vec::new();
-        let mut first: u32 = 0;
+        let (mut first, mut copied): (u32, u64) = (0, 0);
         let together = |one: &TransactionMessage, next: &TransactionMessage| {
             one.channel == next.channel && next.expected_seq.is_none()
         };
@@ -201,9 +201,11 @@ impl Broker {
                 let (position, error) = checked.refused.swap_remove(0);
                 return Err(at(position, error));
             }
+            copied += checked.group(None).copied_bytes();
             parts.push(Checking { first, checked, expected_seq: part[0].expected_seq });
             first += frame.count();
         }
+        self.check_copied(copied)?;
         Ok(parts)
     }
 
