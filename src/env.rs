@@ -163,9 +163,8 @@ struct SystemRandom;
 
 impl Random for SystemRandom {
     fn next_u64(&self) -> u64 {
-        // A keyed hash whose key comes from the operating system.
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(std::process::id())
+        // Ids, tickets and salts come from here: what can be guessed will not do in its place.
+        getrandom::u64().expect("the system's generator of random numbers answers")
     }
 }
 

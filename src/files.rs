@@ -4,12 +4,33 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
+
+use rustix::fs::Mode;
+
+/// What the owner may do with a directory.
+const PRIVATE: Mode = Mode::RWXU;
 
 /// What to do about a data directory that lacks something, or holds something else than was written.
 pub(crate) const WAY_OUT: &str = "put back what was there; if it is lost, run `liminal cluster remove` for this node on \
                                   another one and start this one with an empty data directory, or restore a backup";
+
+/// Whatever this process creates from now on is its user's alone: logs, states and backups hold what others published.
+pub(crate) fn keep_private() {
+    rustix::process::umask(PRIVATE.complement());
+}
+
+/// Makes a directory that nobody but its owner can look into, or one that is there already.
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    if let Err(error) = fs::set_permissions(dir, fs::Permissions::from_mode(PRIVATE.as_raw_mode())) {
+        // A volume may belong to another user.
+        tracing::warn!(%error, path = %dir.display(), "the directory's mode cannot be set to 0700: others may read it");
+    }
+    Ok(())
+}
 
 /// Replaces a file durably: a crash leaves the old or the new content.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

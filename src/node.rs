@@ -20,6 +20,7 @@ use crate::{
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
+    files,
     grpc::{self, ClusterAdmin},
     health::Part,
     http::{self, Metric, MetricKind, NodeView},
@@ -117,7 +118,7 @@ impl Storage {
         };
         let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
         let raft = dir.join("raft");
-        std::fs::create_dir_all(&raft).map_err(unusable)?;
+        files::private_dir(&dir).and_then(|()| std::fs::create_dir_all(&raft)).map_err(unusable)?;
         // The log's lock keeps a second process out of the whole directory.
         let log = DiskLog::open(&raft, config.raft.log_cache_bytes).map_err(unusable)?;
         let name = config.cluster.as_ref().map_or("n1", |cluster| cluster.node_name.as_str());
@@ -190,6 +191,8 @@ impl Node {
             client: config.advertised(config.advertise_address.as_ref(), &client_address, &machine),
             http: config.advertised(config.advertise_http_address.as_ref(), &http_address, &machine),
         };
+        let known_as = [&local.client, &local.http, &machine].map(String::as_str);
+        let browsers = http::Browsers::new(&config.allowed_origins, known_as);
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         if let Some(cluster) = &cluster {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
@@ -246,7 +249,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(report("HTTP", http::serve(broker.clone(), view, web, stopping.clone())));
+        tasks.spawn(report("HTTP", http::serve(broker.clone(), view, browsers, web, stopping.clone())));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;

@@ -48,6 +48,8 @@ pub(super) type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Queued {
     submission: PublishGroup,
+    /// Bytes of the copies that it makes.
+    copied: u64,
     /// None once it is answered.
     answer: Option<oneshot::Sender<Answer>>,
 }
@@ -66,7 +68,7 @@ impl Batcher {
     /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
     pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, BrokerError> {
         let (answer, receiver) = oneshot::channel();
-        let queued = Queued { submission, answer: Some(answer) };
+        let queued = Queued { copied: submission.copied_bytes(), submission, answer: Some(answer) };
         match self.queue.try_send(queued) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded(QUEUE, QUEUE)),
@@ -154,6 +156,7 @@ struct Entry {
     groups: Vec<(PublishGroup, FrameBuilder)>,
     places: Vec<Place>,
     bytes: usize,
+    copied: u64,
     messages: usize,
 }
 
@@ -161,6 +164,7 @@ impl Entry {
     fn would_exceed(&self, queued: &Queued, limits: &Limits) -> bool {
         self.bytes + queued.submission.frame.bytes().len() > limits.entry_bytes
             || self.messages + queued.submission.frame.count() as usize > limits.batch_messages
+            || self.copied.saturating_add(queued.copied) > limits.copied_bytes as u64
     }
 
     fn add(&mut self, queued: Queued) {
@@ -178,6 +182,7 @@ impl Entry {
         }
         builder.push_frame(&submission.frame);
         self.bytes += submission.frame.bytes().len();
+        self.copied += queued.copied;
         self.messages += submission.frame.count() as usize;
         let count = submission.frame.count();
         self.places.push(Place { group, offset, count, queued });

@@ -45,7 +45,7 @@ impl Broker {
     ) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
-            let checked = self.check(meta, frame)?;
+            let checked = self.check(meta, frame).await?;
             if checked.frame.is_empty() {
                 return Ok(merge(Vec::new(), refusals(checked.refused)));
             }
@@ -96,7 +96,7 @@ impl Broker {
     async fn due_groups(&self, now_ms: u64) -> Result<Vec<Due>, BrokerError> {
         let mut newest: BTreeMap<ChannelId, usize> = BTreeMap::new();
         let mut groups: Vec<(Due, FrameBuilder, Routing)> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut copied) = (0, 0);
         for waiting in self.inner.view.due(now_ms, self.limits().batch_messages) {
             let (channel, id) = (waiting.channel, waiting.id);
             let stored = self.store().get(&delayed_key(channel, id)).await.map_err(|error| self.store_error(&error))?;
@@ -124,10 +124,15 @@ impl Broker {
                 }
             };
             let (due, frame, routing) = &mut groups[at];
+            let before = routing.copied();
             routing.add(self, u32::try_from(due.ids.len()).unwrap_or(u32::MAX), &routed)?;
+            copied += routing.copied() - before;
             due.ids.push(id);
             due.group.expires |= message.expires;
             frame.push_frame(&message.frame);
+            if copied > self.limits().copied_bytes as u64 {
+                break;
+            }
         }
         let whole = |(due, frame, routing): (Due, FrameBuilder, Routing)| {
             let group = PublishGroup { frame: frame.finish(), routes: routing.finish(), ..due.group };

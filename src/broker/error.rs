@@ -47,6 +47,14 @@ pub enum BrokerError {
         /// Every place.
         violations: Vec<Violation>,
     },
+    /// Nobody looked whether the payload fits the channel's schema: that takes more than one message may cost.
+    #[error("the payload cannot be checked with the schema of channel `{channel}`: {reason}")]
+    SchemaTooExpensive {
+        /// The channel.
+        channel: String,
+        /// What is too much, and its limit.
+        reason: String,
+    },
     /// A schema that cannot be used.
     #[error("the schema cannot be used: {reason}")]
     InvalidSchema {
@@ -421,6 +429,7 @@ impl BrokerError {
             Self::ChannelExists { .. } => "CHANNEL_EXISTS",
             Self::InvalidChannelName { .. } => "INVALID_CHANNEL_NAME",
             Self::SchemaViolation { .. } => "SCHEMA_VIOLATION",
+            Self::SchemaTooExpensive { .. } => "SCHEMA_TOO_EXPENSIVE",
             Self::InvalidSchema { .. } => "INVALID_SCHEMA",
             Self::KeyConflict { .. } => "KEY_CONFLICT",
             Self::LimitExceeded { .. } => "LIMIT_EXCEEDED",
@@ -474,6 +483,11 @@ impl BrokerError {
                 format!("look at it with `liminal channel show {name}`, or choose another name")
             }
             Self::SchemaViolation { .. } => "mend the places named, or update the channel's schema".into(),
+            Self::SchemaTooExpensive { .. } => {
+                "have each part of the schema refer to a definition once, and nest less where it refers back to itself; or \
+                 send a smaller payload"
+                    .into()
+            }
             Self::SchemaIncompatible { channel, .. } => format!(
                 "mend the places named; or see with `liminal channel validate {channel} --schema FILE` whether a stored \
                  message breaks it, and update without the check (compatibility none)"

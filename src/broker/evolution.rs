@@ -104,7 +104,8 @@ impl Broker {
             for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
                 let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
                 report.checked += 1;
-                if let Err(mut violations) = schema.check(&message.payload, self.limits()) {
+                if let Err(unfit) = schema.check(&message.payload, self.limits()) {
+                    let mut violations = unfit.into_violations();
                     report.invalid += 1;
                     if report.samples.len() < SAMPLES {
                         violations.truncate(SAMPLE_VIOLATIONS);
@@ -189,6 +190,6 @@ impl Broker {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokerError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokerError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| BrokerError::Internal { reason: error.to_string() })
 }

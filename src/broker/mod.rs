@@ -68,7 +68,7 @@ pub use quotas::Held;
 pub use request::REPLY_TO;
 pub use retention::Trim;
 pub use rules::RuleInfo;
-pub use schema::{CompiledSchema, compatibility::Incompatibility};
+pub use schema::{CompiledSchema, Unfit, compatibility::Incompatibility};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 pub use transaction::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
@@ -119,6 +119,8 @@ struct Inner {
     counters: Counters,
     /// One at a time: it takes a core for as long as it runs.
     validations: Semaphore,
+    /// Checks of payloads that take long, each on a thread of its own.
+    checks: Semaphore,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -126,6 +128,9 @@ struct Inner {
     withheld: watch::Receiver<Option<String>>,
     tasks: TaskTracker,
 }
+
+/// Checks of payloads that may take long at once; others wait for their turn. Half of what small machines have.
+const LONG_CHECKS: usize = 2;
 
 /// What an ack waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -271,6 +276,7 @@ impl Broker {
             quotas: Quotas::default(),
             counters: Counters::default(),
             validations: Semaphore::new(1),
+            checks: Semaphore::new(LONG_CHECKS),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             withheld: sequencer.withheld(),

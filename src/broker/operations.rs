@@ -50,6 +50,7 @@ impl Operations {
 
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     let (most, most_bytes) = (broker.limits().entry_operations, broker.limits().entry_bytes);
+    let most_copied = broker.limits().copied_bytes as u64;
     let mut proposals = FuturesUnordered::new();
     let mut next = None;
     loop {
@@ -65,11 +66,12 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
             biased;
             first = take(&mut next, &mut queue) => {
                 let Some(first) = first else { return };
-                let mut bytes = first.operation.bytes();
+                let (mut bytes, mut copied) = (first.operation.bytes(), first.operation.copied_bytes());
                 let mut waiting = vec![first];
                 while waiting.len() < most && let Ok(queued) = queue.try_recv() {
                     bytes += queued.operation.bytes();
-                    if bytes > most_bytes {
+                    copied += queued.operation.copied_bytes();
+                    if bytes > most_bytes || copied > most_copied {
                         next = Some(queued);
                         break;
                     }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions,
+    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions, Unfit,
     batcher::{Committed, SubmitError},
+    evolution::blocking,
     joins::Original,
     outcomes::{Results, merge, name_keys, named, refusals, results},
 };
@@ -17,6 +18,9 @@ use crate::{
 
 /// How long to wait before a publish that was surely not proposed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
+
+/// How long the checks of one request may take, beyond the first message's: the rest is refused.
+const CHECK_TIME: Duration = Duration::from_secs(1);
 
 /// One try's failure.
 pub(super) enum Failure {
@@ -124,7 +128,7 @@ impl Broker {
     ) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
-            let checked = self.check(meta, frame)?;
+            let checked = self.check(meta, frame).await?;
             if !checked.later.is_empty() {
                 return self.publish_apart(channel, frame, &checked.later, options, deadline).await;
             }
@@ -279,7 +283,28 @@ impl Broker {
         Outcome { duplicate: false, delivered, ..outcome }
     }
 
-    pub(super) fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
+    /// Looks at all messages of a frame. What may take long is done on a thread that serves nobody else.
+    pub(super) async fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
+        if self.is_checked_quickly(&meta, frame) {
+            return self.check_now(meta, frame);
+        }
+        let _turn = self.inner.checks.acquire().await.map_err(|_| BrokerError::Stopping)?;
+        let (broker, frame) = (self.clone(), frame.clone());
+        blocking(move || broker.check_now(meta, &frame)).await?
+    }
+
+    /// Whether the channel's schema, and those of the channels to which its messages are copied, are ready and cheap.
+    fn is_checked_quickly(&self, meta: &ChannelMeta, frame: &Frame) -> bool {
+        let routing = self.routing(meta.id);
+        let schemas = self.inner.schemas.lock();
+        std::iter::once(meta).chain(routing.targets()).all(|meta| {
+            let quick = |schema: &Arc<CompiledSchema>| schema.is_quick(frame.bytes().len());
+            meta.config.schema.is_none() || schemas.get(&meta.schema_id).is_some_and(quick)
+        })
+    }
+
+    fn check_now(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
+        let give_up = Instant::now() + CHECK_TIME;
         let mut routing = self.routing(meta.id);
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -287,8 +312,13 @@ impl Broker {
         for (position, message) in (0u32..).zip(frame.messages()) {
             match message
                 .map_err(|error| BrokerError::InvalidArgument { reason: format!("a message cannot be read: {error}") })
-                .and_then(|message| self.check_message(&meta, schema.as_deref(), &message).map(|()| message))
-            {
+                .and_then(|message| {
+                    if schema.is_some() && position > 0 && Instant::now() >= give_up {
+                        let reason = format!("the messages before it in its request took longer than {CHECK_TIME:?}");
+                        return Err(BrokerError::SchemaTooExpensive { channel: meta.name.to_string(), reason });
+                    }
+                    self.check_message(&meta, schema.as_deref(), &message).map(|()| message)
+                }) {
                 Ok(message) => {
                     routing.add(self, accepted, &message)?;
                     if !message.key.is_empty() {
@@ -307,8 +337,19 @@ impl Broker {
         }
         let dropped: Vec<u32> = refused.iter().map(|(position, _)| *position).collect();
         let frame = frame.without(&dropped);
+        self.check_copied(routing.copied())?;
         let (rules_version, routes) = (routing.version(), routing.finish());
         Ok(Checked { meta, rules_version, routes, keys, names, frame, expires, refused, later })
+    }
+
+    /// Refuses what rules would copy too often. An entry is bounded by what it makes, not only by what it says.
+    pub(super) fn check_copied(&self, value: u64) -> Result<(), BrokerError> {
+        let limit = self.limits().copied_bytes as u64;
+        if value > limit {
+            let what = "all copies that rules make of the request (bytes)".into();
+            return Err(BrokerError::LimitExceeded { what, value, limit });
+        }
+        Ok(())
     }
 
     fn check_message(
@@ -319,9 +360,11 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         self.check_size(message)?;
         let Some(schema) = schema else { return Ok(()) };
-        schema
-            .check(&message.payload, self.limits())
-            .map_err(|violations| BrokerError::SchemaViolation { channel: meta.name.to_string(), violations })
+        let channel = || meta.name.to_string();
+        schema.check(&message.payload, self.limits()).map_err(|unfit| match unfit {
+            Unfit::Violations(violations) => BrokerError::SchemaViolation { channel: channel(), violations },
+            Unfit::TooExpensive(reason) => BrokerError::SchemaTooExpensive { channel: channel(), reason },
+        })
     }
 
     /// What holds for every message, wherever it goes.

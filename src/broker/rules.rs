@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
+
 use super::{Broker, BrokerError, CompiledSchema};
 use crate::{
     model::{Catalog, ChannelId, ChannelMeta, MessageView, Operation, OperationReply, Predicate, Refusal, Route, Rule},
@@ -85,9 +87,21 @@ pub(super) struct Routing {
     source: ChannelId,
     schemas: BTreeMap<ChannelId, (u64, Option<Arc<CompiledSchema>>)>,
     routes: BTreeMap<ChannelId, Route>,
+    copied: u64,
 }
 
 impl Routing {
+    /// Bytes of the copies so far.
+    pub(super) fn copied(&self) -> u64 {
+        self.copied
+    }
+
+    /// The channels to which a message may be copied, where any may be.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &ChannelMeta> {
+        let any = self.router.by_source.contains_key(&self.source);
+        self.router.targets.values().filter(move |_| any).map(|meta| &**meta)
+    }
+
     /// The version of the rules that it goes by.
     pub(super) fn version(&self) -> u64 {
         self.router.version
@@ -114,6 +128,7 @@ impl Routing {
             }
             let fresh = || Route { target, schema_id: *schema_id, positions: Vec::new() };
             self.routes.entry(target).or_insert_with(fresh).positions.push(position);
+            self.copied += message.encoded_len() as u64;
         }
         Ok(())
     }
@@ -137,7 +152,7 @@ impl Broker {
         if stale {
             *router = Arc::new(Router::new(&catalog));
         }
-        Routing { router: router.clone(), source, schemas: BTreeMap::new(), routes: BTreeMap::new() }
+        Routing { router: router.clone(), source, schemas: BTreeMap::new(), routes: BTreeMap::new(), copied: 0 }
     }
 
     /// Adds a rule, or changes its predicate: what is published to `source` and matches is appended to `target` too.

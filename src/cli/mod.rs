@@ -21,7 +21,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use self::error::CliError;
-use crate::telemetry::{self, LogFormat};
+use crate::{
+    files,
+    telemetry::{self, LogFormat},
+};
 
 /// Where `liminal dev` and the sample configurations listen.
 const DEFAULT_SERVERS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103";
@@ -111,6 +114,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    files::keep_private();
     let filter = match cli.command {
         Command::Serve(_) => "info,openraft=error,haematite=error",
         _ => "warn,openraft=off,haematite=error",

@@ -9,6 +9,7 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.address("health_listen_address", &mut config.health_listen_address);
     v.optional("advertise_address", &mut config.advertise_address);
     v.optional("advertise_http_address", &mut config.advertise_http_address);
+    v.texts("allowed_origins", &mut config.allowed_origins);
     v.milliseconds("drain_timeout_ms", &mut config.drain_timeout);
     v.table("limits", &mut |v| limits(&mut config.limits, v));
     v.table("store", &mut |v| store(&mut config.store, v));
@@ -66,6 +67,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
     number("requests", &mut limits.requests);
     number("requests_per_connection", &mut limits.requests_per_connection);
+    v.count("schema_steps", &mut limits.schema_steps);
     v.count("live_keys", &mut limits.live_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
@@ -86,6 +88,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("message_bytes", &mut limits.message_bytes);
     v.size("batch_bytes", &mut limits.batch_bytes);
     v.size("entry_bytes", &mut limits.entry_bytes);
+    v.size("copied_bytes", &mut limits.copied_bytes);
     v.size("header_bytes", &mut limits.header_bytes);
     v.size("key_bytes", &mut limits.key_bytes);
     v.size("schema_bytes", &mut limits.schema_bytes);

@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub advertise_address: Option<String>,
     /// The same for HTTP.
     pub advertise_http_address: Option<String>,
+    /// Origins of web pages from elsewhere that may use the HTTP port, such as `https://console.example.com`.
+    pub allowed_origins: Vec<String>,
     /// How long a graceful stop may take.
     pub drain_timeout: Duration,
     /// Channels that are created if they are missing.
@@ -147,6 +149,7 @@ impl Default for ServerConfig {
             scrub: ScrubConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
+            allowed_origins: Vec::new(),
         }
     }
 }

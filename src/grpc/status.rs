@@ -40,6 +40,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         BrokerError::InvalidChannelName { .. }
         | BrokerError::InvalidConsumerName { .. }
         | BrokerError::SchemaViolation { .. }
+        | BrokerError::SchemaTooExpensive { .. }
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,

@@ -1,6 +1,7 @@
 //! The HTTP face: publishing, reading, following and managing channels for whoever has no gRPC, `curl` for one; and
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
+mod browsers;
 mod channels;
 mod claims;
 mod consumers;
@@ -28,6 +29,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::browsers::Browsers;
 pub use self::lag::consumer_metrics;
 pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
 use crate::{
@@ -91,6 +93,7 @@ fn routed<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Router<S> {
 pub async fn serve(
     broker: Broker,
     view: Arc<dyn NodeView>,
+    browsers: Browsers,
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -99,6 +102,7 @@ pub async fn serve(
     let api = routed(ROUTES).layer(DefaultBodyLimit::max(body)).with_state(broker);
     let router = routed(MONITORING).with_state(view).merge(api);
     let router = router.layer(middleware::map_response(problem::of_library));
+    let router = router.layer(middleware::from_fn_with_state(browsers, browsers::guard));
     let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
     axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -70,6 +70,7 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::InvalidSchema { .. }
         | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         BrokerError::SchemaViolation { .. }
+        | BrokerError::SchemaTooExpensive { .. }
         | BrokerError::KeyConflict { .. }
         | BrokerError::KeyWaits { .. }
         | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -114,6 +115,16 @@ impl Problem {
             retry_after_ms: None,
             notice: None,
         }))
+    }
+
+    /// The request was not looked at.
+    pub(super) fn refused(http: StatusCode, code: &'static str, detail: String) -> Self {
+        Self::new(http, code, detail)
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.0.code
     }
 
     /// The request makes no sense.

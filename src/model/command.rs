@@ -169,6 +169,18 @@ pub struct PublishGroup {
     pub frame: Frame,
 }
 
+impl PublishGroup {
+    /// Bytes of the copies that other channels get.
+    pub fn copied_bytes(&self) -> u64 {
+        if self.routes.is_empty() {
+            return 0;
+        }
+        let sizes: Vec<u64> = self.frame.sizes().collect();
+        let size = |position: &u32| sizes.get(*position as usize).copied().unwrap_or(0);
+        self.routes.iter().flat_map(|route| &route.positions).map(size).sum()
+    }
+}
+
 /// Messages of a group that another channel gets too. One that is not appended to its own channel is not copied either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -301,7 +313,7 @@ pub enum Refusal {
     #[error("the node was removed from the cluster")]
     NodeRemoved,
     /// The node has run on a newer disk than this one.
-    #[error("the disk was started {starts} time(s), but the node was seen to start {seen} time(s)")]
+    #[error("this is start {starts} of the disk, but another process of the node had begun with its start {seen}")]
     OldDisk {
         /// Starts that the disk knows of, this one included.
         starts: u64,

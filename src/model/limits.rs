@@ -13,6 +13,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Bytes of messages in one log entry; a single larger batch still fits.
     pub entry_bytes: usize,
+    /// Bytes of the copies that rules make of the messages of one request, and of one log entry.
+    pub copied_bytes: usize,
     /// Headers of one message.
     pub headers: usize,
     /// Bytes of all header names and values of one message, with its causal and trace context.
@@ -63,6 +65,8 @@ pub struct Limits {
     pub schema_bytes: usize,
     /// Schema nodes after references are followed.
     pub schema_nodes: usize,
+    /// Steps that the check of one payload may take: a step is one schema object that is applied to one value.
+    pub schema_steps: u64,
     /// Bytes of a compiled regular expression in a schema.
     pub schema_regex_bytes: usize,
     /// Nesting of a JSON payload.
@@ -129,6 +133,7 @@ impl Default for Limits {
             batch_messages: 4096,
             batch_bytes: 4 << 20,
             entry_bytes: 1 << 20,
+            copied_bytes: 32 << 20,
             headers: 64,
             header_bytes: 16 << 10,
             key_bytes: 128,
@@ -154,6 +159,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(300),
             schema_bytes: 64 << 10,
             schema_nodes: 10_000,
+            schema_steps: 500_000,
             schema_regex_bytes: 1 << 20,
             json_depth: 128,
             violations: 100,

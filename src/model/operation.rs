@@ -64,6 +64,15 @@ impl Operation {
             Self::Redrive(redrive) => size_of_val(&redrive.gone[..]) + redrive.group.frame.bytes().len(),
         }
     }
+
+    /// Bytes of the copies that rules make of its messages: they bound it too.
+    pub fn copied_bytes(&self) -> u64 {
+        match self {
+            Self::Transaction(transaction) => transaction.copied_bytes(),
+            Self::Due(due) => due.group.copied_bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// The machine's answer to an operation that was done.

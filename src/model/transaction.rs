@@ -58,6 +58,15 @@ impl Transaction {
         self.parts.iter().map(count).sum()
     }
 
+    /// Bytes of the copies that rules make of all messages.
+    pub fn copied_bytes(&self) -> u64 {
+        let bytes = |part: &Part| match part {
+            Part::Publish(group) => group.copied_bytes(),
+            Part::Ack { .. } | Part::Complete { .. } => 0,
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     /// About the bytes of all parts: messages, tokens and receipts.
     pub fn bytes(&self) -> usize {
         let bytes = |part: &Part| match part {

@@ -8,7 +8,11 @@
 //! the question protects is a leader that only one follower cannot reach. Openraft's own election timeout stays as
 //! the last resort.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use openraft::{async_runtime::WatchReceiver as _, raft::TransferLeaderRequest};
 use parking_lot::Mutex;
@@ -53,6 +57,8 @@ struct State {
     streams: HashMap<u64, usize>,
     /// When each node last sent entries, or showed that it leads.
     heard: HashMap<u64, Instant>,
+    /// Who was heard of at all since this process began.
+    known: HashSet<u64>,
     /// Whose last stream ended.
     broken: Option<u64>,
     /// The leader, and its term, that this node has lost.
@@ -82,6 +88,7 @@ impl Failover {
     pub(super) fn heard(&self, from: u64) {
         let mut state = self.state.lock();
         state.heard.insert(from, Instant::now());
+        state.known.insert(from);
         if state.broken == Some(from) {
             state.broken = None;
         }
@@ -112,6 +119,13 @@ impl Failover {
             lost,
             last_log_id: last.map(|last| proto::LogId { term: last.term, index: last.index }),
         }
+    }
+
+    /// Whether another node is there that is taken for the leader of a term: what the disk says of the leader of an
+    /// earlier life means nothing.
+    pub(super) fn has_heard(&self, leader: u64, term: u64) -> bool {
+        let state = self.state.lock();
+        state.known.contains(&leader) && state.lost != Some((leader, term))
     }
 
     /// Whether a leader, in its term, was asked whether it is there and has not answered since.

@@ -54,6 +54,11 @@ use crate::{
     store::StoreError,
 };
 
+/// Why a node ends whose core panicked: the panic before it says what was found.
+const CORE_GONE: &str = "Raft's core found what must not be: most likely this node's log is not of the history that the \
+                         cluster has, because a disk lies. If it ends so again, keep a copy of the data directory, run \
+                         `liminal cluster remove` for this node, and start it with an empty directory";
+
 /// Log entries in one message to a follower; the bytes are limited where the log is read.
 const ENTRIES_PER_MESSAGE: u64 = 1024;
 /// How long another node may take to tell its status.
@@ -149,6 +154,7 @@ struct Inner {
     clocks: Arc<parking_lot::Mutex<Vec<ClockDifference>>>,
     membership: Arc<Membership>,
     formation: Arc<Formation>,
+    failover: Arc<Failover>,
     standing: watch::Receiver<Standing>,
     transport: Transport,
     leader: watch::Receiver<Leader>,
@@ -218,7 +224,7 @@ impl RaftGroup {
         tasks.spawn(stop.clone().run_until_cancelled_owned(scrub.clone().run()));
         tasks.spawn(intact::keep(identity.clone(), log.clone(), stop.clone()));
 
-        let witness = Arc::new(Witness::new(view.clone()));
+        let witness = Arc::new(Witness::new(view.clone(), log.clone()));
         let membership = Arc::new(Membership {
             local: local.clone(),
             raft: raft.clone(),
@@ -271,7 +277,8 @@ impl RaftGroup {
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
                 let (identity, formation) = (identity.clone(), formation.clone());
-                Arc::new(move || node_state(&raft, &view, &identity, &local, &standing, &formation))
+                let failover = failover.clone();
+                Arc::new(move || node_state(&raft, &view, &identity, &local, &standing, &formation, &failover))
             },
             handler: handler.clone(),
             scrub: scrub.clone(),
@@ -314,7 +321,7 @@ impl RaftGroup {
         tasks.spawn(stop.clone().run_until_cancelled_owned(verify.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(joining.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(membership.clone().tend()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(failover.run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(failover.clone().run()));
         let calls = Calls::new(transport.clone());
         let inner = Inner {
             raft,
@@ -328,6 +335,7 @@ impl RaftGroup {
             clocks: differences,
             membership,
             formation,
+            failover,
             standing,
             transport,
             leader,
@@ -352,7 +360,8 @@ impl RaftGroup {
     /// How this node sees itself.
     pub fn state(&self) -> NodeState {
         let inner = &self.inner;
-        node_state(&inner.raft, &inner.view, &inner.identity, &inner.local, &inner.standing, &inner.formation)
+        let Inner { raft, view, identity, local, standing, formation, failover, .. } = &**inner;
+        node_state(raft, view, identity, local, standing, formation, failover)
     }
 
     /// Asks another node how it sees itself; none when it does not answer in time.
@@ -515,7 +524,7 @@ impl RaftGroup {
             }
             if metrics.changed().await.is_err() {
                 let state = self.inner.raft.metrics().borrow_watched().running_state.clone();
-                return state.err().map_or_else(|| "the Raft core is gone".to_owned(), |fatal| fatal.to_string());
+                return state.err().map_or_else(|| CORE_GONE.to_owned(), |fatal| fatal.to_string());
             }
         }
     }
@@ -679,9 +688,14 @@ fn node_state(
     local: &NodeAddress,
     standing: &watch::Receiver<Standing>,
     formation: &Formation,
+    failover: &Failover,
 ) -> NodeState {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
+    let is_there = |leader: &u64| match *leader == local.id {
+        true => metrics.state == ServerState::Leader,
+        false => failover.has_heard(*leader, metrics.current_term),
+    };
     let failure = match &metrics.running_state {
         Err(fatal) => fatal.to_string(),
         Ok(()) => match standing.borrow().failure() {
@@ -691,7 +705,7 @@ fn node_state(
     };
     NodeState {
         address: local.clone(),
-        leader: metrics.current_leader.unwrap_or(0),
+        leader: metrics.current_leader.filter(is_there).unwrap_or(0),
         term: metrics.current_term,
         commit: metrics.local_committed.map_or(0, |id| id.index),
         applied: view.applied(),

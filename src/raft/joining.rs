@@ -26,6 +26,7 @@ use super::{
     transport::{Lane, Transport},
     types::Raft,
     wire::{from_address, position_to_log_id, to_address},
+    witness,
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
 
@@ -355,6 +356,7 @@ impl Joining {
             incarnation: self.identity.incarnation(),
             held: self.identity.held().and_then(|held| held.committed).map(position_to_log_id),
             last_log_id: self.log.bounds().last.map(position_to_log_id),
+            committed: witness::committed(&*self.log),
         };
         match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
             Ok(Ok(answer)) => Some((address, answer.into_inner())),

@@ -47,6 +47,11 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a node that comes back waits for its start to be in the logs of the others. Without it they could take an
+/// older copy of its disk for its own one day; but it may be needed for the very majority that commits.
+const SPREAD: Duration = Duration::from_millis(500);
+/// How often it is looked.
+const SPREAD_POLL: Duration = Duration::from_millis(10);
 /// How long a leadership transfer may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -220,12 +225,15 @@ impl Membership {
         let started =
             MemberEvent::Started { starts: request.starts, incarnation: request.incarnation, peer: node.peer.clone() };
         if known.is_some() {
-            let this = self.clone();
+            let (this, id) = (self.clone(), node.id);
             tokio::spawn(async move {
                 if let Err(error) = this.settle(&node, known.as_ref(), started, again).await {
                     tracing::debug!(%error, node = node.name, "a start was not written down");
                 }
             });
+            let spread = self.spread(id, request.starts, request.incarnation);
+            // Or not: then those that are here know of it.
+            let _ = tokio::time::timeout(SPREAD, spread).await;
         } else {
             let settled = self.settle(&node, None, started, again).await;
             settled.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -238,6 +246,27 @@ impl Membership {
     pub(super) fn knows_start(&self, node: u64, starts: u64, incarnation: u64) -> bool {
         let record = self.view.member(node).unwrap_or_default();
         (record.starts, record.incarnation) == (starts, incarnation)
+    }
+
+    /// Waits until all other voters that are here have a node's start in their logs.
+    async fn spread(&self, node: u64, starts: u64, incarnation: u64) {
+        let mut end = None;
+        loop {
+            let Some(picture) = self.picture() else { return };
+            if end.is_none() && self.knows_start(node, starts, incarnation) {
+                end = Some(picture.last);
+            }
+            let has_it = |voter: &u64| {
+                *voter == self.local.id
+                    || *voter == node
+                    || !picture.present(*voter, self.local.id)
+                    || picture.matched.get(voter).copied() >= end
+            };
+            if end.is_some() && picture.voters.iter().all(has_it) {
+                return;
+            }
+            tokio::time::sleep(SPREAD_POLL).await;
+        }
     }
 
     /// Writes down that a node was let in.

@@ -1,8 +1,12 @@
 //! Publishing, reading and following over HTTP.
 
-use std::process::Stdio;
+use std::{process::Stdio, sync::Arc};
 
-use liminal::model::{ChannelId, Limits, Position};
+use liminal::{
+    config::ServerConfig,
+    model::{ChannelId, Limits, Position},
+    store::MemoryStore,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -526,5 +530,38 @@ async fn a_publish_beyond_a_channels_quota_is_told_when_to_come_again() {
     assert_eq!(deferred.code(), (429, "QUOTA_EXCEEDED".into()));
     assert!(deferred.head.to_lowercase().contains("retry-after: 1"), "{}", deferred.head);
     assert!(deferred.json()["retry_after_ms"].as_u64().unwrap() <= 1000);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_web_pages_are_kept_out_and_those_that_are_named_are_answered() {
+    let allowed_origins = vec!["https://console.example.com".into()];
+    let node = super::start(ServerConfig { allowed_origins, ..ServerConfig::default() }, Arc::new(MemoryStore::new())).await;
+    let address = node.http_address();
+    let publish =
+        async |headers: &[(&str, &str)]| request(address, "POST", "/v1/channels/orders/messages", headers, "{}").await;
+    assert_eq!(publish(&[]).await.status, 200);
+    assert_eq!(publish(&[("Origin", &format!("http://{address}"))]).await.status, 200);
+    let foreign = [("Origin", "https://example.com"), ("Content-Type", "text/plain")];
+    assert_eq!(publish(&foreign).await.code(), (403, "ORIGIN_NOT_ALLOWED".into()));
+    let upgrade = [
+        ("Origin", "https://example.com"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    assert_eq!(request(address, "GET", "/v1/ws", &upgrade, "").await.status, 403);
+
+    let named = publish(&[("Origin", "https://console.example.com")]).await;
+    assert_eq!(named.status, 200);
+    assert!(named.head.contains("access-control-allow-origin: https://console.example.com"), "{}", named.head);
+    let asks = [
+        ("Origin", "https://console.example.com"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "idempotency-key"),
+    ];
+    let allowed = request(address, "OPTIONS", "/v1/channels/orders/messages", &asks, "").await;
+    assert_eq!(allowed.status, 204);
+    assert!(allowed.head.contains("access-control-allow-headers: idempotency-key"), "{}", allowed.head);
     node.stop().await;
 }

@@ -39,12 +39,16 @@ async fn node(limits: Limits) -> Node {
 
 /// The same over a store of the test's choice.
 async fn node_over(limits: Limits, store: Arc<dyn DurableStore>) -> Node {
+    start(ServerConfig { limits, ..ServerConfig::default() }, store).await
+}
+
+/// The same of a configuration, but for its addresses.
+async fn start(config: ServerConfig, store: Arc<dyn DurableStore>) -> Node {
     let config = ServerConfig {
         listen_address: "127.0.0.1:0".into(),
         health_listen_address: "127.0.0.1:0".into(),
         drain_timeout: PATIENCE,
-        limits,
-        ..ServerConfig::default()
+        ..config
     };
     let env = Env::real();
     let log = Arc::new(SimLog::open(&SimDisk::default()));

@@ -126,6 +126,38 @@ async fn a_member_with_an_older_log_is_refused_though_nobody_leads() {
     assert!(said.contains(&format!("{} ends with what start 1 of this node wrote", log.display())), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_a_whole_disk_is_refused_by_a_member_that_was_killed_just_after_the_newer_start() {
+    let mut processes = Processes::start(3, DRAIN).await;
+    let leader = processes.leader().await;
+    let (away, older) = ((leader + 1) % 3, (leader + 2) % 3);
+    processes.kill(older);
+    let (data, copy) = (processes.data(older), processes.data(older).with_extension("copy"));
+    copy_all(&data, &copy);
+    processes.run(older);
+    processes.ready().await;
+    // What it has heard of it has not been told to be committed yet.
+    processes.kill(away);
+    let client = processes.client().await;
+    client.publish("orders", Message::new("1").with_key("k1")).await.unwrap();
+    processes.kill(leader);
+    processes.kill(older);
+    fs::remove_dir_all(&data).unwrap();
+    copy_all(&copy, &data);
+    processes.run(away);
+    processes.run(older);
+    assert!(!processes.wait(older).await.success());
+    let said = processes.log(older);
+    assert!(
+        said.contains("runs on an old copy of its disk: this is start 2 of the disk, but another process"),
+        "{said}"
+    );
+    processes.run(leader);
+    let client = processes.client().await;
+    let again = client.publish("orders", Message::new("1").with_key("k1")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (0, true));
+}
+
 fn copy_all(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }

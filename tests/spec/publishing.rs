@@ -384,3 +384,29 @@ async fn a_transaction_and_a_delayed_message_count_against_quotas_whole_or_not_a
     assert!(matches!(&error, BrokerError::QuotaExceeded { what, .. } if what.contains("`orders`")), "{error:?}");
     assert_eq!(stored(&broker, "orders").await, [large]);
 }
+
+/// Sixty bytes that double the steps of a check with each level of a payload.
+const DOUBLING: &str = r##"{"properties":{"a":{"anyOf":[{"$ref":"#"},{"$ref":"#"}]},"b":false}}"##;
+
+#[tokio::test]
+async fn a_payload_that_is_too_expensive_to_check_is_refused_by_name_and_holds_nobody_up() {
+    let broker = started().await;
+    let config = ChannelConfig { schema: Some(DOUBLING.into()), ..ChannelConfig::default() };
+    broker.create_channel("doubling", config).await.unwrap();
+    broker.publish("doubling", envelope(r#"{"a":{"a":{}}}"#), None).await.unwrap();
+    let deep = (0..60).fold(r#"{"b":1}"#.to_owned(), |inner, _| format!(r#"{{"a":{inner}}}"#));
+    let error = broker.publish("doubling", envelope(&deep), None).await.unwrap_err();
+    assert_eq!(error.code().0, "SCHEMA_TOO_EXPENSIVE");
+    assert_eq!(
+        error.to_string(),
+        "the payload cannot be checked with the schema of channel `doubling`: it takes more than 500000 steps"
+    );
+    assert!(!error.outcome_unknown() && error.help().is_some());
+    assert_eq!(stored(&broker, "doubling").await.len(), 1);
+    // Stored messages are looked at under the same rule.
+    broker.publish("orders", envelope(&deep), None).await.unwrap();
+    let report = broker.validate_history("orders", DOUBLING, Start::Earliest, 0).await.unwrap();
+    assert_eq!((report.checked, report.invalid), (1, 1));
+    let reason = &report.samples[0].1[0].message;
+    assert!(reason.contains("it was not checked: it takes more than 500000 steps"), "{reason}");
+}

@@ -1,9 +1,10 @@
 //! Rules between channels.
 
 use liminal::{
-    broker::{Broker, BrokerError, Consistency, Start},
+    broker::{Broker, BrokerError, Confirm, Consistency, Start, TransactionMessage},
     config::{RoutingRule, ServerConfig},
-    model::ChannelConfig,
+    model::{ChannelConfig, Limits},
+    proto::v1::Message,
     store::MemoryStore,
 };
 
@@ -100,5 +101,30 @@ async fn the_rules_of_a_configuration_are_made_once() {
         broker.publish("a", envelope(r#"{"amount":3}"#), None).await.unwrap();
         assert_eq!((stored(&broker, "b").await.len(), broker.rules().await.unwrap().len()), (round + 1, 1));
         broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_rules_would_copy_too_often_is_refused_before_it_is_stored_anywhere() {
+    let limits = Limits { copied_bytes: 2_000, ..Limits::default() };
+    let config = ServerConfig { limits, ..ServerConfig::default() };
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    broker.create_channel("from", ChannelConfig::default()).await.unwrap();
+    for number in 0..20 {
+        let to = format!("to-{number}");
+        broker.create_channel(&to, ChannelConfig::default()).await.unwrap();
+        broker.put_rule("from", &to, None).await.unwrap();
+    }
+    broker.publish("from", envelope(&"x".repeat(50)), None).await.unwrap();
+    let large = || envelope(&"x".repeat(100));
+    let error = broker.publish("from", large(), None).await.unwrap_err();
+    assert_eq!(error.code().0, "LIMIT_EXCEEDED");
+    assert!(error.to_string().starts_with("all copies that rules make of the request (bytes) is 20"), "{error}");
+    let message = Message { payload: large().payload, ..Message::default() };
+    let message = TransactionMessage { channel: "from".into(), message, expected_seq: None };
+    let refused = broker.publish_transaction(vec![message], Confirm::Commit).await.unwrap_err();
+    assert_eq!(refused.code().0, "LIMIT_EXCEEDED", "{refused}");
+    for channel in ["from", "to-7"] {
+        assert_eq!(broker.channel(channel).await.unwrap().stats.next_seq, 1, "{channel}");
     }
 }

@@ -6,6 +6,7 @@
 //! first only judged, which is fast; the places are collected when it is known to be bad.
 
 pub mod compatibility;
+mod cost;
 mod expand;
 mod sparse;
 mod violations;
@@ -18,18 +19,47 @@ mod tests;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind, json::Json};
 use serde_json::Value;
 
-use self::sparse::{Sparse, SparseJson};
+use self::{
+    cost::{Cost, Excess},
+    sparse::{Sparse, SparseJson},
+};
 use super::error::Violation;
 use crate::model::Limits;
 
 /// What serde_json nests at most.
 const PARSER_DEPTH: usize = 128;
+/// A check that takes more steps says only the first place that it finds: each place may carry others with it.
+const EXPLAINED: u64 = 100_000;
+/// Bytes of payload for each value in it, at the least that is usual: for guessing how long checks take.
+const BYTES_OF_A_VALUE: u64 = 8;
+/// Checks that take fewer steps are quick enough for a thread that serves others.
+const QUICK: u64 = 2_000_000;
 
 /// A schema ready to check payloads with. Share it in an `Arc`.
 pub struct CompiledSchema {
     judge: Validator,
     // Knows the same schema, but its errors carry no copy of the payload.
     explain: Validator<SparseJson>,
+    cost: Cost,
+}
+
+/// Why a payload was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It breaks the schema, in these places.
+    Violations(Vec<Violation>),
+    /// Nobody looked: to check it takes more than one message may cost. A sentence says what.
+    TooExpensive(String),
+}
+
+impl Unfit {
+    /// As places, the whole payload where nobody looked.
+    pub fn into_violations(self) -> Vec<Violation> {
+        match self {
+            Self::Violations(violations) => violations,
+            Self::TooExpensive(reason) => vec![whole(format!("it was not checked: {reason}"))],
+        }
+    }
 }
 
 impl CompiledSchema {
@@ -53,28 +83,45 @@ impl CompiledSchema {
                 limits.schema_nodes
             ));
         }
-        Ok(Self { judge: build(&schema, limits)?, explain: build(&schema, limits)? })
+        let (judge, explain) = (build(&schema, limits)?, build(&schema, limits)?);
+        let cost = Cost::of(&schema)?;
+        // What holds for the smallest payload holds for all.
+        if let Err(excess @ Excess::Endless) = cost.steps(&Value::Null, 0) {
+            return Err(format!("it cannot be checked with: {excess}"));
+        }
+        Ok(Self { judge, explain, cost })
+    }
+
+    /// Whether payloads of so many bytes together are checked so quickly that a thread that serves others may do it.
+    pub fn is_quick(&self, bytes: usize) -> bool {
+        (bytes as u64 / BYTES_OF_A_VALUE).saturating_mul(self.cost.steps_per_value()) <= QUICK
     }
 
     /// Checks one payload.
     ///
     /// # Errors
     /// Every place that breaks the schema, at most `limits.violations` of them; one place with an empty pointer when
-    /// the payload is no JSON or too deep.
-    pub fn check(&self, payload: &[u8], limits: &Limits) -> Result<(), Vec<Violation>> {
-        let payload: Value = serde_json::from_slice(payload).map_err(|error| vec![unreadable(&error)])?;
+    /// the payload is no JSON or too deep. Or that it takes more than `limits.schema_steps` to find out.
+    pub fn check(&self, payload: &[u8], limits: &Limits) -> Result<(), Unfit> {
+        let unfit = |violation| Unfit::Violations(vec![violation]);
+        let payload: Value = serde_json::from_slice(payload).map_err(|error| unfit(unreadable(&error)))?;
         if limits.json_depth < PARSER_DEPTH && deeper_than(&payload, limits.json_depth) {
-            return Err(vec![whole(format!("the payload nests deeper than {} levels", limits.json_depth))]);
+            return Err(unfit(whole(format!("the payload nests deeper than {} levels", limits.json_depth))));
         }
+        let too_expensive = |excess: Excess| Unfit::TooExpensive(excess.to_string());
+        self.cost.steps(&payload, limits.schema_steps).map_err(too_expensive)?;
         if self.judge.is_valid(&payload) {
             return Ok(());
         }
-        let mut violations = violations::of(self.explain.iter_errors(Sparse(&payload)), &payload);
-        violations.truncate(limits.violations);
+        let mut violations = if self.cost.steps(&payload, EXPLAINED).is_ok() {
+            violations::of(self.explain.iter_errors(Sparse(&payload)), &payload, limits.violations)
+        } else {
+            violations::of(self.explain.validate(Sparse(&payload)).err(), &payload, limits.violations)
+        };
         if violations.is_empty() {
             violations.push(whole("the payload does not match the schema".into()));
         }
-        Err(violations)
+        Err(Unfit::Violations(violations))
     }
 }
 

@@ -12,7 +12,7 @@ fn refused(schema: &Value) -> String {
 
 fn places(schema: &Value, payload: &Value) -> Vec<(String, String)> {
     let violations = compiled(schema).check(payload.to_string().as_bytes(), &Limits::default()).unwrap_err();
-    violations.into_iter().map(|found| (found.pointer, found.message)).collect()
+    violations.into_violations().into_iter().map(|found| (found.pointer, found.message)).collect()
 }
 
 fn place(pointer: &str, message: &str) -> (String, String) {
@@ -64,7 +64,7 @@ fn under_any_of_without_a_constant_the_branch_with_the_fewest_errors_is_reported
 
 #[test]
 fn a_payload_that_is_no_json_is_one_violation_with_line_and_column() {
-    let violations = compiled(&json!({})).check(b"{\n  \"a\": ,\n}", &Limits::default()).unwrap_err();
+    let violations = compiled(&json!({})).check(b"{\n  \"a\": ,\n}", &Limits::default()).unwrap_err().into_violations();
     assert_eq!(violations.len(), 1);
     assert_eq!(violations[0].pointer, "");
     assert!(violations[0].message.contains("line 2 column 8"), "{}", violations[0].message);
@@ -77,7 +77,7 @@ fn a_payload_that_nests_too_deep_is_one_violation_of_the_whole() {
     let shallow = Limits { json_depth: 3, ..Limits::default() };
     assert_eq!(schema.check(nested(3).as_bytes(), &shallow), Ok(()));
     for (levels, limits) in [(4, shallow), (200, Limits::default())] {
-        let violations = schema.check(nested(levels).as_bytes(), &limits).unwrap_err();
+        let violations = schema.check(nested(levels).as_bytes(), &limits).unwrap_err().into_violations();
         assert_eq!(violations.len(), 1);
         assert_eq!(violations[0].pointer, "");
         assert!(violations[0].message.contains("nests"), "{}", violations[0].message);
@@ -88,7 +88,7 @@ fn a_payload_that_nests_too_deep_is_one_violation_of_the_whole() {
 fn no_more_violations_are_reported_than_the_limit_says() {
     let schema = compiled(&json!({ "items": { "type": "string" } }));
     let limits = Limits { violations: 3, ..Limits::default() };
-    assert_eq!(schema.check(b"[1,2,3,4,5]", &limits).unwrap_err().len(), 3);
+    assert_eq!(schema.check(b"[1,2,3,4,5]", &limits).unwrap_err().into_violations().len(), 3);
 }
 
 #[test]
@@ -197,4 +197,25 @@ fn the_errors_under_one_of_hold_no_copy_of_the_payload() {
     let ValidationErrorKind::OneOfNotValid { context } = errors[0].kind() else { panic!("{errors:?}") };
     assert_eq!(context.len(), 2);
     assert!(context.iter().flatten().all(|error| error.instance().is_null()));
+}
+
+#[test]
+fn a_payload_whose_check_would_take_too_long_is_refused_before_it_begins() {
+    let schema =
+        compiled(&json!({ "properties": { "a": { "anyOf": [{ "$ref": "#" }, { "$ref": "#" }] }, "b": false } }));
+    let deep = (0..40).fold(json!({ "b": 1 }), |inner, _| json!({ "a": inner }));
+    let unfit = schema.check(deep.to_string().as_bytes(), &Limits::default()).unwrap_err();
+    assert_eq!(unfit, Unfit::TooExpensive("it takes more than 500000 steps".into()));
+}
+
+#[test]
+fn many_places_at_once_are_cut_while_they_are_collected() {
+    let small: Vec<Value> = (0..1_200).map(|number| json!({ "minimum": number + 2 })).collect();
+    let schema = compiled(&json!({ "items": { "allOf": small } }));
+    let ones = |count: usize| json!(vec![1; count]).to_string();
+    let limits = Limits::default();
+    assert_eq!(schema.check(ones(50).as_bytes(), &limits).unwrap_err().into_violations().len(), limits.violations);
+    let found = schema.check(ones(300).as_bytes(), &limits).unwrap_err().into_violations();
+    assert_eq!(found.len(), 1, "each place may carry others with it: {found:?}");
+    assert!(matches!(schema.check(ones(5_000).as_bytes(), &limits), Err(Unfit::TooExpensive(_))));
 }

@@ -15,14 +15,23 @@ use crate::broker::error::Violation;
 /// Characters of a value that a message shows.
 const SHOWN: usize = 80;
 
-/// All violations behind these errors, in the library's order, each once.
-pub(super) fn of<'a>(errors: impl IntoIterator<Item = ValidationError<'a>>, payload: &Value) -> Vec<Violation> {
-    let mut found = Vec::new();
+/// The violations behind these errors, in the library's order, each once, until there are `limit` of them.
+pub(super) fn of<'a>(
+    errors: impl IntoIterator<Item = ValidationError<'a>>,
+    payload: &Value,
+    limit: usize,
+) -> Vec<Violation> {
+    let (mut found, mut seen) = (Vec::new(), std::collections::HashSet::new());
     for error in errors {
-        collect(&error, payload, &mut found);
+        let mut fresh = Vec::new();
+        collect(&error, payload, &mut fresh);
+        fresh.retain(|violation: &Violation| seen.insert((violation.pointer.clone(), violation.message.clone())));
+        found.append(&mut fresh);
+        if found.len() >= limit {
+            break;
+        }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|violation: &Violation| seen.insert((violation.pointer.clone(), violation.message.clone())));
+    found.truncate(limit);
     found
 }
 

@@ -188,7 +188,7 @@ impl Broker {
     /// Consecutive messages for one channel make one part.
     async fn check_messages(&self, messages: &[TransactionMessage]) -> Result<Vec<Checking>, BrokerError> {
         let mut parts = Vec::new();
-        let mut first: u32 = 0;
+        let (mut first, mut copied): (u32, u64) = (0, 0);
         let together = |one: &TransactionMessage, next: &TransactionMessage| {
             one.channel == next.channel && next.expected_seq.is_none()
         };
@@ -196,14 +196,16 @@ impl Broker {
             let at = |position: u32, error: BrokerError| TransactionPart::Message(first + position).error(error);
             let meta = self.resolve(&part[0].channel).await.map_err(|error| at(0, error))?;
             let frame = Frame::encode(part.iter().map(|one| &one.message));
-            let mut checked = self.check(meta, &frame).map_err(|error| at(0, error))?;
+            let mut checked = self.check(meta, &frame).await.map_err(|error| at(0, error))?;
             if !checked.refused.is_empty() {
                 let (position, error) = checked.refused.swap_remove(0);
                 return Err(at(position, error));
             }
+            copied += checked.group(None).copied_bytes();
             parts.push(Checking { first, checked, expected_seq: part[0].expected_seq });
             first += frame.count();
         }
+        self.check_copied(copied)?;
         Ok(parts)
     }
 
