@@ -9,8 +9,8 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Fork, Frame, Gone, KeyClaim, KeyHash, KeyOutcome,
-    Orphans, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Fork, Frame, Gone, KeyClaim, KeyHash,
+    KeyOutcome, Orphans, PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -50,7 +50,20 @@ impl Channel {
             (ChannelStats::default(), DedupWindow::default(), Delays::default(), Marks::default());
         let (schemas, compaction, orphans, redriven) = (BTreeMap::new(), Compaction::default(), None, None);
         let forks = Vec::new();
-        Self { meta, stats, stream, dedup, delays, marks, schemas, compaction, orphans, redriven, forks, aging_ms: None }
+        Self {
+            meta,
+            stats,
+            stream,
+            dedup,
+            delays,
+            marks,
+            schemas,
+            compaction,
+            orphans,
+            redriven,
+            forks,
+            aging_ms: None,
+        }
     }
 
     pub(super) fn is_durable(&self) -> bool {

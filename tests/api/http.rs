@@ -536,7 +536,8 @@ async fn a_publish_beyond_a_channels_quota_is_told_when_to_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_web_pages_are_kept_out_and_those_that_are_named_are_answered() {
     let allowed_origins = vec!["https://console.example.com".into()];
-    let node = super::start(ServerConfig { allowed_origins, ..ServerConfig::default() }, Arc::new(MemoryStore::new())).await;
+    let node =
+        super::start(ServerConfig { allowed_origins, ..ServerConfig::default() }, Arc::new(MemoryStore::new())).await;
     let address = node.http_address();
     let publish =
         async |headers: &[(&str, &str)]| request(address, "POST", "/v1/channels/orders/messages", headers, "{}").await;
