@@ -274,7 +274,8 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Schedule(_)
         | Operation::Claim(_)
         | Operation::Compact(_)
-        | Operation::Trim { .. } => Ok(()),
+        | Operation::Trim { .. }
+        | Operation::Withdraw { .. } => Ok(()),
     }
 }
 

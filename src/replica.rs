@@ -444,6 +444,21 @@ impl ReplicaView {
         self.shared.machine.read().due(now_ms, limit)
     }
 
+    /// The ids of a channel's messages that wait for their time, from the first above `after` on: at most `limit`, and no
+    /// more than hold about so many bytes, but at least one. And whether there are more.
+    pub fn delayed_ids(&self, channel: ChannelId, after: u64, limit: usize, bytes: u64) -> (Vec<u64>, bool) {
+        let machine = self.shared.machine.read();
+        let (mut ids, mut held) = (Vec::new(), 0);
+        for (id, size) in machine.delayed_ids(channel, after) {
+            held += size;
+            if ids.len() == limit || held > bytes && !ids.is_empty() {
+                return (ids, true);
+            }
+            ids.push(id);
+        }
+        (ids, false)
+    }
+
     /// Messages of a channel that wait for their time.
     pub fn delayed(&self, channel: ChannelId) -> u64 {
         self.shared.machine.read().delayed(channel)

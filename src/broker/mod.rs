@@ -52,6 +52,7 @@ use crate::{
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
 pub use consume::{ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Member};
+pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
@@ -145,7 +146,7 @@ impl Envelope {
     pub(crate) fn into_message(self, key: Option<&str>) -> Message {
         Message {
             payload: self.payload,
-            key: key.unwrap_or_default().to_owned(),
+            key: key.map(str::to_owned),
             headers: self.headers,
             causal_context: self.causal_context,
             trace_context: self.trace_context,
@@ -168,7 +169,8 @@ impl From<Message> for Envelope {
 pub struct Outcome {
     /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
-    /// The key was published before with this payload.
+    /// The key was published before with this payload. What else this message said (headers, time to live, delay) is not
+    /// kept: the first one stands.
     pub duplicate: bool,
     /// Whether a live subscriber anywhere was handed it; none when the publisher did not wait or it is not certain.
     pub delivered: Option<bool>,

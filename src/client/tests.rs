@@ -52,11 +52,11 @@ impl Flaky {
 
     fn store(&self, message: &Message) -> PublishAck {
         let mut stored = self.stored.lock();
-        let known = stored.keys.get(&message.key).copied().filter(|_| !message.key.is_empty());
+        let known = stored.keys.get(message.key()).copied().filter(|_| message.key.is_some());
         let seq = known.unwrap_or(stored.messages.len() as u64);
         if known.is_none() {
             stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
-            stored.keys.insert(message.key.clone(), seq);
+            stored.keys.insert(message.key().to_owned(), seq);
         }
         let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1, scheduled_ms: None };
         PublishAck { ok: Some(ok), error: None }

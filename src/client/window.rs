@@ -109,7 +109,7 @@ impl Window {
             self.ready.push_back(std::mem::take(&mut self.open).close());
         }
         self.open.frame.push(message);
-        self.open.tickets.push(Ticket { reply, keyed: !message.key.is_empty(), unknown: false, cost, since: now });
+        self.open.tickets.push(Ticket { reply, keyed: message.key.is_some(), unknown: false, cost, since: now });
         receiver
     }
 

@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
+    ops::Bound,
 };
 
 use bytes::Bytes;
@@ -83,6 +84,13 @@ impl Machine {
     pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
         let due = self.dues.iter().take_while(|(due_ms, ..)| *due_ms <= now_ms).take(limit);
         due.map(|(due_ms, id, channel)| Waiting { channel: *channel, id: *id, due_ms: *due_ms }).collect()
+    }
+
+    /// The ids of a channel's messages that wait, with the bytes of each, in the order of scheduling; those above `after`.
+    pub fn delayed_ids(&self, channel: ChannelId, after: u64) -> impl Iterator<Item = (u64, u64)> {
+        let above = (Bound::Excluded(after), Bound::Unbounded);
+        let channel = self.channels.get(&channel).into_iter();
+        channel.flat_map(move |channel| channel.delays.by_id.range(above).map(|(id, delay)| (*id, delay.bytes)))
     }
 
     /// Messages of a channel that wait.
@@ -177,6 +185,22 @@ impl Machine {
         }
         self.reschedule(id, expiry_before, expiry);
         Ok(OperationReply::Due(count))
+    }
+
+    /// Takes a message back that waits. Its key is free from then on: nothing is stored under it, and whoever publishes
+    /// with it again means a new message. A withdrawal that is repeated finds nothing.
+    pub(super) fn withdraw(
+        &mut self,
+        id: ChannelId,
+        delayed: u64,
+        effects: &mut Effects,
+    ) -> Result<OperationReply, Refusal> {
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        let Some(delay) = channel.delays.remove(delayed) else { return Ok(OperationReply::Withdrawn(false)) };
+        self.dues.remove(&(delay.due_ms, delayed, id));
+        self.delayed_bytes -= delay.bytes;
+        effects.delete(Key::Delayed(id, delayed));
+        Ok(OperationReply::Withdrawn(true))
     }
 
     /// A channel takes its messages that wait with it.

@@ -284,6 +284,7 @@ impl Machine {
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
+            Operation::Withdraw { channel, id } => self.withdraw(channel, id, effects),
         }
     }
 

@@ -96,7 +96,7 @@ fn group(channel: ChannelId, schema_id: u64, messages: &[(&str, Option<&str>)]) 
         .iter()
         .map(|(payload, key)| Message {
             payload: Bytes::from(payload.to_string()),
-            key: key.unwrap_or_default().into(),
+            key: key.map(Into::into),
             ..Message::default()
         })
         .collect();

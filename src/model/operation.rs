@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply, Rule, Schedule,
-    Scheduled, Transaction,
+    ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
+    Rule, Schedule, Scheduled, Transaction,
 };
 
 /// One operation of a log entry.
@@ -46,6 +46,13 @@ pub enum Operation {
     Due(Due),
     /// Removes messages that later ones replace.
     Compact(Compact),
+    /// Takes back a message that waits for its time.
+    Withdraw {
+        /// Its channel.
+        channel: ChannelId,
+        /// Its id among those that wait.
+        id: u64,
+    },
 }
 
 impl Operation {
@@ -54,7 +61,11 @@ impl Operation {
         match self {
             Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
             Self::Consumer(operation) => operation.bytes(),
-            Self::PutRule { .. } | Self::DeleteRule { .. } | Self::Claim(_) | Self::Trim { .. } => 0,
+            Self::PutRule { .. }
+            | Self::DeleteRule { .. }
+            | Self::Claim(_)
+            | Self::Trim { .. }
+            | Self::Withdraw { .. } => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
@@ -88,4 +99,6 @@ pub enum OperationReply {
         /// What the next one has to follow.
         step: u64,
     },
+    /// To a withdrawal: whether the message still waited.
+    Withdrawn(bool),
 }

@@ -175,7 +175,7 @@ async fn requests_on_one_connection_are_bounded_and_a_key_on_one_is_refused() {
     let request = v1::RequestRequest { channel: "orders".into(), message: message("a"), timeout_ms: 1000 };
     let error = client.request(request).await.unwrap_err();
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "LIMIT_EXCEEDED");
-    let keyed = v1::Message { key: "k".into(), ..message("a").unwrap() };
+    let keyed = v1::Message { key: Some("k".into()), ..message("a").unwrap() };
     let error = client.reply(v1::ReplyRequest { inbox: "1.2".into(), message: Some(keyed) }).await.unwrap_err();
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
     node.stop().await;

@@ -7,6 +7,7 @@ mod compaction;
 mod consumers;
 mod delivered;
 mod filters;
+mod keys;
 mod publishing;
 mod quarantine;
 mod retention;

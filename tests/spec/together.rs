@@ -36,7 +36,7 @@ async fn claimed(broker: &Broker, key: &str) -> u64 {
 }
 
 fn invoice(key: &str) -> TransactionMessage {
-    let message = Message { payload: "invoice".into(), key: key.into(), ..Message::default() };
+    let message = Message { payload: "invoice".into(), key: Some(key.into()), ..Message::default() };
     TransactionMessage { channel: "invoices".into(), message, expected_seq: None }
 }
 
