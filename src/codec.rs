@@ -275,7 +275,8 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Claim(_)
         | Operation::Compact(_)
         | Operation::Trim { .. }
-        | Operation::Withdraw { .. } => Ok(()),
+        | Operation::Withdraw { .. }
+        | Operation::LimitKeys { .. } => Ok(()),
     }
 }
 

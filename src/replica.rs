@@ -21,7 +21,7 @@ use crate::{
     fanout::{Fanout, Wakes},
     health::Health,
     log_clock::LogClock,
-    machine::{CatalogChange, Consumers, Laggards, Machine},
+    machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, KeyHash, Limits,
         MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Waiting,
@@ -442,6 +442,11 @@ impl ReplicaView {
     /// The messages that are due at a time of day, at most `limit`, in the order in which they come.
     pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
         self.shared.machine.read().due(now_ms, limit)
+    }
+
+    /// How many idempotency keys there are. Looks at every channel.
+    pub fn live_keys(&self) -> LiveKeys {
+        self.shared.machine.read().live_keys()
     }
 
     /// The ids of a channel's messages that wait for their time, from the first above `after` on: at most `limit`, and no

@@ -483,7 +483,7 @@ impl BrokerError {
             Self::KeyConflict { .. } | Self::KeyWaits { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()
             }
-            Self::TooManyKeys { .. } => "wait until keys leave the window, or give the channel a shorter one".into(),
+            Self::TooManyKeys { .. } => "wait until keys leave the window, give the channel a shorter one, or raise limits.live_keys (docs/OPERATIONS.md, \"How many keys\")".into(),
             Self::Overloaded { retry_after_ms, .. } => {
                 format!("try again in {retry_after_ms} ms, with fewer publishes in flight")
             }

@@ -13,6 +13,7 @@ mod filter;
 mod forward;
 mod housekeeping;
 mod joins;
+mod key_limit;
 mod local;
 mod operations;
 mod outcomes;
@@ -275,6 +276,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(key_limit::run(broker.clone())));
         tasks.spawn(stopping.run_until_cancelled_owned(delivery::report(broker.clone())));
         broker
     }

@@ -351,12 +351,16 @@ fn a_configuration_is_written_as_it_ever_was_unless_it_says_more() {
 }
 
 #[test]
-fn a_withdrawal_comes_after_the_operations_of_earlier_versions() {
-    let operation = Operation::Withdraw { channel: ChannelId(3), id: 8 };
-    let bytes = encode_record(&operation);
-    assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), "0900000003000000000000000800000000000000");
-    let command = Command::Operations { time_ms: 7, operations: vec![operation] };
-    assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+fn withdrawals_and_limits_of_keys_come_after_the_operations_of_earlier_versions() {
+    for (operation, golden) in [
+        (Operation::Withdraw { channel: ChannelId(3), id: 8 }, "0900000003000000000000000800000000000000"),
+        (Operation::LimitKeys { live_keys: 9 }, "0a0000000900000000000000"),
+    ] {
+        let bytes = encode_record(&operation);
+        assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);
+        let command = Command::Operations { time_ms: 7, operations: vec![operation] };
+        assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    }
 }
 
 fn consumer_operations() -> Vec<ConsumerOperation> {

@@ -53,6 +53,8 @@ pub(super) enum Key {
     Calendar,
     /// What of a work queue no consumer answers for.
     Orphans(ChannelId),
+    /// How many idempotency keys a channel's window may hold.
+    KeyLimit,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -79,6 +81,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const KEY_LIMIT: &[u8] = b"key-limit";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -104,6 +107,7 @@ impl Key {
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Calendar => Bytes::from_static(CALENDAR),
+            Self::KeyLimit => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
         }
@@ -115,6 +119,8 @@ impl Key {
             Some(Self::Machine)
         } else if key == CALENDAR {
             Some(Self::Calendar)
+        } else if key == KEY_LIMIT {
+            Some(Self::KeyLimit)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -203,6 +209,7 @@ mod tests {
             Key::LastDelayed,
             Key::Compaction(id),
             Key::Orphans(id),
+            Key::KeyLimit,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

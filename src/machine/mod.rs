@@ -11,6 +11,8 @@ mod compaction;
 mod consumers;
 mod dedup;
 mod delayed;
+mod key_limit;
+mod key_queue;
 mod keys;
 mod marks;
 mod members;
@@ -38,6 +40,7 @@ pub use self::{
     claims::receipt_key,
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
+    key_limit::LiveKeys,
     schemas::schemas_prefix,
 };
 use crate::{
@@ -285,6 +288,7 @@ impl Machine {
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
             Operation::Withdraw { channel, id } => self.withdraw(channel, id, effects),
+            Operation::LimitKeys { live_keys } => Ok(self.limit_keys(live_keys, effects)),
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims,
-    keys::Key, members::Members,
+    key_limit, keys::Key, members::Members,
 };
 use crate::{
     codec::decode_record,
@@ -24,7 +24,7 @@ impl Machine {
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
-            live_keys: limits.live_keys.min(Limits::MOST_LIVE_KEYS),
+            live_keys: key_limit::before_any(limits),
             max_channels: limits.channels,
             max_rules: limits.rules,
             max_delayed: limits.delayed_messages,
@@ -68,6 +68,10 @@ impl Machine {
                 }
                 Key::Calendar => {
                     machine.calendar = decode_record("calendar", &value).map_err(|e| name(e.to_string()))?;
+                }
+                Key::KeyLimit => {
+                    let limit: u64 = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
+                    machine.live_keys = limit.min(Limits::MOST_LIVE_KEYS);
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;

@@ -187,6 +187,31 @@ fn time_never_goes_backwards() {
 }
 
 #[test]
+fn a_limit_of_keys_is_what_the_log_says_and_before_that_what_earlier_builds_had() {
+    let node = Node::with(Limits::default());
+    assert_eq!(node.machine.live_keys().limit, 1_000_000, "whatever the default is by now");
+    let mut node = Node::with(Limits { live_keys: 2, ..Limits::default() });
+    let id = node.create("c", window(100)).meta.id;
+    let three = [("a", Some("1")), ("b", Some("2")), ("c", Some("3"))];
+    let full = |limit| vec![(2, KeyOutcome::TooManyKeys { limit })];
+    assert_eq!(node.publish(5, group(id, 0, &three)).0.unwrap().except, full(2));
+    let raise = |live_keys| Command::Operations { time_ms: 6, operations: vec![Operation::LimitKeys { live_keys }] };
+    let done = Reply::Operations(vec![Ok(OperationReply::KeysLimited)]);
+    assert_eq!(node.apply(raise(3)).0, done);
+    node.restart();
+    let keys = node.machine.live_keys();
+    assert_eq!((keys.all, keys.most, keys.limit), (2, 2, 3));
+    assert_eq!(node.publish(7, group(id, 0, &three[2..])).0.unwrap().except, []);
+    // A lower one takes nothing away.
+    node.apply(raise(1));
+    assert_eq!(
+        node.publish(8, group(id, 0, &[("d", Some("4"))])).0.unwrap().except[0].1,
+        KeyOutcome::TooManyKeys { limit: 1 }
+    );
+    assert_eq!(node.publish(8, group(id, 0, &three[..1])).0.unwrap().except[0].1, KeyOutcome::Duplicate { seq: 0 });
+}
+
+#[test]
 fn live_keys_are_never_evicted_early() {
     let mut node = Node::with(Limits { live_keys: 2, ..Limits::default() });
     let id = node.create("c", window(100)).meta.id;

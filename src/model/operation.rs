@@ -53,6 +53,11 @@ pub enum Operation {
         /// Its id among those that wait.
         id: u64,
     },
+    /// Says how many idempotency keys a channel's window may hold from now on.
+    LimitKeys {
+        /// How many.
+        live_keys: u64,
+    },
 }
 
 impl Operation {
@@ -65,7 +70,8 @@ impl Operation {
             | Self::DeleteRule { .. }
             | Self::Claim(_)
             | Self::Trim { .. }
-            | Self::Withdraw { .. } => 0,
+            | Self::Withdraw { .. }
+            | Self::LimitKeys { .. } => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
@@ -101,4 +107,6 @@ pub enum OperationReply {
     },
     /// To a withdrawal: whether the message still waited.
     Withdrawn(bool),
+    /// To a limit of keys.
+    KeysLimited,
 }

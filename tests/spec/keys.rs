@@ -94,3 +94,24 @@ async fn an_empty_key_is_refused_wherever_a_key_can_be() {
     let lease = std::time::Duration::from_secs(30);
     assert_eq!(code(broker.claim("jobs", "", lease, None).await.unwrap_err()), "INVALID_ARGUMENT");
 }
+
+#[tokio::test]
+async fn a_channel_near_its_limit_of_keys_is_told_of_before_it_refuses_any() {
+    let mut config = config();
+    config.limits.live_keys = 10;
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    for number in 0..7 {
+        broker.publish("orders", envelope("a"), Some(&format!("k{number}"))).await.unwrap();
+    }
+    assert_eq!(broker.near_key_limit(), None);
+    broker.publish("orders", envelope("a"), Some("k7")).await.unwrap();
+    let warning = broker.near_key_limit().unwrap();
+    assert!(warning.contains("has 8 idempotency keys in its window, of 10 "), "{warning}");
+    for key in ["k8", "k9"] {
+        broker.publish("orders", envelope("a"), Some(key)).await.unwrap();
+    }
+    let error = broker.publish("orders", envelope("a"), Some("k10")).await.unwrap_err();
+    assert_eq!(error, BrokerError::TooManyKeys { channel: "orders".into(), limit: 10 });
+    assert!(error.help().unwrap().contains("limits.live_keys"));
+    assert!(broker.publish("orders", envelope("a"), Some("k0")).await.unwrap().duplicate, "none is forgotten for it");
+}
