@@ -10,14 +10,18 @@ use super::{liminal, ports::free_addresses, run};
 /// How long the node may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Node {
+/// A node, as `liminal serve` runs one, with the channel `orders`.
+pub(super) struct Node {
     child: Child,
-    server: String,
+    /// Where clients and HTTP find it.
+    pub(super) client: String,
+    pub(super) http: String,
+    pub(super) server: String,
     _dir: tempfile::TempDir,
 }
 
 impl Node {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [client, http] = free_addresses(2).try_into().unwrap();
         let config = dir.path().join("liminal.toml");
@@ -29,7 +33,8 @@ impl Node {
         std::fs::write(&config, text).unwrap();
         let mut serve = Process::new(env!("CARGO_BIN_EXE_liminal"));
         let child = serve.args(["serve", "--config"]).arg(&config).stderr(Stdio::null()).spawn().unwrap();
-        let node = Self { child, server: format!("http://{client}"), _dir: dir };
+        let server = format!("http://{client}");
+        let node = Self { child, client, http, server, _dir: dir };
         let until = Instant::now() + PATIENCE;
         while node.run(&["channel", "show", "orders"]).0 != 0 {
             assert!(Instant::now() < until, "the node does not serve");

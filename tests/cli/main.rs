@@ -5,6 +5,7 @@
 mod channels;
 mod claims;
 mod consumers;
+mod documents;
 #[path = "../support/ports.rs"]
 mod ports;
 
