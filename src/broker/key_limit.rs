@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use super::{Broker, Leader};
-use crate::{machine::LiveKeys, model::Operation};
+use crate::{
+    machine::LiveKeys,
+    model::{Limits, Operation},
+};
 
 /// From so many of the keys that a channel may have on, its operator is warned.
 const NEAR_PERCENT: u128 = 80;
@@ -26,7 +29,7 @@ pub(super) async fn run(broker: Broker) {
             }
             continue;
         }
-        let wanted = broker.limits().live_keys;
+        let wanted = broker.limits().live_keys.min(Limits::MOST_LIVE_KEYS);
         if is_due(inner.view.live_keys(), wanted) && broker.refusal().is_none() {
             if let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys: wanted }).await {
                 tracing::debug!(?error, "the limit of idempotency keys was not written down");

@@ -143,9 +143,10 @@ mod channels {
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
-        ListChannelsResponse, ListRulesRequest, ListRulesResponse, ListSchemasRequest, ListSchemasResponse,
-        PutRuleRequest, PutRuleResponse, TrimChannelRequest, TrimChannelResponse, UpdateChannelRequest,
-        UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse, channels_server::Channels,
+        ListChannelsResponse, ListDelayedRequest, ListDelayedResponse, ListRulesRequest, ListRulesResponse,
+        ListSchemasRequest, ListSchemasResponse, PutRuleRequest, PutRuleResponse, TrimChannelRequest,
+        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest,
+        ValidateHistoryResponse, WithdrawDelayedRequest, WithdrawDelayedResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -200,6 +201,15 @@ mod channels {
             unneeded()
         }
         async fn trim_channel(&self, _: Request<TrimChannelRequest>) -> Result<Response<TrimChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn list_delayed(&self, _: Request<ListDelayedRequest>) -> Result<Response<ListDelayedResponse>, Status> {
+            unneeded()
+        }
+        async fn withdraw_delayed(
+            &self,
+            _: Request<WithdrawDelayedRequest>,
+        ) -> Result<Response<WithdrawDelayedResponse>, Status> {
             unneeded()
         }
     }

@@ -257,7 +257,8 @@ mod tests {
         }
 
         fn push(&mut self, text: &str, key: &str) -> Outcome {
-            self.window.push(&Message::new(text.to_owned()).with_key(key), 1, self.now, LIMITS)
+            let key = Some(key.to_owned()).filter(|key| !key.is_empty());
+            self.window.push(&Message { key, ..Message::new(text.to_owned()) }, 1, self.now, LIMITS)
         }
 
         fn take(&mut self) -> Option<Vec<String>> {

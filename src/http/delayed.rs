@@ -5,8 +5,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::{
@@ -25,6 +24,22 @@ pub(super) struct ListQuery {
     limit: usize,
 }
 
+/// Written as it is, and not by way of a value in memory: that would change the spelling of payloads.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    channel: &'a str,
+    messages: Vec<DelayedJson<'a>>,
+    /// The id after which the next page begins; none at the end.
+    next_after: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Withdrawn<'a> {
+    channel: &'a str,
+    id: u64,
+    withdrawn: bool,
+}
+
 pub(super) async fn list(
     State(broker): State<Broker>,
     Path(channel): Path<String>,
@@ -32,8 +47,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let DelayedPage { messages, next_after } = broker.delayed_messages(&channel, after, limit).await?;
     let shown = messages.iter().map(|waiting| DelayedJson::of(&channel, waiting.id, waiting.due_ms, &waiting.message));
-    let shown: Vec<_> = shown.collect();
-    Ok(Json(json!({ "channel": channel, "messages": shown, "next_after": next_after })).into_response())
+    Ok(Json(Listed { channel: &channel, messages: shown.collect(), next_after }).into_response())
 }
 
 /// As often as anybody likes: the answer says whether this one did it.
@@ -44,5 +58,5 @@ pub(super) async fn withdraw(
     let wrong = |_| Problem::invalid(format!("`{id}` is no id of a message that waits: take one from the list"));
     let number: u64 = id.parse().map_err(wrong)?;
     let withdrawn = broker.withdraw_delayed(&channel, number).await?;
-    Ok(Json(json!({ "channel": channel, "id": number, "withdrawn": withdrawn })).into_response())
+    Ok(Json(Withdrawn { channel: &channel, id: number, withdrawn }).into_response())
 }

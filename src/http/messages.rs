@@ -133,7 +133,7 @@ async fn publish_lines(
     };
     let (value, limit) = (longest.key().len() as u64, broker.limits().key_bytes as u64);
     if value > limit {
-        let what = format!("the idempotency key of line {last}, which is the request's with /{last} (bytes),");
+        let what = format!("the idempotency key of line {last}, the request's with `/{last}` behind it (bytes)");
         return Err(BrokerError::LimitExceeded { what, value, limit }.into());
     }
     let batch = broker.limits().batch_messages;
