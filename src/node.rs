@@ -446,6 +446,7 @@ impl NodeView for View {
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let health = self.broker.view().health().failures();
+        let (most_limit, all_limit) = self.broker.limits().most_keys();
         let (claims, keys) = (self.broker.view().claim_totals(), self.broker.view().live_keys());
         let mut metrics = vec![
             claims_by_namespace(self.broker.view().claim_namespaces()),
@@ -484,8 +485,13 @@ impl NodeView for View {
             Metric::gauge("live_keys_most", "Idempotency keys of the channel that has most of them", keys.most),
             Metric::gauge(
                 "live_keys_limit",
-                "Idempotency keys that a channel may have: raise an alarm when the channel with most has 80 % of it",
-                self.broker.limits().live_keys,
+                "Idempotency keys that all channels together may have: raise an alarm from 80 % of it on",
+                all_limit,
+            ),
+            Metric::gauge(
+                "live_keys_most_limit",
+                "Idempotency keys that a channel may have: raise an alarm when the one with most has 80 % of it",
+                most_limit,
             ),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
             Metric::gauge("connections", "Open client connections", self.admission.open()),

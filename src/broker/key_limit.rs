@@ -1,14 +1,14 @@
 //! The limit of idempotency keys, for as long as this node leads.
 //!
-//! What the leader's configuration says holds on every node once it is in the log. It is written down when a channel comes
-//! near to what holds now, and not before: most clusters never do, and an entry less is an entry less.
+//! What the leader's configuration says holds on every node once it is in the log. It is written down when keys come near
+//! to what holds now, and not before: most clusters never do, and an entry less is an entry less.
 
 use std::time::Duration;
 
 use super::{Broker, Leader};
 use crate::{
-    machine::LiveKeys,
-    model::{Limits, Operation},
+    machine::{LiveKeys, MostKeys},
+    model::Operation,
 };
 
 /// From so many of the keys that a channel may have on, its operator is warned.
@@ -29,9 +29,10 @@ pub(super) async fn run(broker: Broker) {
             }
             continue;
         }
-        let wanted = broker.limits().live_keys.min(Limits::MOST_LIVE_KEYS);
+        let (live_keys, all_keys) = broker.limits().most_keys();
+        let wanted = MostKeys { live_keys, all_keys };
         if is_due(inner.view.live_keys(), wanted) && broker.refusal().is_none() {
-            if let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys: wanted }).await {
+            if let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys, all_keys }).await {
                 tracing::debug!(?error, "the limit of idempotency keys was not written down");
             }
         }
@@ -49,9 +50,15 @@ impl Broker {
     /// Says so when a channel has most of the idempotency keys that it may have: when it has all, messages with new keys
     /// are refused until old ones leave the window.
     pub fn near_key_limit(&self) -> Option<String> {
-        let (most, limit) = (self.inner.view.live_keys().most, self.limits().live_keys);
-        let near = u128::from(most) * 100 >= u128::from(limit) * NEAR_PERCENT;
-        near.then(|| {
+        let (LiveKeys { all, most, .. }, (limit, all_limit)) = (self.inner.view.live_keys(), self.limits().most_keys());
+        let near = |keys: u64, limit: u64| u128::from(keys) * 100 >= u128::from(limit) * NEAR_PERCENT;
+        if near(all, all_limit) {
+            return Some(format!(
+                "all channels together have {all} idempotency keys in their windows, of {all_limit} that they may have \
+                 (limits.key_memory): raise the limit, or shorten windows (`liminal channel list` shows KEYS and DEDUP)"
+            ));
+        }
+        near(most, limit).then(|| {
             format!(
                 "a channel has {most} idempotency keys in its window, of {limit} that it may have (limits.live_keys): \
                  raise the limit, or shorten the window of the channel (`liminal channel list` shows KEYS and DEDUP)"
@@ -61,8 +68,9 @@ impl Broker {
 }
 
 /// Whether a limit that is not the wanted one will soon be felt.
-fn is_due(LiveKeys { most, limit, .. }: LiveKeys, wanted: u64) -> bool {
-    limit != wanted && most >= limit.min(wanted) / 2
+fn is_due(LiveKeys { all, most, limit }: LiveKeys, wanted: MostKeys) -> bool {
+    let felt = |keys: u64, holds: u64, wanted: u64| holds != wanted && keys >= holds.min(wanted) / 2;
+    felt(most, limit.live_keys, wanted.live_keys) || felt(all, limit.all_keys, wanted.all_keys)
 }
 
 #[cfg(test)]
@@ -70,11 +78,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_written_down_when_a_channel_has_half_of_the_keys_that_it_may_have() {
-        let with = |most, limit| LiveKeys { all: most, most, limit };
-        assert!(!is_due(with(499, 1_000), 2_000));
-        assert!(is_due(with(500, 1_000), 2_000));
-        assert!(is_due(with(500, 2_000), 1_000), "a lower one too");
-        assert!(!is_due(with(500, 1_000), 1_000));
+    fn a_limit_is_written_down_when_there_are_half_of_the_keys_that_there_may_be() {
+        let limit = |live_keys| MostKeys { live_keys, all_keys: 9_000 };
+        let with = |most, held| LiveKeys { all: 4_499, most, limit: limit(held) };
+        assert!(!is_due(with(499, 1_000), limit(2_000)));
+        assert!(is_due(with(500, 1_000), limit(2_000)));
+        assert!(is_due(with(500, 2_000), limit(1_000)), "a lower one too");
+        assert!(!is_due(with(500, 1_000), limit(1_000)));
+        let unlimited = MostKeys { live_keys: 1_000, all_keys: u64::MAX };
+        assert!(!is_due(LiveKeys { all: 4_499, most: 1, limit: unlimited }, limit(1_000)));
+        assert!(is_due(LiveKeys { all: 4_500, most: 1, limit: unlimited }, limit(1_000)), "all channels' too");
     }
 }

@@ -67,6 +67,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("requests", &mut limits.requests);
     number("requests_per_connection", &mut limits.requests_per_connection);
     v.count("live_keys", &mut limits.live_keys);
+    v.size("key_memory", &mut limits.key_memory);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
     v.count("claim_namespaces", &mut limits.claim_namespaces);

@@ -153,6 +153,7 @@ impl Machine {
         self.check_routing(&group)?;
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
+        let others = self.keys - channel.dedup.len();
         let (mut except, mut runs) = (Vec::new(), Vec::new());
         for (position, delayed) in (0u32..).zip(ids) {
             let is_due = channel.delays.by_id.get(&delayed).is_some_and(|delay| delay.due_ms <= today_ms);
@@ -171,6 +172,7 @@ impl Machine {
         }
         channel.dedup.seal(time_ms, &runs);
         channel.stats.live_keys = channel.dedup.len();
+        self.keys = others + channel.dedup.len();
         let expiry = channel.next_expiry_ms();
         if let Some(first) = runs.first() {
             effects.put(Key::Claims(id, first.first_seq), &Claims { time_ms, runs: Cow::Borrowed(&runs) });

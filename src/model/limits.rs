@@ -22,6 +22,9 @@ pub struct Limits {
     /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 35 to 45 bytes of memory, 60 where messages
     /// without keys come between. The leader's counts for all nodes.
     pub live_keys: u64,
+    /// Bytes of memory that the idempotency keys of all channels may take, at [`Limits::KEY_BYTES`] each. The leader's
+    /// counts for all nodes.
+    pub key_memory: usize,
     /// Channels.
     pub channels: u64,
     /// Rules between channels.
@@ -109,6 +112,13 @@ pub struct Limits {
 impl Limits {
     /// The most that [`Limits::live_keys`] may be: a channel's keys are told apart by numbers of four bytes.
     pub const MOST_LIVE_KEYS: u64 = u32::MAX as u64;
+    /// What a live key is reckoned at, where memory is limited.
+    pub const KEY_BYTES: u64 = 48;
+
+    /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
+    pub fn most_keys(&self) -> (u64, u64) {
+        (self.live_keys.min(Self::MOST_LIVE_KEYS), self.key_memory as u64 / Self::KEY_BYTES)
+    }
 }
 
 impl Default for Limits {
@@ -122,6 +132,7 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             key_bytes: 128,
             live_keys: 1 << 24,
+            key_memory: 1 << 30,
             channels: 100_000,
             rules: 1_000,
             claim_namespaces: 1_000,

@@ -53,10 +53,12 @@ pub enum Operation {
         /// Its id among those that wait.
         id: u64,
     },
-    /// Says how many idempotency keys a channel's window may hold from now on.
+    /// Says how many idempotency keys there may be from now on.
     LimitKeys {
-        /// How many.
+        /// In a channel's window.
         live_keys: u64,
+        /// In those of all channels together.
+        all_keys: u64,
     },
 }
 

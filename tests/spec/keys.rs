@@ -115,3 +115,28 @@ async fn a_channel_near_its_limit_of_keys_is_told_of_before_it_refuses_any() {
     assert!(error.help().unwrap().contains("limits.live_keys"));
     assert!(broker.publish("orders", envelope("a"), Some("k0")).await.unwrap().duplicate, "none is forgotten for it");
 }
+
+#[tokio::test]
+async fn the_keys_of_all_channels_together_are_bounded_by_the_memory_that_they_may_take() {
+    let mut config = config();
+    config.limits.key_memory = 10 * usize::try_from(liminal::model::Limits::KEY_BYTES).unwrap();
+    let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
+    for number in 0..5 {
+        broker.publish("orders", envelope("a"), Some(&format!("k{number}"))).await.unwrap();
+    }
+    let written = async {
+        while broker.view().live_keys().limit.all_keys != 10 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), written).await.expect("the limit is written down");
+    for number in 0..5 {
+        broker.publish("ticks", envelope("a"), Some(&format!("k{number}"))).await.unwrap();
+    }
+    let warning = broker.near_key_limit().unwrap();
+    assert!(warning.contains("10 idempotency keys") && warning.contains("limits.key_memory"), "{warning}");
+    let error = broker.publish("orders", envelope("a"), Some("k5")).await.unwrap_err();
+    assert_eq!((error.code().0, error.clone()), ("TOO_MANY_KEYS", BrokerError::TooManyKeysInAll { limit: 10 }));
+    assert!(broker.publish("orders", envelope("a"), Some("k4")).await.unwrap().duplicate);
+    broker.publish("orders", envelope("a"), None).await.unwrap();
+}

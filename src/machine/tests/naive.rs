@@ -416,6 +416,8 @@ proptest! {
             prop_assert_eq!(steady.machine.time_ms(), naive.record.time_ms);
             prop_assert_eq!(steady.machine.next_expiry_ms(), naive.next_expiry_ms());
             prop_assert_eq!(steady.machine.next_due_ms(), naive.next_due_ms());
+            let claimed: usize = naive.channels.iter().map(|channel| channel.claims.len()).sum();
+            prop_assert_eq!(steady.machine.live_keys().all, claimed as u64);
             let mut listed: Vec<ChannelReply> = naive.channels.iter().map(NaiveChannel::reply).collect();
             listed.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
             let channels = steady.machine.channels();
