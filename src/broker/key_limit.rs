@@ -17,7 +17,7 @@ const NEAR_PERCENT: u128 = 80;
 /// How often the counts are looked at. Half of a million keys do not come in a second.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looking at many channels takes longer, so it is done less often.
-const LOOK_AT: usize = 10_000;
+const LOOK_AT: usize = 100_000;
 
 pub(super) async fn run(broker: Broker) {
     let inner = &broker.inner;
@@ -31,10 +31,11 @@ pub(super) async fn run(broker: Broker) {
         }
         let (live_keys, all_keys) = broker.limits().most_keys();
         let wanted = MostKeys { live_keys, all_keys };
-        if is_due(inner.view.live_keys(), wanted) && broker.refusal().is_none() {
-            if let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys, all_keys }).await {
-                tracing::debug!(?error, "the limit of idempotency keys was not written down");
-            }
+        if is_due(inner.view.live_keys(), wanted)
+            && broker.refusal().is_none()
+            && let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys, all_keys }).await
+        {
+            tracing::debug!(?error, "the limit of idempotency keys was not written down");
         }
         let warning = broker.near_key_limit();
         if let Some(warning) = warning.as_ref().filter(|_| !warned) {

@@ -281,7 +281,8 @@ impl Broker {
         broker
     }
 
-    /// Publishes one message and waits until it is acknowledged and its delivery is known.
+    /// Publishes one message and waits until it is acknowledged and its delivery is known. An empty key is refused: a
+    /// message without a key has none.
     ///
     /// # Errors
     /// See [`BrokerError`]; only those with [`BrokerError::outcome_unknown`] may have been stored.

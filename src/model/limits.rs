@@ -19,8 +19,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of an idempotency key.
     pub key_bytes: usize,
-    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 35 to 45 bytes of memory, 60 where messages
-    /// without keys come between. The leader's counts for all nodes.
+    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 35 to 45 bytes of memory, up to 95
+    /// where a log entry has few of them. The leader's counts for all nodes.
     pub live_keys: u64,
     /// Bytes of memory that the idempotency keys of all channels may take, at [`Limits::KEY_BYTES`] each. The leader's
     /// counts for all nodes.
