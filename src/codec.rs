@@ -280,7 +280,9 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Schedule(_)
         | Operation::Claim(_)
         | Operation::Compact(_)
-        | Operation::Trim { .. } => Ok(()),
+        | Operation::Trim { .. }
+        | Operation::Withdraw { .. }
+        | Operation::LimitKeys { .. } => Ok(()),
     }
 }
 

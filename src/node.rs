@@ -437,7 +437,8 @@ impl NodeView for View {
 
     fn warnings(&self) -> Vec<String> {
         let clocks = self.group.clocks();
-        clocks.iter().filter(|clock| clock.is_wrong()).map(ToString::to_string).collect()
+        let wrong = clocks.iter().filter(|clock| clock.is_wrong()).map(ToString::to_string);
+        wrong.chain(self.broker.near_key_limit()).collect()
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -448,7 +449,8 @@ impl NodeView for View {
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let health = self.broker.view().health().failures();
-        let claims = self.broker.view().claim_totals();
+        let (most_limit, all_limit) = self.broker.limits().most_keys();
+        let (claims, keys) = (self.broker.view().claim_totals(), self.broker.view().live_keys());
         let mut metrics = vec![
             claims_by_namespace(self.broker.view().claim_namespaces()),
             Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
@@ -482,6 +484,18 @@ impl NodeView for View {
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
             Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
+            Metric::gauge("live_keys", "Idempotency keys in the windows of all channels", keys.all),
+            Metric::gauge("live_keys_most", "Idempotency keys of the channel that has most of them", keys.most),
+            Metric::gauge(
+                "live_keys_limit",
+                "Idempotency keys that all channels together may have: raise an alarm from 80 % of it on",
+                all_limit,
+            ),
+            Metric::gauge(
+                "live_keys_most_limit",
+                "Idempotency keys that a channel may have: raise an alarm when the one with most has 80 % of it",
+                most_limit,
+            ),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
             Metric::gauge("connections", "Open client connections", self.admission.open()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),

@@ -21,7 +21,7 @@ use crate::{
     fanout::{Fanout, Wakes},
     health::Health,
     log_clock::LogClock,
-    machine::{CatalogChange, Consumers, Laggards, Machine},
+    machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, History, KeyHash,
         Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention,
@@ -458,6 +458,26 @@ impl ReplicaView {
     /// The messages that are due at a time of day, at most `limit`, in the order in which they come.
     pub fn due(&self, now_ms: u64, limit: usize) -> Vec<Waiting> {
         self.shared.machine.read().due(now_ms, limit)
+    }
+
+    /// How many idempotency keys there are. Looks at every channel.
+    pub fn live_keys(&self) -> LiveKeys {
+        self.shared.machine.read().live_keys()
+    }
+
+    /// The ids of a channel's messages that wait for their time, from the first above `after` on: at most `limit`, and no
+    /// more than hold about so many bytes, but at least one. And whether there are more.
+    pub fn delayed_ids(&self, channel: ChannelId, after: u64, limit: usize, bytes: u64) -> (Vec<u64>, bool) {
+        let machine = self.shared.machine.read();
+        let (mut ids, mut held) = (Vec::new(), 0);
+        for (id, size) in machine.delayed_ids(channel, after) {
+            held += size;
+            if ids.len() == limit || held > bytes && !ids.is_empty() {
+                return (ids, true);
+            }
+            ids.push(id);
+        }
+        (ids, false)
     }
 
     /// Messages of a channel that wait for their time.

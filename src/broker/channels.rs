@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Command, Compatibility, Durability, Quota, Refusal,
-        Reply, Retention, WhenFull,
+        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Command, Comparison, Compatibility, Durability, Quota,
+        Refusal, Reply, Retention, WhenFull,
     },
     proto::v1,
 };
@@ -51,6 +51,10 @@ fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
         Compatibility::Full => v1::Compatibility::Full,
         Compatibility::None => v1::Compatibility::None,
     };
+    let comparison = match config.comparison {
+        Comparison::Bytes => v1::Comparison::Bytes,
+        Comparison::CanonicalJson => v1::Comparison::CanonicalJson,
+    };
     let Retention { max_messages, max_bytes, max_age_ms, when_full, work_queue, compact_by } = config.retention.clone();
     let when_full = match when_full {
         WhenFull::DropOldest => v1::WhenFull::DropOldest,
@@ -72,6 +76,7 @@ fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
         }),
         quarantine: config.quarantine.as_ref().map(ToString::to_string).unwrap_or_default(),
         quota: Some(v1::Quota { messages_per_second, bytes_per_second }),
+        comparison: comparison.into(),
     }
 }
 

@@ -18,7 +18,35 @@ use crate::{
         ChannelId, Delayed, Due, Frame, FrameBuilder, Operation, OperationReply, PublishGroup, Refusal, Schedule,
         Scheduled, WaitingRecord,
     },
+    proto::v1::{self, Message},
 };
+
+impl From<DelayedMessage> for v1::DelayedMessage {
+    fn from(waiting: DelayedMessage) -> Self {
+        let DelayedMessage { id, due_ms, message } = waiting;
+        Self { id, due_ms, message: Some(message) }
+    }
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DelayedMessage {
+    /// Given in the order of publishing, never twice; no sequence number.
+    pub id: u64,
+    /// When it becomes visible, milliseconds since the Unix epoch.
+    pub due_ms: u64,
+    /// The message.
+    pub message: Message,
+}
+
+/// Some of the messages of a channel that wait.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DelayedPage {
+    /// In the order of publishing.
+    pub messages: Vec<DelayedMessage>,
+    /// The id after which the next page begins; none at the end.
+    pub next_after: Option<u64>,
+}
 
 /// The time of day may be corrected: the time left is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -81,6 +109,54 @@ impl Broker {
         }
     }
 
+    /// The messages of a channel that wait for their time, those with ids above `after` (0 for all), as of now
+    /// (linearizable): at most `limit` and about a page of bytes; as many as fit when `limit` is 0.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn delayed_messages(&self, name: &str, after: u64, limit: usize) -> Result<DelayedPage, BrokerError> {
+        let _request = self.inner.requests.token();
+        self.check_running()?;
+        self.catch_up().await?;
+        let (channel, limits) = (self.find(name)?.id, self.limits());
+        let most = if limit == 0 { limits.batch_messages } else { limit.min(limits.batch_messages) };
+        let (ids, more) = self.inner.view.delayed_ids(channel, after, most, limits.page_bytes as u64);
+        let next_after = ids.last().copied().filter(|_| more);
+        let mut messages = Vec::with_capacity(ids.len());
+        for id in ids {
+            // It became visible or was withdrawn meanwhile.
+            let Some(WaitingRecord { message, .. }) = self.waiting(channel, id).await? else { continue };
+            let unreadable = |reason: String| self.store_error(&reason);
+            let mut held = message.frame.messages();
+            let held = held.next().ok_or_else(|| unreadable("a frame without a message".into()))?;
+            let held = held.map_err(|error| unreadable(error.to_string()))?;
+            messages.push(DelayedMessage { id, due_ms: message.due_ms, message: held });
+        }
+        Ok(DelayedPage { messages, next_after })
+    }
+
+    /// Takes back a message that waits for its time: nobody will see it. Says whether it still waited; if not, it is
+    /// visible by now, was withdrawn before, or never was. Its idempotency key is free from then on: a retry of its
+    /// publish that comes later waits anew.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `OutcomeUnknown`: it may have been withdrawn.
+    pub async fn withdraw_delayed(&self, name: &str, id: u64) -> Result<bool, BrokerError> {
+        let channel = self.resolve(name).await?.id;
+        match self.operate(Operation::Withdraw { channel, id }).await? {
+            Ok(OperationReply::Withdrawn(withdrawn)) => Ok(withdrawn),
+            Err(Refusal::NoSuchChannel) => Err(BrokerError::ChannelNotFound { name: name.into(), similar: None }),
+            other => Err(BrokerError::Internal { reason: format!("an unexpected answer to a withdrawal: {other:?}") }),
+        }
+    }
+
+    /// A message that waits, from this node's store.
+    async fn waiting(&self, channel: ChannelId, id: u64) -> Result<Option<WaitingRecord>, BrokerError> {
+        let stored = self.store().get(&delayed_key(channel, id)).await.map_err(|error| self.store_error(&error))?;
+        let record = stored.map(|stored| decode_record("delayed message", &stored)).transpose();
+        record.map_err(|error| self.store_error(&error))
+    }
+
     /// On the leader: has what is due appended; false when nothing was.
     async fn release_due(&self, now_ms: u64) -> Result<bool, BrokerError> {
         let due = self.due_groups(now_ms).await?;
@@ -99,11 +175,8 @@ impl Broker {
         let (mut bytes, mut copied) = (0, 0);
         for waiting in self.inner.view.due(now_ms, self.limits().batch_messages) {
             let (channel, id) = (waiting.channel, waiting.id);
-            let stored = self.store().get(&delayed_key(channel, id)).await.map_err(|error| self.store_error(&error))?;
-            // It was appended meanwhile.
-            let Some(stored) = stored else { continue };
-            let record: Result<WaitingRecord, _> = decode_record("delayed message", &stored);
-            let WaitingRecord { schema_id, message } = record.map_err(|error| self.store_error(&error))?;
+            // It was appended or withdrawn meanwhile.
+            let Some(WaitingRecord { schema_id, message }) = self.waiting(channel, id).await? else { continue };
             let unreadable = |reason: String| self.store_error(&reason);
             let routed =
                 message.frame.messages().next().ok_or_else(|| unreadable("a frame without a message".into()))?;

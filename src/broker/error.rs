@@ -370,6 +370,12 @@ pub enum BrokerError {
     /// that says it once.
     #[error("{0}")]
     HistoryChanged(Box<Notice>),
+    /// All channels together have as many live keys as they may have.
+    #[error("all channels together remember {limit} idempotency keys already, as many as they may")]
+    TooManyKeysInAll {
+        /// How many that is.
+        limit: u64,
+    },
 }
 
 /// Says whose something is.
@@ -433,7 +439,7 @@ impl BrokerError {
             Self::InvalidSchema { .. } => "INVALID_SCHEMA",
             Self::KeyConflict { .. } => "KEY_CONFLICT",
             Self::LimitExceeded { .. } => "LIMIT_EXCEEDED",
-            Self::TooManyKeys { .. } => "TOO_MANY_KEYS",
+            Self::TooManyKeys { .. } | Self::TooManyKeysInAll { .. } => "TOO_MANY_KEYS",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::OutOfRange { .. } => "OUT_OF_RANGE",
             Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
@@ -502,7 +508,12 @@ impl BrokerError {
             Self::KeyConflict { .. } | Self::KeyWaits { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()
             }
-            Self::TooManyKeys { .. } => "wait until keys leave the window, or give the channel a shorter one".into(),
+            Self::TooManyKeysInAll { .. } => {
+                "wait until keys leave their windows, give channels shorter ones, or raise limits.key_memory \
+                 (docs/KEYS.md, \"How many keys\")"
+                    .into()
+            }
+            Self::TooManyKeys { .. } => "wait until keys leave the window, give the channel a shorter one, or raise limits.live_keys (docs/KEYS.md, \"How many keys\")".into(),
             Self::Overloaded { retry_after_ms, .. } => {
                 format!("try again in {retry_after_ms} ms, with fewer publishes in flight")
             }

@@ -13,6 +13,7 @@ mod filter;
 mod forward;
 mod housekeeping;
 mod joins;
+mod key_limit;
 mod local;
 mod operations;
 mod outcomes;
@@ -59,6 +60,7 @@ pub use consume::{
     ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,
     RedriveTo, Redriven,
 };
+pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
@@ -174,7 +176,7 @@ impl Envelope {
     pub(crate) fn into_message(self, key: Option<&str>) -> Message {
         Message {
             payload: self.payload,
-            key: key.unwrap_or_default().to_owned(),
+            key: key.map(str::to_owned),
             headers: self.headers,
             causal_context: self.causal_context,
             trace_context: self.trace_context,
@@ -197,7 +199,8 @@ impl From<Message> for Envelope {
 pub struct Outcome {
     /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
-    /// The key was published before with this payload.
+    /// The key was published before with this payload. What else this message said (headers, time to live, delay) is not
+    /// kept: the first one stands.
     pub duplicate: bool,
     /// Whether a live subscriber anywhere was handed it; none when the publisher did not wait or it is not certain.
     pub delivered: Option<bool>,
@@ -294,6 +297,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(key_limit::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delivery::report(broker.clone())));
         Self { _in_use: Some(Arc::new(InUse { stopping })), ..broker }
     }
@@ -303,7 +307,8 @@ impl Broker {
         Self { inner: self.inner.clone(), _in_use: None }
     }
 
-    /// Publishes one message and waits until it is acknowledged and its delivery is known.
+    /// Publishes one message and waits until it is acknowledged and its delivery is known. An empty key is refused: a
+    /// message without a key has none.
     ///
     /// # Errors
     /// See [`BrokerError`]; only those with [`BrokerError::outcome_unknown`] may have been stored.

@@ -90,6 +90,7 @@ pub(super) fn excepted(outcome: KeyOutcome, term: u64, confirm: Confirm) -> Resu
         KeyOutcome::Conflict { seq } => Err(BrokerError::KeyConflict { channel, key, seq }),
         KeyOutcome::WaitingConflict { due_ms } => Err(BrokerError::KeyWaits { channel, key, due_ms }),
         KeyOutcome::TooManyKeys { limit } => Err(BrokerError::TooManyKeys { channel, limit }),
+        KeyOutcome::TooManyKeysInAll { limit } => Err(BrokerError::TooManyKeysInAll { limit }),
         KeyOutcome::Full(full) => Err(channel_full(channel, full)),
         KeyOutcome::TooLarge { bytes, limit } => {
             let what = "the message (bytes) for what the channel may hold".to_owned();

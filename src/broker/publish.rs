@@ -12,7 +12,7 @@ use super::{
     outcomes::{Results, merge, name_keys, named, refusals, results},
 };
 use crate::{
-    model::{ChannelId, ChannelMeta, Digest, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
+    model::{ChannelId, ChannelMeta, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
     proto::v1::Message,
 };
 
@@ -321,14 +321,14 @@ impl Broker {
                 }) {
                 Ok(message) => {
                     routing.add(self, accepted, &message)?;
-                    if !message.key.is_empty() {
-                        let (key, digest) = (KeyHash::of(&message.key), Digest::of(&message.payload));
-                        keys.push(KeyClaim { position: accepted, key, digest });
-                        names.push(message.key);
-                    }
                     expires |= message.ttl_ms > 0;
                     if message.deliver_at_ms > 0 && message.deliver_at_ms > self.now_ms() {
                         later.push(position);
+                    }
+                    if let Some(name) = message.key {
+                        let (key, digest) = (KeyHash::of(&name), meta.config.comparison.digest(&message.payload));
+                        keys.push(KeyClaim { position: accepted, key, digest });
+                        names.push(name);
                     }
                     accepted += 1;
                 }
@@ -377,7 +377,11 @@ impl Broker {
             Err(BrokerError::LimitExceeded { what: what.into(), value: value as u64, limit: limit as u64 })
         };
         within("the payload (bytes)", message.payload.len(), limits.message_bytes)?;
-        within("the idempotency key (bytes)", message.key.len(), limits.key_bytes)?;
+        if message.key.as_deref() == Some("") {
+            let reason = "the idempotency key is empty: give one, or leave it out".into();
+            return Err(BrokerError::InvalidArgument { reason });
+        }
+        within("the idempotency key (bytes)", message.key().len(), limits.key_bytes)?;
         within("the number of headers", message.headers.len(), limits.headers)?;
         let headers: usize = message.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
         let causal = message.causal_context.as_ref().map_or(0, prost::Message::encoded_len);

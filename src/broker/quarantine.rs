@@ -172,9 +172,9 @@ mod tests {
 
     #[test]
     fn a_sample_keeps_the_payload_and_claims_no_key() {
-        let message = Message { payload: "bad".into(), key: "k".into(), ttl_ms: 5, ..Message::default() };
+        let message = Message { payload: "bad".into(), key: Some("k".into()), ttl_ms: 5, ..Message::default() };
         let sample = sample("orders", &message, &[violation("", "is no JSON")]);
-        assert_eq!((sample.payload.as_ref(), sample.key.as_str(), sample.ttl_ms), (&b"bad"[..], "", 0));
+        assert_eq!((sample.payload.as_ref(), sample.key, sample.ttl_ms), (&b"bad"[..], None, 0));
         let headers: Vec<_> = sample.headers.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
         assert_eq!(headers, [(REJECTED_CHANNEL, "orders"), (REJECTED_REASON, "is no JSON")]);
     }

@@ -1,7 +1,7 @@
 //! `liminal channel`: create, look at, change, trim and delete channels.
 
+mod delayed;
 mod limits;
-
 mod validation;
 
 use std::{
@@ -18,8 +18,8 @@ use super::{
     subscribe::From,
 };
 use crate::{
-    client::{Channel, ChannelConfig, Durability, Keep, UpdateChannelRequest},
-    model::ChannelJson,
+    client::{Channel, ChannelConfig, Comparison, Durability, Keep, UpdateChannelRequest},
+    model::{self, ChannelJson},
 };
 
 /// Create, list, show, update, trim and delete channels
@@ -39,6 +39,9 @@ pub enum Command {
         /// How long idempotency keys are remembered, for example 24h (the default)
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         dedup_window: Option<Duration>,
+        /// By what payloads under the same idempotency key are the same; cannot be changed later
+        #[arg(long, value_enum, default_value_t = Compare::Bytes)]
+        compare: Compare,
         /// What it keeps and takes
         #[command(flatten)]
         limits: LimitArgs,
@@ -112,6 +115,9 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Look at the messages that wait for their time, and take them back
+    #[command(subcommand)]
+    Delayed(delayed::Command),
     /// Delete a channel with all its messages
     Delete {
         /// The channel
@@ -122,13 +128,32 @@ pub enum Command {
     },
 }
 
+/// By what payloads are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compare {
+    /// By their bytes
+    Bytes,
+    /// By what they say as JSON: white space, the order of members and the spelling of numbers make no difference
+    CanonicalJson,
+}
+
+impl Compare {
+    fn comparison(self) -> Comparison {
+        match self {
+            Self::Bytes => Comparison::Bytes,
+            Self::CanonicalJson => Comparison::CanonicalJson,
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match command {
-        Command::Create { name, ephemeral, schema, dedup_window, limits } => {
+        Command::Create { name, ephemeral, schema, dedup_window, compare, limits } => {
             let durability = if ephemeral { Durability::Ephemeral } else { Durability::Durable };
             let config = ChannelConfig {
                 durability: durability.into(),
+                comparison: compare.comparison().into(),
                 schema: schema.as_deref().map(read_schema).transpose()?.unwrap_or_default(),
                 dedup_window_ms: dedup_window.map(window_ms).transpose()?.unwrap_or_default(),
                 ..limits.config()
@@ -203,6 +228,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                 OutputFormat::Table => print_line(&format!("{name}  begins at {first_seq}")),
             }
         }
+        Command::Delayed(command) => delayed::run(command, global).await,
         Command::Delete { name, yes } => delete(&name, yes, global).await,
     }
 }
@@ -297,6 +323,7 @@ fn describe(channel: &Channel) -> String {
         ("durability", shown.durability.to_owned()),
         ("schema", schema),
         ("dedup window", human(shown.dedup_window_ms)),
+        ("compares", compares(shown.comparison).to_owned()),
         ("compatibility", limits::compatibility(&shown).to_owned()),
         ("keeps", limits::keeps(&shown.retention)),
         ("quota", limits::quota(&shown.quota)),
@@ -312,6 +339,13 @@ fn describe(channel: &Channel) -> String {
         ("rejected", format!("{} by the schema, on the answering node since it started", thousands(shown.rejected))),
     ];
     rows.map(|(name, value)| format!("{name:<14}{value}")).join("\n")
+}
+
+fn compares(comparison: model::Comparison) -> &'static str {
+    match comparison {
+        model::Comparison::Bytes => "the bytes of payloads with the same key",
+        model::Comparison::CanonicalJson => "what payloads with the same key say as JSON",
+    }
 }
 
 /// `2`, or `2, redrive has removed 9`: otherwise the numbers of the messages would not fit their count.

@@ -33,8 +33,8 @@ pub struct Args {
     /// Publish every line of this file as a message; `-` reads lines from standard input
     #[arg(long, value_name = "F.ndjson", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,
-    /// Idempotency key: the same key again returns the first outcome
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["key_pointer", "file"])]
+    /// Idempotency key: the same key again returns the first outcome, whatever its headers, --ttl and --delay
+    #[arg(long, value_name = "KEY", value_parser = parse_key, conflicts_with_all = ["key_pointer", "file"])]
     pub key: Option<String>,
     /// Take the idempotency key from this place of each message, for example /id
     #[arg(long, value_name = "/JSON/POINTER", value_parser = parse_pointer)]
@@ -60,6 +60,10 @@ pub struct Args {
     /// Store all lines of the file or none; `{"channel":..,"payload":..,"key":..}` on each line
     #[arg(long, requires = "file", conflicts_with_all = ["body", "key_pointer", "headers", "ttl", "delay", "at"])]
     pub atomic: bool,
+}
+
+fn parse_key(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty: give a key, or leave the option out".into()) } else { Ok(text.to_owned()) }
 }
 
 fn parse_ttl(text: &str) -> Result<Duration, String> {
@@ -141,11 +145,11 @@ fn notes(published: &Published) -> &'static str {
 /// A message of the command line or of a file, with its key and headers.
 fn message(args: &Args, payload: Bytes) -> Result<Message, String> {
     let key = match (&args.key, &args.key_pointer) {
-        (Some(key), _) => key.clone(),
-        (None, Some(pointer)) => key_at(&payload, pointer)?,
-        (None, None) => String::new(),
+        (Some(key), _) => Some(key.clone()),
+        (None, Some(pointer)) => Some(key_at(&payload, pointer)?),
+        (None, None) => None,
     };
-    let mut message = Message::new(payload).with_key(key);
+    let mut message = Message { key, ..Message::new(payload) };
     for (name, value) in &args.headers {
         message = message.with_header(name, value);
     }
@@ -239,6 +243,7 @@ mod tests {
     fn one_key_is_for_one_message() {
         assert!(parse(&["orders", "x", "--key", "k", "--key-pointer", "/id"]).is_err());
         assert!(parse(&["orders", "--file", "f", "--key", "k"]).is_err());
+        assert!(parse(&["orders", "x", "--key", ""]).is_err(), "an empty key is no key");
         assert!(parse(&["orders", "x", "--key-pointer", "id"]).is_err());
     }
 

@@ -213,7 +213,7 @@ fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFo
         }
         OutputFormat::Table => {
             let Received { seq, time_ms, message, .. } = received;
-            let key = if message.key.is_empty() { "-" } else { &message.key };
+            let key = message.key.as_deref().filter(|key| !key.is_empty()).unwrap_or("-");
             let payload = String::from_utf8_lossy(&message.payload);
             let line = format!("{channel}@{seq}  {}  {key}  {payload}", timestamp(*time_ms));
             // A message must not move a terminal's cursor or take more than its line.

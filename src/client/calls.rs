@@ -12,12 +12,12 @@ use super::{
 use crate::proto::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
     CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
-    ListChannelsRequest, ListEventsRequest, ListRulesRequest, ListSchemasRequest, PromoteNodeRequest, PublishRequest,
-    PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule, SchemaVersion, SnapshotRequest, SnapshotResponse,
-    TransferLeadershipRequest, TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest,
-    ValidateHistoryResponse, VerifyDeepRequest, VerifyDeepResponse, VerifyRequest, VerifyResponse,
-    admin_client::AdminClient, broker_client::BrokerClient, channels_client::ChannelsClient,
-    trim_channel_request::Keep,
+    ListChannelsRequest, ListDelayedRequest, ListDelayedResponse, ListEventsRequest, ListRulesRequest,
+    ListSchemasRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule,
+    SchemaVersion, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, TrimChannelRequest,
+    UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyDeepRequest, VerifyDeepResponse,
+    VerifyRequest, VerifyResponse, WithdrawDelayedRequest, admin_client::AdminClient, broker_client::BrokerClient,
+    channels_client::ChannelsClient, trim_channel_request::Keep,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -57,7 +57,7 @@ impl Client {
         message: Message,
         options: PublishOptions,
     ) -> Result<Published, ClientError> {
-        let repeat = Repeat::of_publish(!message.key.is_empty());
+        let repeat = Repeat::of_publish(message.key.is_some());
         let request = PublishRequest {
             channel: channel.to_owned(),
             message: Some(message),
@@ -284,6 +284,34 @@ impl Client {
         // A second time it would remove what came meanwhile.
         let repeat = if matches!(keep, Keep::FromSeq(_)) { Repeat::Safe } else { Repeat::OnlyIfNothingHappened };
         Ok(self.pool.call(Prefer::Leader, repeat, trim).await?.0.first_seq)
+    }
+
+    /// The messages of a channel that wait for their time, those with ids above `after` (0 for all), in the order of
+    /// publishing: at most `limit`, or as many as fit a page when it is 0. Go on with the answer's `next_after_id`.
+    ///
+    /// # Errors
+    /// When the channel does not exist.
+    pub async fn delayed(&self, channel: &str, after: u64, limit: u32) -> Result<ListDelayedResponse, ClientError> {
+        let request = ListDelayedRequest { channel: channel.to_owned(), after_id: after, limit };
+        let list = |link| {
+            let request = request.clone();
+            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_delayed(request).await }
+        };
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0)
+    }
+
+    /// Takes back a message that waits for its time: nobody will see it. Says whether it still waited. Its idempotency key
+    /// is free from then on: a retry of its publish that comes later waits anew.
+    ///
+    /// # Errors
+    /// When the channel does not exist; `OUTCOME_UNKNOWN` when it may have been withdrawn: the list says.
+    pub async fn withdraw_delayed(&self, channel: &str, id: u64) -> Result<bool, ClientError> {
+        let withdraw = |link| {
+            let request = WithdrawDelayedRequest { channel: channel.to_owned(), id };
+            async move { ChannelsClient::new(link).withdraw_delayed(request).await }
+        };
+        // A second time it would say that the message no longer waited.
+        Ok(self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, withdraw).await?.0.withdrawn)
     }
 
     /// The cluster as the first node that answers sees it; asks the nodes in turn.

@@ -107,7 +107,7 @@ impl Transaction {
     /// been done.
     pub async fn commit(self) -> Result<Vec<Published>, ClientError> {
         let Self { client, request } = self;
-        let keyed = |one: &TransactionMessage| one.message.as_ref().is_some_and(|message| !message.key.is_empty());
+        let keyed = |one: &TransactionMessage| one.message.as_ref().is_some_and(|message| message.key.is_some());
         let repeat = Repeat::of_publish(request.messages.iter().all(keyed));
         let commit = |link| {
             let request = request.clone();

@@ -19,10 +19,11 @@ impl Message {
         Self { payload: payload.into(), ..Self::default() }
     }
 
-    /// With an idempotency key: however often it is sent, it is stored once.
+    /// With an idempotency key: however often it is sent, it is stored once, and later ones are duplicates whatever their
+    /// headers, time to live and delay are. An empty key is refused by the server: leave it out for a message without.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
-        self.key = key.into();
+        self.key = Some(key.into());
         self
     }
 
@@ -84,7 +85,8 @@ impl Confirm {
 pub struct Published {
     /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
-    /// The key was published before with this payload.
+    /// The key was published before with this payload. What else this message said (headers, time to live, delay) is not
+    /// kept: the first one stands.
     pub duplicate: bool,
     /// Whether a live subscriber anywhere was handed it; none when the publisher did not wait or it is not certain.
     pub delivered: Option<bool>,

@@ -57,9 +57,10 @@ use crate::env::Env;
 pub use crate::model::{HistoryChange, IfChanged, Notice, Position};
 pub use crate::proto::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
-    ClusterEvent, ClusterStatusResponse, Compatibility, Durability, InvalidMessage, NodeHash, NodeHealth, NodeRole,
-    NodeStatus, Quota, Retention, Rule, SchemaVersion, SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse,
-    VerifyDeepResponse, VerifyResponse, WhenFull, trim_channel_request::Keep,
+    ClusterEvent, ClusterStatusResponse, Comparison, Compatibility, DelayedMessage, Durability, InvalidMessage,
+    ListDelayedResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, Quota, Retention, Rule, SchemaVersion,
+    SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse, VerifyDeepResponse, VerifyResponse, WhenFull,
+    trim_channel_request::Keep,
 };
 pub use crate::proto::v1::{
     ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, DeadLetter, DeadLetterSelection, ListDeadLettersResponse,

@@ -52,11 +52,11 @@ impl Flaky {
 
     fn store(&self, message: &Message) -> PublishAck {
         let mut stored = self.stored.lock();
-        let known = stored.keys.get(&message.key).copied().filter(|_| !message.key.is_empty());
+        let known = stored.keys.get(message.key()).copied().filter(|_| message.key.is_some());
         let seq = known.unwrap_or(stored.messages.len() as u64);
         if known.is_none() {
             stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
-            stored.keys.insert(message.key.clone(), seq);
+            stored.keys.insert(message.key().to_owned(), seq);
         }
         let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1, scheduled_ms: None };
         PublishAck { ok: Some(ok), error: None }
@@ -143,9 +143,10 @@ mod channels {
     use crate::proto::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
-        ListChannelsResponse, ListRulesRequest, ListRulesResponse, ListSchemasRequest, ListSchemasResponse,
-        PutRuleRequest, PutRuleResponse, TrimChannelRequest, TrimChannelResponse, UpdateChannelRequest,
-        UpdateChannelResponse, ValidateHistoryRequest, ValidateHistoryResponse, channels_server::Channels,
+        ListChannelsResponse, ListDelayedRequest, ListDelayedResponse, ListRulesRequest, ListRulesResponse,
+        ListSchemasRequest, ListSchemasResponse, PutRuleRequest, PutRuleResponse, TrimChannelRequest,
+        TrimChannelResponse, UpdateChannelRequest, UpdateChannelResponse, ValidateHistoryRequest,
+        ValidateHistoryResponse, WithdrawDelayedRequest, WithdrawDelayedResponse, channels_server::Channels,
     };
 
     fn unneeded<T>() -> Result<Response<T>, Status> {
@@ -200,6 +201,15 @@ mod channels {
             unneeded()
         }
         async fn trim_channel(&self, _: Request<TrimChannelRequest>) -> Result<Response<TrimChannelResponse>, Status> {
+            unneeded()
+        }
+        async fn list_delayed(&self, _: Request<ListDelayedRequest>) -> Result<Response<ListDelayedResponse>, Status> {
+            unneeded()
+        }
+        async fn withdraw_delayed(
+            &self,
+            _: Request<WithdrawDelayedRequest>,
+        ) -> Result<Response<WithdrawDelayedResponse>, Status> {
             unneeded()
         }
     }

@@ -109,7 +109,7 @@ impl Window {
             self.ready.push_back(std::mem::take(&mut self.open).close());
         }
         self.open.frame.push(message);
-        self.open.tickets.push(Ticket { reply, keyed: !message.key.is_empty(), unknown: false, cost, since: now });
+        self.open.tickets.push(Ticket { reply, keyed: message.key.is_some(), unknown: false, cost, since: now });
         receiver
     }
 
@@ -257,7 +257,8 @@ mod tests {
         }
 
         fn push(&mut self, text: &str, key: &str) -> Outcome {
-            self.window.push(&Message::new(text.to_owned()).with_key(key), 1, self.now, LIMITS)
+            let key = Some(key.to_owned()).filter(|key| !key.is_empty());
+            self.window.push(&Message { key, ..Message::new(text.to_owned()) }, 1, self.now, LIMITS)
         }
 
         fn take(&mut self) -> Option<Vec<String>> {

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Begin, ClaimOperation, Clean, Compact, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-    DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota, Redrive, Retention,
-    Settlement, Verdict, WhenFull,
+    Begin, ClaimOperation, Clean, Compact, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId,
+    ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota,
+    Redrive, Retention, Settlement, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -67,6 +67,7 @@ fn commands() -> Vec<(Command, &'static str)> {
                 name: name.clone(),
                 config: ChannelConfig {
                     durability: Durability::Ephemeral,
+                    comparison: Comparison::Bytes,
                     schema: Some("{}".into()),
                     dedup_window_ms: 9,
                     compatibility: Compatibility::Full,
@@ -356,6 +357,35 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
     let twice = Operation::Consumer(ConsumerOperation::Keeping(Box::new(keeping)));
     let twice = encode_command(&Command::Operations { time_ms: 7, operations: vec![twice] });
     assert!(decode_command(&twice).unwrap_err().to_string().contains("twice"));
+}
+
+#[test]
+fn a_configuration_is_written_as_it_ever_was_unless_it_says_more() {
+    let said = |durability, comparison| {
+        let config = ChannelConfig { durability, comparison, dedup_window_ms: 9, ..ChannelConfig::default() };
+        let bytes = encode_record(&config);
+        assert_eq!(decode_record::<ChannelConfig>("configuration", &bytes).unwrap(), config);
+        let hex = hex(&bytes[HEAD..bytes.len() - CRC]);
+        // No schema, and the window.
+        hex[..hex.find("000900").unwrap()].to_owned()
+    };
+    assert_eq!(said(Durability::Durable, Comparison::Bytes), "00000000");
+    assert_eq!(said(Durability::Ephemeral, Comparison::Bytes), "01000000");
+    assert_eq!(said(Durability::Durable, Comparison::CanonicalJson), "020000000000000001000000");
+    assert_eq!(said(Durability::Ephemeral, Comparison::CanonicalJson), "020000000100000001000000");
+}
+
+#[test]
+fn withdrawals_and_limits_of_keys_come_after_the_operations_of_earlier_versions() {
+    for (operation, golden) in [
+        (Operation::Withdraw { channel: ChannelId(3), id: 8 }, "0900000003000000000000000800000000000000"),
+        (Operation::LimitKeys { live_keys: 9, all_keys: 5 }, "0a00000009000000000000000500000000000000"),
+    ] {
+        let bytes = encode_record(&operation);
+        assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);
+        let command = Command::Operations { time_ms: 7, operations: vec![operation] };
+        assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    }
 }
 
 fn consumer_operations() -> Vec<ConsumerOperation> {

@@ -69,6 +69,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("requests_per_connection", &mut limits.requests_per_connection);
     v.count("schema_steps", &mut limits.schema_steps);
     v.count("live_keys", &mut limits.live_keys);
+    v.size("key_memory", &mut limits.key_memory);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
     v.count("claim_namespaces", &mut limits.claim_namespaces);

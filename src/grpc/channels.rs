@@ -4,9 +4,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, status::detail, subscribing::start_of, to_status};
 use crate::{
-    broker::{BrokerError, ChannelInfo, RuleInfo, Start, Trim, Violation},
+    broker::{BrokerError, ChannelInfo, DelayedPage, RuleInfo, Start, Trim, Violation},
     model::{
-        ChannelConfig, ChannelName, ChannelUpdate, Compatibility, Durability, InvalidName, Quota, Retention, WhenFull,
+        ChannelConfig, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, InvalidName, Quota,
+        Retention, WhenFull,
     },
     proto::v1::{self, channels_server::Channels},
 };
@@ -131,6 +132,26 @@ impl Channels for Service {
         let first_seq = self.broker.trim_channel(&name, trim).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::TrimChannelResponse { first_seq }))
     }
+
+    async fn list_delayed(
+        &self,
+        request: Request<v1::ListDelayedRequest>,
+    ) -> Result<Response<v1::ListDelayedResponse>, Status> {
+        let v1::ListDelayedRequest { channel, after_id, limit } = request.into_inner();
+        let page = self.broker.delayed_messages(&channel, after_id, limit as usize).await;
+        let DelayedPage { messages, next_after } = page.map_err(|error| to_status(&error))?;
+        let messages = messages.into_iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListDelayedResponse { messages, next_after_id: next_after }))
+    }
+
+    async fn withdraw_delayed(
+        &self,
+        request: Request<v1::WithdrawDelayedRequest>,
+    ) -> Result<Response<v1::WithdrawDelayedResponse>, Status> {
+        let v1::WithdrawDelayedRequest { channel, id } = request.into_inner();
+        let withdrawn = self.broker.withdraw_delayed(&channel, id).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::WithdrawDelayedResponse { withdrawn }))
+    }
 }
 
 fn config_of(config: v1::ChannelConfig) -> Result<ChannelConfig, BrokerError> {
@@ -138,8 +159,13 @@ fn config_of(config: v1::ChannelConfig) -> Result<ChannelConfig, BrokerError> {
         v1::Durability::Ephemeral => Durability::Ephemeral,
         v1::Durability::Durable | v1::Durability::Unspecified => Durability::Durable,
     };
+    let comparison = match config.comparison() {
+        v1::Comparison::CanonicalJson => Comparison::CanonicalJson,
+        v1::Comparison::Bytes | v1::Comparison::Unspecified => Comparison::Bytes,
+    };
     Ok(ChannelConfig {
         durability,
+        comparison,
         compatibility: compatibility_of(config.compatibility()),
         dedup_window_ms: match config.dedup_window_ms {
             0 => ChannelConfig::DEFAULT_DEDUP_WINDOW_MS,

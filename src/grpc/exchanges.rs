@@ -75,7 +75,7 @@ pub(super) async fn reply(broker: &Broker, request: v1::ReplyRequest) -> Result<
 /// The key means nothing here: a request is published once, and a reply is not stored.
 fn envelope(message: Option<Message>, what: &str) -> Result<Envelope, Status> {
     let message = message.ok_or_else(|| invalid(&format!("{what} needs a message")))?;
-    if !message.key.is_empty() {
+    if message.key.is_some() {
         return Err(invalid(&format!("{what} has no idempotency key: it is sent at most once")));
     }
     Ok(Envelope::from(message))

@@ -44,9 +44,10 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::InvalidSchema { .. }
         | BrokerError::LimitExceeded { .. }
         | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
-        BrokerError::TooManyKeys { .. } | BrokerError::TooManyClaims { .. } | BrokerError::Overloaded { .. } => {
-            Code::ResourceExhausted
-        }
+        BrokerError::TooManyKeys { .. }
+        | BrokerError::TooManyKeysInAll { .. }
+        | BrokerError::TooManyClaims { .. }
+        | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
         BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
         BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,

@@ -14,8 +14,8 @@ use super::{messages::start, problem::Problem};
 use crate::{
     broker::{Broker, BrokerError, ChannelInfo, Trim},
     model::{
-        ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Compatibility, Durability, QuotaJson, RetentionJson,
-        SchemaJson,
+        ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, QuotaJson,
+        RetentionJson, SchemaJson,
     },
     proto::v1,
 };
@@ -25,6 +25,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct Create {
     durability: Option<Kind>,
+    comparison: Option<Comparison>,
     schema: Option<Box<RawValue>>,
     dedup_window_ms: Option<u64>,
     compatibility: Option<Compatibility>,
@@ -136,6 +137,7 @@ pub(super) async fn create(
     };
     let config = ChannelConfig {
         durability,
+        comparison: body.comparison.unwrap_or_default(),
         schema: body.schema.map(|schema| schema.get().to_owned()),
         dedup_window_ms: window(body.dedup_window_ms)?.unwrap_or(ChannelConfig::DEFAULT_DEDUP_WINDOW_MS),
         compatibility: body.compatibility.unwrap_or_default(),

@@ -48,8 +48,7 @@ struct OneOf {
     channel: String,
     payload: Option<Box<RawValue>>,
     payload_base64: Option<String>,
-    #[serde(default)]
-    key: String,
+    key: Option<String>,
     #[serde(default)]
     headers: HeadersJson,
     expected_seq: Option<u64>,
@@ -179,7 +178,7 @@ pub(super) async fn reply(
 
 fn envelope(broker: &Broker, headers: &HeaderMap, payload: Bytes) -> Result<Envelope, Problem> {
     let template = template(headers, broker.now_ms())?;
-    if !template.key.is_empty() {
+    if template.key.is_some() {
         return Err(Problem::invalid("a request or a reply is sent at most once: leave the Idempotency-Key out"));
     }
     Ok(Envelope::from(Message { payload, ..template }))

@@ -129,12 +129,18 @@ async fn publish_lines(
     let messages: Vec<(u64, Message)> = message_lines(body)
         .map(|(number, line)| {
             // The request repeated is each of its messages repeated.
-            let key = if template.key.is_empty() { String::new() } else { format!("{}/{number}", template.key) };
+            let key = template.key.as_ref().map(|key| format!("{key}/{number}"));
             (number, Message { payload: body.slice_ref(line), key, ..template.clone() })
         })
         .collect();
-    if messages.is_empty() {
+    // The last line has the longest key. One that is too long is told before any line is stored.
+    let Some((last, longest)) = messages.last() else {
         return Err(Problem::invalid("the body has no line with a message"));
+    };
+    let (value, limit) = (longest.key().len() as u64, broker.limits().key_bytes as u64);
+    if value > limit {
+        let what = format!("the idempotency key of line {last}, the request's with `/{last}` behind it (bytes)");
+        return Err(BrokerError::LimitExceeded { what, value, limit }.into());
     }
     let batch = broker.limits().batch_messages;
     if options.expected_seq.is_some() && messages.len() > batch {
@@ -179,9 +185,12 @@ pub(super) fn template(headers: &HeaderMap, now_ms: u64) -> Result<Message, Prob
     };
     let one = |name: &HeaderName| headers.get(name).map(|value| text(name, value)).transpose();
     // The standard has it in quotes; most clients leave them out.
-    let key = one(&IDEMPOTENCY_KEY)?.unwrap_or_default();
-    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(&key).to_owned();
-    if key.is_empty() && headers.contains_key(&IDEMPOTENCY_KEY) {
+    let unquoted = |key: String| match key.strip_prefix('"').and_then(|key| key.strip_suffix('"')) {
+        Some(key) => key.to_owned(),
+        None => key,
+    };
+    let key = one(&IDEMPOTENCY_KEY)?.map(unquoted);
+    if key.as_deref() == Some("") {
         return Err(Problem::invalid("the Idempotency-Key is empty: give one, or leave the header out"));
     }
     let mut carried = Vec::new();

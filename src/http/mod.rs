@@ -6,6 +6,7 @@ mod channels;
 mod claims;
 mod consumers;
 mod content;
+mod delayed;
 mod events;
 mod exchanges;
 mod lag;
@@ -24,7 +25,7 @@ use axum::{
     extract::{DefaultBodyLimit, connect_info::Connected},
     middleware,
     response::Html,
-    routing::{MethodRouter, get, post, put},
+    routing::{MethodRouter, delete, get, post, put},
     serve::IncomingStream,
 };
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,8 @@ const ROUTES: Routes<Broker> = &[
     ("/v1/channels/{channel}/schemas", || get(channels::schemas)),
     ("/v1/channels/{channel}/schema/validate", || post(channels::validate)),
     ("/v1/channels/{channel}/trim", || post(channels::trim)),
+    ("/v1/channels/{channel}/delayed", || get(delayed::list)),
+    ("/v1/channels/{channel}/delayed/{id}", || delete(delayed::withdraw)),
     ("/v1/channels/{channel}/messages", || post(messages::publish).get(messages::read)),
     ("/v1/channels/{channel}/events", || get(events::follow)),
     ("/v1/channels/{channel}/request", || post(exchanges::request)),

@@ -75,9 +75,10 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::KeyWaits { .. }
         | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. } | BrokerError::Overloaded { .. } | BrokerError::QuotaExceeded { .. } => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+        BrokerError::TooManyKeys { .. }
+        | BrokerError::TooManyKeysInAll { .. }
+        | BrokerError::Overloaded { .. }
+        | BrokerError::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
         BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
         BrokerError::HistoryChanged(notice) if notice.change == HistoryChange::BeyondEnd => {

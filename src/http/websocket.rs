@@ -50,8 +50,7 @@ struct Publish {
     channel: String,
     payload: Option<Box<RawValue>>,
     payload_base64: Option<String>,
-    #[serde(default)]
-    key: String,
+    key: Option<String>,
     #[serde(default)]
     headers: HeadersJson,
     #[serde(default)]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     dedup::{DedupWindow, Run},
     delayed::Delays,
+    key_limit::KeyRoom,
     marks::Marks,
     retention::Room,
 };
@@ -123,7 +124,7 @@ impl Channel {
         group: &PublishGroup,
         room: Option<Room>,
         time_ms: u64,
-        live_keys: u64,
+        limit: KeyRoom,
     ) -> Appended {
         let first_seq = self.stats.next_seq;
         let mut except = Vec::new();
@@ -132,11 +133,13 @@ impl Channel {
             let KeyClaim { position, key, digest } = *claim;
             // The messages before it that are excepted take no number.
             let seq = first_seq + u64::from(position) - except.len() as u64;
-            let full = self.dedup.len() >= live_keys;
+            let full = limit.refuses(self.dedup.len());
             let claimed = self.dedup.claim(key, digest, || match self.delays.get(&key) {
                 Some(waiting) => Err(waits(waiting, digest)),
-                None if full => Err(KeyOutcome::TooManyKeys { limit: live_keys }),
-                None => room.map_or(Ok(()), |(room, bytes)| room.take(bytes)).map(|()| seq),
+                None => match full {
+                    Some(full) => Err(full),
+                    None => room.map_or(Ok(()), |(room, bytes)| room.take(bytes)).map(|()| seq),
+                },
             });
             match claimed {
                 Ok(None) => Run::add(&mut runs, seq, key, digest),

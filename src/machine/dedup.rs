@@ -4,9 +4,11 @@
 //! are hashes, which no compression makes smaller. Keys are forgotten in the order in which they came, a whole entry's
 //! at a time, when the window has passed in log time.
 //!
-//! A channel may have a million live keys and more, which no cache of a processor holds. So memory has them in one queue
-//! in that order, to which keys are only added and from which they are only taken, and an index of eight bytes a key
-//! that says where in the queue a key is. The index is in parts, because a table that grows moves all that it has.
+//! A channel may have many millions of live keys, which no cache of a processor holds. So memory has them in one queue in
+//! that order, to which keys are only added and from which they are only taken, and an index of eight bytes a key that
+//! says where in the queue a key is. Sequence numbers follow from the place in the queue: they are kept once for each
+//! stretch of consecutive ones. The queue is in chunks and the index in parts, because what grows in one piece has to be
+//! moved, and has twice the room that it needs.
 
 use std::{
     borrow::Cow,
@@ -18,6 +20,7 @@ use std::{
 use hashbrown::{HashTable, hash_table::Entry as Slot};
 use serde::{Deserialize, Serialize};
 
+use super::key_queue::KeyQueue;
 use crate::model::{Digest, KeyHash};
 
 /// The keys that one log entry claimed in one channel, as they are stored. Never empty.
@@ -48,20 +51,10 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct DedupWindow {
     /// Oldest first.
-    live: VecDeque<Live>,
+    live: KeyQueue,
     index: Index,
     /// The entries of all live keys, in the same order.
     entries: VecDeque<Entry>,
-    /// How many keys were forgotten so far, modulo 2^32: what has this number is the oldest one.
-    forgotten: u32,
-}
-
-/// A live key and what it was claimed for.
-#[derive(Debug)]
-struct Live {
-    key: KeyHash,
-    digest: Digest,
-    seq: u64,
 }
 
 /// Where live keys are, by the hash of the key.
@@ -81,7 +74,7 @@ struct Place {
     hash: u32,
 }
 
-/// Room for so many keys, or places in a part of the index, is not given back.
+/// Room for so many is not given back.
 const KEPT_ROOM: usize = 64;
 /// Parts of the index: with four million keys, one that grows moves 60,000 of them.
 const PARTS: usize = 64;
@@ -101,7 +94,7 @@ fn spread(hash: u32) -> u64 {
 
 /// Whether so much room is empty that it is worth giving back. As after that half of it is, it takes as many keys again
 /// before anything is moved again.
-fn is_roomy(len: usize, capacity: usize) -> bool {
+pub(super) fn is_roomy(len: usize, capacity: usize) -> bool {
     capacity > KEPT_ROOM && len < capacity / 4
 }
 
@@ -118,15 +111,13 @@ struct Entry {
 impl DedupWindow {
     pub(super) fn get(&self, key: &KeyHash) -> Option<(u64, Digest)> {
         let (part, hash) = self.index.locate(*key);
-        let numbered = |number: u32| &self.live[number.wrapping_sub(self.forgotten) as usize];
-        let is_it = |place: &Place| place.hash == hash && numbered(place.number).key == *key;
+        let is_it = |place: &Place| place.hash == hash && self.live.key(place.number) == *key;
         let place = self.index.parts.get(part)?.find(spread(hash), is_it)?;
-        let live = numbered(place.number);
-        Some((live.seq, live.digest))
+        Some(self.live.claimed(place.number))
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.live.len() as u64
+        self.live.len()
     }
 
     /// Remembers a key at once, so that the rest of its own log entry sees it, unless it is live: then gives what it
@@ -137,22 +128,17 @@ impl DedupWindow {
         digest: Digest,
         seq: impl FnOnce() -> Result<u64, E>,
     ) -> Result<Option<(u64, Digest)>, E> {
-        let Self { live, index, forgotten, .. } = self;
-        let numbered = |number: u32| &live[number.wrapping_sub(*forgotten) as usize];
+        let Self { live, index, .. } = self;
         if index.parts.is_empty() {
             index.parts.resize_with(PARTS, HashTable::new);
         }
         let (part, hash) = index.locate(key);
-        let is_it = |place: &Place| place.hash == hash && numbered(place.number).key == key;
+        let is_it = |place: &Place| place.hash == hash && live.key(place.number) == key;
         match index.parts[part].entry(spread(hash), is_it, |place| spread(place.hash)) {
-            Slot::Occupied(place) => {
-                let present = numbered(place.get().number);
-                Ok(Some((present.seq, present.digest)))
-            }
+            Slot::Occupied(place) => Ok(Some(live.claimed(place.get().number))),
             Slot::Vacant(slot) => {
                 let seq = seq()?;
-                slot.insert(Place { number: forgotten.wrapping_add(live.len() as u32), hash });
-                live.push_back(Live { key, digest, seq });
+                slot.insert(Place { number: live.push(key, digest, seq), hash });
                 Ok(None)
             }
         }
@@ -183,9 +169,10 @@ impl DedupWindow {
             && let Some(oldest) = self.entries.pop_front()
         {
             forgotten.push(oldest.first_seq);
-            for live in self.live.drain(..oldest.keys) {
-                let (part, hash) = self.index.locate(live.key);
-                let is_it = |place: &Place| place.number == self.forgotten;
+            for _ in 0..oldest.keys {
+                let Some((number, key)) = self.live.pop() else { break };
+                let (part, hash) = self.index.locate(key);
+                let is_it = |place: &Place| place.number == number;
                 let part = &mut self.index.parts[part];
                 if let Ok(slot) = part.find_entry(spread(hash), is_it) {
                     slot.remove();
@@ -193,11 +180,7 @@ impl DedupWindow {
                 if is_roomy(part.len(), part.capacity()) {
                     part.shrink_to(part.len() * 2, |place| spread(place.hash));
                 }
-                self.forgotten = self.forgotten.wrapping_add(1);
             }
-        }
-        if is_roomy(self.live.len(), self.live.capacity()) {
-            self.live.shrink_to(self.live.len() * 2);
         }
         if is_roomy(self.entries.len(), self.entries.capacity()) {
             self.entries.shrink_to(self.entries.len() * 2);
@@ -224,7 +207,8 @@ mod tests {
     #[test]
     fn keys_are_found_until_their_entry_is_forgotten_and_may_then_come_again() {
         // The numbers of the keys begin again on the way.
-        let mut window = DedupWindow { forgotten: u32::MAX - 1_000, ..DedupWindow::default() };
+        let live = KeyQueue::after(u64::from(u32::MAX) - 1_000);
+        let mut window = DedupWindow { live, ..DedupWindow::default() };
         let mut model: BTreeMap<u64, (u64, Digest)> = BTreeMap::new();
         let (mut next, mut entries) = (0, VecDeque::new());
         for time in 0..400_u64 {
@@ -249,7 +233,7 @@ mod tests {
             }
             assert_eq!(window.len(), model.len() as u64);
         }
-        assert!(next > 3_000 && window.forgotten < 2_000, "{next} keys, the oldest is {}", window.forgotten);
+        assert!(next > 3_000 && window.live.forgotten() > u64::from(u32::MAX), "{next} keys");
         for name in 0..4_000 {
             assert_eq!(window.get(&key(name)), model.get(&name).copied());
         }

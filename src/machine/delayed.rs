@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
+    ops::Bound,
 };
 
 use bytes::Bytes;
@@ -85,6 +86,13 @@ impl Machine {
         due.map(|(due_ms, id, channel)| Waiting { channel: *channel, id: *id, due_ms: *due_ms }).collect()
     }
 
+    /// The ids of a channel's messages that wait, with the bytes of each, in the order of scheduling; those above `after`.
+    pub fn delayed_ids(&self, channel: ChannelId, after: u64) -> impl Iterator<Item = (u64, u64)> {
+        let above = (Bound::Excluded(after), Bound::Unbounded);
+        let channel = self.channels.get(&channel).into_iter();
+        channel.flat_map(move |channel| channel.delays.by_id.range(above).map(|(id, delay)| (*id, delay.bytes)))
+    }
+
     /// Messages of a channel that wait.
     pub fn delayed(&self, channel: ChannelId) -> u64 {
         self.channels.get(&channel).map_or(0, |channel| channel.delays.len())
@@ -145,6 +153,7 @@ impl Machine {
         self.check_routing(&group)?;
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
+        let others = self.keys - channel.dedup.len();
         let (mut except, mut runs) = (Vec::new(), Vec::new());
         for (position, delayed) in (0u32..).zip(ids) {
             let is_due = channel.delays.by_id.get(&delayed).is_some_and(|delay| delay.due_ms <= today_ms);
@@ -163,6 +172,7 @@ impl Machine {
         }
         channel.dedup.seal(time_ms, &runs);
         channel.stats.live_keys = channel.dedup.len();
+        self.keys = others + channel.dedup.len();
         let expiry = channel.next_expiry_ms();
         if let Some(first) = runs.first() {
             effects.put(Key::Claims(id, first.first_seq), &Claims { time_ms, runs: Cow::Borrowed(&runs) });
@@ -177,6 +187,22 @@ impl Machine {
         }
         self.reschedule(id, expiry_before, expiry);
         Ok(OperationReply::Due(count))
+    }
+
+    /// Takes a message back that waits. Its key is free from then on: nothing is stored under it, and whoever publishes
+    /// with it again means a new message. A withdrawal that is repeated finds nothing.
+    pub(super) fn withdraw(
+        &mut self,
+        id: ChannelId,
+        delayed: u64,
+        effects: &mut Effects,
+    ) -> Result<OperationReply, Refusal> {
+        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
+        let Some(delay) = channel.delays.remove(delayed) else { return Ok(OperationReply::Withdrawn(false)) };
+        self.dues.remove(&(delay.due_ms, delayed, id));
+        self.delayed_bytes -= delay.bytes;
+        effects.delete(Key::Delayed(id, delayed));
+        Ok(OperationReply::Withdrawn(true))
     }
 
     /// A channel takes its messages that wait with it.

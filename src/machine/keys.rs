@@ -57,6 +57,8 @@ pub(super) enum Key {
     Redriven(ChannelId),
     /// Where a channel's history went another way.
     Forks(ChannelId),
+    /// How many idempotency keys a channel's window may hold.
+    KeyLimit,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -85,6 +87,7 @@ const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
+const KEY_LIMIT: &[u8] = b"key-limit";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -110,6 +113,7 @@ impl Key {
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Calendar => Bytes::from_static(CALENDAR),
+            Self::KeyLimit => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
@@ -123,6 +127,8 @@ impl Key {
             Some(Self::Machine)
         } else if key == CALENDAR {
             Some(Self::Calendar)
+        } else if key == KEY_LIMIT {
+            Some(Self::KeyLimit)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -217,6 +223,7 @@ mod tests {
             Key::Orphans(id),
             Key::Redriven(id),
             Key::Forks(id),
+            Key::KeyLimit,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -12,6 +12,8 @@ mod consumers;
 mod dedup;
 mod delayed;
 mod epochs;
+mod key_limit;
+mod key_queue;
 mod keys;
 mod marks;
 mod members;
@@ -31,8 +33,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims, keys::Key, members::Members,
-    retention::Room,
+    calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims, key_limit::KeyLimit, keys::Key,
+    members::Members, retention::Room,
 };
 pub use self::{
     calendar::behind,
@@ -40,6 +42,7 @@ pub use self::{
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
     epochs::{HISTORY_PREFIXES, begin_epoch},
+    key_limit::{KeyLimit as MostKeys, LiveKeys},
     schemas::schemas_prefix,
 };
 use crate::{
@@ -55,7 +58,9 @@ use crate::{
 /// State of all channels.
 #[derive(Debug)]
 pub struct Machine {
-    live_keys: u64,
+    key_limit: KeyLimit,
+    /// Live keys of all channels.
+    keys: u64,
     max_channels: u64,
     max_rules: u64,
     max_delayed: u64,
@@ -254,7 +259,9 @@ impl Machine {
         let (id, time_ms) = (group.channel, self.record.time_ms);
         let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
         let expiry_before = channel.next_expiry_ms();
-        let appended = channel.append(group, room, time_ms, self.live_keys);
+        let others = self.keys - channel.dedup.len();
+        let appended = channel.append(group, room, time_ms, self.key_limit.beside(others));
+        self.keys = others + channel.dedup.len();
         let expiry = channel.next_expiry_ms();
         if let Some(first) = appended.runs.first() {
             effects.put(Key::Claims(id, first.first_seq), &Claims { time_ms, runs: Cow::Borrowed(&appended.runs) });
@@ -282,6 +289,10 @@ impl Machine {
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
             Operation::Redrive(redrive) => self.redrive(redrive, effects),
+            Operation::Withdraw { channel, id } => self.withdraw(channel, id, effects),
+            Operation::LimitKeys { live_keys, all_keys } => {
+                Ok(self.limit_keys(KeyLimit { live_keys, all_keys }, effects))
+            }
         }
     }
 
@@ -381,6 +392,7 @@ impl Machine {
         let id = self.names.remove(name).ok_or(Refusal::NoSuchChannel)?;
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
+        self.keys -= channel.dedup.len();
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
@@ -415,7 +427,9 @@ impl Machine {
         {
             self.expiries.pop_first();
             let Some(channel) = self.channels.get_mut(&id) else { continue };
+            let others = self.keys - channel.dedup.len();
             channel.expire(now).into_iter().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+            self.keys = others + channel.dedup.len();
             effects.put(Key::Stats(id), &channel.stats);
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }

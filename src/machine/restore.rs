@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims,
-    keys::Key, members::Members,
+    key_limit::KeyLimit, keys::Key, members::Members,
 };
 use crate::{
     codec::decode_record,
@@ -24,7 +24,8 @@ impl Machine {
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
-            live_keys: limits.live_keys.min(Limits::MOST_LIVE_KEYS),
+            key_limit: KeyLimit::before_any(limits),
+            keys: 0,
             max_channels: limits.channels,
             max_rules: limits.rules,
             max_delayed: limits.delayed_messages,
@@ -68,6 +69,9 @@ impl Machine {
                 }
                 Key::Calendar => {
                     machine.calendar = decode_record("calendar", &value).map_err(|e| name(e.to_string()))?;
+                }
+                Key::KeyLimit => {
+                    machine.key_limit = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;
@@ -213,6 +217,7 @@ impl Machine {
             channel.check_orphans().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_redriven().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_forks().map_err(|reason| format!("key `{key}`: {reason}"))?;
+            self.keys += channel.dedup.len();
             channel.aging_ms = channel.next_aging_ms();
             self.agings.extend(channel.aging_ms.map(|expiry| (expiry, *id)));
         }

@@ -97,7 +97,7 @@ fn group(channel: ChannelId, schema_id: u64, messages: &[(&str, Option<&str>)]) 
         .iter()
         .map(|(payload, key)| Message {
             payload: Bytes::from(payload.to_string()),
-            key: key.unwrap_or_default().into(),
+            key: key.map(Into::into),
             ..Message::default()
         })
         .collect();
@@ -185,6 +185,61 @@ fn time_never_goes_backwards() {
     node.apply(Command::Tick { time_ms: 500 });
     let (_, effects) = node.publish(20, group(id, 0, &[("a", None)]));
     assert_eq!(effects.deliveries[0].1.time_ms, 500);
+}
+
+#[test]
+fn a_limit_of_keys_is_what_the_log_says_and_before_that_what_earlier_builds_had() {
+    let node = Node::with(Limits::default());
+    let limit = node.machine.live_keys().limit;
+    assert_eq!((limit.live_keys, limit.all_keys), (1_000_000, u64::MAX), "whatever the defaults are by now");
+    let mut node = Node::with(Limits { live_keys: 2, ..Limits::default() });
+    let id = node.create("c", window(100)).meta.id;
+    let three = [("a", Some("1")), ("b", Some("2")), ("c", Some("3"))];
+    let full = |limit| vec![(2, KeyOutcome::TooManyKeys { limit })];
+    assert_eq!(node.publish(5, group(id, 0, &three)).0.unwrap().except, full(2));
+    let to = |live_keys, all_keys| Operation::LimitKeys { live_keys, all_keys };
+    let raise = |live_keys| Command::Operations { time_ms: 6, operations: vec![to(live_keys, 9)] };
+    let done = Reply::Operations(vec![Ok(OperationReply::KeysLimited)]);
+    assert_eq!(node.apply(raise(3)).0, done);
+    node.restart();
+    let keys = node.machine.live_keys();
+    assert_eq!((keys.all, keys.most, keys.limit.live_keys, keys.limit.all_keys), (2, 2, 3, 9));
+    assert_eq!(node.publish(7, group(id, 0, &three[2..])).0.unwrap().except, []);
+    // A lower one takes nothing away.
+    node.apply(raise(1));
+    assert_eq!(
+        node.publish(8, group(id, 0, &[("d", Some("4"))])).0.unwrap().except[0].1,
+        KeyOutcome::TooManyKeys { limit: 1 }
+    );
+    assert_eq!(node.publish(8, group(id, 0, &three[..1])).0.unwrap().except[0].1, KeyOutcome::Duplicate { seq: 0 });
+}
+
+#[test]
+fn all_channels_together_have_a_limit_of_keys_too() {
+    let mut node = Node::with(Limits::default());
+    let [c, d] = ["c", "d"].map(|name| node.create(name, window(100)).meta.id);
+    let limit = Operation::LimitKeys { live_keys: 9, all_keys: 3 };
+    node.apply(Command::Operations { time_ms: 1, operations: vec![limit] });
+    node.publish(2, group(c, 0, &[("a", Some("1")), ("b", Some("2"))])).0.unwrap();
+    let full = KeyOutcome::TooManyKeysInAll { limit: 3 };
+    let two = [("a", Some("1")), ("b", Some("2"))];
+    let parts = |id| vec![crate::model::Part::Publish(group(id, 0, &two))];
+    let transact = |id| Operation::Transaction(crate::model::Transaction { parts: parts(id) });
+    let outcome = |position| Refusal::Part { part: 0, why: Box::new(Refusal::Key { position, outcome: full }) };
+    let transacted = node.apply(Command::Operations { time_ms: 3, operations: vec![transact(d)] }).0;
+    assert_eq!(transacted, Reply::Operations(vec![Err(outcome(1))]), "the second of them is one too many");
+    node.restart();
+    assert_eq!(node.publish(4, group(d, 0, &two)).0.unwrap().except, [(1, full)]);
+    assert_eq!(node.machine.live_keys().all, 3);
+    // What expires, and what goes with its channel, makes room.
+    node.apply(Command::Tick { time_ms: 102 });
+    assert_eq!(node.machine.live_keys().all, 1);
+    node.apply(Command::DeleteChannel { time_ms: 103, name: "d".parse().unwrap() });
+    assert_eq!(node.machine.live_keys().all, 0);
+    assert_eq!(
+        node.publish(104, group(c, 0, &[("a", Some("1")), ("b", Some("2")), ("c", Some("3"))])).0.unwrap().except,
+        []
+    );
 }
 
 #[test]

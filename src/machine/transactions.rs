@@ -20,6 +20,8 @@ use crate::model::{
 struct Foreseen<'a> {
     next_seq: BTreeMap<ChannelId, u64>,
     keys: BTreeMap<ChannelId, BTreeSet<KeyHash>>,
+    /// How many of them there are.
+    all_keys: u64,
     /// What the channels that have limits still take.
     rooms: BTreeMap<ChannelId, Option<Room>>,
     /// Messages whose key was used before with the same payload.
@@ -136,11 +138,14 @@ impl Machine {
                 }
                 Some(outcome) => return Err(Refusal::Key { position, outcome }),
                 None if !keys.insert(claim.key) => return Err(Refusal::UsedInPart { position }),
-                None if channel.dedup.len() + keys.len() as u64 > self.live_keys => {
-                    let outcome = KeyOutcome::TooManyKeys { limit: self.live_keys };
-                    return Err(Refusal::Key { position, outcome });
+                None => {
+                    let (live, others) = (channel.dedup.len() + keys.len() as u64, self.keys - channel.dedup.len());
+                    let elsewhere = others + foreseen.all_keys + 1 - keys.len() as u64;
+                    foreseen.all_keys += 1;
+                    if let Some(outcome) = self.key_limit.beside(elsewhere).refuses(live - 1) {
+                        return Err(Refusal::Key { position, outcome });
+                    }
                 }
-                None => {}
             }
         }
         let end = |id: &ChannelId| self.channels.get(id).map(|channel| channel.stats.next_seq);

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::RuleSet;
+use super::{Digest, RuleSet, canonical::canonical_json};
 use crate::proto::v1;
 
 /// Longest channel name in bytes.
@@ -110,11 +110,36 @@ pub enum Durability {
     Ephemeral,
 }
 
+/// By what payloads under the same idempotency key are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    /// By their bytes.
+    #[default]
+    Bytes,
+    /// By what they say as JSON; by their bytes where one is none.
+    CanonicalJson,
+}
+
+impl Comparison {
+    /// Of a payload: equal for payloads that are the same.
+    pub fn digest(self, payload: &[u8]) -> Digest {
+        match self {
+            Self::CanonicalJson => Digest::of(canonical_json(payload).as_deref().unwrap_or(payload)),
+            Self::Bytes => Digest::of(payload),
+        }
+    }
+}
+
 /// What a channel's creator chooses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredConfig", into = "StoredConfig")]
 pub struct ChannelConfig {
     /// Whether messages are stored. Cannot change.
     pub durability: Durability,
+    /// By what a retry is told from another message with the same key. Cannot change: the digests of the keys that are
+    /// remembered are made by it.
+    pub comparison: Comparison,
     /// JSON Schema text; none means that any payload is taken.
     pub schema: Option<String>,
     /// How long an idempotency key is remembered, milliseconds of log time.
@@ -138,6 +163,7 @@ impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
             durability: Durability::Durable,
+            comparison: Comparison::Bytes,
             schema: None,
             dedup_window_ms: Self::DEFAULT_DEDUP_WINDOW_MS,
             compatibility: Compatibility::default(),
@@ -145,6 +171,59 @@ impl Default for ChannelConfig {
             quarantine: None,
             quota: Quota::default(),
         }
+    }
+}
+
+/// A configuration as it is written. Older builds wrote its durability first and nothing of the comparison: what they can
+/// say is written as they did, byte for byte. Append only.
+#[derive(Serialize, Deserialize)]
+enum StoredConfig {
+    Durable(StoredChoices),
+    Ephemeral(StoredChoices),
+    WithComparison(Durability, Comparison, StoredChoices),
+}
+
+/// The rest of it.
+#[derive(Serialize, Deserialize)]
+struct StoredChoices {
+    schema: Option<String>,
+    dedup_window_ms: u64,
+    compatibility: Compatibility,
+    retention: Retention,
+    quarantine: Option<ChannelName>,
+    quota: Quota,
+}
+
+impl From<ChannelConfig> for StoredConfig {
+    fn from(config: ChannelConfig) -> Self {
+        let ChannelConfig {
+            durability,
+            comparison,
+            schema,
+            dedup_window_ms,
+            compatibility,
+            retention,
+            quarantine,
+            quota,
+        } = config;
+        let choices = StoredChoices { schema, dedup_window_ms, compatibility, retention, quarantine, quota };
+        match (durability, comparison) {
+            (Durability::Durable, Comparison::Bytes) => Self::Durable(choices),
+            (Durability::Ephemeral, Comparison::Bytes) => Self::Ephemeral(choices),
+            (durability, comparison) => Self::WithComparison(durability, comparison, choices),
+        }
+    }
+}
+
+impl From<StoredConfig> for ChannelConfig {
+    fn from(stored: StoredConfig) -> Self {
+        let (durability, comparison, choices) = match stored {
+            StoredConfig::Durable(choices) => (Durability::Durable, Comparison::Bytes, choices),
+            StoredConfig::Ephemeral(choices) => (Durability::Ephemeral, Comparison::Bytes, choices),
+            StoredConfig::WithComparison(durability, comparison, choices) => (durability, comparison, choices),
+        };
+        let StoredChoices { schema, dedup_window_ms, compatibility, retention, quarantine, quota } = choices;
+        Self { durability, comparison, schema, dedup_window_ms, compatibility, retention, quarantine, quota }
     }
 }
 

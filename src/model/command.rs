@@ -268,6 +268,11 @@ pub enum KeyOutcome {
         /// When that is.
         due_ms: u64,
     },
+    /// All channels together have as many live keys as they may have.
+    TooManyKeysInAll {
+        /// How many that is.
+        limit: u64,
+    },
 }
 
 /// Which limit of a channel is reached.

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Compatibility, Quota, Retention, WhenFull, json_text::json_text};
+use super::{Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text};
 use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
@@ -31,13 +31,37 @@ impl<'a> MessageJson<'a> {
         Self {
             channel,
             seq,
-            key: Some(message.key.as_str()).filter(|key| !key.is_empty()),
+            key: message.key.as_deref().filter(|key| !key.is_empty()),
             headers: headers(&message.headers),
             schema_id,
             timestamp: timestamp(time_ms),
             payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
             payload,
         }
+    }
+}
+
+/// A message that waits for its time.
+#[derive(Debug, Serialize)]
+pub struct DelayedJson<'a> {
+    channel: &'a str,
+    id: u64,
+    due: String,
+    key: Option<&'a str>,
+    headers: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+impl<'a> DelayedJson<'a> {
+    /// Of a message that becomes visible at `due_ms`, milliseconds since the Unix epoch.
+    pub fn of(channel: &'a str, id: u64, due_ms: u64, message: &'a Message) -> Self {
+        let payload = json(&message.payload);
+        let payload_base64 = payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload));
+        let (due, key, headers) = (timestamp(due_ms), message.key.as_deref(), headers(&message.headers));
+        Self { channel, id, due, key, headers, payload, payload_base64 }
     }
 }
 
@@ -127,6 +151,8 @@ pub struct ChannelJson<'a> {
     pub name: &'a str,
     pub id: u64,
     pub durability: &'static str,
+    #[serde(skip_serializing_if = "is_default")]
+    pub comparison: Comparison,
     pub schema_id: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub schema: &'a str,
@@ -144,15 +170,14 @@ pub struct ChannelJson<'a> {
     pub bytes: u64,
     pub subscribers: u64,
     pub rejected: u64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub delayed: u64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub compacted: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl<'a> ChannelJson<'a> {
@@ -164,6 +189,10 @@ impl<'a> ChannelJson<'a> {
             name: &channel.name,
             id: channel.id,
             durability: if ephemeral { "ephemeral" } else { "durable" },
+            comparison: match config.map(v1::ChannelConfig::comparison).unwrap_or_default() {
+                v1::Comparison::CanonicalJson => Comparison::CanonicalJson,
+                v1::Comparison::Bytes | v1::Comparison::Unspecified => Comparison::Bytes,
+            },
             schema_id: channel.schema_id,
             schema: config.map_or("", |config| &config.schema),
             dedup_window_ms: config.map_or(0, |config| config.dedup_window_ms),

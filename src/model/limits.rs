@@ -21,8 +21,12 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of an idempotency key.
     pub key_bytes: usize,
-    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 50 to 90 bytes of memory.
+    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 35 to 45 bytes of memory, up to 95
+    /// where a log entry has few of them. The leader's counts for all nodes.
     pub live_keys: u64,
+    /// Bytes of memory that the idempotency keys of all channels may take, at [`Limits::KEY_BYTES`] each. The leader's
+    /// counts for all nodes.
+    pub key_memory: usize,
     /// Channels.
     pub channels: u64,
     /// Rules between channels.
@@ -124,6 +128,13 @@ impl Limits {
     pub const REDRIVE_TIME: Duration = Duration::from_secs(4);
     /// Restores that a channel remembers by name: where each of them left the history before it.
     pub const FORKS: usize = 64;
+    /// What a live key is reckoned at, where memory is limited.
+    pub const KEY_BYTES: u64 = 48;
+
+    /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
+    pub fn most_keys(&self) -> (u64, u64) {
+        (self.live_keys.min(Self::MOST_LIVE_KEYS), self.key_memory as u64 / Self::KEY_BYTES)
+    }
 }
 
 impl Default for Limits {
@@ -137,7 +148,8 @@ impl Default for Limits {
             headers: 64,
             header_bytes: 16 << 10,
             key_bytes: 128,
-            live_keys: 1_000_000,
+            live_keys: 1 << 24,
+            key_memory: 1 << 30,
             channels: 100_000,
             rules: 1_000,
             claim_namespaces: 1_000,

@@ -1,6 +1,7 @@
 //! Plain types that every layer shares: channels, messages, commands and limits. No behaviour beyond what
 //! keeps a value well formed, and no imports from the rest of the crate but the generated message types.
 
+mod canonical;
 mod channel;
 mod claim;
 mod claim_json;
@@ -24,8 +25,8 @@ mod rule;
 mod transaction;
 
 pub use channel::{
-    Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Compatibility,
-    Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
+    Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
+    Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
 };
 pub use claim::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
@@ -46,7 +47,8 @@ pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{
-    ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
+    ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms,
+    timestamp,
 };
 pub use letter_json::LetterJson;
 pub use limits::Limits;

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply, Redrive, Rule,
-    Schedule, Scheduled, Transaction,
+    ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
+    Redrive, Rule, Schedule, Scheduled, Transaction,
 };
 
 /// One operation of a log entry.
@@ -48,6 +48,20 @@ pub enum Operation {
     Compact(Compact),
     /// Moves dead letters to another channel.
     Redrive(Redrive),
+    /// Takes back a message that waits for its time.
+    Withdraw {
+        /// Its channel.
+        channel: ChannelId,
+        /// Its id among those that wait.
+        id: u64,
+    },
+    /// Says how many idempotency keys there may be from now on.
+    LimitKeys {
+        /// In a channel's window.
+        live_keys: u64,
+        /// In those of all channels together.
+        all_keys: u64,
+    },
 }
 
 impl Operation {
@@ -56,7 +70,12 @@ impl Operation {
         match self {
             Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
             Self::Consumer(operation) => operation.bytes(),
-            Self::PutRule { .. } | Self::DeleteRule { .. } | Self::Claim(_) | Self::Trim { .. } => 0,
+            Self::PutRule { .. }
+            | Self::DeleteRule { .. }
+            | Self::Claim(_)
+            | Self::Trim { .. }
+            | Self::Withdraw { .. }
+            | Self::LimitKeys { .. } => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
@@ -107,4 +126,8 @@ pub enum OperationReply {
         /// Sequence number of the first message that was appended.
         first_seq: u64,
     },
+    /// To a withdrawal: whether the message still waited.
+    Withdrawn(bool),
+    /// To a limit of keys.
+    KeysLimited,
 }

@@ -134,6 +134,22 @@ async fn lines_are_answered_one_by_one_and_repeated_safely() {
 }
 
 #[tokio::test]
+async fn lines_whose_last_key_would_be_too_long_are_refused_before_any_is_stored() {
+    let node = node(Limits { key_bytes: 8, batch_messages: 2, ..Limits::default() }).await;
+    let http = node.http_address();
+    let headers = [("Content-Type", "application/x-ndjson"), ("Idempotency-Key", "sixsix")];
+    let lines = |count: usize| vec!["1"; count].join("\n");
+    let refused = request(http, "POST", MESSAGES, &headers, lines(10)).await;
+    assert_eq!(refused.code(), (413, "LIMIT_EXCEEDED".into()));
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("the idempotency key of line 10") && detail.contains("9"), "{detail}");
+    assert_eq!(node.broker().channel("orders").await.unwrap().stats.next_seq, 0);
+    assert_eq!(request(http, "POST", MESSAGES, &headers, lines(9)).await.status, 200);
+    assert_eq!(node.broker().channel("orders").await.unwrap().stats.next_seq, 9);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn messages_are_read_page_by_page_and_waited_for() {
     let node = node(Limits::default()).await;
     let http = node.http_address();

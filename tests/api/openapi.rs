@@ -195,6 +195,7 @@ async fn channels_and_their_messages_are_answered_as_described() {
         "durability": "durable", "schema": {"type": "object", "required": ["id"]}, "dedup_window_ms": 60_000,
         "compatibility": "full", "retention": {"max_messages": 100, "max_bytes": 1 << 20, "max_age_ms": 60_000},
         "quarantine": "bad", "quota": {"messages_per_second": 1000, "bytes_per_second": 1 << 20},
+        "comparison": "canonical-json",
     });
     assert_eq!(ask("PUT", channel, "/v1/channels/full", &full.to_string()).await, 200);
     assert_eq!(ask("GET", channel, "/v1/channels/full", "").await, 200);
@@ -204,6 +205,15 @@ async fn channels_and_their_messages_are_answered_as_described() {
     let headers = [("Idempotency-Key", "k"), ("Liminal-Header-Colour", "red"), ("Liminal-Ttl", "1h")];
     assert_eq!(described.ask("POST", messages, target, &headers, r#"{"id":1}"#).await.status, 200);
     assert_eq!(described.ask("POST", messages, target, &[("Liminal-Delay", "1h")], r#"{"id":2}"#).await.status, 200);
+    let delayed = "/v1/channels/{channel}/delayed";
+    let page = described.ask("GET", delayed, "/v1/channels/full/delayed?limit=5", &[], "").await.json();
+    assert_eq!((&page["messages"][0]["payload"], &page["messages"][0]["id"]), (&json!({"id": 2}), &json!(1)));
+    let withdraw = "/v1/channels/{channel}/delayed/{id}";
+    for withdrawn in [true, false] {
+        let answer = described.ask("DELETE", withdraw, "/v1/channels/full/delayed/1", &[], "").await.json();
+        assert_eq!(answer["withdrawn"], withdrawn);
+    }
+    assert_eq!(ask("DELETE", withdraw, "/v1/channels/full/delayed/first", "").await, 400);
     let lines = [("Content-Type", "application/x-ndjson")];
     let answer = described.ask("POST", messages, target, &lines, "{\"id\":3}\n{}\n").await;
     assert_eq!((answer.status, answer.body.lines().count()), (200, 2));

@@ -169,13 +169,27 @@ async fn a_scheduled_message_is_acknowledged_with_its_time() {
 }
 
 #[tokio::test]
+async fn an_empty_key_is_told_from_none_on_the_wire_and_refused() {
+    let node = node(Limits::default()).await;
+    let mut client = client(&node).await;
+    let request = |key: Option<&str>| {
+        let message = v1::Message { key: key.map(Into::into), ..message("a").unwrap() };
+        v1::PublishRequest { channel: "orders".into(), message: Some(message), ..v1::PublishRequest::default() }
+    };
+    let error = client.publish(request(Some(""))).await.unwrap_err();
+    assert_eq!(error.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
+    assert_eq!(client.publish(request(None)).await.unwrap().into_inner().seq, 0);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn requests_on_one_connection_are_bounded_and_a_key_on_one_is_refused() {
     let node = node(Limits { requests_per_connection: 0, ..Limits::default() }).await;
     let mut client = client(&node).await;
     let request = v1::RequestRequest { channel: "orders".into(), message: message("a"), timeout_ms: 1000 };
     let error = client.request(request).await.unwrap_err();
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "LIMIT_EXCEEDED");
-    let keyed = v1::Message { key: "k".into(), ..message("a").unwrap() };
+    let keyed = v1::Message { key: Some("k".into()), ..message("a").unwrap() };
     let error = client.reply(v1::ReplyRequest { inbox: "1.2".into(), message: Some(keyed) }).await.unwrap_err();
     assert_eq!(error.metadata().get("liminal-code").unwrap(), "INVALID_ARGUMENT");
     node.stop().await;

@@ -68,6 +68,7 @@ async fn what_is_wrong_is_said_under_the_id_of_the_request_and_the_connection_go
     for (request, expected) in [
         (json!({"id": 1, "publish": {"channel": "ordres", "payload": 1}}), "CHANNEL_NOT_FOUND"),
         (json!({"id": 1, "publish": {"channel": "orders"}}), "INVALID_ARGUMENT"),
+        (json!({"id": 1, "publish": {"channel": "orders", "payload": 1, "key": ""}}), "INVALID_ARGUMENT"),
         (json!({"id": 1, "publish": {"channel": "orders", "payload_base64": "?"}}), "INVALID_ARGUMENT"),
         (json!({"id": 1}), "INVALID_ARGUMENT"),
         (json!({"id": 1, "shout": {}}), "INVALID_ARGUMENT"),

@@ -137,3 +137,24 @@ fn a_trim_says_what_it_would_remove_and_where_the_channel_begins() {
     assert_eq!(asked(&node, &["channel", "trim", "orders", "--to", "1", "--keep", "1"]).0, 2);
     runtime.block_on(node.stop());
 }
+
+#[test]
+fn what_waits_is_listed_and_withdrawn_and_payloads_are_compared_as_their_channel_says() {
+    let (runtime, node) = node();
+    let made = json(&node, &["channel", "create", "said", "--compare", "canonical-json"]);
+    assert_eq!(made["comparison"], "canonical-json");
+    json(&node, &["publish", "said", r#"{"a": 1}"#, "--key", "k"]);
+    assert_eq!(json(&node, &["publish", "said", r#"{"a":1.0}"#, "--key", "k"])["duplicate"], true);
+    json(&node, &["publish", "orders", "x", "--delay", "1h", "--key", "late"]);
+    let listed = json(&node, &["channel", "delayed", "list", "orders"]);
+    assert_eq!((&listed["id"], &listed["key"], &listed["payload_base64"]), (&1.into(), &"late".into(), &"eA==".into()));
+    let (_, shown, _) = asked(&node, &["channel", "delayed", "list", "orders"]);
+    assert!(shown.starts_with("ID") && shown.contains("late"), "{shown}");
+    let withdraw = ["channel", "delayed", "withdraw", "orders", "1"];
+    assert_eq!(json(&node, &withdraw)["withdrawn"], true);
+    let (code, out, _) = asked(&node, &withdraw);
+    assert!(code == 1 && out.contains("no message 1 waits"), "{out}");
+    let (code, _, err) = asked(&node, &["publish", "orders", "x", "--key", ""]);
+    assert!(code == 2 && err.contains("it is empty"), "{err}");
+    runtime.block_on(node.stop());
+}

@@ -74,7 +74,7 @@ async fn a_member_that_lost_its_log(lost: &[&str], flushed: bool, lost_first: bo
     processes.ready().await;
     let check = async |number: usize| {
         let stored = wire::read_all(&processes.clients[number], "orders", Consistency::Linearizable).await;
-        let keys: Vec<String> = stored.into_iter().map(|(_, _, message)| message.key).collect();
+        let keys: Vec<String> = stored.into_iter().map(|(_, _, message)| message.key.unwrap_or_default()).collect();
         assert_eq!(keys, (0..60).map(|number| format!("k{number}")).collect::<Vec<_>>());
     };
     check(leader).await;

@@ -18,7 +18,7 @@ async fn publish(cluster: &Cluster, node: usize, numbers: std::ops::Range<u64>) 
     for first in numbers.clone().step_by(100) {
         let message = |number: u64| Message {
             payload: number.to_string().into(),
-            key: format!("k{number}"),
+            key: Some(format!("k{number}")),
             ..Message::default()
         };
         let messages: Vec<Message> = (first..numbers.end.min(first + 100)).map(message).collect();

@@ -107,8 +107,8 @@ async fn check(processes: &Processes, published: &Published) {
             let mut at = HashMap::new();
             for (expected, (seq, _, message)) in (0..).zip(&stored) {
                 assert_eq!(*seq, expected, "sequence numbers have a gap on {address}");
-                assert_eq!(message.payload, payload(&message.key), "{} has another payload", message.key);
-                assert_eq!(at.insert(message.key.clone(), *seq), None, "{} is stored twice", message.key);
+                assert_eq!(message.payload, payload(message.key()), "{} has another payload", message.key());
+                assert_eq!(at.insert(message.key().to_owned(), *seq), None, "{} is stored twice", message.key());
             }
             for (key, seq) in &published.acked {
                 assert_eq!(at.remove(key), Some(*seq), "{key} was acknowledged at {seq}; read on {address}");

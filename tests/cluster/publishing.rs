@@ -50,6 +50,38 @@ async fn delayed_messages_come_exactly_once_when_the_leader_is_lost_before_they_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_withdrawn_through_one_node_never_comes_on_any_whoever_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let address = format!("http://{}", cluster.nodes[one].as_ref().unwrap().client_address());
+    let client = Client::connect([address]).await.unwrap();
+    let due = cluster.broker(one).now_ms() + 8_000;
+    for number in 0..3 {
+        let message = Message::new(number.to_string()).with_key(format!("k{number}")).with_deliver_at(due);
+        assert_eq!(client.publish("orders", message).await.unwrap().scheduled_ms, Some(due));
+    }
+    let waiting = client.delayed("orders", 0, 0).await.unwrap().messages;
+    let key = |message: &Option<Message>| message.as_ref().map(|message| message.key().to_owned());
+    let id = waiting.iter().find(|waiting| key(&waiting.message).as_deref() == Some("k1")).unwrap().id;
+    assert!(client.withdraw_delayed("orders", id).await.unwrap());
+    let left = cluster.broker(other).delayed_messages("orders", 0, 0).await.unwrap().messages;
+    let left: Vec<_> = left.iter().map(|waiting| waiting.message.key().to_owned()).collect();
+    assert_eq!(left, ["k0", "k2"], "another node says the same");
+    cluster.stop_node(leader).await;
+    eventually("the others have come", async || {
+        let page = cluster.broker(other).read("orders", Start::Earliest, 0, Default::default(), None).await.ok()?;
+        (page.end_seq >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(payloads(cluster.broker(other), "orders").await, ["0", "2"]);
+    assert!(!cluster.broker(other).withdraw_delayed("orders", id).await.unwrap());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_are_all_or_nothing_across_the_loss_of_the_leader() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path()).await;

@@ -57,7 +57,7 @@ async fn work(servers: Vec<String>, number: usize, done: Option<Done>) {
     let run = reviews.run(|delivery| {
         let (claims, done) = (claims.clone(), done.clone());
         async move {
-            let key = delivery.received.message.key.clone();
+            let key = delivery.received.message.key().to_owned();
             let endless = done.is_none();
             let review = |_token| async move {
                 if endless {

@@ -283,7 +283,7 @@ async fn a_cluster_of_containers_loses_and_repeats_nothing_in_all_that_happens_t
         let Some(last) = page.messages.last() else { break };
         next = last.seq + 1;
         for received in &page.messages {
-            stored.entry(received.message.key.clone()).or_default().push(received.seq);
+            stored.entry(received.message.key().to_owned()).or_default().push(received.seq);
             count += 1;
         }
     }

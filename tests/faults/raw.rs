@@ -147,7 +147,11 @@ impl Node {
 }
 
 fn message(intent: &Intent) -> Message {
-    Message { key: intent.key.clone(), payload: intent.payload.clone().into(), ..Message::default() }
+    Message {
+        key: Some(intent.key.clone()).filter(|key| !key.is_empty()),
+        payload: intent.payload.clone().into(),
+        ..Message::default()
+    }
 }
 
 /// The messages of a delivery: sequence number, key, payload.
@@ -155,7 +159,7 @@ pub fn messages(delivery: liminal::proto::v1::Delivery) -> Result<Vec<(u64, Stri
     let frame = Frame::parse(delivery.batch).map_err(|error| error.to_string())?;
     let read = (delivery.first_seq..).zip(frame.messages()).map(|(seq, message)| {
         let message = message.map_err(|error| error.to_string())?;
-        Ok((seq, message.key, String::from_utf8_lossy(&message.payload).into_owned()))
+        Ok((seq, message.key.unwrap_or_default(), String::from_utf8_lossy(&message.payload).into_owned()))
     });
     read.collect()
 }

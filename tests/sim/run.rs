@@ -116,19 +116,19 @@ async fn publish(seed: u64, publisher: u64, history: Arc<History>) -> turmoil::R
     }
     let message = |number: u64| {
         let key = format!("p{publisher}-{number}");
-        Message { payload: format!("payload of {key}").into(), key, ..Message::default() }
+        Message { payload: format!("payload of {key}").into(), key: Some(key), ..Message::default() }
     };
     for number in 0.. {
         if number >= ENOUGH && history.over.load(Ordering::SeqCst) {
             return Ok(());
         }
         let ack = client.publish(CHANNEL, message(number)).await?;
-        history.acknowledged.lock().insert(message(number).key, ack.seq);
+        history.acknowledged.lock().insert(message(number).key().to_owned(), ack.seq);
         if random.random_bool(0.2) {
             let earlier = random.random_range(0..=number);
             let again = client.publish(CHANNEL, message(earlier)).await?;
-            let seq = history.acknowledged.lock()[&message(earlier).key];
-            assert!(again.duplicate && again.seq == seq, "{:?} was at {seq}: {again:?}", message(earlier).key);
+            let seq = history.acknowledged.lock()[message(earlier).key()];
+            assert!(again.duplicate && again.seq == seq, "{:?} was at {seq}: {again:?}", message(earlier).key());
             history.retried.fetch_add(1, Ordering::SeqCst);
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
@@ -273,7 +273,8 @@ impl World<'_> {
                 (batches, store.root_hash().await.expect("hashable"))
             });
             let shown = |batch: &StoredBatch| {
-                let keys: Vec<String> = batch.frame.messages().map(|m| m.map(|m| m.key).unwrap_or_default()).collect();
+                let keys: Vec<String> =
+                    batch.frame.messages().map(|m| m.map(|m| m.key().to_owned()).unwrap_or_default()).collect();
                 format!("{} at {}: {keys:?}", batch.first_seq, batch.time_ms)
             };
             let shown: Vec<String> = batches.iter().map(shown).collect();
@@ -290,9 +291,9 @@ impl World<'_> {
                 assert_eq!(batch.first_seq, next, "{name} has a gap");
                 for message in batch.frame.messages() {
                     let message = message.expect("a message");
-                    assert_eq!(message.payload, format!("payload of {}", message.key));
-                    let before = keys.insert(message.key.clone(), next);
-                    assert_eq!(before, None, "{} is twice on {name}", message.key);
+                    assert_eq!(message.payload, format!("payload of {}", message.key()));
+                    let before = keys.insert(message.key().to_owned(), next);
+                    assert_eq!(before, None, "{} is twice on {name}", message.key());
                     next += 1;
                 }
             }

@@ -93,7 +93,12 @@ async fn a_filter_works_on_an_ephemeral_channel_and_on_headers_and_keys() {
     let header = |value: &str| vec![liminal::proto::v1::Header { name: "kind".into(), value: value.into() }];
     let messages =
         [("a", header("a"), ""), ("b", header("b"), ""), ("c", header("a"), "k1")].map(|(payload, headers, key)| {
-            Message { payload: payload.into(), headers, key: key.into(), ..Message::default() }
+            Message {
+                payload: payload.into(),
+                headers,
+                key: Some(key.into()).filter(|key: &String| !key.is_empty()),
+                ..Message::default()
+            }
         });
     for result in broker.publish_frame("ticks", Frame::encode(&messages), Confirm::Delivery).await {
         result.unwrap();

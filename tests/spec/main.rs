@@ -8,6 +8,7 @@ mod consumers;
 mod delivered;
 mod filters;
 mod positions;
+mod keys;
 mod publishing;
 mod quarantine;
 mod redrive;

@@ -21,7 +21,8 @@ fn expecting(seq: u64) -> PublishOptions {
 }
 
 fn one(channel: &str, payload: &str, key: &str) -> TransactionMessage {
-    let message = Message { payload: Bytes::from(payload.to_owned()), key: key.into(), ..Message::default() };
+    let key = Some(key.to_owned()).filter(|key| !key.is_empty());
+    let message = Message { payload: Bytes::from(payload.to_owned()), key, ..Message::default() };
     TransactionMessage { channel: channel.into(), message, expected_seq: None }
 }
 
@@ -225,6 +226,41 @@ async fn a_batch_may_hold_messages_for_now_and_for_later() {
     };
     let expected = [(Some(0), None), (None, Some(due)), (Some(1), None), (None, Some(due))];
     assert_eq!(results.iter().map(brief).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn what_waits_can_be_looked_at_and_taken_back_and_then_never_comes() {
+    let broker = started().await;
+    let due = broker.now_ms() + 60_000;
+    for (number, key) in [(0, Some("a")), (1, None), (2, Some("c"))] {
+        let later = Envelope { deliver_at_ms: due - number, ..envelope(&number.to_string()) };
+        broker.publish("orders", later, key).await.unwrap();
+    }
+    let ids = |page: &liminal::broker::DelayedPage| page.messages.iter().map(|one| one.id).collect::<Vec<_>>();
+    let all = broker.delayed_messages("orders", 0, 0).await.unwrap();
+    assert_eq!((ids(&all), all.next_after), (vec![1, 2, 3], None));
+    let shown = &all.messages[2];
+    assert_eq!(
+        (shown.due_ms, shown.message.key.as_deref(), &shown.message.payload[..]),
+        (due - 2, Some("c"), &b"2"[..])
+    );
+    let page = broker.delayed_messages("orders", 1, 1).await.unwrap();
+    assert_eq!((ids(&page), page.next_after), (vec![2], Some(2)), "a page after the first message");
+    assert_eq!(ids(&broker.delayed_messages("orders", 2, 1).await.unwrap()), [3]);
+
+    assert!(broker.withdraw_delayed("orders", 3).await.unwrap());
+    assert!(!broker.withdraw_delayed("orders", 3).await.unwrap(), "it is gone already");
+    assert_eq!(ids(&broker.delayed_messages("orders", 0, 0).await.unwrap()), [1, 2]);
+    assert_eq!(broker.channel("orders").await.unwrap().delayed, 2);
+    // Its key is free: another message may have it.
+    let again = broker.publish("orders", envelope("other"), Some("c")).await.unwrap();
+    assert_eq!((again.seq, again.duplicate), (0, false));
+    for error in [
+        broker.delayed_messages("ordres", 0, 0).await.unwrap_err(),
+        broker.withdraw_delayed("ordres", 1).await.unwrap_err(),
+    ] {
+        assert_eq!(error.code().0, "CHANNEL_NOT_FOUND");
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,8 @@ async fn claimed(broker: &Broker, key: &str) -> u64 {
 }
 
 fn invoice(key: &str) -> TransactionMessage {
-    let message = Message { payload: "invoice".into(), key: key.into(), ..Message::default() };
+    let key = Some(key.to_owned()).filter(|key| !key.is_empty());
+    let message = Message { payload: "invoice".into(), key, ..Message::default() };
     TransactionMessage { channel: "invoices".into(), message, expected_seq: None }
 }
 

@@ -257,7 +257,7 @@ fn ordering_key(order: &ConsumeOrder, message: &Message) -> Option<u64> {
     let text = match order {
         ConsumeOrder::None => return None,
         ConsumeOrder::Exclusive => return Some(0),
-        ConsumeOrder::Key(OrderingKey::MessageKey) => &message.key,
+        ConsumeOrder::Key(OrderingKey::MessageKey) => message.key(),
         ConsumeOrder::Key(OrderingKey::Header(name)) => header_key(message, name)?,
     };
     if text.is_empty() {

@@ -117,7 +117,7 @@ impl TransactionRequest {
 
     /// Whether it may be repeated: what is not a message knows by itself that it was done.
     pub(super) fn repeatable(&self) -> bool {
-        self.messages.iter().all(|one| !one.message.key.is_empty())
+        self.messages.iter().all(|one| one.message.key.is_some())
     }
 }
 
@@ -148,7 +148,7 @@ impl Broker {
         if count == 0 {
             return invalid("a transaction needs at least one message, acknowledgement or completion");
         }
-        let keys = messages.iter().filter(|one| !one.message.key.is_empty()).count();
+        let keys = messages.iter().filter(|one| one.message.key.is_some()).count();
         if keys > 0 && keys < messages.len() {
             return invalid(
                 "some messages of the transaction have an idempotency key: give every message one, or none",

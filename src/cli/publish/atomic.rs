@@ -24,8 +24,7 @@ struct Line {
     channel: Option<String>,
     payload: Option<Box<RawValue>>,
     payload_base64: Option<String>,
-    #[serde(default)]
-    key: String,
+    key: Option<String>,
     expected_seq: Option<u64>,
 }
 
@@ -86,7 +85,11 @@ fn parse(text: &[u8], channel: &str) -> Result<Vec<Numbered>, String> {
         let mut line: Line = serde_json::from_slice(line).map_err(|error| format!("line {number}: {error}"))?;
         let payload = line.payload().map_err(|reason| format!("line {number}: {reason}"))?;
         let channel = line.channel.unwrap_or_else(|| channel.to_owned());
-        messages.push((number, channel, Message::new(payload).with_key(line.key), line.expected_seq));
+        if line.key.as_deref() == Some("") {
+            return Err(format!("line {number}: the key is empty: give one, or leave it out"));
+        }
+        let message = Message { key: line.key, ..Message::new(payload) };
+        messages.push((number, channel, message, line.expected_seq));
     }
     Ok(messages)
 }
@@ -103,8 +106,14 @@ mod tests {
         assert_eq!((*number, channel.as_str(), &message.payload[..], *expected), (1, "c", &b"{\"a\": 1}"[..], None));
         let (number, channel, message, expected) = &messages[1];
         assert_eq!((*number, channel.as_str(), &message.payload[..], *expected), (3, "d", &b"x"[..], Some(3)));
-        assert_eq!(message.key, "k");
-        for wrong in ["x", "{}", r#"{"payload":1,"payload_base64":"eA=="}"#, r#"{"payload":1,"chanel":"d"}"#] {
+        assert_eq!(message.key.as_deref(), Some("k"));
+        for wrong in [
+            "x",
+            "{}",
+            r#"{"payload":1,"payload_base64":"eA=="}"#,
+            r#"{"payload":1,"chanel":"d"}"#,
+            r#"{"payload":1,"key":""}"#,
+        ] {
             assert!(parse(wrong.as_bytes(), "c").unwrap_err().starts_with("line 1: "), "{wrong}");
         }
     }

@@ -286,6 +286,7 @@ enum Step {
     Transaction(Vec<(GroupStep, Option<u64>)>),
     Schedule(ChannelName, Vec<(String, Option<String>, u64)>),
     Due(ChannelName),
+    Withdraw(ChannelName),
     Retain(ChannelName, Retention),
     Trim(ChannelName, u64),
     Tick,
@@ -302,6 +303,7 @@ impl Step {
             Self::Transaction(parts) => state.transaction(parts, time_ms),
             Self::Schedule(name, messages) => state.scheduling(&name, &messages, time_ms),
             Self::Due(name) => state.due(&name, time_ms),
+            Self::Withdraw(name) => state.withdrawal(&name, time_ms),
             Self::Create(name, config) => Command::CreateChannel { time_ms, name, config },
             Self::Update(name, schema, dedup_window_ms) => {
                 let update = ChannelUpdate { schema, dedup_window_ms, ..ChannelUpdate::default() };
@@ -366,6 +368,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => vec(part, 0..4).prop_map(Step::Transaction),
         3 => (name(), delayed).prop_map(|(name, messages)| Step::Schedule(name, messages)),
         3 => name().prop_map(Step::Due),
+        1 => name().prop_map(Step::Withdraw),
         1 => (name(), any_retention()).prop_map(|(name, retention)| Step::Retain(name, retention)),
         1 => (name(), 0u64..20).prop_map(|(name, up_to)| Step::Trim(name, up_to)),
         1 => Just(Step::Tick),
@@ -413,6 +416,8 @@ proptest! {
             prop_assert_eq!(steady.machine.time_ms(), naive.record.time_ms);
             prop_assert_eq!(steady.machine.next_expiry_ms(), naive.next_expiry_ms());
             prop_assert_eq!(steady.machine.next_due_ms(), naive.next_due_ms());
+            let claimed: usize = naive.channels.iter().map(|channel| channel.claims.len()).sum();
+            prop_assert_eq!(steady.machine.live_keys().all, claimed as u64);
             let mut listed: Vec<ChannelReply> = naive.channels.iter().map(NaiveChannel::reply).collect();
             listed.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
             let channels = steady.machine.channels();

@@ -197,6 +197,26 @@ fn the_key_of_a_delayed_message_is_known_while_it_waits_and_for_the_window_after
 }
 
 #[test]
+fn a_message_that_is_withdrawn_never_comes_and_its_key_is_free() {
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    node.schedule(5, id, &[("a", Some("k"), 50), ("b", None, 60)]);
+    let withdraw = |channel, id| Operation::Withdraw { channel, id };
+    assert_eq!(node.operate(6, withdraw(id, 1)).0, Ok(OperationReply::Withdrawn(true)));
+    assert_eq!(node.operate(6, withdraw(id, 1)).0, Ok(OperationReply::Withdrawn(false)), "it is gone already");
+    node.restart();
+    assert!(!node.stored.contains_key(&delayed_key(id, 1)));
+    assert_eq!((node.machine.next_due_ms(), node.machine.delayed(id)), (Some(60), 1));
+    // Who had read it before proposes it in vain.
+    assert_eq!(node.release(60, id, &[1, 2], &["a", "b"]).0, 1);
+    assert_eq!(node.operate(61, withdraw(id, 2)).0, Ok(OperationReply::Withdrawn(false)), "it is visible already");
+    assert_eq!(node.schedule(61, id, &[("other", Some("k"), 90)]), [Scheduled::New]);
+    assert_eq!(node.machine.delayed_ids(id, 0).map(|(id, _)| id).collect::<Vec<_>>(), [3], "ids are never used twice");
+    assert_eq!(node.machine.delayed_ids(id, 3).count(), 0);
+    assert_eq!(node.operate(62, withdraw(ChannelId(77), 3)).0, Err(Refusal::NoSuchChannel));
+}
+
+#[test]
 fn what_waits_is_bounded_and_goes_with_its_channel() {
     let bytes = delayed("a", None, 0).frame.bytes().len();
     let mut node = Node::with(Limits { delayed_messages: 2, delayed_bytes: 3 * bytes, ..Limits::default() });

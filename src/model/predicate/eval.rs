@@ -54,7 +54,7 @@ enum Field<'v> {
 impl<'a> MessageView<'a> {
     /// Of a decoded message.
     pub fn of(message: &'a Message) -> Self {
-        Self::new(&message.payload, &message.headers, &message.key)
+        Self::new(&message.payload, &message.headers, message.key())
     }
 
     /// Of a message's parts; an empty key is none.

@@ -116,7 +116,7 @@ fn paths_go_through_objects_and_arrays() {
 fn headers_and_the_key_are_there_whatever_the_payload() {
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
     let headers = vec![header("content-type", "image/png"), header("Odd Name", "1"), header("content-type", "x")];
-    let message = Message { payload: b"\xff\x00"[..].into(), key: "k-1".into(), headers, ..Message::default() };
+    let message = Message { payload: b"\xff\x00"[..].into(), key: Some("k-1".into()), headers, ..Message::default() };
     let view = MessageView::of(&message);
     for text in [
         r#"$headers.content-type starts with "image/""#,

@@ -47,6 +47,13 @@ impl Naive {
             Operation::Transaction(transaction) => self.transact(transaction),
             Operation::Schedule(schedule) => self.schedule(schedule),
             Operation::Due(due) => self.release(due),
+            Operation::Withdraw { channel, id } => {
+                let found = self.channels.iter_mut().find(|found| found.meta.id == *channel);
+                let found = found.ok_or(Refusal::NoSuchChannel)?;
+                let before = found.waiting.len();
+                found.waiting.retain(|waiting| waiting.id != *id);
+                Ok(OperationReply::Withdrawn(found.waiting.len() < before))
+            }
             Operation::Trim { channel, up_to } => {
                 let now = self.record.time_ms;
                 let found = self.named(channel).ok_or_else(|| Refusal::NoChannelNamed(channel.clone()))?;
@@ -183,6 +190,15 @@ impl Naive {
         let messages = messages.iter().map(message).collect();
         let schedule = Schedule { channel, schema_id, messages };
         Command::Operations { time_ms, operations: vec![Operation::Schedule(schedule)] }
+    }
+
+    /// Takes back the newest message that waits in a channel; where none does, one that never was.
+    pub(super) fn withdrawal(&mut self, name: &ChannelName, time_ms: u64) -> Command {
+        let newest = |channel: &mut NaiveChannel| {
+            (channel.meta.id, channel.waiting.last().map_or(u64::MAX, |waiting| waiting.id))
+        };
+        let (channel, id) = self.named(name).map_or((ChannelId(77), 1), newest);
+        Command::Operations { time_ms, operations: vec![Operation::Withdraw { channel, id }] }
     }
 
     /// All that waits in a channel, due or not, and one that never did.

@@ -1,0 +1,93 @@
+//! The limit of idempotency keys, for as long as this node leads.
+//!
+//! What the leader's configuration says holds on every node once it is in the log. It is written down when keys come near
+//! to what holds now, and not before: most clusters never do, and an entry less is an entry less.
+
+use std::time::Duration;
+
+use super::{Broker, Leader};
+use crate::{
+    machine::{LiveKeys, MostKeys},
+    model::Operation,
+};
+
+/// From so many of the keys that a channel may have on, its operator is warned.
+const NEAR_PERCENT: u128 = 80;
+
+/// How often the counts are looked at. Half of a million keys do not come in a second.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looking at many channels takes longer, so it is done less often.
+const LOOK_AT: usize = 100_000;
+
+pub(super) async fn run(broker: Broker) {
+    let inner = &broker.inner;
+    let (mut leader, mut warned) = (inner.sequencer.leader(), false);
+    loop {
+        if !matches!(*leader.borrow_and_update(), Leader::Local { .. }) {
+            if leader.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let (live_keys, all_keys) = broker.limits().most_keys();
+        let wanted = MostKeys { live_keys, all_keys };
+        if is_due(inner.view.live_keys(), wanted)
+            && broker.refusal().is_none()
+            && let Err(error) = broker.submit_operation(Operation::LimitKeys { live_keys, all_keys }).await
+        {
+            tracing::debug!(?error, "the limit of idempotency keys was not written down");
+        }
+        let warning = broker.near_key_limit();
+        if let Some(warning) = warning.as_ref().filter(|_| !warned) {
+            tracing::warn!("{warning}");
+        }
+        warned = warning.is_some();
+        let channels = inner.view.catalog().len();
+        tokio::time::sleep(LOOK * u32::try_from(1 + channels / LOOK_AT).unwrap_or(u32::MAX)).await;
+    }
+}
+
+impl Broker {
+    /// Says so when a channel has most of the idempotency keys that it may have: when it has all, messages with new keys
+    /// are refused until old ones leave the window.
+    pub fn near_key_limit(&self) -> Option<String> {
+        let (LiveKeys { all, most, .. }, (limit, all_limit)) = (self.inner.view.live_keys(), self.limits().most_keys());
+        let near = |keys: u64, limit: u64| u128::from(keys) * 100 >= u128::from(limit) * NEAR_PERCENT;
+        if near(all, all_limit) {
+            return Some(format!(
+                "all channels together have {all} idempotency keys in their windows, of {all_limit} that they may have \
+                 (limits.key_memory): raise the limit, or shorten windows (`liminal channel list` shows KEYS and DEDUP)"
+            ));
+        }
+        near(most, limit).then(|| {
+            format!(
+                "a channel has {most} idempotency keys in its window, of {limit} that it may have (limits.live_keys): \
+                 raise the limit, or shorten the window of the channel (`liminal channel list` shows KEYS and DEDUP)"
+            )
+        })
+    }
+}
+
+/// Whether a limit that is not the wanted one will soon be felt.
+fn is_due(LiveKeys { all, most, limit }: LiveKeys, wanted: MostKeys) -> bool {
+    let felt = |keys: u64, holds: u64, wanted: u64| holds != wanted && keys >= holds.min(wanted) / 2;
+    felt(most, limit.live_keys, wanted.live_keys) || felt(all, limit.all_keys, wanted.all_keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_written_down_when_there_are_half_of_the_keys_that_there_may_be() {
+        let limit = |live_keys| MostKeys { live_keys, all_keys: 9_000 };
+        let with = |most, held| LiveKeys { all: 4_499, most, limit: limit(held) };
+        assert!(!is_due(with(499, 1_000), limit(2_000)));
+        assert!(is_due(with(500, 1_000), limit(2_000)));
+        assert!(is_due(with(500, 2_000), limit(1_000)), "a lower one too");
+        assert!(!is_due(with(500, 1_000), limit(1_000)));
+        let unlimited = MostKeys { live_keys: 1_000, all_keys: u64::MAX };
+        assert!(!is_due(LiveKeys { all: 4_499, most: 1, limit: unlimited }, limit(1_000)));
+        assert!(is_due(LiveKeys { all: 4_500, most: 1, limit: unlimited }, limit(1_000)), "all channels' too");
+    }
+}
