@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions, Unfit,
+    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions,
     batcher::{Committed, SubmitError},
     evolution::blocking,
     joins::Original,
@@ -360,15 +360,14 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         self.check_size(message)?;
         let Some(schema) = schema else { return Ok(()) };
-        let channel = || meta.name.to_string();
-        schema.check(&message.payload, self.limits()).map_err(|unfit| match unfit {
-            Unfit::Violations(violations) => BrokerError::SchemaViolation { channel: channel(), violations },
-            Unfit::TooExpensive(reason) => BrokerError::SchemaTooExpensive { channel: channel(), reason },
-        })
+        schema.check(&message.payload, self.limits()).map_err(|unfit| unfit.of_channel(meta.name.as_str()))
     }
 
     /// What holds for every message, wherever it goes.
-    pub(super) fn check_size(&self, message: &Message) -> Result<(), BrokerError> {
+    ///
+    /// # Errors
+    /// `LimitExceeded`, which names the limit; `InvalidArgument` for an empty key.
+    pub fn check_size(&self, message: &Message) -> Result<(), BrokerError> {
         let limits = self.limits();
         let within = |what: &str, value: usize, limit: usize| {
             if value <= limit {

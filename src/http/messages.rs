@@ -19,8 +19,8 @@ use crate::{
     },
     env::ConnectionInfo,
     model::{
-        Frame, IfChanged, MessageJson, MessageView, NoticeJson, Position, Predicate, StoredBatch, is_ndjson,
-        message_lines, time_ms, timestamp,
+        Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate, StoredBatch,
+        is_ndjson, message_lines, time_ms, timestamp,
     },
     proto::v1::{Header, Message, TraceContext},
 };
@@ -126,41 +126,37 @@ async fn publish_lines(
     body: &Bytes,
     options: PublishOptions,
 ) -> Result<Response, Problem> {
-    let messages: Vec<(u64, Message)> = message_lines(body)
-        .map(|(number, line)| {
-            // The request repeated is each of its messages repeated.
-            let key = template.key.as_ref().map(|key| format!("{key}/{number}"));
-            (number, Message { payload: body.slice_ref(line), key, ..template.clone() })
-        })
-        .collect();
-    // The last line has the longest key. One that is too long is told before any line is stored.
-    let Some((last, longest)) = messages.last() else {
-        return Err(Problem::invalid("the body has no line with a message"));
-    };
-    let (value, limit) = (longest.key().len() as u64, broker.limits().key_bytes as u64);
-    if value > limit {
-        let what = format!("the idempotency key of line {last}, the request's with `/{last}` behind it (bytes)");
-        return Err(BrokerError::LimitExceeded { what, value, limit }.into());
-    }
-    let batch = broker.limits().batch_messages;
-    if options.expected_seq.is_some() && messages.len() > batch {
-        let lines = messages.len();
+    let lines = check_lines(broker, template, body)?;
+    let limits = broker.limits();
+    if options.expected_seq.is_some() && lines > limits.batch_messages {
+        let batch = limits.batch_messages;
         return Err(Problem::invalid(format!("expected_seq is for one batch: at most {batch} lines, and not {lines}")));
     }
     let mut out = Vec::new();
     let mut whole = Vec::new();
-    for part in messages.chunks(batch) {
-        let frame = Frame::encode(part.iter().map(|(_, message)| message));
+    let mut rest = message_lines(body).peekable();
+    while rest.peek().is_some() {
+        let (mut numbers, mut frame) = (Vec::new(), FrameBuilder::default());
+        while numbers.len() < limits.batch_messages
+            && (options.expected_seq.is_some() || frame.len() < limits.batch_bytes / 2)
+            && let Some((number, line)) = rest.next()
+        {
+            // The request repeated is each of its messages repeated.
+            let key = template.key.as_ref().map(|key| format!("{key}/{number}"));
+            frame.push(&Message { payload: body.slice_ref(line), key, ..template.clone() });
+            numbers.push(number);
+        }
+        let frame = frame.finish();
         let results = match broker.admit_from(&connection.publishing, &frame) {
             Ok(_held) => broker.publish_frame_with(channel, frame, options).await,
-            Err(error) => vec![Err(error); part.len()],
+            Err(error) => vec![Err(error); numbers.len()],
         };
-        for ((line, _), result) in part.iter().zip(results) {
+        for (line, result) in numbers.into_iter().zip(results) {
             let written = match result {
-                Ok(outcome) => serde_json::to_writer(&mut out, &Acked::of(channel, Some(*line), &outcome)),
+                Ok(outcome) => serde_json::to_writer(&mut out, &Acked::of(channel, Some(line), &outcome)),
                 Err(error) => {
                     whole.push(error.clone());
-                    serde_json::to_writer(&mut out, &Failed { line: *line, error: error.into() })
+                    serde_json::to_writer(&mut out, &Failed { line, error: error.into() })
                 }
             };
             written.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
@@ -169,11 +165,33 @@ async fn publish_lines(
     }
     // What was refused altogether, for one reason, is a request that failed.
     match whole.first() {
-        Some(first) if whole.len() == messages.len() && whole.iter().all(|error| error == first) => {
-            Err(first.clone().into())
-        }
+        Some(first) if whole.len() == lines && whole.iter().all(|error| error == first) => Err(first.clone().into()),
         _ => Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], out).into_response()),
     }
+}
+
+/// Counts the lines of a request, and refuses what would become too much of them, before anything is copied or stored.
+fn check_lines(broker: &Broker, template: &Message, body: &Bytes) -> Result<usize, Problem> {
+    let (mut lines, mut last) = (0, 0);
+    message_lines(body).for_each(|(number, _)| (lines, last) = (lines + 1, number));
+    if lines == 0 {
+        return Err(Problem::invalid("the body has no line with a message"));
+    }
+    broker.check_size(template)?;
+    let limits = broker.limits();
+    let within = |what: String, value: usize, limit: usize| {
+        let (value, limit) = (value as u64, limit as u64);
+        if value > limit { Err(BrokerError::LimitExceeded { what, value, limit }) } else { Ok(()) }
+    };
+    within("the lines of the request".into(), lines, Limits::REQUEST_BATCHES * limits.batch_messages)?;
+    let repeated = lines.saturating_mul(prost::Message::encoded_len(template));
+    within("what the headers of the request add to all its lines (bytes)".into(), repeated, limits.copied_bytes)?;
+    // The last line has the longest key. One that is too long is told before any line is stored.
+    if let Some(key) = &template.key {
+        let what = format!("the idempotency key of line {last}, the request's with `/{last}` behind it (bytes)");
+        within(what, format!("{key}/{last}").len(), limits.key_bytes)?;
+    }
+    Ok(lines)
 }
 
 /// What the request's headers say of its messages.

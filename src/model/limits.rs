@@ -13,7 +13,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Bytes of messages in one log entry; a single larger batch still fits.
     pub entry_bytes: usize,
-    /// Bytes of the copies that rules make of the messages of one request, and of one log entry.
+    /// Bytes of the copies that rules make of the messages of one request, and of one log entry; and of the headers that a
+    /// request repeats for each of its lines.
     pub copied_bytes: usize,
     /// Headers of one message.
     pub headers: usize,
@@ -128,6 +129,8 @@ impl Limits {
     pub const REDRIVE_TIME: Duration = Duration::from_secs(4);
     /// Restores that a channel remembers by name: where each of them left the history before it.
     pub const FORKS: usize = 64;
+    /// Batches of `batch_messages` that one request may bring as lines.
+    pub const REQUEST_BATCHES: usize = 16;
     /// What a live key is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
 

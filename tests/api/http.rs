@@ -582,3 +582,28 @@ async fn foreign_web_pages_are_kept_out_and_those_that_are_named_are_answered() 
     assert!(allowed.head.contains("access-control-allow-headers: idempotency-key"), "{}", allowed.head);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_many_lines_repeat_are_refused_before_they_are_copied() {
+    let node = node(Limits { copied_bytes: 100_000, ..Limits::default() }).await;
+    let lines = "1\n".repeat(2_000);
+    let publish = async |header: &str, lines: &str| {
+        let headers = [("Content-Type", "application/x-ndjson"), ("Liminal-Header-X", header)];
+        request(node.http_address(), "POST", "/v1/channels/orders/messages", &headers, lines).await
+    };
+    assert_eq!(publish("short", &lines).await.status, 200);
+    let refused = publish(&"x".repeat(1_000), &lines).await;
+    assert_eq!(refused.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert!(
+        refused.body.contains("what the headers of the request add to all its lines (bytes) is 20"),
+        "{}",
+        refused.body
+    );
+    // One that no message may have is refused by its own limit.
+    let refused = publish(&"x".repeat(40_000), &lines).await;
+    assert_eq!(refused.code(), (413, "LIMIT_EXCEEDED".into()));
+    let too_many = "1\n".repeat(Limits::REQUEST_BATCHES * Limits::default().batch_messages + 1);
+    assert!(publish("x", &too_many).await.body.contains("the lines of the request"));
+    assert_eq!(node.broker().channel("orders").await.unwrap().stats.next_seq, 2_000);
+    node.stop().await;
+}

@@ -130,7 +130,7 @@ async fn a_message_that_died_is_looked_at_and_sent_back_as_it_was() {
     let again = pull(&broker).await;
     assert_eq!((again.token.seq, again.token.attempt, &again.message.payload[..]), (2, 1, &b"poison"[..]));
     let headers = &again.message.headers;
-    assert_eq!((again.message.key.as_str(), &headers[0]), ("k", &header("colour", "red")));
+    assert_eq!((again.message.key(), &headers[0]), ("k", &header("colour", "red")));
     assert!(headers.contains(&header(REDRIVEN, 1)), "{headers:?}");
     assert!(headers.contains(&header(
         "liminal-dead-letter-history",

@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn a_letter_that_is_redriven_is_the_message_again_and_its_next_death_follows_the_last() {
         let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
-        let mut message = Message { key: "k".into(), headers: vec![header("colour", "red")], ..Message::default() };
+        let mut message =
+            Message { key: Some("k".into()), headers: vec![header("colour", "red")], ..Message::default() };
         for time in 1..=MOST_HOPS {
             mark(&mut message, &dead("a", time as u64)).unwrap();
             let letter = Letter::of(0, 0, 0, message.clone());
@@ -197,7 +198,7 @@ mod tests {
                 assert_eq!(time, MOST_HOPS);
                 return;
             };
-            assert_eq!((reborn.key.as_str(), &reborn.headers[0]), ("k", &header("colour", "red")));
+            assert_eq!((reborn.key(), &reborn.headers[0]), ("k", &header("colour", "red")));
             assert_eq!((said(&reborn, "channel"), redriven(&reborn) as usize), ("", time));
             let history = format!("{PREFIX}history");
             assert_eq!(reborn.headers.iter().filter(|header| header.name == history).count(), time);

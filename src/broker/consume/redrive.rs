@@ -295,12 +295,10 @@ impl Broker {
         for letter in &piece.letters {
             let fits = letter.reborn().and_then(|message| match &schema {
                 None => Ok(message),
-                Some(schema) => match schema.check(&message.payload, self.limits()) {
-                    Ok(()) => Ok(message),
-                    Err(violations) => {
-                        Err(BrokerError::SchemaViolation { channel: target.name.to_string(), violations })
-                    }
-                },
+                Some(schema) => {
+                    let checked = schema.check(&message.payload, self.limits());
+                    checked.map(|()| message).map_err(|unfit| unfit.of_channel(target.name.as_str()))
+                }
             });
             match fits {
                 Ok(message) => {

@@ -23,7 +23,7 @@ use self::{
     cost::{Cost, Excess},
     sparse::{Sparse, SparseJson},
 };
-use super::error::Violation;
+use super::error::{BrokerError, Violation};
 use crate::model::Limits;
 
 /// What serde_json nests at most.
@@ -53,6 +53,15 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// As the error of a message for a channel.
+    pub(super) fn of_channel(self, channel: &str) -> BrokerError {
+        let channel = channel.to_owned();
+        match self {
+            Self::Violations(violations) => BrokerError::SchemaViolation { channel, violations },
+            Self::TooExpensive(reason) => BrokerError::SchemaTooExpensive { channel, reason },
+        }
+    }
+
     /// As places, the whole payload where nobody looked.
     pub fn into_violations(self) -> Vec<Violation> {
         match self {
