@@ -1,14 +1,15 @@
 //! The limit of idempotency keys, for as long as this node leads.
 //!
-//! What the leader's configuration says holds on every node once it is in the log. It is written down when keys come near
-//! to what holds now, and not before: most clusters never do, and an entry less is an entry less.
+//! What the leader's configuration says holds on every node once it is in the log. One that somebody chose is written down
+//! at once, because other nodes may have another one. The default is written down when keys come near to what holds now, and
+//! not before: most clusters never do, and an entry less is an entry less.
 
 use std::time::Duration;
 
 use super::{Broker, Leader};
 use crate::{
     machine::{LiveKeys, MostKeys},
-    model::Operation,
+    model::{Limits, Operation},
 };
 
 /// From so many of the keys that a channel may have on, its operator is warned.
@@ -68,10 +69,12 @@ impl Broker {
     }
 }
 
-/// Whether a limit that is not the wanted one will soon be felt.
-fn is_due(LiveKeys { all, most, limit }: LiveKeys, wanted: MostKeys) -> bool {
+/// Whether a limit is not in the log that somebody chose, or one that is not the wanted one will soon be felt.
+fn is_due(LiveKeys { all, most, limit, written }: LiveKeys, wanted: MostKeys) -> bool {
+    let (live_keys, all_keys) = Limits::default().most_keys();
+    let chosen = wanted != MostKeys { live_keys, all_keys };
     let felt = |keys: u64, holds: u64, wanted: u64| holds != wanted && keys >= holds.min(wanted) / 2;
-    felt(most, limit.live_keys, wanted.live_keys) || felt(all, limit.all_keys, wanted.all_keys)
+    chosen && !written || felt(most, limit.live_keys, wanted.live_keys) || felt(all, limit.all_keys, wanted.all_keys)
 }
 
 #[cfg(test)]
@@ -81,13 +84,25 @@ mod tests {
     #[test]
     fn a_limit_is_written_down_when_there_are_half_of_the_keys_that_there_may_be() {
         let limit = |live_keys| MostKeys { live_keys, all_keys: 9_000 };
-        let with = |most, held| LiveKeys { all: 4_499, most, limit: limit(held) };
+        let with = |most, held| LiveKeys { all: 4_499, most, limit: limit(held), written: true };
         assert!(!is_due(with(499, 1_000), limit(2_000)));
         assert!(is_due(with(500, 1_000), limit(2_000)));
         assert!(is_due(with(500, 2_000), limit(1_000)), "a lower one too");
         assert!(!is_due(with(500, 1_000), limit(1_000)));
         let unlimited = MostKeys { live_keys: 1_000, all_keys: u64::MAX };
-        assert!(!is_due(LiveKeys { all: 4_499, most: 1, limit: unlimited }, limit(1_000)));
-        assert!(is_due(LiveKeys { all: 4_500, most: 1, limit: unlimited }, limit(1_000)), "all channels' too");
+        let with = |all| LiveKeys { all, most: 1, limit: unlimited, written: true };
+        assert!(!is_due(with(4_499), limit(1_000)));
+        assert!(is_due(with(4_500), limit(1_000)), "all channels' too");
+    }
+
+    #[test]
+    fn a_limit_that_was_chosen_is_written_down_at_once_and_the_default_is_not() {
+        let (live_keys, all_keys) = Limits::default().most_keys();
+        let default = MostKeys { live_keys, all_keys };
+        let chosen = MostKeys { live_keys: 5, ..default };
+        let with = |limit, written| LiveKeys { all: 0, most: 0, limit, written };
+        assert!(is_due(with(chosen, false), chosen));
+        assert!(!is_due(with(chosen, true), chosen));
+        assert!(!is_due(with(default, false), default));
     }
 }

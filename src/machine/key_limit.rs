@@ -2,8 +2,9 @@
 //! that of the node.
 //!
 //! Whether a key is refused is part of what the log means, so the limit has to be the same for every node that applies an
-//! entry, whenever it does: it is in the log. The leader writes its own configuration down, as soon as that matters. Until
-//! then holds what held before limits were written down.
+//! entry, whenever it does: it is in the log. The leader writes its own configuration down, at once where it differs from
+//! the defaults and so perhaps from that of another node, else as soon as that matters. Until then holds what held before
+//! limits were written down.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub struct LiveKeys {
     pub most: u64,
     /// What there may be now.
     pub limit: KeyLimit,
+    /// Whether the log says so.
+    pub written: bool,
 }
 
 impl KeyLimit {
@@ -74,15 +77,15 @@ impl Machine {
     /// How many idempotency keys there are. Looks at every channel.
     pub fn live_keys(&self) -> LiveKeys {
         let most = self.channels.values().map(|channel| channel.dedup.len()).max().unwrap_or(0);
-        LiveKeys { all: self.keys, most, limit: self.key_limit }
+        LiveKeys { all: self.keys, most, limit: self.key_limit, written: self.key_limit_written }
     }
 
     /// Keys that live stay, however many there are.
     pub(super) fn limit_keys(&mut self, limit: KeyLimit, effects: &mut Effects) -> OperationReply {
         // Keys of a channel are told apart by numbers that end there.
         let limit = KeyLimit { live_keys: limit.live_keys.min(Limits::MOST_LIVE_KEYS), ..limit };
-        if limit != self.key_limit {
-            self.key_limit = limit;
+        if limit != self.key_limit || !self.key_limit_written {
+            (self.key_limit, self.key_limit_written) = (limit, true);
             effects.put(Key::KeyLimit, &limit);
         }
         OperationReply::KeysLimited

@@ -59,6 +59,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Machine {
     key_limit: KeyLimit,
+    /// Whether it is in the log.
+    key_limit_written: bool,
     /// Live keys of all channels.
     keys: u64,
     max_channels: u64,

@@ -25,6 +25,7 @@ impl Machine {
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
             key_limit: KeyLimit::before_any(limits),
+            key_limit_written: false,
             keys: 0,
             max_channels: limits.channels,
             max_rules: limits.rules,
@@ -72,6 +73,7 @@ impl Machine {
                 }
                 Key::KeyLimit => {
                     machine.key_limit = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
+                    machine.key_limit_written = true;
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;

@@ -200,9 +200,11 @@ fn a_limit_of_keys_is_what_the_log_says_and_before_that_what_earlier_builds_had(
     let to = |live_keys, all_keys| Operation::LimitKeys { live_keys, all_keys };
     let raise = |live_keys| Command::Operations { time_ms: 6, operations: vec![to(live_keys, 9)] };
     let done = Reply::Operations(vec![Ok(OperationReply::KeysLimited)]);
+    assert!(!node.machine.live_keys().written);
     assert_eq!(node.apply(raise(3)).0, done);
     node.restart();
     let keys = node.machine.live_keys();
+    assert!(keys.written);
     assert_eq!((keys.all, keys.most, keys.limit.live_keys, keys.limit.all_keys), (2, 2, 3, 9));
     assert_eq!(node.publish(7, group(id, 0, &three[2..])).0.unwrap().except, []);
     // A lower one takes nothing away.
