@@ -28,7 +28,7 @@ pub(super) struct Reader {
     history: Position,
     if_changed: IfChanged,
     /// What the subscriber is told before anything else.
-    notice: Option<Notice>,
+    notice: Option<Box<Notice>>,
     /// Read from the store, not yet taken.
     page: VecDeque<StoredBatch>,
     /// What follows the page, on its way from the store while the page is sent.
@@ -58,6 +58,7 @@ impl Reader {
         notice: Option<Notice>,
     ) -> Self {
         let (stopping, position, page) = (broker.inner.stopping.clone(), history.seq, VecDeque::new());
+        let notice = notice.map(Box::new);
         Self { broker, meta, follower, stopping, position, history, if_changed, notice, page, ahead: None }
     }
 
@@ -70,10 +71,10 @@ impl Reader {
         (self.position, self.history) = (notice.next.seq, notice.next);
         self.follower.passed(self.position);
         // Nobody has heard yet of one that waits: it is told with the place where the newer one goes on.
-        self.notice = Some(match self.notice.take() {
+        self.notice = Some(Box::new(match self.notice.take() {
             Some(earlier) => Notice { change: earlier.change, from_seq: earlier.from_seq, ..notice },
             None => notice,
-        });
+        }));
         Ok(())
     }
 
@@ -174,7 +175,7 @@ impl Reader {
             self.take_page()?;
         }
         if let Some(notice) = self.notice.take() {
-            return Err(BrokerError::HistoryChanged(Box::new(notice)));
+            return Err(BrokerError::HistoryChanged(notice));
         }
         if let Some(batch) = self.page.pop_front() {
             return Ok(Some(batch));
