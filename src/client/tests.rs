@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Client, Message, PublisherOptions, Start, UNREACHABLE};
+use super::{Client, HistoryChange, Message, PublisherOptions, Start, UNREACHABLE};
 use crate::{
     model::Frame,
     proto::v1::{
-        Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse, PublishTransactionRequest,
-        PublishTransactionResponse, ReadRequest, ReadResponse, ReplyRequest, ReplyResponse, RequestRequest,
-        RequestResponse, SubscribeRequest,
+        self as proto, Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse,
+        PublishTransactionRequest, PublishTransactionResponse, ReadRequest, ReadResponse, ReplyRequest, ReplyResponse,
+        RequestRequest, RequestResponse, SubscribeRequest,
         broker_server::{Broker, BrokerServer},
         channels_server::ChannelsServer,
         start::From,
@@ -100,9 +100,13 @@ impl Broker for Flaky {
     /// ten further on and word that nothing comes before the one a hundred further on.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = request.into_inner();
+        let position = request.start.and_then(|start| start.position);
         let Some(From::Seq(seq)) = request.start.and_then(|start| start.from) else {
             return Err(Status::invalid_argument("these tests begin at a sequence number"));
         };
+        if request.channel == "cut" {
+            return Ok(Response::new(Box::pin(futures::stream::iter(cut(seq, position, request.if_changed)))));
+        }
         if !request.filter.is_empty() {
             let batch = Frame::encode([&Message::new("a")]).bytes().clone();
             let found = Delivery { first_seq: seq + 10, batch, count: 1, ..Delivery::default() };
@@ -266,6 +270,37 @@ async fn a_subscription_resumes_after_the_last_message_and_repeats_none() {
     let messages = client.subscribe("orders", Start::Seq(1)).await.unwrap();
     let seqs: Vec<u64> = messages.take(5).map(|received| received.unwrap().seq).collect().await;
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
+}
+
+/// A channel whose messages below 21 are removed after the first one was read.
+fn cut(seq: u64, position: Option<proto::Position>, if_changed: i32) -> Vec<Result<Delivery, Status>> {
+    let at = |seq| Some(proto::Position { channel_id: 1, epoch: 1, history: 2, seq });
+    let message = |seq| {
+        let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+        Ok(Delivery { first_seq: seq, batch, count: 1, next: at(seq + 1), ..Delivery::default() })
+    };
+    if if_changed == i32::from(proto::IfChanged::Fail) {
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        metadata.insert("liminal-code", "OUT_OF_RANGE".parse().unwrap());
+        let gone = Status::with_metadata(tonic::Code::OutOfRange, "gone", metadata);
+        return vec![message(seq), Err(gone)];
+    }
+    assert_eq!(position, at(seq), "it comes back with what it was given");
+    let change = proto::HistoryChange::Cut.into();
+    let notice = proto::Notice { change, from_seq: seq, next: at(21), first_seq: 21, ..proto::Notice::default() };
+    vec![Ok(Delivery { first_seq: 21, next: at(21), notice: Some(notice), ..Delivery::default() }), message(21)]
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_opened_at_a_number_is_told_what_it_misses_later_and_goes_on() {
+    let (client, _) = serve(0).await;
+    let mut messages = client.subscribe("cut", Start::Seq(1)).await.unwrap();
+    assert_eq!(messages.next().await.unwrap().unwrap().seq, 1);
+    assert_eq!(messages.position().unwrap().seq, 2);
+    let told = messages.next().await.unwrap().unwrap_err();
+    let notice = told.notice().unwrap();
+    assert_eq!((notice.change, notice.from_seq, notice.next.seq), (HistoryChange::Cut, 2, 21));
+    assert_eq!(messages.next().await.unwrap().unwrap().seq, 21);
 }
 
 #[tokio::test]

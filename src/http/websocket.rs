@@ -106,7 +106,7 @@ enum Followed {
     /// A message, and where to go on after it.
     Message(Stored, Position),
     /// Its history has changed.
-    Notice(Box<Notice>),
+    Notice(Notice),
 }
 
 struct Connection {
@@ -250,7 +250,7 @@ impl Connection {
                     }
                 }
                 Err(BrokerError::HistoryChanged(notice)) if subscription.goes_on() => {
-                    said.push(Ok(Followed::Notice(notice)));
+                    said.push(Ok(Followed::Notice(*notice)));
                 }
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,8 @@
 //! Epochs: a state that is restored from a backup begins one. What clients saw after the backup was taken is undone, so
 //! each channel remembers where its history went another way, and who comes back from beyond that place is told.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{
@@ -31,7 +33,7 @@ pub fn begin_epoch(
     history: u32,
     entries: impl IntoIterator<Item = (Bytes, Bytes)>,
 ) -> Result<Vec<(Bytes, Bytes)>, String> {
-    let mut known: std::collections::BTreeMap<ChannelId, Vec<Fork>> = std::collections::BTreeMap::new();
+    let mut known: BTreeMap<ChannelId, Vec<Fork>> = BTreeMap::new();
     let mut begun = vec![epoch_entry(epoch)];
     for (key, value) in entries {
         let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());

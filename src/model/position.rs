@@ -184,10 +184,9 @@ impl fmt::Display for Notice {
             }
             HistoryChange::Rewound => write!(
                 f,
-                "channel `{channel}` was restored from a backup (epoch {}): what was at {} to {} before is undone",
-                next.epoch,
-                next.seq,
-                from_seq.saturating_sub(1)
+                "channel `{channel}` was restored (epoch {}) from a backup that ends before {from_seq}: what came after it is \
+                 undone",
+                next.epoch
             ),
             HistoryChange::Recreated => write!(
                 f,

@@ -124,7 +124,11 @@ async fn after_a_restore_what_was_kept_goes_on_and_who_had_read_further_is_told_
     let notice = told(&mut ahead).await;
     assert_eq!(brief(&notice), (HistoryChange::Rewound, 10, 7));
     assert_eq!((notice.next.epoch, kept.epoch), (2, 1));
-    assert!(notice.to_string().contains("was restored from a backup (epoch 2): what was at 7 to 9 before is undone"));
+    assert!(
+        notice
+            .to_string()
+            .contains("was restored (epoch 2) from a backup that ends before 10: what came after it is undone")
+    );
     assert_eq!(ahead.next().await.unwrap().first_seq, 7);
     assert_eq!(level.next().await.unwrap().first_seq, 7);
     // Also when the channel has long grown beyond that place.

@@ -26,7 +26,7 @@ pub(super) struct Reader {
     history: Position,
     if_changed: IfChanged,
     /// What the subscriber is told before anything else.
-    notice: Option<Notice>,
+    notice: Option<Box<Notice>>,
     /// Read from the store, not yet taken.
     page: VecDeque<StoredBatch>,
     /// What follows the page, on its way from the store while the page is sent.
@@ -55,7 +55,7 @@ impl Reader {
         if_changed: IfChanged,
         notice: Option<Notice>,
     ) -> Self {
-        let (position, page) = (history.seq, VecDeque::new());
+        let (position, page, notice) = (history.seq, VecDeque::new(), notice.map(Box::new));
         Self { broker, meta, follower, position, history, if_changed, notice, page, ahead: None }
     }
 
@@ -68,10 +68,10 @@ impl Reader {
         (self.position, self.history) = (notice.next.seq, notice.next);
         self.follower.passed(self.position);
         // Nobody has heard yet of one that waits: it is told with the place where the newer one goes on.
-        self.notice = Some(match self.notice.take() {
+        self.notice = Some(Box::new(match self.notice.take() {
             Some(earlier) => Notice { change: earlier.change, from_seq: earlier.from_seq, ..notice },
             None => notice,
-        });
+        }));
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Reader {
             self.take_page()?;
         }
         if let Some(notice) = self.notice.take() {
-            return Err(BrokerError::HistoryChanged(Box::new(notice)));
+            return Err(BrokerError::HistoryChanged(notice));
         }
         if let Some(batch) = self.page.pop_front() {
             return Ok(Some(batch));
