@@ -69,6 +69,9 @@ pub struct Storage {
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// Nothing says where the node's messages go.
+    #[error("the node has no `persistence_path`, and `ephemeral_node` does not say that its messages may be lost")]
+    NoDirectory,
     /// The data directory cannot be used.
     #[error("cannot use {path}: {reason}")]
     Directory {
@@ -110,10 +113,12 @@ impl Storage {
     pub fn open(config: &ServerConfig, env: &Env) -> Result<Self, NodeError> {
         let (dir, temporary) = match &config.persistence_path {
             Some(dir) => (dir.clone(), None),
-            None => {
+            None if config.ephemeral_node => {
                 let dir = std::env::temp_dir().join(format!("liminal-{:016x}", env.random.next_u64()));
+                tracing::warn!(dir = %dir.display(), "this node is ephemeral: its messages are gone when it stops");
                 (dir.clone(), Some(dir))
             }
+            None => return Err(NodeError::NoDirectory),
         };
         let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
         let raft = dir.join("raft");

@@ -24,7 +24,7 @@ pub use self::error::CliError;
 use crate::telemetry::{self, LogFormat};
 
 /// Where `liminal dev` and the sample configurations listen.
-const DEFAULT_SERVERS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103";
+const DEFAULT_SERVERS: [&str; 3] = ["http://127.0.0.1:7101", "http://127.0.0.1:7102", "http://127.0.0.1:7103"];
 
 /// A clustered, replicated message broker: acknowledged means fsynced on a majority.
 #[derive(Parser)]
@@ -42,8 +42,8 @@ struct Cli {
 /// What all commands share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// Nodes to talk to; any of them serves every request
-    #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', default_value = DEFAULT_SERVERS, value_name = "URL")]
+    /// Nodes to talk to; any of them serves every request [default: http://127.0.0.1:7101 to 7103]
+    #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', value_name = "URL")]
     pub server: Vec<String>,
     /// Sent with every request
     #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
@@ -51,6 +51,13 @@ pub struct Global {
     /// How results look
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub output: OutputFormat,
+}
+
+impl Global {
+    /// The nodes that were named, or the usual ones.
+    pub fn servers(&self) -> Vec<String> {
+        if self.server.is_empty() { DEFAULT_SERVERS.map(str::to_owned).to_vec() } else { self.server.clone() }
+    }
 }
 
 /// How results look.
@@ -146,7 +153,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Rule(command) => rule::run(command, global).await,
         Command::Claim(command) => claim::run(command, global).await,
         Command::Consumer(command) => consumer::run(command, global).await,
-        Command::Health(args) => health::run(args).await,
+        Command::Health(args) => health::run(args, global).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
         Command::Config(command) => config::run(command, global),

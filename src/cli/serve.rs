@@ -24,9 +24,6 @@ pub struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let config = config::load(Some(&args.config), args.set)?.config;
-    if !config.routing_rules.is_empty() {
-        tracing::warn!("routing_rules are read, but this version does not apply them yet");
-    }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
     let node = start(config).await?;

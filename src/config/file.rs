@@ -45,6 +45,8 @@ pub struct Loaded {
     pub config: ServerConfig,
     /// For `config show`.
     pub origins: Origins,
+    /// About variables of the environment that set nothing.
+    pub warnings: Vec<String>,
 }
 
 impl ServerConfig {
@@ -61,7 +63,10 @@ impl ServerConfig {
     /// # Errors
     /// Everything that is wrong with them, each with its place.
     pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
-        let Some(path) = path else { return Self::parse_with("", "the defaults", Some(Path::new(".")), overrides) };
+        let Some(path) = path else {
+            // Nobody is going to run it as it is: it may lack a directory.
+            return Self::read("", "the defaults", Some(Path::new(".")), overrides, false);
+        };
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| {
             ConfigErrors(vec![(Origin::File { name: name.clone(), line: 1, column: 1 }, error.to_string())])
@@ -84,15 +89,28 @@ impl ServerConfig {
         base_dir: Option<&Path>,
         overrides: &Overrides,
     ) -> Result<Loaded, ConfigErrors> {
+        Self::read(text, name, base_dir, overrides, true)
+    }
+
+    fn read(
+        text: &str,
+        name: &str,
+        base_dir: Option<&Path>,
+        overrides: &Overrides,
+        needs_place: bool,
+    ) -> Result<Loaded, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut tree = tree::parse(text, name, &mut errors);
-        tree.overlay(overrides, &mut errors);
+        let warnings = tree.overlay(overrides, &mut errors);
         let mut config = Self { base_dir: base_dir.map(Path::to_owned), ..Self::default() };
         let mut reader = Reader::new("", &tree, &mut errors);
         fields::server(&mut config, &mut reader);
         let mut path = None;
         reader.optional("persistence_path", &mut path);
         config.persistence_path = path.map(Into::into);
+        if needs_place {
+            place(&config, &mut reader);
+        }
         channels(&mut config, &mut reader);
         rules(&mut config, &mut reader);
         cluster(&mut config, &mut reader);
@@ -102,8 +120,11 @@ impl ServerConfig {
         if errors.0.is_empty() {
             let mut origins = BTreeMap::new();
             collect(&tree, "", &mut origins);
-            return Ok(Loaded { config, origins: Origins(origins) });
+            return Ok(Loaded { config, origins: Origins(origins), warnings });
         }
+        // What was passed over may be what is missing.
+        let passed_over = |warning| (Origin::Environment, warning);
+        errors.0.extend(warnings.into_iter().map(passed_over));
         errors.0.sort();
         errors.0.dedup();
         Err(errors)
@@ -225,6 +246,26 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     }
     table.finish();
     config.cluster = Some(cluster);
+}
+
+/// Where the messages go has to be said, also when it is nowhere.
+fn place(config: &ServerConfig, reader: &mut Reader<'_>) {
+    match (&config.persistence_path, config.ephemeral_node, reader.get("ephemeral_node")) {
+        // What is there and cannot be read has been reported.
+        (None, false, _) if reader.get("persistence_path").is_none() => reader.missing(
+            "persistence_path",
+            "name the directory that keeps the node's messages, or set `ephemeral_node = true` if all of them may be \
+             gone when the node stops",
+        ),
+        (Some(_), true, Some(node)) => {
+            reader.wrong(
+                "ephemeral_node",
+                &node.origin,
+                "an ephemeral node keeps nothing; take out `persistence_path`",
+            );
+        }
+        _ => {}
+    }
 }
 
 /// What cannot be counted any further.

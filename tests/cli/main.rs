@@ -94,15 +94,37 @@ fn config_check_reports_all_mistakes_with_their_places() {
     for place in [":1:1: listen_address: ", ":2:1: listen: ", ":4:1: limits.headers: "] {
         assert!(err.contains(&format!("{}{place}", path.display())), "{err}");
     }
-    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\n");
+    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\npersistence_path = \"data\"\n");
     let (code, out, _) = run(liminal(&["config", "check"]).arg(&path));
     assert_eq!((code, out), (0, format!("{}: ok\n", path.display())));
 }
 
 #[test]
+fn a_node_without_a_directory_does_not_start_unless_it_is_ephemeral() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\n");
+    for words in [&["config", "check"][..], &["serve", "--config"]] {
+        let (code, _, err) = run(liminal(words).arg(&path));
+        assert!(code == 1 && err.contains("persistence_path") && err.contains("ephemeral_node"), "{words:?}: {err}");
+    }
+}
+
+#[test]
+fn a_foreign_variable_is_told_of_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "ephemeral_node = true\n");
+    let mut check = liminal(&["config", "check"]);
+    check.arg(&path).env("LIMINAL_CLIENT_PORT", "tcp://10.0.0.1:7101").env("LIMINAL_COOKIE", "secret");
+    let (code, _, err) = run(&mut check);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("LIMINAL_CLIENT_PORT: set by Kubernetes"), "{err}");
+    assert!(err.contains("LIMINAL_COOKIE") && err.contains("LIMINAL_CLUSTER__COOKIE"), "{err}");
+}
+
+#[test]
 fn config_show_says_where_each_value_is_from() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(&dir, "drain_timeout_ms = 7\n");
+    let path = file(&dir, "drain_timeout_ms = 7\nephemeral_node = true\n");
     let mut show = liminal(&["config", "show", "--set", "limits.headers=3"]);
     let (code, out, err) = run(show.env("LIMINAL_RAFT__HEARTBEAT", "100ms").arg(&path));
     assert_eq!(code, 0, "{err}");
