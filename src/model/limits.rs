@@ -108,6 +108,11 @@ pub struct Limits {
 impl Limits {
     /// The most that [`Limits::live_keys`] may be: a channel's keys are told apart by numbers of four bytes.
     pub const MOST_LIVE_KEYS: u64 = u32::MAX as u64;
+    /// Characters of one number in a payload or schema that is checked: more than any double needs, and few enough to
+    /// calculate with.
+    pub const MOST_NUMBER_BYTES: usize = 1024;
+    /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
+    pub const MOST_VOTERS: usize = 7;
 }
 
 impl Default for Limits {

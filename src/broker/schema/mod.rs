@@ -7,6 +7,7 @@
 
 pub mod compatibility;
 mod expand;
+mod reading;
 mod sparse;
 mod violations;
 
@@ -18,6 +19,7 @@ mod tests;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind, json::Json};
 use serde_json::Value;
 
+pub(crate) use self::reading::read;
 use self::sparse::{Sparse, SparseJson};
 use super::error::Violation;
 use crate::model::Limits;
@@ -42,7 +44,7 @@ impl CompiledSchema {
         if text.len() > limits.schema_bytes {
             return Err(format!("it has {} bytes; the limit is {}", text.len(), limits.schema_bytes));
         }
-        let schema: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let schema = read(text.as_bytes()).map_err(|error| format!("it is no JSON: {error}"))?;
         if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
             return Err("a schema must be a JSON object or a boolean".into());
         }
@@ -62,7 +64,7 @@ impl CompiledSchema {
     /// Every place that breaks the schema, at most `limits.violations` of them; one place with an empty pointer when
     /// the payload is no JSON or too deep.
     pub fn check(&self, payload: &[u8], limits: &Limits) -> Result<(), Vec<Violation>> {
-        let payload: Value = serde_json::from_slice(payload).map_err(|error| vec![unreadable(&error)])?;
+        let payload = read(payload).map_err(|error| vec![unreadable(&error)])?;
         if limits.json_depth < PARSER_DEPTH && deeper_than(&payload, limits.json_depth) {
             return Err(vec![whole(format!("the payload nests deeper than {} levels", limits.json_depth))]);
         }
