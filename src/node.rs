@@ -450,13 +450,7 @@ impl NodeView for View {
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let health = self.broker.view().health().failures();
-        let claims = self.broker.view().claim_totals();
         let mut metrics = vec![
-            claims_by_namespace(self.broker.view().claim_namespaces()),
-            Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
-            Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
-            Metric::counter("claims_released", "Claims given back", claims.released),
-            Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
@@ -483,7 +477,6 @@ impl NodeView for View {
             },
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
-            Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
             Metric::gauge("connections", "Open client connections", self.admission.open()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
@@ -516,10 +509,27 @@ impl NodeView for View {
             },
         ];
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
-        metrics.extend(http::consumer_metrics(&self.broker));
+        if self.broker.leads() {
+            metrics.extend(cluster_metrics(&self.broker));
+        }
         metrics.extend(clock_metrics(&self.broker, &self.group.clocks()));
         metrics
     }
+}
+
+/// What is the whole cluster's and not a node's: only the leader tells it, so that a sum over all nodes is right.
+fn cluster_metrics(broker: &Broker) -> Vec<Metric> {
+    let (view, claims) = (broker.view(), broker.view().claim_totals());
+    let mut metrics = vec![
+        Metric::gauge("channels", "Channels", view.catalog().len() as u64),
+        claims_by_namespace(view.claim_namespaces()),
+        Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
+        Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
+        Metric::counter("claims_released", "Claims given back", claims.released),
+        Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
+    ];
+    metrics.extend(http::consumer_metrics(broker));
+    metrics
 }
 
 /// The log's time, and how far each node's clock is from it.
