@@ -77,6 +77,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     let measured = match command {
         Command::Publish(args) => {
             args.check()?;
+            // Before anything is made: a file that cannot be used leaves no channel behind.
+            load::payloads(args.payloads.as_deref(), args.size)?;
             let pids = cpu::servers(&args.server_pids, &global.servers());
             let clients = load::publishers(&args, global).await?;
             load::prepare(&clients[0], &args.channel).await?;

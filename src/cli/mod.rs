@@ -48,7 +48,7 @@ pub struct Global {
     /// Sent with every request
     #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// How results look
+    /// How results look; with json errors are JSON too, on standard error
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub output: OutputFormat,
 }
@@ -118,25 +118,26 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let output = cli.global.output;
     let filter = match cli.command {
         Command::Serve(_) => "info,openraft=error,haematite=error",
         _ => "warn,openraft=off,haematite=error",
     };
     if let Err(error) = telemetry::init(cli.log_format, filter) {
-        return CliError::usage(error).report();
+        return CliError::usage(error).report(output);
     }
     // One core is for Raft's thread, or for the servers that are on this machine.
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
+        Err(error) => return CliError::failed(format!("cannot start: {error}")).report(output),
     };
     let result = runtime.block_on(run(cli));
     // Whatever still blocks (a read of standard input) does not hold up the end.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => error.report(output),
     }
 }
 

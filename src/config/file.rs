@@ -68,8 +68,17 @@ impl ServerConfig {
             return Self::read("", "the defaults", Some(Path::new(".")), overrides, false);
         };
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| {
-            ConfigErrors(vec![(Origin::File { name: name.clone(), line: 1, column: 1 }, error.to_string())])
+        let at =
+            |line, column, what: String| ConfigErrors(vec![(Origin::File { name: name.clone(), line, column }, what)]);
+        let bytes = fs::read(path).map_err(|error| at(1, 1, error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let (before, wrong) = error.as_bytes().split_at(good);
+            let before = String::from_utf8_lossy(before);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let wrong = wrong.first().copied().unwrap_or_default();
+            at(line, column, format!("the byte 0x{wrong:02x} is no UTF-8; save the file as UTF-8"))
         })?;
         let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::parse_with(&text, &name, Some(base_dir), overrides)
@@ -235,6 +244,14 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     let mut expect = cluster.usual_expect() as u64;
     table.count("expect", &mut expect);
     cluster.expect = usize::try_from(expect).unwrap_or(usize::MAX);
+    if let Some(node) = table.get("expect").filter(|_| cluster.expect > Limits::MOST_VOTERS) {
+        let most = Limits::MOST_VOTERS;
+        table.wrong(
+            "expect",
+            &node.origin,
+            format!("{expect} is too large; at most {most} nodes vote, others join them"),
+        );
+    }
     let cookie = table.get("cookie").map(|node| (node, table.text_of("cookie", node).unwrap_or_default()));
     match cookie {
         Some((node, cookie)) if cookie.is_empty() && cluster.expect > 1 => {

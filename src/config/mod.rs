@@ -126,7 +126,7 @@ pub struct ClusterConfig {
     pub seed_nodes: Vec<String>,
     /// Shared secret; a node with another one is refused.
     pub cookie: String,
-    /// How many fresh nodes have to meet before they form a cluster.
+    /// How many fresh nodes have to meet before they form a cluster, at most [`Limits::MOST_VOTERS`].
     pub expect: usize,
     /// Whether a node that joined votes as soon as it has caught up.
     pub auto_promote: bool,
@@ -250,7 +250,7 @@ impl ClusterConfig {
         match seeds.first() {
             Some(only) if seeds.len() == 1 && stands_for_several(only) => 3,
             _ if seeds.is_empty() => 1,
-            _ => seeds.len() + usize::from(!among_them),
+            _ => (seeds.len() + usize::from(!among_them)).min(Limits::MOST_VOTERS),
         }
     }
 }

@@ -174,6 +174,19 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
 }
 
 #[test]
+fn no_more_than_seven_nodes_found_a_cluster() {
+    let seeds: Vec<String> = (1..=9).map(|number| format!("n{number}:7301")).collect();
+    let nine = ClusterConfig { seed_nodes: seeds, ..ClusterConfig::default() };
+    assert_eq!(nine.usual_expect(), 7);
+    let text = OLD.replace("cookie", "expect = 9\ncookie");
+    let mistakes = mistakes(&text);
+    assert!(
+        mistakes.iter().any(|mistake| mistake.contains("cluster.expect: 9 is too large; at most 7")),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
 fn more_live_keys_than_can_be_told_apart_are_refused() {
     let with = |keys: u64| format!("ephemeral_node = true\n[limits]\nlive_keys = {keys}\n");
     let most = u64::from(u32::MAX);
@@ -204,4 +217,13 @@ fn ipv6_addresses_are_taken_everywhere_in_brackets() {
     assert_eq!(config.advertised(None, "[::]:7201", "box"), "n1:7201");
     let mistakes = mistakes(&text.replace("\"[::1]:7301\"", "\"::1:7301\""));
     assert!(mistakes.iter().any(|mistake| mistake.contains("write an IPv6 address in brackets: [::1]:7301")));
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_with_the_place_of_the_first_wrong_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("latin-1.toml");
+    std::fs::write(&path, b"drain_timeout_ms = 7\npersistence_path = \"caf\xe9\"\n").unwrap();
+    let errors = ServerConfig::load(&path).unwrap_err().to_string();
+    assert!(errors.contains(":2:24: ") && errors.contains("no UTF-8"), "{errors}");
 }

@@ -19,9 +19,26 @@ pub struct MessageJson<'a> {
     schema_id: u64,
     timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_context: Option<TraceJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+}
+
+/// The trace that a message belongs to, as W3C Trace Context says it.
+#[derive(Debug, Serialize)]
+struct TraceJson<'a> {
+    traceparent: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tracestate: &'a str,
+}
+
+impl<'a> TraceJson<'a> {
+    fn of(message: &'a Message) -> Option<Self> {
+        let trace = message.trace_context.as_ref().filter(|trace| !trace.traceparent.is_empty())?;
+        Some(Self { traceparent: &trace.traceparent, tracestate: &trace.tracestate })
+    }
 }
 
 impl<'a> MessageJson<'a> {
@@ -35,6 +52,7 @@ impl<'a> MessageJson<'a> {
             headers: headers(&message.headers),
             schema_id,
             timestamp: timestamp(time_ms),
+            trace_context: TraceJson::of(message),
             payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
             payload,
         }
@@ -277,15 +295,36 @@ pub fn timestamp(time_ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
 }
 
-/// Milliseconds since the Unix epoch of a time in RFC 3339, such as `2026-11-24T17:00:00Z`.
+/// Milliseconds since the Unix epoch of a time in RFC 3339, such as `2026-11-24T17:00:00Z`. A time without a zone is UTC.
 ///
 /// # Errors
 /// Says what would be one.
 pub fn time_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no time: write it like 2026-11-24T17:00:00Z");
-    let time = humantime::parse_rfc3339_weak(text.trim_end_matches('Z')).map_err(|_| wrong())?;
+    let wrong = || {
+        format!(
+            "`{text}` is no time: write it like 2026-11-24T17:00:00Z or 2026-11-24T18:00:00+01:00; without a zone it is UTC"
+        )
+    };
+    let (local, ahead_ms) = zone(text).ok_or_else(wrong)?;
+    let time = humantime::parse_rfc3339_weak(local).map_err(|_| wrong())?;
     let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
-    u64::try_from(since.as_millis()).map_err(|_| wrong())
+    let local_ms = i64::try_from(since.as_millis()).map_err(|_| wrong())?;
+    u64::try_from(local_ms - ahead_ms).map_err(|_| wrong())
+}
+
+/// A time without its zone, and how many milliseconds the zone is ahead of UTC; none where the zone is no zone.
+fn zone(text: &str) -> Option<(&str, i64)> {
+    if let Some(local) = text.strip_suffix(['Z', 'z']) {
+        // It has nothing of a zone before that.
+        return local.ends_with(|last: char| last.is_ascii_digit()).then_some((local, 0));
+    }
+    // Before the time of day a `-` stands between year, month and day.
+    let Some(at) = text.rfind(['+', '-']).filter(|at| text[..*at].contains([':'])) else { return Some((text, 0)) };
+    let (hours, minutes) = text[at + 1..].split_once(':')?;
+    let two = |digits: &str| digits.parse::<i64>().ok().filter(|_| digits.len() == 2);
+    let (hours, minutes) = (two(hours).filter(|hours| *hours < 24)?, two(minutes).filter(|minutes| *minutes < 60)?);
+    let ahead_ms = (hours * 60 + minutes) * 60_000;
+    Some((&text[..at], if text.as_bytes()[at] == b'+' { ahead_ms } else { -ahead_ms }))
 }
 
 /// The payload as it is, if it is JSON: see [`json_text`].
@@ -330,7 +369,11 @@ mod tests {
     fn a_time_is_read_as_it_is_written() {
         assert_eq!(time_ms("2023-11-14T22:13:20.123Z"), Ok(1_700_000_000_123));
         assert_eq!(time_ms("2023-11-14 22:13:20"), Ok(1_700_000_000_000));
-        assert!(time_ms("tomorrow").unwrap_err().contains("`tomorrow`"));
+        assert_eq!(time_ms("2023-11-14T23:13:20+01:00"), Ok(1_700_000_000_000));
+        assert_eq!(time_ms("2023-11-14T14:43:20-07:30"), Ok(1_700_000_000_000));
+        for wrong in ["tomorrow", "2023-11-14T22:13:20ZZ", "2023-11-14T22:13:20+1", "2023-11-14T22:13:20+01:00Z"] {
+            assert!(time_ms(wrong).unwrap_err().contains(&format!("`{wrong}`")), "{wrong}");
+        }
     }
 
     #[test]
@@ -355,6 +398,14 @@ mod tests {
         assert_eq!(value["payload_base64"], "/wA=");
         assert!(value.get("payload").is_none());
         assert!(shown("plain", &[]).contains(r#""payload_base64":"cGxhaW4=""#));
+    }
+
+    #[test]
+    fn the_trace_of_a_message_is_shown() {
+        let trace = v1::TraceContext { traceparent: "00-ab-cd-01".into(), tracestate: String::new() };
+        let message = Message { payload: "1".into(), trace_context: Some(trace), ..Message::default() };
+        let text = serde_json::to_string(&MessageJson::of("orders", 0, 0, 0, &message)).unwrap();
+        assert!(text.contains(r#""trace_context":{"traceparent":"00-ab-cd-01"},"payload":1"#), "{text}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
     healing,
     identity::{Identity, IdentityError},
     intact,
-    joining::{Joining, Standing},
+    joining::{Complaints, Joining, Standing},
     lane::Tickets,
     log::LogStore,
     log_adapter::{Follows, LogAdapter, Pace},
@@ -289,6 +289,7 @@ impl RaftGroup {
             seeds: config.seeds,
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
+            complaints: Complaints::default(),
         };
         let differences = Arc::default();
         let clocks = Clocks {

@@ -86,6 +86,21 @@ fn an_unreachable_cluster_exits_with_3_and_says_what_to_do() {
 }
 
 #[test]
+fn errors_are_json_where_results_are() {
+    let (code, out, err) = run(&mut liminal(&["-o", "json", "--server", "http://127.0.0.1:1", "channel", "list"]));
+    assert_eq!((code, out.as_str()), (3, ""));
+    let said = err.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{err}"));
+    let said: serde_json::Value = serde_json::from_str(said).unwrap();
+    assert_eq!((&said["error"]["code"], &said["error"]["exit"]), (&"UNREACHABLE".into(), &3.into()), "{said}");
+}
+
+#[test]
+fn health_asks_the_node_that_server_names() {
+    let (code, _, err) = run(&mut liminal(&["--server", "http://127.0.0.1:1", "health"]));
+    assert!(code == 3 && err.contains("127.0.0.1:1"), "{err}");
+}
+
+#[test]
 fn config_check_reports_all_mistakes_with_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "listen_address = \"x\"\nlisten = 1\n[limits]\nheaders = 0\n");
