@@ -115,7 +115,7 @@ impl Storage {
             Some(dir) => (dir.clone(), None),
             None if config.ephemeral_node => {
                 let dir = std::env::temp_dir().join(format!("liminal-{:016x}", env.random.next_u64()));
-                tracing::warn!(dir = %dir.display(), "this node is ephemeral: its messages are gone when it stops");
+                tracing::info!(dir = %dir.display(), "the node's state is in a temporary directory");
                 (dir.clone(), Some(dir))
             }
             None => return Err(NodeError::NoDirectory),

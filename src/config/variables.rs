@@ -8,7 +8,18 @@ use super::{ClusterConfig, ServerConfig, fields, reader::Visitor};
 
 const PREFIX: &str = "LIMINAL_";
 /// Variables with the same prefix that mean something else: for clients, for the compose file and for tests.
-const OTHERS: [&str; 7] = ["SERVER", "TOKEN", "IMAGE", "SIM_SEED", "SIM_SEEDS", "SIM_OF", "DRILL_MESSAGES"];
+const OTHERS: [&str; 10] = [
+    "SERVER",
+    "TOKEN",
+    "IMAGE",
+    "SIM_SEED",
+    "SIM_SEEDS",
+    "SIM_OF",
+    "DRILL_MESSAGES",
+    "FAULTS",
+    "FAULTS_ROUNDS",
+    "TEST_DATA",
+];
 /// Keys that are read apart from the list of fields.
 const MORE_KEYS: [&str; 5] = ["persistence_path", "cluster.cookie", "cluster.expect", "channels", "routing_rules"];
 /// Names in one warning.

@@ -18,6 +18,7 @@ mod member;
 mod operation;
 mod predicate;
 mod rule;
+mod times;
 mod transaction;
 
 pub use channel::{
@@ -42,13 +43,12 @@ pub use consumer::{
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
-pub use json::{
-    ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms, timestamp,
-};
+pub use json::{ChannelJson, ConsumerJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use limits::Limits;
 pub use lines::{is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use rule::{Rule, RuleSet};
+pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

@@ -28,7 +28,7 @@ use super::{
     healing,
     identity::{Identity, IdentityError},
     intact,
-    joining::{Complaints, Joining, Standing},
+    joining::{Joining, Standing},
     lane::Tickets,
     log::LogStore,
     log_adapter::{Follows, LogAdapter, Pace},
@@ -289,7 +289,7 @@ impl RaftGroup {
             seeds: config.seeds,
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
-            complaints: Complaints::default(),
+            complaints: super::complaints::Complaints::default(),
         };
         let differences = Arc::default();
         let clocks = Clocks {

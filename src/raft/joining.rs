@@ -14,7 +14,7 @@ use std::{
 
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tonic::Code;
 
 use super::{
@@ -39,8 +39,6 @@ const SETTLED: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the leader may take to let a node in.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two log lines about one address.
-const COMPLAINT: Duration = Duration::from_secs(30);
 /// Rounds of a search between two log lines about it.
 const PATIENCE: u32 = 100;
 
@@ -101,23 +99,7 @@ pub(super) struct Joining {
     pub(super) standing: watch::Sender<Standing>,
     /// Where others think that the members are which did not answer: it is looked there in the next round.
     pub(super) rumours: Mutex<Vec<String>>,
-    pub(super) complaints: Complaints,
-}
-
-/// When each address was last complained of: a search goes round many times a second.
-#[derive(Default)]
-pub(super) struct Complaints(Mutex<BTreeMap<String, Instant>>);
-
-impl Complaints {
-    fn is_due(&self, address: &str) -> bool {
-        let mut last = self.0.lock();
-        last.retain(|_, at| at.elapsed() < COMPLAINT);
-        let due = !last.contains_key(address);
-        if due {
-            last.insert(address.to_owned(), Instant::now());
-        }
-        due
-    }
+    pub(super) complaints: super::complaints::Complaints,
 }
 
 /// What the others say.
