@@ -25,8 +25,11 @@ const MORE_KEYS: [&str; 5] = ["persistence_path", "cluster.cookie", "cluster.exp
 /// Names in one warning.
 const MOST_NAMED: usize = 3;
 
-/// The variables that set a key, with the key's parts, and warnings about those that set none.
-pub(super) fn meant(variables: &BTreeMap<String, String>) -> (Vec<(Vec<String>, &str, &str)>, Vec<String>) {
+/// A variable that sets a key: the key's parts, the variable's name and its text.
+pub(super) type Meant<'a> = (Vec<String>, &'a str, &'a str);
+
+/// The variables that set a key, and warnings about those that set none.
+pub(super) fn meant(variables: &BTreeMap<String, String>) -> (Vec<Meant<'_>>, Vec<String>) {
     let keys = keys();
     let (mut meant, mut warnings, mut of_services) = (Vec::new(), Vec::new(), Vec::new());
     for (name, text) in variables {
