@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
 };
 use tonic::transport::server::Connected;
 
-use crate::quota::Publishing;
+use crate::{address, quota::Publishing};
 
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -173,7 +173,7 @@ struct Tcp;
 #[async_trait]
 impl Network for Tcp {
     async fn connect(&self, address: &str) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = address::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Connection::new(stream))
     }

@@ -46,6 +46,7 @@
 //! With [`config::ServerConfig::base_dir`] the channels' `schema_ref`s are read from there; without it they are only
 //! labels, and a channel takes any payload.
 
+mod address;
 pub mod admission;
 pub mod broker;
 pub mod cli;

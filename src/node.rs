@@ -70,6 +70,9 @@ pub struct Storage {
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// Nothing says where the node's messages go.
+    #[error("the node has no `persistence_path`, and `ephemeral_node` does not say that its messages may be lost")]
+    NoDirectory,
     /// The data directory cannot be used.
     #[error("cannot use {path}: {reason}")]
     Directory {
@@ -111,10 +114,12 @@ impl Storage {
     pub fn open(config: &ServerConfig, env: &Env) -> Result<Self, NodeError> {
         let (dir, temporary) = match &config.persistence_path {
             Some(dir) => (dir.clone(), None),
-            None => {
+            None if config.ephemeral_node => {
                 let dir = std::env::temp_dir().join(format!("liminal-{:016x}", env.random.next_u64()));
+                tracing::info!(dir = %dir.display(), "the node's state is in a temporary directory");
                 (dir.clone(), Some(dir))
             }
+            None => return Err(NodeError::NoDirectory),
         };
         let unusable = |reason: std::io::Error| NodeError::Directory { path: dir.clone(), reason: reason.to_string() };
         let raft = dir.join("raft");
@@ -449,14 +454,7 @@ impl NodeView for View {
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let health = self.broker.view().health().failures();
-        let (most_limit, all_limit) = self.broker.limits().most_keys();
-        let (claims, keys) = (self.broker.view().claim_totals(), self.broker.view().live_keys());
         let mut metrics = vec![
-            claims_by_namespace(self.broker.view().claim_namespaces()),
-            Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
-            Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
-            Metric::counter("claims_released", "Claims given back", claims.released),
-            Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
             Metric::gauge("raft_applied", "Index of the newest applied log entry", state.applied),
@@ -483,19 +481,6 @@ impl NodeView for View {
             },
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
-            Metric::gauge("channels", "Channels", self.broker.view().catalog().len() as u64),
-            Metric::gauge("live_keys", "Idempotency keys in the windows of all channels", keys.all),
-            Metric::gauge("live_keys_most", "Idempotency keys of the channel that has most of them", keys.most),
-            Metric::gauge(
-                "live_keys_limit",
-                "Idempotency keys that all channels together may have: raise an alarm from 80 % of it on",
-                all_limit,
-            ),
-            Metric::gauge(
-                "live_keys_most_limit",
-                "Idempotency keys that a channel may have: raise an alarm when the one with most has 80 % of it",
-                most_limit,
-            ),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
             Metric::gauge("connections", "Open client connections", self.admission.open()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
@@ -528,10 +513,40 @@ impl NodeView for View {
             },
         ];
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
-        metrics.extend(http::consumer_metrics(&self.broker));
+        if self.broker.leads() {
+            metrics.extend(cluster_metrics(&self.broker));
+        }
         metrics.extend(clock_metrics(&self.broker, &self.group.clocks()));
         metrics
     }
+}
+
+/// What is the whole cluster's and not a node's: only the leader tells it, so that a sum over all nodes is right.
+fn cluster_metrics(broker: &Broker) -> Vec<Metric> {
+    let (view, claims, keys) = (broker.view(), broker.view().claim_totals(), broker.view().live_keys());
+    let (most_limit, all_limit) = broker.limits().most_keys();
+    let mut metrics = vec![
+        Metric::gauge("channels", "Channels", view.catalog().len() as u64),
+        Metric::gauge("live_keys", "Idempotency keys in the windows of all channels", keys.all),
+        Metric::gauge("live_keys_most", "Idempotency keys of the channel that has most of them", keys.most),
+        Metric::gauge(
+            "live_keys_limit",
+            "Idempotency keys that all channels together may have: raise an alarm from 80 % of it on",
+            all_limit,
+        ),
+        Metric::gauge(
+            "live_keys_most_limit",
+            "Idempotency keys that a channel may have: raise an alarm when the one with most has 80 % of it",
+            most_limit,
+        ),
+        claims_by_namespace(view.claim_namespaces()),
+        Metric::counter("claims_taken", "Claims taken since the state began", claims.taken),
+        Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
+        Metric::counter("claims_released", "Claims given back", claims.released),
+        Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
+    ];
+    metrics.extend(http::consumer_metrics(broker));
+    metrics
 }
 
 /// The log's time, and how far each node's clock is from it.

@@ -3,7 +3,8 @@
 //!
 //! Nothing is kept between passes but how far they came, so publishing costs no more in a compacted channel, and a new
 //! leader goes on where the old one was. A pass costs as much as the channel is long, so it waits until as much is new as
-//! is not, or for as long as reading at [`PACE`] takes.
+//! is not, or for as long as reading at [`PACE`] takes. Where nothing is new, it comes when a message has expired: a pass
+//! says when the next one does, and a new leader, which does not know it, makes one pass to learn it.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -37,6 +38,21 @@ const STEP_BYTES: usize = 256 << 10;
 const STEP_RUNS: usize = 4_096;
 /// Channels over which there is a pass at the same time.
 const AT_ONCE: usize = 4;
+
+/// What is known of a channel that is compacted.
+#[derive(Clone, Copy)]
+struct Look {
+    /// When the last pass began, or the channel was first seen.
+    last: Instant,
+    /// When the next of its messages expires, on the log's line; 0: no pass has told it yet; `u64::MAX`: none does.
+    expires_ms: u64,
+}
+
+impl Look {
+    fn fresh() -> Self {
+        Self { last: Instant::now(), expires_ms: 0 }
+    }
+}
 
 /// Why a pass did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +105,13 @@ struct Pass<'a> {
     gone: Vec<Gone>,
     /// Bytes of the batches that hold what goes.
     changed: usize,
+    /// When the next of the messages that stay expires; `u64::MAX`: none does.
+    expires_ms: u64,
 }
 
 /// Runs for as long as the broker does.
 pub(super) async fn run(broker: Broker) {
-    let mut passes: HashMap<ChannelId, Instant> = HashMap::new();
+    let mut passes: HashMap<ChannelId, Look> = HashMap::new();
     let mut running = FuturesUnordered::new();
     let mut at_it = BTreeSet::new();
     let mut leader = broker.inner.sequencer.leader();
@@ -108,75 +126,81 @@ pub(super) async fn run(broker: Broker) {
         let look = tokio::time::sleep(INTERVAL);
         tokio::select! {
             () = look => {}
-            Some(id) = running.next() => {
+            Some((id, expires_ms)) = running.next() => {
                 at_it.remove(&id);
+                if let (Some(look), Some(expires_ms)) = (passes.get_mut(&id), expires_ms) {
+                    look.expires_ms = expires_ms;
+                }
                 continue;
             }
         }
         passes.retain(|id, _| broker.inner.view.stats(*id).is_some());
         for meta in broker.due_for_compaction(&mut passes) {
             if running.len() < AT_ONCE && broker.leads() && at_it.insert(meta.id) {
-                passes.insert(meta.id, Instant::now());
+                passes.entry(meta.id).or_insert_with(Look::fresh).last = Instant::now();
                 running.push(compact(broker.clone(), meta));
             }
         }
     }
 }
 
-/// Passes over a channel until its end is reached.
-async fn compact(broker: Broker, meta: Arc<ChannelMeta>) -> ChannelId {
+/// Passes over a channel until its end is reached. Says when the next message of it expires, if it is.
+async fn compact(broker: Broker, meta: Arc<ChannelMeta>) -> (ChannelId, Option<u64>) {
     let compacted = loop {
         match broker.compact(&meta).await {
-            Ok(false) => {}
+            Ok(None) => {}
             compacted => break compacted,
         }
     };
-    match compacted {
+    match &compacted {
         Ok(_) => tracing::debug!(channel = %meta.name, "compacted"),
         Err(Broken::NotTaken(why)) => tracing::debug!(channel = %meta.name, why, "a pass was broken off"),
         Err(Broken::Failed(error)) => tracing::warn!(channel = %meta.name, %error, "cannot compact"),
     }
-    meta.id
+    (meta.id, compacted.ok().flatten())
 }
 
 impl Broker {
     /// Channels over which a pass is due, the small ones first.
-    fn due_for_compaction(&self, passes: &mut HashMap<ChannelId, Instant>) -> Vec<Arc<ChannelMeta>> {
+    fn due_for_compaction(&self, passes: &mut HashMap<ChannelId, Look>) -> Vec<Arc<ChannelMeta>> {
         let catalog = self.inner.view.catalog();
         let compacted = catalog
             .iter()
             .filter(|meta| meta.config.durability == Durability::Durable && meta.config.retention.compact_by.is_some());
         let mut due: Vec<_> = compacted
             .filter_map(|meta| {
-                let last = *passes.entry(meta.id).or_insert_with(Instant::now);
+                let look = *passes.entry(meta.id).or_insert_with(Look::fresh);
                 let stats = self.inner.view.stats(meta.id)?;
-                self.is_due(meta.id, stats, last).then(|| (stats.bytes, meta.clone()))
+                self.is_due(meta.id, stats, look).then(|| (stats.bytes, meta.clone()))
             })
             .collect();
         due.sort_by_key(|(bytes, _)| *bytes);
         due.into_iter().map(|(_, meta)| meta).collect()
     }
 
-    fn is_due(&self, channel: ChannelId, stats: ChannelStats, last: Instant) -> bool {
+    fn is_due(&self, channel: ChannelId, stats: ChannelStats, Look { last, expires_ms }: Look) -> bool {
         let Compaction { clean_to, removed, .. } = self.inner.view.compaction(channel).unwrap_or_default();
         let ChannelStats { first_seq, next_seq, bytes, .. } = stats;
         let fresh = next_seq.saturating_sub(clean_to.max(first_seq));
         let looked_at = clean_to.saturating_sub(first_seq).saturating_sub(removed);
-        fresh > 0 && (fresh >= looked_at || last.elapsed() >= Duration::from_secs(bytes / PACE))
+        let rested = last.elapsed() >= Duration::from_secs(bytes / PACE);
+        // The newest message stays in any case.
+        let expired = next_seq > first_seq + 1 && expires_ms <= self.inner.view.clock().now_ms();
+        (fresh > 0 && (fresh >= looked_at || rested)) || (expired && rested)
     }
 
-    /// One pass; whether it has come to the channel's end.
-    async fn compact(&self, meta: &ChannelMeta) -> Result<bool, Broken> {
+    /// One pass; none when it has not come to the channel's end, else when the next message expires.
+    async fn compact(&self, meta: &ChannelMeta) -> Result<Option<u64>, Broken> {
         let (view, by) = (&self.inner.view, meta.config.retention.compact_by.as_deref().unwrap_or_default());
         let stats = view.stats(meta.id).unwrap_or_default();
         let step = view.compaction(meta.id).unwrap_or_default().step;
-        let mut pass = Pass { broker: self, meta, by, step, gone: Vec::new(), changed: 0 };
+        let mut pass = Pass { broker: self, meta, by, step, gone: Vec::new(), changed: 0, expires_ms: u64::MAX };
         // Once this step is applied here, the store has all that was counted above, and what steps before it have done.
         pass.take_step(None).await?;
         let clean_to = view.compaction(meta.id).unwrap_or_default().clean_to;
         let (newest, to) = pass.newest(clean_to.max(stats.first_seq), stats.next_seq).await?;
-        pass.remove(&newest, stats, to).await?;
-        Ok(to == stats.next_seq)
+        let expires_ms = pass.remove(&newest, stats, to).await?;
+        Ok((to == stats.next_seq).then_some(expires_ms))
     }
 }
 
@@ -198,8 +222,9 @@ impl Pass<'_> {
         Ok((newest, end))
     }
 
-    /// Removes what lies below `to` and is replaced by something newer.
-    async fn remove(mut self, newest: &HashMap<KeyHash, u64>, stats: ChannelStats, to: u64) -> Result<(), Broken> {
+    /// Removes what lies below `to` and is replaced by something newer, or has expired. Says when the next of the others
+    /// expires.
+    async fn remove(mut self, newest: &HashMap<KeyHash, u64>, stats: ChannelStats, to: u64) -> Result<u64, Broken> {
         let ChannelStats { first_seq, next_seq, .. } = stats;
         let now_ms = self.broker.inner.view.time_ms();
         let mut kept = 0;
@@ -216,6 +241,9 @@ impl Pass<'_> {
                 // The channel's newest message stays in any case: readers know by it that they have reached the end.
                 let goes = seq + 1 < next_seq && (has_expired(&message, batch.time_ms, now_ms) || replaced());
                 changes |= goes;
+                if !goes && seq + 1 < next_seq && message.ttl_ms > 0 {
+                    self.expires_ms = self.expires_ms.min(batch.time_ms.saturating_add(message.ttl_ms));
+                }
                 match self.gone.last_mut().filter(|run| run.end_seq() == seq) {
                     Some(run) if goes => {
                         run.count += 1;
@@ -233,7 +261,8 @@ impl Pass<'_> {
             }
         }
         let missing = to.saturating_sub(first_seq).saturating_sub(kept);
-        self.take_step(Some(Clean { first_seq, to, removed: missing })).await
+        self.take_step(Some(Clean { first_seq, to, removed: missing })).await?;
+        Ok(self.expires_ms)
     }
 
     /// Has what was found so far removed.

@@ -503,7 +503,11 @@ impl BrokerError {
             }
             Self::KeyUsedApart { .. } => "repeat a transaction as it was, or give new messages new keys".into(),
             Self::InTransaction { error, .. } => return error.help(),
-            Self::NoResponders { channel } => format!("start a responder: `liminal subscribe {channel}`"),
+            Self::NoResponders { channel } => {
+                format!(
+                    "start a responder: `liminal subscribe {channel}`; a durable channel keeps the request all the same"
+                )
+            }
             Self::ReplyTimeout { .. } => "look whether the responder works; the request may still be handled".into(),
             Self::KeyConflict { .. } | Self::KeyWaits { .. } => {
                 "use a new key for a new message; the same key is for retries of the same one".into()

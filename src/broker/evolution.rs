@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema::compatibility};
+use super::{
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema, schema::compatibility,
+};
 use crate::{
     codec,
     machine::schemas_prefix,
@@ -147,7 +149,7 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let Some(old) = meta.config.schema.as_deref().filter(|_| !new_schema.is_empty()) else { return Ok(()) };
         let parse = |text: &str| {
-            serde_json::from_str(text)
+            schema::read(text.as_bytes())
                 .map_err(|error| BrokerError::InvalidSchema { reason: format!("it is no JSON: {error}") })
         };
         let Err(places) = compatibility::check(&parse(old)?, &parse(new_schema)?, mode) else { return Ok(()) };

@@ -77,7 +77,9 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     let measured = match command {
         Command::Publish(args) => {
             args.check()?;
-            let pids = cpu::servers(&args.server_pids, &global.server);
+            // Before anything is made: a file that cannot be used leaves no channel behind.
+            load::payloads(args.payloads.as_deref(), args.size)?;
+            let pids = cpu::servers(&args.server_pids, &global.servers());
             let clients = load::publishers(&args, global).await?;
             load::prepare(&clients[0], &args.channel).await?;
             load::publish(&args, clients, &pids, Window::begin(args.warmup, args.duration), false).await?

@@ -316,7 +316,7 @@ fn describe(channel: &Channel) -> String {
     let shown = ChannelJson::of(channel);
     let schema = match shown.schema_id {
         0 => "none".to_owned(),
-        id => format!("version {id}"),
+        id => format!("id {id}; `liminal channel schemas {}` lists its versions", shown.name),
     };
     let rows = [
         ("name", shown.name.to_owned()),
@@ -357,7 +357,7 @@ fn messages(shown: &ChannelJson<'_>) -> String {
 }
 
 fn list(channels: &[Channel]) -> Result<(), CliError> {
-    let header = ["NAME", "DURABILITY", "SCHEMA", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP", "KEEPS"];
+    let header = ["NAME", "DURABILITY", "SCHEMA ID", "MESSAGES", "NEXT", "BYTES", "KEYS", "DEDUP", "KEEPS"];
     let rows = channels.iter().map(|channel| {
         let shown = ChannelJson::of(channel);
         vec![
@@ -422,7 +422,12 @@ mod tests {
             ..Channel::default()
         };
         let text = describe(&channel);
-        for line in ["name          orders", "durability    durable", "schema        version 2", "dedup window  1day"] {
+        for line in [
+            "name          orders",
+            "durability    durable",
+            "schema        id 2; `liminal channel schemas orders` lists its versions",
+            "dedup window  1day",
+        ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
         assert!(text.contains("messages      1,000\n"), "{text}");

@@ -34,7 +34,7 @@ pub(super) fn run(command: Command, global: &Global) -> Result<(), CliError> {
             print_line(&format!("{}: ok", file.display()))
         }
         Command::Show { file, set } => {
-            let Loaded { config, origins } = load(file.as_deref(), set)?;
+            let Loaded { config, origins, .. } = load(file.as_deref(), set)?;
             let text = config.show(&origins);
             if global.output != OutputFormat::Json {
                 return print_line(text.trim_end());
@@ -52,5 +52,6 @@ pub(super) fn load(file: Option<&Path>, flags: Vec<String>) -> Result<Loaded, Cl
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let overrides = Overrides { variables: variables.collect(), flags };
     ServerConfig::load_with(file, &overrides)
+        .inspect(|loaded| loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}")))
         .map_err(|errors| CliError::failed(format!("the configuration cannot be used\n{errors}")))
 }

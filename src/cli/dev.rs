@@ -1,6 +1,11 @@
-//! `liminal dev`: a whole cluster in one process, with the commands to try it.
+//! `liminal dev`: a whole cluster in one process, with the commands to try it. What is published to it is still there the
+//! next time, and where it is stands on the screen; a demonstration leaves nothing behind.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     CliError,
@@ -16,6 +21,8 @@ use crate::{
 
 /// Nodes of one process that are still useful to try things with.
 const MAX_NODES: u16 = 9;
+/// Where the commands look for a cluster that they are not told of.
+const USUAL_PORT: u16 = 7100;
 /// How long the cluster may take to find its leader.
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two messages of the demonstration.
@@ -27,13 +34,16 @@ pub struct Args {
     /// How many nodes
     #[arg(long, default_value_t = 3)]
     nodes: u16,
-    /// Where the nodes keep their state; a temporary directory where it is not given
+    /// Where the nodes keep their state; `liminal/dev` in the user's directory for data where it is not given
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Keep nothing: the nodes' state is gone when the cluster stops
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
     /// Node n listens on this + n for clients, + 100 + n for HTTP and + 200 + n for the other nodes
-    #[arg(long, default_value_t = 7100)]
+    #[arg(long, default_value_t = USUAL_PORT)]
     base_port: u16,
-    /// Publish a few messages, show them arriving on another node, and stop
+    /// Publish a few messages, show them arriving on another node, and stop. Keeps nothing without --data-dir
     #[arg(long)]
     demo: bool,
 }
@@ -45,10 +55,14 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     if args.base_port > u16::MAX - 300 {
         return Err(CliError::usage(format!("--base-port {}: at most {}", args.base_port, u16::MAX - 300)));
     }
+    let dir = place(&args, |name| env::var_os(name).map(PathBuf::from))?;
+    if let Some(dir) = &dir {
+        check_size(dir, args.nodes)?;
+    }
     let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
     for number in 1..=args.nodes {
-        nodes.push(start(config(&args, number)).await?);
+        nodes.push(start(config(&args, dir.as_deref(), number)).await?);
     }
     let first = nodes.first().ok_or_else(|| CliError::failed("no nodes".into()))?;
     let formed = tokio::time::timeout(FORM_TIMEOUT, first.broker().channels()).await;
@@ -62,7 +76,11 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
         let (name, client, http) = (node.broker().local().name, node.client_address(), node.http_address());
         print_line(&format!("  {name}  clients http://{client}  http://{http}/ready"))?;
     }
-    let done = if args.demo { demo(&nodes).await } else { instructions(&args, &nodes) };
+    match &dir {
+        Some(dir) => print_line(&format!("  data in {}", dir.display()))?,
+        None => print_line("  data in a temporary directory: it is gone when the cluster stops")?,
+    }
+    let done = if args.demo { demo(&args, &nodes).await } else { instructions(&args, &nodes) };
     if !args.demo && done.is_ok() {
         signals.next().await;
     }
@@ -70,13 +88,47 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     done
 }
 
-fn config(args: &Args, number: u16) -> ServerConfig {
+/// Where the nodes keep their state; none: nowhere.
+fn place(args: &Args, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<PathBuf>, CliError> {
+    if let Some(dir) = &args.data_dir {
+        return Ok(Some(dir.clone()));
+    }
+    if args.ephemeral || args.demo {
+        return Ok(None);
+    }
+    let of_user = variable("XDG_DATA_HOME").filter(|dir| dir.is_absolute());
+    let of_user = of_user.or_else(|| Some(variable("HOME").filter(|dir| dir.is_absolute())?.join(".local/share")));
+    let Some(of_user) = of_user else {
+        return Err(CliError::usage("this user has no directory for data (HOME is not set)".into())
+            .with_help("name one with --data-dir, or keep nothing with --ephemeral".into()));
+    };
+    // A cluster at other ports is another cluster.
+    let name = if args.base_port == USUAL_PORT { "dev".to_owned() } else { format!("dev-{}", args.base_port) };
+    Ok(Some(of_user.join("liminal").join(name)))
+}
+
+/// Fewer nodes than a cluster has may be no majority of it.
+fn check_size(dir: &Path, nodes: u16) -> Result<(), CliError> {
+    let found = (1..=MAX_NODES).rev().find(|number| fs::exists(dir.join(format!("n{number}"))).unwrap_or(false));
+    match found {
+        Some(found) if found > nodes => {
+            Err(CliError::usage(format!("--nodes {nodes}: the cluster in {} has {found} nodes", dir.display()))
+                .with_help(format!(
+                    "take --nodes {found}, another --data-dir, or --ephemeral; or delete that directory"
+                )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn config(args: &Args, dir: Option<&Path>, number: u16) -> ServerConfig {
     let address = |offset: u16, number: u16| format!("127.0.0.1:{}", args.base_port + offset + number);
     ServerConfig {
         listen_address: address(0, number),
         health_listen_address: address(100, number),
         drain_timeout: Duration::from_secs(2),
-        persistence_path: args.data_dir.as_ref().map(|dir| dir.join(format!("n{number}"))),
+        persistence_path: dir.map(|dir| dir.join(format!("n{number}"))),
+        ephemeral_node: dir.is_none(),
         cluster: Some(ClusterConfig {
             node_name: format!("n{number}"),
             listen_address: address(200, number),
@@ -92,7 +144,7 @@ fn config(args: &Args, number: u16) -> ServerConfig {
 fn instructions(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
     let servers: Vec<String> = nodes.iter().map(|node| format!("http://{}", node.client_address())).collect();
     print_line("\nIn another terminal:\n")?;
-    if args.base_port != 7100 {
+    if args.base_port != USUAL_PORT {
         print_line(&format!("  export LIMINAL_SERVER={}", servers.join(",")))?;
     }
     for line in [
@@ -107,7 +159,7 @@ fn instructions(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
 }
 
 /// Messages published through one node and read on another.
-async fn demo(nodes: &[Node]) -> Result<(), CliError> {
+async fn demo(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
     let failed = |error: crate::broker::BrokerError| CliError::failed(error.to_string());
     let (publisher, subscriber) = match nodes {
         [only] => (only.broker(), only.broker()),
@@ -143,5 +195,57 @@ async fn demo(nodes: &[Node]) -> Result<(), CliError> {
     };
     tokio::try_join!(received, published)?;
     let page = subscriber.read("demo", Start::Earliest, 0, Consistency::Linearizable, None).await.map_err(failed)?;
-    print_line(&format!("{} message(s) are stored on every node; run `liminal dev` to go on", page.end_seq))
+    print_line(&ending(args.data_dir.as_deref(), page.end_seq))
+}
+
+fn ending(dir: Option<&Path>, stored: u64) -> String {
+    match dir {
+        Some(dir) => {
+            let dir = dir.display();
+            format!("{stored} message(s) are stored on every node; `liminal dev --data-dir {dir}` goes on with them")
+        }
+        None => format!(
+            "{stored} message(s) were stored on every node and go with this demonstration; `liminal dev` starts a cluster \
+             that keeps what it is given"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> Args {
+        Args { nodes: 3, data_dir: None, ephemeral: false, base_port: USUAL_PORT, demo: false }
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_data_in_the_users_directory_unless_it_is_told_otherwise() {
+        let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/home/u"));
+        let usual = place(&args(), home).unwrap();
+        assert_eq!(usual.as_deref(), Some(Path::new("/home/u/.local/share/liminal/dev")));
+        let xdg = |name: &str| Some(PathBuf::from(if name == "HOME" { "/home/u" } else { "/data" }));
+        let other = place(&Args { base_port: 8100, ..args() }, xdg).unwrap();
+        assert_eq!(other.as_deref(), Some(Path::new("/data/liminal/dev-8100")));
+        let named = Args { data_dir: Some("d".into()), demo: true, ..args() };
+        assert_eq!(place(&named, home).unwrap().as_deref(), Some(Path::new("d")));
+        assert_eq!(place(&Args { ephemeral: true, ..args() }, home).unwrap(), None);
+        assert_eq!(place(&Args { demo: true, ..args() }, home).unwrap(), None);
+        assert!(place(&args(), |_| None).is_err());
+    }
+
+    #[test]
+    fn a_smaller_cluster_than_the_stored_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_size(dir.path(), 1).is_ok());
+        fs::create_dir(dir.path().join("n3")).unwrap();
+        assert!(check_size(dir.path(), 1).is_err());
+        assert!(check_size(dir.path(), 3).is_ok() && check_size(dir.path(), 5).is_ok());
+    }
+
+    #[test]
+    fn a_demonstration_says_what_becomes_of_its_messages() {
+        assert!(ending(None, 5).contains("go with this demonstration"));
+        assert!(ending(Some(Path::new("d")), 5).contains("`liminal dev --data-dir d`"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::{OutputFormat, remote::json_line};
 use crate::client::{ClientError, UNREACHABLE};
 
 /// Exit codes that scripts rely on.
@@ -16,6 +17,18 @@ pub struct CliError {
     message: Option<String>,
     help: Option<String>,
     code: Option<String>,
+}
+
+/// An error as programs read it.
+#[derive(serde::Serialize)]
+struct Said<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'a str>,
+    /// Of the process.
+    exit: u8,
 }
 
 impl CliError {
@@ -49,8 +62,17 @@ impl CliError {
         Self { code: Some(code.to_owned()), ..self }
     }
 
-    /// Tells the user, and gives the exit code.
-    pub(super) fn report(self) -> ExitCode {
+    /// Tells the user, and gives the exit code. With `-o json` what is said is one JSON object, on standard error as any
+    /// error is.
+    pub(super) fn report(self, output: OutputFormat) -> ExitCode {
+        if let (OutputFormat::Json, Some(message)) = (output, &self.message) {
+            let said = Said { message, help: self.help.as_deref(), code: self.code.as_deref(), exit: self.exit };
+            match json_line(&serde_json::json!({ "error": said })) {
+                Ok(line) => eprintln!("{line}"),
+                Err(error) => eprintln!("error: {message} ({error})"),
+            }
+            return ExitCode::from(self.exit);
+        }
         if let Some(message) = self.message {
             eprintln!("error: {message}");
         }

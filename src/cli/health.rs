@@ -1,45 +1,73 @@
 //! `liminal health`: whether a node is ready, as an exit code: for container health checks and scripts on machines
 //! without a shell.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{CliError, remote::print_line};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::{CliError, Global, remote::print_line};
+use crate::{address, client};
 
 /// How long the node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is a few lines.
 const MAX_ANSWER: u64 = 64 << 10;
+/// Where a node serves HTTP unless it is told otherwise.
+const USUAL: &str = "127.0.0.1:7201";
 
 /// What `health` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the node serves HTTP
-    #[arg(long, default_value = "127.0.0.1:7201", value_name = "HOST:PORT")]
-    http: String,
+    /// Where the node serves HTTP, which also says why it is not ready. Without it the nodes of `--server` are asked
+    /// where that is given; else 127.0.0.1:7201
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
 }
 
-/// Runs the command: exit code 0 when the node is ready, 10 when it is not, 3 when it does not answer.
-pub async fn run(args: Args) -> Result<(), CliError> {
-    let address = args.http.clone();
-    let asked = tokio::task::spawn_blocking(move || ask(&address)).await;
-    let answer = asked.map_err(|error| CliError::failed(error.to_string()))?;
-    let answer = answer.map_err(|error| CliError::unreachable(format!("{} does not answer: {error}", args.http)))?;
+/// Runs the command: exit code 0 when all nodes that were asked are ready, 10 when one is not, 3 when one does not
+/// answer.
+pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
+    let silent = |at: &str, why: &dyn std::fmt::Display| CliError::unreachable(format!("{at} does not answer: {why}"));
+    if args.http.is_none() && !global.server.is_empty() {
+        let mut all_ready = true;
+        for server in &global.server {
+            let ready = serves(server).await.map_err(|why| silent(server, &why))?;
+            print_line(&format!("{server}  {}", if ready { "ready" } else { "not ready" }))?;
+            all_ready &= ready;
+        }
+        return if all_ready { Ok(()) } else { Err(CliError::exit(10)) };
+    }
+    let http = args.http.as_deref().unwrap_or(USUAL);
+    address::split(http).map_err(CliError::usage)?;
+    let answer = match timeout(TIMEOUT, ask(http)).await {
+        Ok(answer) => answer.map_err(|error| silent(http, &error))?,
+        Err(_) => return Err(silent(http, &format!("nothing came within {} s", TIMEOUT.as_secs()))),
+    };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     print_line(body.trim())?;
     if head.split_ascii_whitespace().nth(1) == Some("200") { Ok(()) } else { Err(CliError::exit(10)) }
 }
 
-fn ask(address: &str) -> std::io::Result<String> {
-    let to = address.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+async fn ask(address: &str) -> std::io::Result<String> {
+    let mut stream = address::connect(address).await?;
+    let request = format!("GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+    stream.take(MAX_ANSWER).read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+/// Whether a node says over gRPC that clients should be sent to it.
+async fn serves(server: &str) -> Result<bool, String> {
+    let asked = async {
+        let channel = client::channel_to(server, TIMEOUT).await.map_err(|error| error.to_string())?;
+        let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+        let answer = answer.map_err(|status| status.message().to_owned())?;
+        Ok(answer.get_ref().status() == ServingStatus::Serving)
+    };
+    timeout(TIMEOUT, asked).await.unwrap_or_else(|_| Err(format!("nothing came within {} s", TIMEOUT.as_secs())))
 }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Where `liminal dev` and the sample configurations listen.
-const DEFAULT_SERVERS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103";
+const DEFAULT_SERVERS: [&str; 3] = ["http://127.0.0.1:7101", "http://127.0.0.1:7102", "http://127.0.0.1:7103"];
 
 /// A clustered, replicated message broker: acknowledged means fsynced on a majority.
 #[derive(Parser)]
@@ -45,15 +45,22 @@ struct Cli {
 /// What all commands share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// Nodes to talk to; any of them serves every request
-    #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', default_value = DEFAULT_SERVERS, value_name = "URL")]
+    /// Nodes to talk to; any of them serves every request [default: http://127.0.0.1:7101 to 7103]
+    #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', value_name = "URL")]
     pub server: Vec<String>,
     /// Sent with every request
     #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// How results look
+    /// How results look; with json errors are JSON too, on standard error
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub output: OutputFormat,
+}
+
+impl Global {
+    /// The nodes that were named, or the usual ones.
+    pub fn servers(&self) -> Vec<String> {
+        if self.server.is_empty() { DEFAULT_SERVERS.map(str::to_owned).to_vec() } else { self.server.clone() }
+    }
 }
 
 /// How results look.
@@ -115,25 +122,26 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     files::keep_private();
+    let output = cli.global.output;
     let filter = match cli.command {
         Command::Serve(_) => "info,openraft=error,haematite=error",
         _ => "warn,openraft=off,haematite=error",
     };
     if let Err(error) = telemetry::init(cli.log_format, filter) {
-        return CliError::usage(error).report();
+        return CliError::usage(error).report(output);
     }
     // One core is for Raft's thread, or for the servers that are on this machine.
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return CliError::failed(format!("cannot start: {error}")).report(),
+        Err(error) => return CliError::failed(format!("cannot start: {error}")).report(output),
     };
     let result = runtime.block_on(run(cli));
     // Whatever still blocks (a read of standard input) does not hold up the end.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => error.report(output),
     }
 }
 
@@ -150,7 +158,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Rule(command) => rule::run(command, global).await,
         Command::Claim(command) => claim::run(command, global).await,
         Command::Consumer(command) => consumer::run(command, global).await,
-        Command::Health(args) => health::run(args).await,
+        Command::Health(args) => health::run(args, global).await,
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
         Command::Config(command) => config::run(command, global),

@@ -54,7 +54,7 @@ pub struct Args {
     /// Make the message visible after so much time, for example 10m
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub delay: Option<Duration>,
-    /// Make the message visible at a time, for example 2026-12-24T18:00:00Z
+    /// Make the message visible at a time, for example 2026-12-24T18:00:00Z; without a zone it is UTC
     #[arg(long, value_name = "TIME", value_parser = time_ms, conflicts_with = "delay")]
     pub at: Option<u64>,
     /// Store all lines of the file or none; `{"channel":..,"payload":..,"key":..}` on each line

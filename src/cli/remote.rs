@@ -12,7 +12,7 @@ use crate::client::{Client, PublisherOptions};
 
 /// Connects to the servers of the command line.
 pub async fn connect(global: &Global) -> Result<Client, CliError> {
-    connect_to(&global.server, global).await
+    connect_to(global.servers(), global).await
 }
 
 /// Connects to some of them.

@@ -24,8 +24,8 @@ pub struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let config = config::load(Some(&args.config), args.set)?.config;
-    if !config.routing_rules.is_empty() {
-        tracing::warn!("routing_rules are read, but this version does not apply them yet");
+    if config.ephemeral_node {
+        tracing::warn!("this node is ephemeral: all of its messages are gone when it stops");
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;

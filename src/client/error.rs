@@ -191,6 +191,11 @@ impl ClientError {
         if was_never_sent(&status) {
             return Self::unreachable(address, status);
         }
+        if speaks_no_grpc(&status) {
+            return Self::new(UNREACHABLE, format!("{address} answers, but not as a gRPC port of a node"))
+                .with_help("give the port for clients (`listen_address`, 7101), not the one for HTTP or for nodes")
+                .with_source(status);
+        }
         match status.code() {
             tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => {
                 let reason = innermost(&status);
@@ -240,6 +245,13 @@ fn was_never_sent(status: &tonic::Status) -> bool {
         next = error.source();
     }
     false
+}
+
+/// Whether something else answered: an HTTP server, whose body is no gRPC message, or a node's port for other nodes, which
+/// knows none of the services.
+fn speaks_no_grpc(status: &tonic::Status) -> bool {
+    let foreign = status.message().contains("invalid compression flag");
+    foreign || (status.code() == tonic::Code::Unimplemented && status.message().is_empty())
 }
 
 /// The cause of all causes: `transport error` says less than `connection refused`.
@@ -323,6 +335,16 @@ mod tests {
         let error = ClientError::from_status("n1:7101", tonic::Status::unavailable("broken pipe"));
         assert_eq!(error.code(), CONNECTION_LOST);
         assert!(error.outcome_unknown());
+    }
+
+    #[test]
+    fn a_port_that_speaks_something_else_is_said_to_be_the_wrong_one() {
+        let text = "protocol error: received message with invalid compression flag: 123 (valid flags are 0 and 1)";
+        for status in [tonic::Status::internal(text), tonic::Status::unimplemented("")] {
+            let error = ClientError::from_status("n1:7201", status);
+            assert_eq!((error.code(), error.outcome_unknown()), (UNREACHABLE, false), "{error}");
+            assert!(error.message().contains("n1:7201") && error.help().unwrap().contains("7101"), "{error}");
+        }
     }
 
     #[test]

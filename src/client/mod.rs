@@ -77,6 +77,7 @@ pub use message::{
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use subscription::Subscription;
 
+pub(crate) use pool::channel_to;
 use pool::{Options, Pool, Prefer};
 
 /// A cluster, seen from outside. Cloning shares its connections.

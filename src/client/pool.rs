@@ -17,7 +17,7 @@ use super::{
     error::ClientError,
     retry::{self, Repeat},
 };
-use crate::env::Env;
+use crate::{address, env::Env};
 
 /// How long attempts fail before that is said.
 const QUIET: Duration = Duration::from_secs(2);
@@ -139,31 +139,7 @@ impl Pool {
     }
 
     async fn open(&self, address: &str) -> Result<Channel, ClientError> {
-        let network = self.options.env.network.clone();
-        let connector = tower::service_fn(move |uri: Uri| {
-            let network = network.clone();
-            async move {
-                let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
-                network.connect(&address).await.map(TokioIo::new)
-            }
-        });
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| ClientError::unreachable(address, error))?
-            // Large enough that a replay is not bound by the round trip, small enough to bound memory.
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .max_frame_size(MAX_FRAME)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        match timeout(self.options.connect_timeout, endpoint.connect_with_connector(connector)).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(ClientError::unreachable(address, error)),
-            Err(_) => {
-                let waited = self.options.connect_timeout.as_millis();
-                Err(ClientError::unreachable(address, format!("no connection within {waited} ms")))
-            }
-        }
+        open(&self.options.env, address, self.options.connect_timeout).await
     }
 
     /// The node could not be reached, or did not serve: try another one next.
@@ -340,6 +316,36 @@ impl Backoff {
     }
 }
 
+/// A connection to a server, given with or without `http://`, for services that are not the broker's own.
+pub(crate) async fn channel_to(server: &str, within: Duration) -> Result<Channel, ClientError> {
+    open(&Env::real(), &authority(server)?, within).await
+}
+
+async fn open(env: &Env, address: &str, within: Duration) -> Result<Channel, ClientError> {
+    let network = env.network.clone();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let network = network.clone();
+        async move {
+            let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
+            network.connect(&address).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| ClientError::unreachable(address, error))?
+        // Large enough that a replay is not bound by the round trip, small enough to bound memory.
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .max_frame_size(MAX_FRAME)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    match timeout(within, endpoint.connect_with_connector(connector)).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(ClientError::unreachable(address, error)),
+        Err(_) => Err(ClientError::unreachable(address, format!("no connection within {} ms", within.as_millis()))),
+    }
+}
+
 /// `host:port` of a server, given with or without `http://`.
 fn authority(server: &str) -> Result<String, ClientError> {
     let invalid = |reason: &str| {
@@ -350,6 +356,11 @@ fn authority(server: &str) -> Result<String, ClientError> {
         return Err(invalid("TLS is not supported"));
     }
     let rest = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+    if let Err(what) = address::split(rest)
+        && what.contains("brackets")
+    {
+        return Err(ClientError::new("INVALID_ARGUMENT", what));
+    }
     let uri: Uri = format!("http://{rest}").parse().map_err(|_| invalid("it cannot be read"))?;
     match uri.authority() {
         Some(authority) if uri.path() == "/" && authority.port().is_some() => Ok(authority.to_string()),
@@ -388,6 +399,8 @@ mod tests {
     fn an_address_is_taken_with_and_without_a_scheme() {
         assert_eq!(authority("n1:7101").unwrap(), "n1:7101");
         assert_eq!(authority("http://[::1]:7101/").unwrap(), "[::1]:7101");
+        let message = authority("::1:7101").unwrap_err().message().to_owned();
+        assert!(message.contains("in brackets: [::1]:7101"), "{message}");
         for wrong in ["n1", "https://n1:7101", "http://n1:7101/x", "", "a b:1"] {
             assert_eq!(authority(wrong).unwrap_err().code(), "INVALID_ARGUMENT", "{wrong}");
         }

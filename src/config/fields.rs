@@ -7,10 +7,11 @@ use crate::model::Limits;
 pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.address("listen_address", &mut config.listen_address);
     v.address("health_listen_address", &mut config.health_listen_address);
-    v.optional("advertise_address", &mut config.advertise_address);
-    v.optional("advertise_http_address", &mut config.advertise_http_address);
+    v.optional_address("advertise_address", &mut config.advertise_address);
+    v.optional_address("advertise_http_address", &mut config.advertise_http_address);
     v.texts("allowed_origins", &mut config.allowed_origins);
     v.milliseconds("drain_timeout_ms", &mut config.drain_timeout);
+    v.boolean("ephemeral_node", &mut config.ephemeral_node);
     v.table("limits", &mut |v| limits(&mut config.limits, v));
     v.table("store", &mut |v| store(&mut config.store, v));
     v.table("raft", &mut |v| raft(&mut config.raft, v));
@@ -22,7 +23,7 @@ pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
     v.optional("node_name", &mut name);
     config.node_name = name.unwrap_or_default();
     v.address("listen_address", &mut config.listen_address);
-    v.optional("advertise_address", &mut config.advertise_address);
+    v.optional_address("advertise_address", &mut config.advertise_address);
     v.texts("seed_nodes", &mut config.seed_nodes);
     v.boolean("auto_promote", &mut config.auto_promote);
     v.optional_duration("remove_departed_after", &mut config.remove_departed_after);

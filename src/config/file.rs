@@ -45,6 +45,8 @@ pub struct Loaded {
     pub config: ServerConfig,
     /// For `config show`.
     pub origins: Origins,
+    /// About variables of the environment that set nothing.
+    pub warnings: Vec<String>,
 }
 
 impl ServerConfig {
@@ -61,10 +63,22 @@ impl ServerConfig {
     /// # Errors
     /// Everything that is wrong with them, each with its place.
     pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
-        let Some(path) = path else { return Self::parse_with("", "the defaults", Some(Path::new(".")), overrides) };
+        let Some(path) = path else {
+            // Nobody is going to run it as it is: it may lack a directory.
+            return Self::read("", "the defaults", Some(Path::new(".")), overrides, false);
+        };
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| {
-            ConfigErrors(vec![(Origin::File { name: name.clone(), line: 1, column: 1 }, error.to_string())])
+        let at =
+            |line, column, what: String| ConfigErrors(vec![(Origin::File { name: name.clone(), line, column }, what)]);
+        let bytes = fs::read(path).map_err(|error| at(1, 1, error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let (before, wrong) = error.as_bytes().split_at(good);
+            let before = String::from_utf8_lossy(before);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let wrong = wrong.first().copied().unwrap_or_default();
+            at(line, column, format!("the byte 0x{wrong:02x} is no UTF-8; save the file as UTF-8"))
         })?;
         let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Self::parse_with(&text, &name, Some(base_dir), overrides)
@@ -84,15 +98,28 @@ impl ServerConfig {
         base_dir: Option<&Path>,
         overrides: &Overrides,
     ) -> Result<Loaded, ConfigErrors> {
+        Self::read(text, name, base_dir, overrides, true)
+    }
+
+    fn read(
+        text: &str,
+        name: &str,
+        base_dir: Option<&Path>,
+        overrides: &Overrides,
+        needs_place: bool,
+    ) -> Result<Loaded, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut tree = tree::parse(text, name, &mut errors);
-        tree.overlay(overrides, &mut errors);
+        let warnings = tree.overlay(overrides, &mut errors);
         let mut config = Self { base_dir: base_dir.map(Path::to_owned), ..Self::default() };
         let mut reader = Reader::new("", &tree, &mut errors);
         fields::server(&mut config, &mut reader);
         let mut path = None;
         reader.optional("persistence_path", &mut path);
         config.persistence_path = path.map(Into::into);
+        if needs_place {
+            place(&config, &mut reader);
+        }
         channels(&mut config, &mut reader);
         rules(&mut config, &mut reader);
         cluster(&mut config, &mut reader);
@@ -102,8 +129,11 @@ impl ServerConfig {
         if errors.0.is_empty() {
             let mut origins = BTreeMap::new();
             collect(&tree, "", &mut origins);
-            return Ok(Loaded { config, origins: Origins(origins) });
+            return Ok(Loaded { config, origins: Origins(origins), warnings });
         }
+        // What was passed over may be what is missing.
+        let passed_over = |warning| (Origin::Environment, warning);
+        errors.0.extend(warnings.into_iter().map(passed_over));
         errors.0.sort();
         errors.0.dedup();
         Err(errors)
@@ -214,6 +244,14 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     let mut expect = cluster.usual_expect() as u64;
     table.count("expect", &mut expect);
     cluster.expect = usize::try_from(expect).unwrap_or(usize::MAX);
+    if let Some(node) = table.get("expect").filter(|_| cluster.expect > Limits::MOST_VOTERS) {
+        let most = Limits::MOST_VOTERS;
+        table.wrong(
+            "expect",
+            &node.origin,
+            format!("{expect} is too large; at most {most} nodes vote, others join them"),
+        );
+    }
     let cookie = table.get("cookie").map(|node| (node, table.text_of("cookie", node).unwrap_or_default()));
     match cookie {
         Some((node, cookie)) if cookie.is_empty() && cluster.expect > 1 => {
@@ -225,6 +263,26 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     }
     table.finish();
     config.cluster = Some(cluster);
+}
+
+/// Where the messages go has to be said, also when it is nowhere.
+fn place(config: &ServerConfig, reader: &mut Reader<'_>) {
+    match (&config.persistence_path, config.ephemeral_node, reader.get("ephemeral_node")) {
+        // What is there and cannot be read has been reported.
+        (None, false, _) if reader.get("persistence_path").is_none() => reader.missing(
+            "persistence_path",
+            "name the directory that keeps the node's messages, or set `ephemeral_node = true` if all of them may be \
+             gone when the node stops",
+        ),
+        (Some(_), true, Some(node)) => {
+            reader.wrong(
+                "ephemeral_node",
+                &node.origin,
+                "an ephemeral node keeps nothing; take out `persistence_path`",
+            );
+        }
+        _ => {}
+    }
 }
 
 /// What cannot be counted any further.

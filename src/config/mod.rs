@@ -5,13 +5,17 @@ mod file;
 mod reader;
 mod show;
 mod tree;
+mod variables;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
-use crate::model::Limits;
+use crate::{
+    address::{self, is_unspecified},
+    model::Limits,
+};
 
 pub use file::{ConfigErrors, Loaded};
 pub use show::Origins;
@@ -36,8 +40,10 @@ pub struct ServerConfig {
     pub channels: Vec<ChannelEntry>,
     /// Rules between channels.
     pub routing_rules: Vec<RoutingRule>,
-    /// Where the node keeps its state; none: in a temporary place that is gone with the process.
+    /// Where the node keeps its state. Without it [`ServerConfig::ephemeral_node`] has to say so.
     pub persistence_path: Option<PathBuf>,
+    /// The node's state, durable channels included, is in a temporary directory that is gone with the process.
+    pub ephemeral_node: bool,
     /// The cluster that the node is in; none: alone.
     pub cluster: Option<ClusterConfig>,
     /// The directory that `schema_ref`s are relative to; none: they are only labels.
@@ -122,7 +128,7 @@ pub struct ClusterConfig {
     pub seed_nodes: Vec<String>,
     /// Shared secret; a node with another one is refused.
     pub cookie: String,
-    /// How many fresh nodes have to meet before they form a cluster.
+    /// How many fresh nodes have to meet before they form a cluster, at most [`Limits::MOST_VOTERS`].
     pub expect: usize,
     /// Whether a node that joined votes as soon as it has caught up.
     pub auto_promote: bool,
@@ -141,6 +147,7 @@ impl Default for ServerConfig {
             channels: Vec::new(),
             routing_rules: Vec::new(),
             persistence_path: None,
+            ephemeral_node: false,
             cluster: None,
             base_dir: None,
             limits: Limits::default(),
@@ -234,16 +241,19 @@ impl ClusterConfig {
     /// How many fresh nodes found a cluster where nobody says it: as many as there are seeds and this node; three where
     /// the only seed is a name, which stands for several nodes. So a node whose seeds are others never founds one alone.
     fn usual_expect(&self) -> usize {
-        let seeds: BTreeSet<&String> = self.seed_nodes.iter().collect();
+        let seeds: BTreeSet<String> = self.seed_nodes.iter().map(|seed| address::normal(seed)).collect();
         let own = [Some(&self.listen_address), self.advertise_address.as_ref()];
         // One that listens everywhere is most probably meant by one of the names.
         let everywhere = is_unspecified(&self.listen_address);
-        let among_them = everywhere || own.iter().flatten().any(|own| seeds.contains(own));
-        let host = |seed: &String| seed.rsplit_once(':').map_or(String::new(), |(host, _)| host.to_owned());
+        let among_them = everywhere || own.iter().flatten().any(|own| seeds.contains(&address::normal(own)));
+        let stands_for_several = |seed: &str| match address::split(seed) {
+            Ok((host, _)) => host != "localhost" && address::ip(seed).is_none(),
+            Err(_) => false,
+        };
         match seeds.first() {
-            Some(only) if seeds.len() == 1 && host(only).parse::<IpAddr>().is_err() && host(only) != "localhost" => 3,
+            Some(only) if seeds.len() == 1 && stands_for_several(only) => 3,
             _ if seeds.is_empty() => 1,
-            _ => seeds.len() + usize::from(!among_them),
+            _ => (seeds.len() + usize::from(!among_them)).min(Limits::MOST_VOTERS),
         }
     }
 }
@@ -267,10 +277,4 @@ impl ServerConfig {
             _ => listening.to_owned(),
         }
     }
-}
-
-/// Whether a `host:port` stands for all interfaces.
-fn is_unspecified(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }

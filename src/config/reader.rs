@@ -10,6 +10,7 @@ use super::{
     ConfigErrors,
     tree::{Node, Origin, Value},
 };
+use crate::address;
 
 /// Walks over the fields of a table, to read or to show them. The fields are listed once: see `fields.rs`.
 pub(super) trait Visitor {
@@ -21,6 +22,8 @@ pub(super) trait Visitor {
     fn optional(&mut self, key: &'static str, field: &mut Option<String>);
     /// `HOST:PORT`.
     fn address(&mut self, key: &'static str, field: &mut String);
+    /// `HOST:PORT` that may be missing.
+    fn optional_address(&mut self, key: &'static str, field: &mut Option<String>);
     /// A number from 1 up.
     fn count(&mut self, key: &'static str, field: &mut u64);
     /// A whole number of at least 1, or `"off"`.
@@ -107,7 +110,7 @@ impl<'a> Reader<'a> {
     pub(super) fn text_of(&mut self, key: &str, node: &Node) -> Option<String> {
         match (&node.value, &node.origin) {
             (Value::Text(text), _) => Some(text.clone()),
-            (Value::Table(_) | Value::Array(_), _) | (_, Origin::File { .. }) => {
+            (Value::Table(_) | Value::Array(_), _) | (_, Origin::File { .. } | Origin::Environment) => {
                 self.wrong(key, &node.origin, "a text in quotes is wanted here");
                 None
             }
@@ -127,9 +130,8 @@ impl<'a> Reader<'a> {
 
     /// Checks `HOST:PORT`.
     pub(super) fn check_address(&mut self, key: &str, origin: &Origin, address: &str) {
-        let good = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        if !good {
-            self.wrong(key, origin, format!("`{address}` is no address; write HOST:PORT"));
+        if let Err(what) = address::split(address) {
+            self.wrong(key, origin, what);
         }
     }
 }
@@ -167,6 +169,13 @@ impl Visitor for Reader<'_> {
         {
             self.check_address(key, &node.origin, &address);
             *field = address;
+        }
+    }
+
+    fn optional_address(&mut self, key: &'static str, field: &mut Option<String>) {
+        self.optional(key, field);
+        if let (Some(address), Some(node)) = (field, self.get(key)) {
+            self.check_address(key, &node.origin, address);
         }
     }
 

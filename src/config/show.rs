@@ -70,6 +70,10 @@ impl Visitor for Writer<'_> {
         self.line(key, &quoted(field));
     }
 
+    fn optional_address(&mut self, key: &'static str, field: &mut Option<String>) {
+        self.optional(key, field);
+    }
+
     fn count(&mut self, key: &'static str, field: &mut u64) {
         self.line(key, &field.to_string());
     }

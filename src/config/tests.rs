@@ -50,6 +50,7 @@ fn all_mistakes_are_reported_together_with_their_places() {
     let mistakes = mistakes(text);
     let begins = [
         "f.toml:1:1: listen_address: `nowhere` is no address",
+        "f.toml:1:1: persistence_path: it is missing; name the directory",
         "f.toml:2:1: listen_adress: there is no such key; did you mean `listen_address`?",
         "f.toml:3:1: drain_timeout_ms: a whole number",
         "f.toml:5:3: channels.name: `a b` is no channel name",
@@ -87,12 +88,14 @@ fn variables_win_over_the_file_and_flags_over_both() {
         ("LIMINAL_SERVER", "http://elsewhere:1"),
         ("LIMINAL_SERVICE_HOST", "10.0.0.1"),
         ("LIMINAL_PORT_7101_TCP", "tcp://10.0.0.1:7101"),
+        ("LIMINAL_COOKIE", "of another program"),
         ("OTHER", "x"),
     ];
     let overrides = overrides(&variables, &["limits.headers=8", "cluster.expect=5"]);
-    let Loaded { config, origins } = ServerConfig::parse_with(OLD, "f.toml", None, &overrides).unwrap();
+    let Loaded { config, origins, warnings } = ServerConfig::parse_with(OLD, "f.toml", None, &overrides).unwrap();
     assert_eq!((config.listen_address.as_str(), config.limits.message_bytes), ("0.0.0.0:9000", 2 << 20));
     assert_eq!(config.limits.headers, 8);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     let cluster = config.cluster.unwrap();
     assert_eq!((cluster.cookie.as_str(), cluster.expect), ("12345", 5));
     assert_eq!(cluster.seed_nodes, ["a:1", "b:1"]);
@@ -103,9 +106,11 @@ fn variables_win_over_the_file_and_flags_over_both() {
 
 #[test]
 fn a_mistake_in_an_override_names_the_variable_or_the_flag() {
-    let overrides = overrides(&[("LIMINAL_LIMITS__HEADRS", "7")], &["drain_timeout_ms=soon", "nonsense"]);
+    let variables = [("LIMINAL_LIMITS__HEADRS", "7"), ("LIMINAL_LIMITS__HEADERS", "many")];
+    let overrides = overrides(&variables, &["drain_timeout_ms=soon", "nonsense"]);
     let errors = ServerConfig::parse_with("", "f.toml", None, &overrides).unwrap_err().to_string();
-    assert!(errors.contains("LIMINAL_LIMITS__HEADRS: limits.headrs: there is no such key; did you mean"), "{errors}");
+    assert!(errors.contains("LIMINAL_LIMITS__HEADERS: limits.headers: a whole number"), "{errors}");
+    assert!(errors.contains("environment: LIMINAL_LIMITS__HEADRS: there is no such key"), "{errors}");
     assert!(errors.contains("--set: drain_timeout_ms: a whole number"), "{errors}");
     assert!(errors.contains("--set: `nonsense` is no KEY=VALUE"), "{errors}");
 }
@@ -113,7 +118,7 @@ fn a_mistake_in_an_override_names_the_variable_or_the_flag() {
 #[test]
 fn what_is_shown_loads_again_and_says_the_same_without_the_secret() {
     let overrides = overrides(&[("LIMINAL_LIMITS__PAGE_BYTES", "1234567")], &[]);
-    let Loaded { config, origins } = ServerConfig::parse_with(OLD, "f.toml", None, &overrides).unwrap();
+    let Loaded { config, origins, .. } = ServerConfig::parse_with(OLD, "f.toml", None, &overrides).unwrap();
     let shown = config.show(&origins);
     assert!(!shown.contains("secret") && !format!("{config:?}").contains("secret"), "{shown}");
     assert!(shown.contains("page_bytes = 1234567  # LIMINAL_LIMITS__PAGE_BYTES"), "{shown}");
@@ -151,6 +156,13 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
         ClusterConfig { seed_nodes, ..ClusterConfig::default() }.usual_expect()
     };
     assert_eq!((expect(&[]), expect(&["127.0.0.1:7301"]), expect(&["node:7301"])), (1, 1, 3));
+    assert_eq!(expect(&["[::1]:7301"]), 2, "an IPv6 address is no name");
+    let alone = ClusterConfig {
+        listen_address: "[::1]:7301".into(),
+        seed_nodes: vec!["[0:0::1]:7301".into()],
+        ..ClusterConfig::default()
+    };
+    assert_eq!(alone.usual_expect(), 1);
     assert_eq!(expect(&["127.0.0.1:7301", "b:1", "127.0.0.1:7301"]), 2);
     assert_eq!(expect(&["10.0.0.1:7301"]), 2, "a node whose seed is another one does not begin alone");
     let everywhere = ClusterConfig {
@@ -162,11 +174,56 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
 }
 
 #[test]
+fn no_more_than_seven_nodes_found_a_cluster() {
+    let seeds: Vec<String> = (1..=9).map(|number| format!("n{number}:7301")).collect();
+    let nine = ClusterConfig { seed_nodes: seeds, ..ClusterConfig::default() };
+    assert_eq!(nine.usual_expect(), 7);
+    let text = OLD.replace("cookie", "expect = 9\ncookie");
+    let mistakes = mistakes(&text);
+    assert!(
+        mistakes.iter().any(|mistake| mistake.contains("cluster.expect: 9 is too large; at most 7")),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
 fn more_live_keys_than_can_be_told_apart_are_refused() {
-    let with = |keys: u64| format!("[limits]\nlive_keys = {keys}\n");
+    let with = |keys: u64| format!("ephemeral_node = true\n[limits]\nlive_keys = {keys}\n");
     let most = u64::from(u32::MAX);
     assert_eq!(ServerConfig::parse(&with(most), "f.toml", None).unwrap().limits.live_keys, most);
     let mistakes = mistakes(&with(most + 1));
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     assert!(mistakes[0].ends_with("limits.live_keys: 4294967296 is too large; at most 4294967295"), "{mistakes:?}");
+}
+
+#[test]
+fn a_node_says_where_its_messages_go_or_that_they_go_nowhere() {
+    let nowhere = mistakes("");
+    assert!(nowhere[0].starts_with("f.toml:1:1: persistence_path: it is missing"), "{nowhere:?}");
+    assert!(nowhere[0].contains("`ephemeral_node = true`"), "{nowhere:?}");
+    assert!(ServerConfig::parse("ephemeral_node = true", "f.toml", None).unwrap().ephemeral_node);
+    assert!(ServerConfig::parse("persistence_path = \"d\"", "f.toml", None).is_ok());
+    let both = mistakes("persistence_path = \"d\"\nephemeral_node = true\n");
+    assert!(both[0].starts_with("f.toml:2:1: ephemeral_node: an ephemeral node keeps nothing"), "{both:?}");
+    assert!(ServerConfig::load_with(None, &Overrides::default()).is_ok(), "the defaults can be shown");
+}
+
+#[test]
+fn ipv6_addresses_are_taken_everywhere_in_brackets() {
+    let text = "ephemeral_node = true\nlisten_address = \"[::]:7101\"\nadvertise_address = \"[2001:db8::1]:7101\"\n\
+                [cluster]\nnode_name = \"n1\"\nlisten_address = \"[::1]:7301\"\nseed_nodes = [\"[::1]:7301\"]\n";
+    let config = ServerConfig::parse(text, "f.toml", None).unwrap();
+    assert_eq!(config.cluster.as_ref().unwrap().expect, 1);
+    assert_eq!(config.advertised(None, "[::]:7201", "box"), "n1:7201");
+    let mistakes = mistakes(&text.replace("\"[::1]:7301\"", "\"::1:7301\""));
+    assert!(mistakes.iter().any(|mistake| mistake.contains("write an IPv6 address in brackets: [::1]:7301")));
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_with_the_place_of_the_first_wrong_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("latin-1.toml");
+    std::fs::write(&path, b"drain_timeout_ms = 7\npersistence_path = \"caf\xe9\"\n").unwrap();
+    let errors = ServerConfig::load(&path).unwrap_err().to_string();
+    assert!(errors.contains(":2:24: ") && errors.contains("no UTF-8"), "{errors}");
 }

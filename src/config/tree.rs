@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 
 use toml::de::{DeTable, DeValue};
 
-use super::ConfigErrors;
+use super::{ConfigErrors, variables};
 
 /// A value and where it is from.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub(super) enum Origin {
     Flag {
         text: String,
     },
+    /// Several variables together.
+    Environment,
 }
 
 impl fmt::Display for Origin {
@@ -70,6 +72,7 @@ impl fmt::Display for Origin {
             Self::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
             Self::Variable { name, .. } => f.write_str(name),
             Self::Flag { .. } => f.write_str("--set"),
+            Self::Environment => f.write_str("environment"),
         }
     }
 }
@@ -82,12 +85,6 @@ pub struct Overrides {
     /// `KEY=VALUE`, with dots between the names of a key.
     pub flags: Vec<String>,
 }
-
-const PREFIX: &str = "LIMINAL_";
-/// Variables with the same prefix that mean something else: for clients and for tests.
-const OTHERS: [&str; 4] = ["SERVER", "TOKEN", "SIM_SEED", "SIM_SEEDS"];
-/// And those that Kubernetes sets for every service that is called `liminal`.
-const KUBERNETES: [&str; 2] = ["SERVICE_", "PORT"];
 
 /// The tree of a TOML text. A text with mistakes gives what can be read of it, and the mistakes.
 pub(super) fn parse(text: &str, name: &str, errors: &mut ConfigErrors) -> Node {
@@ -131,15 +128,11 @@ fn node(value: &DeValue<'_>, origin: Origin, at: &impl Fn(usize) -> Origin) -> N
 }
 
 impl Node {
-    /// Lays the overrides over a file's tree.
-    pub(super) fn overlay(&mut self, overrides: &Overrides, errors: &mut ConfigErrors) {
-        for (name, text) in &overrides.variables {
-            let Some(key) = name.strip_prefix(PREFIX) else { continue };
-            if OTHERS.contains(&key) || KUBERNETES.iter().any(|prefix| key.starts_with(prefix)) {
-                continue;
-            }
-            let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
-            self.set(&path, text, Origin::Variable { name: name.clone(), text: text.clone() }, errors);
+    /// Lays the overrides over a file's tree. Returns warnings about variables that are none.
+    pub(super) fn overlay(&mut self, overrides: &Overrides, errors: &mut ConfigErrors) -> Vec<String> {
+        let (meant, warnings) = variables::meant(&overrides.variables);
+        for (path, name, text) in meant {
+            self.set(&path, text, Origin::Variable { name: name.to_owned(), text: text.to_owned() }, errors);
         }
         for flag in &overrides.flags {
             let origin = |text: &str| Origin::Flag { text: text.into() };
@@ -151,6 +144,7 @@ impl Node {
                 None => errors.push(origin(""), format!("`{flag}` is no KEY=VALUE")),
             }
         }
+        warnings
     }
 
     fn set(&mut self, path: &[String], text: &str, origin: Origin, errors: &mut ConfigErrors) {

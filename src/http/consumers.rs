@@ -1,5 +1,7 @@
 //! Consumers over HTTP: managing them, and pulling and settling messages without a stream.
 
+use std::fmt;
+
 use axum::{
     Json,
     body::Bytes,
@@ -7,7 +9,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::json;
 
 use super::{
@@ -200,11 +205,33 @@ struct Settle {
     extend: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum NackJson {
     Token(String),
     Said(Said),
+}
+
+/// By hand, because what serde buffers to try one form after another loses its numbers where JSON keeps them exactly.
+impl<'de> Deserialize<'de> for NackJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = NackJson;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a token, or an object with a token")
+            }
+
+            fn visit_str<E>(self, token: &str) -> Result<NackJson, E> {
+                Ok(NackJson::Token(token.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<NackJson, A::Error> {
+                Said::deserialize(MapAccessDeserializer::new(members)).map(NackJson::Said)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Deserialize)]

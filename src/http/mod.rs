@@ -36,6 +36,7 @@ pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
 use crate::{
     broker::Broker,
     env::{Connection, ConnectionInfo, Listener},
+    model::Limits,
 };
 
 /// Paths, each with what is done there. Not one call after the other, so that a test can compare them with the document
@@ -58,7 +59,6 @@ const ROUTES: Routes<Broker> = &[
     ("/v1/channels/{channel}/events", || get(events::follow)),
     ("/v1/channels/{channel}/request", || post(exchanges::request)),
     ("/v1/replies/{inbox}", || post(exchanges::reply)),
-    ("/v1/transactions", || post(exchanges::transaction)),
     ("/v1/ws", || get(websocket::upgrade)),
     ("/v1/rules", || get(rules::list)),
     ("/v1/rules/{source}/{target}", || put(rules::put).delete(rules::delete)),
@@ -78,6 +78,35 @@ const ROUTES: Routes<Broker> = &[
     ("/v1/channels/{channel}/consumers/{consumer}/dead-letters", || get(letters::list)),
     ("/v1/channels/{channel}/consumers/{consumer}/redrive", || post(letters::redrive)),
 ];
+
+/// Their bodies may be larger.
+const TRANSACTIONS: Routes<Broker> = &[("/v1/transactions", || post(exchanges::transaction))];
+
+/// What a message in a body of JSON takes beside what is in it: names, quotes and commas.
+const AROUND_A_MESSAGE: usize = 256;
+
+/// Bytes of a request's body, at most.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    body: usize,
+    /// All payloads of a batch in base64, and what is around each of them.
+    transaction: usize,
+}
+
+impl Sizes {
+    fn of(limits: &Limits) -> Self {
+        let batch = limits.batch_bytes.max(limits.message_bytes);
+        let around = limits.batch_messages.saturating_mul(AROUND_A_MESSAGE);
+        Self {
+            body: batch,
+            transaction: batch.div_ceil(3).saturating_mul(4).saturating_add(around).saturating_add(AROUND_A_MESSAGE),
+        }
+    }
+
+    fn most(&self, path: &str) -> usize {
+        if TRANSACTIONS.iter().any(|(known, _)| *known == path) { self.transaction } else { self.body }
+    }
+}
 
 const MONITORING: Routes<Arc<dyn NodeView>> = &[
     ("/health", || get(monitoring::health)),
@@ -100,11 +129,13 @@ pub async fn serve(
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let limits = broker.view().limits();
-    let body = limits.batch_bytes.max(limits.message_bytes).saturating_add(1);
-    let api = routed(ROUTES).layer(DefaultBodyLimit::max(body)).with_state(broker);
+    let sizes = Sizes::of(broker.view().limits());
+    let api = routed(ROUTES)
+        .layer(DefaultBodyLimit::max(sizes.body.saturating_add(1)))
+        .merge(routed(TRANSACTIONS).layer(DefaultBodyLimit::max(sizes.transaction)))
+        .with_state(broker);
     let router = routed(MONITORING).with_state(view).merge(api);
-    let router = router.layer(middleware::map_response(problem::of_library));
+    let router = router.layer(middleware::from_fn_with_state(sizes, problem::explain));
     let router = router.layer(middleware::from_fn_with_state(browsers, browsers::guard));
     let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
     axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await

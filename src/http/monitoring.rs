@@ -1,7 +1,7 @@
 //! What machines that watch a node ask for: health, readiness and metrics.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     sync::Arc,
 };
@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use prometheus_client::{
@@ -131,13 +131,83 @@ impl Collector for Figures {
     }
 }
 
-pub(super) async fn metrics(State(view): Shared) -> Response {
+/// The older text format, which is what a reader gets that does not ask for OpenMetrics.
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn metrics(State(view): Shared, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let open = accepted.flat_map(|accept| accept.split(',')).any(wants_open_metrics);
+    let text = encoded(view.metrics());
+    let (kind, text) = if open { (OPEN_METRICS, text) } else { (PLAIN, plain(&text)) };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response()
+}
+
+fn wants_open_metrics(kind: &str) -> bool {
+    let mut parts = kind.split(';').map(str::trim);
+    let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+    named && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+}
+
+/// The same figures in the older format: a counter's name is that of its values there, and nothing marks the end.
+fn plain(open_metrics: &str) -> String {
+    let lines: Vec<&str> = open_metrics.lines().collect();
+    let counters: BTreeSet<&str> =
+        lines.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in lines {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => {}
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                let _ = writeln!(text, "# {what} {name}_total {rest}"); // writing to a String cannot fail
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn encoded(metrics: Vec<Metric>) -> String {
     let mut registry = Registry::with_prefix("liminal");
-    registry.register_collector(Box::new(Figures(view.metrics())));
+    registry.register_collector(Box::new(Figures(metrics)));
     let mut text = String::new();
     if prometheus_client::encoding::text::encode(&mut text, &registry).is_err() {
         let _ = text.write_str("# the metrics could not be encoded\n"); // writing to a String cannot fail
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_has_the_names_of_its_values_and_no_end() {
+        let metrics = vec![
+            Metric::gauge("ready", "1 while ready", 1),
+            Metric::counter("published_messages", "Messages acknowledged", 7),
+        ];
+        let text = plain(&encoded(metrics));
+        for line in [
+            "# TYPE liminal_ready gauge",
+            "liminal_ready 1",
+            "# HELP liminal_published_messages_total Messages acknowledged",
+            "# TYPE liminal_published_messages_total counter",
+            "liminal_published_messages_total 7",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("EOF"), "{text}");
+    }
+
+    #[test]
+    fn a_reader_gets_the_format_that_it_asks_for() {
+        assert!(wants_open_metrics("application/openmetrics-text;version=1.0.0;q=0.5"));
+        assert!(!wants_open_metrics("text/plain;version=0.0.4") && !wants_open_metrics("*/*"));
+        assert!(!wants_open_metrics("application/openmetrics-text; q=0"));
+    }
 }

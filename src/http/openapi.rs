@@ -23,7 +23,7 @@ mod tests {
     use serde_json::Value;
 
     use super::{
-        super::{MONITORING, ROUTES},
+        super::{MONITORING, ROUTES, TRANSACTIONS},
         SERVED,
     };
 
@@ -31,7 +31,8 @@ mod tests {
     fn every_path_is_described_and_there_are_no_others() {
         let document: Value = serde_json::from_str(&SERVED).unwrap();
         let described: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-        let routed = ROUTES.iter().map(|(path, _)| *path).chain(MONITORING.iter().map(|(path, _)| *path));
+        let of_broker = ROUTES.iter().chain(TRANSACTIONS).map(|(path, _)| *path);
+        let routed = of_broker.chain(MONITORING.iter().map(|(path, _)| *path));
         assert_eq!(described, routed.collect());
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     }

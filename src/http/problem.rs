@@ -3,11 +3,14 @@
 use axum::{
     Json,
     body::to_bytes,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
+use super::Sizes;
 use crate::{
     broker::{BrokerError, Violation},
     model::{HistoryChange, NoticeJson},
@@ -161,7 +164,19 @@ impl IntoResponse for Problem {
 }
 
 /// What the HTTP library refused by itself (no such path, a wrong method, a body too large) is a problem too.
-pub(super) async fn of_library(response: Response) -> Response {
+pub(super) async fn explain(State(sizes): State<Sizes>, request: Request, next: Next) -> Response {
+    let most = sizes.most(request.uri().path());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let response = next.run(request).await;
+    let too_large = match length {
+        Some(length) => format!("the body has {length} bytes; the limit is {most}"),
+        None => format!("the body has more than {most} bytes, which is the limit"),
+    };
+    of_library(response, too_large).await
+}
+
+async fn of_library(response: Response, too_large: String) -> Response {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !(status.is_client_error() || status.is_server_error()) || kind.ends_with(b"json") {
@@ -177,6 +192,7 @@ pub(super) async fn of_library(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let said = to_bytes(body, LIBRARY_TEXT).await.unwrap_or_default();
     let detail = match String::from_utf8_lossy(&said).trim() {
+        _ if status == StatusCode::PAYLOAD_TOO_LARGE => too_large,
         "" => status.canonical_reason().unwrap_or("the request was refused").to_owned(),
         said => said.to_owned(),
     };

@@ -33,6 +33,8 @@ use crate::{
 
 /// Publishes of one connection that wait for their outcome.
 const PUBLISHES: usize = 256;
+/// So many times the largest request is read before it is refused; what is larger ends the connection.
+const READABLE: usize = 2;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +44,12 @@ struct Request {
     subscribe: Option<Subscribe>,
     /// The id of a subscription.
     unsubscribe: Option<u64>,
+}
+
+/// What is asked of any request, whatever else is wrong with it.
+#[derive(Debug, Deserialize)]
+struct Named {
+    id: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,10 +101,12 @@ pub(super) async fn upgrade(
 ) -> Response {
     // Base64 and the request around a payload.
     let most = broker.limits().message_bytes.saturating_mul(4) / 3 + broker.limits().header_bytes + 1024;
+    // What is somewhat larger is read, so that it is refused by its id and the subscriptions stay.
+    let readable = most.saturating_mul(READABLE);
     upgrade
-        .max_message_size(most)
-        .max_frame_size(most)
-        .on_upgrade(|socket| Connection::new(broker, connection, socket).serve())
+        .max_message_size(readable)
+        .max_frame_size(readable)
+        .on_upgrade(move |socket| Connection::new(broker, connection, socket, most).serve())
 }
 
 type Following = std::pin::Pin<Box<dyn futures::Stream<Item = Result<Followed, BrokerError>> + Send>>;
@@ -114,6 +124,8 @@ struct Connection {
     /// What is counted of it, over all that it does.
     info: ConnectionInfo,
     socket: WebSocket,
+    /// Bytes of a request, at most.
+    most: usize,
     publishes: FuturesUnordered<BoxFuture<'static, String>>,
     subscriptions: StreamMap<u64, Following>,
     /// The channels of the subscriptions.
@@ -124,16 +136,19 @@ struct Connection {
 enum End {
     /// The client has gone, or broke the protocol of WebSockets.
     Gone,
+    /// A frame that is far too large: nothing after it can be read.
+    TooLarge,
     /// The node stops.
     Stopping,
 }
 
 impl Connection {
-    fn new(broker: Broker, info: ConnectionInfo, socket: WebSocket) -> Self {
+    fn new(broker: Broker, info: ConnectionInfo, socket: WebSocket, most: usize) -> Self {
         Self {
             broker,
             info,
             socket,
+            most,
             publishes: FuturesUnordered::new(),
             subscriptions: StreamMap::new(),
             channels: HashMap::new(),
@@ -147,6 +162,10 @@ impl Connection {
         };
         let close = match end {
             End::Gone => None,
+            End::TooLarge => {
+                let reason = format!("a request has at most {} bytes; subscribe again from where you were", self.most);
+                Some(CloseFrame { code: close_code::SIZE, reason: reason.into() })
+            }
             End::Stopping => {
                 Some(CloseFrame { code: close_code::RESTART, reason: "this node is stopping: try another one".into() })
             }
@@ -164,6 +183,7 @@ impl Connection {
                     Some(Ok(Frame::Text(text))) => self.take(text.as_bytes()).await?,
                     Some(Ok(Frame::Binary(bytes))) => self.take(&bytes).await?,
                     Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
+                    Some(Err(error)) if is_too_large(&error) => return Err(End::TooLarge),
                     Some(Ok(Frame::Close(_)) | Err(_)) | None => return Err(End::Gone),
                 },
                 Some(answer) = self.publishes.next(), if !self.publishes.is_empty() => self.send(answer).await?,
@@ -175,11 +195,17 @@ impl Connection {
     }
 
     async fn take(&mut self, text: &[u8]) -> Result<(), End> {
+        // The id is told where it can be read, so that the client can tell its requests apart.
+        let id = || serde_json::from_slice::<Named>(text).ok().map(|named| named.id);
+        if text.len() > self.most {
+            let (value, limit) = (text.len() as u64, self.most as u64);
+            let what = "the number of bytes of a request".to_owned();
+            return self.refuse(id(), BrokerError::LimitExceeded { what, value, limit }).await;
+        }
         let request: Request = match serde_json::from_slice(text) {
             Ok(request) => request,
             Err(error) => {
-                // The id is told where it can be read, so that the client can tell its requests apart.
-                let id = serde_json::from_slice::<serde_json::Value>(text).ok().and_then(|value| value["id"].as_u64());
+                let id = id();
                 let reason = format!("the request is not what it should be: {error}");
                 return self.refuse(id, BrokerError::InvalidArgument { reason }).await;
             }
@@ -318,6 +344,11 @@ impl Publish {
         let deliver_at_ms = at.map_err(|why| Problem::invalid(format!("deliver_at: {why}")))?.unwrap_or_default();
         Ok(Message { payload, key: self.key, headers, ttl_ms: self.ttl_ms, deliver_at_ms, ..Message::default() })
     }
+}
+
+/// Whether a frame was refused for its size. The library says it in words only.
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().contains("too long")
 }
 
 fn answer(id: Option<u64>, result: Result<serde_json::Value, Problem>) -> String {

@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::json::{json, timestamp};
+use super::{json::json, times::timestamp};
 use crate::proto::v1::{ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt};
 
 /// A claim. What is not known, or makes no sense in its state, is left out.

@@ -1,12 +1,12 @@
 //! Messages and channels as JSON says them, to people and programs: the same on the command line and over HTTP.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text};
+use super::{
+    Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text, times::timestamp,
+};
 use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
@@ -19,9 +19,26 @@ pub struct MessageJson<'a> {
     schema_id: u64,
     timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_context: Option<TraceJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+}
+
+/// The trace that a message belongs to, as W3C Trace Context says it.
+#[derive(Debug, Serialize)]
+struct TraceJson<'a> {
+    traceparent: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tracestate: &'a str,
+}
+
+impl<'a> TraceJson<'a> {
+    fn of(message: &'a Message) -> Option<Self> {
+        let trace = message.trace_context.as_ref().filter(|trace| !trace.traceparent.is_empty())?;
+        Some(Self { traceparent: &trace.traceparent, tracestate: &trace.tracestate })
+    }
 }
 
 impl<'a> MessageJson<'a> {
@@ -35,6 +52,7 @@ impl<'a> MessageJson<'a> {
             headers: headers(&message.headers),
             schema_id,
             timestamp: timestamp(time_ms),
+            trace_context: TraceJson::of(message),
             payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
             payload,
         }
@@ -299,24 +317,6 @@ impl<'a> SchemaJson<'a> {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds.
-pub fn timestamp(time_ms: u64) -> String {
-    // Beyond the year 9999 there is no such text.
-    let latest = 253_402_300_799_999;
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time_ms.min(latest))).to_string()
-}
-
-/// Milliseconds since the Unix epoch of a time in RFC 3339, such as `2026-11-24T17:00:00Z`.
-///
-/// # Errors
-/// Says what would be one.
-pub fn time_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no time: write it like 2026-11-24T17:00:00Z");
-    let time = humantime::parse_rfc3339_weak(text.trim_end_matches('Z')).map_err(|_| wrong())?;
-    let since = time.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
-    u64::try_from(since.as_millis()).map_err(|_| wrong())
-}
-
 /// The payload as it is, if it is JSON: see [`json_text`].
 pub(super) fn json(payload: &[u8]) -> Option<Box<RawValue>> {
     RawValue::from_string(json_text(payload)?.to_owned()).ok()
@@ -350,19 +350,6 @@ mod tests {
     }
 
     #[test]
-    fn times_are_utc_with_milliseconds() {
-        assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
-        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.999Z");
-    }
-
-    #[test]
-    fn a_time_is_read_as_it_is_written() {
-        assert_eq!(time_ms("2023-11-14T22:13:20.123Z"), Ok(1_700_000_000_123));
-        assert_eq!(time_ms("2023-11-14 22:13:20"), Ok(1_700_000_000_000));
-        assert!(time_ms("tomorrow").unwrap_err().contains("`tomorrow`"));
-    }
-
-    #[test]
     fn a_json_payload_is_shown_as_it_was_sent() {
         assert_eq!(
             shown(r#"{"b": 1.50, "a":[ ]}"#, &[("h", "v")]),
@@ -384,6 +371,14 @@ mod tests {
         assert_eq!(value["payload_base64"], "/wA=");
         assert!(value.get("payload").is_none());
         assert!(shown("plain", &[]).contains(r#""payload_base64":"cGxhaW4=""#));
+    }
+
+    #[test]
+    fn the_trace_of_a_message_is_shown() {
+        let trace = v1::TraceContext { traceparent: "00-ab-cd-01".into(), tracestate: String::new() };
+        let message = Message { payload: "1".into(), trace_context: Some(trace), ..Message::default() };
+        let text = serde_json::to_string(&MessageJson::of("orders", 0, 0, 0, &message)).unwrap();
+        assert!(text.contains(r#""trace_context":{"traceparent":"00-ab-cd-01"},"payload":1"#), "{text}");
     }
 
     #[test]

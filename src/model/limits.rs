@@ -131,6 +131,11 @@ impl Limits {
     pub const FORKS: usize = 64;
     /// Batches of `batch_messages` that one request may bring as lines.
     pub const REQUEST_BATCHES: usize = 16;
+    /// Characters of one number in a payload or schema that is checked: more than any double needs, and few enough to
+    /// calculate with.
+    pub const MOST_NUMBER_BYTES: usize = 1024;
+    /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
+    pub const MOST_VOTERS: usize = 7;
     /// What a live key is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
 

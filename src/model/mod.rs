@@ -22,6 +22,7 @@ mod position;
 mod predicate;
 mod redrive;
 mod rule;
+mod times;
 mod transaction;
 
 pub use channel::{
@@ -47,8 +48,7 @@ pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{
-    ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson, time_ms,
-    timestamp,
+    ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson,
 };
 pub use letter_json::LetterJson;
 pub use limits::Limits;
@@ -59,4 +59,5 @@ pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Not
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
+pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

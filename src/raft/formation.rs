@@ -25,7 +25,7 @@ use super::{
     types::Raft,
     wire::{from_address, to_address},
 };
-use crate::{proto::raft as proto, sequencer::NodeAddress};
+use crate::{model::Limits, proto::raft as proto, sequencer::NodeAddress};
 
 /// How long one of them may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +80,8 @@ impl Formation {
             other_cluster: String::new(),
             notice: String::new(),
         };
+        // An embedding program may say any number.
+        let expect = expect.min(Limits::MOST_VOTERS);
         Self { local, expect, identity, known: Mutex::new(known) }
     }
 

@@ -296,6 +296,7 @@ impl RaftGroup {
             seeds: config.seeds,
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
+            complaints: super::complaints::Complaints::default(),
         };
         let differences = Arc::default();
         let clocks = Clocks {

@@ -100,6 +100,7 @@ pub(super) struct Joining {
     pub(super) standing: watch::Sender<Standing>,
     /// Where others think that the members are which did not answer: it is looked there in the next round.
     pub(super) rumours: Mutex<Vec<String>>,
+    pub(super) complaints: super::complaints::Complaints,
 }
 
 /// What the others say.
@@ -361,7 +362,9 @@ impl Joining {
         match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
             Ok(Ok(answer)) => Some((address, answer.into_inner())),
             Ok(Err(status)) if status.code() == Code::Unauthenticated => {
-                tracing::warn!(address, "{}", status.message());
+                if self.complaints.is_due(&address) {
+                    tracing::warn!(address, "{}", status.message());
+                }
                 None
             }
             _ => None,

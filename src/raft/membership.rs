@@ -29,14 +29,12 @@ use super::{
     witness::{self, Witness},
 };
 use crate::{
-    model::{Command, MemberEvent, Refusal, Reply},
+    model::{Command, Limits, MemberEvent, Refusal, Reply},
     proto::raft as proto,
     replica::ReplicaView,
     sequencer::{NodeAddress, SequencerError},
 };
 
-/// More voters make every publish slower and no cluster safer.
-const MAX_VOTERS: usize = 7;
 /// A learner that lacks no more entries than these has caught up.
 const CAUGHT_UP: u64 = 100;
 /// A node that was heard of within this time is there.
@@ -492,8 +490,11 @@ impl Membership {
     }
 
     async fn promote(&self, picture: &Picture, node: &NodeAddress) -> Result<(), ChangeError> {
-        if picture.voters.len() >= MAX_VOTERS {
-            return Err(ChangeError::Refused(format!("there are {MAX_VOTERS} voters already, which is the most")));
+        if picture.voters.len() >= Limits::MOST_VOTERS {
+            return Err(ChangeError::Refused(format!(
+                "there are {} voters already, which is the most; `cluster remove` another one first",
+                picture.voters.len()
+            )));
         }
         let lacking = picture.last.saturating_sub(picture.matched.get(&node.id).copied().unwrap_or(0));
         if lacking > CAUGHT_UP || !picture.present(node.id, self.local.id) {
@@ -615,7 +616,7 @@ impl Membership {
         let lacking = picture.last.saturating_sub(picture.matched.get(&id).copied().unwrap_or(0));
         self.policy.auto_promote
             && !picture.voters.contains(&id)
-            && picture.voters.len() < MAX_VOTERS
+            && picture.voters.len() < Limits::MOST_VOTERS
             && lacking <= CAUGHT_UP
             && picture.present(id, self.local.id)
     }

@@ -11,6 +11,7 @@ mod backup;
 mod calls;
 mod clocks;
 mod commits;
+mod complaints;
 mod failover;
 mod formation;
 mod group;

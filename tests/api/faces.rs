@@ -113,7 +113,7 @@ async fn http_tells_health_readiness_and_metrics() {
     let (status, metrics) = get(http, "/metrics").await;
     assert_eq!(status, "HTTP/1.1 200 OK");
     for line in [
-        "# TYPE liminal_published_messages counter",
+        "# TYPE liminal_published_messages_total counter",
         "liminal_published_messages_total 1",
         "liminal_duplicate_messages_total 1",
         r#"liminal_failed_messages_total{code="CHANNEL_NOT_FOUND"} 1"#,
@@ -123,7 +123,11 @@ async fn http_tells_health_readiness_and_metrics() {
     ] {
         assert!(metrics.lines().any(|known| known == line), "{line} is not in\n{metrics}");
     }
-    assert!(metrics.ends_with("# EOF\n"));
+    assert!(!metrics.contains("# EOF"), "nobody asked for OpenMetrics");
+    let accept = [("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")];
+    let open = super::http::request(http, "GET", "/metrics", &accept, "").await;
+    assert!(open.head.to_lowercase().contains("content-type: application/openmetrics-text"), "{}", open.head);
+    assert!(open.body.contains("# TYPE liminal_published_messages counter\n") && open.body.ends_with("# EOF\n"));
     assert_eq!(get(http, "/nowhere").await.0, "HTTP/1.1 404 Not Found");
     node.stop().await;
 }

@@ -370,6 +370,19 @@ async fn times_and_transactions_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test]
+async fn a_transaction_of_the_largest_size_is_taken_in_base64_too() {
+    let node = node(Limits { message_bytes: 1000, batch_bytes: 3500, ..Limits::default() }).await;
+    let payload = "AAAA".repeat(330);
+    let messages: Vec<Value> =
+        (0..3).map(|_| json!({"channel": "orders", "payload_base64": payload, "headers": {"kind": "a"}})).collect();
+    let body = json!({ "messages": messages }).to_string();
+    assert!(body.len() > 3501, "more than the body of a publish");
+    let answer = request(node.http_address(), "POST", "/v1/transactions", &[], body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_http_library_refuses_is_a_problem_too() {
     let node = node(Limits { message_bytes: 1000, batch_bytes: 1000, ..Limits::default() }).await;
     let http = node.http_address();
@@ -381,6 +394,8 @@ async fn what_the_http_library_refuses_is_a_problem_too() {
     assert!(["get", "post"].iter().all(|known| allowed.split(',').any(|method| method == *known)), "{allowed}");
     assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1500]).await.code(), (413, "LIMIT_EXCEEDED".into()));
     assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1001]).await.code(), (413, "LIMIT_EXCEEDED".into()));
+    let figures = request(http, "POST", MESSAGES, &[], [b'x'; 1500]).await.json();
+    assert_eq!(figures["detail"], "the body has 1500 bytes; the limit is 1000");
     assert_eq!(request(http, "POST", MESSAGES, &[], [b'x'; 1000]).await.status, 200);
     node.stop().await;
 }

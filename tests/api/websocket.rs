@@ -88,6 +88,28 @@ async fn what_is_wrong_is_said_under_the_id_of_the_request_and_the_connection_go
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_is_refused_and_one_far_too_large_closes_the_connection_with_a_reason() {
+    let node = node(Limits { message_bytes: 1000, header_bytes: 100, ..Limits::default() }).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    socket.ask(json!({"id": 1, "subscribe": {"channel": "orders"}})).await;
+    let large = |bytes| json!({"id": 2, "publish": {"channel": "orders", "payload": "x".repeat(bytes)}});
+    let refused = socket.ask(large(2_600)).await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(2), &json!("LIMIT_EXCEEDED")), "{refused}");
+    assert!(refused["error"]["detail"].as_str().unwrap().contains("2457"), "{refused}");
+    // The subscription is still there.
+    let (one, two) = (socket.ask(large(100)).await, socket.hear().await);
+    assert!(one.get("subscription").is_some() || two.get("subscription").is_some(), "{one} {two}");
+    socket.say(large(100_000)).await;
+    match tokio::time::timeout(PATIENCE, socket.0.next()).await.expect("a last word") {
+        Some(Ok(Message::Close(Some(close)))) => {
+            assert_eq!((u16::from(close.code), close.reason.contains("at most 2457 bytes")), (1009, true), "{close:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_stops_closes_its_connections_with_a_reason() {
     let node = node(Limits::default()).await;
     let mut socket = Socket::open(node.http_address()).await;

@@ -87,6 +87,21 @@ fn an_unreachable_cluster_exits_with_3_and_says_what_to_do() {
 }
 
 #[test]
+fn errors_are_json_where_results_are() {
+    let (code, out, err) = run(&mut liminal(&["-o", "json", "--server", "http://127.0.0.1:1", "channel", "list"]));
+    assert_eq!((code, out.as_str()), (3, ""));
+    let said = err.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{err}"));
+    let said: serde_json::Value = serde_json::from_str(said).unwrap();
+    assert_eq!((&said["error"]["code"], &said["error"]["exit"]), (&"UNREACHABLE".into(), &3.into()), "{said}");
+}
+
+#[test]
+fn health_asks_the_node_that_server_names() {
+    let (code, _, err) = run(&mut liminal(&["--server", "http://127.0.0.1:1", "health"]));
+    assert!(code == 3 && err.contains("127.0.0.1:1"), "{err}");
+}
+
+#[test]
 fn config_check_reports_all_mistakes_with_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "listen_address = \"x\"\nlisten = 1\n[limits]\nheaders = 0\n");
@@ -95,15 +110,37 @@ fn config_check_reports_all_mistakes_with_their_places() {
     for place in [":1:1: listen_address: ", ":2:1: listen: ", ":4:1: limits.headers: "] {
         assert!(err.contains(&format!("{}{place}", path.display())), "{err}");
     }
-    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\n");
+    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\npersistence_path = \"data\"\n");
     let (code, out, _) = run(liminal(&["config", "check"]).arg(&path));
     assert_eq!((code, out), (0, format!("{}: ok\n", path.display())));
 }
 
 #[test]
+fn a_node_without_a_directory_does_not_start_unless_it_is_ephemeral() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "listen_address = \"127.0.0.1:0\"\n");
+    for words in [&["config", "check"][..], &["serve", "--config"]] {
+        let (code, _, err) = run(liminal(words).arg(&path));
+        assert!(code == 1 && err.contains("persistence_path") && err.contains("ephemeral_node"), "{words:?}: {err}");
+    }
+}
+
+#[test]
+fn a_foreign_variable_is_told_of_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "ephemeral_node = true\n");
+    let mut check = liminal(&["config", "check"]);
+    check.arg(&path).env("LIMINAL_CLIENT_PORT", "tcp://10.0.0.1:7101").env("LIMINAL_COOKIE", "secret");
+    let (code, _, err) = run(&mut check);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("LIMINAL_CLIENT_PORT: set by Kubernetes"), "{err}");
+    assert!(err.contains("LIMINAL_COOKIE") && err.contains("LIMINAL_CLUSTER__COOKIE"), "{err}");
+}
+
+#[test]
 fn config_show_says_where_each_value_is_from() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(&dir, "drain_timeout_ms = 7\n");
+    let path = file(&dir, "drain_timeout_ms = 7\nephemeral_node = true\n");
     let mut show = liminal(&["config", "show", "--set", "limits.headers=3"]);
     let (code, out, err) = run(show.env("LIMINAL_RAFT__HEARTBEAT", "100ms").arg(&path));
     assert_eq!(code, 0, "{err}");

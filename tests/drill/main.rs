@@ -53,6 +53,14 @@ fn containers() -> Vec<String> {
     docker(&["ps", "-aq", "--filter", &label]).lines().map(str::to_owned).collect()
 }
 
+/// The container of a node: of a service that is called like it, or one that the node is named after.
+fn container(node: &str) -> String {
+    let of_project = format!("label=com.docker.compose.project={PROJECT}");
+    let of_service = format!("label=com.docker.compose.service={node}");
+    let found = docker(&["ps", "-aq", "--filter", &of_project, "--filter", &of_service]);
+    found.lines().next().map_or_else(|| node.to_owned(), str::to_owned)
+}
+
 /// The cluster as the nodes see it, asked through whichever answers.
 async fn status() -> Option<ClusterStatusResponse> {
     let servers = PORTS.map(|port| format!("http://127.0.0.1:{port}"));
@@ -82,12 +90,23 @@ async fn whole(voters: usize) -> ClusterStatusResponse {
 }
 
 fn leader(status: &ClusterStatusResponse) -> String {
-    status.leader.clone()
+    container(&status.leader)
 }
 
 fn a_follower(status: &ClusterStatusResponse) -> String {
     let follower = status.nodes.iter().find(|node| node.role() == NodeRole::Follower);
-    follower.expect("there is a follower").name.clone()
+    container(&follower.expect("there is a follower").name)
+}
+
+/// Takes a container off the cluster's network.
+fn cut(container: &str) {
+    docker(&["network", "disconnect", &format!("{PROJECT}_default"), container]);
+}
+
+/// Puts it back, under the name that the others know.
+fn join(container: &str) {
+    let service = docker(&["inspect", "-f", "{{index .Config.Labels \"com.docker.compose.service\"}}", container]);
+    docker(&["network", "connect", "--alias", &service, &format!("{PROJECT}_default"), container]);
 }
 
 async fn client() -> Client {
@@ -221,15 +240,14 @@ impl Drill {
 #[ignore = "needs Docker and minutes: run cluster/drill.sh"]
 async fn a_cluster_of_containers_loses_and_repeats_nothing_in_all_that_happens_to_it() {
     compose(&["down", "-v", "--remove-orphans"]);
-    compose(&["up", "-d", "--scale", "node=3"]);
-    let network = format!("{PROJECT}_default");
+    compose(&["up", "-d", "--scale", "more=0"]);
     whole(3).await;
     client().await.create_channel(CHANNEL, liminal::client::ChannelConfig::default()).await.unwrap();
     let mut drill = Drill { traffic: Traffic::start(payloads()).await, rows: Vec::new() };
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let begun = Instant::now();
-    compose(&["up", "-d", "--no-recreate", "--scale", "node=5"]);
+    compose(&["up", "-d", "--no-recreate", "--scale", "more=2"]);
     whole(5).await;
     drill.row("scale from three to five voters", begun);
 
@@ -246,11 +264,9 @@ async fn a_cluster_of_containers_loses_and_repeats_nothing_in_all_that_happens_t
         .step("a follower is paused", 5, || drop(docker(&["pause", &victim])), || drop(docker(&["unpause", &victim])))
         .await;
     let victim = a_follower(&whole(5).await);
-    let (cut, join) = (["network", "disconnect", &network, &victim], ["network", "connect", &network, &victim]);
-    drill.step("a follower loses its network", 5, || drop(docker(&cut)), || drop(docker(&join))).await;
+    drill.step("a follower loses its network", 5, || cut(&victim), || join(&victim)).await;
     let victim = leader(&whole(5).await);
-    let (cut, join) = (["network", "disconnect", &network, &victim], ["network", "connect", &network, &victim]);
-    drill.step("the leader loses its network", 5, || drop(docker(&cut)), || drop(docker(&join))).await;
+    drill.step("the leader loses its network", 5, || cut(&victim), || join(&victim)).await;
 
     let begun = Instant::now();
     for container in containers() {
@@ -260,9 +276,15 @@ async fn a_cluster_of_containers_loses_and_repeats_nothing_in_all_that_happens_t
     drill.row("rolling restart of all five", begun);
 
     let begun = Instant::now();
-    compose(&["up", "-d", "--no-recreate", "--scale", "node=3"]);
+    compose(&["up", "-d", "--no-recreate", "--scale", "more=0"]);
     whole(3).await;
     drill.row("scale back to three voters", begun);
+
+    let begun = Instant::now();
+    compose(&["down"]);
+    compose(&["up", "-d", "--scale", "more=0"]);
+    whole(3).await;
+    drill.row("all containers removed and made anew", begun);
 
     let Drill { traffic, rows } = drill;
     traffic.stop.store(true, Ordering::SeqCst);

@@ -152,6 +152,15 @@ async fn a_message_that_has_expired_goes_and_takes_nothing_back() {
 }
 
 #[tokio::test]
+async fn a_message_that_expires_while_nothing_new_comes_goes_all_the_same() {
+    let broker = on(Arc::new(MemoryStore::new())).await;
+    let brief = Message { ttl_ms: 2_500, ..message("ann", "a1") };
+    publish(&broker, &[brief, message("bob", "b1"), message("bob", "b2")]).await;
+    until_there_are(&broker, 1).await;
+    assert_eq!(all(&broker, 0).await, places(&[(2, "b2")]));
+}
+
+#[tokio::test]
 async fn a_consumer_gets_what_is_there_and_passes_what_is_gone() {
     let broker = on(Arc::new(MemoryStore::new())).await;
     for number in 0..50 {

@@ -8,6 +8,7 @@
 pub mod compatibility;
 mod cost;
 mod expand;
+mod reading;
 mod sparse;
 mod violations;
 
@@ -19,6 +20,7 @@ mod tests;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind, json::Json};
 use serde_json::Value;
 
+pub(crate) use self::reading::read;
 use self::{
     cost::{Cost, Excess},
     sparse::{Sparse, SparseJson},
@@ -81,7 +83,7 @@ impl CompiledSchema {
         if text.len() > limits.schema_bytes {
             return Err(format!("it has {} bytes; the limit is {}", text.len(), limits.schema_bytes));
         }
-        let schema: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let schema = read(text.as_bytes()).map_err(|error| format!("it is no JSON: {error}"))?;
         if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
             return Err("a schema must be a JSON object or a boolean".into());
         }
@@ -113,7 +115,7 @@ impl CompiledSchema {
     /// the payload is no JSON or too deep. Or that it takes more than `limits.schema_steps` to find out.
     pub fn check(&self, payload: &[u8], limits: &Limits) -> Result<(), Unfit> {
         let unfit = |violation| Unfit::Violations(vec![violation]);
-        let payload: Value = serde_json::from_slice(payload).map_err(|error| unfit(unreadable(&error)))?;
+        let payload = read(payload).map_err(|error| unfit(unreadable(&error)))?;
         if limits.json_depth < PARSER_DEPTH && deeper_than(&payload, limits.json_depth) {
             return Err(unfit(whole(format!("the payload nests deeper than {} levels", limits.json_depth))));
         }

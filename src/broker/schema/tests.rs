@@ -219,3 +219,58 @@ fn many_places_at_once_are_cut_while_they_are_collected() {
     assert_eq!(found.len(), 1, "each place may carry others with it: {found:?}");
     assert!(matches!(schema.check(ones(5_000).as_bytes(), &limits), Err(Unfit::TooExpensive(_))));
 }
+
+/// Whether a payload fits a schema, both as they are written.
+fn fits(schema: &str, payload: &str) -> bool {
+    CompiledSchema::compile(schema, &Limits::default()).unwrap().check(payload.as_bytes(), &Limits::default()).is_ok()
+}
+
+#[test]
+fn numbers_are_compared_as_they_are_written() {
+    for (schema, good, bad) in [
+        (r#"{"const":18446744073709551616}"#, "18446744073709551616", "18446744073709551617"),
+        (r#"{"const":0.1}"#, "0.10", "0.1000000000000000000001"),
+        (r#"{"enum":[1,18446744073709551616]}"#, "1.0", "18446744073709551617"),
+        (r#"{"maximum":9007199254740992}"#, "9007199254740992.0", "9007199254740993.0"),
+        (r#"{"maximum":18446744073709551616}"#, "18446744073709551616", "18446744073709551617"),
+        (r#"{"maximum":0.3}"#, "0.3", "0.30000000000000000001"),
+        (r#"{"minimum":18446744073709551617}"#, "18446744073709551617.0", "18446744073709551616"),
+        (r#"{"minimum":-0.1}"#, "-0.1", "-0.1000000000000000000001"),
+        (r#"{"exclusiveMaximum":9007199254740993}"#, "9007199254740992.0", "9007199254740993.0"),
+        (r#"{"exclusiveMinimum":9007199254740992}"#, "9007199254740993.0", "9007199254740992.0"),
+        (r#"{"multipleOf":3}"#, "18446744073709551618", "18446744073709551617"),
+        (r#"{"multipleOf":0.01}"#, "19.99", "19.995"),
+        (r#"{"multipleOf":18446744073709551616}"#, "36893488147419103232", "36893488147419103233"),
+        (r#"{"uniqueItems":true}"#, "[18446744073709551616,18446744073709551617]", "[1,1.0]"),
+        (r#"{"type":"integer"}"#, "18446744073709551617.0", "18446744073709551617.5"),
+        (r#"{"items":{"const":[9007199254740993]}}"#, "[[9007199254740993]]", "[[9007199254740992]]"),
+    ] {
+        assert!(fits(schema, good), "{schema} takes {good}");
+        assert!(!fits(schema, bad), "{schema} does not take {bad}");
+    }
+}
+
+#[test]
+fn a_violation_shows_a_number_as_it_is_written() {
+    let schema = CompiledSchema::compile(r#"{"maximum":1}"#, &Limits::default()).unwrap();
+    let violations = schema.check(b"18446744073709551617", &Limits::default()).unwrap_err().into_violations();
+    assert!(violations[0].message.contains("18446744073709551617"), "{violations:?}");
+}
+
+#[test]
+fn no_object_passes_for_a_number() {
+    for payload in [r#"{"$serde_json::private::Number":"7"}"#, r#"{"$serde_json::private::RawValue":"7"}"#] {
+        assert!(!fits(r#"{"type":"number"}"#, payload), "{payload}");
+        assert!(fits(r#"{"type":"object"}"#, payload), "{payload}");
+    }
+}
+
+#[test]
+fn a_number_beyond_what_readers_take_is_refused_by_name() {
+    let schema = CompiledSchema::compile("true", &Limits::default()).unwrap();
+    let refused = |payload: &str| schema.check(payload.as_bytes(), &Limits::default()).unwrap_err().into_violations()[0].message.clone();
+    assert!(refused("1e400").contains("number out of range"), "{}", refused("1e400"));
+    let long = format!("0.{}", "1".repeat(2000));
+    assert!(refused(&long).contains("a number has 2002 characters; at most 1024"), "{}", refused(&long));
+    assert!(schema.check(b"0.10000000000000000555", &Limits::default()).is_ok());
+}

@@ -49,13 +49,13 @@ pub async fn run(args: &FanoutArgs, global: &Global) -> Result<Measured, CliErro
     if args.load.size < SMALLEST {
         return Err(CliError::usage(format!("--size {} leaves no room for a time; give {SMALLEST}", args.load.size)));
     }
-    let pids = cpu::servers(&args.load.server_pids, &global.server);
+    let pids = cpu::servers(&args.load.server_pids, &global.servers());
     let publishers = load::publishers(&args.load, global).await?;
     load::prepare(&publishers[0], &args.load.channel).await?;
     let admin = publishers[0].clone();
 
     let mut subscriptions = Vec::new();
-    for server in &global.server {
+    for server in &global.servers() {
         for _ in 0..args.subscribers {
             let client = connect_to([server], global).await?;
             subscriptions.push(client.subscribe(&args.load.channel, Start::Latest).await?);

@@ -160,7 +160,7 @@ fn share(whole: u32, parts: u32, index: u32) -> u32 {
 const PAYLOADS: u64 = 8192;
 
 /// What the messages of a load carry.
-fn payloads(file: Option<&Path>, size: usize) -> Result<Arc<[Bytes]>, CliError> {
+pub(super) fn payloads(file: Option<&Path>, size: usize) -> Result<Arc<[Bytes]>, CliError> {
     let Some(file) = file else { return Ok((0..PAYLOADS).map(|seed| payload(size, seed)).collect()) };
     let text = std::fs::read_to_string(file)
         .map_err(|error| CliError::usage(format!("cannot read {}: {error}", file.display())))?;

@@ -33,7 +33,7 @@ pub struct ReplayArgs {
 /// Subscribes from the earliest message and reads to the one that is the last now. Latencies are the times between
 /// batches: what a reader waits for.
 pub async fn run(args: &ReplayArgs, global: &Global) -> Result<Measured, CliError> {
-    let pids = cpu::servers(&args.server_pids, &global.server);
+    let pids = cpu::servers(&args.server_pids, &global.servers());
     let client = connect(global).await?;
     let channel = client.channel(&args.channel).await?;
     let stored = (channel.next_seq - channel.first_seq).saturating_sub(channel.compacted);

@@ -31,6 +31,8 @@ pub struct Laggards {
     pub lag: u64,
     /// Channel and status of some, the furthest behind first.
     pub shown: Vec<(ChannelName, ConsumerStatus)>,
+    /// Messages that the others have been handed and not settled.
+    pub pending_of_others: u64,
 }
 
 /// All consumers of all channels.
@@ -159,12 +161,14 @@ impl Machine {
             self.consumers.iter().map(|consumer| (self.lag(consumer), consumer.meta.id)).collect();
         let (count, lag) = (all.len() as u64, all.iter().map(|(lag, _)| lag).sum());
         all.sort_unstable_by_key(|(lag, id)| (Reverse(*lag), *id));
+        let pending = |(_, id): &(u64, ConsumerId)| self.consumers.get(*id).map_or(0, |one| one.pending.len() as u64);
+        let pending_of_others = all.iter().skip(most).map(pending).sum();
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
             Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq)))
         });
-        Laggards { count, lag, shown: shown.collect() }
+        Laggards { count, lag, shown: shown.collect(), pending_of_others }
     }
 
     fn lag(&self, consumer: &Consumer) -> u64 {

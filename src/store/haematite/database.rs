@@ -63,6 +63,17 @@ pub(super) fn failed(action: &'static str, error: &impl Display) -> StoreError {
     StoreError::Failed { action, reason: error.to_string() }
 }
 
+/// Whether the file system of a directory has no room for another file, and in which way.
+fn no_room(dir: &Path) -> Option<String> {
+    let room = rustix::fs::statvfs(dir).ok()?;
+    let dir = dir.display();
+    // Some file systems have no table of files to fill, and say so by a size of 0.
+    if room.f_files > 0 && room.f_favail == 0 {
+        return Some(format!("the file system of {dir} has no free inodes: remove files, or make it larger"));
+    }
+    (room.f_bavail == 0).then(|| format!("the file system of {dir} is full: remove files, or make it larger"))
+}
+
 /// What haematite cannot open: the directory that it is in, and the way out.
 pub(super) fn unreadable(dir: &Path, error: &dyn Display) -> StoreError {
     StoreError::Corrupt { what: dir.display().to_string(), detail: format!("{error}: {WAY_OUT}") }
@@ -235,7 +246,11 @@ impl OpenDatabase {
             note: None,
         };
         let outcome = self.database.commit(branch, &self.registry, request);
-        outcome.map(|outcome| outcome.advanced).map_err(|error| failed("commit to haematite", &error))
+        outcome.map(|outcome| outcome.advanced).map_err(|error| match no_room(&self.dir) {
+            // The library then says something else, such as that a node is not valid.
+            Some(no_room) => failed("commit to haematite", &format!("{no_room} ({error})")),
+            None => failed("commit to haematite", &error),
+        })
     }
 
     /// The tree as it is now.

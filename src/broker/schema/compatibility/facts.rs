@@ -233,7 +233,7 @@ impl<'a> Facts<'a> {
     pub(super) fn bound(&self, lower: bool) -> Option<Bound> {
         let mut tightest: Option<Bound> = None;
         let mut take = |bound: Bound| {
-            if tightest.is_none_or(|known| if lower { bound.above(known) } else { bound.below(known) }) {
+            if tightest.as_ref().is_none_or(|known| if lower { bound.above(known) } else { bound.below(known) }) {
                 tightest = Some(bound);
             }
         };

@@ -195,9 +195,9 @@ impl<'a> Prover<'a> {
             if node.draft() != Draft::D4 && wanted.open != open {
                 continue;
             }
-            let tight = if whole { wanted.whole(lower) } else { wanted };
-            let stricter = |known: Bound| if lower { tight.above(known) } else { tight.below(known) };
-            if known.is_none_or(stricter) {
+            let tight = if whole { wanted.clone().whole(lower) } else { wanted.clone() };
+            let stricter = |known: &Bound| if lower { tight.above(known) } else { tight.below(known) };
+            if known.as_ref().is_none_or(stricter) {
                 let (old, new) = (Bound::describe(known, lower), Bound::describe(Some(wanted), lower));
                 return place(
                     here,

@@ -314,7 +314,7 @@ impl<'a> Prover<'a> {
         let mut types = facts.types();
         let crossed = |(least, most): (u64, Option<u64>)| most.is_some_and(|most| least > most);
         if let (Some(low), Some(high)) = (facts.bound(true), facts.bound(false)) {
-            let order = low.at.cmp(high.at);
+            let order = low.at.cmp(&high.at);
             if order.is_gt() || (order.is_eq() && (low.open || high.open)) {
                 types &= !facts::NUMBER;
             }

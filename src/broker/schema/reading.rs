@@ -1,0 +1,182 @@
+//! JSON into values for the schema check, with every number as it is written.
+//!
+//! serde_json can keep numbers exactly, but then it hands a number over as an object with one member of a name of its own,
+//! and it takes a member of such a name in a text for the same. So a payload could pass for a number that is none. Here
+//! every member is a member: a number that serde_json hands over brings its text along as a `String` of its own, which
+//! no text in the payload does.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::model::Limits;
+
+/// From here on (2^53) doubles are further apart than whole numbers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+/// The name of that member.
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// The value of a JSON text.
+///
+/// # Errors
+/// When it is no JSON, nests too deep for the parser, or has a number that is too long or beyond the range of doubles.
+pub(crate) fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<Read>(text).map(|read| read.value)
+}
+
+struct Read {
+    value: Value,
+    /// It was a `String` of serde_json's own.
+    own: bool,
+}
+
+impl<'de> Deserialize<'de> for Read {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading)
+    }
+}
+
+struct Reading;
+
+fn plain<E>(value: impl Into<Value>) -> Result<Read, E> {
+    Ok(Read { value: value.into(), own: false })
+}
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        plain(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Read, E> {
+        plain(value)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Read, E> {
+        plain(value)
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Read, E> {
+        plain(value)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Read, E> {
+        plain(value)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Read, E> {
+        plain(value)
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Read, E> {
+        Ok(Read { value: value.into(), own: true })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element::<Read>()? {
+            array.push(item.value);
+        }
+        plain(array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Read, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, read)) = members.next_entry::<String, Read>()? {
+            if let Value::String(text) = &read.value
+                && read.own
+                && name == NUMBER
+            {
+                return plain(Value::Number(number(text)?));
+            }
+            object.insert(name, read.value);
+        }
+        plain(object)
+    }
+}
+
+/// What is beyond the range of doubles, most readers could not take: to them it is no JSON.
+fn number<E: Error>(text: &str) -> Result<Number, E> {
+    if text.len() > Limits::MOST_NUMBER_BYTES {
+        let (long, most) = (text.len(), Limits::MOST_NUMBER_BYTES);
+        return Err(E::custom(format!("a number has {long} characters; at most {most}")));
+    }
+    let number: Number = text.parse().map_err(E::custom)?;
+    match number.as_f64().filter(|double| double.is_finite()) {
+        None => Err(E::custom("number out of range")),
+        Some(double) if double.abs() >= EXACT => match whole(text) {
+            Some(whole) => whole.parse().map_err(E::custom),
+            None => Ok(number),
+        },
+        Some(_) => Ok(number),
+    }
+}
+
+/// A whole number without point and exponent; none where it is not whole, or is written so already. The library compares
+/// one that is written as a fraction with a bound by its nearest double first, which tells too little from here on.
+fn whole(text: &str) -> Option<String> {
+    let (sign, digits) = text.split_at(usize::from(text.starts_with('-')));
+    let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if digits == before {
+        return None;
+    }
+    let point = before.len() as i64 + exponent.trim_start_matches('+').parse::<i64>().ok()?;
+    let all = format!("{before}{after}");
+    let all = all.trim_end_matches('0');
+    let zeros = usize::try_from(point - all.len() as i64).ok()?;
+    let all = format!("{all}{}", "0".repeat(zeros));
+    let all = all.trim_start_matches('0');
+    Some(format!("{sign}{all}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_serde_json_reads_them() {
+        let text = r#"{"a":[1,-2,3.50,1e3,true,null,"x\u0041",{}],"b":{"c":"d","c":"e"},"":0}"#;
+        let (ours, theirs): (_, Value) = (read(text.as_bytes()).unwrap(), serde_json::from_str(text).unwrap());
+        assert_eq!(ours, theirs);
+        for wrong in ["", "{", "[1,]", "01", "1 2", "\u{1}", "nul", "{\"a\" 1}"] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        for (text, kept) in [
+            ("18446744073709551617", "18446744073709551617"),
+            ("0.1000000000000000055511151231257827", "0.1000000000000000055511151231257827"),
+            ("1.0", "1.0"),
+            ("12345678901234567.89", "12345678901234567.89"),
+            ("9007199254740993.0", "9007199254740993"),
+            ("-9.007199254740993E15", "-9007199254740993"),
+            ("1e20", "100000000000000000000"),
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap().to_string(), kept);
+        }
+        assert!(read(b"1e400").unwrap_err().to_string().contains("number out of range"));
+        let long = "1".repeat(300) + "." + &"1".repeat(800);
+        assert!(read(long.as_bytes()).unwrap_err().to_string().contains("has 1101 characters; at most 1024"));
+    }
+
+    #[test]
+    fn no_member_passes_for_something_else() {
+        for text in [
+            r#"{"$serde_json::private::Number":"7"}"#,
+            r#"{"\u0024serde_json::private::Number":"\u0037"}"#,
+            r#"{"$serde_json::private::RawValue":"7"}"#,
+        ] {
+            let value = read(text.as_bytes()).unwrap();
+            assert!(value.as_object().is_some_and(|object| object.len() == 1), "{text}: {value}");
+        }
+    }
+}
