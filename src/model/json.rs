@@ -4,9 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text, times::timestamp,
-};
+use super::{Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text, times::timestamp};
 use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.

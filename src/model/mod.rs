@@ -47,9 +47,7 @@ pub use consumer::{
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
-pub use json::{
-    ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson,
-};
+pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use letter_json::LetterJson;
 pub use limits::Limits;
 pub use lines::{is_ndjson, message_line, message_lines};

@@ -268,7 +268,9 @@ fn no_object_passes_for_a_number() {
 #[test]
 fn a_number_beyond_what_readers_take_is_refused_by_name() {
     let schema = CompiledSchema::compile("true", &Limits::default()).unwrap();
-    let refused = |payload: &str| schema.check(payload.as_bytes(), &Limits::default()).unwrap_err().into_violations()[0].message.clone();
+    let refused = |payload: &str| {
+        schema.check(payload.as_bytes(), &Limits::default()).unwrap_err().into_violations()[0].message.clone()
+    };
     assert!(refused("1e400").contains("number out of range"), "{}", refused("1e400"));
     let long = format!("0.{}", "1".repeat(2000));
     assert!(refused(&long).contains("a number has 2002 characters; at most 1024"), "{}", refused(&long));
