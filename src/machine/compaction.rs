@@ -70,6 +70,11 @@ impl Channel {
         })
     }
 
+    /// Messages that are there.
+    pub(super) fn stored(&self) -> u64 {
+        (self.stats.next_seq - self.stats.first_seq).saturating_sub(self.compaction.removed)
+    }
+
     /// The newest message is never removed by compaction.
     pub(super) fn most_removed(&self) -> u64 {
         (self.stats.next_seq - self.stats.first_seq).saturating_sub(1)

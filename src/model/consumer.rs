@@ -409,3 +409,20 @@ pub struct ConsumerStatus {
     /// Messages that are not settled, as far as it is known that the consumer gets them.
     pub lag: u64,
 }
+
+impl ConsumerStatus {
+    /// The same where the channel holds `stored` messages.
+    #[must_use]
+    pub fn within(self, stored: u64) -> Self {
+        let pending = self.in_flight + self.waiting + self.dying;
+        Self { lag: lag_within(self.lag.saturating_sub(pending), pending, stored), ..self }
+    }
+}
+
+/// Messages that a consumer has not settled: those that are `pending`, and of the `unread` numbers after them no more than
+/// a channel of `stored` messages can have. Numbers that compaction has emptied are no work. Which of them lie before
+/// the consumer nobody counts, so this may still be too large.
+pub fn lag_within(unread: u64, pending: u64, stored: u64) -> u64 {
+    // The newest message is never removed by compaction: who has not read it lacks one.
+    pending + unread.min(stored.saturating_sub(pending).max(1))
+}

@@ -167,7 +167,9 @@ async fn a_consumer_gets_what_is_there_and_passes_what_is_gone() {
         publish(&broker, &[message(&format!("u{}", number % 3), &number.to_string())]).await;
     }
     until_there_are(&broker, 3).await;
-    broker.create_consumer("last", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+    let created = broker.create_consumer("last", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
+    let shown = broker.consumer("last", "w").await.unwrap();
+    assert_eq!((created.status.lag, shown.status.lag), (3, 3), "numbers that compaction has emptied are no work");
     let mut member = broker.join_consumer("last", "w", 10).await.unwrap();
     let mut got = Vec::new();
     while got.len() < 3 {

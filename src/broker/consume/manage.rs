@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     model::{
-        Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, Retention,
+        Begin, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ConsumeOrder, ConsumerConfig,
+        ConsumerId, ConsumerOperation, ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply,
+        OrderingKey, Refusal, Retention,
     },
     proto::v1,
 };
@@ -202,10 +203,19 @@ impl Broker {
     pub async fn consumer(&self, channel: &str, name: &str) -> Result<ConsumerInfo, BrokerError> {
         self.catch_up().await?;
         let named = self.find_consumer(channel, name).await?;
-        let end = self.inner.view.stats(self.find(channel)?.id).unwrap_or_default().next_seq;
+        let meta = self.find(channel)?;
+        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
         let status = self.inner.view.consumers(|all| all.get(named.id).map(|consumer| consumer.status(end)));
         let status = status.ok_or_else(|| named.not_found())?;
+        let status = self.counted(meta.id, status);
         Ok(ConsumerInfo { channel: named.channel, status })
+    }
+
+    /// A status whose lag counts no more messages than there are.
+    fn counted(&self, channel: ChannelId, status: ConsumerStatus) -> ConsumerStatus {
+        let ChannelStats { first_seq, next_seq, .. } = self.inner.view.stats(channel).unwrap_or_default();
+        let removed = self.inner.view.compaction(channel).unwrap_or_default().removed;
+        status.within(next_seq.saturating_sub(first_seq).saturating_sub(removed))
     }
 
     /// The consumers of a channel by name, as of now (linearizable).
@@ -218,7 +228,8 @@ impl Broker {
         let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
         let statuses: Vec<ConsumerStatus> =
             self.inner.view.consumers(|all| all.of(meta.id).map(|consumer| consumer.status(end)).collect());
-        Ok(statuses.into_iter().map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
+        let counted = statuses.into_iter().map(|status| self.counted(meta.id, status));
+        Ok(counted.map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
     }
 
     /// Changes a consumer; absent fields stay. What was handed out already keeps its deadline and its order.
@@ -327,7 +338,8 @@ impl Broker {
         let operation = ConsumerOperation::Keeping(Box::new(operation));
         match self.operate(Operation::Consumer(operation)).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
-                Ok(ConsumerInfo { channel: named.channel.clone(), status: *status })
+                let status = self.counted(status.meta.channel, *status);
+                Ok(ConsumerInfo { channel: named.channel.clone(), status })
             }
             Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
             Err(Refusal::NoChannelNamed(name)) => Err(self

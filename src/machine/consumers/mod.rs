@@ -19,7 +19,7 @@ pub use self::consumer::{Consumer, Held, Holder};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
-    Limits, OperationReply, Refusal,
+    Limits, OperationReply, Refusal, lag_within,
 };
 
 /// The consumers that are furthest behind, and all of them summed up.
@@ -166,14 +166,15 @@ impl Machine {
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
-            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq)))
+            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq).within(channel.stored())))
         });
         Laggards { count, lag, shown: shown.collect(), pending_of_others }
     }
 
     fn lag(&self, consumer: &Consumer) -> u64 {
-        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
-        end.saturating_sub(consumer.cursor.next) + consumer.pending.len() as u64
+        let channel = self.channels.get(&consumer.meta.channel);
+        let (end, stored) = channel.map_or((0, 0), |channel| (channel.stats.next_seq, channel.stored()));
+        lag_within(end.saturating_sub(consumer.cursor.next), consumer.pending.len() as u64, stored)
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
