@@ -378,8 +378,8 @@ fn a_configuration_is_written_as_it_ever_was_unless_it_says_more() {
 #[test]
 fn withdrawals_and_limits_of_keys_come_after_the_operations_of_earlier_versions() {
     for (operation, golden) in [
-        (Operation::Withdraw { channel: ChannelId(3), id: 8 }, "0900000003000000000000000800000000000000"),
-        (Operation::LimitKeys { live_keys: 9, all_keys: 5 }, "0a00000009000000000000000500000000000000"),
+        (Operation::Withdraw { channel: ChannelId(3), id: 8 }, "0a00000003000000000000000800000000000000"),
+        (Operation::LimitKeys { live_keys: 9, all_keys: 5 }, "0b00000009000000000000000500000000000000"),
     ] {
         let bytes = encode_record(&operation);
         assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);
