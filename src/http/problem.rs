@@ -145,7 +145,7 @@ impl From<BrokerError> for Problem {
         body.unknown_outcome = error.outcome_unknown();
         body.retry_after_ms = error.retry_after().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
         body.violations = error.places().to_vec();
-        body.notice = error.notice().map(|notice| NoticeJson::of(notice));
+        body.notice = error.notice().map(NoticeJson::of);
         problem
     }
 }

@@ -86,7 +86,7 @@ impl Machine {
         let limit = KeyLimit { live_keys: limit.live_keys.min(Limits::MOST_LIVE_KEYS), ..limit };
         if limit != self.key_limit || !self.key_limit_written {
             (self.key_limit, self.key_limit_written) = (limit, true);
-            effects.put(Key::KeyLimit, &limit);
+            effects.put(Key::MostKeys, &limit);
         }
         OperationReply::KeysLimited
     }

@@ -58,7 +58,7 @@ pub(super) enum Key {
     /// Where a channel's history went another way.
     Forks(ChannelId),
     /// How many idempotency keys a channel's window may hold.
-    KeyLimit,
+    MostKeys,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -113,7 +113,7 @@ impl Key {
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Calendar => Bytes::from_static(CALENDAR),
-            Self::KeyLimit => Bytes::from_static(KEY_LIMIT),
+            Self::MostKeys => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
@@ -128,7 +128,7 @@ impl Key {
         } else if key == CALENDAR {
             Some(Self::Calendar)
         } else if key == KEY_LIMIT {
-            Some(Self::KeyLimit)
+            Some(Self::MostKeys)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -223,7 +223,7 @@ mod tests {
             Key::Orphans(id),
             Key::Redriven(id),
             Key::Forks(id),
-            Key::KeyLimit,
+            Key::MostKeys,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -71,7 +71,7 @@ impl Machine {
                 Key::Calendar => {
                     machine.calendar = decode_record("calendar", &value).map_err(|e| name(e.to_string()))?;
                 }
-                Key::KeyLimit => {
+                Key::MostKeys => {
                     machine.key_limit = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.key_limit_written = true;
                 }

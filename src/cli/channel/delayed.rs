@@ -75,7 +75,9 @@ async fn withdraw(channel: &str, id: u64, global: &Global) -> Result<(), CliErro
         OutputFormat::Raw => print_line(&withdrawn.to_string())?,
         OutputFormat::Table if withdrawn => print_line(&format!("{channel}  message {id} withdrawn"))?,
         OutputFormat::Table => {
-            print_line(&format!("{channel}  no message {id} waits: it is visible, was withdrawn before, or never was"))?
+            print_line(&format!(
+                "{channel}  no message {id} waits: it is visible, was withdrawn before, or never was"
+            ))?;
         }
     }
     if withdrawn { Ok(()) } else { Err(CliError::exit(1)) }

@@ -55,7 +55,7 @@ impl Graph {
         let failed = |error: &dyn std::fmt::Display| format!("its references cannot be followed: {error}");
         let base = uri::from_str(&base).map_err(|error| failed(&error))?;
         let registry =
-            Registry::new().draft(draft).add(base.as_str(), resource).and_then(|registry| registry.prepare());
+            Registry::new().draft(draft).add(base.as_str(), resource).and_then(jsonschema::RegistryBuilder::prepare);
         let registry = registry.map_err(|error| failed(&error))?;
         let mut builder = Builder { draft, ..Builder::default() };
         let root = builder.number(schema, registry.resolver(base));
