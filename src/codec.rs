@@ -173,6 +173,11 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
     })
 }
 
+/// Whether bytes may hold a command that is no publish: for looking through many without reading messages.
+pub fn is_no_publish(bytes: &[u8]) -> bool {
+    bytes.get(1) == Some(&(Kind::Command as u8))
+}
+
 /// The command of a log entry; frames share its bytes.
 ///
 /// # Errors

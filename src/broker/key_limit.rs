@@ -52,7 +52,8 @@ impl Broker {
     /// Says so when a channel has most of the idempotency keys that it may have: when it has all, messages with new keys
     /// are refused until old ones leave the window.
     pub fn near_key_limit(&self) -> Option<String> {
-        let (LiveKeys { all, most, .. }, (limit, all_limit)) = (self.inner.view.live_keys(), self.limits().most_keys());
+        let LiveKeys { all, most, limit: held, written } = self.inner.view.live_keys();
+        let (limit, all_limit) = if written { (held.live_keys, held.all_keys) } else { self.limits().most_keys() };
         let near = |keys: u64, limit: u64| u128::from(keys) * 100 >= u128::from(limit) * NEAR_PERCENT;
         if near(all, all_limit) {
             return Some(format!(
@@ -74,7 +75,9 @@ fn is_due(LiveKeys { all, most, limit, written }: LiveKeys, wanted: MostKeys) ->
     let (live_keys, all_keys) = Limits::default().most_keys();
     let chosen = wanted != MostKeys { live_keys, all_keys };
     let felt = |keys: u64, holds: u64, wanted: u64| holds != wanted && keys >= holds.min(wanted) / 2;
-    chosen && !written || felt(most, limit.live_keys, wanted.live_keys) || felt(all, limit.all_keys, wanted.all_keys)
+    chosen && (!written || limit != wanted)
+        || felt(most, limit.live_keys, wanted.live_keys)
+        || felt(all, limit.all_keys, wanted.all_keys)
 }
 
 #[cfg(test)]

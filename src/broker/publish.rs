@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, CompiledSchema, Confirm, Leader, Outcome, PublishOptions,
+    Broker, BrokerError, CompiledSchema, Confirm, LONG_CHECKS, Leader, Outcome, PublishOptions,
     batcher::{Committed, SubmitError},
     evolution::blocking,
     joins::Original,
     outcomes::{Results, merge, name_keys, named, refusals, results},
+    stats::overloaded,
 };
 use crate::{
     model::{ChannelId, ChannelMeta, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
@@ -20,7 +21,10 @@ use crate::{
 pub(super) const RETRY: Duration = Duration::from_millis(20);
 
 /// How long the checks of one request may take, beyond the first message's: the rest is refused.
-const CHECK_TIME: Duration = Duration::from_secs(1);
+pub(super) const CHECK_TIME: Duration = Duration::from_secs(1);
+
+/// How long a request may wait for others' checks that take long.
+const TURN: Duration = Duration::from_secs(5);
 
 /// One try's failure.
 pub(super) enum Failure {
@@ -285,20 +289,29 @@ impl Broker {
 
     /// Looks at all messages of a frame. What may take long is done on a thread that serves nobody else.
     pub(super) async fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
-        if self.is_checked_quickly(&meta, frame) {
+        if self.is_checked_quickly(&meta, frame.bytes().len()) {
             return self.check_now(meta, frame);
         }
-        let _turn = self.inner.checks.acquire().await.map_err(|_| BrokerError::Stopping)?;
         let (broker, frame) = (self.clone(), frame.clone());
-        blocking(move || broker.check_now(meta, &frame)).await?
+        self.in_turn(move || broker.check_now(meta, &frame)).await?
+    }
+
+    /// Does what may take long on a thread that serves nobody else, when it is its turn.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let turn = tokio::time::timeout(TURN, self.inner.checks.acquire()).await;
+        let _turn = turn.map_err(|_| overloaded(LONG_CHECKS, LONG_CHECKS))?.map_err(|_| BrokerError::Stopping)?;
+        blocking(work).await
     }
 
     /// Whether the channel's schema, and those of the channels to which its messages are copied, are ready and cheap.
-    fn is_checked_quickly(&self, meta: &ChannelMeta, frame: &Frame) -> bool {
+    pub(super) fn is_checked_quickly(&self, meta: &ChannelMeta, bytes: usize) -> bool {
         let routing = self.routing(meta.id);
         let schemas = self.inner.schemas.lock();
         std::iter::once(meta).chain(routing.targets()).all(|meta| {
-            let quick = |schema: &Arc<CompiledSchema>| schema.is_quick(frame.bytes().len());
+            let quick = |schema: &Arc<CompiledSchema>| schema.is_quick(bytes);
             meta.config.schema.is_none() || schemas.get(&meta.schema_id).is_some_and(quick)
         })
     }
@@ -313,7 +326,7 @@ impl Broker {
             match message
                 .map_err(|error| BrokerError::InvalidArgument { reason: format!("a message cannot be read: {error}") })
                 .and_then(|message| {
-                    if schema.is_some() && position > 0 && Instant::now() >= give_up {
+                    if position > 0 && Instant::now() >= give_up {
                         let reason = format!("the messages before it in its request took longer than {CHECK_TIME:?}");
                         return Err(BrokerError::SchemaTooExpensive { channel: meta.name.to_string(), reason });
                     }

@@ -3,8 +3,8 @@
 //! Any page that somebody opens can send requests to `localhost`, and to whatever else that browser reaches; it can even
 //! have its own name resolve to such an address. Browsers say on whose behalf they ask (`Origin`, `Sec-Fetch-Site`), so
 //! their requests are taken from pages that this node served itself, under an address or name that is its own, and from
-//! origins that the configuration names (CORS, as the Fetch standard says it). Requests of other programs carry neither
-//! header, and are not looked at.
+//! origins that the configuration names (CORS, as the Fetch standard says it). A page under a foreign name that leads here
+//! may read without any of these headers, so what calls itself a browser is looked at as well. Other programs are not.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -18,6 +18,8 @@ use axum::{
 use super::problem::Problem;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How all browsers begin to say what they are.
+const BROWSER: &[u8] = b"Mozilla/";
 /// How long a browser may remember what it may send, seconds.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
@@ -52,7 +54,8 @@ impl Browsers {
     /// Whether a request is on behalf of a page that may make it; gives that page's origin where it is another one.
     fn admit(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
         let origin = headers.get(header::ORIGIN);
-        if origin.is_none() && !headers.contains_key(FETCH_SITE) {
+        let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        if origin.is_none() && !headers.contains_key(FETCH_SITE) && !agent.starts_with(BROWSER) {
             return Ok(None);
         }
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();

@@ -45,13 +45,9 @@ pub struct LiveKeys {
 }
 
 impl KeyLimit {
-    /// What holds before the log says anything: what the configuration says, as earlier builds took it. They counted each
-    /// channel's keys only.
-    pub(super) fn before_any(limits: &Limits) -> Self {
-        let unchosen = limits.live_keys == Limits::default().live_keys;
-        let live_keys = if unchosen { FORMER_DEFAULT } else { limits.live_keys.min(Limits::MOST_LIVE_KEYS) };
-        Self { live_keys, all_keys: u64::MAX }
-    }
+    /// What holds before the log says anything: the former default, whatever a node's configuration says. Earlier builds
+    /// counted each channel's keys only.
+    pub(super) const BEFORE_ANY: Self = Self { live_keys: FORMER_DEFAULT, all_keys: u64::MAX };
 
     /// For a channel beside others that have so many keys.
     pub(super) fn beside(self, others: u64) -> KeyRoom {

@@ -67,17 +67,20 @@ impl Machine {
         // What lies below the new beginning goes with it.
         let gone: Vec<Gone> = gone.into_iter().filter_map(|gone| gone.from_seq(begin)).collect();
         channel.compaction.step += 1;
+        let removed: u64 = gone.iter().map(|gone| gone.count).sum();
         if !gone.is_empty() {
-            let removed = channel.compaction.removed + gone.iter().map(|gone| gone.count).sum::<u64>();
-            channel.compaction.removed = removed.min(channel.most_removed());
             channel.marks.remove(&gone, &channel.stats);
             let ranges = gone.iter().map(|gone| gone.first_seq..gone.end_seq()).collect();
             effects.writes.thins.push((channel.stream.clone(), ranges));
             channel.stats.bytes = channel.marks.bytes(channel.stats.first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
         }
-        effects.put(Key::Compaction(id), &channel.compaction);
+        // What lies behind the new beginning is counted once that is the beginning: moving it takes off what lay before.
         self.advance(id, begin, false, effects);
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.compaction.removed = (channel.compaction.removed + removed).min(channel.most_removed());
+            effects.put(Key::Compaction(id), &channel.compaction);
+        }
         self.age(id, effects);
     }
 }

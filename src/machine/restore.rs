@@ -24,7 +24,7 @@ impl Machine {
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
-            key_limit: KeyLimit::before_any(limits),
+            key_limit: KeyLimit::BEFORE_ANY,
             key_limit_written: false,
             keys: 0,
             max_channels: limits.channels,

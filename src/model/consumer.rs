@@ -365,6 +365,15 @@ impl ConsumerOperation {
             _ => 0,
         }
     }
+
+    /// Bytes of the copies that rules make of a letter.
+    pub fn copied_bytes(&self) -> u64 {
+        match self {
+            Self::DeadLetter { letter: Some(letter), .. } => letter.copied_bytes(),
+            Self::Keeping(operation) => operation.copied_bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// The machine's answer to an operation on consumers that was done.

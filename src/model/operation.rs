@@ -89,6 +89,8 @@ impl Operation {
         match self {
             Self::Transaction(transaction) => transaction.copied_bytes(),
             Self::Due(due) => due.group.copied_bytes(),
+            Self::Redrive(redrive) => redrive.group.copied_bytes(),
+            Self::Consumer(operation) => operation.copied_bytes(),
             _ => 0,
         }
     }

@@ -96,8 +96,9 @@ impl Witness {
                 let Ok(openraft::EntryPayload::Normal(command)) = decode_entry(entry).map(|entry| entry.payload) else {
                     continue;
                 };
-                if let Ok(Command::Member { node, event: MemberEvent::Started { starts, incarnation, .. }, .. }) =
-                    codec::decode_command(&command.0)
+                if codec::is_no_publish(&command.0)
+                    && let Ok(Command::Member { node, event: MemberEvent::Started { starts, incarnation, .. }, .. }) =
+                        codec::decode_command(&command.0)
                 {
                     let known = logged.starts.entry(node).or_default();
                     if starts > known.0 {

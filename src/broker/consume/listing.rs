@@ -138,9 +138,6 @@ impl Broker {
             }
         }
         piece.done = piece.next_seq >= stats.next_seq || piece.looked_at == 0;
-        if piece.looked_at == 0 {
-            piece.next_seq = piece.next_seq.max(stats.next_seq);
-        }
         Ok(piece)
     }
 
@@ -169,6 +166,13 @@ impl Broker {
 }
 
 impl Piece {
+    /// Lets it end before one of its letters.
+    pub(super) fn end_at(&mut self, number: usize, seq: u64) {
+        self.letters.truncate(number);
+        self.other = self.other.filter(|other| *other < seq);
+        (self.next_seq, self.done) = (seq, false);
+    }
+
     /// Whether nothing is stored before it.
     pub(super) fn begins(&self) -> bool {
         self.from <= self.first_seq

@@ -14,15 +14,15 @@ use super::{
     super::{
         Broker, BrokerError, Confirm, filter_of,
         outcomes::{excepted, named},
-        publish::RETRY,
+        publish::{CHECK_TIME, RETRY},
     },
     Letter, Letters,
     listing::Piece,
 };
 use crate::{
     model::{
-        ChannelMeta, Durability, Frame, Gone, Limits, Operation, OperationReply, Predicate, PublishGroup, Redrive,
-        Refusal, stream_key,
+        ChannelId, ChannelMeta, Durability, Frame, Gone, Limits, Operation, OperationReply, Predicate, PublishGroup,
+        Redrive, Refusal, stream_key,
     },
     proto::v1::{self, Message},
 };
@@ -152,15 +152,26 @@ impl Broker {
             };
             turn = Some(step);
             if let Some(letters) = unheard.take() {
-                done.unsure += self.missing(meta, &letters).await?;
+                match self.missing(meta, &letters).await {
+                    Ok(missing) => done.unsure += missing,
+                    Err(error) => {
+                        done.unsure += letters.len() as u64;
+                        return Err(error);
+                    }
+                }
             }
             let left = usize::try_from(limit - done.moved - done.unsure - done.refused).unwrap_or(usize::MAX);
             let most = (left.min(Limits::REDRIVE_LETTERS), Limits::REDRIVE_BYTES);
             let piece = self.piece(meta, wanted, filter, done.next_seq, most).await?;
             looked_at += piece.looked_at;
             let target = self.target(meta, &done.target)?;
-            let mut refused = Vec::new();
-            let redrive = self.step(meta, &target, step, &piece, &mut refused)?;
+            let checked = if self.is_checked_quickly(&target, Limits::REDRIVE_BYTES) {
+                self.step(meta.id, &target, step, piece)
+            } else {
+                let (broker, letters, target) = (self.clone(), meta.id, target.clone());
+                self.in_turn(move || broker.step(letters, &target, step, piece)).await?
+            };
+            let (redrive, piece, refused) = checked?;
             if !dry_run && !redrive.gone.is_empty() {
                 let count = redrive.count();
                 match self.operate_still(Operation::Redrive(redrive.clone())).await {
@@ -243,6 +254,7 @@ impl Broker {
         if position > 0 {
             match self.operate_still(Operation::Redrive(self.part(redrive, position)?)).await {
                 Ok(Ok(_)) => done.moved += first.len() as u64,
+                Ok(Err(Refusal::TargetFull { channel, full })) => return Err(self.target_full(channel, full)),
                 // The next call sees how things are.
                 Ok(Err(_)) => return Ok(()),
                 Err(unknown) if unknown.outcome_unknown() => done.unsure += first.len() as u64,
@@ -281,24 +293,33 @@ impl Broker {
         Ok(Redrive { gone, begin: redrive.begin.map(|begin| begin.min(end)), group, ..redrive.clone() })
     }
 
-    /// What goes of a piece, and what cannot.
+    /// What goes of a piece, and what cannot. The piece ends earlier where the rest would take long to check, or where the
+    /// rules of the target copy more than one entry may make.
     fn step(
         &self,
-        meta: &ChannelMeta,
+        letters: ChannelId,
         target: &Arc<ChannelMeta>,
         step: u64,
-        piece: &Piece,
-        refused: &mut Vec<(u64, BrokerError)>,
-    ) -> Result<Redrive, BrokerError> {
+        mut piece: Piece,
+    ) -> Result<(Redrive, Piece, Vec<(u64, BrokerError)>), BrokerError> {
         let (schema, mut routing) = (self.schema_of(target)?, self.routing(target.id));
-        let mut going = Step::default();
-        for letter in &piece.letters {
-            let fits = letter.reborn().and_then(|message| match &schema {
-                None => Ok(message),
-                Some(schema) => {
+        let (mut going, mut refused) = (Step::default(), Vec::new());
+        let give_up = Instant::now() + CHECK_TIME;
+        let mut ends = None;
+        for (number, letter) in piece.letters.iter().enumerate() {
+            if number > 0 && (Instant::now() >= give_up || self.check_copied(routing.copied()).is_err()) {
+                ends = Some((number, letter.seq));
+                break;
+            }
+            let fits = letter.reborn().and_then(|message| {
+                if let Some(schema) = &schema {
                     let checked = schema.check(&message.payload, self.limits());
-                    checked.map(|()| message).map_err(|unfit| unfit.of_channel(target.name.as_str()))
+                    checked.map_err(|unfit| unfit.of_channel(target.name.as_str()))?;
                 }
+                let mut alone = self.routing(target.id);
+                alone.add(self, 0, &message)?;
+                self.check_copied(alone.copied())?;
+                Ok(message)
             });
             match fits {
                 Ok(message) => {
@@ -307,6 +328,9 @@ impl Broker {
                 }
                 Err(why) => refused.push((letter.seq, why)),
             }
+        }
+        if let Some((number, seq)) = ends {
+            piece.end_at(number, seq);
         }
         // Where the piece begins the channel, what it holds up to the first message that stays is all that there is.
         let stays = refused.iter().map(|(seq, _)| *seq).chain(piece.other).min();
@@ -321,7 +345,7 @@ impl Broker {
             frame: Frame::encode(&going.messages),
             ..PublishGroup::default()
         };
-        Ok(Redrive { letters: meta.id, step, gone: going.gone, begin, group })
+        Ok((Redrive { letters, step, gone: going.gone, begin, group }, piece, refused))
     }
 
     /// Takes a turn without letters; gives the step that the next one is.

@@ -185,7 +185,11 @@ impl Judge {
     /// Goes on once the subscriber has been told, so that nothing overtakes it.
     async fn tell(&mut self, notice: Notice) {
         self.pause();
-        self.shared.said.lock().notice = Some(notice);
+        {
+            let mut said = self.shared.said.lock();
+            // What was passed of another history is no place in this one.
+            (said.notice, said.passed) = (Some(notice), None);
+        }
         self.shared.filled.notify_one();
         while self.shared.said.lock().notice.is_some() {
             self.shared.emptied.notified().await;
