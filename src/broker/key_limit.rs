@@ -85,17 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_written_down_when_there_are_half_of_the_keys_that_there_may_be() {
-        let limit = |live_keys| MostKeys { live_keys, all_keys: 9_000 };
-        let with = |most, held| LiveKeys { all: 4_499, most, limit: limit(held), written: true };
-        assert!(!is_due(with(499, 1_000), limit(2_000)));
-        assert!(is_due(with(500, 1_000), limit(2_000)));
-        assert!(is_due(with(500, 2_000), limit(1_000)), "a lower one too");
-        assert!(!is_due(with(500, 1_000), limit(1_000)));
-        let unlimited = MostKeys { live_keys: 1_000, all_keys: u64::MAX };
-        let with = |all| LiveKeys { all, most: 1, limit: unlimited, written: true };
-        assert!(!is_due(with(4_499), limit(1_000)));
-        assert!(is_due(with(4_500), limit(1_000)), "all channels' too");
+    fn the_default_is_written_down_when_there_are_half_of_the_keys_that_there_may_be() {
+        let (live_keys, all_keys) = Limits::default().most_keys();
+        let default = MostKeys { live_keys, all_keys };
+        let with =
+            |most, held| LiveKeys { all: most, most, limit: MostKeys { live_keys: held, all_keys }, written: true };
+        assert!(!is_due(with(499, 1_000), default));
+        assert!(is_due(with(500, 1_000), default));
+        assert!(is_due(with(live_keys / 2, 1 << 30), default), "a lower one too");
+        assert!(!is_due(with(live_keys, live_keys), default));
+        let unlimited = MostKeys { live_keys, all_keys: u64::MAX };
+        let with = |all| LiveKeys { all, most: 1, limit: unlimited, written: false };
+        assert!(!is_due(with(all_keys / 2 - 1), default));
+        assert!(is_due(with(all_keys / 2), default), "all channels' too");
     }
 
     #[test]
@@ -106,6 +108,7 @@ mod tests {
         let with = |limit, written| LiveKeys { all: 0, most: 0, limit, written };
         assert!(is_due(with(chosen, false), chosen));
         assert!(!is_due(with(chosen, true), chosen));
+        assert!(is_due(with(default, true), chosen), "also in the place of another one");
         assert!(!is_due(with(default, false), default));
     }
 }
