@@ -18,6 +18,7 @@ use axum::{
 use super::problem::Problem;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// How all browsers begin to say what they are.
 const BROWSER: &[u8] = b"Mozilla/";
 /// How long a browser may remember what it may send, seconds.
@@ -67,7 +68,16 @@ impl Browsers {
             );
             return Err(Problem::refused(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail));
         }
-        let Some(origin) = origin else { return Ok(None) };
+        let Some(origin) = origin else {
+            // Such as a picture in a foreign page. Who follows a link wants to see what is there.
+            let sent = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+            let foreign = matches!(sent(FETCH_SITE), b"cross-site" | b"same-site") && sent(FETCH_MODE) != b"navigate";
+            let refused = "a web page of another origin may not use this node; `allowed_origins` names those that may";
+            return match foreign {
+                true => Err(Problem::refused(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", refused.to_owned())),
+                false => Ok(None),
+            };
+        };
         let said = text(origin);
         if said.split_once("://").is_some_and(|(_, authority)| authority == asked) {
             return Ok(None);
@@ -158,6 +168,12 @@ mod tests {
             assert_eq!(from(foreign), Err("ORIGIN_NOT_ALLOWED"), "{foreign}");
         }
         assert_eq!(from("https://console.example.com"), Ok(Some("https://console.example.com".into())));
+        let fetched = |site: &str, mode: &str| {
+            said(&[("host", "127.0.0.1:7201"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)])
+        };
+        assert_eq!(fetched("cross-site", "no-cors"), Err("ORIGIN_NOT_ALLOWED"));
+        assert_eq!(fetched("cross-site", "navigate"), Ok(None));
+        assert_eq!(fetched("same-origin", "cors"), Ok(None));
     }
 
     #[test]

@@ -2,7 +2,15 @@
 //! messages, and a retry the same keys, whichever way it is sent.
 
 /// The media types of such a text, in lower case.
-const MEDIA_TYPES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+const MEDIA_TYPES: [&str; 7] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+    "text/x-ndjson",
+];
 
 /// Whether a `Content-Type` says that each line is a message. Media types have no case, and may have parameters.
 pub fn is_ndjson(content_type: &str) -> bool {
@@ -35,6 +43,7 @@ mod tests {
             "Application/X-NDJSON",
             "application/ndjson; charset=utf-8",
             " application/jsonl ;x",
+            "application/jsonlines",
         ] {
             assert!(is_ndjson(yes), "{yes}");
         }

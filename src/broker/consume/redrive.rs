@@ -30,6 +30,14 @@ use crate::{
 /// Refused letters of which a call says why; the others are only counted.
 const TOLD: usize = 100;
 
+/// A piece that was looked at.
+struct Checked {
+    redrive: Redrive,
+    piece: Piece,
+    /// Letters that cannot go, and why.
+    refused: Vec<(u64, BrokerError)>,
+}
+
 /// Where letters go.
 #[derive(Clone, Debug, Default)]
 pub struct RedriveTo {
@@ -171,7 +179,7 @@ impl Broker {
                 let (broker, letters, target) = (self.clone(), meta.id, target.clone());
                 self.in_turn(move || broker.step(letters, &target, step, piece)).await?
             };
-            let (redrive, piece, refused) = checked?;
+            let Checked { redrive, piece, refused } = checked?;
             if !dry_run && !redrive.gone.is_empty() {
                 let count = redrive.count();
                 match self.operate_still(Operation::Redrive(redrive.clone())).await {
@@ -301,7 +309,7 @@ impl Broker {
         target: &Arc<ChannelMeta>,
         step: u64,
         mut piece: Piece,
-    ) -> Result<(Redrive, Piece, Vec<(u64, BrokerError)>), BrokerError> {
+    ) -> Result<Checked, BrokerError> {
         let (schema, mut routing) = (self.schema_of(target)?, self.routing(target.id));
         let (mut going, mut refused) = (Step::default(), Vec::new());
         let give_up = Instant::now() + CHECK_TIME;
@@ -345,7 +353,8 @@ impl Broker {
             frame: Frame::encode(&going.messages),
             ..PublishGroup::default()
         };
-        Ok((Redrive { letters, step, gone: going.gone, begin, group }, piece, refused))
+        let redrive = Redrive { letters, step, gone: going.gone, begin, group };
+        Ok(Checked { redrive, piece, refused })
     }
 
     /// Takes a turn without letters; gives the step that the next one is.
