@@ -192,13 +192,20 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
             let client = connect(global).await?;
             // What is kept, and the quota, are replaced as a whole.
-            let present = if limits.any() { client.channel(&name).await?.config } else { None };
-            let update = limits.update(present.unwrap_or_default());
+            let present = if limits.any() { client.channel(&name).await? } else { Channel::default() };
+            let update = limits.update(present.config.clone().unwrap_or_default());
             let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..update };
+            let thinned = thinned(&present, &update);
             if dry_run || limits.keeps() && !yes {
                 let removes = client.would_remove(UpdateChannelRequest { schema: None, ..update.clone() }).await?;
                 if dry_run {
+                    if let Some(thinned) = thinned {
+                        eprintln!("and it would {thinned}");
+                    }
                     return told(&update.name, removes, global);
+                }
+                if let Some(thinned) = thinned {
+                    confirm(false, &thinned, "nothing was changed")?;
                 }
                 if removes > 0 {
                     let what = format!(
@@ -234,6 +241,21 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
 }
 
 /// What a change of limits would remove.
+/// What compaction would do that an update begins, if it begins one over stored messages. How many go nobody has counted.
+fn thinned(present: &Channel, update: &UpdateChannelRequest) -> Option<String> {
+    let before = present.config.as_ref().and_then(|config| config.retention.as_ref());
+    let after = update.retention.as_ref().filter(|retention| !retention.compact_by.is_empty())?;
+    if before.is_some_and(|before| before.compact_by == after.compact_by) || present.next_seq == present.first_seq {
+        return None;
+    }
+    Some(format!(
+        "remove all but the last message of each value of the header `{}`, settled or not, of the {} that `{}` has",
+        after.compact_by,
+        thousands(ChannelJson::of(present).messages),
+        update.name
+    ))
+}
+
 fn told(name: &str, removes: u64, global: &Global) -> Result<(), CliError> {
     match global.output {
         OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "removes": removes })),

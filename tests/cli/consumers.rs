@@ -183,6 +183,10 @@ fn an_update_that_removes_messages_says_how_many_and_asks() {
     assert_eq!(node.run(&[&update[..], &["--yes"]].concat()).0, 0);
     let (_, out, _) = node.run(&["-o", "raw", "channel", "update", "orders", "--max-messages", "1", "--dry-run"]);
     assert_eq!(out, "0\n");
+    let compact = ["channel", "update", "orders", "--max-messages", "none", "--compact-by", "user"];
+    let (code, _, err) = node.run(&compact);
+    assert!(code == 2 && err.contains("all but the last message of each value of the header `user`"), "{err}");
+    assert!(err.contains("of the 1 that `orders` has") && err.contains("--yes"), "{err}");
     // In a work queue, what a filter keeps back would go too.
     assert_eq!(node.run(&["channel", "create", "jobs", "--work-queue"]).0, 0);
     let filtered = ["consumer", "create", "jobs", "w", "--where", "kind == 1"];
