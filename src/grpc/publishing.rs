@@ -11,7 +11,7 @@ use super::{Service, exchanges, status::stream_error, subscribing, to_status};
 use crate::{
     broker::{BrokerError, Confirm, Outcome, PublishOptions},
     env::ConnectionInfo,
-    model::Frame,
+    model::{Frame, Limits},
     proto::v1::{self, broker_server::Broker},
 };
 
@@ -112,6 +112,8 @@ async fn pump(
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
     let room = service.broker.connection_room();
+    let limits = service.broker.limits().clone();
+    let read = |batch| parse(batch, &limits);
     let mut working: FuturesOrdered<BoxFuture<'static, Results>> = FuturesOrdered::new();
     let mut first = 0;
     let mut end: Option<Result<(), Status>> = None;
@@ -120,7 +122,7 @@ async fn pump(
         let within = working.is_empty() || connection.publishing.in_flight() < room;
         let take = end.is_none() && working.len() < BATCHES_AT_ONCE && within;
         tokio::select! {
-            batch = batches.message(), if take => match batch.and_then(|batch| batch.map(parse).transpose()) {
+            batch = batches.message(), if take => match batch.and_then(|batch| batch.map(&read).transpose()) {
                 Ok(Some((channel, frame, options))) => {
                     working.push_back(publish(service.clone(), &connection, channel, frame, options));
                 }
@@ -184,10 +186,15 @@ impl Acks {
     }
 }
 
-/// A batch that cannot be read has an unknown number of messages, so no ack could stand for it: the stream ends.
-fn parse(batch: v1::PublishBatch) -> Result<(String, Frame, PublishOptions), Status> {
+/// A batch that cannot be read has an unknown number of messages, so no ack could stand for it: the stream ends. It ends too
+/// where a batch has so many messages that to refuse each of them would cost more than they do.
+fn parse(batch: v1::PublishBatch, limits: &Limits) -> Result<(String, Frame, PublishOptions), Status> {
     let v1::PublishBatch { channel, batch, confirm, expected_seq } = batch;
     let frame = Frame::parse(batch).map_err(|error| invalid(&error.to_string()))?;
+    if frame.count() as usize > Limits::REQUEST_BATCHES * limits.batch_messages {
+        let (value, limit) = (u64::from(frame.count()), limits.batch_messages as u64);
+        return Err(to_status(&BrokerError::LimitExceeded { what: "the batch (messages)".into(), value, limit }));
+    }
     Ok((channel, frame, PublishOptions { confirm: confirm_of(confirm)?, expected_seq }))
 }
 

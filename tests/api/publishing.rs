@@ -89,6 +89,19 @@ async fn a_batch_with_more_messages_or_bytes_than_allowed_is_refused_message_by_
 }
 
 #[tokio::test]
+async fn a_batch_of_very_many_messages_ends_the_stream_with_one_error() {
+    let node = node(Limits { batch_messages: 2, ..Limits::default() }).await;
+    // Two bytes each: to answer every one of them would cost many times as much.
+    let empty =
+        v1::PublishBatch { batch: Bytes::from(b"\x0a\x00".repeat(2 * Limits::REQUEST_BATCHES + 1)), ..batch(&[]) };
+    let stream = client(&node).await.publish_stream(tokio_stream::iter(vec![batch(&["a"]), empty])).await.unwrap();
+    let (acks, end) = answers(stream.into_inner()).await;
+    assert_eq!(seqs(&acks), [0]);
+    assert_eq!(end.expect("an error").metadata().get("liminal-code").unwrap(), "LIMIT_EXCEEDED");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_larger_than_the_bytes_in_flight_is_slowed_down_and_not_refused() {
     let node = node(Limits { in_flight_bytes: 64 << 10, ..Limits::default() }).await;
     let payload = "x".repeat(10 << 10);
