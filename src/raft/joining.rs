@@ -19,7 +19,7 @@ use tonic::Code;
 
 use super::{
     formation::Formation,
-    identity::{Identity, IdentityError, Promise},
+    identity::{Identity, IdentityError, LOG, Promise},
     log::LogStore,
     membership::Membership,
     survey::Round,
@@ -170,7 +170,7 @@ impl Joining {
             }
         };
         if let Some(reason) = sight.refusal.clone().filter(|_| *self.standing.borrow() != Standing::Admitted) {
-            return self.stand(Standing::Barred(reason));
+            return self.stand(self.barred(&reason));
         }
         let fresh = matches!(self.raft.is_initialized().await, Ok(false));
         if fresh {
@@ -239,6 +239,11 @@ impl Joining {
             Some(proposal) => self.formation.found(&self.raft, &self.transport, &proposal).await,
             None => Ok(()),
         }
+    }
+
+    /// What others say of this node's log, and where that is: they do not know its place.
+    fn barred(&self, reason: &str) -> Standing {
+        Standing::Barred(format!("{reason} (its log is in {})", self.identity.path_of(LOG).display()))
     }
 
     fn stand(&self, standing: Standing) -> Standing {
@@ -400,7 +405,7 @@ impl Joining {
             },
             Err(status) => match status.code() {
                 Code::FailedPrecondition => Some(Standing::Refused(status.message().to_owned())),
-                Code::DataLoss => Some(Standing::Barred(status.message().to_owned())),
+                Code::DataLoss => Some(self.barred(status.message())),
                 _ => None,
             },
         }

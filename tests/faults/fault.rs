@@ -178,7 +178,16 @@ impl Scene {
         self.proofs.push(done);
         // A file that is called after its content may be named by that alone.
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.damaged.insert(number, vec![name]);
+        let mut names = vec![name];
+        if kind.ends_with('/') {
+            // What a directory held may be missed as a part of the state, which is named.
+            names.extend(path.parent().and_then(|parent| Some(parent.file_name()?.to_string_lossy().into_owned())));
+        }
+        if kind.starts_with("raft/") {
+            // That a log ends too early the other nodes know, and they know of no files.
+            names.push(format!("n{number}/raft"));
+        }
+        self.damaged.insert(number, names);
         self.meanwhile();
         self.run(number);
         self.up(number).await
