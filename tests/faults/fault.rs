@@ -179,8 +179,8 @@ impl Scene {
         // A file that is called after its content may be named by that alone.
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut names = vec![name];
-        if kind.ends_with('/') {
-            // What a directory held may be missed as a part of the state, which is named.
+        if kind.ends_with('/') || damage == Damage::Lost {
+            // What is not there may be missed as a part of its directory, which is named.
             names.extend(path.parent().and_then(|parent| Some(parent.file_name()?.to_string_lossy().into_owned())));
         }
         if kind.starts_with("raft/") {
