@@ -145,7 +145,9 @@ impl Queue {
 impl Cursor {
     pub(super) fn move_to(&self, place: u64) {
         // Back only where another state, which ends earlier, took the place of the one before.
-        self.begun.fetch_min(place, Ordering::AcqRel);
+        if place < self.begun() {
+            self.begun.store(place, Ordering::Release);
+        }
         self.place.store(place, Ordering::Release);
     }
 

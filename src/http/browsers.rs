@@ -66,7 +66,7 @@ impl Browsers {
                 "`{asked}` is no name of this node: a web page may have another name lead here. If it is yours, add its \
                  origin to `allowed_origins`"
             );
-            return Err(Problem::refused(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail));
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail));
         }
         let Some(origin) = origin else {
             // Such as a picture in a foreign page. Who follows a link wants to see what is there.
@@ -74,7 +74,7 @@ impl Browsers {
             let foreign = matches!(sent(FETCH_SITE), b"cross-site" | b"same-site") && sent(FETCH_MODE) != b"navigate";
             let refused = "a web page of another origin may not use this node; `allowed_origins` names those that may";
             return match foreign {
-                true => Err(Problem::refused(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", refused.to_owned())),
+                true => Err(Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", refused.to_owned())),
                 false => Ok(None),
             };
         };
@@ -86,7 +86,7 @@ impl Browsers {
             return Ok(Some(origin.clone()));
         }
         let detail = format!("web pages of `{said}` may not use this node; `allowed_origins` names those that may");
-        Err(Problem::refused(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail))
+        Err(Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail))
     }
 
     fn is_own(&self, host: &str) -> bool {

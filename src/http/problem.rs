@@ -105,7 +105,7 @@ fn status(error: &BrokerError) -> StatusCode {
 }
 
 impl Problem {
-    fn new(http: StatusCode, code: &'static str, detail: String) -> Self {
+    pub(super) fn new(http: StatusCode, code: &'static str, detail: String) -> Self {
         Self(Box::new(Body {
             http,
             r#type: format!("urn:liminal:error:{code}"),
@@ -119,11 +119,6 @@ impl Problem {
             retry_after_ms: None,
             notice: None,
         }))
-    }
-
-    /// The request was not looked at.
-    pub(super) fn refused(http: StatusCode, code: &'static str, detail: String) -> Self {
-        Self::new(http, code, detail)
     }
 
     #[cfg(test)]

@@ -311,6 +311,7 @@ impl Broker {
         mut piece: Piece,
     ) -> Result<Checked, BrokerError> {
         let (schema, mut routing) = (self.schema_of(target)?, self.routing(target.id));
+        let has_rules = routing.targets().next().is_some();
         let (mut going, mut refused) = (Step::default(), Vec::new());
         let give_up = Instant::now() + CHECK_TIME;
         let mut ends = None;
@@ -324,9 +325,11 @@ impl Broker {
                     let checked = schema.check(&message.payload, self.limits());
                     checked.map_err(|unfit| unfit.of_channel(target.name.as_str()))?;
                 }
-                let mut alone = self.routing(target.id);
-                alone.add(self, 0, &message)?;
-                self.check_copied(alone.copied())?;
+                if has_rules {
+                    let mut alone = self.routing(target.id);
+                    alone.add(self, 0, &message)?;
+                    self.check_copied(alone.copied())?;
+                }
                 Ok(message)
             });
             match fits {
