@@ -2,8 +2,8 @@
 //!
 //! The map, from the outside in: `cli` parses and runs commands; `node` wires one node together; `grpc` and `http`
 //! are its two faces; `broker` knows what publishing, subscribing and reading mean; `raft` replicates; `replica`
-//! applies what was replicated to one node's state, which is the pure `machine` over a `store`, and hands new
-//! messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
+//! applies what was replicated to one node's state, which is the pure `machine` over a `store`, with `keys` for the
+//! idempotency keys that memory does not hold, and hands new messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
 //!
 //! # A broker inside your program
 //!
@@ -59,6 +59,7 @@ mod files;
 pub mod grpc;
 pub mod health;
 pub mod http;
+pub mod keys;
 pub mod liveness;
 pub mod log_clock;
 pub mod machine;

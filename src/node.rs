@@ -24,6 +24,7 @@ use crate::{
     grpc::{self, ClusterAdmin},
     health::Part,
     http::{self, Metric, MetricKind, NodeView},
+    keys::{KeyDirectory, KeyFiles, KeyMemory},
     liveness::{Liveness, OnStuck},
     model::{MemberEvent, MemberLogEntry, NamespaceInfo},
     proto::v1::{
@@ -61,6 +62,8 @@ pub struct Storage {
     pub store: Arc<dyn DurableStore>,
     /// Who the node is.
     pub identity: Identity,
+    /// Where the files of the idempotency keys are that memory does not hold.
+    keys: Arc<dyn KeyFiles>,
     /// Where the node notes how far its search for damage is.
     scrub: Option<PathBuf>,
     /// A directory that goes with the node.
@@ -137,13 +140,14 @@ impl Storage {
             ..HaematiteConfig::default()
         };
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;
+        let keys = KeyDirectory::open(&dir.join("keys")).map_err(unusable)?;
         let scrub = Some(dir.join("scrub"));
-        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, scrub, temporary })
+        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, keys: Arc::new(keys), scrub, temporary })
     }
 
     /// Of other parts: for simulations.
     pub fn of(log: Arc<dyn LogStore>, store: Arc<dyn DurableStore>, identity: Identity) -> Self {
-        Self { log, store, identity, scrub: None, temporary: None }
+        Self { log, store, identity, keys: Arc::new(KeyMemory::default()), scrub: None, temporary: None }
     }
 }
 
@@ -176,7 +180,7 @@ impl Node {
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
-        let Storage { log, store, identity, scrub, temporary } = storage;
+        let Storage { log, store, identity, keys, scrub, temporary } = storage;
         let cluster = config.cluster.clone();
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
         let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
@@ -203,7 +207,9 @@ impl Node {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
             heal_from_seeds(&*store, env.clone(), &identity, &cluster.cookie, seeds);
         }
-        let replica = Replica::open(store.clone(), fanout, config.limits.clone(), env.clock.clone()).await?;
+        let (limits, clock) = (config.limits.clone(), env.clock.clone());
+        let salt = [env.random.next_u64(), env.random.next_u64()];
+        let replica = Replica::open_with(store.clone(), fanout, limits, clock, keys, salt).await?;
         let view = replica.view();
         let liveness = thread.as_ref().map(|thread| {
             let runtimes = vec![
@@ -454,6 +460,7 @@ impl NodeView for View {
         let rejected = stats.rejected.into_iter().map(|(name, count)| (vec![("channel", name)], count)).collect();
         let failed = stats.failed.into_iter().map(|(code, count)| (vec![("code", code.to_owned())], count)).collect();
         let health = self.broker.view().health().failures();
+        let keys = self.broker.view().key_places();
         let mut metrics = vec![
             Metric::gauge("raft_term", "Raft term", state.term),
             Metric::gauge("raft_commit", "Index of the newest committed log entry", state.commit),
@@ -484,6 +491,10 @@ impl NodeView for View {
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
             Metric::gauge("connections", "Open client connections", self.admission.open()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
+            Metric::gauge("keys_in_memory", "Idempotency keys that this node has in memory", keys.in_memory),
+            Metric::gauge("key_files", "Files of those that it has not", keys.files),
+            Metric::gauge("key_file_bytes", "Bytes of these files", keys.file_bytes),
+            Metric::gauge("key_filter_bytes", "Bytes of memory that say what is in them", keys.filter_bytes),
             Metric::gauge("resident_memory_bytes", "Memory of the process", telemetry::resident_bytes()),
             Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
             Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),

@@ -4,7 +4,8 @@
 //! [`Replica::apply`] one after another. Readers look through a [`ReplicaView`].
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,6 +21,7 @@ use crate::{
     env::Clock,
     fanout::{Fanout, Wakes},
     health::Health,
+    keys::{ColdKeys, Found, KeyFiles, KeyMemory, KeyPlaces, RestoreError},
     log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
@@ -61,7 +63,9 @@ struct Shared {
     fanout: Arc<Fanout>,
     wakes: Arc<Wakes>,
     limits: Limits,
-    machine: RwLock<Machine>,
+    machine: Arc<RwLock<Machine>>,
+    /// The idempotency keys that the machine does not hold.
+    keys: Arc<ColdKeys>,
     clock: LogClock,
     /// Whether the log's time ever was anything else than the time of day.
     has_calendar: AtomicBool,
@@ -118,11 +122,30 @@ pub enum OpenError {
     /// The store's content makes no sense.
     #[error("the stored state cannot be read: {0}")]
     Corrupt(String),
+    /// The idempotency keys that memory does not hold cannot be read or written.
+    #[error("idempotency keys: {0}")]
+    Keys(String),
+}
+
+impl From<RestoreError> for OpenError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Corrupt(reason) => Self::Corrupt(reason),
+            RestoreError::Store(error) => Self::Store(error),
+            RestoreError::Files(reason) => Self::Keys(reason),
+        }
+    }
 }
 
 /// Somebody who will wait for an index: see [`ReplicaView::expect`].
 pub struct Expecting {
     shared: Arc<Shared>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.shared.keys.stop();
+    }
 }
 
 impl Drop for Expecting {
@@ -140,7 +163,8 @@ impl Shared {
 }
 
 impl Replica {
-    /// Reads the machine's state back from a store. The node's clock is what the log's time is compared with.
+    /// Reads the machine's state back from a store. The node's clock is what the log's time is compared with. Idempotency
+    /// keys beyond [`Limits::hot_keys`] take a quarter of the memory of the others.
     ///
     /// # Errors
     /// When the store fails, or holds something else.
@@ -150,10 +174,29 @@ impl Replica {
         limits: Limits,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
+        let files = Arc::new(KeyMemory::default());
+        let salt = [0, 1].map(|number| RandomState::new().hash_one(number));
+        Self::open_with(store, fanout, limits, clock, files, salt).await
+    }
+
+    /// The same with a place for the files of the idempotency keys that memory does not hold, and with a random number
+    /// that only this node knows.
+    ///
+    /// # Errors
+    /// When the store fails, or holds something else, or the files cannot be used.
+    pub async fn open_with(
+        store: Arc<dyn DurableStore>,
+        fanout: Arc<Fanout>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        files: Arc<dyn KeyFiles>,
+        salt: [u64; 2],
+    ) -> Result<Self, OpenError> {
         let health = Health::default();
         let watched = Arc::new(WatchedStore::new(store, health.clone()));
         let store: Arc<dyn DurableStore> = watched.clone();
-        let machine = restore(&store, &limits).await?;
+        let keys = open_keys(files, store.clone(), limits.clone(), salt).await?;
+        let machine = keys.restore(&limits).await?;
         let clock = LogClock::new(clock);
         clock.applied(machine.time_ms(), machine.ahead_ms());
         let has_calendar = AtomicBool::new(machine.has_calendar());
@@ -168,7 +211,8 @@ impl Replica {
             limits,
             clock,
             has_calendar,
-            machine: RwLock::new(machine),
+            machine: Arc::new(RwLock::new(machine)),
+            keys: Arc::new(keys),
             catalog: RwLock::new(Arc::new(catalog)),
             applied: watch::channel(0).0,
             replacing: AsyncRwLock::default(),
@@ -194,11 +238,26 @@ impl Replica {
     /// effects are tried again until they succeed, and [`ReplicaView::commits`] says so: a command is never skipped.
     pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
         let shared = &self.shared;
-        let (reply, mut effects, due) = {
+        let hot = shared.machine.read().hot_keys();
+        if shared.keys.must_wait(hot) {
+            self.make_room().await;
+        }
+        // From here on no key may leave memory before the command is applied: nobody would have looked it up.
+        let (asks, hot) = {
+            let machine = shared.machine.read();
+            (machine.asks(&command), machine.hot_keys())
+        };
+        let found = if asks.is_empty() { Vec::new() } else { self.look_up(&asks).await };
+        let (reply, mut effects, due, hot) = {
             let mut machine = shared.machine.write();
+            for Found { channel, key, seq, digest } in found {
+                machine.recall(channel, key, seq, digest);
+            }
             let (reply, effects) = machine.apply(command);
             shared.pass_time(&machine);
-            (reply, effects, machine.next_due_ms())
+            let came = machine.hot_keys().saturating_sub(hot);
+            shared.keys.cool(&mut machine, came);
+            (reply, effects, machine.next_due_ms(), machine.hot_keys())
         };
         effects.writes.applied = Some(mark);
         self.commit(&effects.writes).await;
@@ -225,7 +284,49 @@ impl Replica {
         }
         self.announce_due(due);
         shared.applied.send_replace(index);
+        shared.keys.tend(hot, &shared.machine);
         reply
+    }
+
+    /// Finds the keys of a command that are not in memory. As with a commit, nothing is skipped: while they cannot be
+    /// looked up, it tries again, and says so.
+    async fn look_up(&self, asks: &BTreeMap<ChannelId, Vec<KeyHash>>) -> Vec<Found> {
+        let mut wait = RETRY_MIN;
+        let found = loop {
+            match self.shared.keys.look_up(asks).await {
+                Ok(found) => break found,
+                Err(error) => {
+                    tracing::error!(%error, retry_in = ?wait, "cannot look idempotency keys up");
+                    self.failing(StoreHealth::Failing(error.to_string()));
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        };
+        if wait > RETRY_MIN {
+            self.working();
+        }
+        found
+    }
+
+    /// Waits until some of the keys in memory have left it.
+    async fn make_room(&self) {
+        let shared = &self.shared;
+        loop {
+            let hot = {
+                let mut machine = shared.machine.write();
+                shared.keys.cool(&mut machine, 0);
+                machine.hot_keys()
+            };
+            if !shared.keys.must_wait(hot) {
+                break;
+            }
+            shared.keys.tend(hot, &shared.machine);
+            if let Some(reason) = shared.keys.wait(LOOK).await {
+                self.failing(StoreHealth::Failing(format!("idempotency keys cannot leave memory: {reason}")));
+            }
+        }
+        self.working();
     }
 
     fn announce_due(&self, due: Option<u64>) {
@@ -241,7 +342,9 @@ impl Replica {
 
     /// Keeps those who hold [`ReplicaView::whole`] out, for as long as the answer lives.
     pub async fn replacing(&self) -> RwLockWriteGuard<'_, ()> {
-        self.shared.replacing.write().await
+        let guard = self.shared.replacing.write().await;
+        self.shared.keys.rest().await;
+        guard
     }
 
     /// Reads everything again after the store's state was replaced, which [`Replica::replacing`] has to surround. Whoever
@@ -250,7 +353,7 @@ impl Replica {
     /// # Errors
     /// As [`Replica::open`].
     pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
-        let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        let machine = self.restore().await?;
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
@@ -261,6 +364,38 @@ impl Replica {
         self.shared.wakes.all();
         self.shared.applied.send_replace(index);
         Ok(())
+    }
+
+    /// Tries again while the files of keys cannot be written, for want of space or because of the disk.
+    async fn restore(&self) -> Result<Machine, OpenError> {
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.shared.keys.restore(&self.shared.limits).await {
+                Err(RestoreError::Files(reason)) => {
+                    tracing::error!(reason, retry_in = ?wait, "cannot read the state that was installed");
+                    self.failing(StoreHealth::Failing(reason));
+                }
+                restored => {
+                    let machine = restored?;
+                    self.working();
+                    return Ok(machine);
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn failing(&self, failing: StoreHealth) {
+        self.shared.commits.send_if_modified(|health| {
+            let changed = *health != failing;
+            *health = failing;
+            changed
+        });
+    }
+
+    fn working(&self) {
+        self.shared.commits.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
     }
 
     async fn commit(&self, writes: &crate::store::WriteBatch) {
@@ -278,7 +413,7 @@ impl Replica {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
         }
-        self.shared.commits.send_if_modified(|health| std::mem::take(health) != StoreHealth::Working);
+        self.working();
     }
 
     /// One try, which says so while it waits for what does not come: room in memory that a flush should make, or a disk.
@@ -291,10 +426,7 @@ impl Replica {
             }
             let stalled = || (begun.elapsed() >= STALL).then(|| format!("a commit has waited for more than {STALL:?}"));
             if let Some(reason) = store.failure().or_else(stalled) {
-                self.shared.commits.send_if_modified(|health| {
-                    let failing = StoreHealth::Failing(reason);
-                    std::mem::replace(health, failing.clone()) != failing
-                });
+                self.failing(StoreHealth::Failing(reason));
             }
         }
     }
@@ -465,6 +597,11 @@ impl ReplicaView {
         self.shared.machine.read().live_keys()
     }
 
+    /// Where this node has the idempotency keys.
+    pub fn key_places(&self) -> KeyPlaces {
+        KeyPlaces { in_memory: self.shared.machine.read().hot_keys(), ..self.shared.keys.places() }
+    }
+
     /// The ids of a channel's messages that wait for their time, from the first above `after` on: at most `limit`, and no
     /// more than hold about so many bytes, but at least one. And whether there are more.
     pub fn delayed_ids(&self, channel: ChannelId, after: u64, limit: usize, bytes: u64) -> (Vec<u64>, bool) {
@@ -545,21 +682,17 @@ impl ReplicaView {
     }
 }
 
-/// Plain keys read from the store in one go.
-const PAGE: usize = 1_000;
-
-async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machine, OpenError> {
-    let mut entries = Vec::new();
-    loop {
-        let after: Option<Bytes> = entries.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
-        let page = store.range(b"", after.as_deref(), PAGE).await?;
-        let last = page.len() < PAGE;
-        // What receipts say stays in the store: there may be gigabytes of them.
-        entries.extend(page.into_iter().map(Machine::without_receipt));
-        if last {
-            return Machine::restore(limits, entries).map_err(OpenError::Corrupt);
-        }
-    }
+async fn open_keys(
+    files: Arc<dyn KeyFiles>,
+    store: Arc<dyn DurableStore>,
+    limits: Limits,
+    salt: [u64; 2],
+) -> Result<ColdKeys, OpenError> {
+    let is_disk = files.is_disk();
+    let open = move || ColdKeys::open(files, store, &limits, salt);
+    let opened =
+        if is_disk { tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other).flatten() } else { open() };
+    opened.map_err(|error| OpenError::Keys(error.to_string()))
 }
 
 fn catalog_of(machine: &Machine) -> Catalog {

@@ -71,6 +71,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.count("schema_steps", &mut limits.schema_steps);
     v.count("live_keys", &mut limits.live_keys);
     v.size("key_memory", &mut limits.key_memory);
+    v.count("hot_keys", &mut limits.hot_keys);
     v.count("channels", &mut limits.channels);
     v.count("rules", &mut limits.rules);
     v.count("claim_namespaces", &mut limits.claim_namespaces);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    dedup::{DedupWindow, Run},
+    dedup::{DedupWindow, ExpiryRoom, Run},
     delayed::Delays,
     key_limit::KeyRoom,
     marks::Marks,
@@ -176,9 +176,9 @@ impl Channel {
         }
     }
 
-    /// Forgets the keys whose window has passed.
-    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<u64> {
-        let forgotten = self.dedup.expire(now_ms, self.meta.config.dedup_window_ms);
+    /// Forgets the keys whose window has passed, as far as there is room.
+    pub(super) fn expire(&mut self, now_ms: u64, room: &mut ExpiryRoom) -> Vec<u64> {
+        let forgotten = self.dedup.expire(now_ms, self.meta.config.dedup_window_ms, room);
         self.stats.live_keys = self.dedup.len();
         forgotten
     }

@@ -81,6 +81,12 @@ impl KeyQueue {
         Some((number, key))
     }
 
+    /// Sequence number of the oldest key.
+    pub(super) fn first_seq(&self) -> Option<u64> {
+        let first = self.stretches.front()?;
+        Some(first.seq + (self.forgotten - first.number))
+    }
+
     /// The key with a number that is in the queue.
     pub(super) fn key(&self, number: u32) -> KeyHash {
         self.at(self.place(number)).0
@@ -154,6 +160,7 @@ mod tests {
                     prop_assert_eq!(queue.pop(), expected);
                 }
                 prop_assert_eq!(queue.len(), model.len() as u64);
+                prop_assert_eq!(queue.first_seq(), model.front().map(|(_, _, seq)| *seq));
                 for (number, of, seq) in &model {
                     prop_assert_eq!(queue.key(*number), key(*of).0);
                     prop_assert_eq!(queue.claimed(*number), (*seq, key(*of).1));

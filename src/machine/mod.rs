@@ -7,10 +7,12 @@
 mod calendar;
 mod channel;
 mod claims;
+mod cold;
 mod compaction;
 mod consumers;
 mod dedup;
 mod delayed;
+mod entry_list;
 mod epochs;
 mod key_limit;
 mod key_queue;
@@ -33,16 +35,26 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims, key_limit::KeyLimit, keys::Key,
-    members::Members, retention::Room,
+    calendar::Calendar,
+    channel::Channel,
+    claims::Namespaces,
+    dedup::{Claims, ExpiryRoom},
+    entry_list::EntryList,
+    key_limit::KeyLimit,
+    keys::Key,
+    members::Members,
+    retention::Room,
 };
 pub use self::{
     calendar::behind,
     claims::receipt_key,
+    cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
     consumers::{Consumer, Consumers, Held, Holder, Laggards},
     delayed::delayed_key,
+    entry_list::{ClaimEntry, EntryBytes, decode_entries},
     epochs::{HISTORY_PREFIXES, begin_epoch},
     key_limit::{KeyLimit as MostKeys, LiveKeys},
+    restore::Restoring,
     schemas::schemas_prefix,
 };
 use crate::{
@@ -63,6 +75,12 @@ pub struct Machine {
     key_limit_written: bool,
     /// Live keys of all channels.
     keys: u64,
+    /// Those of them that are not in memory: a matter of each node, on which nothing else may depend.
+    cold_keys: u64,
+    /// Channels whose windows were told of such keys for the command that is applied now.
+    recalled: BTreeSet<ChannelId>,
+    /// Channels that were deleted, with the entries of keys that are still to be deleted.
+    departed: BTreeMap<ChannelId, EntryList>,
     max_channels: u64,
     max_rules: u64,
     max_delayed: u64,
@@ -186,6 +204,7 @@ impl Machine {
             effects.put(Key::Machine, &self.record);
         }
         self.namespaces.seal(&mut effects);
+        self.recalled_no_more();
         (reply, effects)
     }
 
@@ -228,7 +247,8 @@ impl Machine {
     pub fn next_expiry_ms(&self) -> Option<u64> {
         let next = |due: &BTreeSet<(u64, ChannelId)>| due.first().map(|(expiry, _)| *expiry);
         let (namespaces, consumers) = (self.namespaces.next_expiry_ms(), self.consumers.next_due_ms());
-        [next(&self.expiries), next(&self.agings), namespaces, consumers].into_iter().flatten().min()
+        let departed = (!self.departed.is_empty()).then_some(self.record.time_ms);
+        [next(&self.expiries), next(&self.agings), namespaces, consumers, departed].into_iter().flatten().min()
     }
 
     fn publish(&mut self, group: PublishGroup, effects: &mut Effects) -> GroupReply {
@@ -395,12 +415,12 @@ impl Machine {
         let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
         self.reschedule(id, channel.next_expiry_ms(), None);
         self.keys -= channel.dedup.len();
+        self.cold_keys -= channel.dedup.cold();
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));
-        channel.dedup.names().for_each(|seq| effects.delete(Key::Claims(id, seq)));
         channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
         if channel.compaction.step > 0 {
             effects.delete(Key::Compaction(id));
@@ -418,23 +438,29 @@ impl Machine {
         channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
         effects.writes.drops.push(channel.stream.clone());
         effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));
-        Ok(reply(&channel))
+        let reply = reply(&channel);
+        self.departed.insert(id, channel.dedup.into_entries());
+        self.expire_departed(&mut { ExpiryRoom::COMMAND }, effects);
+        Ok(reply)
     }
 
     fn expire(&mut self, effects: &mut Effects) {
         let now = self.record.time_ms;
         self.consumers.expire(now);
+        let mut room = ExpiryRoom::COMMAND;
         while let Some((expiry, id)) = self.expiries.first().copied()
             && expiry <= now
+            && !room.is_taken()
         {
             self.expiries.pop_first();
             let Some(channel) = self.channels.get_mut(&id) else { continue };
-            let others = self.keys - channel.dedup.len();
-            channel.expire(now).into_iter().for_each(|seq| effects.delete(Key::Claims(id, seq)));
-            self.keys = others + channel.dedup.len();
+            let (others, cold) = (self.keys - channel.dedup.len(), self.cold_keys - channel.dedup.cold());
+            channel.expire(now, &mut room).into_iter().for_each(|seq| effects.delete(Key::Claims(id, seq)));
+            (self.keys, self.cold_keys) = (others + channel.dedup.len(), cold + channel.dedup.cold());
             effects.put(Key::Stats(id), &channel.stats);
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }
+        self.expire_departed(&mut room, effects);
         self.namespaces.expire(now, effects);
         self.expire_messages(effects);
     }

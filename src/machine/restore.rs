@@ -9,13 +9,20 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces, dedup::Claims,
-    key_limit::KeyLimit, keys::Key, members::Members,
+    ClaimEntry, Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces,
+    cold::StoredClaims, key_limit::KeyLimit, keys::Key, members::Members,
 };
 use crate::{
     codec::decode_record,
     model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
 };
+
+/// A machine that is being rebuilt. Where a store holds more than memory, its keys are read a page at a time.
+pub struct Restoring {
+    machine: Machine,
+    stats: BTreeMap<ChannelId, ChannelStats>,
+    rules: RuleSet,
+}
 
 impl Machine {
     /// From the plain keys of a store (all of them, in byte order).
@@ -23,10 +30,22 @@ impl Machine {
     /// # Errors
     /// Names the key whose value cannot be read or does not fit the others.
     pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
-        let mut machine = Self {
+        let mut restoring = Restoring::begin(limits);
+        entries.into_iter().try_for_each(|(key, value)| restoring.add(&key, &value))?;
+        restoring.finish()
+    }
+}
+
+impl Restoring {
+    /// Of nothing yet.
+    pub fn begin(limits: &Limits) -> Self {
+        let machine = Machine {
             key_limit: KeyLimit::BEFORE_ANY,
             key_limit_written: false,
             keys: 0,
+            cold_keys: 0,
+            recalled: BTreeSet::new(),
+            departed: BTreeMap::new(),
             max_channels: limits.channels,
             max_rules: limits.rules,
             max_delayed: limits.delayed_messages,
@@ -46,112 +65,132 @@ impl Machine {
             epoch: 1,
             calendar: Calendar::default(),
         };
-        let mut stats = BTreeMap::new();
-        let mut rules = RuleSet::default();
-        // In byte order a channel comes before its claims, and a channel's claims come in the order of their time.
-        for (key, value) in entries {
-            let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());
-            let kind = Key::decode(&key).ok_or_else(|| name("the machine has no such key".into()))?;
-            match kind {
-                Key::Machine => {
-                    machine.record = decode_record("machine record", &value).map_err(|e| name(e.to_string()))?;
+        Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
+    }
+
+    /// The entries of a channel's keys that memory is not to hold, in the place of their plain keys.
+    ///
+    /// # Errors
+    /// When the channel has newer keys already, or is not there.
+    pub fn add_cold(&mut self, id: ChannelId, entries: impl IntoIterator<Item = ClaimEntry>) -> Result<(), String> {
+        self.machine.restore_cold(id, entries)
+    }
+
+    /// The next plain key. In byte order a channel comes before its claims, and a channel's claims come in the order of
+    /// their time.
+    ///
+    /// # Errors
+    /// Names the key when its value cannot be read or does not fit the others.
+    pub fn add(&mut self, key: &[u8], value: &Bytes) -> Result<(), String> {
+        let Self { machine, stats, rules } = self;
+        let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());
+        let kind = Key::decode(key).ok_or_else(|| name("the machine has no such key".into()))?;
+        match kind {
+            Key::Machine => {
+                machine.record = decode_record("machine record", value).map_err(|e| name(e.to_string()))?;
+            }
+            Key::Meta(id) => {
+                let meta = decode_record("channel", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_channel(id, meta).map_err(name)?;
+            }
+            Key::Stats(id) => {
+                let record: ChannelStats = decode_record("channel counters", value).map_err(|e| name(e.to_string()))?;
+                stats.insert(id, record);
+            }
+            Key::Epoch => {
+                machine.epoch = decode_record("epoch", value).map_err(|e| name(e.to_string()))?;
+            }
+            Key::Calendar => {
+                machine.calendar = decode_record("calendar", value).map_err(|e| name(e.to_string()))?;
+            }
+            Key::MostKeys => {
+                machine.key_limit = decode_record("limit of keys", value).map_err(|e| name(e.to_string()))?;
+                machine.key_limit_written = true;
+            }
+            Key::Member(id) => {
+                let record = decode_record("member", value).map_err(|e| name(e.to_string()))?;
+                machine.members.records.insert(id, record);
+            }
+            Key::MemberEvent(number) => {
+                let entry = decode_record("member event", value).map_err(|e| name(e.to_string()))?;
+                machine.members.log.insert(number, entry);
+            }
+            Key::Rule(source, target) => {
+                let rule: Rule = decode_record("rule", value).map_err(|e| name(e.to_string()))?;
+                if (rule.source, rule.target) != (source, target) {
+                    return Err(name(format!("it is from {} to {}", rule.source.0, rule.target.0)));
                 }
-                Key::Meta(id) => {
-                    let meta = decode_record("channel", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_channel(id, meta).map_err(name)?;
-                }
-                Key::Stats(id) => {
-                    let record: ChannelStats =
-                        decode_record("channel counters", &value).map_err(|e| name(e.to_string()))?;
-                    stats.insert(id, record);
-                }
-                Key::Epoch => {
-                    machine.epoch = decode_record("epoch", &value).map_err(|e| name(e.to_string()))?;
-                }
-                Key::Calendar => {
-                    machine.calendar = decode_record("calendar", &value).map_err(|e| name(e.to_string()))?;
-                }
-                Key::MostKeys => {
-                    machine.key_limit = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
-                    machine.key_limit_written = true;
-                }
-                Key::Member(id) => {
-                    let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;
-                    machine.members.records.insert(id, record);
-                }
-                Key::MemberEvent(number) => {
-                    let entry = decode_record("member event", &value).map_err(|e| name(e.to_string()))?;
-                    machine.members.log.insert(number, entry);
-                }
-                Key::Rule(source, target) => {
-                    let rule: Rule = decode_record("rule", &value).map_err(|e| name(e.to_string()))?;
-                    if (rule.source, rule.target) != (source, target) {
-                        return Err(name(format!("it is from {} to {}", rule.source.0, rule.target.0)));
-                    }
-                    rules.insert(rule);
-                }
-                Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
-                    machine.namespaces.restore(kind, &value).map_err(name)?;
-                }
-                Key::Schema(id, schema_id) => {
-                    let stored = decode_record("schema", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_schema(id, schema_id, &stored).map_err(name)?;
-                }
-                Key::Mark(id, seq) => {
-                    let mark = decode_record("mark", &value).map_err(|e| name(e.to_string()))?;
-                    let channel = machine.channels.get_mut(&id);
-                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
-                }
-                Key::Consumers => {
-                    let last = decode_record("newest consumer", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_last_consumer(last);
-                }
-                Key::Consumer(id) => {
-                    let meta = decode_record("consumer", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_consumer(id, meta).map_err(name)?;
-                }
-                Key::Cursor(id) => {
-                    let cursor = decode_record("cursor", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_cursor(id, cursor).map_err(name)?;
-                }
-                Key::Pending(id, block) => {
-                    let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_pending(id, block, stored).map_err(name)?;
-                }
-                Key::Delayed(channel, id) => {
-                    let record = decode_record("delayed message", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_delayed(channel, id, &record).map_err(name)?;
-                }
-                Key::LastDelayed => {
-                    machine.last_delayed =
-                        decode_record("delayed messages", &value).map_err(|e| name(e.to_string()))?;
-                }
-                Key::Compaction(id) => {
-                    let record = decode_record("compaction", &value).map_err(|e| name(e.to_string()))?;
-                    let channel = machine.channels.get_mut(&id);
-                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.compaction = record;
-                }
-                Key::Orphans(id) => {
-                    let record = decode_record("orphans", &value).map_err(|e| name(e.to_string()))?;
-                    let channel = machine.channels.get_mut(&id);
-                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
-                }
-                Key::Redriven(id) => {
-                    let record = decode_record("redriven letter", &value).map_err(|e| name(e.to_string()))?;
-                    let channel = machine.channels.get_mut(&id);
-                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.redriven = Some(record);
-                }
-                Key::Forks(id) => {
-                    let record = decode_record("forks", &value).map_err(|e| name(e.to_string()))?;
-                    let channel = machine.channels.get_mut(&id);
-                    channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.forks = record;
-                }
-                Key::Claims(id, first_seq) => {
-                    let claims = decode_record("idempotency keys", &value).map_err(|e| name(e.to_string()))?;
-                    machine.restore_claims(id, first_seq, &claims).map_err(name)?;
-                }
+                rules.insert(rule);
+            }
+            Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
+                machine.namespaces.restore(kind, value).map_err(name)?;
+            }
+            Key::Schema(id, schema_id) => {
+                let stored = decode_record("schema", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_schema(id, schema_id, &stored).map_err(name)?;
+            }
+            Key::Mark(id, seq) => {
+                let mark = decode_record("mark", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
+            }
+            Key::Consumers => {
+                let last = decode_record("newest consumer", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_last_consumer(last);
+            }
+            Key::Consumer(id) => {
+                let meta = decode_record("consumer", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_consumer(id, meta).map_err(name)?;
+            }
+            Key::Cursor(id) => {
+                let cursor = decode_record("cursor", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_cursor(id, cursor).map_err(name)?;
+            }
+            Key::Pending(id, block) => {
+                let stored = decode_record("pending messages", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_pending(id, block, stored).map_err(name)?;
+            }
+            Key::Delayed(channel, id) => {
+                let record = decode_record("delayed message", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_delayed(channel, id, &record).map_err(name)?;
+            }
+            Key::LastDelayed => {
+                machine.last_delayed = decode_record("delayed messages", value).map_err(|e| name(e.to_string()))?;
+            }
+            Key::Compaction(id) => {
+                let record = decode_record("compaction", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.compaction = record;
+            }
+            Key::Orphans(id) => {
+                let record = decode_record("orphans", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
+            }
+            Key::Redriven(id) => {
+                let record = decode_record("redriven letter", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.redriven = Some(record);
+            }
+            Key::Forks(id) => {
+                let record = decode_record("forks", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.forks = record;
+            }
+            Key::Claims(id, first_seq) => {
+                let claims = StoredClaims::decode(first_seq, value).map_err(name)?;
+                machine.restore_claims(id, &claims).map_err(name)?;
             }
         }
+        Ok(())
+    }
+
+    /// The whole.
+    ///
+    /// # Errors
+    /// Names what does not fit.
+    pub fn finish(self) -> Result<Machine, String> {
+        let Self { mut machine, stats, rules } = self;
         machine.restore_stats(stats)?;
         machine.check_counters()?;
         machine.check_last_delayed()?;
@@ -160,7 +199,9 @@ impl Machine {
         machine.check_consumers()?;
         Ok(machine)
     }
+}
 
+impl Machine {
     fn restore_rules(&mut self, mut rules: RuleSet) -> Result<(), String> {
         let gone = |id: &ChannelId| !self.channels.contains_key(id);
         if let Some(rule) = rules.iter().find(|rule| gone(&rule.source) || gone(&rule.target)) {
@@ -183,21 +224,35 @@ impl Machine {
         Ok(())
     }
 
-    fn restore_claims(&mut self, id: ChannelId, first_seq: u64, entry: &Claims<'_>) -> Result<(), String> {
-        let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
-        match entry.runs.first() {
-            Some(first) if first.first_seq == first_seq => {}
-            first => return Err(format!("the first claim is of {:?}", first.map(|run| run.first_seq))),
-        }
-        for run in entry.runs.iter() {
-            for (seq, (key, digest)) in (run.first_seq..).zip(&run.keys) {
-                if !channel.dedup.remember(*key, *digest, seq) {
-                    return Err(format!("the idempotency key of {seq} is claimed twice"));
-                }
+    fn restore_claims(&mut self, id: ChannelId, claims: &StoredClaims) -> Result<(), String> {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            // The keys of a channel that was deleted go after it, some with each command.
+            self.departed.entry(id).or_default().push(claims.entry);
+            return Ok(());
+        };
+        for (key, seq, digest) in claims.keys() {
+            if !channel.dedup.remember(key, digest, seq) {
+                return Err(format!("the idempotency key of {seq} is claimed twice"));
             }
         }
         let scheduled = channel.next_expiry_ms().is_some();
-        channel.dedup.seal(entry.time_ms, &entry.runs);
+        channel.dedup.end_entry(claims.entry);
+        if !scheduled {
+            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
+        }
+        Ok(())
+    }
+
+    fn restore_cold(&mut self, id: ChannelId, entries: impl IntoIterator<Item = ClaimEntry>) -> Result<(), String> {
+        let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
+        let scheduled = channel.next_expiry_ms().is_some();
+        let cold = channel.dedup.cold();
+        for entry in entries {
+            if !channel.dedup.restore_cold(entry) {
+                return Err(format!("channel {} has keys in memory that are older than {}", id.0, entry.first_seq));
+            }
+        }
+        self.cold_keys += channel.dedup.cold() - cold;
         if !scheduled {
             self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
         }
@@ -233,7 +288,7 @@ impl Machine {
 
     /// A lost machine record would give ids a second time.
     fn check_counters(&self) -> Result<(), String> {
-        let newest = self.channels.last_key_value().map_or(0, |(id, _)| id.0);
+        let newest = self.channels.keys().chain(self.departed.keys()).map(|id| id.0).max().unwrap_or(0);
         let schema = self.channels.values().map(|channel| channel.meta.schema_id).max().unwrap_or(0);
         let (record, key) = (self.record, Key::Machine.encode());
         if newest > record.last_channel_id || schema > record.last_schema_id {

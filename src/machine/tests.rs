@@ -1,5 +1,6 @@
 mod compaction;
 mod consumers;
+mod keys;
 mod naive;
 mod publishing;
 mod redrive;
@@ -19,6 +20,8 @@ struct Node {
     machine: Machine,
     stored: BTreeMap<Bytes, Bytes>,
     streams: BTreeMap<Arc<str>, Vec<StoredBatch>>,
+    /// Keys of each channel that become cold with each command.
+    cools: u64,
 }
 
 impl Node {
@@ -33,7 +36,7 @@ impl Node {
             machine.limit_keys(KeyLimit { live_keys: limits.live_keys, all_keys: u64::MAX }, &mut effects);
         }
         let puts = effects.writes.puts.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Self { machine, stored: puts.collect(), streams: BTreeMap::new(), limits }
+        Self { machine, stored: puts.collect(), streams: BTreeMap::new(), limits, cools: 0 }
     }
 
     fn operate(&mut self, time_ms: u64, operation: Operation) -> (Result<OperationReply, Refusal>, Effects) {
@@ -43,6 +46,7 @@ impl Node {
     }
 
     fn apply(&mut self, command: Command) -> (Reply, Effects) {
+        self.recall(&command);
         let (reply, effects) = self.machine.apply(command);
         for (key, value) in &effects.writes.puts {
             match value {
@@ -66,11 +70,54 @@ impl Node {
         for (stream, batch) in &effects.writes.appends {
             self.streams.entry(stream.clone()).or_default().push(batch.clone());
         }
+        let ids: Vec<ChannelId> = self.machine.channels.keys().copied().collect();
+        for id in ids {
+            self.machine.cool(id, u64::MAX, self.cools);
+        }
         (reply, effects)
     }
 
+    /// Looks up what a command asks for, as whoever applies commands does.
+    fn recall(&mut self, command: &Command) {
+        for (id, keys) in self.machine.asks(command) {
+            for (key, seq, digest) in self.claims().filter(|(of, _)| *of == id).flat_map(|(_, claims)| keys_of(&claims))
+            {
+                if keys.contains(&key) {
+                    self.machine.recall(id, key, seq, digest);
+                }
+            }
+        }
+    }
+
+    /// All stored claims, by channel.
+    fn claims(&self) -> impl Iterator<Item = (ChannelId, StoredClaims)> + use<> {
+        let stored = self.stored.clone().into_iter();
+        stored.filter_map(|(key, value)| {
+            let (id, first_seq) = claims_of(&key)?;
+            Some((id, StoredClaims::decode(first_seq, &value).unwrap()))
+        })
+    }
+
+    /// As many keys as were cold are cold again.
     fn restart(&mut self) {
-        self.machine = Machine::restore(&self.limits, self.stored.clone()).unwrap();
+        let mut restoring = Restoring::begin(&self.limits);
+        let mut cold: BTreeMap<ChannelId, u64> =
+            self.machine.channels.iter().map(|(id, channel)| (*id, channel.dedup.cold())).collect();
+        for (key, value) in &self.stored {
+            let claims = claims_of(key).map(|(id, first_seq)| (id, StoredClaims::decode(first_seq, value).unwrap()));
+            match claims {
+                Some((id, claims)) if cold.get(&id).is_some_and(|cold| *cold >= claims.entry.keys) => {
+                    restoring.add_cold(id, [claims.entry]).unwrap();
+                    *cold.entry(id).or_default() -= claims.entry.keys;
+                }
+                other => {
+                    restoring.add(key, value).unwrap();
+                    // Behind an entry that is in memory none is cold.
+                    cold.extend(other.map(|(id, _)| (id, 0)));
+                }
+            }
+        }
+        self.machine = restoring.finish().unwrap();
     }
 
     fn create(&mut self, name: &str, config: ChannelConfig) -> ChannelReply {
@@ -86,6 +133,10 @@ impl Node {
         let Reply::Published(mut groups) = reply else { panic!("{reply:?}") };
         (groups.remove(0), effects)
     }
+}
+
+fn keys_of(claims: &StoredClaims) -> Vec<(KeyHash, u64, Digest)> {
+    claims.keys().collect()
 }
 
 fn window(dedup_window_ms: u64) -> ChannelConfig {

@@ -22,12 +22,14 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of an idempotency key.
     pub key_bytes: usize,
-    /// Idempotency keys in a channel's window, at most 2^32 - 1; each costs 35 to 45 bytes of memory, up to 95
-    /// where a log entry has few of them. The leader's counts for all nodes.
+    /// Idempotency keys in a channel's window, at most 2^32 - 1. The leader's counts for all nodes.
     pub live_keys: u64,
-    /// Bytes of memory that the idempotency keys of all channels may take, at [`Limits::KEY_BYTES`] each. The leader's
-    /// counts for all nodes.
+    /// Bytes of memory that the idempotency keys of all channels may take; how many keys that makes is said by
+    /// [`Limits::most_keys`]. The leader's counts for all nodes.
     pub key_memory: usize,
+    /// Idempotency keys of all channels that a node holds in memory exactly, as far as [`Limits::key_memory`] goes; older
+    /// ones are in files.
+    pub hot_keys: u64,
     /// Channels.
     pub channels: u64,
     /// Rules between channels.
@@ -136,12 +138,22 @@ impl Limits {
     pub const MOST_NUMBER_BYTES: usize = 1024;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
-    /// What a live key is reckoned at, where memory is limited.
+    /// What a live key in memory is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
+    /// What keys in files are reckoned at: so many bytes of memory for so many keys.
+    pub const COLD_KEY_BYTES: (u64, u64) = (9, 4);
+    /// So many keys are reckoned as if they were in memory, because some always are: the newest, and those that are being
+    /// moved into a file.
+    pub const ALWAYS_HOT_KEYS: u64 = 1 << 21;
 
     /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
     pub fn most_keys(&self) -> (u64, u64) {
-        (self.live_keys.min(Self::MOST_LIVE_KEYS), self.key_memory as u64 / Self::KEY_BYTES)
+        let memory = self.key_memory as u64;
+        let hot = (memory / Self::KEY_BYTES).min(Self::ALWAYS_HOT_KEYS);
+        let (bytes, keys) = Self::COLD_KEY_BYTES;
+        let cold = (memory - hot * Self::KEY_BYTES) / bytes * keys;
+        let cold = if hot == Self::ALWAYS_HOT_KEYS { cold } else { 0 };
+        (self.live_keys.min(Self::MOST_LIVE_KEYS), hot + cold)
     }
 }
 
@@ -156,8 +168,9 @@ impl Default for Limits {
             headers: 64,
             header_bytes: 16 << 10,
             key_bytes: 128,
-            live_keys: 1 << 24,
+            live_keys: 432_000_000,
             key_memory: 1 << 30,
+            hot_keys: 1 << 24,
             channels: 100_000,
             rules: 1_000,
             claim_namespaces: 1_000,

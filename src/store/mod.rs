@@ -25,6 +25,7 @@ pub use self::{
     engine::Layered,
     faulty::FaultyStore,
     haematite::{HaematiteConfig, HaematiteEngine, HaematiteStore},
+    keys::CLAIMS,
     memory::{MemoryEngine, MemoryStore},
     watched::WatchedStore,
 };

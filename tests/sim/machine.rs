@@ -111,6 +111,7 @@ impl Machine {
             ..ServerConfig::default()
         };
         config.raft.log_keep_entries = self.log_keep_entries.load(Ordering::SeqCst);
+        config.limits.hot_keys = self.hot_keys();
         let log = Arc::new(SimLog::open(&self.disk));
         let store: Arc<dyn DurableStore> = self.store.lock().clone();
         let store = Arc::new(FaultyStore::new(store));
@@ -122,6 +123,12 @@ impl Machine {
         let node = Node::start(config, world, storage).await?;
         *self.node.lock() = Some((node.broker().clone(), node.group().clone()));
         Ok(node.group().failed().await)
+    }
+
+    /// How many idempotency keys the node has in memory: few, on each node others, and all of them on some. Nobody may
+    /// notice.
+    pub fn hot_keys(&self) -> u64 {
+        [0, 40, ServerConfig::default().limits.hot_keys][(self.seed % 3) as usize]
     }
 
     /// Another disk, which is empty, and so another node.

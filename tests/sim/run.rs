@@ -301,6 +301,12 @@ impl World<'_> {
                 assert_eq!(keys.get(key), Some(seq), "{key} on {name}, which holds {next} messages");
             }
             assert_eq!(*first.get_or_insert(hash.clone()), hash, "{name} differs from {}", NODES[0]);
+            if let Some(broker) = machine.broker()
+                && acknowledged.len() as u64 > machine.hot_keys() + 100
+            {
+                let places = broker.view().key_places();
+                assert!(places.files > 0 && places.in_memory < 200, "{name} has its keys elsewhere: {places:?}");
+            }
         }
         format!(
             "seed {seed}: {} acknowledged, {} repeated, {} seen by the subscriber, state {} after {:?}",

@@ -388,14 +388,15 @@ fn messages(batches: &[StoredBatch]) -> Vec<(u64, u64, u64, Bytes)> {
 proptest! {
     #[test]
     fn any_commands_and_restarts_agree_with_the_naive_machine(
-        steps in vec((any_step(), -10i64..30, prop::bool::weighted(0.2)), 1..60)
+        steps in vec((any_step(), -10i64..30, prop::bool::weighted(0.2)), 1..60),
+        cools in 0_u64..4
     ) {
         let limits =
             Limits { live_keys: 4, channels: 2, delayed_messages: 3, delayed_bytes: 25, ..Limits::default() };
         let record = MachineRecord::default();
         let mut naive = Naive { limits: limits.clone(), record, channels: Vec::new(), last_delayed: 0 };
         let mut steady = Node::with(limits.clone());
-        let mut restarted = Node::with(limits);
+        let mut restarted = Node { cools, ..Node::with(limits) };
         let start = Command::Tick { time_ms: 1 };
         let _ = (naive.apply(&start), steady.apply(start.clone()), restarted.apply(start));
         for (step, advance, restart) in steps {

@@ -1,7 +1,7 @@
 //! One haematite database with one named branch: everything that touches haematite's own types for writing.
 //!
 //! Haematite deletes a key at the price of reading, checking and building its leaf again, so a stream of many batches
-//! took a minute to go. Its tree can also lose a whole range, of which only the two ends are read; but a branch has no
+//! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a whole range, of which only the two ends are read; but a branch has no
 //! such operation. So a long run of deletes is cut out of the tree first, a second branch begins at what is left, and
 //! the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
 //! when it is found at the next open.
@@ -306,8 +306,8 @@ fn live_branch(refs: &mut BranchRefStore) -> Result<Option<&'static str>, haemat
     Ok(Some(live))
 }
 
-/// Deletes of batches of one stream with no other change between them. A stream loses its batches from the first on,
-/// without leaving any out, so the tree has nothing else between the first of them and the last.
+/// Deletes of batches of one stream, or of the claims of one channel, with no other change between them. Both are lost from
+/// the first on, without leaving any out, so the tree has nothing else between the first of them and the last.
 struct Run<'a> {
     first: &'a [u8],
     last: &'a [u8],
@@ -317,9 +317,9 @@ struct Run<'a> {
 fn runs(changes: &MemTable) -> Vec<Run<'_>> {
     let (mut found, mut keys): (Vec<Run<'_>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for (key, value) in changes {
-        let stream = keys::batch_stream(key);
-        let deleted = value.is_none() && stream.is_some();
-        if !deleted || keys.last().is_some_and(|last| keys::batch_stream(last) != stream) {
+        let row = keys::row(key);
+        let deleted = value.is_none() && row.is_some();
+        if !deleted || keys.last().is_some_and(|last| keys::row(last) != row) {
             found.extend(Run::of(std::mem::take(&mut keys)));
         }
         if deleted {
@@ -465,6 +465,32 @@ mod tests {
         let database = open(&path);
         assert_eq!((database.name, root_of(&database)), (BRANCHES[1], after));
         assert!(database.refs.get(BRANCHES[0]).is_none());
+    }
+
+    #[test]
+    fn claims_that_a_channel_forgets_in_a_row_are_cut_out_too() {
+        let claims =
+            |channel: u64, seq: u64| keys::plain(&[keys::CLAIMS, &channel.to_be_bytes(), &seq.to_be_bytes()].concat());
+        let mut changes: MemTable = (0..200).map(|seq| (claims(1, seq), None)).collect();
+        changes.extend((0..200).map(|seq| (claims(2, seq), (seq >= 100).then(|| Bytes::from_static(b"keys")))));
+        changes.insert(keys::plain(b"claims/x"), None);
+        let found = runs(&changes);
+        let ends: Vec<_> = found.iter().map(|run| (run.first, run.last, run.keys.len())).collect();
+        assert_eq!(ends, [(&claims(1, 0)[..], &claims(1, 199)[..], 200), (&claims(2, 0)[..], &claims(2, 99)[..], 100)]);
+        let dir = tempfile::tempdir().unwrap();
+        let mark = |mark: &'static [u8]| (keys::mark(), Some(Bytes::from_static(mark)));
+        let all =
+            (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), Some(Bytes::from_static(b"keys")))));
+        let all: MemTable = all.chain([mark(b"1")]).collect();
+        let gone: MemTable = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
+        let [mut cut, mut single] = ["cut", "single"].map(|name| open(&dir.path().join(name)));
+        for database in [&mut cut, &mut single] {
+            database.write(&all).unwrap();
+        }
+        cut.write(&gone).unwrap();
+        write_singly(&mut single, &gone);
+        assert_eq!((cut.name, single.name), (BRANCHES[1], BRANCHES[0]), "one took the way of the cut");
+        assert_eq!(root_of(&cut), root_of(&single));
     }
 
     #[test]
