@@ -127,6 +127,8 @@ pub struct ColdKeys {
     cooling: Mutex<BTreeMap<ChannelId, u64>>,
     /// Whether somebody makes files.
     busy: watch::Sender<bool>,
+    /// Whether one file is being made of several.
+    joining: AtomicBool,
     /// Why the newest try to make files failed, and when the next one may begin.
     failure: Mutex<Option<(String, Instant)>>,
     /// How many keys were in memory when no channel had enough of them for a file.
@@ -177,6 +179,7 @@ impl ColdKeys {
             in_runs: AtomicU64::new(0),
             cooling: Mutex::default(),
             busy: watch::Sender::new(false),
+            joining: AtomicBool::new(false),
             failure: Mutex::default(),
             nothing_at: AtomicU64::new(0),
             commands: AtomicU64::new(0),

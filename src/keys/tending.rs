@@ -29,6 +29,11 @@ impl ColdKeys {
         let commands = self.commands.fetch_add(1, Ordering::Relaxed);
         let looks = commands.is_multiple_of(LOOK_EVERY) && self.in_runs.load(Ordering::Relaxed) > 0;
         let moves = self.is_due(hot) && self.cooling.lock().is_empty();
+        // Making one file of many takes long, and may be begun again; memory must not fill up meanwhile.
+        let in_runs = self.in_runs.load(Ordering::Relaxed);
+        if hot > self.sizes.hot_beside(in_runs) + 2 * self.sizes.moved && self.joining.load(Ordering::Relaxed) {
+            self.builder.cancelled.store(true, Ordering::Relaxed);
+        }
         if !(looks || moves)
             || *self.busy.borrow()
             || self.failure.lock().as_ref().is_some_and(|(_, until)| Instant::now() < *until)
@@ -117,9 +122,10 @@ impl ColdKeys {
         let first_live = machine.read().first_live(channel).unwrap_or(u64::MAX);
         let keys = several.iter().map(|run| run.span.keys).sum();
         let from = first.span.first_seq.max(first_live);
-        let Some(one) = self.builder.build(Wanted { channel, from, to: last.span.last_seq, keys }).await? else {
-            return Err(BuildError::Overtaken);
-        };
+        self.joining.store(true, Ordering::Relaxed);
+        let one = self.builder.build(Wanted { channel, from, to: last.span.last_seq, keys }).await;
+        self.joining.store(false, Ordering::Relaxed);
+        let Some(one) = one? else { return Err(BuildError::Overtaken) };
         if one.span.last_seq != last.span.last_seq {
             self.builder.files.remove(&one.name)?;
             return Err(BuildError::Overtaken);
@@ -154,6 +160,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        self.keys.builder.cancelled.store(false, Ordering::Relaxed);
         self.keys.busy.send_replace(false);
     }
 }
