@@ -11,7 +11,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
@@ -49,10 +48,17 @@ pub trait Clock: Send + Sync + 'static {
     fn now_ms(&self) -> u64;
 }
 
-/// Randomness for identities, and for tickets that nobody should guess.
+/// Randomness for identities, and for what nobody should guess.
 pub trait Random: Send + Sync + 'static {
     /// Any number.
     fn next_u64(&self) -> u64;
+
+    /// What nobody sees twice.
+    fn nonce(&self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        nonce.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&self.next_u64().to_be_bytes()));
+        nonce
+    }
 }
 
 /// Connections between nodes, and from clients.
@@ -84,8 +90,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// A connection of any network.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    /// What is read first.
-    unread: Bytes,
     info: ConnectionInfo,
 }
 
@@ -98,28 +102,26 @@ pub struct ConnectionInfo {
     pub publishing: Arc<Publishing>,
     /// Requests on it that wait for a reply.
     pub requests: Arc<AtomicUsize>,
+    /// The node that has proven who it is, by its id; on connections between nodes only.
+    pub node: Option<u64>,
 }
 
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), unread: Bytes::new(), info: ConnectionInfo::default() }
+        Self { stream: Box::new(stream), info: ConnectionInfo::default() }
     }
 
-    /// Puts bytes that were read back, to be read again.
+    /// The connection of a node that has proven who it is.
     #[must_use]
-    pub fn unread(self, bytes: Vec<u8>) -> Self {
-        Self { unread: bytes.into(), ..self }
+    pub fn of_node(mut self, id: u64) -> Self {
+        self.info.node = Some(id);
+        self
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.unread.is_empty() {
-            let part = self.unread.len().min(buf.remaining());
-            buf.put_slice(&self.unread.split_to(part));
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

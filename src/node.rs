@@ -32,7 +32,7 @@ use crate::{
     },
     raft::{
         Backup, Change, ChangeError, ClockDifference, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy,
-        NodeState, RaftGroup, RaftThread, ScrubConfig, StartError, heal_from_seeds,
+        NodeState, PeerKeys, RaftGroup, RaftThread, ScrubConfig, StartError, heal_from_seeds,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica},
@@ -81,6 +81,9 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// The secret of the cluster cannot be read, or will not do.
+    #[error("{0}")]
+    Cookie(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -178,6 +181,11 @@ impl Node {
         };
         let Storage { log, store, identity, scrub, temporary } = storage;
         let cluster = config.cluster.clone();
+        let secret = cluster.as_ref().map(|cluster| cluster.secret(&*env.random)).transpose();
+        let keys = match secret.map_err(NodeError::Cookie)?.filter(|secret| !secret.is_empty()) {
+            Some(secret) => PeerKeys::of(&secret),
+            None => PeerKeys::nobodys(&*env.random),
+        };
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
         let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
         let peers = on(thread.as_ref(), peers).await?;
@@ -201,7 +209,7 @@ impl Node {
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         if let Some(cluster) = &cluster {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
-            heal_from_seeds(&*store, env.clone(), &identity, &cluster.cookie, seeds);
+            heal_from_seeds(&*store, env.clone(), &identity, keys.clone(), seeds);
         }
         let replica = Replica::open(store.clone(), fanout, config.limits.clone(), env.clock.clone()).await?;
         let view = replica.view();
@@ -216,7 +224,7 @@ impl Node {
         let group_config = GroupConfig {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
-            cookie: cluster.as_ref().map(|cluster| cluster.cookie.clone()).unwrap_or_default(),
+            keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             policy: MembershipPolicy {
                 auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
@@ -513,6 +521,11 @@ impl NodeView for View {
             },
         ];
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
+        metrics.push(Metric::counter(
+            "refused_peer_messages",
+            "Messages and answers of other nodes that cannot be so",
+            self.group.refused_messages(),
+        ));
         if self.broker.leads() {
             metrics.extend(cluster_metrics(&self.broker));
         }

@@ -330,12 +330,13 @@ impl Client {
         Err(last.unwrap_or_else(|| malformed("status")))
     }
 
-    /// Lets the node at a peer address into the cluster, also if it had been removed. Says what was done.
+    /// Lets a node in that had been removed and asks to come back: by its name, its id, or its address for other nodes. Says
+    /// what was done.
     ///
     /// # Errors
-    /// When no node answers there, or it belongs to another cluster.
-    pub async fn join_node(&self, peer_address: &str) -> Result<String, ClientError> {
-        let request = JoinNodeRequest { peer_address: peer_address.to_owned() };
+    /// When no such node asked within the last minute.
+    pub async fn join_node(&self, node: &str) -> Result<String, ClientError> {
+        let request = JoinNodeRequest { node: node.to_owned() };
         let call = |link| {
             let request = request.clone();
             async move { AdminClient::new(link).join_node(request).await }
