@@ -52,8 +52,11 @@ impl Consumers for Service {
         &self,
         request: Request<v1::ListConsumersRequest>,
     ) -> Result<Response<v1::ListConsumersResponse>, Status> {
-        let all = self.broker.consumers(&request.get_ref().channel).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::ListConsumersResponse { consumers: all.iter().map(ConsumerInfo::to_proto).collect() }))
+        let v1::ListConsumersRequest { channel, after, limit } = request.into_inner();
+        let page = self.broker.consumers_after(&channel, &after, limit as usize).await;
+        let page = page.map_err(|error| to_status(&error))?;
+        let consumers = page.items.iter().map(ConsumerInfo::to_proto).collect();
+        Ok(Response::new(v1::ListConsumersResponse { consumers, next_after: page.next_after }))
     }
 
     async fn get_consumer(

@@ -16,12 +16,12 @@ use serde::{
 use serde_json::json;
 
 use super::{
-    channels::parse,
+    channels::{PageQuery, parse},
     messages::{duration, start},
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters},
+    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
     model::{ConsumeOrder, ConsumerJson, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
 };
 
@@ -95,10 +95,15 @@ pub(super) async fn create(
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
-pub(super) async fn list(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
-    let consumers: Vec<_> = broker.consumers(&channel).await?.iter().map(ConsumerInfo::to_proto).collect();
+pub(super) async fn list(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.consumers_after(&channel, &after, limit).await?;
+    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
     let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
-    Ok(Json(json!({ "consumers": consumers })).into_response())
+    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
 }
 
 type Names = Path<(String, String)>;

@@ -134,6 +134,10 @@ impl Limits {
     /// Characters of one number in a payload or schema that is checked: more than any double needs, and few enough to
     /// calculate with.
     pub const MOST_NUMBER_BYTES: usize = 1024;
+    /// Channels or consumers that one page lists.
+    pub const LIST_ITEMS: usize = 1_000;
+    /// Bytes of their schemas or filters; a single larger one still fits.
+    pub const LIST_BYTES: usize = 1 << 20;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key is reckoned at, where memory is limited.

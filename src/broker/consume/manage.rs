@@ -212,7 +212,7 @@ impl Broker {
     }
 
     /// A status whose lag counts no more messages than there are.
-    fn counted(&self, channel: ChannelId, status: ConsumerStatus) -> ConsumerStatus {
+    pub(in crate::broker) fn counted(&self, channel: ChannelId, status: ConsumerStatus) -> ConsumerStatus {
         let ChannelStats { first_seq, next_seq, .. } = self.inner.view.stats(channel).unwrap_or_default();
         let removed = self.inner.view.compaction(channel).unwrap_or_default().removed;
         status.within(next_seq.saturating_sub(first_seq).saturating_sub(removed))

@@ -11,7 +11,7 @@ mod orphans;
 mod restore;
 mod settle;
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
 pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
@@ -75,6 +75,17 @@ impl Consumers {
     /// The consumers of a channel, by name.
     pub fn of(&self, channel: ChannelId) -> impl Iterator<Item = &Consumer> {
         self.names.get(&channel).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
+    }
+
+    /// The consumers of a channel whose names are in a range, by name.
+    pub fn of_after(
+        &self,
+        channel: ChannelId,
+        names: (Bound<&str>, Bound<&str>),
+    ) -> impl Iterator<Item = &Consumer> {
+        let named = self.names.get(&channel);
+        let named = named.into_iter().flat_map(move |all| all.range::<str, _>(names).map(|(_, id)| id));
+        named.filter_map(|id| self.by_id.get(id))
     }
 
     /// All consumers, oldest first.
