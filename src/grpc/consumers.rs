@@ -272,6 +272,7 @@ impl Attended {
 
 /// Answers in the order of the settlements; one that makes no sense does not hold back the others.
 async fn settle(broker: &Broker, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
+    Broker::check_settlements(settlements.len())?;
     let parsed: Vec<Result<Option<model::Settlement>, BrokerError>> = settlements.iter().map(settlement_of).collect();
     let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.clone().ok().flatten()).collect();
     let mut outcomes = broker.settle(channel, consumer, sound).await?.into_iter();

@@ -263,6 +263,7 @@ pub(super) async fn settle(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Settle { ack, ack_up_to, nack, extend } = parse(&body)?;
+    Broker::check_settlements(ack.len() + ack_up_to.len() + nack.len() + extend.len())?;
     let mut said: Vec<(String, Verdict)> = ack.into_iter().map(|token| (token, Verdict::Ack)).collect();
     said.extend(ack_up_to.into_iter().map(|token| (token, Verdict::AckUpTo)));
     for nack in nack {

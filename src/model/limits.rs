@@ -138,6 +138,8 @@ impl Limits {
     pub const LIST_ITEMS: usize = 1_000;
     /// Bytes of their schemas or filters; a single larger one still fits.
     pub const LIST_BYTES: usize = 1 << 20;
+    /// Acks, nacks and extensions that one request may bring: they are one log entry.
+    pub const SETTLEMENTS: usize = 4_096;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key is reckoned at, where memory is limited.

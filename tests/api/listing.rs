@@ -31,7 +31,7 @@ async fn channels_come_in_pages_by_name() {
     assert_eq!((names(&two, "channels"), &two["next_after"]), (vec!["c00008".into(), "c00009".into()], &json!("c00009")));
     let beyond = request(http, "GET", "/v1/channels?after=zzz", &[], "").await.json();
     assert_eq!((names(&beyond, "channels").len(), &beyond["next_after"]), (0, &Value::Null));
-    let client = Client::connect(&format!("http://{}", node.client_address())).await.unwrap();
+    let client = Client::connect([format!("http://{}", node.client_address())]).await.unwrap();
     let all = client.list_channels().await.unwrap();
     assert_eq!(all.len(), MANY + 1, "`orders` is there too");
     assert!(all.is_sorted_by_key(|channel| channel.name.clone()));
@@ -68,7 +68,7 @@ async fn consumers_come_in_pages_by_name() {
     assert_eq!((names(&rest, "consumers"), &rest["next_after"]), (vec!["c".into()], &Value::Null));
     let wrong = request(http, "GET", &format!("{base}?limit=x"), &[], "").await;
     assert_eq!(wrong.status, 400);
-    let client = Client::connect(&format!("http://{}", node.client_address())).await.unwrap();
+    let client = Client::connect([format!("http://{}", node.client_address())]).await.unwrap();
     assert_eq!(client.list_consumers("orders").await.unwrap().len(), 3);
     node.stop().await;
 }
