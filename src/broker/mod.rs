@@ -31,6 +31,7 @@ mod schema;
 mod stats;
 mod subscribe;
 mod transaction;
+mod verdicts;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -45,6 +46,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations,
     quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters,
+    verdicts::Verdicts,
 };
 use crate::{
     env::Env,
@@ -125,6 +127,8 @@ struct Inner {
     validations: Semaphore,
     /// Checks of payloads that take long, each on a thread of its own.
     checks: Semaphore,
+    /// What filters make of batches.
+    verdicts: Arc<Verdicts>,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -282,6 +286,7 @@ impl Broker {
             counters: Counters::default(),
             validations: Semaphore::new(1),
             checks: Semaphore::new(LONG_CHECKS),
+            verdicts: Arc::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             withheld: sequencer.withheld(),
