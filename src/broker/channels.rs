@@ -95,6 +95,15 @@ impl ChannelCommand {
         }
     }
 
+    /// The schema that the channel is to have.
+    fn schema(&self) -> Option<&String> {
+        match self {
+            Self::Create { config, .. } => config.schema.as_ref(),
+            Self::Update { update, .. } => update.schema.as_ref(),
+            Self::Delete { .. } => None,
+        }
+    }
+
     fn at(self, time_ms: u64) -> Command {
         match self {
             Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
@@ -177,6 +186,20 @@ impl Broker {
         Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed, compacted })
     }
 
+    /// Whether there is room for one more schema beside those of all channels, which every node has in memory.
+    fn check_all_schemas(&self, command: &ChannelCommand) -> Result<(), BrokerError> {
+        let Some(schema) = command.schema() else { return Ok(()) };
+        let catalog = self.inner.view.catalog();
+        let others = catalog.iter().filter(|meta| meta.name != *command.name());
+        let bytes = others.filter_map(|meta| meta.config.schema.as_ref()).map(String::len).sum::<usize>() + schema.len();
+        let limit = self.limits().all_schemas_bytes;
+        if bytes > limit {
+            let what = "the schemas of all channels together (bytes)".to_owned();
+            return Err(BrokerError::LimitExceeded { what, value: bytes as u64, limit: limit as u64 });
+        }
+        Ok(())
+    }
+
     pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
         let Some(schema) = schema else { return Ok(()) };
         let compiled = CompiledSchema::compile(schema, self.limits());
@@ -219,6 +242,9 @@ impl Broker {
     /// On the leader.
     pub(super) async fn propose_channel(&self, command: ChannelCommand) -> Response {
         let name = command.name().to_string();
+        if let Err(error) = self.check_all_schemas(&command) {
+            return Response::Refused(error);
+        }
         let time_ms = self.inner.view.clock().now_ms();
         match self.inner.sequencer.propose(command.at(time_ms)).await {
             Ok(proposed) => match proposed.reply {

@@ -111,8 +111,7 @@ struct Inner {
     delivery: Arc<Delivery>,
     /// The rules between channels, compiled.
     router: Mutex<Arc<Router>>,
-    /// Compiled schemas by their id, which is never reused.
-    schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
+    schemas: Mutex<schema::Compiled>,
     /// Outcomes that nobody was told, by channel and key: see the batcher.
     missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
     /// Keyed publishes under way on this leader.

@@ -312,7 +312,7 @@ impl Broker {
         let schemas = self.inner.schemas.lock();
         std::iter::once(meta).chain(routing.targets()).all(|meta| {
             let quick = |schema: &Arc<CompiledSchema>| schema.is_quick(bytes);
-            meta.config.schema.is_none() || schemas.get(&meta.schema_id).is_some_and(quick)
+            meta.config.schema.is_none() || schemas.get(meta.schema_id).is_some_and(quick)
         })
     }
 
@@ -410,18 +410,13 @@ impl Broker {
 
     pub(super) fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
         let Some(text) = &meta.config.schema else { return Ok(None) };
-        if let Some(schema) = self.inner.schemas.lock().get(&meta.schema_id) {
+        if let Some(schema) = self.inner.schemas.lock().get(meta.schema_id) {
             return Ok(Some(schema.clone()));
         }
         let schema = CompiledSchema::compile(text, self.limits())
             .map_err(|reason| BrokerError::InvalidSchema { reason: format!("channel `{}`: {reason}", meta.name) })?;
         let schema = Arc::new(schema);
-        let mut schemas = self.inner.schemas.lock();
-        // Schemas that were replaced go when there are many; those in use come back by themselves.
-        if schemas.len() > self.inner.view.catalog().len() + 64 {
-            schemas.clear();
-        }
-        schemas.insert(meta.schema_id, schema.clone());
+        self.inner.schemas.lock().keep(meta.schema_id, text.len(), schema.clone());
         Ok(Some(schema))
     }
 }

@@ -94,6 +94,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("header_bytes", &mut limits.header_bytes);
     v.size("key_bytes", &mut limits.key_bytes);
     v.size("schema_bytes", &mut limits.schema_bytes);
+    v.size("all_schemas_bytes", &mut limits.all_schemas_bytes);
     v.size("schema_regex_bytes", &mut limits.schema_regex_bytes);
     v.size("subscriber_bytes", &mut limits.subscriber_bytes);
     v.size("fanout_bytes", &mut limits.fanout_bytes);

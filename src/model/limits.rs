@@ -68,6 +68,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes of a JSON Schema.
     pub schema_bytes: usize,
+    /// Bytes of the schemas of all channels together.
+    pub all_schemas_bytes: usize,
     /// Schema nodes after references are followed.
     pub schema_nodes: usize,
     /// Steps that the check of one payload may take: a step is one schema object that is applied to one value.
@@ -140,6 +142,8 @@ impl Limits {
     pub const LIST_BYTES: usize = 1 << 20;
     /// Acks, nacks and extensions that one request may bring: they are one log entry.
     pub const SETTLEMENTS: usize = 4_096;
+    /// Texts of schemas, in bytes, that a node keeps in compiled form.
+    pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key is reckoned at, where memory is limited.
@@ -184,6 +188,7 @@ impl Default for Limits {
             requests_per_connection: 1_000,
             request_timeout: Duration::from_secs(300),
             schema_bytes: 64 << 10,
+            all_schemas_bytes: 16 << 20,
             schema_nodes: 10_000,
             schema_steps: 500_000,
             schema_regex_bytes: 1 << 20,

@@ -72,3 +72,20 @@ async fn consumers_come_in_pages_by_name() {
     assert_eq!(client.list_consumers("orders").await.unwrap().len(), 3);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn all_schemas_together_have_a_limit() {
+    let limits = Limits { all_schemas_bytes: 3_000, ..Limits::default() };
+    let node = node(limits).await;
+    let http = node.http_address();
+    let schema = |bytes: usize| format!(r#"{{"schema":{{"description":"{}"}}}}"#, "x".repeat(bytes));
+    assert_eq!(request(http, "PUT", "/v1/channels/a", &[], schema(1_400)).await.status, 200);
+    assert_eq!(request(http, "PUT", "/v1/channels/b", &[], schema(1_400)).await.status, 200);
+    let third = request(http, "PUT", "/v1/channels/c", &[], schema(1_400)).await;
+    assert_eq!(third.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert!(third.body.contains("the schemas of all channels together"), "{}", third.body);
+    assert_eq!(request(http, "PATCH", "/v1/channels/b", &[], schema(1_500)).await.status, 200, "its own goes");
+    assert_eq!(request(http, "DELETE", "/v1/channels/a", &[], "").await.status, 204);
+    assert_eq!(request(http, "PUT", "/v1/channels/c", &[], schema(1_400)).await.status, 200);
+    node.stop().await;
+}

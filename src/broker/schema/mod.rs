@@ -6,6 +6,7 @@
 //! first only judged, which is fast; the places are collected when it is known to be bad.
 
 pub mod compatibility;
+mod compiled;
 mod cost;
 mod expand;
 mod reading;
@@ -20,6 +21,7 @@ mod tests;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind, json::Json};
 use serde_json::Value;
 
+pub(super) use self::compiled::Compiled;
 pub(crate) use self::reading::read;
 use self::{
     cost::{Cost, Excess},
