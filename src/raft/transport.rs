@@ -223,7 +223,7 @@ impl Transport {
                 let dialled = inner.dial(&address, node, Purpose::Requests).await;
                 *end.refusal.lock() = match &dialled {
                     Ok(_) | Err(Refused::Broken(_)) => None,
-                    Err(refused) => Some(format!("{address}: {refused}")),
+                    Err(refused) => Some(refused.to_string()),
                 };
                 dialled.map(|(connection, _)| TokioIo::new(connection))
             }
