@@ -175,7 +175,7 @@ impl Broker {
         self.inner.view.catalog().iter().map(|meta| self.info(meta)).collect()
     }
 
-    fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
+    pub(super) fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
         let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));

@@ -1,6 +1,6 @@
 //! Channels: named, ordered streams of messages, and the catalogue of them that a node has applied.
 
-use std::{borrow::Borrow, collections::BTreeMap, fmt, ops::Bound, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Bound, str::FromStr, sync::Arc};
 
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
@@ -382,7 +382,10 @@ impl Catalog {
     }
 
     /// The channels whose names are in a range, by name.
-    pub fn range(&self, names: (Bound<&str>, Bound<&str>)) -> impl Iterator<Item = &Arc<ChannelMeta>> {
+    pub fn range<'a>(
+        &'a self,
+        names: (Bound<&'a str>, Bound<&'a str>),
+    ) -> impl Iterator<Item = &'a Arc<ChannelMeta>> {
         self.by_name.range::<str, _>(names).map(|(_, meta)| meta)
     }
 

@@ -109,6 +109,21 @@ fn speaks_for_itself(caller: u64, named: Option<&proto::NodeAddress>) -> Result<
     }
 }
 
+fn own_term(raft: &Raft) -> u64 {
+    raft.metrics().borrow_watched().current_term
+}
+
+/// What a leader sends, where it can be so.
+fn believed(
+    doubts: &Doubts,
+    raft: &Raft,
+    request: proto::AppendRequest,
+    from: u64,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    doubts.judge(from, sane::append(&request, from, own_term(raft)))?;
+    wire::from_append(request)
+}
+
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("the Raft core refuses: {error}"))
 }
@@ -123,26 +138,17 @@ impl PeerService {
         let from = caller.from;
         let watched = Watched::begin(self.failover.clone(), from);
         self.follows.set(true);
+        let (doubts, raft) = (self.doubts.clone(), self.raft.clone());
         lane::serve(connection, |requests| {
             let requests = requests.scan(watched, move |watched, request| {
                 watched.heard();
-                let request = self.believed(request, from);
+                let request = believed(&doubts, &raft, request, from);
                 let request = request.inspect_err(|status| tracing::warn!(%status, from, "entries are refused"));
                 std::future::ready(request.ok())
             });
             self.answers(self.raft.stream_append(requests))
         })
         .await
-    }
-
-    /// What a leader sends, where it can be so.
-    fn believed(
-        &self,
-        request: proto::AppendRequest,
-        from: u64,
-    ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
-        self.doubts.judge(from, sane::append(&request, from, self.own_term()))?;
-        wire::from_append(request)
     }
 
     /// The answers to a leader. One that repeats the one before it says nothing: it is that to a request which only tells
@@ -203,7 +209,7 @@ impl PeerService {
         if !self.may_be_voter(from) {
             return Err(Status::permission_denied(format!("node {from} is not in the cluster, as this one knows it")));
         }
-        self.doubts.judge(from, sane::vote_request(request.get_ref(), from, self.own_term()))
+        self.doubts.judge(from, sane::vote_request(request.get_ref(), from, own_term(&self.raft)))
     }
 
     /// Whether a node may have a vote. Not only who has one by what this node knows: that may be older than what the other
@@ -215,9 +221,6 @@ impl PeerService {
         knows_nobody || is_known() || metrics.borrow_watched().membership_config.get_node(&node).is_some()
     }
 
-    fn own_term(&self) -> u64 {
-        self.raft.metrics().borrow_watched().current_term
-    }
 
     /// Who is here, and who else is.
     fn introduce(&self) -> proto::HelloResponse {
@@ -263,8 +266,7 @@ async fn receive_snapshot(
     let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
     let first = chunks.message().await?.and_then(|chunk| chunk.head);
     let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
-    let own_term = raft.metrics().borrow_watched().current_term;
-    doubts.judge(from, sane::leadership(first.vote.as_ref(), from, own_term))?;
+    doubts.judge(from, sane::leadership(first.vote.as_ref(), from, own_term(raft)))?;
     let vote = wire::from_vote(first.vote)?;
     let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
     let mut staging = Staging::begin(view.store(), StateHash(head.hash)).await.map_err(refuse)?;
@@ -354,7 +356,7 @@ impl Peer for PeerService {
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
         let caller = self.check_taking_part(&request)?;
         let request = request.into_inner();
-        self.doubts.judge(caller, sane::leadership(request.from_leader.as_ref(), caller, self.own_term()))?;
+        self.doubts.judge(caller, sane::leadership(request.from_leader.as_ref(), caller, own_term(&self.raft)))?;
         let from = wire::from_vote(request.from_leader)?;
         let to_this_node = request.to == self.local.id;
         if to_this_node && let Some((_, reason)) = self.view.health().failures().keeps_from_leading() {
@@ -376,7 +378,7 @@ impl Peer for PeerService {
         let from = self.check_taking_part(&request)?;
         self.failover.heard(from);
         self.follows.set(true);
-        let request = self.believed(request.into_inner(), from)?;
+        let request = believed(&self.doubts, &self.raft, request.into_inner(), from)?;
         let mut answers = pin!(self.raft.stream_append(futures::stream::iter([request])));
         let answer = answers.next().await.ok_or_else(|| stopped("it has ended"))?.map_err(stopped)?;
         Ok(Response::new(wire::to_append_response(&answer, self.view.is_awaited())))

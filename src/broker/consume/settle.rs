@@ -114,7 +114,7 @@ impl Broker {
             token: DeliveryToken { seq: *seq, attempt: *attempt, member },
             verdict: verdict.clone(),
         };
-        for part in idle.chunks(AT_ONCE) {
+        for part in idle.chunks(Limits::SETTLEMENTS) {
             // Those that came too late are settled, or somebody else's already; and so is a consumer that is gone.
             let _ = self.settle_part(consumer, part.iter().map(settlement).collect()).await?;
         }

@@ -20,12 +20,14 @@ impl Compiled {
 
     /// Keeps a schema whose text has so many bytes. When there are many, all go; those in use come back by themselves.
     pub(in crate::broker) fn keep(&mut self, id: u64, bytes: usize, schema: Arc<CompiledSchema>) {
+        if self.by_id.contains_key(&id) {
+            return; // somebody else compiled it meanwhile
+        }
         if self.bytes + bytes > Limits::COMPILED_SCHEMA_BYTES {
             *self = Self::default();
         }
-        if self.by_id.insert(id, schema).is_none() {
-            self.bytes += bytes;
-        }
+        self.by_id.insert(id, schema);
+        self.bytes += bytes;
     }
 }
 

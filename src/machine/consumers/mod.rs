@@ -78,11 +78,11 @@ impl Consumers {
     }
 
     /// The consumers of a channel whose names are in a range, by name.
-    pub fn of_after(
-        &self,
+    pub fn of_after<'a>(
+        &'a self,
         channel: ChannelId,
-        names: (Bound<&str>, Bound<&str>),
-    ) -> impl Iterator<Item = &Consumer> {
+        names: (Bound<&'a str>, Bound<&'a str>),
+    ) -> impl Iterator<Item = &'a Consumer> {
         let named = self.names.get(&channel);
         let named = named.into_iter().flat_map(move |all| all.range::<str, _>(names).map(|(_, id)| id));
         named.filter_map(|id| self.by_id.get(id))
