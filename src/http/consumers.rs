@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters},
-    model::{ConsumeOrder, ConsumerJson, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
+    model::{ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
 };
 
 /// The body of a POST and of a PATCH. Everything but the name may be left out.
@@ -188,6 +188,7 @@ pub(super) async fn pull(
                 delivery.time_ms,
                 delivery.schema_id,
                 &delivery.message,
+                Form::Document,
             ),
         })
         .collect();
