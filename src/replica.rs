@@ -23,9 +23,9 @@ use crate::{
     log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
-        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, History, KeyHash,
-        Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention,
-        Waiting,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
+        ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
+        NamespaceName, Refusal, Reply, Retention, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -346,6 +346,16 @@ impl ReplicaView {
     /// Looks at the consumers as applied. Nothing is applied meanwhile, so it has to be quick.
     pub fn consumers<T>(&self, look: impl FnOnce(&Consumers) -> T) -> T {
         look(self.shared.machine.read().consumers())
+    }
+
+    /// A consumer as its users see it.
+    pub fn consumer_status(&self, consumer: ConsumerId) -> Option<ConsumerStatus> {
+        self.shared.machine.read().consumer_status(consumer)
+    }
+
+    /// All consumers of a channel as their users see them, by name.
+    pub fn consumer_statuses(&self, channel: ChannelId) -> Vec<ConsumerStatus> {
+        self.shared.machine.read().consumer_statuses(channel)
     }
 
     /// The consumers that are furthest behind, at most `most`.

@@ -340,6 +340,7 @@ fn commands() -> Vec<(Command, &'static str)> {
 fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_them() {
     let delete = ConsumerOperation::Delete { consumer: ConsumerId(1) };
     let keeping = ConsumerOperation::Keeping(Box::new(delete.clone()));
+    let judged = ConsumerOperation::Judged { operation: Box::new(delete.clone()), settle_skipped: true };
     let token = DeliveryToken { seq: 3, attempt: 1, member: 7 };
     let settlements = vec![Settlement { token, verdict: Verdict::Return }];
     let settle = ConsumerOperation::Settle { consumer: ConsumerId(1), settlements };
@@ -348,15 +349,18 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
         (delete.clone(), ["02000000", id].concat()),
         (keeping.clone(), ["0800000002000000", id].concat()),
         (settle, ["05000000", id, "0100000000000000", token, "04000000"].concat()),
+        (judged.clone(), ["0900000002000000", id, "01"].concat()),
     ] {
         let bytes = encode_record(&operation);
         assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);
         let command = Command::Operations { time_ms: 7, operations: vec![Operation::Consumer(operation)] };
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
     }
-    let twice = Operation::Consumer(ConsumerOperation::Keeping(Box::new(keeping)));
-    let twice = encode_command(&Command::Operations { time_ms: 7, operations: vec![twice] });
-    assert!(decode_command(&twice).unwrap_err().to_string().contains("twice"));
+    for inner in [keeping, judged] {
+        let twice = Operation::Consumer(ConsumerOperation::Keeping(Box::new(inner)));
+        let twice = encode_command(&Command::Operations { time_ms: 7, operations: vec![twice] });
+        assert!(decode_command(&twice).unwrap_err().to_string().contains("twice"));
+    }
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) enum Key {
     Forks(ChannelId),
     /// How many idempotency keys a channel's window may hold.
     MostKeys,
+    /// What of a work queue is settled for good and still stored.
+    Settled(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -85,6 +87,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const SETTLED: &[u8] = b"settled/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
@@ -116,6 +119,7 @@ impl Key {
             Self::MostKeys => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
         }
@@ -146,6 +150,8 @@ impl Key {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
             Some(Self::Orphans(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(SETTLED) {
+            Some(Self::Settled(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(REDRIVEN) {
             Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(FORKS) {
@@ -222,6 +228,7 @@ mod tests {
             Key::Compaction(id),
             Key::Orphans(id),
             Key::Redriven(id),
+            Key::Settled(id),
             Key::Forks(id),
             Key::MostKeys,
         ] {

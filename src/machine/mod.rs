@@ -159,6 +159,10 @@ impl Machine {
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
             Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
+            Command::ChangeChannel { name, update, .. } => {
+                let judged = self.check_work_queue(&name, &update);
+                Reply::Channel(judged.and_then(|()| self.update(&name, update, &mut effects)))
+            }
             Command::DeleteChannel { name, .. } => Reply::Channel(self.delete(&name, &mut effects)),
             Command::Tick { .. } => Reply::Done,
             Command::Checkpoint { .. } => {
@@ -397,6 +401,7 @@ impl Machine {
         self.keys -= channel.dedup.len();
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
+        self.forget_settled(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));

@@ -136,6 +136,10 @@ impl Machine {
                     let channel = machine.channels.get_mut(&id);
                     channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
                 }
+                Key::Settled(id) => {
+                    let record = decode_record("settled messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_settled(id, record);
+                }
                 Key::Redriven(id) => {
                     let record = decode_record("redriven letter", &value).map_err(|e| name(e.to_string()))?;
                     let channel = machine.channels.get_mut(&id);

@@ -206,7 +206,8 @@ impl Machine {
             return None;
         }
         let floor = self.settled_floor(id)?;
-        Some(channel.orphans.map_or(floor, |orphans| orphans.from.min(floor)))
+        let floor = channel.orphans.map_or(floor, |orphans| orphans.from.min(floor));
+        Some(self.consumers.after_settled(id, floor))
     }
 
     /// Moves a channel's first sequence number forward.
@@ -224,6 +225,7 @@ impl Machine {
             channel.stats.bytes = channel.marks.bytes(first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
             self.orphans_trimmed(id, first_seq, effects);
+            self.settled_trimmed(id, first_seq, effects);
             self.trimmed(id, first_seq);
         }
     }

@@ -352,6 +352,14 @@ pub enum ConsumerOperation {
     /// next one on, and dead letters do not go round in circles. Logs of earlier versions hold operations without it,
     /// which every node takes as those versions did.
     Keeping(Box<ConsumerOperation>),
+    /// The same, and judged by the state alone: what a work queue's consumers have settled does not come again to those that
+    /// begin at it, and a work queue takes a filter only where that is said.
+    Judged {
+        /// Which one.
+        operation: Box<ConsumerOperation>,
+        /// What the filter keeps back counts as settled.
+        settle_skipped: bool,
+    },
 }
 
 impl ConsumerOperation {
@@ -361,7 +369,7 @@ impl ConsumerOperation {
             Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
             Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
             Self::DeadLetter { letter: Some(letter), .. } => letter.frame.bytes().len(),
-            Self::Keeping(operation) => operation.bytes(),
+            Self::Keeping(operation) | Self::Judged { operation, .. } => operation.bytes(),
             _ => 0,
         }
     }
@@ -370,7 +378,7 @@ impl ConsumerOperation {
     pub fn copied_bytes(&self) -> u64 {
         match self {
             Self::DeadLetter { letter: Some(letter), .. } => letter.copied_bytes(),
-            Self::Keeping(operation) => operation.copied_bytes(),
+            Self::Keeping(operation) | Self::Judged { operation, .. } => operation.copied_bytes(),
             _ => 0,
         }
     }
@@ -417,21 +425,4 @@ pub struct ConsumerStatus {
     pub floor: u64,
     /// Messages that are not settled, as far as it is known that the consumer gets them.
     pub lag: u64,
-}
-
-impl ConsumerStatus {
-    /// The same where the channel holds `stored` messages.
-    #[must_use]
-    pub fn within(self, stored: u64) -> Self {
-        let pending = self.in_flight + self.waiting + self.dying;
-        Self { lag: lag_within(self.lag.saturating_sub(pending), pending, stored), ..self }
-    }
-}
-
-/// Messages that a consumer has not settled: those that are `pending`, and of the `unread` numbers after them no more than
-/// a channel of `stored` messages can have. Numbers that compaction has emptied are no work. Which of them lie before
-/// the consumer nobody counts, so this may still be too large.
-pub fn lag_within(unread: u64, pending: u64, stored: u64) -> u64 {
-    // The newest message is never removed by compaction: who has not read it lacks one.
-    pending + unread.min(stored.saturating_sub(pending).max(1))
 }

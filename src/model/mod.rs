@@ -42,7 +42,7 @@ pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
     ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Orphans,
-    Pending, Settlement, Verdict, lag_within,
+    Pending, Settlement, Verdict,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};

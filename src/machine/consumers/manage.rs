@@ -6,11 +6,49 @@ use super::{BLOCK, Consumer};
 use crate::{
     machine::{Effects, Machine, channel::Channel, keys::Key},
     model::{
-        Begin, ChannelId, ChannelName, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerReply, Refusal,
+        Begin, ChannelId, ChannelName, ChannelUpdate, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation,
+        ConsumerReply, Refusal,
     },
 };
 
 impl Machine {
+    /// What comes before an operation that is judged by the state alone: a work queue takes a filter only if what it keeps
+    /// back may count as settled, and what its consumers have settled is written down before one of them is another one.
+    pub(super) fn judge(
+        &mut self,
+        operation: &ConsumerOperation,
+        settle_skipped: bool,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let (present, channel) = match operation {
+            ConsumerOperation::Create { channel, name, .. } => {
+                let channel = self.id_of(channel)?;
+                (self.consumers.named(channel, name.as_str()), channel)
+            }
+            ConsumerOperation::Update { consumer, .. }
+            | ConsumerOperation::Reset { consumer, .. }
+            | ConsumerOperation::Delete { consumer } => {
+                let present = self.consumers.get(*consumer).ok_or(Refusal::NoSuchConsumer)?;
+                (Some(present), present.meta.channel)
+            }
+            _ => return Ok(()),
+        };
+        let config = match (operation, present) {
+            (ConsumerOperation::Create { config, .. }, None) => Some(config),
+            (ConsumerOperation::Update { config, .. }, Some(present)) => {
+                Some(config).filter(|config| config.filter != present.meta.config.filter)
+            }
+            _ => None,
+        };
+        let work_queue =
+            self.channels.get(&channel).is_some_and(|channel| channel.meta.config.retention.work_queue);
+        if work_queue && !settle_skipped && config.is_some_and(|config| config.filter.is_some()) {
+            return Err(Refusal::WorkWouldBeSkipped);
+        }
+        self.remember_settled(channel, effects);
+        Ok(())
+    }
+
     pub(super) fn create_consumer(
         &mut self,
         channel: &ChannelName,
@@ -118,6 +156,22 @@ impl Machine {
         // A work queue kept its messages for it.
         self.retain(reply.meta.channel, effects);
         Ok(ConsumerReply::Consumer(Box::new(reply)))
+    }
+
+    /// A channel with filtered consumers does not become a work queue: nobody has said that what they keep back may go.
+    pub(in crate::machine) fn check_work_queue(
+        &self,
+        name: &ChannelName,
+        update: &ChannelUpdate,
+    ) -> Result<(), Refusal> {
+        let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
+        let is_one = self.channels.get(&id).is_some_and(|channel| channel.meta.config.retention.work_queue);
+        let becomes_one = !is_one && update.retention.as_ref().is_some_and(|retention| retention.work_queue);
+        let filtered = self.consumers.of(id).find(|consumer| consumer.meta.config.filter.is_some());
+        match filtered.filter(|_| becomes_one) {
+            Some(consumer) => Err(Refusal::FilteredConsumer(consumer.meta.name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// A channel takes its consumers with it.

@@ -10,16 +10,17 @@ mod manage;
 mod orphans;
 mod restore;
 mod settle;
+mod settled;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-pub(super) use self::consumer::PendingBlock;
+pub(super) use self::{consumer::PendingBlock, settled::Runs};
 use self::consumer::{BLOCK, Schedule};
 pub use self::consumer::{Consumer, Held, Holder};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
-    Limits, OperationReply, Refusal, lag_within,
+    Limits, OperationReply, Refusal,
 };
 
 /// The consumers that are furthest behind, and all of them summed up.
@@ -43,6 +44,7 @@ pub struct Consumers {
     by_id: BTreeMap<ConsumerId, Consumer>,
     names: BTreeMap<ChannelId, BTreeMap<ConsumerName, ConsumerId>>,
     schedule: Schedule,
+    settled: settled::Settled,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -166,15 +168,31 @@ impl Machine {
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
-            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq).within(channel.stored())))
+            Some((channel.meta.name.clone(), self.status_of(consumer)))
         });
         Laggards { count, lag, shown: shown.collect(), pending_of_others }
     }
 
+    /// A consumer as its users see it.
+    pub fn consumer_status(&self, consumer: ConsumerId) -> Option<ConsumerStatus> {
+        self.consumers.get(consumer).map(|consumer| self.status_of(consumer))
+    }
+
+    /// All consumers of a channel as their users see them, by name.
+    pub fn consumer_statuses(&self, channel: ChannelId) -> Vec<ConsumerStatus> {
+        self.consumers.of(channel).map(|consumer| self.status_of(consumer)).collect()
+    }
+
+    fn status_of(&self, consumer: &Consumer) -> ConsumerStatus {
+        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
+        ConsumerStatus { lag: self.lag(consumer), ..consumer.status(end) }
+    }
+
+    /// Messages that a consumer has not settled. What is gone or settled for good is no work.
     fn lag(&self, consumer: &Consumer) -> u64 {
-        let channel = self.channels.get(&consumer.meta.channel);
-        let (end, stored) = channel.map_or((0, 0), |channel| (channel.stats.next_seq, channel.stored()));
-        lag_within(end.saturating_sub(consumer.cursor.next), consumer.pending.len() as u64, stored)
+        let (id, next) = (consumer.meta.channel, consumer.cursor.next);
+        let there = self.channels.get(&id).map_or(0, |channel| channel.stored_from(next));
+        consumer.pending.len() as u64 + there.saturating_sub(self.consumers.count_settled(id, next))
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
@@ -202,6 +220,10 @@ impl Machine {
     ) -> Result<OperationReply, Refusal> {
         let (operation, keeping) = match operation {
             ConsumerOperation::Keeping(operation) => (*operation, true),
+            ConsumerOperation::Judged { operation, settle_skipped } => {
+                self.judge(&operation, settle_skipped, effects)?;
+                (*operation, true)
+            }
             operation => (operation, false),
         };
         let reply = match operation {
@@ -229,7 +251,7 @@ impl Machine {
                 ConsumerReply::Done
             }
             // The codec takes one around another for damage.
-            ConsumerOperation::Keeping(_) => return Err(Refusal::NoSuchConsumer),
+            ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => return Err(Refusal::NoSuchConsumer),
         };
         Ok(OperationReply::Consumer(reply))
     }

@@ -75,6 +75,7 @@ impl Machine {
                 return Err(missing(Key::Consumers));
             }
         }
+        self.check_settled()?;
         // What was read need not be written.
         self.consumers.schedule.blocks.clear();
         self.consumers.schedule.touched.clear();
