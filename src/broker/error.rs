@@ -428,6 +428,12 @@ pub enum Admission {
 pub struct Code(pub &'static str);
 
 impl BrokerError {
+    /// A rule would copy a message into a channel that may never hold so much.
+    pub(super) fn copy_too_large(channel: &str, value: u64, limit: u64) -> Self {
+        let what = format!("the message (bytes) for what channel `{channel}`, to which a rule copies it, may hold");
+        Self::LimitExceeded { what, value, limit }
+    }
+
     /// Its stable code.
     pub fn code(&self) -> Code {
         Code(match self {

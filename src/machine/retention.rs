@@ -59,17 +59,11 @@ impl Room {
         Ok(())
     }
 
-    /// Takes all messages at some positions of a frame.
-    pub(super) fn take_copies(&mut self, frame: &Frame, positions: &[u32]) -> Result<(), Full> {
+    /// Takes all messages at some positions of a frame, or says which one it does not take, and why.
+    pub(super) fn take_copies(&mut self, frame: &Frame, positions: &[u32]) -> Result<(), (u32, KeyOutcome)> {
         let sizes: Vec<u64> = frame.sizes().collect();
-        for size in positions.iter().filter_map(|position| sizes.get(*position as usize)) {
-            match self.take(*size) {
-                Ok(()) => {}
-                Err(KeyOutcome::Full(full)) => return Err(full),
-                Err(_) => return Err(Full::Bytes(self.max_bytes)),
-            }
-        }
-        Ok(())
+        let sized = positions.iter().filter_map(|position| Some((*position, *sizes.get(*position as usize)?)));
+        sized.into_iter().try_for_each(|(position, size)| self.take(size).map_err(|outcome| (position, outcome)))
     }
 }
 
@@ -191,11 +185,15 @@ impl Machine {
 
     /// Whether the channels that get copies take them.
     pub(super) fn check_room(&self, routes: &[Route], frame: &Frame) -> Result<(), Refusal> {
-        for Route { target, positions, .. } in routes {
-            let Some(mut room) = self.channels.get(target).and_then(|channel| channel.room(frame)) else { continue };
-            room.take_copies(frame, positions).map_err(|full| Refusal::TargetFull { channel: *target, full })?;
+        let refused = routes.iter().filter_map(|Route { target, positions, .. }| {
+            let mut room = self.channels.get(target)?.room(frame)?;
+            let (position, outcome) = room.take_copies(frame, positions).err()?;
+            Some((position, *target, outcome))
+        });
+        match refused.min_by_key(|(position, target, _)| (*position, *target)) {
+            Some((position, channel, outcome)) => Err(Refusal::CopyRefused { channel, position, outcome }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The first message of a work queue that a consumer has not settled, or that none answers for; none where that does

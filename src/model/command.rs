@@ -389,7 +389,7 @@ pub enum Refusal {
     /// The token is that of the present claim, which ended otherwise.
     #[error("the claim is completed already")]
     ClaimCompleted(ClaimInfo),
-    /// A channel that would get copies is full, and refuses new messages.
+    /// A channel that would get copies is full, and refuses new messages. Earlier versions say so.
     #[error("a channel that gets copies is full")]
     TargetFull {
         /// Which one.
@@ -481,6 +481,16 @@ pub enum Refusal {
     #[error("letter {position} of the step is refused: {outcome:?}")]
     RedriveRefused {
         /// Its position among the letters of the step; those before it would fit.
+        position: u32,
+        /// Why.
+        outcome: KeyOutcome,
+    },
+    /// A channel that would get a copy of a message does not take it.
+    #[error("a channel that gets a copy of message {position} refuses it: {outcome:?}")]
+    CopyRefused {
+        /// Which one.
+        channel: ChannelId,
+        /// The position of the first such message in its group.
         position: u32,
         /// Why.
         outcome: KeyOutcome,

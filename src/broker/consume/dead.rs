@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, Leader, publish::RETRY},
+    super::{Broker, BrokerError, Leader, publish::RETRY, rules::Judged},
     letters::mark,
 };
 use crate::model::{
@@ -163,7 +163,7 @@ async fn letter(broker: &Broker, dead: &Dead) -> Result<Option<PublishGroup>, Br
     message.ttl_ms = 0;
     mark(&mut message, dead)?;
     let mut routing = broker.routing(target.id);
-    routing.add(broker, 0, &message)?;
+    routing.add(broker, 0, &message, Judged::Here)?;
     Ok(Some(PublishGroup {
         channel: target.id,
         schema_id: target.schema_id,
