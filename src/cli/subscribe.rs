@@ -136,7 +136,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
     }
     if let Some(next) = next.filter(|_| args.show_next) {
-        eprintln!("next: {next}");
+        match global.output {
+            OutputFormat::Json => eprintln!("{}", serde_json::json!({ "next": next })),
+            OutputFormat::Raw | OutputFormat::Table => eprintln!("next: {next}"),
+        }
     }
     Ok(())
 }

@@ -160,6 +160,9 @@ fn a_redrive_asks_and_names_what_stays() {
     let (code, out, err) = node.run(&[&["-o", "json"], &redrive[..], &["--yes"]].concat());
     let done = json(&out);
     assert_eq!((code, &done["moved"], &done["refused"], &done["left"]), (0, &1.into(), &1.into(), &1.into()));
+    assert_eq!((&done["refusals"][0]["seq"], &done["refusals"][0]["code"]), (&1.into(), &"SCHEMA_VIOLATION".into()));
+    assert_eq!(err, "", "what stays is among the results");
+    let (_, _, err) = node.run(&[&redrive[..], &["--yes"]].concat());
     assert!(err.contains("orders.dead@1 stays: ") && err.contains("SCHEMA_VIOLATION"), "{err}");
     let (_, out, _) = node.run(&["-o", "raw", "consumer", "dead-letters", "orders", "w"]);
     assert_eq!(out, "two\n");

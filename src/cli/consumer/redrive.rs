@@ -167,7 +167,9 @@ fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Resu
             print_line(&line)?;
         }
     }
-    for (seq, code, message) in &done.refusals {
+    // JSON has them among the results.
+    let told = done.refusals.iter().filter(|_| global.output != OutputFormat::Json);
+    for (seq, code, message) in told {
         eprintln!("{}@{seq} stays: {message} ({code})", done.dead_letter);
     }
     match &done.stopped {
