@@ -43,7 +43,10 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
-        () = node.stop() => Ok(()),
+        flushed = node.finish() => flushed.map_err(|error| {
+            let message = format!("the node has stopped, but its state could not be made durable: {error}");
+            CliError::failed(message).with_help("look after its disk; its log brings back what is missing".to_owned())
+        }),
         () = signals.next() => {
             Err(CliError::failed("stopped at once, without draining".into()))
         }

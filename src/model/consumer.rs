@@ -353,7 +353,8 @@ pub enum ConsumerOperation {
     /// which every node takes as those versions did.
     Keeping(Box<ConsumerOperation>),
     /// The same, and judged by the state alone: what a work queue's consumers have settled does not come again to those that
-    /// begin at it, and a work queue takes a filter only where that is said.
+    /// begin at it, and a work queue takes a filter only where that is said. A dead letter is written whatever the schema of
+    /// its channel, and says that it was not checked.
     Judged {
         /// Which one.
         operation: Box<ConsumerOperation>,

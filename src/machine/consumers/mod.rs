@@ -54,6 +54,15 @@ struct ConsumerLimits {
     pending: u64,
 }
 
+/// By which rules an operation is taken: those of the version that ordered it.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    /// See [`ConsumerOperation::Keeping`].
+    keeping: bool,
+    /// Letters are not checked against the schema of their channel.
+    unchecked: bool,
+}
+
 impl Consumers {
     pub(super) fn new(limits: &Limits) -> Self {
         let limits = ConsumerLimits {
@@ -218,14 +227,15 @@ impl Machine {
         operation: ConsumerOperation,
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
-        let (operation, keeping) = match operation {
-            ConsumerOperation::Keeping(operation) => (*operation, true),
+        let (operation, rule) = match operation {
+            ConsumerOperation::Keeping(operation) => (*operation, Rule { keeping: true, unchecked: false }),
             ConsumerOperation::Judged { operation, settle_skipped } => {
                 self.judge(&operation, settle_skipped, effects)?;
-                (*operation, true)
+                (*operation, Rule { keeping: true, unchecked: true })
             }
-            operation => (operation, false),
+            operation => (operation, Rule { keeping: false, unchecked: false }),
         };
+        let keeping = rule.keeping;
         let reply = match operation {
             ConsumerOperation::Create { channel, name, config, begin } => {
                 self.create_consumer(&channel, name, config, begin, keeping, effects)?
@@ -247,7 +257,7 @@ impl Machine {
                 ConsumerReply::Done
             }
             ConsumerOperation::DeadLetter { consumer, seq, letter } => {
-                self.bury(consumer, seq, letter, keeping, effects)?;
+                self.bury(consumer, seq, letter, rule, effects)?;
                 ConsumerReply::Done
             }
             // The codec takes one around another for damage.
