@@ -186,6 +186,9 @@ async fn consume(
             Some(delivery) => delivery?,
             None => break,
         };
+        if let Some(notice) = &delivery.notice {
+            say(notice, format);
+        }
         let mut text = Vec::new();
         print(&mut text, &args.channel, &delivery.received, format)
             .map_err(|error| CliError::failed(error.to_string()))?;

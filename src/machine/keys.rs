@@ -59,6 +59,8 @@ pub(super) enum Key {
     Forks(ChannelId),
     /// How many idempotency keys a channel's window may hold.
     MostKeys,
+    /// What was removed before a consumer had settled it.
+    Lost(ConsumerId),
     /// What of a work queue is settled for good and still stored.
     Settled(ChannelId),
 }
@@ -87,6 +89,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const LOST: &[u8] = b"lost/";
 const SETTLED: &[u8] = b"settled/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
@@ -119,6 +122,7 @@ impl Key {
             Self::MostKeys => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::Lost(id) => [LOST, &id.0.to_be_bytes()].concat().into(),
             Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
@@ -150,6 +154,8 @@ impl Key {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
             Some(Self::Orphans(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(LOST) {
+            Some(Self::Lost(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(SETTLED) {
             Some(Self::Settled(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(REDRIVEN) {
@@ -229,6 +235,7 @@ mod tests {
             Key::Orphans(id),
             Key::Redriven(id),
             Key::Settled(id),
+            Key::Lost(ConsumerId(6)),
             Key::Forks(id),
             Key::MostKeys,
         ] {

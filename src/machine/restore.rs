@@ -114,6 +114,10 @@ impl Machine {
                     let cursor = decode_record("cursor", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_cursor(id, cursor).map_err(name)?;
                 }
+                Key::Lost(id) => {
+                    let lost = decode_record("lost messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_lost(id, lost).map_err(name)?;
+                }
                 Key::Pending(id, block) => {
                     let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_pending(id, block, stored).map_err(name)?;

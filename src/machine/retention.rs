@@ -144,7 +144,7 @@ impl Machine {
         let now_ms = self.record.time_ms;
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.is_durable()) else { return };
         let first_seq = channel.limited(now_ms).max(acknowledged.unwrap_or_default());
-        self.advance(id, first_seq, false, effects);
+        self.advance(id, first_seq, false, true, effects);
         self.age(id, effects);
     }
 
@@ -177,7 +177,7 @@ impl Machine {
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
         let id = self.id_of(name)?;
-        self.advance(id, up_to, true, effects);
+        self.advance(id, up_to, true, true, effects);
         self.age(id, effects);
         let first_seq = self.stats(id).ok_or(Refusal::NoSuchChannel)?.first_seq;
         Ok(OperationReply::Trimmed { first_seq })
@@ -208,8 +208,16 @@ impl Machine {
         Some(self.consumers.after_settled(id, floor))
     }
 
-    /// Moves a channel's first sequence number forward.
-    pub(super) fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, effects: &mut Effects) {
+    /// Moves a channel's first sequence number forward. What consumers have not settled is `lost` to them, unless it went
+    /// elsewhere.
+    pub(super) fn advance(
+        &mut self,
+        id: ChannelId,
+        first_seq: u64,
+        at_once: bool,
+        lost: bool,
+        effects: &mut Effects,
+    ) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let first_seq = first_seq.min(channel.stats.next_seq);
         let before = channel.stats.first_seq;
@@ -223,8 +231,8 @@ impl Machine {
             channel.stats.bytes = channel.marks.bytes(first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
             self.orphans_trimmed(id, first_seq, effects);
+            self.trimmed(id, first_seq, lost);
             self.settled_trimmed(id, first_seq, effects);
-            self.trimmed(id, first_seq);
         }
     }
 

@@ -158,6 +158,18 @@ pub struct Cursor {
     pub dead: u64,
 }
 
+/// Messages that were removed, by retention or by hand, before a consumer had settled them: their places, of which compaction
+/// may have emptied some. Those that lie between since the last hand-out are one gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many, ever.
+    pub messages: u64,
+    /// The first one of the newest gap.
+    pub from_seq: u64,
+    /// The sequence number after its last one.
+    pub to_seq: u64,
+}
+
 /// A message below a consumer's `next` that is not settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
@@ -354,7 +366,7 @@ pub enum ConsumerOperation {
     Keeping(Box<ConsumerOperation>),
     /// The same, and judged by the state alone: what a work queue's consumers have settled does not come again to those that
     /// begin at it, and a work queue takes a filter only where that is said. A dead letter is written whatever the schema of
-    /// its channel, and says that it was not checked.
+    /// its channel, and says that it was not checked. What is removed before a consumer has settled it is counted.
     Judged {
         /// Which one.
         operation: Box<ConsumerOperation>,
@@ -426,4 +438,7 @@ pub struct ConsumerStatus {
     pub floor: u64,
     /// Messages that are not settled, as far as it is known that the consumer gets them.
     pub lag: u64,
+    /// Messages that were removed before they were settled; none are counted of a consumer that was made by an earlier
+    /// version and not changed since.
+    pub lost: u64,
 }

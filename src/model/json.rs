@@ -260,6 +260,8 @@ pub struct ConsumerJson<'a> {
     pub dying: u64,
     pub redelivered: u64,
     pub dead: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub lost: u64,
 }
 
 impl<'a> ConsumerJson<'a> {
@@ -291,6 +293,7 @@ impl<'a> ConsumerJson<'a> {
             dying: consumer.dying,
             redelivered: consumer.redelivered,
             dead: consumer.dead,
+            lost: consumer.lost,
         }
     }
 }

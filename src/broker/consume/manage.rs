@@ -9,13 +9,17 @@ use super::{
 use crate::{
     model::{
         Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal,
+        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, StoredBatch,
+        stream_key,
     },
     proto::v1,
 };
 
 /// The shortest ack timeout: below it the log's time is too coarse.
 const MIN_ACK_TIMEOUT_MS: u64 = 100;
+/// Bytes that are read at most to count what a consumer has not read, and in one go.
+const COUNTED: usize = 4 << 20;
+const COUNTED_PAGE: usize = 256 << 10;
 /// What comes after a channel's name in that of its usual dead-letter channel.
 const DEAD: &str = ".dead";
 /// The longest name of a header that messages are ordered by.
@@ -118,7 +122,7 @@ impl ConsumerUpdate {
 impl ConsumerInfo {
     /// As the public API says it.
     pub fn to_proto(&self) -> v1::Consumer {
-        let ConsumerStatus { meta, cursor, in_flight, waiting, dying, floor, lag } = &self.status;
+        let ConsumerStatus { meta, cursor, in_flight, waiting, dying, floor, lag, lost } = &self.status;
         v1::Consumer {
             channel: self.channel.clone(),
             name: meta.name.to_string(),
@@ -133,6 +137,7 @@ impl ConsumerInfo {
             redelivered: cursor.redelivered,
             dead: cursor.dead,
             dying: *dying,
+            lost: *lost,
         }
     }
 }
@@ -200,7 +205,29 @@ impl Broker {
         self.catch_up().await?;
         let named = self.find_consumer(channel, name).await?;
         let status = self.inner.view.consumer_status(named.id).ok_or_else(|| named.not_found())?;
+        let status = self.counted(status).await?;
         Ok(ConsumerInfo { channel: named.channel, status })
+    }
+
+    /// A status whose lag is counted where compaction has removed messages and little is left to read; else it is about
+    /// as large.
+    async fn counted(&self, status: ConsumerStatus) -> Result<ConsumerStatus, BrokerError> {
+        let (view, id) = (&self.inner.view, status.meta.channel);
+        let removed = view.compaction(id).unwrap_or_default().removed;
+        let Some(meta) = view.meta(id).filter(|_| removed > 0) else { return Ok(status) };
+        let end = view.stats(id).unwrap_or_default().next_seq;
+        let settled = view.consumers(|all| all.settled_from(id, status.cursor.next));
+        let key = stream_key(meta.name.as_str());
+        let (mut next, mut read, mut lag) = (status.cursor.next, 0, status.in_flight + status.waiting + status.dying);
+        while next < end && read < COUNTED {
+            let page = self.store().read_batches(&key, next, COUNTED_PAGE).await;
+            let page = page.map_err(|error| self.store_error(&error))?;
+            let there = page.iter().flat_map(|batch| batch.first_seq.max(next)..batch.end_seq());
+            lag += there.filter(|seq| *seq < end && !settled.iter().any(|run| run.contains(seq))).count() as u64;
+            read += page.iter().map(|batch| batch.frame.bytes().len()).sum::<usize>();
+            next = page.last().map_or(end, StoredBatch::end_seq);
+        }
+        Ok(if next < end { status } else { ConsumerStatus { lag, ..status } })
     }
 
     /// The consumers of a channel by name, as of now (linearizable).

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{BLOCK, Consumer};
+use super::{BLOCK, Consumer, Rule};
 use crate::{
     machine::{Effects, Machine, channel::Channel, keys::Key},
     model::{
@@ -55,7 +55,7 @@ impl Machine {
         name: ConsumerName,
         config: ConsumerConfig,
         begin: Begin,
-        keeping: bool,
+        Rule { keeping, judged }: Rule,
         effects: &mut Effects,
     ) -> Result<ConsumerReply, Refusal> {
         let channel = self.id_of(channel)?;
@@ -80,7 +80,10 @@ impl Machine {
         let meta = ConsumerMeta { id, channel, name: name.clone(), config, created_ms: self.today_ms() };
         effects.put(Key::Consumers, &self.consumers.last_id);
         effects.put(Key::Consumer(id), &meta);
-        let consumer = Consumer::new(meta, next);
+        let mut consumer = Consumer::new(meta, next);
+        if judged {
+            consumer.count_lost(&mut self.consumers.schedule);
+        }
         let reply = self.shown(&consumer);
         self.consumers.schedule.touched.insert(id);
         self.consumers.names.entry(channel).or_default().insert(name, id);
@@ -92,12 +95,15 @@ impl Machine {
         &mut self,
         id: ConsumerId,
         config: ConsumerConfig,
-        keeping: bool,
+        Rule { keeping, judged }: Rule,
         effects: &mut Effects,
     ) -> Result<ConsumerReply, Refusal> {
         let channel = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?.meta.channel;
         self.check_consumer(channel, &config, keeping)?;
         let (consumer, schedule) = self.consumers.get_mut(id)?;
+        if judged {
+            consumer.count_lost(schedule);
+        }
         if consumer.meta.config != config {
             if keeping {
                 consumer.leave_an_attempt(config.max_attempts);
@@ -138,7 +144,7 @@ impl Machine {
             self.goes_on_at(id, u64::MAX, effects);
         }
         let (consumer, schedule) = self.consumers.get_mut(id)?;
-        let reply = consumer.status(0);
+        let (reply, counted) = (consumer.status(0), consumer.lost.is_some());
         let blocks: Vec<u64> = consumer.pending.keys().map(|seq| seq / BLOCK).collect();
         consumer.settle_below(u64::MAX, schedule);
         schedule.blocks.extend(blocks.into_iter().map(|block| (id, block)));
@@ -153,6 +159,9 @@ impl Machine {
         self.consumers.by_id.remove(&id);
         effects.delete(Key::Consumer(id));
         effects.delete(Key::Cursor(id));
+        if counted {
+            effects.delete(Key::Lost(id));
+        }
         // A work queue kept its messages for it.
         self.retain(reply.meta.channel, effects);
         Ok(ConsumerReply::Consumer(Box::new(reply)))

@@ -59,8 +59,8 @@ struct ConsumerLimits {
 struct Rule {
     /// See [`ConsumerOperation::Keeping`].
     keeping: bool,
-    /// Letters are not checked against the schema of their channel.
-    unchecked: bool,
+    /// See [`ConsumerOperation::Judged`].
+    judged: bool,
 }
 
 impl Consumers {
@@ -152,6 +152,11 @@ impl Consumers {
             }
             effects.consumers.push(id);
         }
+        for id in std::mem::take(&mut self.schedule.lost) {
+            if let Some(lost) = self.by_id.get(&id).and_then(|consumer| consumer.lost) {
+                effects.put(Key::Lost(id), &lost);
+            }
+        }
     }
 
     fn get_mut(&mut self, consumer: ConsumerId) -> Result<(&mut Consumer, &mut Schedule), Refusal> {
@@ -209,11 +214,17 @@ impl Machine {
         self.consumers.of(channel).map(Consumer::floor).min()
     }
 
-    /// The messages of a channel below a sequence number are gone: nobody waits for them any longer.
-    pub fn trimmed(&mut self, channel: ChannelId, first_seq: u64) {
-        let Consumers { names, by_id, schedule, .. } = &mut self.consumers;
+    /// The messages of a channel below a sequence number are gone: nobody waits for them any longer. Whoever did has `lost`
+    /// them, unless they went elsewhere.
+    pub(super) fn trimmed(&mut self, channel: ChannelId, first_seq: u64, lost: bool) {
+        let Consumers { names, by_id, schedule, settled, .. } = &mut self.consumers;
+        let settled = settled.get(&channel);
         for id in names.get(&channel).into_iter().flat_map(BTreeMap::values) {
             let Some(consumer) = by_id.get_mut(id) else { continue };
+            if lost {
+                let passed = settled.map_or(0, |runs| runs.count_within(consumer.cursor.next..first_seq));
+                consumer.lose_below(first_seq, passed, schedule);
+            }
             consumer.settle_below(first_seq, schedule);
             if consumer.cursor.next < first_seq {
                 consumer.cursor.next = first_seq;
@@ -228,20 +239,20 @@ impl Machine {
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
         let (operation, rule) = match operation {
-            ConsumerOperation::Keeping(operation) => (*operation, Rule { keeping: true, unchecked: false }),
+            ConsumerOperation::Keeping(operation) => (*operation, Rule { keeping: true, judged: false }),
             ConsumerOperation::Judged { operation, settle_skipped } => {
                 self.judge(&operation, settle_skipped, effects)?;
-                (*operation, Rule { keeping: true, unchecked: true })
+                (*operation, Rule { keeping: true, judged: true })
             }
-            operation => (operation, Rule { keeping: false, unchecked: false }),
+            operation => (operation, Rule { keeping: false, judged: false }),
         };
         let keeping = rule.keeping;
         let reply = match operation {
             ConsumerOperation::Create { channel, name, config, begin } => {
-                self.create_consumer(&channel, name, config, begin, keeping, effects)?
+                self.create_consumer(&channel, name, config, begin, rule, effects)?
             }
             ConsumerOperation::Update { consumer, config } => {
-                self.update_consumer(consumer, config, keeping, effects)?
+                self.update_consumer(consumer, config, rule, effects)?
             }
             ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
             ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,

@@ -95,7 +95,7 @@ impl Machine {
         id: ConsumerId,
         seq: u64,
         letter: Option<PublishGroup>,
-        Rule { keeping, unchecked }: Rule,
+        Rule { keeping, judged }: Rule,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let consumer = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?;
@@ -112,7 +112,7 @@ impl Machine {
             if let Some(name) = name.filter(|_| keeping && !stored) {
                 return Err(Refusal::NoDeadLetterChannel(name));
             }
-            if unchecked {
+            if judged {
                 self.write_unchecked(&letter, effects)?;
             } else {
                 let assigned = self.publish(letter, effects)?;

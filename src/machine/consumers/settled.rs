@@ -49,6 +49,12 @@ impl Runs {
         self.after(seq) != seq
     }
 
+    /// How many numbers of a range are in them.
+    pub(super) fn count_within(&self, range: Range<u64>) -> u64 {
+        let within = |(from, until): &(u64, u64)| (*until).min(range.end).saturating_sub(range.start.max(*from));
+        self.from(range.start).iter().map(within).sum()
+    }
+
     /// Those that end behind a number.
     fn from(&self, seq: u64) -> &[(u64, u64)] {
         let passed = self.0.partition_point(|(_, until)| *until <= seq);
@@ -65,8 +71,7 @@ impl Consumers {
 
     /// How many of the messages from `seq` on are settled for good.
     pub(in crate::machine) fn count_settled(&self, channel: ChannelId, seq: u64) -> u64 {
-        let runs = self.settled.get(&channel).map(|runs| runs.from(seq)).unwrap_or_default();
-        runs.iter().map(|(from, until)| until - seq.max(*from)).sum()
+        self.settled.get(&channel).map_or(0, |runs| runs.count_within(seq..u64::MAX))
     }
 
     pub(in crate::machine) fn is_settled(&self, channel: ChannelId, seq: u64) -> bool {
@@ -159,6 +164,7 @@ mod tests {
         assert_eq!(runs.0, [(1, 3), (5, 9)]);
         assert_eq!([0, 1, 2, 3, 4, 5, 8, 9].map(|seq| runs.after(seq)), [0, 3, 3, 3, 4, 9, 9, 9]);
         assert_eq!([0, 1, 2, 3, 5, 9].map(|seq| runs.contains(seq)), [false, true, true, false, true, false]);
+        assert_eq!([0..9, 2..6, 3..5, 9..9].map(|range| runs.count_within(range)), [6, 2, 0, 0]);
         assert_eq!((runs.from(2), runs.from(3), runs.from(9)), (&[(1, 3), (5, 9)][..], &[(5, 9)][..], &[][..]));
     }
 

@@ -157,6 +157,7 @@ impl NaiveConsumer {
             dying: count(&|pending| self.is_dead(pending)),
             floor: self.pending.first().map_or(self.cursor.next, |(seq, _)| *seq),
             lag: end.saturating_sub(self.cursor.next) + self.pending.len() as u64,
+            lost: 0,
         }
     }
 }

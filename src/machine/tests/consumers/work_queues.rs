@@ -233,6 +233,36 @@ fn a_channel_with_a_filtered_consumer_does_not_become_a_work_queue() {
 }
 
 #[test]
+fn what_is_removed_before_a_consumer_has_settled_it_is_counted_and_is_one_gap_until_it_gets_something() {
+    let mut node = queue();
+    node.judged(judged_create("w", Begin::Earliest)).unwrap();
+    let worker = ID;
+    let trim = |node: &mut Node, up_to| {
+        let trim = Operation::Trim { channel: "c".parse().unwrap(), up_to };
+        node.apply(Command::Operations { time_ms: 4, operations: vec![trim] });
+        node.restart();
+        node.machine.consumers().get(worker).unwrap().lost()
+    };
+    let lost = |messages, from_seq, to_seq| crate::model::Lost { messages, from_seq, to_seq };
+    // One is done, one is in hand, and one has not been read.
+    node.work_on(worker, 2, &[0]);
+    assert_eq!(trim(&mut node, 3), lost(2, 1, 3));
+    assert_eq!(trim(&mut node, 4), lost(3, 1, 4));
+    assert_eq!(node.machine.consumer_status(worker).unwrap().lost, 3);
+    node.work_on(worker, 5, &[4]);
+    node.publish(5, group(QUEUE, 0, &[("m", None); 2])).0.unwrap();
+    assert_eq!(trim(&mut node, 6), lost(4, 5, 6));
+    // What is settled for good is not lost to who has yet to pass it.
+    node.work_on(worker, 7, &[]);
+    node.publish(5, group(QUEUE, 0, &[("m", None); 2])).0.unwrap();
+    node.work_on(worker, 9, &[7]);
+    node.judged(ConsumerOperation::Reset { consumer: worker, begin: Begin::Earliest }).unwrap();
+    assert_eq!(trim(&mut node, 8), lost(5, 5, 8));
+    node.judged(ConsumerOperation::Delete { consumer: worker }).unwrap();
+    assert!(!node.stored.keys().any(|key| key.starts_with(b"lost/")));
+}
+
+#[test]
 fn what_is_remembered_of_settled_work_has_to_be_there_at_a_restart() {
     let mut node = queue();
     let worker = node.begin("w", Begin::Earliest);
