@@ -294,7 +294,8 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Compact(_)
         | Operation::Trim { .. }
         | Operation::Withdraw { .. }
-        | Operation::LimitKeys { .. } => Ok(()),
+        | Operation::LimitKeys { .. }
+        | Operation::LimitState(_) => Ok(()),
     }
 }
 

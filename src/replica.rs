@@ -25,7 +25,7 @@ use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
         ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
-        NamespaceName, Refusal, Reply, Retention, Waiting,
+        NamespaceName, Refusal, Reply, Retention, StateLimits, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -153,7 +153,7 @@ impl Replica {
         let health = Health::default();
         let watched = Arc::new(WatchedStore::new(store, health.clone()));
         let store: Arc<dyn DurableStore> = watched.clone();
-        let machine = restore(&store, &limits).await?;
+        let machine = restore(&store).await?;
         let clock = LogClock::new(clock);
         clock.applied(machine.time_ms(), machine.ahead_ms());
         let has_calendar = AtomicBool::new(machine.has_calendar());
@@ -250,7 +250,7 @@ impl Replica {
     /// # Errors
     /// As [`Replica::open`].
     pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
-        let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        let machine = restore(&self.shared.store).await?;
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
@@ -361,6 +361,11 @@ impl ReplicaView {
     /// The consumers that are furthest behind, at most `most`.
     pub fn laggards(&self, most: usize) -> Laggards {
         self.shared.machine.read().laggards(most)
+    }
+
+    /// How much state there may be, as the log says.
+    pub fn state_limits(&self) -> StateLimits {
+        self.shared.machine.read().state_limits()
     }
 
     /// The limits.
@@ -558,7 +563,7 @@ impl ReplicaView {
 /// Plain keys read from the store in one go.
 const PAGE: usize = 1_000;
 
-async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machine, OpenError> {
+async fn restore(store: &Arc<dyn DurableStore>) -> Result<Machine, OpenError> {
     let mut entries = Vec::new();
     loop {
         let after: Option<Bytes> = entries.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
@@ -567,7 +572,7 @@ async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machi
         // What receipts say stays in the store: there may be gigabytes of them.
         entries.extend(page.into_iter().map(Machine::without_receipt));
         if last {
-            return Machine::restore(limits, entries).map_err(OpenError::Corrupt);
+            return Machine::restore(entries).map_err(OpenError::Corrupt);
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
-    forward::{Request, Response},
+    forward::{Request, Response, not_submitted},
     retention,
 };
 use crate::{
@@ -218,6 +218,9 @@ impl Broker {
     /// On the leader.
     pub(super) async fn propose_channel(&self, command: ChannelCommand) -> Response {
         let name = command.name().to_string();
+        if let Err(error) = self.write_state_limits().await {
+            return not_submitted(error);
+        }
         let time_ms = self.inner.view.clock().now_ms();
         match self.inner.sequencer.propose(command.at(time_ms)).await {
             Ok(proposed) => match proposed.reply {

@@ -83,7 +83,7 @@ pub(super) enum Response {
     Listens(bool),
 }
 
-fn not_submitted(error: SubmitError) -> Response {
+pub(super) fn not_submitted(error: SubmitError) -> Response {
     match error {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),

@@ -364,6 +364,36 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
 }
 
 #[test]
+fn limits_of_the_state_have_golden_bytes() {
+    let limits = StateLimits {
+        channels: 1,
+        rules: 2,
+        claim_namespaces: 3,
+        live_claims: 4,
+        consumers: 5,
+        consumers_per_channel: 6,
+        consumer_pending: 7,
+        delayed_messages: 8,
+        delayed_bytes: 9,
+    };
+    let operation = Operation::LimitState(limits);
+    let bytes = encode_record(&operation);
+    let numbers: String = (1..=9).map(|number| format!("0{number}00000000000000")).collect();
+    assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), ["0c000000", &numbers].concat());
+    let command = Command::Operations { time_ms: 7, operations: vec![operation] };
+    assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    let update = ChannelUpdate { dedup_window_ms: Some(9), ..ChannelUpdate::default() };
+    let (old, new) = (
+        Command::UpdateChannel { time_ms: 7, name: "c".parse().unwrap(), update: update.clone() },
+        Command::ChangeChannel { time_ms: 7, name: "c".parse().unwrap(), update },
+    );
+    let [old_bytes, new_bytes] = [&old, &new].map(encode_command);
+    let body = |bytes: &[u8]| hex(&bytes[HEAD..bytes.len() - CRC]);
+    assert_eq!(body(&new_bytes), body(&old_bytes).replacen("01000000", "08000000", 1));
+    assert_eq!(decode_command(&new_bytes).unwrap(), new);
+}
+
+#[test]
 fn a_configuration_is_written_as_it_ever_was_unless_it_says_more() {
     let said = |durability, comparison| {
         let config = ChannelConfig { durability, comparison, dedup_window_ms: 9, ..ChannelConfig::default() };

@@ -59,6 +59,8 @@ pub(super) enum Key {
     Forks(ChannelId),
     /// How many idempotency keys a channel's window may hold.
     MostKeys,
+    /// How much state there may be.
+    StateLimits,
     /// What was removed before a consumer had settled it.
     Lost(ConsumerId),
     /// What of a work queue is settled for good and still stored.
@@ -89,6 +91,7 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const STATE_LIMITS: &[u8] = b"state-limits";
 const LOST: &[u8] = b"lost/";
 const SETTLED: &[u8] = b"settled/";
 const REDRIVEN: &[u8] = b"redriven/";
@@ -122,6 +125,7 @@ impl Key {
             Self::MostKeys => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::StateLimits => Bytes::from_static(STATE_LIMITS),
             Self::Lost(id) => [LOST, &id.0.to_be_bytes()].concat().into(),
             Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
@@ -137,6 +141,8 @@ impl Key {
             Some(Self::Calendar)
         } else if key == KEY_LIMIT {
             Some(Self::MostKeys)
+        } else if key == STATE_LIMITS {
+            Some(Self::StateLimits)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -236,6 +242,7 @@ mod tests {
             Key::Redriven(id),
             Key::Settled(id),
             Key::Lost(ConsumerId(6)),
+            Key::StateLimits,
             Key::Forks(id),
             Key::MostKeys,
         ] {

@@ -22,6 +22,7 @@ mod position;
 mod predicate;
 mod redrive;
 mod rule;
+mod state_limits;
 mod times;
 mod transaction;
 
@@ -58,5 +59,6 @@ pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Not
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
+pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

@@ -85,7 +85,7 @@ impl Machine {
             }
         }
         // What waited has its place; the leader sees to it that no more is handed out of it than members may have.
-        if handed > consumer.room() || added > consumer.look_ahead(self.consumers.limits.pending) {
+        if handed > consumer.room() || added > consumer.look_ahead(self.state_limits.consumer_pending) {
             return Err(stale());
         }
         consumer.check_order(&fresh)

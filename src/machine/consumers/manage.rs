@@ -7,7 +7,7 @@ use crate::{
     machine::{Effects, Machine, channel::Channel, keys::Key},
     model::{
         Begin, ChannelId, ChannelName, ChannelUpdate, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation,
-        ConsumerReply, Refusal,
+        ConsumerReply, Refusal, StateLimits,
     },
 };
 
@@ -63,13 +63,13 @@ impl Machine {
         if let Some(present) = self.consumers.named(channel, name.as_str()) {
             return if present.meta.config == config { Ok(self.shown(present)) } else { Err(Refusal::ConsumerExists) };
         }
-        let limits = self.consumers.limits;
+        let StateLimits { consumers, consumers_per_channel, .. } = self.state_limits;
         let of_channel = self.consumers.names.get(&channel).map_or(0, |names| names.len() as u64);
-        if self.consumers.len() as u64 >= limits.total {
-            return Err(Refusal::TooManyConsumers { limit: limits.total });
+        if self.consumers.len() as u64 >= consumers {
+            return Err(Refusal::TooManyConsumers { limit: consumers });
         }
-        if of_channel >= limits.per_channel {
-            return Err(Refusal::TooManyConsumers { limit: limits.per_channel });
+        if of_channel >= consumers_per_channel {
+            return Err(Refusal::TooManyConsumers { limit: consumers_per_channel });
         }
         let next = self.begin(channel, begin);
         if keeping {
@@ -208,7 +208,7 @@ impl Machine {
     }
 
     fn check_consumer(&self, channel: ChannelId, config: &ConsumerConfig, keeping: bool) -> Result<(), Refusal> {
-        let limit = self.consumers.limits.pending;
+        let limit = self.state_limits.consumer_pending;
         if u64::from(config.max_in_flight) > limit {
             return Err(Refusal::TooMuchInFlight { limit });
         }

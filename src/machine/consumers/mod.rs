@@ -20,7 +20,7 @@ pub use self::consumer::{Consumer, Held, Holder};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
-    Limits, OperationReply, Refusal,
+    OperationReply, Refusal,
 };
 
 /// The consumers that are furthest behind, and all of them summed up.
@@ -39,19 +39,11 @@ pub struct Laggards {
 /// All consumers of all channels.
 #[derive(Debug, Default)]
 pub struct Consumers {
-    limits: ConsumerLimits,
     last_id: u64,
     by_id: BTreeMap<ConsumerId, Consumer>,
     names: BTreeMap<ChannelId, BTreeMap<ConsumerName, ConsumerId>>,
     schedule: Schedule,
     settled: settled::Settled,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct ConsumerLimits {
-    total: u64,
-    per_channel: u64,
-    pending: u64,
 }
 
 /// By which rules an operation is taken: those of the version that ordered it.
@@ -64,15 +56,6 @@ struct Rule {
 }
 
 impl Consumers {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let limits = ConsumerLimits {
-            total: limits.consumers,
-            per_channel: limits.consumers_per_channel,
-            pending: limits.consumer_pending,
-        };
-        Self { limits, ..Self::default() }
-    }
-
     /// A consumer by its id.
     pub fn get(&self, consumer: ConsumerId) -> Option<&Consumer> {
         self.by_id.get(&consumer)

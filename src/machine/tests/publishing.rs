@@ -257,7 +257,7 @@ fn a_store_that_lost_the_newest_id_is_refused() {
     let id = node.create("c", window(100)).meta.id;
     node.schedule(5, id, &[("a", None, 9)]);
     node.stored.remove(&Key::LastDelayed.encode());
-    let error = Machine::restore(&node.limits, node.stored).unwrap_err();
+    let error = Machine::restore(node.stored).unwrap_err();
     assert!(error.contains("last-delayed") && error.contains("message 1"), "{error}");
 }
 

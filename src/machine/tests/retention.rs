@@ -272,7 +272,7 @@ fn marks_that_do_not_fit_the_counters_are_refused_by_name() {
         node.send(5, id, &["a"]).0.unwrap();
         node.send(6, id, &["b"]).0.unwrap();
         change(id, &mut node.stored);
-        Machine::restore(&node.limits, node.stored).unwrap_err()
+        Machine::restore(node.stored).unwrap_err()
     };
     let missing = damaged(|id, stored| drop(stored.remove(&Key::Mark(id, 0).encode())));
     assert!(missing.contains("the mark at 1 does not fit"), "{missing}");

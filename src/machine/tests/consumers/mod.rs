@@ -513,7 +513,7 @@ fn what_does_not_fit_is_refused_at_the_start() {
         let mut node = Node::consuming(2, mortal(3));
         node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
         change(&mut node.stored);
-        Machine::restore(&node.limits, node.stored).map(drop)
+        Machine::restore(node.stored).map(drop)
     };
     restored(&|_| {}).unwrap();
     let block = Key::Pending(ID, 0).encode();

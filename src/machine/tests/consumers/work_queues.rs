@@ -272,7 +272,7 @@ fn what_is_remembered_of_settled_work_has_to_be_there_at_a_restart() {
     for wrong in [vec![(1u64, 9u64)], vec![], vec![(2, 2)], vec![(3, 4), (1, 2)]] {
         let mut stored = node.stored.clone();
         stored.insert(key.clone(), codec::encode_record(&wrong)).unwrap();
-        assert!(Machine::restore(&node.limits, stored).is_err(), "{wrong:?}");
+        assert!(Machine::restore(stored).is_err(), "{wrong:?}");
     }
 }
 
