@@ -20,8 +20,8 @@ pub fn is_ndjson(content_type: &str) -> bool {
 
 /// The charset that a `Content-Type` names, where it is none in which UTF-8 can be read.
 pub fn foreign_charset(content_type: &str) -> Option<&str> {
-    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-    let (_, charset) = parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, charset) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
     let charset = charset.trim().trim_matches('"');
     let known = ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
     (!known).then_some(charset)

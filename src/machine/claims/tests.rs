@@ -203,7 +203,7 @@ fn a_deleted_namespace_leaves_nothing_and_its_claims_go_bit_by_bit() {
     assert_eq!(node.machine.claim_totals().live, 1);
     node.ask(1_001, ClaimOperation::DeleteNamespace { name: name("n") }).unwrap();
     let left: Vec<_> = node.stored.keys().cloned().collect();
-    assert_eq!(left, [Key::ClaimTotals.encode(), Key::Machine.encode()]);
+    assert_eq!(left, [Key::ClaimTotals, Key::Machine, Key::StateLimits].map(Key::encode));
 }
 
 #[test]
