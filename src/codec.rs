@@ -276,16 +276,16 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         }
         Operation::Redrive(redrive) => check(&redrive.group),
         Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
-        Operation::Consumer(
-            ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. },
-        ) => match &**inner {
-            ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
-            ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
-                let detail = "an operation on a consumer is wrapped twice".to_owned();
-                Err(CodecError::Malformed { what: "log entry", detail })
+        Operation::Consumer(ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. }) => {
+            match &**inner {
+                ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
+                ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                    let detail = "an operation on a consumer is wrapped twice".to_owned();
+                    Err(CodecError::Malformed { what: "log entry", detail })
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        },
+        }
         Operation::PutRule { .. }
         | Operation::DeleteRule { .. }
         | Operation::Consumer(_)

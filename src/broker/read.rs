@@ -9,7 +9,8 @@ use super::{
     forward::{Request, Response},
 };
 use crate::model::{
-    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, StoredBatch, stream_key,
+    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, StoredBatch,
+    stream_key,
 };
 
 /// How long to wait before a leader that was not one is asked again.

@@ -7,7 +7,9 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{confirm, connect, parse_duration, print_json, print_line, shown as shown_bytes, table, thousands, written},
+    remote::{
+        confirm, connect, parse_duration, print_json, print_line, shown as shown_bytes, table, thousands, written,
+    },
 };
 use crate::{
     client::{ClaimHolder, ClaimNamespace, ClaimReceipt, Taken},

@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters},
-    model::{ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Settlement, Verdict},
+    model::{
+        ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Settlement, Verdict,
+    },
 };
 
 /// The body of a POST and of a PATCH. Everything but the name may be left out.

@@ -109,7 +109,8 @@ pub(super) async fn publish(
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if is_ndjson(kind) {
         if let Some(charset) = foreign_charset(kind) {
-            let why = format!("the lines are said to be {charset}: send them as UTF-8, and say so or leave the charset out");
+            let why =
+                format!("the lines are said to be {charset}: send them as UTF-8, and say so or leave the charset out");
             return Err(Problem::invalid(why));
         }
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;

@@ -210,14 +210,7 @@ impl Machine {
 
     /// Moves a channel's first sequence number forward. What consumers have not settled is `lost` to them, unless it went
     /// elsewhere.
-    pub(super) fn advance(
-        &mut self,
-        id: ChannelId,
-        first_seq: u64,
-        at_once: bool,
-        lost: bool,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, lost: bool, effects: &mut Effects) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let first_seq = first_seq.min(channel.stats.next_seq);
         let before = channel.stats.first_seq;

@@ -122,8 +122,10 @@ async fn pages_pulls_and_events_give_back_every_byte() {
     let mut following = open(node.http_address(), "GET", events, &[], b"").await;
     publish(&node, "\"the last one\"").await;
     let followed = events_of(&until(&mut following, "\"the last one\"}\n\n\r\n").await);
-    let followed: Vec<Vec<u8>> =
-        followed[..sent.len()].iter().map(|data| bytes_of(&serde_json::from_str::<Box<RawValue>>(data).unwrap())).collect();
+    let followed: Vec<Vec<u8>> = followed[..sent.len()]
+        .iter()
+        .map(|data| bytes_of(&serde_json::from_str::<Box<RawValue>>(data).unwrap()))
+        .collect();
     assert_eq!(followed, bytes);
     node.stop().await;
 }

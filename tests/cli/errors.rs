@@ -112,7 +112,8 @@ fn no_node_that_answers_is_an_error_as_json_of_every_command_that_asks_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file.json");
     std::fs::write(&file, "{\"payload\":1}\n").unwrap();
-    let place = |word: &str| word.replace("{file}", file.to_str().unwrap()).replace("{dir}", dir.path().to_str().unwrap());
+    let place =
+        |word: &str| word.replace("{file}", file.to_str().unwrap()).replace("{dir}", dir.path().to_str().unwrap());
     for line in ASKING {
         let words = line.split(' ').map(place);
         let (code, out, err) = run(liminal(&["-o", "json", "--server", "http://127.0.0.1:1"]).args(words));

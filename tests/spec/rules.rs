@@ -56,7 +56,8 @@ async fn a_message_whose_copy_never_fits_is_refused_alone_and_its_error_names_th
     broker.create_channel("tiny", ChannelConfig { retention, ..ChannelConfig::default() }).await.unwrap();
     broker.put_rule("a", "tiny", None).await.unwrap();
     let large = "x".repeat(200);
-    let messages = ["1", &large, "2"].map(|payload| Message { payload: payload.to_owned().into(), ..Message::default() });
+    let messages =
+        ["1", &large, "2"].map(|payload| Message { payload: payload.to_owned().into(), ..Message::default() });
     let results = broker.publish_frame("a", Frame::encode(&messages), Confirm::Commit).await;
     assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
     let keyed = broker.publish("a", envelope(&large), Some("k")).await;

@@ -91,7 +91,14 @@ pub fn show(letters: &Selection, found: &Found, global: &Global) -> Result<(), C
     let mut each = found.letters.iter().filter_map(|letter| Some((letter, letter.message.as_ref()?)));
     match global.output {
         OutputFormat::Json => each.try_for_each(|(letter, message)| {
-            print_json(&LetterJson::of(&letters.channel, &letters.name, &found.dead_letter, letter, message, Form::Line))
+            print_json(&LetterJson::of(
+                &letters.channel,
+                &letters.name,
+                &found.dead_letter,
+                letter,
+                message,
+                Form::Line,
+            ))
         }),
         OutputFormat::Raw => each.try_for_each(|(_, message)| print_bytes(&message.payload)),
         OutputFormat::Table if found.letters.is_empty() => print_line("no dead letters"),

@@ -6,8 +6,8 @@ use super::{BLOCK, Consumer, Rule};
 use crate::{
     machine::{Effects, Machine, channel::Channel, keys::Key},
     model::{
-        Begin, ChannelId, ChannelName, ChannelUpdate, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation,
-        ConsumerReply, Refusal, StateLimits,
+        Begin, ChannelId, ChannelName, ChannelUpdate, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName,
+        ConsumerOperation, ConsumerReply, Refusal, StateLimits,
     },
 };
 
@@ -40,8 +40,7 @@ impl Machine {
             }
             _ => None,
         };
-        let work_queue =
-            self.channels.get(&channel).is_some_and(|channel| channel.meta.config.retention.work_queue);
+        let work_queue = self.channels.get(&channel).is_some_and(|channel| channel.meta.config.retention.work_queue);
         if work_queue && !settle_skipped && config.is_some_and(|config| config.filter.is_some()) {
             return Err(Refusal::WorkWouldBeSkipped);
         }

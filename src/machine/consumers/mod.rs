@@ -14,9 +14,9 @@ mod settled;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-pub(super) use self::{consumer::PendingBlock, settled::Runs};
 use self::consumer::{BLOCK, Schedule};
 pub use self::consumer::{Consumer, Held, Holder};
+pub(super) use self::{consumer::PendingBlock, settled::Runs};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
@@ -234,9 +234,7 @@ impl Machine {
             ConsumerOperation::Create { channel, name, config, begin } => {
                 self.create_consumer(&channel, name, config, begin, rule, effects)?
             }
-            ConsumerOperation::Update { consumer, config } => {
-                self.update_consumer(consumer, config, rule, effects)?
-            }
+            ConsumerOperation::Update { consumer, config } => self.update_consumer(consumer, config, rule, effects)?,
             ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
             ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,
             ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
