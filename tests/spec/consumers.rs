@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use liminal::{
     broker::{
-        Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, DeadLetters, Envelope, Member, Start,
+        Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, DeadLetters, Envelope, Member, Start, Trim,
     },
     model::{
-        ChannelConfig, ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement,
-        Verdict, WhenFull,
+        ChannelConfig, ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, HistoryChange, OrderingKey,
+        Retention, Settlement, Verdict, WhenFull,
     },
     store::{DurableStore, MemoryStore},
 };
@@ -486,6 +486,30 @@ async fn a_consumer_that_begins_at_a_job_that_was_left_behind_gets_no_job_that_i
     assert_eq!(shown(&got)[0].0, "a");
     broker.settle("jobs", "last", vec![Settlement { token: got[0].token, verdict: Verdict::Ack }]).await.unwrap();
     assert_eq!(broker.channel("jobs").await.unwrap().stats.first_seq, 4);
+}
+
+#[tokio::test]
+async fn whoever_gets_the_next_messages_is_told_once_what_was_removed_before_them() {
+    let broker = consuming(config()).await;
+    publish(&broker, &["0", "1", "2", "3", "4"]).await;
+    broker.trim_channel("orders", Trim::To(3)).await.unwrap();
+    assert_eq!(broker.consumer("orders", "w").await.unwrap().status.lost, 3);
+    let (got, notice) = broker.pull_told("orders", "w", 1, PATIENCE).await.unwrap();
+    let notice = notice.expect("three messages are gone");
+    assert_eq!((notice.change, notice.from_seq, notice.next.seq), (HistoryChange::Cut, 0, 3));
+    assert_eq!(shown(&got), [("3".to_owned(), 1)]);
+    let (_, again) = broker.pull_told("orders", "w", 1, PATIENCE).await.unwrap();
+    assert_eq!(again, None, "it was told");
+
+    // A member that stays is told of what goes while it waits.
+    publish(&broker, &["5", "6"]).await;
+    broker.trim_channel("orders", Trim::To(6)).await.unwrap();
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    assert_eq!(shown(&take(&mut member, 1).await)[0].0, "6");
+    let notice = member.take_notice().expect("what was in hand, and what nobody had read");
+    assert_eq!((notice.from_seq, notice.next.seq), (3, 6));
+    assert_eq!(member.take_notice(), None);
+    assert_eq!(broker.consumer("orders", "w").await.unwrap().status.lost, 6);
 }
 
 #[tokio::test]
