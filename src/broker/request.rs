@@ -175,7 +175,8 @@ impl Broker {
         if view.fanout().interest_in(meta.id).is_some() || is_consumed() {
             return Ok(false);
         }
-        let asked = self.ask_leader(&Request::Listens { channel: meta.id }, deadline);
+        let listens = Request::Listens { channel: meta.id };
+        let asked = self.ask_leader(&listens, deadline);
         match tokio::time::timeout_at(deadline, asked).await {
             // A consumer may be newer than what this node knows.
             Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),

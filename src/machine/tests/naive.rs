@@ -131,7 +131,7 @@ impl Naive {
                 Reply::Published(replies)
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config)),
-            Command::UpdateChannel { name, update, .. } => {
+            Command::UpdateChannel { name, update, .. } | Command::ChangeChannel { name, update, .. } => {
                 if let (Some(retention), Some(channel)) = (update.retention.clone(), self.named(name)) {
                     channel.meta.config.retention = retention;
                 }
