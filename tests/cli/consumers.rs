@@ -43,7 +43,7 @@ impl Node {
         node
     }
 
-    fn run(&self, args: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, args: &[&str]) -> (i32, String, String) {
         run(liminal(&["--server", &self.server]).args(args))
     }
 }

@@ -14,9 +14,11 @@ mod settled;
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
 pub use self::consumer::{Consumer, Held, Holder};
-pub(super) use self::{consumer::PendingBlock, settled::Runs};
+#[cfg(test)]
+pub(super) use self::settled::Runs;
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
