@@ -46,6 +46,8 @@ const BEHIND: u64 = 1_000;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often they are asked meanwhile.
 const VERIFY_POLL: Duration = Duration::from_millis(200);
+/// A node that does not answer at all for so long is not waited for.
+const VERIFY_SILENT: Duration = Duration::from_secs(3);
 /// Namespaces of claims that have a figure of their own.
 const NAMESPACES_SHOWN: usize = 50;
 /// How soon the creation of a channel is tried again.
@@ -311,6 +313,16 @@ impl Node {
 
     /// Stops in order: not ready, leadership handed over, requests drained for a bounded time, state flushed.
     pub async fn stop(self) {
+        if let Err(error) = self.finish().await {
+            tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
+        }
+    }
+
+    /// The same for who has to know whether the state is durable.
+    ///
+    /// # Errors
+    /// When the store could not be flushed: the log brings back what is missing.
+    pub async fn finish(self) -> Result<(), StoreError> {
         self.stopping.cancel();
         if self.broker.leads() {
             self.group.give_up_leadership().await;
@@ -328,14 +340,13 @@ impl Node {
         if let Some(thread) = self.thread {
             let _ = tokio::task::spawn_blocking(|| drop(thread)).await; // a panic in it was logged
         }
-        if let Err(error) = self.store.close().await {
-            tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
-        }
+        let closed = self.store.close().await;
         if let Some(dir) = &self.temporary
             && let Err(error) = std::fs::remove_dir_all(dir)
         {
             tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
         }
+        closed
     }
 }
 
@@ -645,9 +656,14 @@ impl ClusterAdmin for View {
         let members = self.group.members();
         let give_up = tokio::time::Instant::now() + VERIFY_TIMEOUT;
         let hashes = members.into_iter().map(|(address, _)| async move {
-            while tokio::time::Instant::now() < give_up {
+            let mut heard = tokio::time::Instant::now();
+            // One that answers may have its hash later; one that does not is not there.
+            while tokio::time::Instant::now() < give_up && heard.elapsed() < VERIFY_SILENT {
                 let own = address.id == self.group.state().address.id;
                 let state = if own { Some(self.group.state()) } else { self.group.state_of(&address).await };
+                if state.is_some() {
+                    heard = tokio::time::Instant::now();
+                }
                 let found = state.and_then(|state| state.checkpoints.into_iter().find(|found| found.index == index));
                 if let Some(checkpoint) = found {
                     return NodeHash { name: address.name, state_hash: checkpoint.hash.to_string() };

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,9 +24,9 @@ use crate::{
     log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
-        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, History, KeyHash,
-        Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention,
-        Waiting,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
+        ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
+        NamespaceName, Refusal, Reply, Retention, StateLimits, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -153,7 +154,7 @@ impl Replica {
         let health = Health::default();
         let watched = Arc::new(WatchedStore::new(store, health.clone()));
         let store: Arc<dyn DurableStore> = watched.clone();
-        let machine = restore(&store, &limits).await?;
+        let machine = restore(&store).await?;
         let clock = LogClock::new(clock);
         clock.applied(machine.time_ms(), machine.ahead_ms());
         let has_calendar = AtomicBool::new(machine.has_calendar());
@@ -250,7 +251,7 @@ impl Replica {
     /// # Errors
     /// As [`Replica::open`].
     pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
-        let machine = restore(&self.shared.store, &self.shared.limits).await?;
+        let machine = restore(&self.shared.store).await?;
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
@@ -348,9 +349,29 @@ impl ReplicaView {
         look(self.shared.machine.read().consumers())
     }
 
+    /// A consumer as its users see it.
+    pub fn consumer_status(&self, consumer: ConsumerId) -> Option<ConsumerStatus> {
+        self.shared.machine.read().consumer_status(consumer)
+    }
+
+    /// Consumers of a channel whose names are in a range, as their users see them, by name; at most `most`.
+    pub fn consumer_statuses(
+        &self,
+        channel: ChannelId,
+        names: (Bound<&str>, Bound<&str>),
+        most: usize,
+    ) -> Vec<ConsumerStatus> {
+        self.shared.machine.read().consumer_statuses(channel, names, most)
+    }
+
     /// The consumers that are furthest behind, at most `most`.
     pub fn laggards(&self, most: usize) -> Laggards {
         self.shared.machine.read().laggards(most)
+    }
+
+    /// How much state there may be, as the log says.
+    pub fn state_limits(&self) -> StateLimits {
+        self.shared.machine.read().state_limits()
     }
 
     /// The limits.
@@ -548,7 +569,7 @@ impl ReplicaView {
 /// Plain keys read from the store in one go.
 const PAGE: usize = 1_000;
 
-async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machine, OpenError> {
+async fn restore(store: &Arc<dyn DurableStore>) -> Result<Machine, OpenError> {
     let mut entries = Vec::new();
     loop {
         let after: Option<Bytes> = entries.last().map(|(key, _): &(Bytes, Bytes)| key.clone());
@@ -557,7 +578,7 @@ async fn restore(store: &Arc<dyn DurableStore>, limits: &Limits) -> Result<Machi
         // What receipts say stays in the store: there may be gigabytes of them.
         entries.extend(page.into_iter().map(Machine::without_receipt));
         if last {
-            return Machine::restore(limits, entries).map_err(OpenError::Corrupt);
+            return Machine::restore(entries).map_err(OpenError::Corrupt);
         }
     }
 }

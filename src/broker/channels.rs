@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
-    forward::{Request, Response},
+    forward::{Request, Response, not_submitted},
     retention,
 };
 use crate::{
@@ -107,7 +107,7 @@ impl ChannelCommand {
     fn at(self, time_ms: u64) -> Command {
         match self {
             Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
-            Self::Update { name, update } => Command::UpdateChannel { time_ms, name, update },
+            Self::Update { name, update } => Command::ChangeChannel { time_ms, name, update },
             Self::Delete { name } => Command::DeleteChannel { time_ms, name },
         }
     }
@@ -137,7 +137,6 @@ impl Broker {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
         retention::check(update.retention.as_ref(), update.quota.as_ref())?;
         self.check_quarantine(name, update.quarantine.as_ref().and_then(Option::as_ref)).await?;
-        self.check_work_queue(name, update.retention.as_ref()).await?;
         loop {
             update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
             match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {
@@ -245,6 +244,9 @@ impl Broker {
         if let Err(error) = self.check_all_schemas(&command) {
             return Response::Refused(error);
         }
+        if let Err(error) = self.write_state_limits().await {
+            return not_submitted(error);
+        }
         let time_ms = self.inner.view.clock().now_ms();
         match self.inner.sequencer.propose(command.at(time_ms)).await {
             Ok(proposed) => match proposed.reply {
@@ -254,6 +256,14 @@ impl Broker {
                 }
                 Reply::Channel(Err(Refusal::NoSuchChannel)) => {
                     Response::Refused(BrokerError::ChannelNotFound { name, similar: None })
+                }
+                Reply::Channel(Err(Refusal::FilteredConsumer(consumer))) => {
+                    let reason = format!(
+                        "consumer `{consumer}` of `{name}` has a filter: in a work queue, what it keeps back would go \
+                         without anybody having worked on it. Remove the filter first, and give it again with \
+                         settle_skipped if you want that"
+                    );
+                    Response::Refused(BrokerError::InvalidArgument { reason })
                 }
                 Reply::Channel(Err(Refusal::StaleSchema { .. })) => Response::Refused(BrokerError::StaleSchema),
                 Reply::Channel(Err(Refusal::TooManyChannels { limit })) => {

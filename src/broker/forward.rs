@@ -18,7 +18,7 @@ use super::{
 use crate::{
     codec,
     health::Part,
-    model::{ConsumerId, Frame, Operation, PublishGroup, Transaction},
+    model::{ChannelId, ConsumerId, Frame, Operation, PublishGroup, Transaction},
 };
 
 use super::channels::ChannelCommand;
@@ -58,6 +58,10 @@ pub(super) enum Request {
         token: u128,
         reply: Frame,
     },
+    /// Whether somebody follows a channel, on any node.
+    Listens {
+        channel: ChannelId,
+    },
 }
 
 /// What it answers.
@@ -75,9 +79,11 @@ pub(super) enum Response {
     /// With whether the new messages of each part were handed on, as in `outcomes`.
     Transacted(Operated, Vec<Vec<Option<bool>>>),
     NoInbox,
+    /// False only when it is certain that nobody does.
+    Listens(bool),
 }
 
-fn not_submitted(error: SubmitError) -> Response {
+pub(super) fn not_submitted(error: SubmitError) -> Response {
     match error {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),
@@ -172,6 +178,7 @@ impl Broker {
                     Response::NoInbox
                 }
             }
+            Request::Listens { channel } => self.somebody_listens(channel).await,
         }
     }
 

@@ -69,14 +69,8 @@ impl Broker {
     ) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
-        let most = Limits::LIST_ITEMS + 1;
-        let statuses: Vec<_> = self.inner.view.consumers(|all| {
-            all.of_after(meta.id, after(name)).take(most).map(|consumer| consumer.status(end)).collect()
-        });
-        let all = statuses.into_iter().map(|status| {
-            Ok(ConsumerInfo { channel: channel.to_owned(), status: self.counted(meta.id, status) })
-        });
+        let statuses = self.inner.view.consumer_statuses(meta.id, after(name), Limits::LIST_ITEMS + 1);
+        let all = statuses.into_iter().map(|status| Ok(ConsumerInfo { channel: channel.to_owned(), status }));
         let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, |filter| filter.len());
         NamedPage::take(all, limit, |info| info.status.meta.name.as_str(), filter)
     }

@@ -119,9 +119,10 @@ impl Consumers for Service {
     async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullResponse>, Status> {
         let v1::PullRequest { channel, consumer, max, wait_ms } = request.into_inner();
         let wait = Duration::from_millis(wait_ms).min(self.broker.limits().long_poll);
-        let deliveries = self.broker.pull(&channel, &consumer, max.max(1), wait).await;
-        let deliveries = deliveries.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::PullResponse { deliveries: deliveries.into_iter().map(delivery).collect() }))
+        let pulled = self.broker.pull_told(&channel, &consumer, max.max(1), wait).await;
+        let (deliveries, notice) = pulled.map_err(|error| to_status(&error))?;
+        let deliveries = deliveries.into_iter().map(delivery).collect();
+        Ok(Response::new(v1::PullResponse { deliveries, notice: notice.as_ref().map(Into::into) }))
     }
 
     async fn settle(&self, request: Request<v1::SettleRequest>) -> Result<Response<v1::SettleResponse>, Status> {
@@ -228,7 +229,13 @@ async fn attend(
                 }
                 return Err(to_status(&BrokerError::Stopping));
             }
-            deliveries = attended.member.next(), if open => pieces(deliveries.map_err(|error| to_status(&error))?),
+            deliveries = attended.member.next(), if open => {
+                let mut pieces = pieces(deliveries.map_err(|error| to_status(&error))?);
+                if let Some(first) = pieces.first_mut() {
+                    first.notice = attended.member.take_notice().as_ref().map(Into::into);
+                }
+                pieces
+            }
         };
         for response in responses {
             if answers.send(Ok(response)).await.is_err() {

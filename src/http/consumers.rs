@@ -22,7 +22,9 @@ use super::{
 };
 use crate::{
     broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
-    model::{ConsumeOrder, ConsumerJson, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
+    model::{
+        ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Settlement, Verdict,
+    },
 };
 
 /// The body of a POST and of a PATCH. Everything but the name may be left out.
@@ -156,6 +158,9 @@ pub(super) struct PullQuery {
 #[derive(Debug, Serialize)]
 struct Pulled<'a> {
     messages: Vec<Handed<'a>>,
+    /// What was removed before them that the consumer had not settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<NoticeJson>,
 }
 
 /// A message, and by what it is settled.
@@ -181,7 +186,7 @@ pub(super) async fn pull(
     if max == Some(0) {
         return Err(Problem::invalid("max is 0: ask for at least one message"));
     }
-    let deliveries = broker.pull(&channel, &name, max.unwrap_or(1), wait).await?;
+    let (deliveries, notice) = broker.pull_told(&channel, &name, max.unwrap_or(1), wait).await?;
     let messages: Vec<Handed<'_>> = deliveries
         .iter()
         .map(|delivery| Handed {
@@ -193,10 +198,12 @@ pub(super) async fn pull(
                 delivery.time_ms,
                 delivery.schema_id,
                 &delivery.message,
+                Form::Document,
             ),
         })
         .collect();
-    Ok(Json(Pulled { messages }).into_response())
+    let notice = notice.as_ref().map(NoticeJson::of);
+    Ok(Json(Pulled { messages, notice }).into_response())
 }
 
 /// Tokens by what became of their deliveries.

@@ -19,8 +19,8 @@ use crate::{
     },
     env::ConnectionInfo,
     model::{
-        Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate, StoredBatch,
-        is_ndjson, message_lines, time_ms, timestamp,
+        Form, Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate,
+        StoredBatch, foreign_charset, is_ndjson, message_lines, time_ms, timestamp,
     },
     proto::v1::{Header, Message, TraceContext},
 };
@@ -108,6 +108,11 @@ pub(super) async fn publish(
     let template = template(&headers, broker.now_ms())?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if is_ndjson(kind) {
+        if let Some(charset) = foreign_charset(kind) {
+            let why =
+                format!("the lines are said to be {charset}: send them as UTF-8, and say so or leave the charset out");
+            return Err(Problem::invalid(why));
+        }
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
@@ -399,7 +404,7 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn json<'a>(&'a self, channel: &'a str) -> MessageJson<'a> {
-        MessageJson::of(channel, self.seq, self.time_ms, self.schema_id, &self.message)
+        MessageJson::of(channel, self.seq, self.time_ms, self.schema_id, &self.message, Form::Document)
     }
 }
 

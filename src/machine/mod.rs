@@ -22,6 +22,7 @@ mod restore;
 mod retention;
 mod rules;
 mod schemas;
+mod state_limits;
 mod transactions;
 
 use std::{
@@ -50,7 +51,7 @@ use crate::{
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
         ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
-        RuleSet, StoredBatch,
+        RuleSet, StateLimits, StoredBatch,
     },
     store::WriteBatch,
 };
@@ -63,10 +64,7 @@ pub struct Machine {
     key_limit_written: bool,
     /// Live keys of all channels.
     keys: u64,
-    max_channels: u64,
-    max_rules: u64,
-    max_delayed: u64,
-    max_delayed_bytes: u64,
+    state_limits: StateLimits,
     record: MachineRecord,
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,
@@ -159,6 +157,10 @@ impl Machine {
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
             Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
+            Command::ChangeChannel { name, update, .. } => {
+                let judged = self.check_work_queue(&name, &update);
+                Reply::Channel(judged.and_then(|()| self.update(&name, update, &mut effects)))
+            }
             Command::DeleteChannel { name, .. } => Reply::Channel(self.delete(&name, &mut effects)),
             Command::Tick { .. } => Reply::Done,
             Command::Checkpoint { .. } => {
@@ -295,6 +297,7 @@ impl Machine {
             Operation::LimitKeys { live_keys, all_keys } => {
                 Ok(self.limit_keys(KeyLimit { live_keys, all_keys }, effects))
             }
+            Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
         }
     }
 
@@ -319,8 +322,9 @@ impl Machine {
                 Err(Refusal::ChannelExists(Box::new(reply)))
             };
         }
-        if self.channels.len() as u64 >= self.max_channels {
-            return Err(Refusal::TooManyChannels { limit: self.max_channels });
+        let limit = self.state_limits.channels;
+        if self.channels.len() as u64 >= limit {
+            return Err(Refusal::TooManyChannels { limit });
         }
         self.record.last_channel_id += 1;
         let id = ChannelId(self.record.last_channel_id);
@@ -397,6 +401,7 @@ impl Machine {
         self.keys -= channel.dedup.len();
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
+        self.forget_settled(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));

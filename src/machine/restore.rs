@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     codec::decode_record,
-    model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
+    model::{ChannelId, ChannelMeta, ChannelStats, Rule, RuleSet, StateLimits},
 };
 
 impl Machine {
@@ -22,15 +22,12 @@ impl Machine {
     ///
     /// # Errors
     /// Names the key whose value cannot be read or does not fit the others.
-    pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
+    pub fn restore(entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
         let mut machine = Self {
             key_limit: KeyLimit::BEFORE_ANY,
             key_limit_written: false,
             keys: 0,
-            max_channels: limits.channels,
-            max_rules: limits.rules,
-            max_delayed: limits.delayed_messages,
-            max_delayed_bytes: limits.delayed_bytes as u64,
+            state_limits: StateLimits::BEFORE_ANY,
             record: MachineRecord::default(),
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -41,8 +38,8 @@ impl Machine {
             delayed_bytes: 0,
             last_delayed: 0,
             members: Members::default(),
-            namespaces: Namespaces::new(limits),
-            consumers: Consumers::new(limits),
+            namespaces: Namespaces::new(),
+            consumers: Consumers::default(),
             epoch: 1,
             calendar: Calendar::default(),
         };
@@ -74,6 +71,10 @@ impl Machine {
                 Key::MostKeys => {
                     machine.key_limit = decode_record("limit of keys", &value).map_err(|e| name(e.to_string()))?;
                     machine.key_limit_written = true;
+                }
+                Key::StateLimits => {
+                    let limits = decode_record("limits of the state", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_state_limits(limits);
                 }
                 Key::Member(id) => {
                     let record = decode_record("member", &value).map_err(|e| name(e.to_string()))?;
@@ -114,6 +115,10 @@ impl Machine {
                     let cursor = decode_record("cursor", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_cursor(id, cursor).map_err(name)?;
                 }
+                Key::Lost(id) => {
+                    let lost = decode_record("lost messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_lost(id, lost).map_err(name)?;
+                }
                 Key::Pending(id, block) => {
                     let stored = decode_record("pending messages", &value).map_err(|e| name(e.to_string()))?;
                     machine.restore_pending(id, block, stored).map_err(name)?;
@@ -135,6 +140,10 @@ impl Machine {
                     let record = decode_record("orphans", &value).map_err(|e| name(e.to_string()))?;
                     let channel = machine.channels.get_mut(&id);
                     channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
+                }
+                Key::Settled(id) => {
+                    let record = decode_record("settled messages", &value).map_err(|e| name(e.to_string()))?;
+                    machine.restore_settled(id, record);
                 }
                 Key::Redriven(id) => {
                     let record = decode_record("redriven letter", &value).map_err(|e| name(e.to_string()))?;

@@ -172,6 +172,11 @@ async fn a_request_is_answered_from_another_node_and_only_without_subscribers_it
     let [asker, responder] = [(leader + 1) % 3, (leader + 2) % 3];
     let nobody = cluster.broker(asker).request("orders", envelope("ping"), PATIENCE).await.unwrap_err();
     assert_eq!(nobody, BrokerError::NoResponders { channel: "orders".into() });
+    assert_eq!(
+        cluster.broker(asker).channel("orders").await.unwrap().stats.next_seq,
+        0,
+        "nothing is stored for nobody"
+    );
     let broker = cluster.broker(responder).clone();
     let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
     let responding = tokio::spawn(async move {

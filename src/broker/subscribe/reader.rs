@@ -85,17 +85,15 @@ impl Reader {
     /// Looks whether what was followed so far is in the state that took the place of the one before.
     fn look_again(&mut self) -> Result<(), BrokerError> {
         (self.page, self.ahead) = (VecDeque::new(), None);
-        if !self.is_stored() {
-            return Ok(());
-        }
-        let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
-        match history.judge(Place::Position(self.history.at(self.position)), self.if_changed) {
-            Some(notice) => self.told(notice),
-            None => {
-                self.history = history.position(self.position);
-                Ok(())
+        if self.is_stored() {
+            let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
+            match history.judge(Place::Position(self.history.at(self.position)), self.if_changed) {
+                Some(notice) => self.told(notice)?,
+                None => self.history = history.position(self.position),
             }
         }
+        self.follower.looked();
+        Ok(())
     }
 
     /// Whether there is something to be told before anything else.
