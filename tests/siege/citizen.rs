@@ -16,9 +16,7 @@ const PACE: Duration = Duration::from_millis(5);
 /// What a client saw.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    pub p50: Duration,
     pub p99: Duration,
-    pub longest: Duration,
     pub published: usize,
     pub errors: usize,
 }
@@ -43,11 +41,8 @@ pub async fn publish_for(client: &Client, time: Duration) -> Seen {
     let all = under_way.join_all().await;
     let mut latencies: Vec<Duration> = all.iter().filter(|(_, ok)| *ok).map(|(latency, _)| *latency).collect();
     latencies.sort();
-    let at = |percent: usize| latencies.get(latencies.len() * percent / 100).copied().unwrap_or_default();
     Seen {
-        p50: at(50),
-        p99: at(99),
-        longest: latencies.last().copied().unwrap_or_default(),
+        p99: latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default(),
         published: latencies.len(),
         errors: all.len() - latencies.len(),
     }

@@ -110,7 +110,8 @@ impl Scene {
 
     async fn leader(&self) -> Option<(String, u64)> {
         let status = wire::status(&self.processes.clients[0]).await?;
-        Some((status.leader, status.term))
+        let term = status.nodes.iter().find(|node| node.name == status.leader)?.term;
+        Some((status.leader, term))
     }
 
     async fn stored(&self) -> u64 {

@@ -1,7 +1,10 @@
 //! What rules copy many times.
 
 use futures::stream::{self, StreamExt as _};
-use liminal::proto::v1::{self, broker_client::BrokerClient};
+use liminal::{
+    model::Frame,
+    proto::v1::{self, broker_client::BrokerClient},
+};
 
 use super::Target;
 use crate::raw::{code, http};
@@ -41,7 +44,7 @@ pub async fn batch(target: Target) -> String {
     let mut broker = BrokerClient::connect(format!("http://{}", target.grpc())).await.unwrap();
     let batch = v1::PublishBatch {
         channel: "source".into(),
-        batch: Some(v1::MessageBatch { messages: vec![large(); 4] }),
+        batch: Frame::encode(&vec![large(); 4]).bytes().clone(),
         ..v1::PublishBatch::default()
     };
     let answer = match broker.publish_stream(stream::iter([batch])).await {
