@@ -47,7 +47,7 @@ fn wrong_usage_of_any_command_is_an_error_as_json() {
         let (code, out, err) = run(liminal(&["-o", "json"]).args(&path));
         let error = only_error(&path, &out, &err);
         assert_eq!((code, &error["code"]), (2, &"USAGE".into()), "{path:?}");
-        assert!(error["help"].as_str().unwrap().contains("Commands:"), "{path:?}: {error}");
+        assert!(error["help"].as_str().unwrap().contains("Usage: "), "{path:?}: {error}");
     }
 }
 

@@ -228,11 +228,11 @@ async fn a_client_commits_transactions_asks_and_replies() {
     cluster.stop().await;
 }
 
-/// Exit code and standard output of a command.
+/// Exit code of a command, and its results, or its error.
 async fn command(server: &str, args: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
     let output = command.args(["--server", server, "-o", "json"]).args(args).output().await.unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
