@@ -52,7 +52,14 @@ impl Broker {
         if consistency == Consistency::Linearizable {
             self.catch_up().await?;
         }
-        let mut meta = self.find(channel)?;
+        let mut meta = match self.find(channel) {
+            // Who has a position has seen the channel: it is this node that lags behind.
+            Err(_) if matches!(start, Start::Position(_)) => {
+                let known = tokio::time::timeout(LAG_PATIENCE, self.resolve(channel)).await;
+                known.unwrap_or_else(|_| self.find(channel))?
+            }
+            found => found?,
+        };
         let mut confirmed = true;
         if consistency == Consistency::Local {
             match tokio::time::timeout(LAG_PATIENCE, self.caught_up_with(meta.clone(), start)).await {

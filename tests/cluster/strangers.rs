@@ -37,7 +37,7 @@ async fn who_proves_nothing_is_told_nothing() {
         assert_eq!(answer_to(peer, said).await, b"", "after {:?}", said.escape_ascii().to_string());
     }
     // One that speaks the right protocol with some other cookie.
-    let mut call = [7; 74];
+    let mut call = [7; 75];
     call[..7].copy_from_slice(b"LIM2\x02\x02\x01");
     let answer = answer_to(peer, &call).await;
     assert_eq!((&answer[..6], answer[6..].iter().max()), (&b"LIM2\x02\x01"[..], Some(&0)));
