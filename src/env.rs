@@ -5,7 +5,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::{address, quota::Publishing};
+use crate::{address, budget::Account};
 
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -86,24 +86,25 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     /// What is read first.
     unread: Bytes,
-    info: ConnectionInfo,
-}
-
-/// What the services know of the connection that a request came through.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectionInfo {
-    /// Subscriptions that live on it.
-    pub subscriptions: Arc<AtomicUsize>,
-    /// What is published through it.
-    pub publishing: Arc<Publishing>,
-    /// Requests on it that wait for a reply.
-    pub requests: Arc<AtomicUsize>,
+    /// None where nobody counts what comes through it.
+    account: Option<Arc<Account>>,
 }
 
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), unread: Bytes::new(), info: ConnectionInfo::default() }
+        Self { stream: Box::new(stream), unread: Bytes::new(), account: None }
+    }
+
+    /// What comes through it counts on this account.
+    #[must_use]
+    pub(crate) fn with_account(self, account: Arc<Account>) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// What counts against it.
+    pub fn account(&self) -> Arc<Account> {
+        self.account.clone().unwrap_or_default()
     }
 
     /// Puts bytes that were read back, to be read again.
@@ -210,10 +211,10 @@ impl Listener for TcpListener {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
+    type ConnectInfo = Arc<Account>;
 
-    fn connect_info(&self) -> ConnectionInfo {
-        self.info.clone()
+    fn connect_info(&self) -> Arc<Account> {
+        self.account()
     }
 }
 

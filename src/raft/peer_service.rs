@@ -110,6 +110,7 @@ impl PeerService {
     /// When the node that opened it had not asked for it, or it breaks.
     pub(super) async fn serve_lane(&self, mut connection: Connection) -> std::io::Result<()> {
         let from = timeout(TICKET_PATIENCE, self.tickets.redeem(&mut connection)).await??;
+        connection.account().prove();
         let watched = Watched::begin(self.failover.clone(), from);
         self.follows.set(true);
         lane::serve(connection, |requests| {

@@ -1,18 +1,29 @@
 //! The port for other nodes: requests over HTTP/2, and lanes for log entries.
+//!
+//! Until a connection has shown the cluster's secret, or a ticket that a node was given, it is a stranger's: little of it
+//! is read, no message is decoded, and there are few of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures::future::{Either, Ready, ready};
 use tokio::{io::AsyncReadExt as _, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tower::util::MapResponseLayer;
+use tonic::{body::Body, codegen::http};
+use tower::{Layer, Service, util::MapResponseLayer};
 
 use super::{
     lane::PREFACE,
     peer_service::PeerService,
-    transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
+    transport::{CONNECTION_WINDOW, Gate, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
 };
 use crate::{
+    budget::Account,
     env::{Connection, Listener, accept},
     proto::raft::peer_server::PeerServer,
 };
@@ -21,6 +32,12 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
 const BACKLOG: usize = 64;
+/// Bytes of a request's headers.
+const HEADER_LIST: u32 = 16 << 10;
+/// Requests that are open on one connection at once.
+const STREAMS: u32 = 1024;
+/// Streams that may be reset for what the other side did wrong, before its connection is ended.
+const ERROR_RESETS: usize = 1024;
 
 /// Serves until the node stops.
 pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>, stop: CancellationToken) {
@@ -35,7 +52,11 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADER_LIST)
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(sign(service.local.id)))
+        .layer(Proving { gate: service.gate.clone() })
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));
     let accepting = async {
@@ -71,5 +92,48 @@ async fn begin(
     }
     if let Err(error) = service.serve_lane(connection).await {
         tracing::debug!(%error, "a lane for log entries ended");
+    }
+}
+
+/// Lets only requests with the cluster's secret reach the services behind it, before anything of their bodies is read.
+#[derive(Clone)]
+struct Proving {
+    gate: Gate,
+}
+
+impl<S> Layer<S> for Proving {
+    type Service = Proved<S>;
+
+    fn layer(&self, service: S) -> Proved<S> {
+        Proved { service, gate: self.gate.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct Proved<S> {
+    service: S,
+    gate: Gate,
+}
+
+impl<S> Service<http::Request<Body>> for Proved<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Self::Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if let Err(status) = self.gate.check_secret(request.headers()) {
+            return Either::Right(ready(Ok(status.into_http())));
+        }
+        if let Some(account) = request.extensions().get::<Arc<Account>>() {
+            account.prove();
+        }
+        Either::Left(self.service.call(request))
     }
 }

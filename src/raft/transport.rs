@@ -343,17 +343,21 @@ impl Gate {
         Self { identity, cookie: digest(cookie) }
     }
 
+    /// Whether the caller knows the secret.
+    pub(super) fn check_secret(&self, headers: &http::HeaderMap) -> Result<(), Status> {
+        let given = headers.get(COOKIE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        // Comparing the hashes of the values takes the same time wherever they differ.
+        if blake3::hash(given) == blake3::hash(self.cookie.as_bytes()) {
+            return Ok(());
+        }
+        Err(Status::unauthenticated("the cluster cookie is wrong: all nodes need the same `cluster.cookie`"))
+    }
+
     /// Whether the caller knows the secret and is of no other cluster, and means this node. Returns the caller's id.
     pub(super) fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
         let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-        // Comparing the hashes of the values takes the same time wherever they differ.
-        let given = blake3::hash(text(COOKIE).unwrap_or_default().as_bytes());
-        if given != blake3::hash(self.cookie.as_bytes()) {
-            return Err(Status::unauthenticated(
-                "the cluster cookie is wrong: all nodes need the same `cluster.cookie`",
-            ));
-        }
+        self.check_secret(metadata.as_ref())?;
         if let Some(to) = number(TO)
             && to != self.identity.node_id()
         {
