@@ -36,8 +36,9 @@ pub struct Held {
 impl Held {
     /// With the request that they came with, which counts no longer either.
     #[must_use]
-    pub fn with(self, arrived: Option<Progress>) -> Self {
-        Self { arrived, ..self }
+    pub fn with(mut self, arrived: Option<Progress>) -> Self {
+        self.arrived = arrived;
+        self
     }
 }
 
