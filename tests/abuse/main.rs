@@ -94,7 +94,14 @@ async fn attack(address: &str) -> TcpStream {
 
 /// The value of one line of the metrics; 0 where there is none.
 async fn metric(http: &str, line: &str) -> u64 {
-    let metrics = eventually("the metrics are there", async || wire::http_body(http, "/metrics").await).await;
+    let metrics = async {
+        loop {
+            if let Some(metrics) = wire::http_body(http, "/metrics").await {
+                return metrics;
+            }
+        }
+    };
+    let metrics = tokio::time::timeout(PATIENCE, metrics).await.expect("the metrics are there");
     let value = metrics.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or(0)
 }

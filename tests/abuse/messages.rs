@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::{channel::oneshot, future::join_all};
 use hyper::body::{Body as _, Frame};
 use liminal::model::Limits;
 use tonic::{
@@ -104,6 +104,18 @@ async fn messages_of_calls_that_never_end_hold_no_more_than_a_connection_may() {
     attacked("/liminal.v1.Broker/Publish").await;
 }
 
+/// Says nothing until the other end of it is dropped.
+struct Silent(oneshot::Receiver<()>);
+
+impl hyper::body::Body for Silent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll(cx).map(|_| None)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_stream_that_says_nothing_stays_and_no_more_of_them_than_the_limits_allow() {
     let limits = Limits { streams_per_connection: 64, streams: 100, ..limits() };
@@ -111,21 +123,25 @@ async fn an_open_stream_that_says_nothing_stays_and_no_more_of_them_than_the_lim
     let http = node.http_address();
     let open = async |count: usize| {
         let channel = channel(node.client_address()).await;
-        let path = "/liminal.v1.Broker/PublishStream";
-        let calls: Vec<_> = (0..count)
-            .map(|_| tokio::spawn(call(channel.clone(), path, Body::new(Unfinished(None)))))
-            .collect();
-        calls
+        let begin = || {
+            let (end, silent) = oneshot::channel();
+            let call = call(channel.clone(), "/liminal.v1.Broker/PublishStream", Body::new(Silent(silent)));
+            (end, tokio::spawn(call))
+        };
+        (0..count).map(|_| begin()).unzip::<_, _, Vec<_>, Vec<_>>()
     };
-    let first = open(40).await;
+    let (first_ends, first) = open(40).await;
     eventually("they are open", async || (held(http, "grpc", "streams").await == 40).then_some(())).await;
-    let second = open(40).await;
+    let (second_ends, second) = open(40).await;
     let refused = async || super::refused(http, "grpc", "streams", "address").await;
     eventually("an address has half of them", async || (refused().await == 30).then_some(())).await;
     tokio::time::sleep(3 * Duration::from_millis(500)).await; // no clock of a message runs
     assert_eq!(held(http, "grpc", "streams").await, 50);
     assert!(first.iter().all(|call| !call.is_finished()));
-    first.into_iter().chain(second).for_each(|call| call.abort());
+    drop((first_ends, second_ends));
+    let statuses = join_all(first.into_iter().chain(second)).await;
+    let ended = |status: &str| statuses.iter().filter(|ended| ended.as_ref().unwrap() == &Ok(status.into())).count();
+    assert_eq!((ended("0"), ended("8")), (50, 30), "{statuses:?}");
     eventually("they are closed", async || (held(http, "grpc", "streams").await == 0).then_some(())).await;
     node.stop().await;
 }
