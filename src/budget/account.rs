@@ -249,8 +249,7 @@ impl Account {
 
     /// Whether nothing may be read now. Who asks is woken when that may have changed.
     pub(super) fn is_stalled(&self) -> bool {
-        let unproven =
-            !self.proven.load(Ordering::Acquire) && self.heard.load(Ordering::Relaxed) >= UNPROVEN_BYTES;
+        let unproven = !self.proven.load(Ordering::Acquire) && self.heard.load(Ordering::Relaxed) >= UNPROVEN_BYTES;
         let crowded = self.unread.held() > OWN_BYTES && self.unread.is_over();
         let stalled = unproven || crowded;
         self.stalled.store(stalled, Ordering::Release);

@@ -19,14 +19,13 @@ use super::{
     account::Account,
     face::Why,
     level::{Full, Lease},
+    messages::{Brought, Messages},
 };
 
 /// How long a request waits for room before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it looks meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
-/// In front of every message over gRPC: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -128,65 +127,6 @@ enum Shape {
     Messages(Messages),
 }
 
-/// Where the newest message of a row is.
-#[derive(Default)]
-struct Messages {
-    prefix: [u8; PREFIX],
-    /// Bytes of the prefix that are there.
-    known: usize,
-    /// Bytes that the message lacks.
-    lacks: usize,
-    /// Bytes of it that are counted.
-    counted: usize,
-    /// What is larger is refused by the decoder.
-    most: usize,
-}
-
-/// What a frame has brought of a row of messages.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Brought {
-    /// Bytes of messages that began and came whole.
-    whole: usize,
-    /// Bytes of the message that has begun and is to come.
-    begun: usize,
-    /// Bytes of a message that had begun before, and has come whole.
-    ended: usize,
-}
-
-impl Messages {
-    fn is_within(&self) -> bool {
-        self.known > 0 || self.lacks > 0
-    }
-
-    fn walk(&mut self, mut data: &[u8]) -> Brought {
-        let mut brought = Brought::default();
-        while !data.is_empty() {
-            if self.lacks == 0 {
-                let part = (PREFIX - self.known).min(data.len());
-                self.prefix[self.known..self.known + part].copy_from_slice(&data[..part]);
-                (self.known, data) = (self.known + part, &data[part..]);
-                if self.known < PREFIX {
-                    break;
-                }
-                let [_, length @ ..] = self.prefix;
-                (self.known, self.lacks) = (0, u32::from_be_bytes(length) as usize);
-                if self.lacks > data.len() && self.lacks <= self.most {
-                    brought.begun = self.lacks;
-                    self.counted = self.lacks;
-                } else if self.lacks <= self.most {
-                    brought.whole += self.lacks;
-                }
-            }
-            let part = self.lacks.min(data.len());
-            (self.lacks, data) = (self.lacks - part, &data[part..]);
-            if self.lacks == 0 {
-                brought.ended += std::mem::take(&mut self.counted);
-            }
-        }
-        brought
-    }
-}
-
 /// A body that is counted as it comes.
 pub struct Arriving<B> {
     body: B,
@@ -231,13 +171,8 @@ impl<B: Body> Arriving<B> {
 
     /// Messages over gRPC of at most so many bytes; whoever decodes them refuses more, and gets what `explain` makes of
     /// a refusal.
-    pub fn messages(
-        body: B,
-        account: Arc<Account>,
-        most: usize,
-        explain: fn(Refusal) -> BoxError,
-    ) -> (Self, Progress) {
-        Self::new(body, account, Shape::Messages(Messages { most, ..Messages::default() }), 0, explain)
+    pub fn messages(body: B, account: Arc<Account>, most: usize, explain: fn(Refusal) -> BoxError) -> (Self, Progress) {
+        Self::new(body, account, Shape::Messages(Messages::of_at_most(most)), 0, explain)
     }
 
     fn new(
@@ -276,10 +211,8 @@ impl<B> Arriving<B> {
                 self.progress.whole(std::mem::take(&mut self.whole));
                 break;
             };
-            let room = self.room.get_or_insert_with(|| Room {
-                until: Instant::now() + PATIENCE,
-                look: Box::pin(sleep(LOOK)),
-            });
+            let room =
+                self.room.get_or_insert_with(|| Room { until: Instant::now() + PATIENCE, look: Box::pin(sleep(LOOK)) });
             if room.look.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -471,7 +404,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        budget::{Budgets, FaceName, account::Origin},
+        budget::{Budgets, FaceName, account::Origin, messages::PREFIX},
         model::Limits,
     };
 
@@ -498,30 +431,6 @@ mod tests {
 
     fn message(length: usize) -> Vec<u8> {
         [&[0][..], &(length as u32).to_be_bytes(), &vec![7; length]].concat()
-    }
-
-    fn walked(data: &[u8], cut: usize) -> (Vec<Brought>, Messages) {
-        let mut messages = Messages { most: 1000, ..Messages::default() };
-        (data.chunks(cut).map(|part| messages.walk(part)).collect(), messages)
-    }
-
-    #[test]
-    fn messages_are_found_wherever_they_are_cut() {
-        let data = [message(0), message(10), message(300), message(2)].concat();
-        for cut in 1..data.len() {
-            let (brought, messages) = walked(&data, cut);
-            let sum = |of: fn(&Brought) -> usize| brought.iter().map(of).sum::<usize>();
-            assert_eq!(sum(|b| b.whole) + sum(|b| b.begun), 312, "in pieces of {cut}");
-            assert_eq!(sum(|b| b.begun), sum(|b| b.ended), "in pieces of {cut}");
-            assert!(!messages.is_within());
-        }
-        assert_eq!(walked(&data, data.len()).0, [Brought { whole: 312, begun: 0, ended: 0 }]);
-    }
-
-    #[test]
-    fn a_message_that_the_decoder_refuses_is_not_counted() {
-        let (brought, messages) = walked(&message(1001), 10);
-        assert!(brought.iter().all(|brought| *brought == Brought::default()) && !messages.is_within());
     }
 
     fn limits() -> Limits {

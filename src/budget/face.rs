@@ -51,15 +51,8 @@ pub enum Why {
 }
 
 impl Why {
-    const ALL: [Self; 7] = [
-        Self::FirstRequest,
-        Self::Slow,
-        Self::Idle,
-        Self::Reader,
-        Self::Room,
-        Self::Descriptors,
-        Self::Served,
-    ];
+    const ALL: [Self; 7] =
+        [Self::FirstRequest, Self::Slow, Self::Idle, Self::Reader, Self::Room, Self::Descriptors, Self::Served];
 
     /// As in metrics.
     pub fn name(self) -> &'static str {

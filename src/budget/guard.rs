@@ -190,7 +190,10 @@ mod tests {
         let (_silent, mut server) = guarded.connect().await;
         let watch = tokio::spawn(guarded.budgets.clone().watch());
         let error = server.read(&mut [0]).await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (std::io::ErrorKind::ConnectionAborted, "first_request"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (std::io::ErrorKind::ConnectionAborted, "first_request")
+        );
         watch.abort();
     }
 

@@ -6,7 +6,8 @@ use crate::{
 };
 
 pub(super) fn metrics(budgets: &Budgets) -> [Metric; 3] {
-    let named = |names: &[(&'static str, &str)]| names.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    let named =
+        |names: &[(&'static str, &str)]| names.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     let held = budgets.held().into_iter();
     let refused = budgets.refused().into_iter();
     let evicted = budgets.evicted().into_iter();
