@@ -1,12 +1,12 @@
 //! What a subscription's filter makes of batches: runs of consecutive messages that it lets through, and now and then
 //! word of how far it has looked, so that who resumes elsewhere need not look there again.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{BrokerError, verdicts};
-use crate::model::{Predicate, StoredBatch};
+use super::BrokerError;
+use crate::model::{MessageView, Predicate, StoredBatch};
 
 /// Word is given after this many messages that were not let through.
 const SKIPPED_MESSAGES: u64 = 1000;
@@ -29,7 +29,7 @@ pub fn filter_of(text: &str) -> Result<Option<Predicate>, BrokerError> {
 
 /// A filter and what it has not told yet.
 pub(super) struct Filter {
-    verdicts: Arc<verdicts::Shared>,
+    predicate: Predicate,
     /// Let through, not yet handed on.
     runs: VecDeque<StoredBatch>,
     skipped: Skipped,
@@ -46,13 +46,17 @@ struct Skipped {
 }
 
 impl Filter {
-    pub(super) fn new(verdicts: Arc<verdicts::Shared>) -> Self {
-        Self { verdicts, runs: VecDeque::new(), skipped: Skipped::default(), paged: false }
+    pub(super) fn new(predicate: Predicate) -> Self {
+        Self { predicate, runs: VecDeque::new(), skipped: Skipped::default(), paged: false }
     }
 
     /// Looks at a batch.
     pub(super) fn look(&mut self, batch: StoredBatch) -> Result<(), BrokerError> {
-        let verdicts = self.verdicts.of(&batch)?;
+        let mut verdicts = Vec::with_capacity(batch.frame.count() as usize);
+        for message in batch.frame.messages() {
+            let message = message.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+            verdicts.push(self.predicate.matches(&MessageView::of(&message)));
+        }
         for (wanted, run) in batch.runs(&verdicts) {
             if wanted {
                 self.runs.push_back(run);
@@ -101,10 +105,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{ChannelId, Frame},
-        proto::v1::Message,
-    };
+    use crate::{model::Frame, proto::v1::Message};
 
     fn batch(first_seq: u64, payloads: &[&'static str]) -> StoredBatch {
         let messages = payloads.iter().map(|payload| Message { payload: (*payload).into(), ..Message::default() });
@@ -113,7 +114,7 @@ mod tests {
     }
 
     fn filter() -> Filter {
-        Filter::new(verdicts::Verdicts::default().share(ChannelId(1), "$payload == 1".parse().unwrap()))
+        Filter::new("$payload == 1".parse().unwrap())
     }
 
     #[test]

@@ -30,7 +30,6 @@ mod schema;
 mod stats;
 mod subscribe;
 mod transaction;
-mod verdicts;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -44,7 +43,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations,
-    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters, verdicts::Verdicts,
+    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters,
 };
 use crate::{
     env::Env,
@@ -119,7 +118,6 @@ struct Inner {
     /// Samples of what schemas refused.
     quarantine: Quarantine,
     quotas: Quotas,
-    verdicts: Verdicts,
     counters: Counters,
     /// One at a time: it takes a core for as long as it runs.
     validations: Semaphore,
@@ -280,7 +278,6 @@ impl Broker {
             inboxes: Arc::default(),
             quarantine,
             quotas: Quotas::default(),
-            verdicts: Verdicts::default(),
             counters,
             validations: Semaphore::new(1),
             checks: Semaphore::new(LONG_CHECKS),

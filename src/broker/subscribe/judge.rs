@@ -62,8 +62,7 @@ impl Judged {
             filled: Notify::new(),
             emptied: Notify::new(),
         });
-        let filter = Filter::new(broker.inner.verdicts.share(reader.meta.id, filter));
-        let judge = Judge { engaged: !reader.is_behind(), reader, filter, shared: shared.clone() };
+        let judge = Judge { engaged: !reader.is_behind(), reader, filter: Filter::new(filter), shared: shared.clone() };
         let task = tokio::spawn(judge.run());
         Self { broker, shared, task, front: VecDeque::new(), position }
     }
