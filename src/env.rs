@@ -5,7 +5,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::{address, quota::Publishing};
+use crate::{address, budget::Account};
 
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -90,33 +90,33 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// A connection of any network.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    info: ConnectionInfo,
-}
-
-/// What the services know of the connection that a request came through.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectionInfo {
-    /// Subscriptions that live on it.
-    pub subscriptions: Arc<AtomicUsize>,
-    /// What is published through it.
-    pub publishing: Arc<Publishing>,
-    /// Requests on it that wait for a reply.
-    pub requests: Arc<AtomicUsize>,
-    /// The node that has proven who it is, by its id; on connections between nodes only.
-    pub node: Option<u64>,
+    /// None where nobody counts what comes through it.
+    account: Option<Arc<Account>>,
 }
 
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), info: ConnectionInfo::default() }
+        Self { stream: Box::new(stream), account: None }
+    }
+
+    /// What comes through it counts on this account.
+    #[must_use]
+    pub(crate) fn with_account(self, account: Arc<Account>) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// What counts against it.
+    pub fn account(&self) -> Arc<Account> {
+        self.account.clone().unwrap_or_default()
     }
 
     /// The connection of a node that has proven who it is.
     #[must_use]
-    pub fn of_node(mut self, id: u64) -> Self {
-        self.info.node = Some(id);
-        self
+    pub fn of_node(self, id: u64) -> Self {
+        let account = self.account();
+        account.prove_node(id);
+        Self { account: Some(account), ..self }
     }
 }
 
@@ -212,10 +212,10 @@ impl Listener for TcpListener {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
+    type ConnectInfo = Arc<Account>;
 
-    fn connect_info(&self) -> ConnectionInfo {
-        self.info.clone()
+    fn connect_info(&self) -> Arc<Account> {
+        self.account()
     }
 }
 

@@ -47,8 +47,8 @@
 //! labels, and a channel takes any payload.
 
 mod address;
-pub mod admission;
 pub mod broker;
+pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod codec;

@@ -1,5 +1,6 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
+mod budgets;
 mod scrub;
 
 use std::{
@@ -12,11 +13,14 @@ use std::{
 };
 
 use futures::stream::BoxStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
-    admission::Admission,
     broker::{Broker, BrokerError},
+    budget::{Budgets, FaceName},
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
@@ -164,6 +168,8 @@ pub struct Node {
     drain: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    /// The clocks of connections, which go on while they are drained.
+    _watching: AbortOnDropHandle<()>,
     client_address: String,
     http_address: String,
 }
@@ -174,10 +180,12 @@ impl Node {
     /// # Errors
     /// When an address is taken or the state cannot be used.
     pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
-        let listen = |address: String| {
-            let network = env.network.clone();
+        let budgets = Budgets::new(&config.limits);
+        let listen = |face: FaceName, address: String| {
+            let (network, budgets) = (env.network.clone(), budgets.clone());
             async move {
                 let listener = network.bind(&address).await;
+                let listener = listener.map(|listener| budgets.guard(face, listener));
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
@@ -189,10 +197,11 @@ impl Node {
             None => PeerKeys::nobodys(&*env.random),
         };
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
-        let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
+        let peers = cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone());
+        let peers = listen(FaceName::Peers, peers);
         let peers = on(thread.as_ref(), peers).await?;
-        let clients = listen(config.listen_address.clone()).await?;
-        let web = listen(config.health_listen_address.clone()).await?;
+        let clients = listen(FaceName::Grpc, config.listen_address.clone()).await?;
+        let web = listen(FaceName::Http, config.health_listen_address.clone()).await?;
         let (client_address, http_address) = (clients.local_address(), web.local_address());
         let machine = crate::env::hostname();
         let local = crate::broker::NodeAddress {
@@ -254,17 +263,16 @@ impl Node {
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let configured = Arc::new(AtomicBool::new(false));
-        let admission = Admission::new(broker.view().limits());
-        let (clients, web) = (admission.guard(clients), admission.guard(web));
         let view = Arc::new(View {
             broker: broker.clone(),
             group: group.clone(),
-            admission,
+            budgets: budgets.clone(),
             configured: configured.clone(),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(report("HTTP", http::serve(broker.clone(), view, browsers, web, stopping.clone())));
+        tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
+        let watching = AbortOnDropHandle::new(tokio::spawn(budgets.watch()));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
@@ -278,6 +286,7 @@ impl Node {
             drain,
             stopping,
             tasks,
+            _watching: watching,
             client_address,
             http_address,
         })
@@ -407,7 +416,7 @@ fn passes(error: &BrokerError) -> bool {
 struct View {
     broker: Broker,
     group: RaftGroup,
-    admission: Admission,
+    budgets: Budgets,
     /// Whether the channels of the configuration exist.
     configured: Arc<AtomicBool>,
     stopping: CancellationToken,
@@ -501,10 +510,10 @@ impl NodeView for View {
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
-            Metric::gauge("connections", "Open client connections", self.admission.open()),
+            Metric::gauge("connections", "Open client connections", self.budgets.connections()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
             Metric::gauge("resident_memory_bytes", "Memory of the process", telemetry::resident_bytes()),
-            Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
+            Metric::counter("connections_refused", "Connections over the limits", self.budgets.connections_refused()),
             Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),
             Metric::counter("duplicate_messages", "Messages whose key had been used before", stats.duplicates),
             Metric::counter(
@@ -531,6 +540,7 @@ impl NodeView for View {
                 values: rejected,
             },
         ];
+        metrics.extend(budgets::metrics(&self.budgets));
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
         metrics.push(Metric::counter(
             "refused_peer_messages",

@@ -13,9 +13,9 @@ use super::{
     delivery::ChannelReport,
     operations::Operated,
     publish::{Failure, RETRY},
-    stats::Admitted,
 };
 use crate::{
+    budget::Lease,
     codec,
     health::Part,
     model::{ChannelId, ConsumerId, Frame, Operation, PublishGroup, Transaction},
@@ -205,7 +205,7 @@ impl Broker {
     }
 
     /// Room for what another node sends. This node's own requests have theirs already.
-    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
+    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Lease>, BrokerError> {
         if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
     }
 

@@ -70,7 +70,7 @@ pub use filter::filter_of;
 pub use listing::NamedPage;
 pub use place::{ReadOptions, Start, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
-pub use quotas::Held;
+pub use quotas::{Held, over_budget, place_on_connection};
 pub use request::REPLY_TO;
 pub use retention::Trim;
 pub use rules::RuleInfo;
@@ -270,6 +270,7 @@ impl Broker {
         let (batcher, queue) = Batcher::new();
         let (operations, operation_queue) = Operations::new();
         let (quarantine, samples) = Quarantine::new();
+        let counters = Counters::new(view.limits().in_flight_bytes);
         let inner = Inner {
             batcher,
             operations,
@@ -282,7 +283,7 @@ impl Broker {
             inboxes: Arc::default(),
             quarantine,
             quotas: Quotas::default(),
-            counters: Counters::default(),
+            counters,
             validations: Semaphore::new(1),
             checks: Semaphore::new(LONG_CHECKS),
             verdicts: Arc::default(),

@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{CliError, OutputFormat, config};
 use crate::{
+    budget::descriptors,
     config::ServerConfig,
     env::Env,
     node::{Node, Storage},
@@ -53,7 +54,8 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
 }
 
-pub(super) async fn start(config: ServerConfig) -> Result<Node, CliError> {
+pub(super) async fn start(mut config: ServerConfig) -> Result<Node, CliError> {
+    descriptors::prepare(&mut config.limits);
     let env = Env::real();
     let storage = {
         let (config, env) = (config.clone(), env.clone());

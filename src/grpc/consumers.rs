@@ -7,18 +7,12 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    Service,
-    status::stream_error,
-    subscribing::{Place, start_of},
-    to_status,
-};
+use super::{Service, arriving, status::stream_error, subscribing::start_of, to_status};
 use crate::{
     broker::{
         Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, Letters, Member,
-        RedriveTo, Start,
+        RedriveTo, Start, place_on_connection,
     },
-    env::ConnectionInfo,
     model::{self, ConsumeOrder, OrderingKey},
     proto::v1::{self, consumers_server::Consumers},
 };
@@ -101,9 +95,9 @@ impl Consumers for Service {
         &self,
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
-        let limit = self.broker.view().limits().subscriptions_per_connection;
-        let place = Place::take(&connection, limit).map_err(|error| to_status(&error))?;
+        let connection = arriving::account(&request);
+        let place = place_on_connection(&connection.subscriptions, "subscriptions");
+        let place = place.map_err(|error| to_status(&error))?;
         let requests = request.into_inner();
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let service = self.clone();

@@ -1,11 +1,11 @@
 //! Publishing and reading messages over HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -17,7 +17,7 @@ use crate::{
         Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, ReadOptions, Start, SubscribeOptions,
         filter_of,
     },
-    env::ConnectionInfo,
+    budget::Account,
     model::{
         Form, Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate,
         StoredBatch, foreign_charset, is_ndjson, message_lines, time_ms, timestamp,
@@ -98,7 +98,7 @@ struct Failed {
 /// One message, whatever the body; or with a media type of lines, such as `application/x-ndjson`, one for each line.
 pub(super) async fn publish(
     State(broker): State<Broker>,
-    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
     headers: HeaderMap,
@@ -116,7 +116,7 @@ pub(super) async fn publish(
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
-    let _held = broker.admit_from(&connection.publishing, &frame)?;
+    let _held = broker.admit_from(&connection, &frame)?;
     let result = broker.publish_frame_with(&channel, frame, options).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;
@@ -125,7 +125,7 @@ pub(super) async fn publish(
 
 async fn publish_lines(
     broker: &Broker,
-    connection: &ConnectionInfo,
+    connection: &Account,
     channel: &str,
     template: &Message,
     body: &Bytes,
@@ -152,7 +152,7 @@ async fn publish_lines(
             numbers.push(number);
         }
         let frame = frame.finish();
-        let results = match broker.admit_from(&connection.publishing, &frame) {
+        let results = match broker.admit_from(connection, &frame) {
             Ok(_held) => broker.publish_frame_with(channel, frame, options).await,
             Err(error) => vec![Err(error); numbers.len()],
         };

@@ -80,10 +80,18 @@ pub struct Limits {
     pub json_depth: usize,
     /// Violations reported for one payload.
     pub violations: usize,
-    /// Client connections of a node.
+    /// Client connections of a node; gRPC and HTTP have at most three quarters of them each.
     pub connections: usize,
-    /// Client connections from one address.
+    /// Client connections from one address to each of gRPC and HTTP; all of one IPv6 network of 64 bits are one address.
     pub connections_per_address: usize,
+    /// Requests and streams of a node's clients that are open at once; one address has at most half of them.
+    pub streams: usize,
+    /// Requests and streams that are open at once on one connection.
+    pub streams_per_connection: usize,
+    /// Bytes of clients' requests that have not come whole or are not answered; one address has at most half of them.
+    pub arriving_bytes: usize,
+    /// Bytes that were read from clients' connections and belong to no request yet; one address has at most half of them.
+    pub unread_bytes: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -110,8 +118,16 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// How long a read may ask to wait for the next message.
     pub long_poll: Duration,
-    /// How long a new connection may take to say something.
+    /// How long a new connection may take until its first request is there, and any request over HTTP until its head is.
     pub handshake_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a connection may take none of the bytes that wait to be sent.
+    pub reader_timeout: Duration,
+    /// What is on its way has to bring [`Limits::least_bytes_per_second`] in each of these times.
+    pub slow_after: Duration,
+    /// Bytes that a request or message has to bring in a second, on the average of [`Limits::slow_after`].
+    pub least_bytes_per_second: usize,
     /// How often an idle connection is probed, and how long the answer may take.
     pub keepalive: (Duration, Duration),
 }
@@ -148,6 +164,14 @@ impl Limits {
     pub const MOST_VOTERS: usize = 7;
     /// What a live key is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
+
+    /// A connection may have at most this part of the node's bytes in flight.
+    const CONNECTION_SHARE: usize = 4;
+
+    /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
+    pub fn connection_room(&self) -> usize {
+        self.connection_in_flight_bytes.min(self.in_flight_bytes / Self::CONNECTION_SHARE)
+    }
 
     /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
     pub fn most_keys(&self) -> (u64, u64) {
@@ -196,6 +220,10 @@ impl Default for Limits {
             violations: 100,
             connections: 10_000,
             connections_per_address: 256,
+            streams: 32_768,
+            streams_per_connection: 2_048,
+            arriving_bytes: 64 << 20,
+            unread_bytes: 32 << 20,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,
@@ -209,7 +237,11 @@ impl Default for Limits {
             delivery_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(5),
             long_poll: Duration::from_secs(60),
-            handshake_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            reader_timeout: Duration::from_secs(60),
+            slow_after: Duration::from_secs(10),
+            least_bytes_per_second: 1 << 10,
             keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
         }
     }

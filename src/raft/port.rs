@@ -1,4 +1,7 @@
 //! The port for other nodes: requests over HTTP/2, and lanes for log entries, each after a proof of the cluster's cookie.
+//!
+//! Until a connection has proven that it is a node's, it is a stranger's: only a few bytes of it are read, and there are few
+//! of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +25,12 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
 const BACKLOG: usize = 64;
+/// Bytes of a request's headers.
+const HEADER_LIST: u32 = 16 << 10;
+/// Requests that are open on one connection at once.
+const STREAMS: u32 = 1024;
+/// Streams that may be reset for what the other side did wrong, before its connection is ended.
+const ERROR_RESETS: usize = 1024;
 
 /// Serves until the node stops.
 pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>, stop: CancellationToken) {
@@ -36,6 +45,9 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADER_LIST)
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(sign(service.local.id)))
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));

@@ -37,7 +37,8 @@ use super::{
     lane,
 };
 use crate::{
-    env::{Connection, ConnectionInfo, Env},
+    budget::Account,
+    env::{Connection, Env},
     proto::raft::{HelloRequest, peer_client::PeerClient},
 };
 
@@ -383,7 +384,7 @@ impl Gate {
 
     /// The node that has proven to be calling, by its id.
     pub(super) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
-        let caller = request.extensions().get::<ConnectionInfo>().and_then(|connection| connection.node);
+        let caller = request.extensions().get::<Arc<Account>>().and_then(|account| account.node());
         caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
     }
 
