@@ -190,7 +190,8 @@ impl Broker {
         let Some(schema) = command.schema() else { return Ok(()) };
         let catalog = self.inner.view.catalog();
         let others = catalog.iter().filter(|meta| meta.name != *command.name());
-        let bytes = others.filter_map(|meta| meta.config.schema.as_ref()).map(String::len).sum::<usize>() + schema.len();
+        let bytes =
+            others.filter_map(|meta| meta.config.schema.as_ref()).map(String::len).sum::<usize>() + schema.len();
         let limit = self.limits().all_schemas_bytes;
         if bytes > limit {
             let what = "the schemas of all channels together (bytes)".to_owned();

@@ -45,8 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations,
-    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters,
-    verdicts::Verdicts,
+    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters, verdicts::Verdicts,
 };
 use crate::{
     env::Env,

@@ -382,10 +382,7 @@ impl Catalog {
     }
 
     /// The channels whose names are in a range, by name.
-    pub fn range<'a>(
-        &'a self,
-        names: (Bound<&'a str>, Bound<&'a str>),
-    ) -> impl Iterator<Item = &'a Arc<ChannelMeta>> {
+    pub fn range<'a>(&'a self, names: (Bound<&'a str>, Bound<&'a str>)) -> impl Iterator<Item = &'a Arc<ChannelMeta>> {
         self.by_name.range::<str, _>(names).map(|(_, meta)| meta)
     }
 

@@ -458,6 +458,9 @@ mod tests {
         let (by_caller, by_called) = recorded().await;
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..16].to_owned();
         assert_eq!((by_caller.len(), by_called.len()), (CALL + PROOF, ANSWER + PROOF));
-        assert_eq!((hash(&by_caller), hash(&by_called)), ("3146e29e78ea0992".to_owned(), "e52a2545ce749a72".to_owned()));
+        assert_eq!(
+            (hash(&by_caller), hash(&by_called)),
+            ("3146e29e78ea0992".to_owned(), "e52a2545ce749a72".to_owned())
+        );
     }
 }

@@ -68,7 +68,13 @@ async fn fetch(mut client: Client, hash: PartHash) -> Option<Bytes> {
 
 /// Has a store get what it cannot read from a node's seeds: while the node starts, it takes no part in its cluster yet,
 /// but it already reads its state.
-pub fn heal_from_seeds(store: &dyn DurableStore, env: Env, identity: &Identity, keys: Arc<PeerKeys>, seeds: Vec<String>) {
+pub fn heal_from_seeds(
+    store: &dyn DurableStore,
+    env: Env,
+    identity: &Identity,
+    keys: Arc<PeerKeys>,
+    seeds: Vec<String>,
+) {
     let Some(parts) = store.parts() else { return };
     let transport = Transport::new(env, identity.clone(), keys);
     parts.heal_from(Arc::new(Seeds { transport, addresses: seeds }));

@@ -181,15 +181,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Lane<S> {
     /// On a connection whose follower takes entries.
     pub(super) fn new(connection: Connection, requests: S) -> Self {
         let (framed, quiet) = Codec::over(connection);
-        Self {
-            framed,
-            quiet,
-            requests: Some(requests),
-            closed: false,
-            ended: false,
-            beats: beats(),
-            beat_due: false,
-        }
+        Self { framed, quiet, requests: Some(requests), closed: false, ended: false, beats: beats(), beat_due: false }
     }
 
     /// Sends what there is, as far as the connection takes it.

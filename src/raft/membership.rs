@@ -25,8 +25,8 @@ use super::{
     group,
     transport::{Lane, Transport},
     types::Raft,
-    wire::from_address,
     waiting::Waiting,
+    wire::from_address,
     witness::{self, Witness},
 };
 use crate::{

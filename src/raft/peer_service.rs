@@ -10,9 +10,7 @@ use openraft::{
     errors::Fatal,
     raft::{AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest},
 };
-use tokio::{
-    sync::{OnceCell, Semaphore, mpsc, watch},
-};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,10 +18,10 @@ use super::{
     failover::Failover,
     formation::Formation,
     group::NodeState,
+    handshake::{Call, ClusterMark},
     healing,
     identity::Identity,
     joining::Standing,
-    handshake::{Call, ClusterMark},
     lane,
     log::LogStore,
     log_adapter::Follows,
@@ -220,7 +218,6 @@ impl PeerService {
         let metrics = self.raft.metrics();
         knows_nobody || is_known() || metrics.borrow_watched().membership_config.get_node(&node).is_some()
     }
-
 
     /// Who is here, and who else is.
     fn introduce(&self) -> proto::HelloResponse {

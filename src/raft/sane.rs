@@ -39,7 +39,11 @@ impl Doubts {
         verdict.map_err(|reason| {
             self.refused.fetch_add(1, Ordering::Relaxed);
             if self.complaints.is_due(&node.to_string()) {
-                tracing::error!(node, reason, "a node says what cannot be so: look at its build and its disk, or remove it");
+                tracing::error!(
+                    node,
+                    reason,
+                    "a node says what cannot be so: look at its build and its disk, or remove it"
+                );
             }
             Status::invalid_argument(format!("refused: {reason}"))
         })
@@ -156,7 +160,12 @@ mod tests {
 
     fn sends(prev: Option<wire::LogId>, ids: &[(u64, u64)]) -> wire::AppendRequest {
         let entries = ids.iter().map(|(term, index)| wire::Entry { id: id(*term, *index), data: Vec::new().into() });
-        wire::AppendRequest { vote: vote(5, 2, true), prev_log_id: prev, entries: entries.collect(), leader_commit: None }
+        wire::AppendRequest {
+            vote: vote(5, 2, true),
+            prev_log_id: prev,
+            entries: entries.collect(),
+            leader_commit: None,
+        }
     }
 
     #[test]

@@ -28,7 +28,10 @@ async fn channels_come_in_pages_by_name() {
     let rest = request(http, "GET", &format!("/v1/channels?after={after}"), &[], "").await.json();
     assert_eq!((names(&rest, "channels").len(), &rest["next_after"]), (MANY + 1 - Limits::LIST_ITEMS, &Value::Null));
     let two = request(http, "GET", "/v1/channels?after=c00007&limit=2", &[], "").await.json();
-    assert_eq!((names(&two, "channels"), &two["next_after"]), (vec!["c00008".into(), "c00009".into()], &json!("c00009")));
+    assert_eq!(
+        (names(&two, "channels"), &two["next_after"]),
+        (vec!["c00008".into(), "c00009".into()], &json!("c00009"))
+    );
     let beyond = request(http, "GET", "/v1/channels?after=zzz", &[], "").await.json();
     assert_eq!((names(&beyond, "channels").len(), &beyond["next_after"]), (0, &Value::Null));
     let client = Client::connect([format!("http://{}", node.client_address())]).await.unwrap();

@@ -59,10 +59,12 @@ impl Attack {
 
 pub fn all() -> Vec<Attack> {
     vec![
-        Attack::new("990 rules and a batch of 4 MB", |t| copies::batch(t).boxed()).prepared(|t| copies::rules(t).boxed()),
+        Attack::new("990 rules and a batch of 4 MB", |t| copies::batch(t).boxed())
+            .prepared(|t| copies::rules(t).boxed()),
         Attack::new("990 rules and a transaction of 4 MB", |t| copies::transaction(t).boxed())
             .prepared(|t| copies::rules(t).boxed()),
-        Attack::new("990 rules and 8 delayed MB", |t| copies::delayed(t).boxed()).prepared(|t| copies::rules(t).boxed()),
+        Attack::new("990 rules and 8 delayed MB", |t| copies::delayed(t).boxed())
+            .prepared(|t| copies::rules(t).boxed()),
         Attack::new("20,000 lines under a header of 300 KB", |t| bulk::header_over_lines(t).boxed()).short(),
         Attack::new("20,000 lines under 60 headers of 4 KB", |t| bulk::headers_over_lines(t).boxed()).short(),
         Attack::new("20,000 lines under a key of 4 KB", |t| bulk::key_over_lines(t).boxed()).short(),
@@ -71,7 +73,8 @@ pub fn all() -> Vec<Attack> {
         Attack::new("100,000 tokens settled at once", |t| bulk::tokens(t).boxed()).short(),
         Attack::new("a schema that doubles 45 times, by anchor", |t| schemas::doubling(t, "anchor").boxed()).short(),
         Attack::new("a schema that doubles 45 times, by id", |t| schemas::doubling(t, "id").boxed()).short(),
-        Attack::new("a schema that doubles 45 times, percent-encoded", |t| schemas::doubling(t, "percent").boxed()).short(),
+        Attack::new("a schema that doubles 45 times, percent-encoded", |t| schemas::doubling(t, "percent").boxed())
+            .short(),
         Attack::new("a schema of 62 bytes and 20 levels", |t| schemas::recursion(t).boxed()).short(),
         Attack::new("a schema with 1,200 violations an item", |t| schemas::violations(t).boxed()),
         Attack::new("stored messages against a doubling schema", |t| schemas::validate(t).boxed()).short(),

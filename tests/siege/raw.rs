@@ -50,9 +50,7 @@ pub async fn connections(address: &str, count: usize, said: &[u8]) -> Vec<TcpStr
 
 /// How many are still open: the other side has neither hung up nor reset.
 pub fn still_open(streams: &[TcpStream]) -> usize {
-    let is_open = |stream: &&TcpStream| {
-        matches!(stream.try_read(&mut [0; 512]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    };
+    let is_open = |stream: &&TcpStream| matches!(stream.try_read(&mut [0; 512]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
     streams.iter().filter(is_open).count()
 }
 

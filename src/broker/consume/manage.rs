@@ -237,7 +237,8 @@ impl Broker {
     pub async fn consumers(&self, channel: &str) -> Result<Vec<ConsumerInfo>, BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let statuses = self.inner.view.consumer_statuses(meta.id, (Bound::Unbounded, Bound::Unbounded), usize::MAX).into_iter();
+        let statuses =
+            self.inner.view.consumer_statuses(meta.id, (Bound::Unbounded, Bound::Unbounded), usize::MAX).into_iter();
         Ok(statuses.map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
     }
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Named};
 use crate::model::{
-    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Limits, Operation, OperationReply, Refusal, Settlement,
-    Verdict,
+    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Limits, Operation, OperationReply, Refusal,
+    Settlement, Verdict,
 };
 
 /// Longest reason of a nack in bytes: it is kept until the message is settled.

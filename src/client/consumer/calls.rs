@@ -72,9 +72,7 @@ impl Client {
         loop {
             let list = |link| {
                 let request = ListConsumersRequest { channel: channel.to_owned(), after: after.clone(), limit: 0 };
-                async move {
-                    ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await
-                }
+                async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await }
             };
             let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
             consumers.extend(page.consumers);

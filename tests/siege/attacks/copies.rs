@@ -53,7 +53,9 @@ pub async fn batch(target: Target) -> String {
     };
     nothing_is_stored(&target).await;
     match answer {
-        Ok(acks) => acks.and_then(|acks| acks.acks.into_iter().next()?.error).map(|error| error.code).unwrap_or_default(),
+        Ok(acks) => {
+            acks.and_then(|acks| acks.acks.into_iter().next()?.error).map(|error| error.code).unwrap_or_default()
+        }
         Err(status) => format!("{:?}", status.code()),
     }
 }

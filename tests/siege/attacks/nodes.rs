@@ -40,10 +40,8 @@ pub async fn join(target: Target) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = listener.local_addr().unwrap().to_string();
     let mut admin = AdminClient::connect(format!("http://{}", target.grpc())).await.unwrap();
-    let (answer, called) = tokio::join!(
-        admin.join_node(JoinNodeRequest { node }),
-        timeout(Duration::from_millis(500), listener.accept())
-    );
+    let (answer, called) =
+        tokio::join!(admin.join_node(JoinNodeRequest { node }), timeout(Duration::from_millis(500), listener.accept()));
     assert!(called.is_err(), "the node called a stranger");
     format!("{:?}", answer.unwrap_err().code())
 }
