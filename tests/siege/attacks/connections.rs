@@ -72,7 +72,8 @@ pub async fn streams(target: Target) -> String {
             tokio::time::timeout(Duration::from_secs(5), broker.publish_stream(silent)).await.ok()?.ok()
         }
     });
-    let open: Vec<_> = opened.buffer_unordered(512).filter_map(async |opened| opened).collect().await;
+    let opened: Vec<_> = opened.buffer_unordered(512).collect().await;
+    let open: Vec<_> = opened.into_iter().flatten().collect();
     sleep(target.time).await;
     format!("{} streams", open.len())
 }

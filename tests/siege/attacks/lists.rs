@@ -25,7 +25,8 @@ pub async fn filters(target: Target) -> String {
             };
             async move { broker.subscribe(request).await.ok() }
         });
-        open.extend(subscribed.buffer_unordered(16).filter_map(async |opened| opened).collect::<Vec<_>>().await);
+        let subscribed: Vec<_> = subscribed.buffer_unordered(16).collect().await;
+        open.extend(subscribed.into_iter().flatten());
     }
     tokio::time::sleep(target.time).await;
     format!("{} subscriptions", open.len())
