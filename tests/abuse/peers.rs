@@ -72,7 +72,7 @@ async fn of_a_stranger_little_is_read_and_strangers_are_few_and_not_for_long() {
     let behaved = Behaved::begin(&node, "peers", "connections").await;
     let strangers = join_all((0..200).map(|_| async {
         let mut stream = attack(&peers).await;
-        let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        let _ = stream.write_all(b"LIM2").await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }));
     tokio::time::timeout(PATIENCE, strangers).await.expect("all are ended");
