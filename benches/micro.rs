@@ -40,7 +40,7 @@ fn batch(first_seq: u64) -> StoredBatch {
 
 /// A machine with one channel.
 fn machine() -> Machine {
-    let mut machine = Machine::restore(&Limits::default(), []).expect("an empty state");
+    let mut machine = Machine::restore([]).expect("an empty state");
     let name = "bench".parse().expect("a name");
     machine.apply(Command::CreateChannel { time_ms: 1, name, config: ChannelConfig::default() });
     machine

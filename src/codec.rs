@@ -90,6 +90,7 @@ enum WireCommand {
     Member { time_ms: u64, node: u64, name: String, event: MemberEvent },
     Operations { time_ms: u64, operations: Vec<Operation> },
     Calendar { time_ms: u64, ahead_ms: i64 },
+    ChangeChannel { time_ms: u64, name: ChannelName, update: ChannelUpdate },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +123,9 @@ pub fn encode_command(command: &Command) -> Bytes {
         }
         Command::UpdateChannel { name, update, .. } => {
             WireCommand::UpdateChannel { time_ms, name: name.clone(), update: update.clone() }
+        }
+        Command::ChangeChannel { name, update, .. } => {
+            WireCommand::ChangeChannel { time_ms, name: name.clone(), update: update.clone() }
         }
         Command::DeleteChannel { name, .. } => WireCommand::DeleteChannel { time_ms, name: name.clone() },
         Command::Tick { .. } => WireCommand::Tick { time_ms },
@@ -189,6 +193,7 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
         return Ok(match from_bincode(WHAT, &body)? {
             WireCommand::CreateChannel { time_ms, name, config } => Command::CreateChannel { time_ms, name, config },
             WireCommand::UpdateChannel { time_ms, name, update } => Command::UpdateChannel { time_ms, name, update },
+            WireCommand::ChangeChannel { time_ms, name, update } => Command::ChangeChannel { time_ms, name, update },
             WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
             WireCommand::Tick { time_ms } => Command::Tick { time_ms },
             WireCommand::Checkpoint { time_ms } => Command::Checkpoint { time_ms },
@@ -271,14 +276,16 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         }
         Operation::Redrive(redrive) => check(&redrive.group),
         Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
-        Operation::Consumer(ConsumerOperation::Keeping(inner)) => match &**inner {
-            ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
-            ConsumerOperation::Keeping(_) => {
-                let detail = "an operation on a consumer is wrapped twice".to_owned();
-                Err(CodecError::Malformed { what: "log entry", detail })
+        Operation::Consumer(ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. }) => {
+            match &**inner {
+                ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
+                ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                    let detail = "an operation on a consumer is wrapped twice".to_owned();
+                    Err(CodecError::Malformed { what: "log entry", detail })
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        },
+        }
         Operation::PutRule { .. }
         | Operation::DeleteRule { .. }
         | Operation::Consumer(_)
@@ -287,7 +294,8 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Compact(_)
         | Operation::Trim { .. }
         | Operation::Withdraw { .. }
-        | Operation::LimitKeys { .. } => Ok(()),
+        | Operation::LimitKeys { .. }
+        | Operation::LimitState(_) => Ok(()),
     }
 }
 

@@ -5,20 +5,19 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
 };
 use tonic::transport::server::Connected;
 
-use crate::{address, quota::Publishing};
+use crate::{address, budget::Account};
 
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,10 +48,17 @@ pub trait Clock: Send + Sync + 'static {
     fn now_ms(&self) -> u64;
 }
 
-/// Randomness for identities, and for tickets that nobody should guess.
+/// Randomness for identities, and for what nobody should guess.
 pub trait Random: Send + Sync + 'static {
     /// Any number.
     fn next_u64(&self) -> u64;
+
+    /// What nobody sees twice.
+    fn nonce(&self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        nonce.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&self.next_u64().to_be_bytes()));
+        nonce
+    }
 }
 
 /// Connections between nodes, and from clients.
@@ -84,42 +90,38 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// A connection of any network.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    /// What is read first.
-    unread: Bytes,
-    info: ConnectionInfo,
-}
-
-/// What the services know of the connection that a request came through.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectionInfo {
-    /// Subscriptions that live on it.
-    pub subscriptions: Arc<AtomicUsize>,
-    /// What is published through it.
-    pub publishing: Arc<Publishing>,
-    /// Requests on it that wait for a reply.
-    pub requests: Arc<AtomicUsize>,
+    /// None where nobody counts what comes through it.
+    account: Option<Arc<Account>>,
 }
 
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), unread: Bytes::new(), info: ConnectionInfo::default() }
+        Self { stream: Box::new(stream), account: None }
     }
 
-    /// Puts bytes that were read back, to be read again.
+    /// What comes through it counts on this account.
     #[must_use]
-    pub fn unread(self, bytes: Vec<u8>) -> Self {
-        Self { unread: bytes.into(), ..self }
+    pub(crate) fn with_account(self, account: Arc<Account>) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// What counts against it.
+    pub fn account(&self) -> Arc<Account> {
+        self.account.clone().unwrap_or_default()
+    }
+
+    /// The connection of a node that has proven who it is.
+    #[must_use]
+    pub fn of_node(self, id: u64) -> Self {
+        let account = self.account();
+        account.prove_node(id);
+        Self { account: Some(account), ..self }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.unread.is_empty() {
-            let part = self.unread.len().min(buf.remaining());
-            buf.put_slice(&self.unread.split_to(part));
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -210,10 +212,10 @@ impl Listener for TcpListener {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionInfo;
+    type ConnectInfo = Arc<Account>;
 
-    fn connect_info(&self) -> ConnectionInfo {
-        self.info.clone()
+    fn connect_info(&self) -> Arc<Account> {
+        self.account()
     }
 }
 

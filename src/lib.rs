@@ -3,7 +3,8 @@
 //! The map, from the outside in: `cli` parses and runs commands; `node` wires one node together; `grpc` and `http`
 //! are its two faces; `broker` knows what publishing, subscribing and reading mean; `raft` replicates; `replica`
 //! applies what was replicated to one node's state, which is the pure `machine` over a `store`, with `keys` for the
-//! idempotency keys that memory does not hold, and hands new messages to `fanout`; `codec` fixes the bytes; `model` holds the plain types. Imports point in that order only.
+//! idempotency keys that memory does not hold, and hands new messages to `fanout`; `codec` fixes the bytes; `model`
+//! holds the plain types. Imports point in that order only.
 //!
 //! # A broker inside your program
 //!
@@ -47,8 +48,8 @@
 //! labels, and a channel takes any payload.
 
 mod address;
-pub mod admission;
 pub mod broker;
+pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod codec;

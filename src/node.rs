@@ -1,5 +1,6 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
+mod budgets;
 mod scrub;
 
 use std::{
@@ -12,11 +13,14 @@ use std::{
 };
 
 use futures::stream::BoxStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
-    admission::Admission,
     broker::{Broker, BrokerError},
+    budget::{Budgets, FaceName},
     config::ServerConfig,
     env::Env,
     fanout::Fanout,
@@ -33,7 +37,7 @@ use crate::{
     },
     raft::{
         Backup, Change, ChangeError, ClockDifference, GroupConfig, Identity, IdentityError, KeepLog, MembershipPolicy,
-        NodeState, RaftGroup, RaftThread, ScrubConfig, StartError, heal_from_seeds,
+        NodeState, PeerKeys, RaftGroup, RaftThread, ScrubConfig, StartError, heal_from_seeds,
         log::{DiskLog, LogStore},
     },
     replica::{OpenError, Replica},
@@ -47,6 +51,8 @@ const BEHIND: u64 = 1_000;
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often they are asked meanwhile.
 const VERIFY_POLL: Duration = Duration::from_millis(200);
+/// A node that does not answer at all for so long is not waited for.
+const VERIFY_SILENT: Duration = Duration::from_secs(3);
 /// Namespaces of claims that have a figure of their own.
 const NAMESPACES_SHOWN: usize = 50;
 /// How soon the creation of a channel is tried again.
@@ -84,6 +90,9 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
+    /// The secret of the cluster cannot be read, or will not do.
+    #[error("{0}")]
+    Cookie(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -163,6 +172,8 @@ pub struct Node {
     drain: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    /// The clocks of connections, which go on while they are drained.
+    _watching: AbortOnDropHandle<()>,
     client_address: String,
     http_address: String,
 }
@@ -173,20 +184,28 @@ impl Node {
     /// # Errors
     /// When an address is taken or the state cannot be used.
     pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
-        let listen = |address: String| {
-            let network = env.network.clone();
+        let budgets = Budgets::new(&config.limits);
+        let listen = |face: FaceName, address: String| {
+            let (network, budgets) = (env.network.clone(), budgets.clone());
             async move {
                 let listener = network.bind(&address).await;
+                let listener = listener.map(|listener| budgets.guard(face, listener));
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
-        let Storage { log, store, identity, keys, scrub, temporary } = storage;
+        let Storage { log, store, identity, keys: key_files, scrub, temporary } = storage;
         let cluster = config.cluster.clone();
+        let secret = cluster.as_ref().map(|cluster| cluster.secret(&*env.random)).transpose();
+        let keys = match secret.map_err(NodeError::Cookie)?.filter(|secret| !secret.is_empty()) {
+            Some(secret) => PeerKeys::of(&secret),
+            None => PeerKeys::nobodys(&*env.random),
+        };
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
-        let peers = listen(cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone()));
+        let peers = cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone());
+        let peers = listen(FaceName::Peers, peers);
         let peers = on(thread.as_ref(), peers).await?;
-        let clients = listen(config.listen_address.clone()).await?;
-        let web = listen(config.health_listen_address.clone()).await?;
+        let clients = listen(FaceName::Grpc, config.listen_address.clone()).await?;
+        let web = listen(FaceName::Http, config.health_listen_address.clone()).await?;
         let (client_address, http_address) = (clients.local_address(), web.local_address());
         let machine = crate::env::hostname();
         let local = crate::broker::NodeAddress {
@@ -205,11 +224,11 @@ impl Node {
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         if let Some(cluster) = &cluster {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
-            heal_from_seeds(&*store, env.clone(), &identity, &cluster.cookie, seeds);
+            heal_from_seeds(&*store, env.clone(), &identity, keys.clone(), seeds);
         }
         let (limits, clock) = (config.limits.clone(), env.clock.clone());
         let salt = [env.random.next_u64(), env.random.next_u64()];
-        let replica = Replica::open_with(store.clone(), fanout, limits, clock, keys, salt).await?;
+        let replica = Replica::open_with(store.clone(), fanout, limits, clock, key_files, salt).await?;
         let view = replica.view();
         let liveness = thread.as_ref().map(|thread| {
             let runtimes = vec![
@@ -222,7 +241,7 @@ impl Node {
         let group_config = GroupConfig {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
-            cookie: cluster.as_ref().map(|cluster| cluster.cookie.clone()).unwrap_or_default(),
+            keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             policy: MembershipPolicy {
                 auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
@@ -250,17 +269,16 @@ impl Node {
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let configured = Arc::new(AtomicBool::new(false));
-        let admission = Admission::new(broker.view().limits());
-        let (clients, web) = (admission.guard(clients), admission.guard(web));
         let view = Arc::new(View {
             broker: broker.clone(),
             group: group.clone(),
-            admission,
+            budgets: budgets.clone(),
             configured: configured.clone(),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(report("HTTP", http::serve(broker.clone(), view, browsers, web, stopping.clone())));
+        tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
+        let watching = AbortOnDropHandle::new(tokio::spawn(budgets.watch()));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
@@ -274,6 +292,7 @@ impl Node {
             drain,
             stopping,
             tasks,
+            _watching: watching,
             client_address,
             http_address,
         })
@@ -309,6 +328,16 @@ impl Node {
 
     /// Stops in order: not ready, leadership handed over, requests drained for a bounded time, state flushed.
     pub async fn stop(self) {
+        if let Err(error) = self.finish().await {
+            tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
+        }
+    }
+
+    /// The same for who has to know whether the state is durable.
+    ///
+    /// # Errors
+    /// When the store could not be flushed: the log brings back what is missing.
+    pub async fn finish(self) -> Result<(), StoreError> {
         self.stopping.cancel();
         if self.broker.leads() {
             self.group.give_up_leadership().await;
@@ -326,14 +355,13 @@ impl Node {
         if let Some(thread) = self.thread {
             let _ = tokio::task::spawn_blocking(|| drop(thread)).await; // a panic in it was logged
         }
-        if let Err(error) = self.store.close().await {
-            tracing::error!(%error, "cannot flush the store; the log brings back what is missing");
-        }
+        let closed = self.store.close().await;
         if let Some(dir) = &self.temporary
             && let Err(error) = std::fs::remove_dir_all(dir)
         {
             tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
         }
+        closed
     }
 }
 
@@ -394,7 +422,7 @@ fn passes(error: &BrokerError) -> bool {
 struct View {
     broker: Broker,
     group: RaftGroup,
-    admission: Admission,
+    budgets: Budgets,
     /// Whether the channels of the configuration exist.
     configured: Arc<AtomicBool>,
     stopping: CancellationToken,
@@ -489,14 +517,14 @@ impl NodeView for View {
             Metric::gauge("raft_log_entries", "Entries in the log", self.group.log_entries()),
             Metric::gauge("ready", "1 while clients should be sent here", self.unmet().is_empty().into()),
             Metric::gauge("subscriptions", "Live subscriptions on this node", followers),
-            Metric::gauge("connections", "Open client connections", self.admission.open()),
+            Metric::gauge("connections", "Open client connections", self.budgets.connections()),
             Metric::gauge("in_flight_bytes", "Bytes of publishes that are not answered yet", stats.in_flight_bytes),
             Metric::gauge("keys_in_memory", "Idempotency keys that this node has in memory", keys.in_memory),
             Metric::gauge("key_files", "Files of those that it has not", keys.files),
             Metric::gauge("key_file_bytes", "Bytes of these files", keys.file_bytes),
             Metric::gauge("key_filter_bytes", "Bytes of memory that say what is in them", keys.filter_bytes),
             Metric::gauge("resident_memory_bytes", "Memory of the process", telemetry::resident_bytes()),
-            Metric::counter("connections_refused", "Connections over the limits", self.admission.refused()),
+            Metric::counter("connections_refused", "Connections over the limits", self.budgets.connections_refused()),
             Metric::counter("published_messages", "Messages acknowledged to clients of this node", stats.published),
             Metric::counter("duplicate_messages", "Messages whose key had been used before", stats.duplicates),
             Metric::counter(
@@ -523,7 +551,13 @@ impl NodeView for View {
                 values: rejected,
             },
         ];
+        metrics.extend(budgets::metrics(&self.budgets));
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
+        metrics.push(Metric::counter(
+            "refused_peer_messages",
+            "Messages and answers of other nodes that cannot be so",
+            self.group.refused_messages(),
+        ));
         if self.broker.leads() {
             metrics.extend(cluster_metrics(&self.broker));
         }
@@ -643,9 +677,14 @@ impl ClusterAdmin for View {
         let members = self.group.members();
         let give_up = tokio::time::Instant::now() + VERIFY_TIMEOUT;
         let hashes = members.into_iter().map(|(address, _)| async move {
-            while tokio::time::Instant::now() < give_up {
+            let mut heard = tokio::time::Instant::now();
+            // One that answers may have its hash later; one that does not is not there.
+            while tokio::time::Instant::now() < give_up && heard.elapsed() < VERIFY_SILENT {
                 let own = address.id == self.group.state().address.id;
                 let state = if own { Some(self.group.state()) } else { self.group.state_of(&address).await };
+                if state.is_some() {
+                    heard = tokio::time::Instant::now();
+                }
                 let found = state.and_then(|state| state.checkpoints.into_iter().find(|found| found.index == index));
                 if let Some(checkpoint) = found {
                     return NodeHash { name: address.name, state_hash: checkpoint.hash.to_string() };

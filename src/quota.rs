@@ -4,12 +4,8 @@
 //! full, and the time that it takes is owed: the rate holds in the long run, and nothing waits for ever. Time is
 //! passed in.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::model::Quota;
@@ -86,35 +82,6 @@ impl Meter {
             }
         }
         Ok(())
-    }
-}
-
-/// What one client connection publishes.
-#[derive(Debug, Default)]
-pub struct Publishing {
-    in_flight: AtomicUsize,
-    meter: Mutex<Meter>,
-}
-
-impl Publishing {
-    /// Bytes of publishes that are not answered yet.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts bytes as in flight.
-    pub(crate) fn hold(&self, bytes: usize) {
-        self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// These are answered.
-    pub(crate) fn release(&self, bytes: usize) {
-        self.in_flight.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// As [`Meter::take`].
-    pub(crate) fn take(&self, quota: Quota, messages: u64, bytes: u64, now: Instant) -> Result<(), Exceeded> {
-        self.meter.lock().take(quota, messages, bytes, now)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -25,9 +26,9 @@ use crate::{
     log_clock::LogClock,
     machine::{CatalogChange, Consumers, Laggards, LiveKeys, Machine},
     model::{
-        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, History, KeyHash,
-        Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, Refusal, Reply, Retention,
-        Waiting,
+        Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
+        ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
+        NamespaceName, Refusal, Reply, Retention, StateLimits, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -196,7 +197,7 @@ impl Replica {
         let watched = Arc::new(WatchedStore::new(store, health.clone()));
         let store: Arc<dyn DurableStore> = watched.clone();
         let keys = open_keys(files, store.clone(), limits.clone(), salt).await?;
-        let machine = keys.restore(&limits).await?;
+        let machine = keys.restore().await?;
         let clock = LogClock::new(clock);
         clock.applied(machine.time_ms(), machine.ahead_ms());
         let has_calendar = AtomicBool::new(machine.has_calendar());
@@ -370,7 +371,7 @@ impl Replica {
     async fn restore(&self) -> Result<Machine, OpenError> {
         let mut wait = RETRY_MIN;
         loop {
-            match self.shared.keys.restore(&self.shared.limits).await {
+            match self.shared.keys.restore().await {
                 Err(RestoreError::Files(reason)) => {
                     tracing::error!(reason, retry_in = ?wait, "cannot read the state that was installed");
                     self.failing(StoreHealth::Failing(reason));
@@ -480,9 +481,29 @@ impl ReplicaView {
         look(self.shared.machine.read().consumers())
     }
 
+    /// A consumer as its users see it.
+    pub fn consumer_status(&self, consumer: ConsumerId) -> Option<ConsumerStatus> {
+        self.shared.machine.read().consumer_status(consumer)
+    }
+
+    /// Consumers of a channel whose names are in a range, as their users see them, by name; at most `most`.
+    pub fn consumer_statuses(
+        &self,
+        channel: ChannelId,
+        names: (Bound<&str>, Bound<&str>),
+        most: usize,
+    ) -> Vec<ConsumerStatus> {
+        self.shared.machine.read().consumer_statuses(channel, names, most)
+    }
+
     /// The consumers that are furthest behind, at most `most`.
     pub fn laggards(&self, most: usize) -> Laggards {
         self.shared.machine.read().laggards(most)
+    }
+
+    /// How much state there may be, as the log says.
+    pub fn state_limits(&self) -> StateLimits {
+        self.shared.machine.read().state_limits()
     }
 
     /// The limits.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
-    forward::{Request, Response},
+    forward::{Request, Response, not_submitted},
     retention,
 };
 use crate::{
@@ -95,10 +95,19 @@ impl ChannelCommand {
         }
     }
 
+    /// The schema that the channel is to have.
+    fn schema(&self) -> Option<&String> {
+        match self {
+            Self::Create { config, .. } => config.schema.as_ref(),
+            Self::Update { update, .. } => update.schema.as_ref(),
+            Self::Delete { .. } => None,
+        }
+    }
+
     fn at(self, time_ms: u64) -> Command {
         match self {
             Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
-            Self::Update { name, update } => Command::UpdateChannel { time_ms, name, update },
+            Self::Update { name, update } => Command::ChangeChannel { time_ms, name, update },
             Self::Delete { name } => Command::DeleteChannel { time_ms, name },
         }
     }
@@ -128,7 +137,6 @@ impl Broker {
         self.check_schema(update.schema.as_deref().filter(|schema| !schema.is_empty()))?;
         retention::check(update.retention.as_ref(), update.quota.as_ref())?;
         self.check_quarantine(name, update.quarantine.as_ref().and_then(Option::as_ref)).await?;
-        self.check_work_queue(name, update.retention.as_ref()).await?;
         loop {
             update.compared_with = self.compare_schema(name, update.schema.as_deref(), update.compatibility).await?;
             match self.order(ChannelCommand::Update { name: parse(name)?, update: update.clone() }).await {
@@ -166,7 +174,7 @@ impl Broker {
         self.inner.view.catalog().iter().map(|meta| self.info(meta)).collect()
     }
 
-    fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
+    pub(super) fn info(&self, meta: &Arc<ChannelMeta>) -> Result<ChannelInfo, BrokerError> {
         let gone = || BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None };
         let stats = self.inner.view.stats(meta.id).ok_or_else(gone)?;
         let (subscribers, rejected) = (self.inner.view.fanout().followers(meta.id), self.rejected(meta.id));
@@ -175,6 +183,21 @@ impl Broker {
         let redriven = u64::from(self.inner.view.redriven(meta.id).is_some());
         let compacted = self.inner.view.compaction(meta.id).unwrap_or_default().removed + redriven;
         Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed, compacted })
+    }
+
+    /// Whether there is room for one more schema beside those of all channels, which every node has in memory.
+    fn check_all_schemas(&self, command: &ChannelCommand) -> Result<(), BrokerError> {
+        let Some(schema) = command.schema() else { return Ok(()) };
+        let catalog = self.inner.view.catalog();
+        let others = catalog.iter().filter(|meta| meta.name != *command.name());
+        let bytes =
+            others.filter_map(|meta| meta.config.schema.as_ref()).map(String::len).sum::<usize>() + schema.len();
+        let limit = self.limits().all_schemas_bytes;
+        if bytes > limit {
+            let what = "the schemas of all channels together (bytes)".to_owned();
+            return Err(BrokerError::LimitExceeded { what, value: bytes as u64, limit: limit as u64 });
+        }
+        Ok(())
     }
 
     pub(super) fn check_schema(&self, schema: Option<&str>) -> Result<(), BrokerError> {
@@ -219,6 +242,12 @@ impl Broker {
     /// On the leader.
     pub(super) async fn propose_channel(&self, command: ChannelCommand) -> Response {
         let name = command.name().to_string();
+        if let Err(error) = self.check_all_schemas(&command) {
+            return Response::Refused(error);
+        }
+        if let Err(error) = self.write_state_limits().await {
+            return not_submitted(error);
+        }
         let time_ms = self.inner.view.clock().now_ms();
         match self.inner.sequencer.propose(command.at(time_ms)).await {
             Ok(proposed) => match proposed.reply {
@@ -228,6 +257,14 @@ impl Broker {
                 }
                 Reply::Channel(Err(Refusal::NoSuchChannel)) => {
                     Response::Refused(BrokerError::ChannelNotFound { name, similar: None })
+                }
+                Reply::Channel(Err(Refusal::FilteredConsumer(consumer))) => {
+                    let reason = format!(
+                        "consumer `{consumer}` of `{name}` has a filter: in a work queue, what it keeps back would go \
+                         without anybody having worked on it. Remove the filter first, and give it again with \
+                         settle_skipped if you want that"
+                    );
+                    Response::Refused(BrokerError::InvalidArgument { reason })
                 }
                 Reply::Channel(Err(Refusal::StaleSchema { .. })) => Response::Refused(BrokerError::StaleSchema),
                 Reply::Channel(Err(Refusal::TooManyChannels { limit })) => {

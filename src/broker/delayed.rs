@@ -9,7 +9,7 @@ use super::{
     Broker, BrokerError, Confirm, Leader, Outcome,
     outcomes::{Results, excepted, merge, name_keys, refusals},
     publish::{Checked, RETRY},
-    rules::Routing,
+    rules::{Judged, Routing},
 };
 use crate::{
     codec::decode_record,
@@ -198,7 +198,7 @@ impl Broker {
             };
             let (due, frame, routing) = &mut groups[at];
             let before = routing.copied();
-            routing.add(self, u32::try_from(due.ids.len()).unwrap_or(u32::MAX), &routed)?;
+            routing.add(self, u32::try_from(due.ids.len()).unwrap_or(u32::MAX), &routed, Judged::Later)?;
             copied += routing.copied() - before;
             due.ids.push(id);
             due.group.expires |= message.expires;

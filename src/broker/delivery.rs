@@ -171,6 +171,37 @@ impl Delivery {
         if since.elapsed() >= EXPIRY || others.iter().all(spoken) { Ok(()) } else { Err(Some(since + EXPIRY)) }
     }
 
+    /// Whether somebody follows a channel, on any node; false only when it is certain that nobody does.
+    pub(super) async fn is_followed(
+        &self,
+        fanout: &Fanout,
+        channel: ChannelId,
+        (term, others, limit): (u64, Vec<u64>, Duration),
+    ) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut changed = self.changed.subscribe();
+            if fanout.interest_in(channel).is_some() {
+                return true;
+            }
+            let until = {
+                let mut state = self.state.lock();
+                state.interest.retain(|node, (heard, _)| *node != self.local && heard.elapsed() < EXPIRY);
+                if state.interest.values().any(|(_, channels)| channels.contains_key(&channel)) {
+                    return true;
+                }
+                match Self::certain(&state, term, &others) {
+                    Ok(()) => return false,
+                    Err(until) => until.unwrap_or(deadline).min(deadline),
+                }
+            };
+            if Instant::now() >= deadline {
+                return true;
+            }
+            let _ = tokio::time::timeout_at(until, changed.changed()).await;
+        }
+    }
+
     /// As [`Delivery::wait`], but `false` only when nobody will see the message: right after an election nodes have
     /// not told the new leader yet whom they serve, and who lags behind may come to it.
     pub(super) async fn wait_certain(
@@ -378,6 +409,24 @@ mod tests {
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [None; 2]);
         delivery.heard(NODE, report(None, &[]));
         assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [Some(false); 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_follows_only_once_every_node_has_said_so_or_is_silent_for_long() {
+        let (delivery, fanout) = leader();
+        let asked = |term| delivery.is_followed(&fanout, CHANNEL, (term, vec![NODE], 2 * EXPIRY));
+        delivery.lead(Some(4));
+        let begun = Instant::now();
+        assert!(!asked(4).await);
+        assert!(begun.elapsed() >= EXPIRY, "until then it may follow");
+        delivery.lead(Some(5));
+        delivery.heard(NODE, report(None, &[]));
+        let begun = Instant::now();
+        assert!(!asked(5).await);
+        assert!(begun.elapsed() < EXPIRY);
+        delivery.heard(NODE, report(Some(0), &[]));
+        assert!(asked(5).await);
+        assert!(asked(6).await, "it is not certain in another term");
     }
 
     #[test]

@@ -340,7 +340,7 @@ pub enum BrokerError {
         /// What is wrong.
         error: Box<BrokerError>,
     },
-    /// The request was handed to nobody: there is no live subscriber.
+    /// There is no live subscriber and no consumer: the request was handed to nobody, and is not stored.
     #[error("nobody listens on channel `{channel}`, so nobody will reply")]
     NoResponders {
         /// The channel.
@@ -428,6 +428,12 @@ pub enum Admission {
 pub struct Code(pub &'static str);
 
 impl BrokerError {
+    /// A rule would copy a message into a channel that may never hold so much.
+    pub(super) fn copy_too_large(channel: &str, value: u64, limit: u64) -> Self {
+        let what = format!("the message (bytes) for what channel `{channel}`, to which a rule copies it, may hold");
+        Self::LimitExceeded { what, value, limit }
+    }
+
     /// Its stable code.
     pub fn code(&self) -> Code {
         Code(match self {
@@ -504,9 +510,7 @@ impl BrokerError {
             Self::KeyUsedApart { .. } => "repeat a transaction as it was, or give new messages new keys".into(),
             Self::InTransaction { error, .. } => return error.help(),
             Self::NoResponders { channel } => {
-                format!(
-                    "start a responder: `liminal subscribe {channel}`; a durable channel keeps the request all the same"
-                )
+                format!("start a responder: `liminal subscribe {channel}`; nothing was stored")
             }
             Self::ReplyTimeout { .. } => "look whether the responder works; the request may still be handled".into(),
             Self::KeyConflict { .. } | Self::KeyWaits { .. } => {

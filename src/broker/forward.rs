@@ -13,12 +13,12 @@ use super::{
     delivery::ChannelReport,
     operations::Operated,
     publish::{Failure, RETRY},
-    stats::Admitted,
 };
 use crate::{
+    budget::Lease,
     codec,
     health::Part,
-    model::{ConsumerId, Frame, Operation, PublishGroup, Transaction},
+    model::{ChannelId, ConsumerId, Frame, Operation, PublishGroup, Transaction},
 };
 
 use super::channels::ChannelCommand;
@@ -58,6 +58,10 @@ pub(super) enum Request {
         token: u128,
         reply: Frame,
     },
+    /// Whether somebody follows a channel, on any node.
+    Listens {
+        channel: ChannelId,
+    },
 }
 
 /// What it answers.
@@ -75,9 +79,11 @@ pub(super) enum Response {
     /// With whether the new messages of each part were handed on, as in `outcomes`.
     Transacted(Operated, Vec<Vec<Option<bool>>>),
     NoInbox,
+    /// False only when it is certain that nobody does.
+    Listens(bool),
 }
 
-fn not_submitted(error: SubmitError) -> Response {
+pub(super) fn not_submitted(error: SubmitError) -> Response {
     match error {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),
@@ -172,6 +178,7 @@ impl Broker {
                     Response::NoInbox
                 }
             }
+            Request::Listens { channel } => self.somebody_listens(channel).await,
         }
     }
 
@@ -198,7 +205,7 @@ impl Broker {
     }
 
     /// Room for what another node sends. This node's own requests have theirs already.
-    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Admitted>, BrokerError> {
+    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Lease>, BrokerError> {
         if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
     }
 

@@ -14,6 +14,7 @@ mod forward;
 mod housekeeping;
 mod joins;
 mod key_limit;
+mod listing;
 mod local;
 mod operations;
 mod outcomes;
@@ -30,6 +31,7 @@ mod schema;
 mod stats;
 mod subscribe;
 mod transaction;
+mod verdicts;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -43,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     batcher::Batcher, consume::Groups, delivery::Delivery, joins::Flights, operations::Operations,
-    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters,
+    quarantine::Quarantine, quotas::Quotas, request::Inboxes, rules::Router, stats::Counters, verdicts::Verdicts,
 };
 use crate::{
     env::Env,
@@ -64,9 +66,10 @@ pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use listing::NamedPage;
 pub use place::{ReadOptions, Start, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
-pub use quotas::Held;
+pub use quotas::{Held, over_budget, place_on_connection};
 pub use request::REPLY_TO;
 pub use retention::Trim;
 pub use rules::RuleInfo;
@@ -107,8 +110,7 @@ struct Inner {
     delivery: Arc<Delivery>,
     /// The rules between channels, compiled.
     router: Mutex<Arc<Router>>,
-    /// Compiled schemas by their id, which is never reused.
-    schemas: Mutex<HashMap<u64, Arc<CompiledSchema>>>,
+    schemas: Mutex<schema::Compiled>,
     /// Outcomes that nobody was told, by channel and key: see the batcher.
     missed: Mutex<HashMap<(ChannelId, KeyHash), (u64, Instant)>>,
     /// Keyed publishes under way on this leader.
@@ -123,6 +125,8 @@ struct Inner {
     validations: Semaphore,
     /// Checks of payloads that take long, each on a thread of its own.
     checks: Semaphore,
+    /// What filters make of batches.
+    verdicts: Arc<Verdicts>,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -265,6 +269,7 @@ impl Broker {
         let (batcher, queue) = Batcher::new();
         let (operations, operation_queue) = Operations::new();
         let (quarantine, samples) = Quarantine::new();
+        let counters = Counters::new(view.limits().in_flight_bytes);
         let inner = Inner {
             batcher,
             operations,
@@ -277,9 +282,10 @@ impl Broker {
             inboxes: Arc::default(),
             quarantine,
             quotas: Quotas::default(),
-            counters: Counters::default(),
+            counters,
             validations: Semaphore::new(1),
             checks: Semaphore::new(LONG_CHECKS),
+            verdicts: Arc::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             withheld: sequencer.withheld(),

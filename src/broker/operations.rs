@@ -14,7 +14,7 @@ use super::{
     forward::{Request, Response},
     stats::overloaded,
 };
-use crate::model::{Command, Operation, OperationReply, Refusal, Reply};
+use crate::model::{Command, Operation, OperationReply, Refusal, Reply, StateLimits};
 
 /// Operations that may wait.
 const QUEUE: usize = 16_384;
@@ -199,6 +199,21 @@ impl Broker {
 
     /// On the leader.
     pub(super) async fn submit_operation(&self, operation: Operation) -> Answer {
+        self.write_state_limits().await?;
+        self.enqueue(operation).await
+    }
+
+    /// On the leader, before anything is proposed that is refused when there is too much of it: what this node's
+    /// configuration says holds on every node once it is in the log, and not before.
+    pub(super) async fn write_state_limits(&self) -> Result<(), SubmitError> {
+        let wanted = StateLimits::from(self.limits());
+        if wanted != self.inner.view.state_limits() {
+            self.enqueue(Operation::LimitState(wanted)).await?;
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&self, operation: Operation) -> Answer {
         if let Some(error) = self.refusal() {
             return Err(SubmitError::Refused(error));
         }

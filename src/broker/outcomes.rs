@@ -1,7 +1,7 @@
 //! What publishers are told of each message, out of what the log says of groups.
 
 use super::{Broker, BrokerError, Confirm, Outcome, delivery::EXPIRY, publish::Checked};
-use crate::model::{Assigned, ChannelId, Full, KeyOutcome};
+use crate::model::{Assigned, ChannelId, Full, KeyOutcome, Refusal};
 
 /// What became of each message of a submission that was committed.
 pub(super) type Results = Vec<Result<Outcome, BrokerError>>;
@@ -33,10 +33,21 @@ impl Broker {
 }
 
 impl Broker {
-    /// A channel that would get copies is full.
-    pub(super) fn target_full(&self, channel: ChannelId, full: Full) -> BrokerError {
+    /// Why messages were refused because of a copy that a channel does not take, and the position of the first of them;
+    /// none where that is not the reason.
+    pub(super) fn copy_refused(&self, refusal: &Refusal) -> Option<(u32, BrokerError)> {
+        let (channel, position, outcome) = match refusal {
+            Refusal::CopyRefused { channel, position, outcome } => (*channel, *position, *outcome),
+            Refusal::TargetFull { channel, full } => (*channel, 0, KeyOutcome::Full(*full)),
+            _ => return None,
+        };
         let name = self.inner.view.meta(channel).map(|meta| meta.name.to_string()).unwrap_or_default();
-        channel_full(name, full)
+        let error = match outcome {
+            KeyOutcome::TooLarge { bytes, limit } => BrokerError::copy_too_large(&name, bytes, limit),
+            KeyOutcome::Full(full) => channel_full(name, full),
+            other => BrokerError::Internal { reason: format!("a copy in `{name}` is refused: {other:?}") },
+        };
+        Some((position, error))
     }
 }
 

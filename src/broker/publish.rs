@@ -10,6 +10,7 @@ use super::{
     evolution::blocking,
     joins::Original,
     outcomes::{Results, merge, name_keys, named, refusals, results},
+    rules::Judged,
     stats::overloaded,
 };
 use crate::{
@@ -237,10 +238,11 @@ impl Broker {
                 let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
                 return Err(Failure::Definite(error));
             }
-            Err(Refusal::TargetFull { channel, full }) => {
-                return Err(Failure::Definite(self.target_full(channel, full)));
+            Err(other) => {
+                let internal = || BrokerError::Internal { reason: other.to_string() };
+                let error = self.copy_refused(&other).map_or_else(internal, |(_, error)| error);
+                return Err(Failure::Definite(error));
             }
-            Err(other) => return Err(Failure::Definite(BrokerError::Internal { reason: other.to_string() })),
         };
         let delivered = self.delivered(channel, &assigned, count, confirm, term).await;
         let mut results = results(&assigned, count, term, &delivered, confirm);
@@ -312,7 +314,7 @@ impl Broker {
         let schemas = self.inner.schemas.lock();
         std::iter::once(meta).chain(routing.targets()).all(|meta| {
             let quick = |schema: &Arc<CompiledSchema>| schema.is_quick(bytes);
-            meta.config.schema.is_none() || schemas.get(&meta.schema_id).is_some_and(quick)
+            meta.config.schema.is_none() || schemas.get(meta.schema_id).is_some_and(quick)
         })
     }
 
@@ -330,10 +332,12 @@ impl Broker {
                         let reason = format!("the messages before it in its request took longer than {CHECK_TIME:?}");
                         return Err(BrokerError::SchemaTooExpensive { channel: meta.name.to_string(), reason });
                     }
-                    self.check_message(&meta, schema.as_deref(), &message).map(|()| message)
+                    self.check_message(&meta, schema.as_deref(), &message)?;
+                    let judged = if message.key.is_some() { Judged::Later } else { Judged::Here };
+                    routing.add(self, accepted, &message, judged)?;
+                    Ok(message)
                 }) {
                 Ok(message) => {
-                    routing.add(self, accepted, &message)?;
                     expires |= message.ttl_ms > 0;
                     if message.deliver_at_ms > 0 && message.deliver_at_ms > self.now_ms() {
                         later.push(position);
@@ -410,18 +414,13 @@ impl Broker {
 
     pub(super) fn schema_of(&self, meta: &ChannelMeta) -> Result<Option<Arc<CompiledSchema>>, BrokerError> {
         let Some(text) = &meta.config.schema else { return Ok(None) };
-        if let Some(schema) = self.inner.schemas.lock().get(&meta.schema_id) {
+        if let Some(schema) = self.inner.schemas.lock().get(meta.schema_id) {
             return Ok(Some(schema.clone()));
         }
         let schema = CompiledSchema::compile(text, self.limits())
             .map_err(|reason| BrokerError::InvalidSchema { reason: format!("channel `{}`: {reason}", meta.name) })?;
         let schema = Arc::new(schema);
-        let mut schemas = self.inner.schemas.lock();
-        // Schemas that were replaced go when there are many; those in use come back by themselves.
-        if schemas.len() > self.inner.view.catalog().len() + 64 {
-            schemas.clear();
-        }
-        schemas.insert(meta.schema_id, schema.clone());
+        self.inner.schemas.lock().keep(meta.schema_id, text.len(), schema.clone());
         Ok(Some(schema))
     }
 }

@@ -13,12 +13,11 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, stats::RETRY_AFTER_MS};
 use crate::{
+    budget::{Account, Full, Lease, Level, Progress},
     model::{ChannelId, Frame, Quota},
-    quota::{Exceeded, Meter, Publishing},
+    quota::{Exceeded, Meter},
 };
 
-/// A connection may have at most this part of the node's bytes in flight.
-const CONNECTION_SHARE: usize = 4;
 /// Meters of channels that are gone go when there are so many more meters than channels.
 const SPARE: usize = 64;
 
@@ -30,20 +29,49 @@ pub(super) struct Quotas {
 
 /// Bytes that count as in flight on a connection until this is dropped.
 pub struct Held {
-    publishing: Arc<Publishing>,
-    bytes: usize,
+    _in_flight: Lease,
+    arrived: Option<Progress>,
+}
+
+impl Held {
+    /// With the request that they came with, which counts no longer either.
+    #[must_use]
+    pub fn with(mut self, arrived: Option<Progress>) -> Self {
+        self.arrived = arrived;
+        self
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.publishing.release(self.bytes);
+        if let Some(arrived) = &self.arrived {
+            arrived.answered();
+        }
     }
+}
+
+/// That so much of something is open or under way, on one of the levels that it counts on.
+pub fn over_budget(what: &str, full: Full) -> BrokerError {
+    let Full { whose, limit, .. } = full;
+    let what = format!("{what} of this {whose}");
+    BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
+}
+
+/// Takes a place on a connection, as long as a subscription lives or a request waits.
+///
+/// # Errors
+/// `LimitExceeded` when it has as many as it may have.
+pub fn place_on_connection(places: &Arc<Level>, whose: &str) -> Result<Lease, BrokerError> {
+    places.take(1).map_err(|Full { held, limit, .. }| {
+        let what = format!("the number of {whose} on this connection");
+        BrokerError::LimitExceeded { what, value: held as u64 + 1, limit: limit as u64 }
+    })
 }
 
 impl Broker {
     /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
     pub fn connection_room(&self) -> usize {
-        self.limits().connection_in_flight_bytes.min(self.limits().in_flight_bytes / CONNECTION_SHARE)
+        self.limits().connection_room()
     }
 
     /// Lets a connection publish, within what one may have in flight and publish in a time. One publish alone is
@@ -51,49 +79,38 @@ impl Broker {
     ///
     /// # Errors
     /// `QuotaExceeded`: nothing happened, and it says when to try again.
-    pub fn admit_from(&self, publishing: &Arc<Publishing>, frame: &Frame) -> Result<Held, BrokerError> {
-        self.admit_together(publishing, frame.count(), frame.bytes().len())
+    pub fn admit_from(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
+        self.admit_together(connection, frame.count(), frame.bytes().len())
     }
 
     /// The same for messages of any channels.
     ///
     /// # Errors
     /// As [`Broker::admit_from`].
-    pub fn admit_together(
-        &self,
-        publishing: &Arc<Publishing>,
-        messages: u32,
-        bytes: usize,
-    ) -> Result<Held, BrokerError> {
-        let before = publishing.in_flight();
-        let limit = self.connection_room();
-        if before > 0 && before + bytes > limit {
+    pub fn admit_together(&self, connection: &Account, messages: u32, bytes: usize) -> Result<Held, BrokerError> {
+        let in_flight = connection.in_flight.take(bytes).map_err(|Full { limit, .. }| {
             let what = "bytes in flight on this connection".to_owned();
-            let error = BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS };
-            self.count(&vec![Err(error.clone()); messages as usize]);
-            return Err(error);
-        }
-        self.hold(publishing, messages, bytes)
+            BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
+        });
+        let admitted = in_flight.and_then(|in_flight| {
+            self.meter_connection(connection, messages, bytes)?;
+            Ok(Held { _in_flight: in_flight, arrived: None })
+        });
+        admitted.inspect_err(|error| self.count_refused(error, messages))
     }
 
     /// The same for a stream, which is not read while too much is in flight on its connection.
     ///
     /// # Errors
     /// As [`Broker::admit_from`].
-    pub fn admit_stream(&self, publishing: &Arc<Publishing>, frame: &Frame) -> Result<Held, BrokerError> {
-        self.hold(publishing, frame.count(), frame.bytes().len())
+    pub fn admit_stream(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
+        let (messages, bytes) = (frame.count(), frame.bytes().len());
+        let metered = self.meter_connection(connection, messages, bytes);
+        metered.inspect_err(|error| self.count_refused(error, messages))?;
+        Ok(Held { _in_flight: connection.in_flight.hold(bytes), arrived: None })
     }
 
-    fn hold(&self, publishing: &Arc<Publishing>, messages: u32, bytes: usize) -> Result<Held, BrokerError> {
-        if let Err(error) = self.meter_connection(publishing, messages, bytes) {
-            self.count(&vec![Err(error.clone()); messages as usize]);
-            return Err(error);
-        }
-        publishing.hold(bytes);
-        Ok(Held { publishing: publishing.clone(), bytes })
-    }
-
-    fn meter_connection(&self, publishing: &Publishing, messages: u32, bytes: usize) -> Result<(), BrokerError> {
+    fn meter_connection(&self, connection: &Account, messages: u32, bytes: usize) -> Result<(), BrokerError> {
         let quota = Quota {
             messages_per_second: self.limits().publisher_messages_per_second,
             bytes_per_second: self.limits().publisher_bytes_per_second,
@@ -101,7 +118,7 @@ impl Broker {
         if quota == Quota::default() {
             return Ok(());
         }
-        let taken = publishing.take(quota, u64::from(messages), bytes as u64, Instant::now());
+        let taken = connection.meter(quota, u64::from(messages), bytes as u64, Instant::now());
         taken.map_err(|exceeded| error(exceeded, "from one connection"))
     }
 

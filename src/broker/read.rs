@@ -9,7 +9,7 @@ use super::{
     forward::{Request, Response},
 };
 use crate::model::{
-    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, Position, StoredBatch,
+    ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, StoredBatch,
     stream_key,
 };
 
@@ -52,7 +52,14 @@ impl Broker {
         if consistency == Consistency::Linearizable {
             self.catch_up().await?;
         }
-        let mut meta = self.find(channel)?;
+        let mut meta = match self.find(channel) {
+            // Who has a position has seen the channel: it is this node that lags behind.
+            Err(_) if matches!(start, Start::Position(_)) => {
+                let known = tokio::time::timeout(LAG_PATIENCE, self.resolve(channel)).await;
+                known.unwrap_or_else(|_| self.find(channel))?
+            }
+            found => found?,
+        };
         let mut confirmed = true;
         if consistency == Consistency::Local {
             match tokio::time::timeout(LAG_PATIENCE, self.caught_up_with(meta.clone(), start)).await {
@@ -67,7 +74,8 @@ impl Broker {
             self.wait_for_seq(&meta, seq).await?;
         }
         let key = stream_key(meta.name.as_str());
-        let (from, notice, stats, stored) = loop {
+        let gone = || BrokerError::ChannelNotFound { name: channel.into(), similar: None };
+        let (from, notice, stats, stored, history) = loop {
             let whole = self.inner.view.whole().await;
             let stats = self.inner.view.stats(meta.id).unwrap_or_default();
             let (from, notice) = match self.place(&meta, start, if_changed).await? {
@@ -87,11 +95,13 @@ impl Broker {
             // What was to be read may have been removed meanwhile, all of it or its beginning.
             let Some(ChannelStats { first_seq: first, .. }) = self.inner.view.stats(meta.id) else {
                 // What was read by its name may be another channel's.
-                return Err(BrokerError::ChannelNotFound { name: channel.into(), similar: None });
+                return Err(gone());
             };
+            // Of the state that was read, whichever takes its place.
+            let history = self.inner.view.history(meta.id).ok_or_else(gone)?.position(from);
             let begins = stored.first().map_or(first, |batch| batch.first_seq);
             if begins <= from || self.has_gap(meta.id, from) {
-                break (from, notice, stats, stored);
+                break (from, notice, stats, stored, history);
             }
             drop(whole);
             if first <= from {
@@ -111,6 +121,10 @@ impl Broker {
             }
             // A page of which everything has expired is no reason to come back, unless what follows it was removed.
             let _whole = self.inner.view.whole().await;
+            // In another state there may be other messages at this place: the next read is told.
+            if self.inner.view.history(meta.id).map(|now| now.position(from)) != Some(history) {
+                break;
+            }
             stored = self
                 .store()
                 .read_batches(&key, next_seq, self.limits().page_bytes)
@@ -123,8 +137,7 @@ impl Broker {
         }
         // Read after the messages, so that none of them is beyond it.
         let end_seq = self.inner.view.stats(meta.id).map_or(stats.next_seq, |stats| stats.next_seq);
-        let next = self.inner.view.history(meta.id).map_or_else(Position::default, |known| known.position(next_seq));
-        Ok(Page { batches, next_seq, next, first_seq, end_seq, notice })
+        Ok(Page { batches, next_seq, next: history.at(next_seq), first_seq, end_seq, notice })
     }
 
     /// Whether what is not there at a place of a channel, though later messages are, was taken out by compaction: else

@@ -1,6 +1,7 @@
 //! Requests and replies. A request is a message with a header that names an *inbox*: the node on which the requester
 //! waits, and a random token. The reply goes from whichever node gets it to that node, and not through the log: it
-//! arrives at most once.
+//! arrives at most once. Before anything is published it is asked whether somebody is there who could answer: where it is
+//! certain that nobody is, nothing is stored. Once it is stored, whoever comes in time may answer.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,11 +9,12 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Held, Outcome, PublishOptions, SequencerError,
+    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, SequencerError,
+    delivery::EXPIRY,
     forward::{Request, Response},
 };
 use crate::{
-    model::Frame,
+    model::{ChannelId, ChannelMeta, Durability, Frame},
     proto::v1::{Header, Message},
 };
 
@@ -49,9 +51,8 @@ impl Broker {
     /// Publishes a message and waits for the reply of whoever handles it.
     ///
     /// # Errors
-    /// `NoResponders` as soon as it is certain that the message was handed to nobody and the channel has no consumer,
-    /// `ReplyTimeout` when no reply
-    /// came in time; and as [`Broker::publish`]. Except after the latter's the message is in the channel.
+    /// `NoResponders` when it is certain that the channel has no live subscriber and no consumer: the message is not stored;
+    /// `ReplyTimeout` when no reply came in time, though the message is in the channel; and as [`Broker::publish`].
     pub async fn request(&self, channel: &str, envelope: Envelope, timeout: Duration) -> Result<Message, BrokerError> {
         self.request_held(channel, envelope, timeout, None).await
     }
@@ -78,12 +79,19 @@ impl Broker {
             let reason = "a request is handled at once: leave its delivery time out".to_owned();
             return Err(BrokerError::InvalidArgument { reason });
         }
+        let deadline = Instant::now() + timeout;
+        let meta = self.resolve(channel).await?;
+        if self.nobody_listens(&meta, deadline).await? {
+            return Err(BrokerError::NoResponders { channel: channel.into() });
+        }
         let (inbox, mut reply) = self.open_inbox()?;
         let name = format!("{:x}.{:032x}", self.local().id, inbox.token);
         envelope.headers.retain(|header| header.name != REPLY_TO);
         envelope.headers.push(Header { name: REPLY_TO.into(), value: name });
-        let options = PublishOptions { confirm: Confirm::Certainty, expected_seq: None };
-        let deadline = Instant::now() + timeout;
+        // What is not stored is known to be for nobody once it was handed to nobody.
+        let ephemeral = meta.config.durability == Durability::Ephemeral;
+        let confirm = if ephemeral { Confirm::Certainty } else { Confirm::Commit };
+        let options = PublishOptions { confirm, expected_seq: None };
         let exchange = async {
             tokio::select! {
                 biased;
@@ -91,7 +99,7 @@ impl Broker {
                 published = self.publish_with(channel, envelope, None, options) => {
                     drop(held);
                     match published {
-                        Ok(outcome) if nobody_listened(&outcome) && self.nobody_consumes(channel).await => {
+                        Ok(outcome) if ephemeral && nobody_listened(&outcome) => {
                             return Err(BrokerError::NoResponders { channel: channel.into() });
                         }
                         Ok(_) => {}
@@ -156,12 +164,36 @@ impl Broker {
         }
     }
 
-    /// Whether it is certain that a channel has no consumer, whose members may come for the request at any time.
-    async fn nobody_consumes(&self, channel: &str) -> bool {
-        // A consumer may be newer than what this node knows.
-        let known = self.catch_up().await.is_ok();
-        let meta = self.find(channel);
-        known && meta.is_ok_and(|meta| self.inner.view.consumers(|all| all.of(meta.id).next().is_none()))
+    /// Whether it is certain that a channel has no live subscriber on any node, and no consumer, whose members may come for
+    /// the request at any time.
+    ///
+    /// # Errors
+    /// Nothing can be published now, and nothing was.
+    async fn nobody_listens(&self, meta: &ChannelMeta, deadline: Instant) -> Result<bool, BrokerError> {
+        let view = &self.inner.view;
+        let is_consumed = || view.consumers(|all| all.of(meta.id).next().is_some());
+        if view.fanout().interest_in(meta.id).is_some() || is_consumed() {
+            return Ok(false);
+        }
+        let listens = Request::Listens { channel: meta.id };
+        let asked = self.ask_leader(&listens, deadline);
+        match tokio::time::timeout_at(deadline, asked).await {
+            // A consumer may be newer than what this node knows.
+            Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),
+            Ok(Err(error @ (BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. }))) => Err(error),
+            // It is not certain, in time or from a leader of another version.
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    /// On the leader, which says no only while it leads.
+    pub(super) async fn somebody_listens(&self, channel: ChannelId) -> Response {
+        let Leader::Local { term } = self.leader() else { return Response::NotProposed };
+        let others = self.inner.peers.others().into_iter().map(|node| node.id).collect();
+        let certain = (term, others, self.limits().delivery_timeout + EXPIRY);
+        let listens = self.inner.delivery.is_followed(self.inner.view.fanout(), channel, certain).await;
+        let leads = async { matches!(self.confirm_leadership().await, Ok(Ok(_))) };
+        Response::Listens(listens || !leads.await)
     }
 
     fn open_inbox(&self) -> Result<(Inbox, oneshot::Receiver<Frame>), BrokerError> {
@@ -179,7 +211,7 @@ impl Broker {
     }
 }
 
-/// Whether it is certain that a request which was published was handed to no live subscriber.
+/// Whether it is certain that a request was handed to no live subscriber.
 fn nobody_listened(outcome: &Outcome) -> bool {
     !outcome.duplicate && outcome.delivered == Some(false)
 }

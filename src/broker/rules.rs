@@ -13,7 +13,10 @@ use prost::Message as _;
 
 use super::{Broker, BrokerError, CompiledSchema};
 use crate::{
-    model::{Catalog, ChannelId, ChannelMeta, MessageView, Operation, OperationReply, Predicate, Refusal, Route, Rule},
+    model::{
+        Catalog, ChannelId, ChannelMeta, Durability, Frame, MessageView, Operation, OperationReply, Predicate, Refusal,
+        Route, Rule,
+    },
     proto::v1::{self, Message},
 };
 
@@ -81,6 +84,15 @@ impl Router {
     }
 }
 
+/// Where it is judged whether copies of a message are too large for their channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Here, so that a message which never fits is told apart from those beside it.
+    Here,
+    /// In the log, or nowhere.
+    Later,
+}
+
 /// Collects the routes of one batch.
 pub(super) struct Routing {
     router: Arc<Router>,
@@ -107,11 +119,19 @@ impl Routing {
         self.router.version
     }
 
-    /// Routes the message at a position of the batch.
-    pub(super) fn add(&mut self, broker: &Broker, position: u32, message: &Message) -> Result<(), BrokerError> {
+    /// Routes the message at a position of the batch; none of it where a copy is more than its channel may ever hold. What
+    /// may be a retry of a message that is stored already is `judged` by the log alone.
+    pub(super) fn add(
+        &mut self,
+        broker: &Broker,
+        position: u32,
+        message: &Message,
+        judged: Judged,
+    ) -> Result<(), BrokerError> {
         if !self.router.by_source.contains_key(&self.source) {
             return Ok(());
         }
+        let mut going = Vec::new();
         for target in self.router.reached(self.source, &MessageView::of(message)) {
             let Some(meta) = self.router.targets.get(&target) else { continue };
             let (schema_id, schema) = match self.schemas.get(&target) {
@@ -126,7 +146,15 @@ impl Routing {
                 broker.count_unrouted();
                 continue;
             }
-            let fresh = || Route { target, schema_id: *schema_id, positions: Vec::new() };
+            let (value, limit) = (Frame::size_of(message), meta.config.retention.max_bytes.unwrap_or(u64::MAX));
+            let stored = meta.config.durability == Durability::Durable;
+            if judged == Judged::Here && stored && value > limit {
+                return Err(BrokerError::copy_too_large(meta.name.as_str(), value, limit));
+            }
+            going.push((target, *schema_id));
+        }
+        for (target, schema_id) in going {
+            let fresh = || Route { target, schema_id, positions: Vec::new() };
             self.routes.entry(target).or_insert_with(fresh).positions.push(position);
             self.copied += message.encoded_len() as u64;
         }

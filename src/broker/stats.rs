@@ -4,14 +4,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use parking_lot::Mutex;
 
 use super::{Broker, BrokerError, Outcome};
-use crate::model::{ChannelId, ChannelMeta};
+use crate::{
+    budget::{Full, Lease, Level},
+    model::{ChannelId, ChannelMeta},
+};
 
 /// When a publisher that was refused for lack of room should try again.
 pub(super) const RETRY_AFTER_MS: u64 = 50;
@@ -35,7 +38,6 @@ pub struct Stats {
     pub in_flight_bytes: u64,
 }
 
-#[derive(Default)]
 pub(super) struct Counters {
     published: AtomicU64,
     duplicates: AtomicU64,
@@ -43,18 +45,21 @@ pub(super) struct Counters {
     unrouted: AtomicU64,
     /// By the schema, of channels that exist.
     rejected: Mutex<BTreeMap<ChannelId, u64>>,
-    in_flight: Arc<AtomicUsize>,
+    /// Bytes of publishes that are not answered.
+    in_flight: Arc<Level>,
 }
 
-/// Bytes that count as in flight until this is dropped.
-pub(super) struct Admitted {
-    in_flight: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Counters {
+    /// With the bytes that may be in flight.
+    pub(super) fn new(in_flight_bytes: usize) -> Self {
+        Self {
+            published: AtomicU64::default(),
+            duplicates: AtomicU64::default(),
+            failed: Mutex::default(),
+            unrouted: AtomicU64::default(),
+            rejected: Mutex::default(),
+            in_flight: Level::new("node", in_flight_bytes),
+        }
     }
 }
 
@@ -69,7 +74,7 @@ impl Broker {
             unrouted: counters.unrouted.load(Ordering::Relaxed),
             rejected: self.all_rejected(),
             quarantine_dropped: self.inner.quarantine.dropped(),
-            in_flight_bytes: counters.in_flight.load(Ordering::Relaxed) as u64,
+            in_flight_bytes: counters.in_flight.held() as u64,
         }
     }
 
@@ -122,14 +127,14 @@ impl Broker {
     }
 
     /// Takes room for a publish. One publish alone is never too large.
-    pub(super) fn admit(&self, bytes: usize) -> Result<Admitted, BrokerError> {
-        let (in_flight, limit) = (self.inner.counters.in_flight.clone(), self.limits().in_flight_bytes);
-        let before = in_flight.fetch_add(bytes, Ordering::Relaxed);
-        let admitted = Admitted { in_flight, bytes };
-        if before > 0 && before + bytes > limit {
-            return Err(overloaded(before + bytes, limit));
-        }
-        Ok(admitted)
+    pub(super) fn admit(&self, bytes: usize) -> Result<Lease, BrokerError> {
+        let admitted = self.inner.counters.in_flight.take(bytes);
+        admitted.map_err(|Full { held, limit, .. }| overloaded(held + bytes, limit))
+    }
+
+    /// So many messages were refused for one reason.
+    pub(super) fn count_refused(&self, error: &BrokerError, messages: u32) {
+        *self.inner.counters.failed.lock().entry(error.code().0).or_default() += u64::from(messages);
     }
 }
 

@@ -111,6 +111,8 @@ impl Broker {
             }
         };
         let _ = tokio::time::timeout(ANNOUNCE, announce).await; // repeated by the report task
+        // What is judged, followed and named is of one state. One that takes its place later is looked at by the follower.
+        let whole = self.inner.view.whole().await;
         let (place, notice) = match start {
             Start::Latest => (None, None),
             other => {
@@ -125,6 +127,7 @@ impl Broker {
         let position = follower.begin(place, applied);
         self.inner.delivery.settled();
         let history = self.inner.view.history(meta.id).ok_or_else(|| gone(&meta))?.position(position);
+        drop(whole);
         let told = notice.is_some();
         let mut reader = Reader::new(self.clone(), meta, follower, history, if_changed, notice);
         let source = match filter {

@@ -101,10 +101,10 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match measured.last_error {
         Some(error) if figures.rate == 0.0 => Err(error.into()),
         Some(error) => {
-            eprintln!("the last of {} errors: {}: {error}", figures.errors, error.code());
-            Err(CliError::exit(1))
+            let message = format!("the last of {} errors: {}: {error}", figures.errors, error.code());
+            Err(CliError::failed(message).with_code(error.code()))
         }
-        None if figures.errors > 0 => Err(CliError::exit(1)),
+        None if figures.errors > 0 => Err(CliError::failed(format!("{} deliveries are missing", figures.errors))),
         None => Ok(()),
     }
 }

@@ -199,7 +199,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             if dry_run || limits.keeps() && !yes {
                 let removes = client.would_remove(UpdateChannelRequest { schema: None, ..update.clone() }).await?;
                 if dry_run {
-                    if let Some(thinned) = thinned {
+                    if let Some(thinned) = thinned.filter(|_| global.output != OutputFormat::Json) {
                         eprintln!("and it would {thinned}");
                     }
                     return told(&update.name, removes, global);

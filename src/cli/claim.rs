@@ -7,11 +7,13 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{confirm, connect, parse_duration, print_json, print_line, table, thousands, written},
+    remote::{
+        confirm, connect, parse_duration, print_json, print_line, shown as shown_bytes, table, thousands, written,
+    },
 };
 use crate::{
     client::{ClaimHolder, ClaimNamespace, ClaimReceipt, Taken},
-    model::{ClaimJson, NamespaceJson, timestamp},
+    model::{ClaimJson, Form, NamespaceJson, timestamp},
 };
 
 /// What a claim is on.
@@ -209,7 +211,7 @@ fn shown(of: &Subject, claim: Option<&Taken>, global: &Global) -> Result<(), Cli
         None => ClaimJson::free(namespace, key),
         Some(Taken::Claimed(lease)) => ClaimJson::claimed(namespace, key, lease),
         Some(Taken::InFlight(holder)) => ClaimJson::in_flight(namespace, key, holder),
-        Some(Taken::Completed(done)) => ClaimJson::completed(namespace, key, done),
+        Some(Taken::Completed(done)) => ClaimJson::completed(namespace, key, done, Form::Line),
     };
     match (global.output, claim) {
         (OutputFormat::Json, _) => print_json(&json),
@@ -235,7 +237,7 @@ fn line(claim: Option<&Taken>) -> String {
             format!("in flight{}  token {token}  until {}", by(owner), timestamp(*expires_ms))
         }
         Some(Taken::Completed(ClaimReceipt { token, owner, completed_ms, receipt, .. })) => {
-            let receipt = String::from_utf8_lossy(receipt);
+            let receipt = shown_bytes(receipt);
             format!("completed{}  token {token}  at {}  receipt {receipt}", by(owner), timestamp(*completed_ms))
         }
     }

@@ -26,10 +26,10 @@ pub enum Command {
     Status,
     /// Show what happened to the nodes: starts, joins, promotions, removals, transfers
     Events,
-    /// Let the node at a peer address (HOST:PORT) in, also if it had been removed
+    /// Let a node in that was removed, runs, and asks to come back
     Join {
-        /// Where the node listens for other nodes
-        address: String,
+        /// Its name, its id, or its address for other nodes (HOST:PORT)
+        node: String,
     },
     /// Make a learner a voter, where that does not happen by itself
     Promote {
@@ -92,7 +92,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         }
         Command::Backup { file } => return backup::backup(&client, &file, global).await,
         Command::Restore { .. } => return Ok(()), // done above, without a server
-        Command::Join { address } => client.join_node(&address).await?,
+        Command::Join { node } => client.join_node(&node).await?,
         Command::Promote { node } => client.promote_node(&node).await?,
         Command::Remove { node, yes } => {
             let what =

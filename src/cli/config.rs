@@ -31,7 +31,10 @@ pub(super) fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match command {
         Command::Check { file } => {
             load(Some(&file), Vec::new())?;
-            print_line(&format!("{}: ok", file.display()))
+            match global.output {
+                OutputFormat::Json => print_json(&serde_json::json!({ "file": file.to_string_lossy(), "ok": true })),
+                _ => print_line(&format!("{}: ok", file.display())),
+            }
         }
         Command::Show { file, set } => {
             let Loaded { config, origins, .. } = load(file.as_deref(), set)?;

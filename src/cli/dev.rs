@@ -61,8 +61,10 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
+    let random = crate::env::Env::real().random;
+    let cookie: String = (0..2).map(|_| format!("{:016x}", random.next_u64())).collect();
     for number in 1..=args.nodes {
-        nodes.push(start(config(&args, dir.as_deref(), number)).await?);
+        nodes.push(start(config(&args, &cookie, dir.as_deref(), number)).await?);
     }
     let first = nodes.first().ok_or_else(|| CliError::failed("no nodes".into()))?;
     let formed = tokio::time::timeout(FORM_TIMEOUT, first.broker().channels()).await;
@@ -121,7 +123,7 @@ fn check_size(dir: &Path, nodes: u16) -> Result<(), CliError> {
     }
 }
 
-fn config(args: &Args, dir: Option<&Path>, number: u16) -> ServerConfig {
+fn config(args: &Args, cookie: &str, dir: Option<&Path>, number: u16) -> ServerConfig {
     let address = |offset: u16, number: u16| format!("127.0.0.1:{}", args.base_port + offset + number);
     ServerConfig {
         listen_address: address(0, number),
@@ -133,7 +135,8 @@ fn config(args: &Args, dir: Option<&Path>, number: u16) -> ServerConfig {
             node_name: format!("n{number}"),
             listen_address: address(200, number),
             seed_nodes: (1..=args.nodes).map(|number| address(200, number)).collect(),
-            cookie: "dev".into(),
+            // All nodes are in this process: nobody else has to know it.
+            cookie: cookie.into(),
             expect: usize::from(args.nodes),
             ..ClusterConfig::default()
         }),

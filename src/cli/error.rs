@@ -1,14 +1,18 @@
-//! How a command fails: what, why, what to do next, and the exit code.
+//! How a command fails: what, why, what to do next, and the exit code. It is told on standard error, by one rule for all
+//! commands: as text, or with `-o json` as one JSON object on a line of its own, `{"error":{..}}`, whatever went wrong and
+//! wherever. Results, and what became of each line of a file, are on standard output.
 
 use std::process::ExitCode;
 
 use super::{OutputFormat, remote::json_line};
-use crate::client::{ClientError, UNREACHABLE};
+use crate::client::{ClientError, ErrorDetail, UNREACHABLE};
 
 /// Exit codes that scripts rely on.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NO_SERVER: u8 = 3;
+/// The code of what was asked for in a way that makes no sense.
+const USAGE_CODE: &str = "USAGE";
 
 /// Why a command ends with another exit code than 0.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub struct CliError {
     message: Option<String>,
     help: Option<String>,
     code: Option<String>,
+    details: Vec<ErrorDetail>,
 }
 
 /// An error as programs read it.
@@ -27,6 +32,8 @@ struct Said<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    details: &'a [ErrorDetail],
     /// Of the process.
     exit: u8,
 }
@@ -34,7 +41,7 @@ struct Said<'a> {
 impl CliError {
     /// With nothing more to say.
     pub fn exit(code: u8) -> Self {
-        Self { exit: code, message: None, help: None, code: None }
+        Self { exit: code, message: None, help: None, code: None, details: Vec::new() }
     }
 
     /// It did not work.
@@ -62,11 +69,27 @@ impl CliError {
         Self { code: Some(code.to_owned()), ..self }
     }
 
+    /// What the command line's library says of a command that it cannot read; none where it only helps.
+    pub(super) fn of_usage(error: &clap::Error) -> Option<Self> {
+        if !error.use_stderr() {
+            return None;
+        }
+        let text = error.render().to_string();
+        let (message, help) = match text.strip_prefix("error: ") {
+            Some(text) => text.split_once("\n\n").unwrap_or((text, "")),
+            // It shows what there is.
+            None => ("a command is missing", text.as_str()),
+        };
+        let usage = Self::usage(message.trim().to_owned());
+        Some(if help.trim().is_empty() { usage } else { usage.with_help(help.trim().to_owned()) })
+    }
+
     /// Tells the user, and gives the exit code. With `-o json` what is said is one JSON object, on standard error as any
     /// error is.
     pub(super) fn report(self, output: OutputFormat) -> ExitCode {
         if let (OutputFormat::Json, Some(message)) = (output, &self.message) {
-            let said = Said { message, help: self.help.as_deref(), code: self.code.as_deref(), exit: self.exit };
+            let code = self.code.as_deref().or((self.exit == USAGE).then_some(USAGE_CODE));
+            let said = Said { message, help: self.help.as_deref(), code, details: &self.details, exit: self.exit };
             match json_line(&serde_json::json!({ "error": said })) {
                 Ok(line) => eprintln!("{line}"),
                 Err(error) => eprintln!("error: {message} ({error})"),
@@ -75,6 +98,9 @@ impl CliError {
         }
         if let Some(message) = self.message {
             eprintln!("error: {message}");
+        }
+        for ErrorDetail { pointer, message } in &self.details {
+            eprintln!("  {pointer}: {message}");
         }
         if let Some(help) = self.help {
             eprintln!("  help: {help}");
@@ -89,11 +115,8 @@ impl CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = if error.code() == UNREACHABLE { NO_SERVER } else { FAILED };
-        let mut message = error.message().to_owned();
-        for detail in error.details() {
-            message.push_str(&format!("\n  {}: {}", detail.pointer, detail.message));
-        }
+        let (message, details) = (Some(error.message().to_owned()), error.details().to_vec());
         let code = Some(error.code().to_owned()).filter(|code| !code.is_empty());
-        Self { exit, message: Some(message), help: error.help().map(str::to_owned), code }
+        Self { exit, message, help: error.help().map(str::to_owned), code, details }
     }
 }

@@ -9,7 +9,10 @@ use tokio::{
 };
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use super::{CliError, Global, remote::print_line};
+use super::{
+    CliError, Global, OutputFormat,
+    remote::{print_json, print_line},
+};
 use crate::{address, client};
 
 /// How long the node may take to answer.
@@ -36,7 +39,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         let mut all_ready = true;
         for server in &global.server {
             let ready = serves(server).await.map_err(|why| silent(server, &why))?;
-            print_line(&format!("{server}  {}", if ready { "ready" } else { "not ready" }))?;
+            match global.output {
+                OutputFormat::Json => print_json(&serde_json::json!({ "server": server, "ready": ready }))?,
+                _ => print_line(&format!("{server}  {}", if ready { "ready" } else { "not ready" }))?,
+            }
             all_ready &= ready;
         }
         return if all_ready { Ok(()) } else { Err(CliError::exit(10)) };
@@ -48,8 +54,14 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         Err(_) => return Err(silent(http, &format!("nothing came within {} s", TIMEOUT.as_secs()))),
     };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    print_line(body.trim())?;
-    if head.split_ascii_whitespace().nth(1) == Some("200") { Ok(()) } else { Err(CliError::exit(10)) }
+    let ready = head.split_ascii_whitespace().nth(1) == Some("200");
+    match global.output {
+        OutputFormat::Json => {
+            print_json(&serde_json::json!({ "server": http, "ready": ready, "detail": body.trim() }))?;
+        }
+        _ => print_line(body.trim())?,
+    }
+    if ready { Ok(()) } else { Err(CliError::exit(10)) }
 }
 
 async fn ask(address: &str) -> std::io::Result<String> {

@@ -120,7 +120,15 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            return match CliError::of_usage(&error).filter(|_| asks_for_json(words())) {
+                Some(usage) => usage.report(OutputFormat::Json),
+                None => error.exit(),
+            };
+        }
+    };
     files::keep_private();
     let output = cli.global.output;
     let filter = match cli.command {
@@ -145,11 +153,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The words of this process's command line.
+fn words() -> impl Iterator<Item = String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned())
+}
+
+/// Whether a command line that cannot be read asks for JSON.
+fn asks_for_json(words: impl IntoIterator<Item = String>) -> bool {
+    let mut words = words.into_iter().take_while(|word| word != "--");
+    while let Some(word) = words.next() {
+        let value = match word.as_str() {
+            "-o" | "--output" => words.next(),
+            word => word.strip_prefix("--output=").or(word.strip_prefix("-o")).map(str::to_owned),
+        };
+        if value.is_some_and(|value| value.trim_start_matches('=') == "json") {
+            return true;
+        }
+    }
+    false
+}
+
 async fn run(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command {
         Command::Dev(args) => dev::run(args).await,
-        Command::Serve(args) => serve::run(args).await,
+        Command::Serve(args) => serve::run(args, global.output).await,
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Request(args) => request::run(args, global).await,
@@ -173,6 +201,17 @@ async fn run(cli: Cli) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_asked_for_in_every_spelling_of_the_flag() {
+        let asks = |line: &str| asks_for_json(line.split(' ').map(str::to_owned));
+        for yes in ["-o json x", "x -ojson", "x y -o=json", "--output json", "x --output=json --no"] {
+            assert!(asks(yes), "{yes}");
+        }
+        for no in ["", "x json", "-o table json", "x -- -o json", "--output", "--offset json"] {
+            assert!(!asks(no), "{no}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -108,14 +108,11 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
     let options = PublishOptions { confirm: args.confirm.into(), expected_seq: args.expected_seq };
     let result = client.publish_with(&args.channel, message, options).await;
     let took = begun.elapsed();
-    match (global.output, result) {
-        (OutputFormat::Json, result) => {
-            let failed = result.as_ref().is_err();
-            print_json(&Outcome::of(1, &args.channel, result.as_ref()))?;
-            if failed { Err(CliError::exit(1)) } else { Ok(()) }
-        }
-        (OutputFormat::Raw, Ok(published)) => print_line(&place(&published)),
-        (OutputFormat::Table, Ok(published)) => {
+    let published = result?;
+    match global.output {
+        OutputFormat::Json => print_json(&Outcome::of(1, &args.channel, Ok(&published))),
+        OutputFormat::Raw => print_line(&place(&published)),
+        OutputFormat::Table => {
             let bytes = thousands(size as u64);
             let (term, notes) = (published.term, notes(&published));
             let place = match published.scheduled_ms {
@@ -124,7 +121,6 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
             };
             print_line(&format!("{place}  {bytes} B  term {term}  {}{notes}", millis(took)))
         }
-        (_, Err(error)) => Err(error.into()),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{CliError, Global};
-use crate::client::{Client, PublisherOptions};
+use crate::{
+    client::{Client, PublisherOptions},
+    model::{Form, unbroken},
+};
 
 /// Connects to the servers of the command line.
 pub async fn connect(global: &Global) -> Result<Client, CliError> {
@@ -57,8 +60,7 @@ pub fn confirm(yes: bool, what: &str, otherwise: &str) -> Result<(), CliError> {
 
 /// One line on standard output.
 pub fn print_line(line: &str) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    written(out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+    print_bytes(line.as_bytes())
 }
 
 /// One JSON object on a line of standard output.
@@ -66,9 +68,21 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     print_line(&json_line(value).map_err(|error| CliError::failed(error.to_string()))?)
 }
 
-/// One JSON object without a line break. In JSON they stand only between its parts, where a space is as good.
+/// Bytes on standard output as they are, and a line feed.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(bytes).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+}
+
+/// One JSON object without a line break. What it embeds (payloads, receipts) has to be made for a [`Form::Line`].
 pub fn json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
-    Ok(serde_json::to_string(value)?.replace(['\n', '\r'], " "))
+    Ok(unbroken(serde_json::to_string(value)?, Form::Line))
+}
+
+/// Bytes for a terminal, whose cursor they cannot move: on one line, without what controls it.
+pub fn shown(bytes: &[u8]) -> String {
+    let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    String::from_utf8_lossy(bytes).chars().map(shown).collect()
 }
 
 /// Columns with two spaces between them and no lines; those named in `right` are numbers.

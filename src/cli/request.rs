@@ -6,9 +6,12 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, parse_duration, print_json, print_line},
+    remote::{connect, parse_duration, print_bytes, print_json, print_line, shown},
 };
-use crate::{client::Message, model::ReplyJson};
+use crate::{
+    client::Message,
+    model::{Form, ReplyJson},
+};
 
 /// Publish a message and wait for the reply of whoever handles it
 #[derive(Clone, Debug, clap::Args)]
@@ -36,8 +39,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let message = Message::new(body(&args.body).await?);
     let reply = connect(global).await?.request(&args.channel, message, args.timeout).await?;
     match global.output {
-        OutputFormat::Json => print_json(&ReplyJson::of(&reply)),
-        OutputFormat::Table | OutputFormat::Raw => print_line(&String::from_utf8_lossy(&reply.payload)),
+        OutputFormat::Json => print_json(&ReplyJson::of(&reply, Form::Line)),
+        OutputFormat::Raw => print_bytes(&reply.payload),
+        OutputFormat::Table => print_line(&shown(&reply.payload)),
     }
 }
 

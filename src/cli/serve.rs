@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CliError, config};
+use super::{CliError, OutputFormat, config};
 use crate::{
+    budget::descriptors,
     config::ServerConfig,
     env::Env,
     node::{Node, Storage},
@@ -22,7 +23,7 @@ pub struct Args {
     set: Vec<String>,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), CliError> {
+pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError> {
     let config = config::load(Some(&args.config), args.set)?.config;
     if config.ephemeral_node {
         tracing::warn!("this node is ephemeral: all of its messages are gone when it stops");
@@ -31,9 +32,9 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
     let node = start(config).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
-    node.on_stuck(Box::new(|reason| {
+    node.on_stuck(Box::new(move |reason| {
         tracing::error!(reason, "this node does not come back by itself: it ends");
-        eprintln!("error: the node cannot go on: {reason}");
+        let _ = CliError::failed(format!("the node cannot go on: {reason}")).report(output);
         std::process::exit(1);
     }));
     let failed = node.group().clone();
@@ -43,14 +44,18 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
-        () = node.stop() => Ok(()),
+        flushed = node.finish() => flushed.map_err(|error| {
+            let message = format!("the node has stopped, but its state could not be made durable: {error}");
+            CliError::failed(message).with_help("look after its disk; its log brings back what is missing".to_owned())
+        }),
         () = signals.next() => {
             Err(CliError::failed("stopped at once, without draining".into()))
         }
     }
 }
 
-pub(super) async fn start(config: ServerConfig) -> Result<Node, CliError> {
+pub(super) async fn start(mut config: ServerConfig) -> Result<Node, CliError> {
+    descriptors::prepare(&mut config.limits);
     let env = Env::real();
     let storage = {
         let (config, env) = (config.clone(), env.clone());

@@ -10,11 +10,11 @@ use futures::StreamExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, json_line, written},
+    remote::{connect, json_line, shown, written},
 };
 use crate::{
     client::{Client, ConsumerConfig, IfChanged, Notice, Position, Received, Start, SubscribeOptions},
-    model::{MessageJson, NoticeJson, Predicate, timestamp},
+    model::{Form, MessageJson, NoticeJson, Predicate, timestamp},
 };
 
 /// Messages that are acknowledged while others are printed.
@@ -136,7 +136,10 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         }
     }
     if let Some(next) = next.filter(|_| args.show_next) {
-        eprintln!("next: {next}");
+        match global.output {
+            OutputFormat::Json => eprintln!("{}", serde_json::json!({ "next": next })),
+            OutputFormat::Raw | OutputFormat::Table => eprintln!("next: {next}"),
+        }
     }
     Ok(())
 }
@@ -183,6 +186,9 @@ async fn consume(
             Some(delivery) => delivery?,
             None => break,
         };
+        if let Some(notice) = &delivery.notice {
+            say(notice, format);
+        }
         let mut text = Vec::new();
         print(&mut text, &args.channel, &delivery.received, format)
             .map_err(|error| CliError::failed(error.to_string()))?;
@@ -208,17 +214,15 @@ fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFo
         OutputFormat::Raw => out.write_all(&received.message.payload)?,
         OutputFormat::Json => {
             let Received { seq, time_ms, schema_id, message } = received;
-            let line = json_line(&MessageJson::of(channel, *seq, *time_ms, *schema_id, message))?;
+            let line = json_line(&MessageJson::of(channel, *seq, *time_ms, *schema_id, message, Form::Line))?;
             out.write_all(line.as_bytes())?;
         }
         OutputFormat::Table => {
             let Received { seq, time_ms, message, .. } = received;
             let key = message.key.as_deref().filter(|key| !key.is_empty()).unwrap_or("-");
-            let payload = String::from_utf8_lossy(&message.payload);
-            let line = format!("{channel}@{seq}  {}  {key}  {payload}", timestamp(*time_ms));
             // A message must not move a terminal's cursor or take more than its line.
-            let shown = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-            out.write_all(shown.collect::<String>().as_bytes())?;
+            let (key, payload) = (shown(key.as_bytes()), shown(&message.payload));
+            write!(out, "{channel}@{seq}  {}  {key}  {payload}", timestamp(*time_ms))?;
         }
     }
     out.write_all(b"\n")
@@ -229,7 +233,7 @@ mod tests {
     use super::*;
     use crate::client::Message;
 
-    fn shown(message: Message, format: OutputFormat) -> String {
+    fn printed(message: Message, format: OutputFormat) -> String {
         let received = Received { seq: 41, time_ms: 1_700_000_000_123, schema_id: 2, message };
         let mut out = Vec::new();
         print(&mut out, "orders", &received, format).unwrap();
@@ -251,7 +255,7 @@ mod tests {
     fn a_json_payload_is_shown_as_it_was_sent() {
         let message = Message::new(r#"{"b": 1.50, "a":[ ]}"#).with_key("k").with_header("h", "v");
         assert_eq!(
-            shown(message, OutputFormat::Json),
+            printed(message, OutputFormat::Json),
             concat!(
                 r#"{"channel":"orders","seq":41,"key":"k","headers":{"h":"v"},"schema_id":2,"#,
                 r#""timestamp":"2023-11-14T22:13:20.123Z","payload":{"b": 1.50, "a":[ ]}}"#,
@@ -261,21 +265,22 @@ mod tests {
     }
 
     #[test]
-    fn a_json_payload_over_several_lines_is_one_line_of_output() {
-        let shown = shown(Message::new("{\r\n\"a\":\n1}\n"), OutputFormat::Json);
-        assert!(shown.ends_with("\"payload\":{  \"a\": 1}}\n"), "{shown}");
+    fn a_json_payload_over_several_lines_is_one_line_of_output_and_loses_nothing() {
+        let line = printed(Message::new("{\r\n}\n").with_header("h", "a\u{2028}b"), OutputFormat::Json);
+        assert!(line.ends_with("\"payload_base64\":\"ew0KfQo=\"}\n"), "{line}");
+        assert!(line.contains(r#""h":"a\u2028b""#), "{line}");
     }
 
     #[test]
     fn a_table_line_cannot_move_the_cursor() {
         assert_eq!(
-            shown(Message::new("a\n\x1b[2Jb"), OutputFormat::Table),
+            printed(Message::new("a\n\x1b[2Jb"), OutputFormat::Table),
             "orders@41  2023-11-14T22:13:20.123Z  -  a\u{fffd}\u{fffd}[2Jb\n"
         );
     }
 
     #[test]
     fn raw_output_is_the_payload_and_a_line_feed() {
-        assert_eq!(shown(Message::new("a\tb"), OutputFormat::Raw), "a\tb\n");
+        assert_eq!(printed(Message::new("a\tb"), OutputFormat::Raw), "a\tb\n");
     }
 }

@@ -119,11 +119,19 @@ impl Client {
     /// # Errors
     /// When no node can answer.
     pub async fn list_channels(&self) -> Result<Vec<Channel>, ClientError> {
-        let list = |link| async move {
-            ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(ListChannelsRequest {}).await
-        };
-        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-        Ok(response.channels)
+        let (mut channels, mut after) = (Vec::new(), String::new());
+        loop {
+            let list = |link| {
+                let request = ListChannelsRequest { after: after.clone(), limit: 0 };
+                async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await }
+            };
+            let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
+            channels.extend(page.channels);
+            match page.next_after {
+                Some(next) => after = next,
+                None => return Ok(channels),
+            }
+        }
     }
 
     /// One channel.
@@ -330,12 +338,13 @@ impl Client {
         Err(last.unwrap_or_else(|| malformed("status")))
     }
 
-    /// Lets the node at a peer address into the cluster, also if it had been removed. Says what was done.
+    /// Lets a node in that had been removed and asks to come back: by its name, its id, or its address for other nodes. Says
+    /// what was done.
     ///
     /// # Errors
-    /// When no node answers there, or it belongs to another cluster.
-    pub async fn join_node(&self, peer_address: &str) -> Result<String, ClientError> {
-        let request = JoinNodeRequest { peer_address: peer_address.to_owned() };
+    /// When no such node asked within the last minute.
+    pub async fn join_node(&self, node: &str) -> Result<String, ClientError> {
+        let request = JoinNodeRequest { node: node.to_owned() };
         let call = |link| {
             let request = request.clone();
             async move { AdminClient::new(link).join_node(request).await }

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     Begin, ClaimOperation, Clean, Compact, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId,
     ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota,
-    Redrive, Retention, Settlement, Verdict, WhenFull,
+    Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -340,6 +340,7 @@ fn commands() -> Vec<(Command, &'static str)> {
 fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_them() {
     let delete = ConsumerOperation::Delete { consumer: ConsumerId(1) };
     let keeping = ConsumerOperation::Keeping(Box::new(delete.clone()));
+    let judged = ConsumerOperation::Judged { operation: Box::new(delete.clone()), settle_skipped: true };
     let token = DeliveryToken { seq: 3, attempt: 1, member: 7 };
     let settlements = vec![Settlement { token, verdict: Verdict::Return }];
     let settle = ConsumerOperation::Settle { consumer: ConsumerId(1), settlements };
@@ -348,15 +349,48 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
         (delete.clone(), ["02000000", id].concat()),
         (keeping.clone(), ["0800000002000000", id].concat()),
         (settle, ["05000000", id, "0100000000000000", token, "04000000"].concat()),
+        (judged.clone(), ["0900000002000000", id, "01"].concat()),
     ] {
         let bytes = encode_record(&operation);
         assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);
         let command = Command::Operations { time_ms: 7, operations: vec![Operation::Consumer(operation)] };
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
     }
-    let twice = Operation::Consumer(ConsumerOperation::Keeping(Box::new(keeping)));
-    let twice = encode_command(&Command::Operations { time_ms: 7, operations: vec![twice] });
-    assert!(decode_command(&twice).unwrap_err().to_string().contains("twice"));
+    for inner in [keeping, judged] {
+        let twice = Operation::Consumer(ConsumerOperation::Keeping(Box::new(inner)));
+        let twice = encode_command(&Command::Operations { time_ms: 7, operations: vec![twice] });
+        assert!(decode_command(&twice).unwrap_err().to_string().contains("twice"));
+    }
+}
+
+#[test]
+fn limits_of_the_state_have_golden_bytes() {
+    let limits = StateLimits {
+        channels: 1,
+        rules: 2,
+        claim_namespaces: 3,
+        live_claims: 4,
+        consumers: 5,
+        consumers_per_channel: 6,
+        consumer_pending: 7,
+        delayed_messages: 8,
+        delayed_bytes: 9,
+    };
+    let operation = Operation::LimitState(limits);
+    let bytes = encode_record(&operation);
+    let numbers: String = (1..=9).map(|number| format!("0{number}00000000000000")).collect();
+    assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), ["0c000000", &numbers].concat());
+    let command = Command::Operations { time_ms: 7, operations: vec![operation] };
+    assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    let update = ChannelUpdate { dedup_window_ms: Some(9), ..ChannelUpdate::default() };
+    let (old, new) = (
+        Command::UpdateChannel { time_ms: 7, name: "c".parse().unwrap(), update: update.clone() },
+        Command::ChangeChannel { time_ms: 7, name: "c".parse().unwrap(), update },
+    );
+    let [old_bytes, new_bytes] = [&old, &new].map(encode_command);
+    let body = |bytes: &[u8]| hex(&bytes[HEAD..bytes.len() - CRC]);
+    assert_eq!(body(&new_bytes), body(&old_bytes).replacen("01000000", "08000000", 1));
+    assert_eq!(decode_command(&new_bytes).unwrap(), new);
 }
 
 #[test]

@@ -64,6 +64,8 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("violations", &mut limits.violations);
     number("connections", &mut limits.connections);
     number("connections_per_address", &mut limits.connections_per_address);
+    number("streams", &mut limits.streams);
+    number("streams_per_connection", &mut limits.streams_per_connection);
     number("subscriptions", &mut limits.subscriptions);
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
     number("requests", &mut limits.requests);
@@ -95,11 +97,15 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("header_bytes", &mut limits.header_bytes);
     v.size("key_bytes", &mut limits.key_bytes);
     v.size("schema_bytes", &mut limits.schema_bytes);
+    v.size("all_schemas_bytes", &mut limits.all_schemas_bytes);
     v.size("schema_regex_bytes", &mut limits.schema_regex_bytes);
     v.size("subscriber_bytes", &mut limits.subscriber_bytes);
     v.size("fanout_bytes", &mut limits.fanout_bytes);
     v.size("in_flight_bytes", &mut limits.in_flight_bytes);
     v.size("connection_in_flight_bytes", &mut limits.connection_in_flight_bytes);
+    v.size("arriving_bytes", &mut limits.arriving_bytes);
+    v.size("unread_bytes", &mut limits.unread_bytes);
+    v.size("least_bytes_per_second", &mut limits.least_bytes_per_second);
     v.optional_count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
     v.size("page_bytes", &mut limits.page_bytes);
     v.duration("publish_timeout", &mut limits.publish_timeout);
@@ -107,6 +113,9 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.duration("read_timeout", &mut limits.read_timeout);
     v.duration("long_poll", &mut limits.long_poll);
     v.duration("handshake_timeout", &mut limits.handshake_timeout);
+    v.duration("idle_timeout", &mut limits.idle_timeout);
+    v.duration("reader_timeout", &mut limits.reader_timeout);
+    v.duration("slow_after", &mut limits.slow_after);
     v.duration("keepalive_interval", &mut limits.keepalive.0);
     v.duration("keepalive_timeout", &mut limits.keepalive.1);
 }

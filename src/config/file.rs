@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -253,12 +253,20 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
         );
     }
     let cookie = table.get("cookie").map(|node| (node, table.text_of("cookie", node).unwrap_or_default()));
+    let mut file = None;
+    table.optional("cookie_file", &mut file);
+    cluster.cookie_file = file.map(PathBuf::from);
     match cookie {
-        Some((node, cookie)) if cookie.is_empty() && cluster.expect > 1 => {
-            table.wrong("cookie", &node.origin, "it is empty; choose a secret that all nodes share");
+        Some((node, _)) if cluster.cookie_file.is_some() => {
+            table.wrong("cookie", &node.origin, "there is a `cookie_file` as well; take one of them out");
         }
-        Some((_, cookie)) => cluster.cookie = cookie,
-        None if cluster.expect > 1 => table.missing("cookie", "choose a secret that all nodes share"),
+        Some((node, cookie)) => match cluster.too_weak(&cookie) {
+            Some(reason) if !cookie.is_empty() || cluster.expect > 1 => table.wrong("cookie", &node.origin, reason),
+            _ => cluster.cookie = cookie,
+        },
+        None if cluster.expect > 1 && cluster.cookie_file.is_none() => {
+            table.missing("cookie", "choose a secret that all nodes share, or name a `cookie_file`");
+        }
         None => {}
     }
     table.finish();

@@ -1,5 +1,6 @@
 //! What an operator configures, and what an embedding program does.
 
+mod cookie;
 mod fields;
 mod file;
 mod reader;
@@ -128,6 +129,8 @@ pub struct ClusterConfig {
     pub seed_nodes: Vec<String>,
     /// Shared secret; a node with another one is refused.
     pub cookie: String,
+    /// The file that holds the secret instead.
+    pub cookie_file: Option<PathBuf>,
     /// How many fresh nodes have to meet before they form a cluster, at most [`Limits::MOST_VOTERS`].
     pub expect: usize,
     /// Whether a node that joined votes as soon as it has caught up.
@@ -205,6 +208,7 @@ impl Default for ClusterConfig {
             advertise_address: None,
             seed_nodes: Vec::new(),
             cookie: String::new(),
+            cookie_file: None,
             expect: 1,
             auto_promote: true,
             remove_departed_after: None,
@@ -221,6 +225,7 @@ impl fmt::Debug for ClusterConfig {
             advertise_address,
             seed_nodes,
             cookie: _,
+            cookie_file,
             expect,
             auto_promote,
             remove_departed_after,
@@ -230,6 +235,7 @@ impl fmt::Debug for ClusterConfig {
             .field("listen_address", listen_address)
             .field("advertise_address", advertise_address)
             .field("seed_nodes", seed_nodes)
+            .field("cookie_file", cookie_file)
             .field("expect", expect)
             .field("auto_promote", auto_promote)
             .field("remove_departed_after", remove_departed_after)

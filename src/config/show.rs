@@ -132,7 +132,11 @@ impl ServerConfig {
             let expect = cluster.expect.to_string();
             writer.table("cluster", &mut |v| fields::cluster(cluster, v));
             if let Some((_, lines)) = writer.tables.last_mut() {
-                let _ = writeln!(lines, "cookie = {}\nexpect = {expect}", quoted(REDACTED));
+                let _ = match &cluster.cookie_file {
+                    Some(file) => writeln!(lines, "cookie_file = {}", quoted(&file.display().to_string())),
+                    None => writeln!(lines, "cookie = {}", quoted(REDACTED)),
+                };
+                let _ = writeln!(lines, "expect = {expect}");
             }
         }
         let mut text = writer.lines;

@@ -21,7 +21,8 @@ const OTHERS: [&str; 10] = [
     "TEST_DATA",
 ];
 /// Keys that are read apart from the list of fields.
-const MORE_KEYS: [&str; 5] = ["persistence_path", "cluster.cookie", "cluster.expect", "channels", "routing_rules"];
+const MORE_KEYS: [&str; 6] =
+    ["persistence_path", "cluster.cookie", "cluster.cookie_file", "cluster.expect", "channels", "routing_rules"];
 /// Names in one warning.
 const MOST_NAMED: usize = 3;
 

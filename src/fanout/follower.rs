@@ -71,7 +71,7 @@ impl Inbox {
 impl Follower {
     pub(super) fn new(fanout: Arc<Fanout>, channel: ChannelId, tail: Arc<Tail>, id: u64, cursor: Arc<Cursor>) -> Self {
         let signal = tail.signal.subscribe();
-        let replaced = signal.borrow().replaced;
+        let replaced = cursor.looked_at();
         Self { fanout, channel, tail, signal, id, cursor, replaced }
     }
 
@@ -136,6 +136,12 @@ impl Follower {
     pub fn is_replaced(&mut self) -> bool {
         let replaced = self.signal.borrow().replaced;
         std::mem::replace(&mut self.replaced, replaced) != replaced
+    }
+
+    /// It has looked whether its place is in the state that took the place of the one before. Until then it is handed
+    /// nothing.
+    pub fn looked(&self) {
+        self.cursor.looked(self.replaced);
     }
 
     /// Waits until the channel has something beyond a position, or is gone, or the whole state was replaced.

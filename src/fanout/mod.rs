@@ -411,6 +411,23 @@ mod tests {
         assert!(matches!(follower.at(4), Next::Behind(5)));
     }
 
+    #[test]
+    fn a_follower_that_has_yet_to_look_at_another_state_is_handed_nothing() {
+        let fanout = Fanout::new(1 << 20, 1 << 20);
+        let told = observed(&fanout);
+        let mut follower = follow(&fanout, CHANNEL);
+        follower.passed(5);
+        fanout.reset(|_| Some(5));
+        fanout.publish(CHANNEL, batch(5, 1));
+        assert!(told.0.lock().is_empty(), "it may find that its history is another one");
+        assert!(fanout.interest_in(CHANNEL).unwrap().lagging);
+        assert!(follower.is_replaced());
+        follower.looked();
+        fanout.publish(CHANNEL, batch(6, 1));
+        assert_eq!(*told.0.lock(), [6..7]);
+        assert!(!fanout.interest_in(CHANNEL).unwrap().lagging);
+    }
+
     #[tokio::test]
     async fn what_was_there_before_a_follower_is_told_once_it_says_where_the_channel_ends() {
         let fanout = Fanout::new(1 << 20, 1 << 20);

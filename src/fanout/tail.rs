@@ -64,6 +64,8 @@ pub(super) struct Cursor {
     begun: AtomicU64,
     /// It has, or has judged, everything below it; or is [`NOWHERE`].
     place: AtomicU64,
+    /// Which state its place is in: see [`Signal::replaced`].
+    looked: AtomicU64,
     /// What it was handed and has not taken out. Who takes all of a durable channel needs none: there is the tail.
     inbox: Mutex<Queue>,
     /// Of an ephemeral channel: what one that chooses has not judged.
@@ -156,6 +158,20 @@ impl Cursor {
         self.place.load(Ordering::Acquire)
     }
 
+    /// It has looked whether its place is in the state that took the place of the one before.
+    pub(super) fn looked(&self, replaced: u64) {
+        self.looked.store(replaced, Ordering::Release);
+    }
+
+    /// Which state it has looked at.
+    pub(super) fn looked_at(&self) -> u64 {
+        self.looked.load(Ordering::Acquire)
+    }
+
+    fn has_looked(&self, replaced: u64) -> bool {
+        self.looked_at() == replaced
+    }
+
     fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
     }
@@ -200,8 +216,8 @@ impl Tail {
     }
 
     pub(super) fn admit(&self, id: u64, taking: Taking) -> Arc<Cursor> {
-        let [begun, place] = [0, NOWHERE].map(AtomicU64::new);
-        let cursor = Cursor { taking, begun, place, inbox: Mutex::default(), unjudged: Mutex::default() };
+        let [begun, place, looked] = [0, NOWHERE, self.signal.borrow().replaced].map(AtomicU64::new);
+        let cursor = Cursor { taking, begun, place, looked, inbox: Mutex::default(), unjudged: Mutex::default() };
         let cursor = Arc::new(cursor);
         self.followers.lock().insert(id, cursor.clone());
         cursor
@@ -236,9 +252,13 @@ impl Tail {
             recent.pop();
         }
         let begins = recent.first().map_or(end, |first| first.first_seq);
-        // One that is beyond it already, and began before it, has read it from the store.
-        let has_it =
-            |follower: &Cursor| follower.place() != NOWHERE && follower.place() >= begins && follower.begun() < end;
+        let replaced = self.signal.borrow().replaced;
+        // One that is beyond it already, and began before it, has read it from the store. One that has not looked at the
+        // state that it comes with may find that its history is another one, and end.
+        let has_it = |follower: &Cursor| {
+            let in_step = follower.place() != NOWHERE && follower.place() >= begins && follower.begun() < end;
+            in_step && follower.has_looked(replaced)
+        };
         let followers = self.followers.lock();
         followers.values().any(|follower| follower.taking == Taking::All && has_it(follower))
     }
@@ -269,7 +289,8 @@ impl Tail {
 
     pub(super) fn interest(&self, channel: ChannelId) -> Option<Interest> {
         let recent = self.recent.lock();
-        let (end, published) = (self.signal.borrow().end, self.published.load(Ordering::Acquire));
+        let Signal { end, replaced, .. } = *self.signal.borrow();
+        let published = self.published.load(Ordering::Acquire);
         let begins = recent.first().map_or(end, |first| first.first_seq);
         let followers = self.followers.lock();
         let (mut passed, mut lagging) = (end, false);
@@ -279,7 +300,7 @@ impl Tail {
                 Taking::All if place == NOWHERE => lagging |= self.is_stored(),
                 // It is handed what comes as it comes through the fan-out, and nothing from before it began.
                 Taking::All => {
-                    lagging |= self.is_stored() && place < begins;
+                    lagging |= self.is_stored() && (place < begins || !follower.has_looked(replaced));
                     passed = passed.min(published.max(follower.begun()));
                 }
                 Taking::Some if place == NOWHERE => lagging = true,

@@ -64,7 +64,7 @@ impl Admin for AdminService {
     }
 
     async fn join_node(&self, request: Request<JoinNodeRequest>) -> Result<Response<MembershipChange>, Status> {
-        self.change(Change::Join { address: request.into_inner().peer_address }).await
+        self.change(Change::Join { node: request.into_inner().node }).await
     }
 
     async fn promote_node(&self, request: Request<PromoteNodeRequest>) -> Result<Response<MembershipChange>, Status> {

@@ -26,10 +26,12 @@ impl Channels for Service {
 
     async fn list_channels(
         &self,
-        _: Request<v1::ListChannelsRequest>,
+        request: Request<v1::ListChannelsRequest>,
     ) -> Result<Response<v1::ListChannelsResponse>, Status> {
-        let channels = self.broker.channels().await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::ListChannelsResponse { channels: channels.iter().map(ChannelInfo::to_proto).collect() }))
+        let v1::ListChannelsRequest { after, limit } = request.into_inner();
+        let page = self.broker.channels_after(&after, limit as usize).await.map_err(|error| to_status(&error))?;
+        let channels = page.items.iter().map(ChannelInfo::to_proto).collect();
+        Ok(Response::new(v1::ListChannelsResponse { channels, next_after: page.next_after }))
     }
 
     async fn get_channel(

@@ -7,18 +7,12 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    Service,
-    status::stream_error,
-    subscribing::{Place, start_of},
-    to_status,
-};
+use super::{Service, arriving, status::stream_error, subscribing::start_of, to_status};
 use crate::{
     broker::{
         Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, Letters, Member,
-        RedriveTo, Start,
+        RedriveTo, Start, place_on_connection,
     },
-    env::ConnectionInfo,
     model::{self, ConsumeOrder, OrderingKey},
     proto::v1::{self, consumers_server::Consumers},
 };
@@ -52,8 +46,11 @@ impl Consumers for Service {
         &self,
         request: Request<v1::ListConsumersRequest>,
     ) -> Result<Response<v1::ListConsumersResponse>, Status> {
-        let all = self.broker.consumers(&request.get_ref().channel).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::ListConsumersResponse { consumers: all.iter().map(ConsumerInfo::to_proto).collect() }))
+        let v1::ListConsumersRequest { channel, after, limit } = request.into_inner();
+        let page = self.broker.consumers_after(&channel, &after, limit as usize).await;
+        let page = page.map_err(|error| to_status(&error))?;
+        let consumers = page.items.iter().map(ConsumerInfo::to_proto).collect();
+        Ok(Response::new(v1::ListConsumersResponse { consumers, next_after: page.next_after }))
     }
 
     async fn get_consumer(
@@ -98,9 +95,9 @@ impl Consumers for Service {
         &self,
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default();
-        let limit = self.broker.view().limits().subscriptions_per_connection;
-        let place = Place::take(&connection, limit).map_err(|error| to_status(&error))?;
+        let connection = arriving::account(&request);
+        let place = place_on_connection(&connection.subscriptions, "subscriptions");
+        let place = place.map_err(|error| to_status(&error))?;
         let requests = request.into_inner();
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let service = self.clone();
@@ -116,9 +113,10 @@ impl Consumers for Service {
     async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullResponse>, Status> {
         let v1::PullRequest { channel, consumer, max, wait_ms } = request.into_inner();
         let wait = Duration::from_millis(wait_ms).min(self.broker.limits().long_poll);
-        let deliveries = self.broker.pull(&channel, &consumer, max.max(1), wait).await;
-        let deliveries = deliveries.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::PullResponse { deliveries: deliveries.into_iter().map(delivery).collect() }))
+        let pulled = self.broker.pull_told(&channel, &consumer, max.max(1), wait).await;
+        let (deliveries, notice) = pulled.map_err(|error| to_status(&error))?;
+        let deliveries = deliveries.into_iter().map(delivery).collect();
+        Ok(Response::new(v1::PullResponse { deliveries, notice: notice.as_ref().map(Into::into) }))
     }
 
     async fn settle(&self, request: Request<v1::SettleRequest>) -> Result<Response<v1::SettleResponse>, Status> {
@@ -225,7 +223,13 @@ async fn attend(
                 }
                 return Err(to_status(&BrokerError::Stopping));
             }
-            deliveries = attended.member.next(), if open => pieces(deliveries.map_err(|error| to_status(&error))?),
+            deliveries = attended.member.next(), if open => {
+                let mut pieces = pieces(deliveries.map_err(|error| to_status(&error))?);
+                if let Some(first) = pieces.first_mut() {
+                    first.notice = attended.member.take_notice().as_ref().map(Into::into);
+                }
+                pieces
+            }
         };
         for response in responses {
             if answers.send(Ok(response)).await.is_err() {
@@ -269,6 +273,7 @@ impl Attended {
 
 /// Answers in the order of the settlements; one that makes no sense does not hold back the others.
 async fn settle(broker: &Broker, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
+    Broker::check_settlements(settlements.len())?;
     let parsed: Vec<Result<Option<model::Settlement>, BrokerError>> = settlements.iter().map(settlement_of).collect();
     let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.clone().ok().flatten()).collect();
     let mut outcomes = broker.settle(channel, consumer, sound).await?.into_iter();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
-    env::ConnectionInfo,
+    budget::{Account, Progress},
     model::InvalidToken,
     proto::v1::{self, Message},
 };
@@ -20,7 +20,7 @@ const REQUEST_TIMEOUT_MS: u64 = 5000;
 
 pub(super) async fn transaction(
     broker: &Broker,
-    connection: &ConnectionInfo,
+    connection: &Account,
     request: v1::PublishTransactionRequest,
 ) -> Result<v1::PublishTransactionResponse, Status> {
     let confirm = confirm_of(request.confirm)?;
@@ -43,7 +43,7 @@ pub(super) async fn transaction(
     let completions = request.completions.into_iter().map(completion).collect();
     let request = TransactionRequest { messages, acks, completions };
     let (count, bytes) = request.size();
-    let held = broker.admit_together(&connection.publishing, count, bytes);
+    let held = broker.admit_together(connection, count, bytes);
     let _held = held.map_err(|error| to_status(&error))?;
     let outcomes = broker.transact(&request, confirm).await.map_err(|error| to_status(&error))?;
     Ok(v1::PublishTransactionResponse { results: outcomes.iter().map(ack).collect() })
@@ -51,13 +51,14 @@ pub(super) async fn transaction(
 
 pub(super) async fn request(
     broker: &Broker,
-    connection: &ConnectionInfo,
+    connection: &Account,
     request: v1::RequestRequest,
+    arrived: Option<Progress>,
 ) -> Result<v1::RequestResponse, Status> {
     let v1::RequestRequest { channel, message, timeout_ms } = request;
     let bytes = message.as_ref().map_or(0, prost::Message::encoded_len);
     // Its bytes are in flight only until it is published, and it waits longer.
-    let held = broker.admit_together(&connection.publishing, 1, bytes).map_err(|error| to_status(&error))?;
+    let held = broker.admit_together(connection, 1, bytes).map_err(|error| to_status(&error))?.with(arrived);
     let envelope = envelope(message, "a request")?;
     let timeout = Duration::from_millis(if timeout_ms == 0 { REQUEST_TIMEOUT_MS } else { timeout_ms });
     let reply = broker.request_held(&channel, envelope, timeout, Some(held)).await;

@@ -1,6 +1,7 @@
 //! The gRPC face: the public API over the broker, with reflection and the standard health service.
 
 mod admin;
+mod arriving;
 mod channels;
 mod claims;
 mod consumers;
@@ -16,7 +17,7 @@ use tonic::{Code, codegen::http, server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
 
-use self::admin::AdminService;
+use self::{admin::AdminService, arriving::Counting};
 pub use self::{
     admin::ClusterAdmin,
     status::{stream_error, to_status},
@@ -30,11 +31,18 @@ use crate::{
     },
 };
 
-/// HTTP/2 flow-control windows: a publisher must not wait for window updates.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 flow-control windows: a publisher must not wait for window updates, and what is in them is memory that a stream
+/// can fill which nobody reads.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
 const MAX_FRAME: u32 = 256 << 10;
+/// Bytes of a request's headers: messages carry theirs in their bodies.
+const HEADER_LIST: u32 = 16 << 10;
+/// Streams that a client has reset before they were taken up, and resets for what it did wrong, before its connection is
+/// ended: both are work that costs it nothing.
+const PENDING_RESETS: usize = 20;
+const ERROR_RESETS: usize = 1024;
 /// Room in a message beyond the payloads of the largest batch.
 const SLACK: usize = 1 << 20;
 /// Where every response names the leader: `<node name>;<client address>`.
@@ -125,7 +133,13 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        // What is not said here is not limited: tonic passes that on and so takes away the limits of the library below.
+        .max_concurrent_streams(u32::try_from(limits.streams_per_connection).unwrap_or(u32::MAX))
+        .http2_max_header_list_size(HEADER_LIST)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(move |response| annotate(&annotated, response)))
+        .layer(Counting { most: message })
         .add_service(health)
         .add_service(reflection)
         .add_service(

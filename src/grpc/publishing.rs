@@ -1,16 +1,16 @@
 //! Publishing: one message a call, or batches over a stream with acks in order.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Service, exchanges, status::stream_error, subscribing, to_status};
+use super::{Service, arriving, exchanges, status::stream_error, subscribing, to_status};
 use crate::{
-    broker::{BrokerError, Confirm, Outcome, PublishOptions},
-    env::ConnectionInfo,
+    broker::{BrokerError, Confirm, Outcome, PublishOptions, place_on_connection},
+    budget::Account,
     model::{Frame, Limits},
     proto::v1::{self, broker_server::Broker},
 };
@@ -32,12 +32,12 @@ impl Broker for Service {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::Delivery, Status>> + Send>>;
 
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
-        let connection = connection(&request);
+        let connection = arriving::account(&request);
         let v1::PublishRequest { channel, message, confirm, expected_seq } = request.into_inner();
         let message = message.ok_or_else(|| invalid("a publish needs a message"))?;
         let options = PublishOptions { confirm: confirm_of(confirm)?, expected_seq };
         let frame = Frame::encode([&message]);
-        let _held = self.broker.admit_from(&connection.publishing, &frame).map_err(|error| to_status(&error))?;
+        let _held = self.broker.admit_from(&connection, &frame).map_err(|error| to_status(&error))?;
         let mut results = self.broker.publish_frame_with(&channel, frame, options).await;
         match results.pop() {
             Some(Ok(outcome)) => Ok(Response::new(ack(&outcome))),
@@ -51,7 +51,7 @@ impl Broker for Service {
         request: Request<Streaming<v1::PublishBatch>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let (answers, receiver) = mpsc::channel(ANSWERS);
-        let connection = connection(&request);
+        let connection = arriving::account(&request);
         tokio::spawn(pump(self.clone(), connection, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -60,9 +60,9 @@ impl Broker for Service {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let connection = connection(&request);
-        let limit = self.broker.view().limits().subscriptions_per_connection;
-        let place = subscribing::Place::take(&connection, limit).map_err(|error| to_status(&error))?;
+        let connection = arriving::account(&request);
+        let place = place_on_connection(&connection.subscriptions, "subscriptions");
+        let place = place.map_err(|error| to_status(&error))?;
         let v1::SubscribeRequest { channel, start, filter, if_changed } = request.into_inner();
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
         let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
@@ -82,15 +82,15 @@ impl Broker for Service {
         &self,
         request: Request<v1::PublishTransactionRequest>,
     ) -> Result<Response<v1::PublishTransactionResponse>, Status> {
-        let connection = connection(&request);
+        let connection = arriving::account(&request);
         exchanges::transaction(&self.broker, &connection, request.into_inner()).await.map(Response::new)
     }
 
     async fn request(&self, request: Request<v1::RequestRequest>) -> Result<Response<v1::RequestResponse>, Status> {
-        let connection = connection(&request);
-        let limit = self.broker.limits().requests_per_connection;
-        let _place = subscribing::Place::waiting(&connection, limit).map_err(|error| to_status(&error))?;
-        exchanges::request(&self.broker, &connection, request.into_inner()).await.map(Response::new)
+        let (connection, arrived) = (arriving::account(&request), arriving::progress(&request));
+        let place = place_on_connection(&connection.requests, "requests that wait");
+        let _place = place.map_err(|error| to_status(&error))?;
+        exchanges::request(&self.broker, &connection, request.into_inner(), arrived).await.map(Response::new)
     }
 
     async fn reply(&self, request: Request<v1::ReplyRequest>) -> Result<Response<v1::ReplyResponse>, Status> {
@@ -98,16 +98,11 @@ impl Broker for Service {
     }
 }
 
-/// The connection that a request came through.
-fn connection<T>(request: &Request<T>) -> ConnectionInfo {
-    request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_default()
-}
-
 /// Takes batches in order, works on several at once and answers in order, one ack for each message. However the
 /// stream ends, what was taken is answered first; then the reason is told, unless the publisher itself was done.
 async fn pump(
     service: Service,
-    connection: ConnectionInfo,
+    connection: Arc<Account>,
     mut batches: Streaming<v1::PublishBatch>,
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
@@ -119,7 +114,7 @@ async fn pump(
     let mut end: Option<Result<(), Status>> = None;
     while end.is_none() || !working.is_empty() {
         // Over all streams of the connection; each looks again when one of its batches is answered.
-        let within = working.is_empty() || connection.publishing.in_flight() < room;
+        let within = working.is_empty() || connection.in_flight.held() < room;
         let take = end.is_none() && working.len() < BATCHES_AT_ONCE && within;
         tokio::select! {
             batch = batches.message(), if take => match batch.and_then(|batch| batch.map(&read).transpose()) {
@@ -201,12 +196,12 @@ fn parse(batch: v1::PublishBatch, limits: &Limits) -> Result<(String, Frame, Pub
 /// Counts as in flight from the call on: what is not read does.
 fn publish(
     service: Service,
-    connection: &ConnectionInfo,
+    connection: &Account,
     channel: String,
     frame: Frame,
     options: PublishOptions,
 ) -> BoxFuture<'static, Results> {
-    let held = service.broker.admit_stream(&connection.publishing, &frame);
+    let held = service.broker.admit_stream(connection, &frame);
     async move {
         match held {
             Ok(_held) => service.broker.publish_frame_with(&channel, frame, options).await,

@@ -7,6 +7,7 @@ use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _
 
 use crate::{
     broker::{Admission, BrokerError, Violation},
+    budget::TOO_SLOW,
     proto::v1,
 };
 
@@ -123,6 +124,13 @@ pub fn to_status(error: &BrokerError) -> Status {
         metadata.insert(ADMISSION, tonic::metadata::MetadataValue::from_static(admission));
     }
     Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
+}
+
+/// The status of a request that did not come in time.
+pub(super) fn too_slow(reason: &str) -> Status {
+    let mut metadata = MetadataMap::new();
+    metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(TOO_SLOW));
+    Status::with_metadata(Code::DeadlineExceeded, reason, metadata)
 }
 
 /// A place in a payload or a schema.

@@ -1,12 +1,6 @@
 //! Subscriptions and reads as the API shows them.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::collections::VecDeque;
 
 use futures::Stream;
 use tonic::Status;
@@ -14,7 +8,6 @@ use tonic::Status;
 use super::to_status;
 use crate::{
     broker::{Broker, BrokerError, Consistency, ReadOptions, Start, Subscription},
-    env::ConnectionInfo,
     model::{IfChanged, Notice, Position, StoredBatch},
     proto::v1,
 };
@@ -44,36 +37,6 @@ pub(super) fn if_changed_of(wanted: i32) -> Result<Option<IfChanged>, BrokerErro
             let reason = format!("if_changed is {wanted}: this node knows only 0 to 3; leave it out");
             Err(BrokerError::InvalidArgument { reason })
         }
-    }
-}
-
-/// Taken on a connection as long as a subscription lives, or a request waits.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    pub(super) fn take(connection: &ConnectionInfo, limit: usize) -> Result<Self, BrokerError> {
-        Self::of(&connection.subscriptions, "subscriptions", limit)
-    }
-
-    /// The same for a request that waits for its reply.
-    pub(super) fn waiting(connection: &ConnectionInfo, limit: usize) -> Result<Self, BrokerError> {
-        Self::of(&connection.requests, "requests that wait", limit)
-    }
-
-    fn of(taken: &Arc<AtomicUsize>, whose: &str, limit: usize) -> Result<Self, BrokerError> {
-        let place = Self(taken.clone());
-        let taken = place.0.fetch_add(1, Ordering::Relaxed) + 1;
-        if taken > limit {
-            let what = format!("the number of {whose} on this connection");
-            return Err(BrokerError::LimitExceeded { what, value: taken as u64, limit: limit as u64 });
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

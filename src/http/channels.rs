@@ -12,7 +12,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{messages::start, problem::Problem};
 use crate::{
-    broker::{Broker, BrokerError, ChannelInfo, Trim},
+    broker::{Broker, BrokerError, ChannelInfo, NamedPage, Trim},
     model::{
         ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, QuotaJson,
         RetentionJson, SchemaJson,
@@ -79,6 +79,18 @@ pub(super) struct UpdateQuery {
     dry_run: bool,
 }
 
+/// Which part of a list of names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Only what comes after this name.
+    #[serde(default)]
+    pub(super) after: String,
+    /// Nothing or 0 means as many as fit.
+    #[serde(default)]
+    pub(super) limit: usize,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ValidateQuery {
@@ -115,10 +127,14 @@ fn shown(info: &ChannelInfo) -> Response {
     Json(ChannelJson::of(&channel)).into_response()
 }
 
-pub(super) async fn list(State(broker): State<Broker>) -> Result<Response, Problem> {
-    let channels: Vec<_> = broker.channels().await?.iter().map(ChannelInfo::to_proto).collect();
+pub(super) async fn list(
+    State(broker): State<Broker>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.channels_after(&after, limit).await?;
+    let channels: Vec<_> = items.iter().map(ChannelInfo::to_proto).collect();
     let channels: Vec<_> = channels.iter().map(ChannelJson::of).collect();
-    Ok(Json(json!({ "channels": channels })).into_response())
+    Ok(Json(json!({ "channels": channels, "next_after": next_after })).into_response())
 }
 
 pub(super) async fn show(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {

@@ -19,7 +19,7 @@ use serde_json::{json, value::RawValue};
 use super::{channels::parse, content, problem::Problem};
 use crate::{
     broker::{Broker, BrokerError, Claim, Completed},
-    model::{ClaimInfo, ClaimJson, DEFAULT_RECEIPT_WINDOW_MS, NamespaceInfo, NamespaceJson, timestamp},
+    model::{ClaimInfo, ClaimJson, DEFAULT_RECEIPT_WINDOW_MS, Form, NamespaceInfo, NamespaceJson, timestamp},
 };
 
 #[derive(Debug, Deserialize)]
@@ -76,7 +76,7 @@ pub(super) async fn take(
             Err(BrokerError::ClaimInFlight { namespace, key, holder, retry_after_ms }.into())
         }
         Claim::Completed { claim, receipt } => {
-            Ok(Json(ClaimJson::completed(&namespace, &key, &claim.to_receipt(receipt))).into_response())
+            Ok(Json(ClaimJson::completed(&namespace, &key, &claim.to_receipt(receipt), Form::Document)).into_response())
         }
     }
 }
@@ -88,7 +88,7 @@ pub(super) async fn show(State(broker): State<Broker>, Path((namespace, key)): N
             Json(ClaimJson::in_flight(&namespace, &key, &claim.to_holder())).into_response()
         }
         Some(Claim::Completed { claim, receipt }) => {
-            Json(ClaimJson::completed(&namespace, &key, &claim.to_receipt(receipt))).into_response()
+            Json(ClaimJson::completed(&namespace, &key, &claim.to_receipt(receipt), Form::Document)).into_response()
         }
     })
 }

@@ -16,13 +16,15 @@ use serde::{
 use serde_json::json;
 
 use super::{
-    channels::parse,
+    channels::{PageQuery, parse},
     messages::{duration, start},
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters},
-    model::{ConsumeOrder, ConsumerJson, InvalidToken, MessageJson, OrderingKey, Settlement, Verdict},
+    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
+    model::{
+        ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Settlement, Verdict,
+    },
 };
 
 /// The body of a POST and of a PATCH. Everything but the name may be left out.
@@ -95,10 +97,15 @@ pub(super) async fn create(
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
-pub(super) async fn list(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
-    let consumers: Vec<_> = broker.consumers(&channel).await?.iter().map(ConsumerInfo::to_proto).collect();
+pub(super) async fn list(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.consumers_after(&channel, &after, limit).await?;
+    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
     let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
-    Ok(Json(json!({ "consumers": consumers })).into_response())
+    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
 }
 
 type Names = Path<(String, String)>;
@@ -151,6 +158,9 @@ pub(super) struct PullQuery {
 #[derive(Debug, Serialize)]
 struct Pulled<'a> {
     messages: Vec<Handed<'a>>,
+    /// What was removed before them that the consumer had not settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<NoticeJson>,
 }
 
 /// A message, and by what it is settled.
@@ -176,7 +186,7 @@ pub(super) async fn pull(
     if max == Some(0) {
         return Err(Problem::invalid("max is 0: ask for at least one message"));
     }
-    let deliveries = broker.pull(&channel, &name, max.unwrap_or(1), wait).await?;
+    let (deliveries, notice) = broker.pull_told(&channel, &name, max.unwrap_or(1), wait).await?;
     let messages: Vec<Handed<'_>> = deliveries
         .iter()
         .map(|delivery| Handed {
@@ -188,10 +198,12 @@ pub(super) async fn pull(
                 delivery.time_ms,
                 delivery.schema_id,
                 &delivery.message,
+                Form::Document,
             ),
         })
         .collect();
-    Ok(Json(Pulled { messages }).into_response())
+    let notice = notice.as_ref().map(NoticeJson::of);
+    Ok(Json(Pulled { messages, notice }).into_response())
 }
 
 /// Tokens by what became of their deliveries.
@@ -258,6 +270,7 @@ pub(super) async fn settle(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Settle { ack, ack_up_to, nack, extend } = parse(&body)?;
+    Broker::check_settlements(ack.len() + ack_up_to.len() + nack.len() + extend.len())?;
     let mut said: Vec<(String, Verdict)> = ack.into_iter().map(|token| (token, Verdict::Ack)).collect();
     said.extend(ack_up_to.into_iter().map(|token| (token, Verdict::AckUpTo)));
     for nack in nack {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::{
     broker::{Broker, DelayedPage},
-    model::DelayedJson,
+    model::{DelayedJson, Form},
 };
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +46,9 @@ pub(super) async fn list(
     Query(ListQuery { after, limit }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let DelayedPage { messages, next_after } = broker.delayed_messages(&channel, after, limit).await?;
-    let shown = messages.iter().map(|waiting| DelayedJson::of(&channel, waiting.id, waiting.due_ms, &waiting.message));
+    let shown = messages
+        .iter()
+        .map(|waiting| DelayedJson::of(&channel, waiting.id, waiting.due_ms, &waiting.message, Form::Document));
     Ok(Json(Listed { channel: &channel, messages: shown.collect(), next_after }).into_response())
 }
 

@@ -12,7 +12,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     messages::{Stored, if_changed_of, start, unpack},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, Start, SubscribeOptions, Subscription, filter_of},
-    model::{IfChanged, NoticeJson, Position},
+    model::{Form, IfChanged, NoticeJson, Position, unbroken},
 };
 
 #[derive(Debug, Deserialize)]
@@ -100,8 +100,9 @@ impl Following {
                 // The client reconnects, to another node if it knows one.
                 Err(BrokerError::Stopping) => return None,
                 Err(BrokerError::HistoryChanged(notice)) if subscription.goes_on() => {
-                    let event = at(notice.next).event("notice").json_data(NoticeJson::of(&notice));
-                    return Some(event.unwrap_or_else(|error| self.fail(internal(&error))));
+                    let event = at(notice.next).event("notice");
+                    let json = json_data(&NoticeJson::of(&notice));
+                    return Some(json.map_or_else(|error| self.fail(error), |text| event.data(text)));
                 }
                 Err(error) => return Some(self.fail(error)),
             };
@@ -111,16 +112,22 @@ impl Following {
         }
         let stored = self.ready.pop_front()?;
         let event = at(self.subscription.as_ref()?.position_at(stored.seq + 1));
-        Some(event.json_data(stored.json(&self.channel)).unwrap_or_else(|error| self.fail(internal(&error))))
+        let json = json_data(&stored.json(&self.channel));
+        Some(json.map_or_else(|error| self.fail(error), |text| event.data(text)))
     }
 
     fn fail(&mut self, error: BrokerError) -> Event {
         self.subscription = None;
         let event = Event::default().event("error");
-        event.json_data(Problem::from(error)).unwrap_or_else(|_| Event::default().event("error"))
+        match json_data(&Problem::from(error)) {
+            Ok(text) => event.data(text),
+            Err(_) => event,
+        }
     }
 }
 
-fn internal(error: &axum::Error) -> BrokerError {
-    BrokerError::Internal { reason: error.to_string() }
+/// What an event carries. Readers that find line breaks at other characters than the standard does find none.
+fn json_data(value: &impl Serialize) -> Result<String, BrokerError> {
+    let text = serde_json::to_string(value).map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+    Ok(unbroken(text, Form::Document))
 }

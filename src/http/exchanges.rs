@@ -1,11 +1,11 @@
 //! Transactions, requests and replies over HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
-    env::ConnectionInfo,
+    budget::{Account, Progress},
     model::{DeliveryToken, InvalidToken},
     proto::v1::{Header, Message},
 };
@@ -85,7 +85,7 @@ struct Transacted<'a> {
 /// All of it or nothing.
 pub(super) async fn transaction(
     State(broker): State<Broker>,
-    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    Extension(connection): Extension<Arc<Account>>,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let wrong = |error: serde_json::Error| Problem::invalid(format!("the body is no transaction: {error}"));
@@ -96,7 +96,7 @@ pub(super) async fn transaction(
     let completions = complete.into_iter().map(CompleteOf::completion).collect::<Result<_, _>>()?;
     let request = TransactionRequest { messages, acks, completions };
     let (count, bytes) = request.size();
-    let _held = broker.admit_together(&connection.publishing, count, bytes)?;
+    let _held = broker.admit_together(&connection, count, bytes)?;
     let outcomes = broker.transact(&request, confirm.into()).await?;
     let acked = request.messages.iter().zip(&outcomes);
     let acked = acked.map(|(message, outcome)| Acked::of(&message.channel, None, outcome));
@@ -143,7 +143,8 @@ pub(super) struct RequestQuery {
 /// The answer is the reply: its payload, and its headers with the prefix of message headers.
 pub(super) async fn request(
     State(broker): State<Broker>,
-    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    Extension(connection): Extension<Arc<Account>>,
+    arrived: Option<Extension<Progress>>,
     Path(channel): Path<String>,
     Query(query): Query<RequestQuery>,
     headers: HeaderMap,
@@ -151,7 +152,7 @@ pub(super) async fn request(
 ) -> Result<Response, Problem> {
     let timeout = query.timeout.as_deref().map(duration).transpose()?.unwrap_or(REQUEST_TIMEOUT);
     // Its bytes are in flight only until it is published, and it waits longer.
-    let held = broker.admit_together(&connection.publishing, 1, body.len())?;
+    let held = broker.admit_together(&connection, 1, body.len())?.with(arrived.map(|Extension(arrived)| arrived));
     let envelope = envelope(&broker, &headers, body)?;
     let reply = broker.request_held(&channel, envelope, timeout, Some(held)).await?;
     let mut response = reply.payload.into_response();

@@ -10,7 +10,7 @@ const CONSUMERS_SHOWN: usize = 100;
 const OTHERS: &str = "(others)";
 
 /// Figures of the cluster's consumers, as this node has applied them.
-pub fn consumer_metrics(broker: &Broker) -> [Metric; 8] {
+pub fn consumer_metrics(broker: &Broker) -> [Metric; 9] {
     let laggards = broker.view().laggards(CONSUMERS_SHOWN);
     let labels = |channel: &str, consumer: &str| -> Labels {
         vec![("channel", channel.to_owned()), ("consumer", consumer.to_owned())]
@@ -42,5 +42,6 @@ pub fn consumer_metrics(broker: &Broker) -> [Metric; 8] {
         each("consumer_dying", "Messages given up that wait for their dead-letter channel", gauge, None, |c| c.dying),
         each("consumer_redeliveries", "Messages handed out again", counter, None, |c| c.cursor.redelivered),
         each("consumer_dead_letters", "Messages given up", counter, None, |c| c.cursor.dead),
+        each("consumer_lost_messages", "Messages removed before they were settled", counter, None, |c| c.lost),
     ]
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{channels::parse, problem::Problem};
 use crate::{
     broker::{Broker, BrokerError, Letter, Letters, RedriveTo, Redriven},
-    model::LetterJson,
+    model::{Form, LetterJson},
 };
 
 type Names = Path<(String, String)>;
@@ -51,7 +51,7 @@ pub(super) async fn list(
     let dead_letter = page.dead_letter.as_str();
     let json = letters.iter().filter_map(|letter| {
         let message = letter.message.as_ref()?;
-        Some(LetterJson::of(&wanted.channel, &wanted.consumer, dead_letter, letter, message))
+        Some(LetterJson::of(&wanted.channel, &wanted.consumer, dead_letter, letter, message, Form::Document))
     });
     let (letters, next_seq, done) = (json.collect(), page.next_seq, page.done);
     Ok(Json(Listed { dead_letter, letters, next_seq, done }).into_response())

@@ -1,11 +1,11 @@
 //! Publishing and reading messages over HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -17,10 +17,10 @@ use crate::{
         Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, ReadOptions, Start, SubscribeOptions,
         filter_of,
     },
-    env::ConnectionInfo,
+    budget::Account,
     model::{
-        Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate, StoredBatch,
-        is_ndjson, message_lines, time_ms, timestamp,
+        Form, Frame, FrameBuilder, IfChanged, Limits, MessageJson, MessageView, NoticeJson, Position, Predicate,
+        StoredBatch, foreign_charset, is_ndjson, message_lines, time_ms, timestamp,
     },
     proto::v1::{Header, Message, TraceContext},
 };
@@ -98,7 +98,7 @@ struct Failed {
 /// One message, whatever the body; or with a media type of lines, such as `application/x-ndjson`, one for each line.
 pub(super) async fn publish(
     State(broker): State<Broker>,
-    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
     headers: HeaderMap,
@@ -108,10 +108,15 @@ pub(super) async fn publish(
     let template = template(&headers, broker.now_ms())?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if is_ndjson(kind) {
+        if let Some(charset) = foreign_charset(kind) {
+            let why =
+                format!("the lines are said to be {charset}: send them as UTF-8, and say so or leave the charset out");
+            return Err(Problem::invalid(why));
+        }
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
-    let _held = broker.admit_from(&connection.publishing, &frame)?;
+    let _held = broker.admit_from(&connection, &frame)?;
     let result = broker.publish_frame_with(&channel, frame, options).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;
@@ -120,7 +125,7 @@ pub(super) async fn publish(
 
 async fn publish_lines(
     broker: &Broker,
-    connection: &ConnectionInfo,
+    connection: &Account,
     channel: &str,
     template: &Message,
     body: &Bytes,
@@ -147,7 +152,7 @@ async fn publish_lines(
             numbers.push(number);
         }
         let frame = frame.finish();
-        let results = match broker.admit_from(&connection.publishing, &frame) {
+        let results = match broker.admit_from(connection, &frame) {
             Ok(_held) => broker.publish_frame_with(channel, frame, options).await,
             Err(error) => vec![Err(error); numbers.len()],
         };
@@ -399,7 +404,7 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn json<'a>(&'a self, channel: &'a str) -> MessageJson<'a> {
-        MessageJson::of(channel, self.seq, self.time_ms, self.schema_id, &self.message)
+        MessageJson::of(channel, self.seq, self.time_ms, self.schema_id, &self.message, Form::Document)
     }
 }
 

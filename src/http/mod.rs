@@ -16,28 +16,25 @@ mod monitoring;
 mod openapi;
 mod problem;
 mod rules;
+mod serving;
 mod websocket;
 
-use std::{future::Future, io, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, connect_info::Connected},
+    extract::DefaultBodyLimit,
     middleware,
     response::Html,
     routing::{MethodRouter, delete, get, post, put},
-    serve::IncomingStream,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
 pub use self::lag::consumer_metrics;
 pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
-use crate::{
-    broker::Broker,
-    env::{Connection, ConnectionInfo, Listener},
-    model::Limits,
-};
+use self::serving::Serving;
+use crate::{broker::Broker, env::Listener, model::Limits};
 
 /// Paths, each with what is done there. Not one call after the other, so that a test can compare them with the document
 /// that describes them.
@@ -118,18 +115,16 @@ fn routed<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Router<S> {
     routes.iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods()))
 }
 
-/// Serves until `shutdown`.
-///
-/// # Errors
-/// When the listener fails.
+/// Serves until `shutdown`; then requests under way may end.
 pub async fn serve(
     broker: Broker,
     view: Arc<dyn NodeView>,
     browsers: Browsers,
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
-) -> io::Result<()> {
-    let sizes = Sizes::of(broker.view().limits());
+) {
+    let limits = broker.view().limits();
+    let (sizes, header_bytes) = (Sizes::of(limits), limits.header_bytes);
     let api = routed(ROUTES)
         .layer(DefaultBodyLimit::max(sizes.body.saturating_add(1)))
         .merge(routed(TRANSACTIONS).layer(DefaultBodyLimit::max(sizes.transaction)))
@@ -137,29 +132,7 @@ pub async fn serve(
     let router = routed(MONITORING).with_state(view).merge(api);
     let router = router.layer(middleware::from_fn_with_state(sizes, problem::explain));
     let router = router.layer(middleware::from_fn_with_state(browsers, browsers::guard));
-    let router = router.into_make_service_with_connect_info::<ConnectionInfo>();
-    axum::serve(Accepting(listener), router).with_graceful_shutdown(shutdown.cancelled_owned()).await
-}
-
-struct Accepting(Box<dyn Listener>);
-
-impl Connected<IncomingStream<'_, Accepting>> for ConnectionInfo {
-    fn connect_info(stream: IncomingStream<'_, Accepting>) -> Self {
-        tonic::transport::server::Connected::connect_info(stream.io())
-    }
-}
-
-impl axum::serve::Listener for Accepting {
-    type Io = Connection;
-    type Addr = String;
-
-    fn accept(&mut self) -> impl Future<Output = (Connection, String)> + Send {
-        crate::env::accept(&mut self.0)
-    }
-
-    fn local_addr(&self) -> io::Result<String> {
-        Ok(self.0.local_address())
-    }
+    Serving { router, sizes, header_bytes }.run(listener, shutdown).await;
 }
 
 async fn index() -> Html<&'static str> {

@@ -5,11 +5,12 @@
 //! subscription carry its `id` as `subscription`, and where to go on as `next`. One task serves a connection: while the client does not read, nothing
 //! more is taken from it or from its subscriptions, so a slow one makes nothing grow.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     extract::{
-        ConnectInfo, State,
+        State,
         ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
     },
     response::Response,
@@ -25,14 +26,16 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, PublishOptions, SubscribeOptions, filter_of},
-    env::ConnectionInfo,
+    broker::{Broker, BrokerError, PublishOptions, SubscribeOptions, filter_of, place_on_connection},
+    budget::{Account, Lease},
     model::{self, MessageJson, Notice, NoticeJson, Position},
     proto::v1::Message,
 };
 
 /// Publishes of one connection that wait for their outcome.
 const PUBLISHES: usize = 256;
+/// Every connection has one.
+const READ_BUFFER: usize = 16 << 10;
 /// So many times the largest request is read before it is refused; what is larger ends the connection.
 const READABLE: usize = 2;
 
@@ -96,7 +99,7 @@ struct Delivered<'a> {
 
 pub(super) async fn upgrade(
     State(broker): State<Broker>,
-    ConnectInfo(connection): ConnectInfo<ConnectionInfo>,
+    Extension(connection): Extension<Arc<Account>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     // Base64 and the request around a payload.
@@ -106,6 +109,9 @@ pub(super) async fn upgrade(
     upgrade
         .max_message_size(readable)
         .max_frame_size(readable)
+        // It waits until this is sent, so nothing more than one answer is ever buffered.
+        .write_buffer_size(0)
+        .read_buffer_size(READ_BUFFER)
         .on_upgrade(move |socket| Connection::new(broker, connection, socket, most).serve())
 }
 
@@ -122,14 +128,14 @@ enum Followed {
 struct Connection {
     broker: Broker,
     /// What is counted of it, over all that it does.
-    info: ConnectionInfo,
+    account: Arc<Account>,
     socket: WebSocket,
     /// Bytes of a request, at most.
     most: usize,
     publishes: FuturesUnordered<BoxFuture<'static, String>>,
     subscriptions: StreamMap<u64, Following>,
-    /// The channels of the subscriptions.
-    channels: HashMap<u64, String>,
+    /// The channels of the subscriptions, and their places on the connection.
+    channels: HashMap<u64, (String, Lease)>,
 }
 
 /// Why a connection ends.
@@ -143,10 +149,10 @@ enum End {
 }
 
 impl Connection {
-    fn new(broker: Broker, info: ConnectionInfo, socket: WebSocket, most: usize) -> Self {
+    fn new(broker: Broker, account: Arc<Account>, socket: WebSocket, most: usize) -> Self {
         Self {
             broker,
-            info,
+            account,
             socket,
             most,
             publishes: FuturesUnordered::new(),
@@ -156,6 +162,8 @@ impl Connection {
     }
 
     async fn serve(mut self) {
+        self.account.upgrade();
+        let _open = self.account.begin_anyway(); // it has been taken up
         let end = match self.run().await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -179,7 +187,7 @@ impl Connection {
         loop {
             tokio::select! {
                 () = &mut stopping => return Err(End::Stopping),
-                frame = self.socket.recv(), if self.publishes.len() < PUBLISHES => match frame {
+                frame = self.socket.recv(), if self.publishes.len() < PUBLISHES => match self.took(frame) {
                     Some(Ok(Frame::Text(text))) => self.take(text.as_bytes()).await?,
                     Some(Ok(Frame::Binary(bytes))) => self.take(&bytes).await?,
                     Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
@@ -192,6 +200,12 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// A frame has come whole, and counts no longer among what has not.
+    fn took<T>(&self, frame: T) -> T {
+        self.account.took_all();
+        frame
     }
 
     async fn take(&mut self, text: &[u8]) -> Result<(), End> {
@@ -212,7 +226,7 @@ impl Connection {
         };
         match request {
             Request { id, publish: Some(publish), subscribe: None, unsubscribe: None } => {
-                self.publishes.push(publish.run(self.broker.clone(), self.info.clone(), id).boxed());
+                self.publishes.push(publish.run(self.broker.clone(), self.account.clone(), id).boxed());
                 Ok(())
             }
             Request { id, publish: None, subscribe: Some(subscribe), unsubscribe: None } => {
@@ -236,12 +250,10 @@ impl Connection {
             let reason = format!("this connection has a subscription with the id {id} already");
             return self.refuse(Some(id), BrokerError::InvalidArgument { reason }).await;
         }
-        let limit = self.broker.limits().subscriptions_per_connection;
-        if self.subscriptions.len() >= limit {
-            let what = "the number of subscriptions on this connection".to_owned();
-            let (value, limit) = (limit as u64 + 1, limit as u64);
-            return self.refuse(Some(id), BrokerError::LimitExceeded { what, value, limit }).await;
-        }
+        let place = match place_on_connection(&self.account.subscriptions, "subscriptions") {
+            Ok(place) => place,
+            Err(error) => return self.refuse(Some(id), error).await,
+        };
         let start = match start(from.as_deref().unwrap_or("latest"), self.broker.now_ms()) {
             Ok(start) => start,
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
@@ -284,7 +296,7 @@ impl Connection {
         });
         let messages: Following = Box::pin(futures::TryStreamExt::try_flatten(messages));
         self.subscriptions.insert(id, messages);
-        self.channels.insert(id, channel);
+        self.channels.insert(id, (channel, place));
         self.send(json!({ "id": id, "ok": begun }).to_string()).await
     }
 
@@ -303,7 +315,7 @@ impl Connection {
                 return self.send(json!({ "subscription": id, "error": problem }).to_string()).await;
             }
         };
-        let channel = self.channels.get(&id).map_or("", String::as_str);
+        let channel = self.channels.get(&id).map_or("", |(channel, _)| channel.as_str());
         let delivered = Delivered { subscription: id, message: stored.json(channel), next };
         let text = serde_json::to_string(&delivered).map_err(|_| End::Gone)?;
         self.send(text).await
@@ -319,7 +331,7 @@ impl Connection {
 }
 
 impl Publish {
-    async fn run(self, broker: Broker, connection: ConnectionInfo, id: u64) -> String {
+    async fn run(self, broker: Broker, connection: Arc<Account>, id: u64) -> String {
         let channel = self.channel.clone();
         let options = PublishOptions { confirm: self.confirm.into(), expected_seq: self.expected_seq };
         let message = match self.message() {
@@ -327,7 +339,7 @@ impl Publish {
             Err(problem) => return answer(Some(id), Err(problem)),
         };
         let frame = model::Frame::encode([&message]);
-        let _held = match broker.admit_from(&connection.publishing, &frame) {
+        let _held = match broker.admit_from(&connection, &frame) {
             Ok(held) => held,
             Err(error) => return answer(Some(id), Err(error.into())),
         };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     machine::{COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, claims_key, claims_of, counted_keys},
-    model::{ChannelId, Limits},
+    model::ChannelId,
     store::StoreError,
 };
 
@@ -65,12 +65,12 @@ impl ColdKeys {
     ///
     /// # Errors
     /// When the store cannot be read or makes no sense, or when files cannot be written that are needed.
-    pub async fn restore(&self, limits: &Limits) -> Result<Machine, RestoreError> {
+    pub async fn restore(&self) -> Result<Machine, RestoreError> {
         self.rest().await;
         self.cooling.lock().clear();
         self.nothing_at.store(0, Ordering::Relaxed);
         self.fit().await?;
-        match self.restore_once(limits).await {
+        match self.restore_once().await {
             Err(RestoreError::Corrupt(reason)) if !self.runs().is_empty() => {
                 tracing::error!(
                     reason,
@@ -78,15 +78,15 @@ impl ColdKeys {
                 );
                 self.put(Runs::new());
                 self.fit().await?;
-                self.restore_once(limits).await
+                self.restore_once().await
             }
             restored => restored,
         }
     }
 
-    async fn restore_once(&self, limits: &Limits) -> Result<Machine, RestoreError> {
+    async fn restore_once(&self) -> Result<Machine, RestoreError> {
         let (runs, store) = (self.runs(), &self.builder.store);
-        let mut restoring = Restoring::begin(limits);
+        let mut restoring = Restoring::begin();
         let (mut after, mut limit): (Option<Bytes>, usize) = (None, FIRST_PAGE);
         loop {
             let page = store.range(b"", after.as_deref(), limit).await?;

@@ -189,7 +189,8 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                     | Operation::Trim { .. }
                     | Operation::Compact(_)
                     | Operation::Withdraw { .. }
-                    | Operation::LimitKeys { .. } => {}
+                    | Operation::LimitKeys { .. }
+                    | Operation::LimitState(_) => {}
                 }
             }
         }
@@ -199,6 +200,7 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
         | Command::Tick { .. }
         | Command::Checkpoint { .. }
         | Command::Member { .. }
+        | Command::ChangeChannel { .. }
         | Command::Calendar { .. } => {}
     }
 }
@@ -211,7 +213,7 @@ fn each_of(group: &PublishGroup, each: &mut dyn FnMut(ChannelId, KeyHash)) {
 fn letter(operation: &ConsumerOperation) -> Option<&PublishGroup> {
     match operation {
         ConsumerOperation::DeadLetter { letter, .. } => letter.as_ref(),
-        ConsumerOperation::Keeping(inner) => letter(inner),
+        ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. } => letter(inner),
         _ => None,
     }
 }

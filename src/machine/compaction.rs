@@ -75,6 +75,20 @@ impl Channel {
         (self.stats.next_seq - self.stats.first_seq).saturating_sub(self.compaction.removed)
     }
 
+    /// How many messages there are from a place on: exactly where nothing was taken out of the middle, and else about as
+    /// many as the bytes there say.
+    pub(super) fn stored_from(&self, seq: u64) -> u64 {
+        let stats = &self.stats;
+        let (places, removed) = (stats.next_seq.saturating_sub(seq.max(stats.first_seq)), self.compaction.removed);
+        if removed == 0 || places == 0 {
+            return places;
+        }
+        let stored = self.stored();
+        let there = in_proportion(stored, self.marks.bytes(seq.max(stats.first_seq), stats), stats.bytes);
+        // No more is missing here than in all, and the newest message is never.
+        there.clamp(places.saturating_sub(removed).max(1), places.min(stored))
+    }
+
     /// The newest message is never removed by compaction.
     pub(super) fn most_removed(&self) -> u64 {
         (self.stats.next_seq - self.stats.first_seq).saturating_sub(1)

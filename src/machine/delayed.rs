@@ -16,7 +16,8 @@ use super::{
     keys::Key,
 };
 use crate::model::{
-    ChannelId, Delayed, Digest, Due, KeyHash, OperationReply, Refusal, Schedule, Scheduled, Waiting, WaitingRecord,
+    ChannelId, Delayed, Digest, Due, KeyHash, OperationReply, Refusal, Schedule, Scheduled, StateLimits, Waiting,
+    WaitingRecord,
 };
 
 /// The plain key under which a message waits, with a [`WaitingRecord`].
@@ -122,14 +123,15 @@ impl Machine {
         if let Some(known) = message.claim.and_then(|(key, digest)| channel.known(key, digest)) {
             return Scheduled::Known(known);
         }
-        if channel.delays.len() >= self.max_delayed {
-            return Scheduled::TooMany { limit: self.max_delayed };
+        let StateLimits { delayed_messages, delayed_bytes, .. } = self.state_limits;
+        if channel.delays.len() >= delayed_messages {
+            return Scheduled::TooMany { limit: delayed_messages };
         }
         let bytes = message.frame.bytes().len() as u64;
         if let Some(full) = channel.room(&message.frame).and_then(|mut room| room.take(bytes).err()) {
             return Scheduled::Known(full);
         }
-        let (value, limit) = (self.delayed_bytes + bytes, self.max_delayed_bytes);
+        let (value, limit) = (self.delayed_bytes + bytes, delayed_bytes);
         if value > limit {
             return Scheduled::TooManyBytes { value, limit };
         }

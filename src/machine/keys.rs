@@ -59,6 +59,12 @@ pub(super) enum Key {
     Forks(ChannelId),
     /// How many idempotency keys a channel's window may hold.
     MostKeys,
+    /// How much state there may be.
+    StateLimits,
+    /// What was removed before a consumer had settled it.
+    Lost(ConsumerId),
+    /// What of a work queue is settled for good and still stored.
+    Settled(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -86,6 +92,9 @@ const LAST_DELAYED: &[u8] = b"last-delayed";
 const COMPACTION: &[u8] = b"compaction/";
 const CALENDAR: &[u8] = b"calendar";
 const ORPHANS: &[u8] = b"orphans/";
+const STATE_LIMITS: &[u8] = b"state-limits";
+const LOST: &[u8] = b"lost/";
+const SETTLED: &[u8] = b"settled/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
@@ -117,6 +126,9 @@ impl Key {
             Self::MostKeys => Bytes::from_static(KEY_LIMIT),
             Self::Compaction(id) => [COMPACTION, &id.0.to_be_bytes()].concat().into(),
             Self::Orphans(id) => [ORPHANS, &id.0.to_be_bytes()].concat().into(),
+            Self::StateLimits => Bytes::from_static(STATE_LIMITS),
+            Self::Lost(id) => [LOST, &id.0.to_be_bytes()].concat().into(),
+            Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
         }
@@ -130,6 +142,8 @@ impl Key {
             Some(Self::Calendar)
         } else if key == KEY_LIMIT {
             Some(Self::MostKeys)
+        } else if key == STATE_LIMITS {
+            Some(Self::StateLimits)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -147,6 +161,10 @@ impl Key {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
             Some(Self::Orphans(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(LOST) {
+            Some(Self::Lost(ConsumerId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(SETTLED) {
+            Some(Self::Settled(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(REDRIVEN) {
             Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(FORKS) {
@@ -223,6 +241,9 @@ mod tests {
             Key::Compaction(id),
             Key::Orphans(id),
             Key::Redriven(id),
+            Key::Settled(id),
+            Key::Lost(ConsumerId(6)),
+            Key::StateLimits,
             Key::Forks(id),
             Key::MostKeys,
         ] {

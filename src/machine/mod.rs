@@ -24,6 +24,7 @@ mod restore;
 mod retention;
 mod rules;
 mod schemas;
+mod state_limits;
 mod transactions;
 
 use std::{
@@ -62,7 +63,7 @@ use crate::{
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
         ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
-        RuleSet, StoredBatch,
+        RuleSet, StateLimits, StoredBatch,
     },
     store::WriteBatch,
 };
@@ -81,10 +82,7 @@ pub struct Machine {
     recalled: BTreeSet<ChannelId>,
     /// Channels that were deleted, with the entries of keys that are still to be deleted.
     departed: BTreeMap<ChannelId, EntryList>,
-    max_channels: u64,
-    max_rules: u64,
-    max_delayed: u64,
-    max_delayed_bytes: u64,
+    state_limits: StateLimits,
     record: MachineRecord,
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,
@@ -177,6 +175,10 @@ impl Machine {
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
             Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
+            Command::ChangeChannel { name, update, .. } => {
+                let judged = self.check_work_queue(&name, &update);
+                Reply::Channel(judged.and_then(|()| self.update(&name, update, &mut effects)))
+            }
             Command::DeleteChannel { name, .. } => Reply::Channel(self.delete(&name, &mut effects)),
             Command::Tick { .. } => Reply::Done,
             Command::Checkpoint { .. } => {
@@ -315,6 +317,7 @@ impl Machine {
             Operation::LimitKeys { live_keys, all_keys } => {
                 Ok(self.limit_keys(KeyLimit { live_keys, all_keys }, effects))
             }
+            Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
         }
     }
 
@@ -339,8 +342,9 @@ impl Machine {
                 Err(Refusal::ChannelExists(Box::new(reply)))
             };
         }
-        if self.channels.len() as u64 >= self.max_channels {
-            return Err(Refusal::TooManyChannels { limit: self.max_channels });
+        let limit = self.state_limits.channels;
+        if self.channels.len() as u64 >= limit {
+            return Err(Refusal::TooManyChannels { limit });
         }
         self.record.last_channel_id += 1;
         let id = ChannelId(self.record.last_channel_id);
@@ -418,6 +422,7 @@ impl Machine {
         self.cold_keys -= channel.dedup.cold();
         self.delete_rules_of(id, effects);
         self.delete_consumers_of(id, effects);
+        self.forget_settled(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
         effects.delete(Key::Stats(id));

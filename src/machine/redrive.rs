@@ -76,7 +76,7 @@ impl Machine {
             effects.put(Key::Stats(id), &channel.stats);
         }
         // What lies behind the new beginning is counted once that is the beginning: moving it takes off what lay before.
-        self.advance(id, begin, false, effects);
+        self.advance(id, begin, false, false, effects);
         if let Some(channel) = self.channels.get_mut(&id) {
             channel.compaction.removed = (channel.compaction.removed + removed).min(channel.most_removed());
             effects.put(Key::Compaction(id), &channel.compaction);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     codec::decode_record,
-    model::{ChannelId, ChannelMeta, ChannelStats, Limits, Rule, RuleSet},
+    model::{ChannelId, ChannelMeta, ChannelStats, Rule, RuleSet, StateLimits},
 };
 
 /// A machine that is being rebuilt. Where a store holds more than memory, its keys are read a page at a time.
@@ -29,8 +29,8 @@ impl Machine {
     ///
     /// # Errors
     /// Names the key whose value cannot be read or does not fit the others.
-    pub fn restore(limits: &Limits, entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
-        let mut restoring = Restoring::begin(limits);
+    pub fn restore(entries: impl IntoIterator<Item = (Bytes, Bytes)>) -> Result<Self, String> {
+        let mut restoring = Restoring::begin();
         entries.into_iter().try_for_each(|(key, value)| restoring.add(&key, &value))?;
         restoring.finish()
     }
@@ -38,7 +38,7 @@ impl Machine {
 
 impl Restoring {
     /// Of nothing yet.
-    pub fn begin(limits: &Limits) -> Self {
+    pub fn begin() -> Self {
         let machine = Machine {
             key_limit: KeyLimit::BEFORE_ANY,
             key_limit_written: false,
@@ -46,10 +46,7 @@ impl Restoring {
             cold_keys: 0,
             recalled: BTreeSet::new(),
             departed: BTreeMap::new(),
-            max_channels: limits.channels,
-            max_rules: limits.rules,
-            max_delayed: limits.delayed_messages,
-            max_delayed_bytes: limits.delayed_bytes as u64,
+            state_limits: StateLimits::BEFORE_ANY,
             record: MachineRecord::default(),
             channels: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -60,8 +57,8 @@ impl Restoring {
             delayed_bytes: 0,
             last_delayed: 0,
             members: Members::default(),
-            namespaces: Namespaces::new(limits),
-            consumers: Consumers::new(limits),
+            namespaces: Namespaces::new(),
+            consumers: Consumers::default(),
             epoch: 1,
             calendar: Calendar::default(),
         };
@@ -107,6 +104,10 @@ impl Restoring {
                 machine.key_limit = decode_record("limit of keys", value).map_err(|e| name(e.to_string()))?;
                 machine.key_limit_written = true;
             }
+            Key::StateLimits => {
+                let limits = decode_record("limits of the state", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_state_limits(limits);
+            }
             Key::Member(id) => {
                 let record = decode_record("member", value).map_err(|e| name(e.to_string()))?;
                 machine.members.records.insert(id, record);
@@ -146,6 +147,10 @@ impl Restoring {
                 let cursor = decode_record("cursor", value).map_err(|e| name(e.to_string()))?;
                 machine.restore_cursor(id, cursor).map_err(name)?;
             }
+            Key::Lost(id) => {
+                let lost = decode_record("lost messages", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_lost(id, lost).map_err(name)?;
+            }
             Key::Pending(id, block) => {
                 let stored = decode_record("pending messages", value).map_err(|e| name(e.to_string()))?;
                 machine.restore_pending(id, block, stored).map_err(name)?;
@@ -166,6 +171,10 @@ impl Restoring {
                 let record = decode_record("orphans", value).map_err(|e| name(e.to_string()))?;
                 let channel = machine.channels.get_mut(&id);
                 channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
+            }
+            Key::Settled(id) => {
+                let record = decode_record("settled messages", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_settled(id, record);
             }
             Key::Redriven(id) => {
                 let record = decode_record("redriven letter", value).map_err(|e| name(e.to_string()))?;

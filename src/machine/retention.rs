@@ -59,17 +59,11 @@ impl Room {
         Ok(())
     }
 
-    /// Takes all messages at some positions of a frame.
-    pub(super) fn take_copies(&mut self, frame: &Frame, positions: &[u32]) -> Result<(), Full> {
+    /// Takes all messages at some positions of a frame, or says which one it does not take, and why.
+    pub(super) fn take_copies(&mut self, frame: &Frame, positions: &[u32]) -> Result<(), (u32, KeyOutcome)> {
         let sizes: Vec<u64> = frame.sizes().collect();
-        for size in positions.iter().filter_map(|position| sizes.get(*position as usize)) {
-            match self.take(*size) {
-                Ok(()) => {}
-                Err(KeyOutcome::Full(full)) => return Err(full),
-                Err(_) => return Err(Full::Bytes(self.max_bytes)),
-            }
-        }
-        Ok(())
+        let sized = positions.iter().filter_map(|position| Some((*position, *sizes.get(*position as usize)?)));
+        sized.into_iter().try_for_each(|(position, size)| self.take(size).map_err(|outcome| (position, outcome)))
     }
 }
 
@@ -150,7 +144,7 @@ impl Machine {
         let now_ms = self.record.time_ms;
         let Some(channel) = self.channels.get(&id).filter(|channel| channel.is_durable()) else { return };
         let first_seq = channel.limited(now_ms).max(acknowledged.unwrap_or_default());
-        self.advance(id, first_seq, false, effects);
+        self.advance(id, first_seq, false, true, effects);
         self.age(id, effects);
     }
 
@@ -183,7 +177,7 @@ impl Machine {
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
         let id = self.id_of(name)?;
-        self.advance(id, up_to, true, effects);
+        self.advance(id, up_to, true, true, effects);
         self.age(id, effects);
         let first_seq = self.stats(id).ok_or(Refusal::NoSuchChannel)?.first_seq;
         Ok(OperationReply::Trimmed { first_seq })
@@ -191,11 +185,15 @@ impl Machine {
 
     /// Whether the channels that get copies take them.
     pub(super) fn check_room(&self, routes: &[Route], frame: &Frame) -> Result<(), Refusal> {
-        for Route { target, positions, .. } in routes {
-            let Some(mut room) = self.channels.get(target).and_then(|channel| channel.room(frame)) else { continue };
-            room.take_copies(frame, positions).map_err(|full| Refusal::TargetFull { channel: *target, full })?;
+        let refused = routes.iter().filter_map(|Route { target, positions, .. }| {
+            let mut room = self.channels.get(target)?.room(frame)?;
+            let (position, outcome) = room.take_copies(frame, positions).err()?;
+            Some((position, *target, outcome))
+        });
+        match refused.min_by_key(|(position, target, _)| (*position, *target)) {
+            Some((position, channel, outcome)) => Err(Refusal::CopyRefused { channel, position, outcome }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The first message of a work queue that a consumer has not settled, or that none answers for; none where that does
@@ -206,11 +204,13 @@ impl Machine {
             return None;
         }
         let floor = self.settled_floor(id)?;
-        Some(channel.orphans.map_or(floor, |orphans| orphans.from.min(floor)))
+        let floor = channel.orphans.map_or(floor, |orphans| orphans.from.min(floor));
+        Some(self.consumers.after_settled(id, floor))
     }
 
-    /// Moves a channel's first sequence number forward.
-    pub(super) fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, effects: &mut Effects) {
+    /// Moves a channel's first sequence number forward. What consumers have not settled is `lost` to them, unless it went
+    /// elsewhere.
+    pub(super) fn advance(&mut self, id: ChannelId, first_seq: u64, at_once: bool, lost: bool, effects: &mut Effects) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let first_seq = first_seq.min(channel.stats.next_seq);
         let before = channel.stats.first_seq;
@@ -224,7 +224,8 @@ impl Machine {
             channel.stats.bytes = channel.marks.bytes(first_seq, &channel.stats);
             effects.put(Key::Stats(id), &channel.stats);
             self.orphans_trimmed(id, first_seq, effects);
-            self.trimmed(id, first_seq);
+            self.trimmed(id, first_seq, lost);
+            self.settled_trimmed(id, first_seq, effects);
         }
     }
 

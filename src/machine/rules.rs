@@ -23,8 +23,8 @@ impl Machine {
         match self.rules.get(source, target) {
             Some(present) if *present == rule => return Ok(OperationReply::Rule(rule)),
             Some(_) => {}
-            None if self.rules.len() as u64 >= self.max_rules => {
-                return Err(Refusal::TooManyRules { limit: self.max_rules });
+            None if self.rules.len() as u64 >= self.state_limits.rules => {
+                return Err(Refusal::TooManyRules { limit: self.state_limits.rules });
             }
             None if self.rules.reaches(target, source) => return Err(Refusal::RuleCycle),
             None => {}

@@ -11,12 +11,13 @@ mod stored;
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits, SchemaVersion};
+use crate::model::{
+    Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits, SchemaVersion, StateLimits,
+};
 use crate::proto::v1::Message;
 
 /// A machine with what its effects have written.
 struct Node {
-    limits: Limits,
     machine: Machine,
     stored: BTreeMap<Bytes, Bytes>,
     streams: BTreeMap<Arc<str>, Vec<StoredBatch>>,
@@ -30,13 +31,14 @@ impl Node {
     }
 
     fn with(limits: Limits) -> Self {
-        let (mut machine, mut effects) = (Machine::restore(&limits, []).unwrap(), Effects::default());
+        let (mut machine, mut effects) = (Machine::restore([]).unwrap(), Effects::default());
+        machine.limit_state(StateLimits::from(&limits), &mut effects);
         if limits.live_keys != Limits::default().live_keys {
             // As a leader does with a limit that somebody chose.
             machine.limit_keys(KeyLimit { live_keys: limits.live_keys, all_keys: u64::MAX }, &mut effects);
         }
         let puts = effects.writes.puts.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Self { machine, stored: puts.collect(), streams: BTreeMap::new(), limits, cools: 0 }
+        Self { machine, stored: puts.collect(), streams: BTreeMap::new(), cools: 0 }
     }
 
     fn operate(&mut self, time_ms: u64, operation: Operation) -> (Result<OperationReply, Refusal>, Effects) {
@@ -100,7 +102,7 @@ impl Node {
 
     /// As many keys as were cold are cold again.
     fn restart(&mut self) {
-        let mut restoring = Restoring::begin(&self.limits);
+        let mut restoring = Restoring::begin();
         let mut cold: BTreeMap<ChannelId, u64> =
             self.machine.channels.iter().map(|(id, channel)| (*id, channel.dedup.cold())).collect();
         for (key, value) in &self.stored {
@@ -240,8 +242,26 @@ fn time_never_goes_backwards() {
 }
 
 #[test]
+fn limits_of_the_state_are_what_the_log_says_and_before_that_the_same_on_every_node() {
+    let mut node = Node::new();
+    assert_eq!(node.machine.state_limits(), StateLimits::BEFORE_ANY);
+    let limits = StateLimits { channels: 1, ..StateLimits::BEFORE_ANY };
+    let reply = node.operate(1, Operation::LimitState(limits)).0;
+    assert_eq!(reply, Ok(OperationReply::StateLimited));
+    node.restart();
+    assert_eq!(node.machine.state_limits(), limits);
+    node.create("c", window(100));
+    let create = Command::CreateChannel { time_ms: 1, name: "d".parse().unwrap(), config: window(100) };
+    assert_eq!(node.apply(create).0, Reply::Channel(Err(Refusal::TooManyChannels { limit: 1 })));
+    let (_, effects) = node.operate(2, Operation::LimitState(limits));
+    assert!(effects.writes.puts.iter().all(|(key, _)| *key != Key::StateLimits.encode()), "it is there already");
+    node.operate(2, Operation::LimitState(StateLimits::BEFORE_ANY)).0.unwrap();
+    node.create("d", window(100));
+}
+
+#[test]
 fn a_limit_of_keys_is_what_the_log_says_and_before_that_what_earlier_builds_had() {
-    let machine = Machine::restore(&Limits { live_keys: 2, ..Limits::default() }, []).unwrap();
+    let machine = Machine::restore([]).unwrap();
     let (limit, written) = (machine.live_keys().limit, machine.live_keys().written);
     assert_eq!((limit.live_keys, limit.all_keys, written), (1_000_000, u64::MAX, false), "whatever this node says");
     let mut node = Node::with(Limits { live_keys: 2, ..Limits::default() });

@@ -177,7 +177,8 @@ impl Machine {
         for Route { target, positions, .. } in &group.routes {
             if let Some(room) = rooms.entry(*target).or_insert_with_key(fresh) {
                 let taken = room.take_copies(&group.frame, positions);
-                taken.map_err(|full| Refusal::TargetFull { channel: *target, full })?;
+                let channel = *target;
+                taken.map_err(|(position, outcome)| Refusal::CopyRefused { channel, position, outcome })?;
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! Channels: named, ordered streams of messages, and the catalogue of them that a node has applied.
 
-use std::{borrow::Borrow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Bound, str::FromStr, sync::Arc};
 
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, RuleSet, canonical::canonical_json};
@@ -351,10 +352,11 @@ pub struct ChannelStats {
     pub newest_ms: u64,
 }
 
-/// All channels, and the rules between them, at some applied index.
+/// All channels, and the rules between them, at some applied index. Copies share what is the same in both: each change
+/// makes a new one beside those that readers still have.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    by_name: BTreeMap<ChannelName, Arc<ChannelMeta>>,
+    by_name: RedBlackTreeMapSync<ChannelName, Arc<ChannelMeta>>,
     rules: Arc<RuleSet>,
 }
 
@@ -379,9 +381,14 @@ impl Catalog {
         self.by_name.values()
     }
 
+    /// The channels whose names are in a range, by name.
+    pub fn range<'a>(&'a self, names: (Bound<&'a str>, Bound<&'a str>)) -> impl Iterator<Item = &'a Arc<ChannelMeta>> {
+        self.by_name.range::<str, _>(names).map(|(_, meta)| meta)
+    }
+
     /// How many channels there are.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.by_name.size()
     }
 
     /// Whether there is none.
@@ -391,11 +398,11 @@ impl Catalog {
 
     /// Adds or replaces a channel.
     pub fn insert(&mut self, meta: Arc<ChannelMeta>) {
-        self.by_name.insert(meta.name.clone(), meta);
+        self.by_name.insert_mut(meta.name.clone(), meta);
     }
 
     /// Forgets a channel.
-    pub fn remove(&mut self, name: &str) -> Option<Arc<ChannelMeta>> {
-        self.by_name.remove(name)
+    pub fn remove(&mut self, name: &str) {
+        self.by_name.remove_mut(name);
     }
 }

@@ -1,10 +1,9 @@
 //! Claims as JSON says them: the same on the command line and over HTTP.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{json::json, times::timestamp};
+use super::{json::carried, json_text::Form, times::timestamp};
 use crate::proto::v1::{ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt};
 
 /// A claim. What is not known, or makes no sense in its state, is left out.
@@ -64,16 +63,16 @@ impl<'a> ClaimJson<'a> {
     }
 
     /// Of a completed claim. The receipt is JSON where it is JSON, and base64 where it is not.
-    pub fn completed(namespace: &'a str, key: &'a str, done: &'a ClaimReceipt) -> Self {
-        let receipt = json(&done.receipt);
+    pub fn completed(namespace: &'a str, key: &'a str, done: &'a ClaimReceipt, form: Form) -> Self {
+        let (receipt, receipt_base64) = carried(&done.receipt, form);
         Self {
             state: "completed",
             token: Some(done.token),
             owner: &done.owner,
             completed: Some(timestamp(done.completed_ms)),
             expires: Some(timestamp(done.expires_ms)),
-            receipt_base64: receipt.is_none().then(|| BASE64_STANDARD.encode(&done.receipt)),
             receipt,
+            receipt_base64,
             ..Self::free(namespace, key)
         }
     }

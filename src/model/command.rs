@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, ClaimInfo, Frame, MemberEvent,
-    Operation, OperationReply,
+    ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, ClaimInfo, ConsumerName, Frame,
+    MemberEvent, Operation, OperationReply,
 };
 
 /// The first 16 bytes of the BLAKE3 hash of an idempotency key.
@@ -129,6 +129,16 @@ pub enum Command {
         /// How far the log's time is ahead, milliseconds; below 0 where it is behind.
         ahead_ms: i64,
     },
+    /// Changes a channel, unless it would become a work queue while one of its consumers has a filter. Logs of earlier
+    /// versions hold the change without that judgement.
+    ChangeChannel {
+        /// As in every command.
+        time_ms: u64,
+        /// The channel to change.
+        name: ChannelName,
+        /// What to change.
+        update: ChannelUpdate,
+    },
 }
 
 impl Command {
@@ -138,6 +148,7 @@ impl Command {
             Self::Publish { time_ms, .. }
             | Self::CreateChannel { time_ms, .. }
             | Self::UpdateChannel { time_ms, .. }
+            | Self::ChangeChannel { time_ms, .. }
             | Self::DeleteChannel { time_ms, .. }
             | Self::Tick { time_ms }
             | Self::Checkpoint { time_ms }
@@ -378,7 +389,7 @@ pub enum Refusal {
     /// The token is that of the present claim, which ended otherwise.
     #[error("the claim is completed already")]
     ClaimCompleted(ClaimInfo),
-    /// A channel that would get copies is full, and refuses new messages.
+    /// A channel that would get copies is full, and refuses new messages. Earlier versions say so.
     #[error("a channel that gets copies is full")]
     TargetFull {
         /// Which one.
@@ -474,4 +485,20 @@ pub enum Refusal {
         /// Why.
         outcome: KeyOutcome,
     },
+    /// A channel that would get a copy of a message does not take it.
+    #[error("a channel that gets a copy of message {position} refuses it: {outcome:?}")]
+    CopyRefused {
+        /// Which one.
+        channel: ChannelId,
+        /// The position of the first such message in its group.
+        position: u32,
+        /// Why.
+        outcome: KeyOutcome,
+    },
+    /// A work queue lets go of what its consumers have settled, and a filter would settle what nobody has worked on.
+    #[error("the channel is a work queue: what the filter keeps back would go without anybody having worked on it")]
+    WorkWouldBeSkipped,
+    /// A channel with such a consumer does not become a work queue.
+    #[error("consumer `{0}` has a filter: in a work queue, what it keeps back would go")]
+    FilteredConsumer(ConsumerName),
 }

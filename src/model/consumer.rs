@@ -158,6 +158,18 @@ pub struct Cursor {
     pub dead: u64,
 }
 
+/// Messages that were removed, by retention or by hand, before a consumer had settled them: their places, of which compaction
+/// may have emptied some. Those that lie between since the last hand-out are one gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many, ever.
+    pub messages: u64,
+    /// The first one of the newest gap.
+    pub from_seq: u64,
+    /// The sequence number after its last one.
+    pub to_seq: u64,
+}
+
 /// A message below a consumer's `next` that is not settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
@@ -352,6 +364,15 @@ pub enum ConsumerOperation {
     /// next one on, and dead letters do not go round in circles. Logs of earlier versions hold operations without it,
     /// which every node takes as those versions did.
     Keeping(Box<ConsumerOperation>),
+    /// The same, and judged by the state alone: what a work queue's consumers have settled does not come again to those that
+    /// begin at it, and a work queue takes a filter only where that is said. A dead letter is written whatever the schema of
+    /// its channel, and says that it was not checked. What is removed before a consumer has settled it is counted.
+    Judged {
+        /// Which one.
+        operation: Box<ConsumerOperation>,
+        /// What the filter keeps back counts as settled.
+        settle_skipped: bool,
+    },
 }
 
 impl ConsumerOperation {
@@ -361,7 +382,7 @@ impl ConsumerOperation {
             Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
             Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
             Self::DeadLetter { letter: Some(letter), .. } => letter.frame.bytes().len(),
-            Self::Keeping(operation) => operation.bytes(),
+            Self::Keeping(operation) | Self::Judged { operation, .. } => operation.bytes(),
             _ => 0,
         }
     }
@@ -370,7 +391,7 @@ impl ConsumerOperation {
     pub fn copied_bytes(&self) -> u64 {
         match self {
             Self::DeadLetter { letter: Some(letter), .. } => letter.copied_bytes(),
-            Self::Keeping(operation) => operation.copied_bytes(),
+            Self::Keeping(operation) | Self::Judged { operation, .. } => operation.copied_bytes(),
             _ => 0,
         }
     }
@@ -417,21 +438,7 @@ pub struct ConsumerStatus {
     pub floor: u64,
     /// Messages that are not settled, as far as it is known that the consumer gets them.
     pub lag: u64,
-}
-
-impl ConsumerStatus {
-    /// The same where the channel holds `stored` messages.
-    #[must_use]
-    pub fn within(self, stored: u64) -> Self {
-        let pending = self.in_flight + self.waiting + self.dying;
-        Self { lag: lag_within(self.lag.saturating_sub(pending), pending, stored), ..self }
-    }
-}
-
-/// Messages that a consumer has not settled: those that are `pending`, and of the `unread` numbers after them no more than
-/// a channel of `stored` messages can have. Numbers that compaction has emptied are no work. Which of them lie before
-/// the consumer nobody counts, so this may still be too large.
-pub fn lag_within(unread: u64, pending: u64, stored: u64) -> u64 {
-    // The newest message is never removed by compaction: who has not read it lacks one.
-    pending + unread.min(stored.saturating_sub(pending).max(1))
+    /// Messages that were removed before they were settled; none are counted of a consumer that was made by an earlier
+    /// version and not changed since.
+    pub lost: u64,
 }

@@ -100,6 +100,12 @@ impl Frame {
         std::iter::from_fn(move || take_record(&mut rest).ok())
     }
 
+    /// How many bytes of a frame a message takes: see [`Frame::sizes`].
+    pub fn size_of(message: &Message) -> u64 {
+        let length = message.encoded_len();
+        (1 + prost::length_delimiter_len(length) + length) as u64
+    }
+
     /// How many bytes of the frame each message takes, tag and length included.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + use<> {
         let mut rest = self.bytes.clone();

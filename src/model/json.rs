@@ -4,7 +4,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Comparison, Compatibility, Quota, Retention, WhenFull, json_text::json_text, times::timestamp};
+use super::{
+    Comparison, Compatibility, Quota, Retention, WhenFull,
+    json_text::{Form, embedded},
+    times::timestamp,
+};
 use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.
@@ -41,8 +45,8 @@ impl<'a> TraceJson<'a> {
 
 impl<'a> MessageJson<'a> {
     /// Of a message that was sequenced at `time_ms`, milliseconds since the Unix epoch.
-    pub fn of(channel: &'a str, seq: u64, time_ms: u64, schema_id: u64, message: &'a Message) -> Self {
-        let payload = json(&message.payload);
+    pub fn of(channel: &'a str, seq: u64, time_ms: u64, schema_id: u64, message: &'a Message, form: Form) -> Self {
+        let (payload, payload_base64) = carried(&message.payload, form);
         Self {
             channel,
             seq,
@@ -51,8 +55,8 @@ impl<'a> MessageJson<'a> {
             schema_id,
             timestamp: timestamp(time_ms),
             trace_context: TraceJson::of(message),
-            payload_base64: payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
             payload,
+            payload_base64,
         }
     }
 }
@@ -73,9 +77,8 @@ pub struct DelayedJson<'a> {
 
 impl<'a> DelayedJson<'a> {
     /// Of a message that becomes visible at `due_ms`, milliseconds since the Unix epoch.
-    pub fn of(channel: &'a str, id: u64, due_ms: u64, message: &'a Message) -> Self {
-        let payload = json(&message.payload);
-        let payload_base64 = payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload));
+    pub fn of(channel: &'a str, id: u64, due_ms: u64, message: &'a Message, form: Form) -> Self {
+        let (payload, payload_base64) = carried(&message.payload, form);
         let (due, key, headers) = (timestamp(due_ms), message.key.as_deref(), headers(&message.headers));
         Self { channel, id, due, key, headers, payload, payload_base64 }
     }
@@ -153,9 +156,8 @@ pub struct ReplyJson {
 
 impl ReplyJson {
     /// Of a message.
-    pub fn of(message: &Message) -> Self {
-        let payload = json(&message.payload);
-        let payload_base64 = payload.is_none().then(|| BASE64_STANDARD.encode(&message.payload));
+    pub fn of(message: &Message, form: Form) -> Self {
+        let (payload, payload_base64) = carried(&message.payload, form);
         Self { headers: headers(&message.headers), payload, payload_base64 }
     }
 }
@@ -262,6 +264,8 @@ pub struct ConsumerJson<'a> {
     pub dying: u64,
     pub redelivered: u64,
     pub dead: u64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub lost: u64,
 }
 
 impl<'a> ConsumerJson<'a> {
@@ -293,6 +297,7 @@ impl<'a> ConsumerJson<'a> {
             dying: consumer.dying,
             redelivered: consumer.redelivered,
             dead: consumer.dead,
+            lost: consumer.lost,
         }
     }
 }
@@ -315,9 +320,12 @@ impl<'a> SchemaJson<'a> {
     }
 }
 
-/// The payload as it is, if it is JSON: see [`json_text`].
-pub(super) fn json(payload: &[u8]) -> Option<Box<RawValue>> {
-    RawValue::from_string(json_text(payload)?.to_owned()).ok()
+/// Bytes as they are where they are JSON that arrives as it is (see [`embedded`]), and else as base64.
+pub(super) fn carried(bytes: &[u8], form: Form) -> (Option<Box<RawValue>>, Option<String>) {
+    match embedded(bytes, form).and_then(|text| RawValue::from_string(text.to_owned()).ok()) {
+        Some(json) => (Some(json), None),
+        None => (None, Some(BASE64_STANDARD.encode(bytes))),
+    }
 }
 
 /// An object; the values of a name that stands there several times are a list.
@@ -341,10 +349,14 @@ mod tests {
     use super::*;
 
     fn shown(payload: impl Into<bytes::Bytes>, headers: &[(&str, &str)]) -> String {
+        shown_in(Form::Document, payload, headers)
+    }
+
+    fn shown_in(form: Form, payload: impl Into<bytes::Bytes>, headers: &[(&str, &str)]) -> String {
         let header = |(name, value): &(&str, &str)| Header { name: (*name).into(), value: (*value).into() };
         let headers = headers.iter().map(header).collect();
         let message = Message { payload: payload.into(), headers, ..Message::default() };
-        serde_json::to_string(&MessageJson::of("orders", 41, 1_700_000_000_123, 2, &message)).unwrap()
+        serde_json::to_string(&MessageJson::of("orders", 41, 1_700_000_000_123, 2, &message, form)).unwrap()
     }
 
     #[test]
@@ -359,8 +371,9 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_over_several_lines_is_the_same_text() {
-        assert!(shown("{\r\n \"a\":\n1}\n", &[]).contains("\"payload\":{\r\n \"a\":\n1}}"));
+    fn a_payload_over_several_lines_is_the_same_text_and_base64_on_one_line() {
+        assert!(shown("{\n \"a\":\n1}", &[]).contains("\"payload\":{\n \"a\":\n1}}"));
+        assert!(shown_in(Form::Line, "{\n}", &[]).contains("\"payload_base64\":\"ewp9\"}"));
     }
 
     #[test]
@@ -375,7 +388,7 @@ mod tests {
     fn the_trace_of_a_message_is_shown() {
         let trace = v1::TraceContext { traceparent: "00-ab-cd-01".into(), tracestate: String::new() };
         let message = Message { payload: "1".into(), trace_context: Some(trace), ..Message::default() };
-        let text = serde_json::to_string(&MessageJson::of("orders", 0, 0, 0, &message)).unwrap();
+        let text = serde_json::to_string(&MessageJson::of("orders", 0, 0, 0, &message, Form::Document)).unwrap();
         assert!(text.contains(r#""trace_context":{"traceparent":"00-ab-cd-01"},"payload":1"#), "{text}");
     }
 

@@ -1,6 +1,6 @@
 //! Which bytes are JSON: one judgement for every face, so that what one of them embeds as it stands the readers of all of
-//! them can take in. What is not JSON by it travels as base64, and no odd message spoils the page, the pull or the stream
-//! that it is in.
+//! them can take in, and get back byte for byte. What is not travels as base64, and no odd message spoils the page, the
+//! pull or the stream that it is in.
 
 use serde_json::value::RawValue;
 
@@ -8,7 +8,40 @@ use serde_json::value::RawValue;
 /// up to four.
 const MAX_DEPTH: usize = 60;
 
-/// The bytes as a JSON text that can stand inside another one; none when they are not.
+/// What the characters stand for at which common readers of lines break them, beside the line feed, and how JSON writes
+/// them inside a string. The first three may stand there as they are.
+const BREAKS: [(char, &str); 4] =
+    [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029"), ('\r', " ")];
+
+/// What a JSON text is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A body, a frame or an event: line feeds between the parts of the text stay.
+    Document,
+    /// A line, which holds no line feed.
+    Line,
+}
+
+/// The bytes as a JSON text that can stand inside another one and is found there byte for byte; none when they are not.
+///
+/// Beside what [`json_text`] asks for, there is nothing around the value, because nobody could tell it from what is around
+/// the text; and no line break but line feeds, which events and lines would give back as something else.
+pub(super) fn embedded(payload: &[u8], form: Form) -> Option<&str> {
+    let text = json_text(payload).filter(|text| text.len() == payload.len())?;
+    let broken = BREAKS.iter().any(|(character, _)| text.contains(*character));
+    let several = form == Form::Line && text.contains('\n');
+    (!broken && !several).then_some(text)
+}
+
+/// A JSON text that says the same, in which no reader finds a line break that its form does not have. What is
+/// [`embedded`] in it for that form stays as it is.
+pub fn unbroken(json: String, form: Form) -> String {
+    let line_feed = (form == Form::Line).then_some(('\n', " "));
+    let breaks = BREAKS.into_iter().chain(line_feed);
+    breaks.fold(json, |text, (from, to)| if text.contains(from) { text.replace(from, to) } else { text })
+}
+
+/// The bytes as JSON; none when they are not.
 ///
 /// The text is that of RFC 8259, and every reader understands it: it nests at most [`MAX_DEPTH`] levels, its escapes name
 /// whole characters (no half of a surrogate pair), and its numbers lie within the range of a double. Names that stand twice
@@ -140,6 +173,29 @@ mod tests {
             assert_eq!(json_text(text.as_bytes()), None, "{text}");
         }
         assert_eq!(json_text(b"\"\xff\""), None);
+    }
+
+    #[test]
+    fn only_what_comes_back_byte_for_byte_is_embedded() {
+        for text in ["1", "{\n \"a\":\n1}", r#""a\r\n\u2028""#] {
+            assert_eq!(embedded(text.as_bytes(), Form::Document), Some(text));
+        }
+        for text in ["1\n", " 1", "{\r\n}", "[1,\r2]", "\"a\u{85}b\"", "\"a\u{2028}b\"", "\"a\u{2029}b\"", "plain"] {
+            assert_eq!(embedded(text.as_bytes(), Form::Document), None, "{text:?}");
+        }
+        assert_eq!(embedded(b"{\n}", Form::Line), None);
+        assert_eq!(embedded(b"{ }", Form::Line), Some("{ }"));
+    }
+
+    #[test]
+    fn a_text_without_line_breaks_says_the_same() {
+        let value = serde_json::json!({ "a\u{2028}": ["b\u{85}c", "\u{2029}\r\n"] });
+        for form in [Form::Line, Form::Document] {
+            let text = unbroken(serde_json::to_string_pretty(&value).unwrap(), form);
+            assert!(!text.contains(['\r', '\u{85}', '\u{2028}', '\u{2029}']), "{text}");
+            assert_eq!(text.contains('\n'), form == Form::Document, "{text}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        }
     }
 
     proptest! {

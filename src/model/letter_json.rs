@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::MessageJson;
+use super::{Form, MessageJson};
 use crate::proto::v1::{DeadLetter, Message};
 
 /// A dead letter. Its `channel` is the one in which it lies, and `seq` its place there.
@@ -28,6 +28,7 @@ impl<'a> LetterJson<'a> {
         dead_letter: &'a str,
         letter: &'a DeadLetter,
         message: &'a Message,
+        form: Form,
     ) -> Self {
         let DeadLetter { seq, time_ms, bytes, origin_seq, attempts, reason, hops, redriven, message: _ } = letter;
         Self {
@@ -39,7 +40,7 @@ impl<'a> LetterJson<'a> {
             hops: *hops,
             redriven: *redriven,
             bytes: *bytes,
-            message: MessageJson::of(dead_letter, *seq, *time_ms, 0, message),
+            message: MessageJson::of(dead_letter, *seq, *time_ms, 0, message, form),
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Bytes of a JSON Schema.
     pub schema_bytes: usize,
+    /// Bytes of the schemas of all channels together.
+    pub all_schemas_bytes: usize,
     /// Schema nodes after references are followed.
     pub schema_nodes: usize,
     /// Steps that the check of one payload may take: a step is one schema object that is applied to one value.
@@ -80,10 +82,18 @@ pub struct Limits {
     pub json_depth: usize,
     /// Violations reported for one payload.
     pub violations: usize,
-    /// Client connections of a node.
+    /// Client connections of a node; gRPC and HTTP have at most three quarters of them each.
     pub connections: usize,
-    /// Client connections from one address.
+    /// Client connections from one address to each of gRPC and HTTP; all of one IPv6 network of 64 bits are one address.
     pub connections_per_address: usize,
+    /// Requests and streams of a node's clients that are open at once; one address has at most half of them.
+    pub streams: usize,
+    /// Requests and streams that are open at once on one connection.
+    pub streams_per_connection: usize,
+    /// Bytes of clients' requests that have not come whole or are not answered; one address has at most half of them.
+    pub arriving_bytes: usize,
+    /// Bytes that were read from clients' connections and belong to no request yet; one address has at most half of them.
+    pub unread_bytes: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -110,8 +120,16 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// How long a read may ask to wait for the next message.
     pub long_poll: Duration,
-    /// How long a new connection may take to say something.
+    /// How long a new connection may take until its first request is there, and any request over HTTP until its head is.
     pub handshake_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a connection may take none of the bytes that wait to be sent.
+    pub reader_timeout: Duration,
+    /// What is on its way has to bring [`Limits::least_bytes_per_second`] in each of these times.
+    pub slow_after: Duration,
+    /// Bytes that a request or message has to bring in a second, on the average of [`Limits::slow_after`].
+    pub least_bytes_per_second: usize,
     /// How often an idle connection is probed, and how long the answer may take.
     pub keepalive: (Duration, Duration),
 }
@@ -136,6 +154,14 @@ impl Limits {
     /// Characters of one number in a payload or schema that is checked: more than any double needs, and few enough to
     /// calculate with.
     pub const MOST_NUMBER_BYTES: usize = 1024;
+    /// Channels or consumers that one page lists.
+    pub const LIST_ITEMS: usize = 1_000;
+    /// Bytes of their schemas or filters; a single larger one still fits.
+    pub const LIST_BYTES: usize = 1 << 20;
+    /// Acks, nacks and extensions that one request may bring: they are one log entry.
+    pub const SETTLEMENTS: usize = 4_096;
+    /// Texts of schemas, in bytes, that a node keeps in compiled form.
+    pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key in memory is reckoned at, where memory is limited.
@@ -145,6 +171,14 @@ impl Limits {
     /// So many keys are reckoned as if they were in memory, because some always are: the newest, and those that are being
     /// moved into a file.
     pub const ALWAYS_HOT_KEYS: u64 = 1 << 21;
+
+    /// A connection may have at most this part of the node's bytes in flight.
+    const CONNECTION_SHARE: usize = 4;
+
+    /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
+    pub fn connection_room(&self) -> usize {
+        self.connection_in_flight_bytes.min(self.in_flight_bytes / Self::CONNECTION_SHARE)
+    }
 
     /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
     pub fn most_keys(&self) -> (u64, u64) {
@@ -191,6 +225,7 @@ impl Default for Limits {
             requests_per_connection: 1_000,
             request_timeout: Duration::from_secs(300),
             schema_bytes: 64 << 10,
+            all_schemas_bytes: 16 << 20,
             schema_nodes: 10_000,
             schema_steps: 500_000,
             schema_regex_bytes: 1 << 20,
@@ -198,6 +233,10 @@ impl Default for Limits {
             violations: 100,
             connections: 10_000,
             connections_per_address: 256,
+            streams: 32_768,
+            streams_per_connection: 2_048,
+            arriving_bytes: 64 << 20,
+            unread_bytes: 32 << 20,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,
@@ -211,7 +250,11 @@ impl Default for Limits {
             delivery_timeout: Duration::from_secs(1),
             read_timeout: Duration::from_secs(5),
             long_poll: Duration::from_secs(60),
-            handshake_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            reader_timeout: Duration::from_secs(60),
+            slow_after: Duration::from_secs(10),
+            least_bytes_per_second: 1 << 10,
             keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
         }
     }

@@ -18,6 +18,15 @@ pub fn is_ndjson(content_type: &str) -> bool {
     MEDIA_TYPES.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type))
 }
 
+/// The charset that a `Content-Type` names, where it is none in which UTF-8 can be read.
+pub fn foreign_charset(content_type: &str) -> Option<&str> {
+    let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, charset) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    let charset = charset.trim().trim_matches('"');
+    let known = ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+    (!known).then_some(charset)
+}
+
 /// The message on a line, by the line's number from 1 and without its line feed; none where the line is blank. A carriage
 /// return before the line feed and a byte order mark before the first line are no part of a message; all else is.
 pub fn message_line(number: u64, line: &[u8]) -> Option<&[u8]> {
@@ -50,6 +59,15 @@ mod tests {
         for no in ["", "application/json", "application/x-ndjsonl", "text/plain; application/ndjson"] {
             assert!(!is_ndjson(no), "{no}");
         }
+    }
+
+    #[test]
+    fn a_charset_other_than_utf_8_is_named() {
+        for no in ["application/ndjson", "application/ndjson; charset=\"UTF-8\"", "a/b;x=y; Charset = us-ascii"] {
+            assert_eq!(foreign_charset(no), None, "{no}");
+        }
+        assert_eq!(foreign_charset("application/ndjson;charset=utf-16"), Some("utf-16"));
+        assert_eq!(foreign_charset("application/ndjson; x=y; CHARSET=\"latin1\""), Some("latin1"));
     }
 
     #[test]

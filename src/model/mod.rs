@@ -22,6 +22,7 @@ mod position;
 mod predicate;
 mod redrive;
 mod rule;
+mod state_limits;
 mod times;
 mod transaction;
 
@@ -41,21 +42,23 @@ pub use command::{
 pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
-    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, OrderingKey, Orphans,
-    Pending, Settlement, Verdict, lag_within,
+    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost, OrderingKey,
+    Orphans, Pending, Settlement, Verdict,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
+pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
 pub use limits::Limits;
-pub use lines::{is_ndjson, message_line, message_lines};
+pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
+pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

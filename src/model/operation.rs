@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Redrive, Rule, Schedule, Scheduled, Transaction,
+    Redrive, Rule, Schedule, Scheduled, StateLimits, Transaction,
 };
 
 /// One operation of a log entry.
@@ -62,6 +62,8 @@ pub enum Operation {
         /// In those of all channels together.
         all_keys: u64,
     },
+    /// Says how much state there may be from now on.
+    LimitState(StateLimits),
 }
 
 impl Operation {
@@ -75,7 +77,8 @@ impl Operation {
             | Self::Claim(_)
             | Self::Trim { .. }
             | Self::Withdraw { .. }
-            | Self::LimitKeys { .. } => 0,
+            | Self::LimitKeys { .. }
+            | Self::LimitState(_) => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
             Self::Due(due) => due.group.frame.bytes().len(),
@@ -132,4 +135,6 @@ pub enum OperationReply {
     Withdrawn(bool),
     /// To a limit of keys.
     KeysLimited,
+    /// To limits of the state.
+    StateLimited,
 }

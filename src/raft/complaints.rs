@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// Between two log lines about one address.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// Addresses that are remembered.
+const MOST: usize = 1024;
+
 /// See the module. Knows only the addresses of the last half minute.
 #[derive(Default)]
 pub(super) struct Complaints(Mutex<BTreeMap<String, Instant>>);
@@ -18,7 +21,8 @@ impl Complaints {
     pub(super) fn is_due(&self, address: &str) -> bool {
         let mut last = self.0.lock();
         last.retain(|_, at| at.elapsed() < PAUSE);
-        let due = !last.contains_key(address);
+        // Those beyond are told of when others are forgotten.
+        let due = last.len() < MOST && !last.contains_key(address);
         if due {
             last.insert(address.to_owned(), Instant::now());
         }

@@ -25,11 +25,11 @@ use super::{
     clocks::{ClockDifference, Clocks},
     failover::Failover,
     formation::Formation,
+    handshake::PeerKeys,
     healing,
     identity::{Identity, IdentityError},
     intact,
     joining::{Joining, Standing},
-    lane::Tickets,
     log::LogStore,
     log_adapter::{Follows, LogAdapter, Pace},
     membership::{Change, ChangeError, Membership, MembershipPolicy},
@@ -37,11 +37,13 @@ use super::{
     peer_service::{CallHandler, PeerService},
     port,
     purge::{KeepLog, Purge},
+    sane::Doubts,
     scrub::{Scrub, ScrubConfig, ScrubReport},
     state_machine::StateMachine,
     transport::{Gate, Transport},
     types::{EncodedCommand, Raft, TypeConfig},
     verify::{Verified, Verify},
+    waiting::Waiting,
     witness::Witness,
 };
 use crate::{
@@ -78,7 +80,7 @@ pub struct GroupConfig {
     /// Where to look for other nodes.
     pub seeds: Vec<String>,
     /// The cluster's shared secret.
-    pub cookie: String,
+    pub keys: Arc<PeerKeys>,
     /// How many fresh nodes found a cluster.
     pub expect: usize,
     /// What the leader does by itself about the membership.
@@ -150,6 +152,7 @@ struct Inner {
     calls: Calls,
     purge: Arc<Purge>,
     scrub: Arc<Scrub>,
+    doubts: Arc<Doubts>,
     verified: Arc<parking_lot::Mutex<Verified>>,
     clocks: Arc<parking_lot::Mutex<Vec<ClockDifference>>>,
     membership: Arc<Membership>,
@@ -180,17 +183,18 @@ impl RaftGroup {
     ) -> Result<Self, StartError> {
         let view = replica.view();
         let local = NodeAddress { id: identity.node_id(), ..config.local.clone() };
-        let transport = Transport::new(env.clone(), identity.clone(), &config.cookie);
+        let transport = Transport::new(env.clone(), identity.clone(), config.keys.clone());
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;
         intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
         let (follows, pace) = (Follows::default(), Pace::default());
+        let doubts = Arc::new(Doubts::default());
         let raft = Raft::new(
             local.id,
             Arc::new(raft_config),
-            Network::new(transport.clone(), follows.clone()),
+            Network::new(transport.clone(), follows.clone(), doubts.clone()),
             LogAdapter::new(log.clone(), follows.clone(), pace.clone()),
             machine,
         )
@@ -237,6 +241,7 @@ impl RaftGroup {
                 Box::new(move || identity.cluster_id())
             },
             changing: Mutex::default(),
+            waiting: Waiting::default(),
             handed_in: AtomicU64::default(),
         });
         let formation = Arc::new(Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect));
@@ -260,7 +265,7 @@ impl RaftGroup {
         tasks.spawn(stop.clone().run_until_cancelled_owned(aside.run()));
         let handler = Arc::new(OnceCell::new());
         let service = PeerService {
-            gate: Gate::new(identity.clone(), &config.cookie),
+            gate: Gate::new(identity.clone()),
             local: local.clone(),
             identity: identity.clone(),
             raft: raft.clone(),
@@ -272,7 +277,6 @@ impl RaftGroup {
             formation: formation.clone(),
             membership: membership.clone(),
             failover: failover.clone(),
-            tickets: Tickets::default(),
             standing: standing.clone(),
             state: {
                 let (raft, view, local, standing) = (raft.clone(), view.clone(), local.clone(), standing.clone());
@@ -283,6 +287,7 @@ impl RaftGroup {
             handler: handler.clone(),
             scrub: scrub.clone(),
             parts: Semaphore::new(healing::AT_ONCE),
+            doubts: doubts.clone(),
         };
         tasks.spawn(port::serve(service, listener, stop.clone()));
         let joining = Joining {
@@ -332,6 +337,7 @@ impl RaftGroup {
             calls,
             purge,
             scrub,
+            doubts,
             verified,
             clocks: differences,
             membership,
@@ -346,6 +352,11 @@ impl RaftGroup {
             tasks,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Messages of other nodes that were refused because they cannot be so.
+    pub fn refused_messages(&self) -> u64 {
+        self.inner.doubts.refused()
     }
 
     /// Says who answers the requests of other nodes' brokers.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::{
+    handshake::PeerKeys,
     identity::Identity,
     transport::{Client, Lane, Transport},
 };
@@ -67,9 +68,15 @@ async fn fetch(mut client: Client, hash: PartHash) -> Option<Bytes> {
 
 /// Has a store get what it cannot read from a node's seeds: while the node starts, it takes no part in its cluster yet,
 /// but it already reads its state.
-pub fn heal_from_seeds(store: &dyn DurableStore, env: Env, identity: &Identity, cookie: &str, seeds: Vec<String>) {
+pub fn heal_from_seeds(
+    store: &dyn DurableStore,
+    env: Env,
+    identity: &Identity,
+    keys: Arc<PeerKeys>,
+    seeds: Vec<String>,
+) {
     let Some(parts) = store.parts() else { return };
-    let transport = Transport::new(env, identity.clone(), cookie);
+    let transport = Transport::new(env, identity.clone(), keys);
     parts.heal_from(Arc::new(Seeds { transport, addresses: seeds }));
 }
 

@@ -2,11 +2,10 @@
 //! their length in front. HTTP/2 around them would add a layer of frames, tasks and allocations for each message, which is
 //! nothing for other requests but shows in what a small entry costs.
 //!
-//! A lane is asked for by an ordinary request, which proves who is calling, and begins with the ticket that was the
-//! answer. It is on the peers' one port: see `port`.
+//! A lane is on the peers' one port (see `port`), and what it is for is in the proof with which the connection begins. The
+//! follower says first whether it takes entries at all.
 
 use std::{
-    collections::BTreeMap,
     io,
     marker::PhantomData,
     pin::{Pin, pin},
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use futures::{Sink as _, SinkExt as _, Stream, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::{
@@ -30,45 +29,40 @@ use crate::{
     proto::raft::{AppendRequest, AppendResponse},
 };
 
-/// How a lane begins; HTTP/2 begins with `PRI `.
-pub(super) const PREFACE: [u8; 4] = *b"LIM1";
 /// A message of the usual size is read at once.
 const BUFFER: usize = 64 << 10;
-/// For how long a ticket is good.
-const TICKET_LIFE: Duration = Duration::from_secs(5);
-/// Tickets that are good at a time; a node needs one for each time that it begins to lead.
-const TICKETS: usize = 64;
 /// How often each side of a lane shows the other that it is there: a partition drops packets silently.
 const BEAT: Duration = Duration::from_millis(500);
 /// A lane on which a side waits in vain for so long is given up.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Who may open a lane: nodes that asked for it a moment ago.
-#[derive(Default)]
-pub(super) struct Tickets {
-    issued: Mutex<BTreeMap<u128, (u64, Instant)>>,
+/// The longest reason of a follower that takes no entries, bytes.
+const REASON: usize = 1024;
+
+/// The follower's side of a fresh lane: says that it takes entries, or why not.
+///
+/// # Errors
+/// When the connection breaks, or it takes none.
+pub(super) async fn admit(connection: &mut Connection, refusal: Option<String>) -> io::Result<()> {
+    let reason = refusal.as_deref().unwrap_or_default();
+    let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON)];
+    let len = u16::try_from(reason.len()).map_err(io::Error::other)?;
+    connection.write_all(&[&len.to_be_bytes(), reason].concat()).await?;
+    refusal.map_or(Ok(()), |reason| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason)))
 }
 
-impl Tickets {
-    /// For a node, by its id; none while there are too many. `number` has to be one that nobody can guess.
-    pub(super) fn issue(&self, node: u64, number: u128) -> Option<Bytes> {
-        let now = Instant::now();
-        let mut issued = self.issued.lock();
-        issued.retain(|_, (_, since)| now - *since < TICKET_LIFE);
-        if issued.len() >= TICKETS {
-            return None;
-        }
-        issued.insert(number, (node, now));
-        Some(Bytes::copy_from_slice(&number.to_be_bytes()))
+/// The leader's side: whether the follower takes entries.
+///
+/// # Errors
+/// When the connection breaks, or the follower takes none.
+pub(super) async fn admitted(connection: &mut Connection) -> io::Result<()> {
+    let len = usize::from(connection.read_u16().await?);
+    if len == 0 {
+        return Ok(());
     }
-
-    /// Whose ticket comes next on a connection. It is good once.
-    pub(super) async fn redeem(&self, connection: &mut Connection) -> io::Result<u64> {
-        let number = connection.read_u128().await?;
-        let issued = self.issued.lock().remove(&number);
-        let node = issued.filter(|(_, since)| since.elapsed() < TICKET_LIFE).map(|(node, _)| node);
-        node.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "the ticket is not good (any more)"))
-    }
+    let mut reason = vec![0; len.min(REASON)];
+    connection.read_exact(&mut reason).await?;
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, String::from_utf8_lossy(&reason)))
 }
 
 /// Messages of one kind go out, those of another come in; an empty frame only says that its sender is there.
@@ -184,22 +178,10 @@ pub(super) struct Lane<S> {
 }
 
 impl<S: Stream<Item = AppendRequest> + Unpin> Lane<S> {
-    /// On a fresh connection.
-    ///
-    /// # Errors
-    /// When the connection breaks.
-    pub(super) async fn open(mut connection: Connection, ticket: &[u8], requests: S) -> io::Result<Self> {
-        connection.write_all(&[&PREFACE, ticket].concat()).await?;
+    /// On a connection whose follower takes entries.
+    pub(super) fn new(connection: Connection, requests: S) -> Self {
         let (framed, quiet) = Codec::over(connection);
-        Ok(Self {
-            framed,
-            quiet,
-            requests: Some(requests),
-            closed: false,
-            ended: false,
-            beats: beats(),
-            beat_due: false,
-        })
+        Self { framed, quiet, requests: Some(requests), closed: false, ended: false, beats: beats(), beat_due: false }
     }
 
     /// Sends what there is, as far as the connection takes it.
@@ -304,7 +286,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::DuplexStream, sync::mpsc, time::timeout};
+    use tokio::{sync::mpsc, time::timeout};
     use tokio_stream::wrappers::ReceiverStream;
 
     use super::*;
@@ -321,43 +303,24 @@ mod tests {
         AppendResponse { outcome: Some(Outcome::Matched(Matched { id })), awaited: false }
     }
 
-    struct Follower {
-        tickets: Tickets,
-        other: DuplexStream,
+    /// The leader's end of a connection, and the follower's.
+    fn connected() -> (Connection, Connection) {
+        let (ours, other) = tokio::io::duplex(64 << 10);
+        (Connection::new(ours), Connection::new(other))
     }
 
-    impl Follower {
-        /// A follower that has given out one ticket, and the leader's end of a connection to it.
-        fn new() -> (Self, Connection, Bytes) {
-            let (ours, other) = tokio::io::duplex(64 << 10);
-            let tickets = Tickets::default();
-            let ticket = tickets.issue(7, 77).unwrap();
-            (Self { tickets, other }, Connection::new(ours), ticket)
-        }
-
-        async fn accept(self) -> (io::Result<u64>, Connection) {
-            let mut connection = Connection::new(self.other);
-            let mut preface = [0; 4];
-            connection.read_exact(&mut preface).await.unwrap();
-            assert_eq!(preface, PREFACE);
-            (self.tickets.redeem(&mut connection).await, connection)
-        }
-
-        async fn serve(self) {
-            let (from, connection) = self.accept().await;
-            assert_eq!(from.unwrap(), 7);
-            serve(connection, |requests| requests.map(|request| answer(&request))).await.unwrap();
-        }
+    async fn follow(connection: Connection) {
+        serve(connection, |requests| requests.map(|request| answer(&request))).await.unwrap();
     }
 
     #[tokio::test]
     async fn requests_are_answered_in_order_and_the_lane_ends_with_them() {
-        let (follower, connection, ticket) = Follower::new();
-        let follower = tokio::spawn(follower.serve());
+        let (connection, other) = connected();
+        let follower = tokio::spawn(follow(other));
         // Some of them larger than what the connection takes at a time.
         let requests = [request(1, 10), request(2, 1 << 20), request(3, 0), request(4, 300_000)];
         let wanted: Vec<_> = requests.iter().map(answer).collect();
-        let lane = Lane::open(connection, &ticket, stream::iter(requests)).await.unwrap();
+        let lane = Lane::new(connection, stream::iter(requests));
         let answers: Vec<_> = lane.map(Result::unwrap).collect().await;
         assert_eq!(answers, wanted);
         follower.await.unwrap();
@@ -365,10 +328,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_lane_stays_open() {
-        let (follower, connection, ticket) = Follower::new();
-        tokio::spawn(follower.serve());
+        let (connection, other) = connected();
+        tokio::spawn(follow(other));
         let (sender, requests) = mpsc::channel(1);
-        let mut lane = Lane::open(connection, &ticket, ReceiverStream::new(requests)).await.unwrap();
+        let mut lane = Lane::new(connection, ReceiverStream::new(requests));
         assert!(timeout(10 * SILENCE, lane.next()).await.is_err());
         sender.try_send(request(1, 1)).unwrap();
         assert_eq!(lane.next().await.unwrap().unwrap(), answer(&request(1, 1)));
@@ -376,9 +339,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lane_on_which_nothing_comes_back_is_given_up() {
-        let (follower, connection, ticket) = Follower::new();
-        let mut lane = Lane::open(connection, &ticket, stream::pending()).await.unwrap();
-        let (_, _kept) = follower.accept().await;
+        let (connection, _kept) = connected();
+        let mut lane = Lane::new(connection, stream::pending());
         let error = timeout(2 * SILENCE, lane.next()).await.expect("within the time").unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(lane.next().await.is_none(), "a broken lane has ended");
@@ -386,19 +348,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_falls_silent_is_given_up() {
-        let (follower, mut connection, ticket) = Follower::new();
-        connection.write_all(&[&PREFACE, &ticket[..]].concat()).await.unwrap();
-        let (_, connection) = follower.accept().await;
-        let served = serve(connection, |requests| requests.map(|request| answer(&request)));
+        let (_silent, other) = connected();
+        let served = serve(other, |requests| requests.map(|request| answer(&request)));
         let error = timeout(2 * SILENCE, served).await.expect("within the time").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_large_message_may_take_its_time() {
-        let (follower, mut connection, ticket) = Follower::new();
-        let follower = tokio::spawn(follower.serve());
-        let mut bytes = BytesMut::from(&[&PREFACE, &ticket[..]].concat()[..]);
+        let (mut connection, other) = connected();
+        let follower = tokio::spawn(follow(other));
+        let mut bytes = BytesMut::new();
         let (mut framed, _) = Codec::<AppendRequest, AppendResponse>::over(Connection::new(tokio::io::empty()));
         framed.codec_mut().encode(Some(request(1, 1 << 20)), &mut bytes).unwrap();
         for part in bytes.chunks(100_000) {
@@ -411,32 +371,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_follower_whose_disk_is_slow_is_not_given_up() {
-        let (follower, connection, ticket) = Follower::new();
+        let (connection, other) = connected();
         let slow = async |request: AppendRequest| {
             tokio::time::sleep(5 * SILENCE).await;
             answer(&request)
         };
-        tokio::spawn(async move {
-            let (_, connection) = follower.accept().await;
-            serve(connection, move |requests| requests.then(slow)).await
-        });
-        let lane = Lane::open(connection, &ticket, stream::iter([request(1, 1), request(2, 1)])).await.unwrap();
+        tokio::spawn(serve(other, move |requests| requests.then(slow)));
+        let lane = Lane::new(connection, stream::iter([request(1, 1), request(2, 1)]));
         assert_eq!(lane.map(Result::unwrap).count().await, 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_ticket_is_good_once_and_for_a_short_time() {
-        let tickets = Tickets::default();
-        let redeem = async |ticket: &Bytes| {
-            let (mut ours, other) = tokio::io::duplex(64);
-            ours.write_all(ticket).await.unwrap();
-            tickets.redeem(&mut Connection::new(other)).await.map_err(|error| error.kind())
-        };
-        let (first, second) = (tickets.issue(7, 77).unwrap(), tickets.issue(8, 88).unwrap());
-        assert_eq!(redeem(&first).await, Ok(7));
-        assert_eq!(redeem(&first).await, Err(io::ErrorKind::PermissionDenied));
-        tokio::time::advance(TICKET_LIFE).await;
-        assert_eq!(redeem(&second).await, Err(io::ErrorKind::PermissionDenied));
-        assert_eq!((0..1000).filter_map(|number| tickets.issue(9, number)).count(), TICKETS);
+    #[tokio::test]
+    async fn a_follower_that_takes_no_entries_says_why() {
+        let (mut connection, mut other) = connected();
+        admit(&mut other, None).await.unwrap();
+        admitted(&mut connection).await.unwrap();
+        let (long, text) = ("not let in yet, ".repeat(100), |error: io::Error| error.to_string());
+        let refused = admit(&mut other, Some(long.clone())).await.map_err(text);
+        assert_eq!(refused, Err(long.clone()));
+        assert_eq!(admitted(&mut connection).await.map_err(text), Err(long[..REASON].to_owned()));
     }
 }

@@ -25,6 +25,7 @@ use super::{
     group,
     transport::{Lane, Transport},
     types::Raft,
+    waiting::Waiting,
     wire::from_address,
     witness::{self, Witness},
 };
@@ -67,10 +68,10 @@ pub struct MembershipPolicy {
 /// What an operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Let the node at a peer address in, also if it had been removed.
+    /// Let a node in that has asked for it and was refused because it had been removed.
     Join {
-        /// `host:port` for other nodes.
-        address: String,
+        /// Its name, its id, or its address for other nodes.
+        node: String,
     },
     /// Make a learner a voter.
     Promote {
@@ -114,6 +115,8 @@ pub(super) struct Membership {
     pub(super) cluster_id: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Held during a change.
     pub(super) changing: Mutex<()>,
+    /// Nodes that asked to be let in and were refused.
+    pub(super) waiting: Waiting,
     /// The term of the leader that handed leadership to this node last; 0: none yet.
     pub(super) handed_in: AtomicU64,
 }
@@ -210,9 +213,10 @@ impl Membership {
         }
         let record = self.view.member(node.id).unwrap_or_default();
         if record.removed {
+            self.waiting.refused(&node);
             return Err(Status::failed_precondition(format!(
                 "the node was removed from the cluster: `liminal cluster join {}` lets it in again",
-                node.peer
+                node.name
             )));
         }
         let again = self.knows_start(node.id, request.starts, request.incarnation);
@@ -322,7 +326,7 @@ impl Membership {
         let _one = self.changing.lock().await;
         let picture = self.picture().ok_or(ChangeError::NotLeader)?;
         match change {
-            Change::Join { address } => self.join(&picture, address).await,
+            Change::Join { node } => self.join(&picture, node).await,
             Change::Promote { name } => {
                 let node = picture.named(name)?;
                 if picture.voters.contains(&node.id) {
@@ -336,23 +340,11 @@ impl Membership {
         }
     }
 
-    async fn join(&self, picture: &Picture, address: &str) -> Result<String, ChangeError> {
-        let mut client = self.transport.client_of_anyone(address);
-        let answer = match tokio::time::timeout(TIMEOUT, client.hello(proto::HelloRequest::default())).await {
-            Ok(Ok(answer)) => answer.into_inner(),
-            Ok(Err(status)) => {
-                let reason = format!("no node answers at {address}: {}", status.message());
-                return Err(ChangeError::Refused(reason));
-            }
-            Err(_) => return Err(ChangeError::Refused(format!("no node answers at {address} within a second"))),
-        };
-        let node = answer.node.map(from_address).unwrap_or_default();
-        let ours = (self.cluster_id)().unwrap_or_default();
-        if !answer.cluster_id.is_empty() && answer.cluster_id != ours {
-            let reason =
-                format!("{} is of cluster {}, not of {ours}: give it an empty directory", node.name, answer.cluster_id);
-            return Err(ChangeError::Refused(reason));
+    async fn join(&self, picture: &Picture, wanted: &str) -> Result<String, ChangeError> {
+        if let Some(node) = picture.nodes.values().find(|node| node.name == wanted || node.peer == wanted) {
+            return Err(ChangeError::Refused(format!("{} is in the cluster already", node.name)));
         }
+        let node = self.waiting.find(wanted).map_err(ChangeError::Refused)?;
         if picture.nodes.contains_key(&node.id) {
             return Err(ChangeError::Refused(format!("{} is in the cluster already", node.name)));
         }
@@ -722,7 +714,7 @@ impl Membership {
 fn to_wire(change: &Change) -> proto::change_request::Change {
     use proto::change_request::Change as Wire;
     match change.clone() {
-        Change::Join { address } => Wire::JoinAddress(address),
+        Change::Join { node } => Wire::Join(node),
         Change::Promote { name } => Wire::Promote(name),
         Change::Remove { name } => Wire::Remove(name),
         Change::Transfer { name } => Wire::Transfer(name),
@@ -736,7 +728,7 @@ pub(super) async fn serve(
 ) -> Result<proto::ChangeResponse, Status> {
     use proto::change_request::Change as Wire;
     let change = match request.change.ok_or_else(|| Status::invalid_argument("a change without its kind"))? {
-        Wire::JoinAddress(address) => Change::Join { address },
+        Wire::Join(node) => Change::Join { node },
         Wire::Promote(name) => Change::Promote { name },
         Wire::Remove(name) => Change::Remove { name },
         Wire::Transfer(name) => Change::Transfer { name },

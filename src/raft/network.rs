@@ -18,9 +18,10 @@ use super::{
     commits::{Awaited, HeldCommits},
     lane::Lane,
     log_adapter::Follows,
+    sane::{self, Doubts, Sent},
     snapshot::{Head, Pages, SnapshotData},
     transport::{self, Client, Transport},
-    types::{SnapshotOf, TypeConfig, VoteOf},
+    types::{SnapshotOf, TypeConfig, VoteOf, stored_vote},
     wire,
 };
 use crate::{
@@ -40,15 +41,17 @@ type RpcError = RPCError<TypeConfig>;
 pub(super) struct Network {
     transport: Transport,
     follows: Follows,
+    doubts: Arc<Doubts>,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport, follows: Follows) -> Self {
-        Self { transport, follows }
+    pub(super) fn new(transport: Transport, follows: Follows, doubts: Arc<Doubts>) -> Self {
+        Self { transport, follows, doubts }
     }
 
     fn connection(&self, node: u64, address: &str, beats: bool) -> Connection {
-        Connection { transport: self.transport.clone(), beats, node, address: address.to_owned() }
+        let (transport, doubts) = (self.transport.clone(), self.doubts.clone());
+        Connection { transport, doubts, beats, node, address: address.to_owned() }
     }
 }
 
@@ -68,6 +71,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 /// One node's clients for another one.
 pub(super) struct Connection {
     transport: Transport,
+    doubts: Arc<Doubts>,
     /// For heartbeats: one request at a time, on a connection that is there already.
     beats: bool,
     node: u64,
@@ -137,9 +141,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
         let message = wire::to_append(request);
+        let sent = Sent::default();
+        sent.note(&message);
         let mut client = self.client(transport::Lane::Control);
-        within(option.hard_ttl(), async move {
-            Ok(wire::from_append_response(client.heartbeat(message).await?.into_inner())?.into())
+        within(option.hard_ttl(), async {
+            let answer = client.heartbeat(message).await?.into_inner();
+            self.doubts.judge(self.node, sent.judge(&answer))?;
+            Ok(wire::from_append_response(answer)?.into())
         })
         .await
     }
@@ -157,10 +165,16 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         }
         Box::pin(async move {
             let awaited = Arc::new(Awaited::default());
-            let requests = HeldCommits::new(input, awaited.clone()).map(wire::to_append);
+            let sent = Arc::new(Sent::default());
+            let noted = sent.clone();
+            let requests = HeldCommits::new(input, awaited.clone()).map(move |request| {
+                let request = wire::to_append(request);
+                noted.note(&request);
+                request
+            });
             let opening = async {
-                let (connection, ticket) = self.transport.open_lane(self.node, &self.address).await?;
-                Ok(Lane::open(connection, &ticket, requests).await?)
+                let connection = self.transport.open_lane(self.node, &self.address).await?;
+                Ok(Lane::new(connection, requests))
             };
             let answers = match within(option.hard_ttl(), opening).await {
                 Ok(answers) => answers,
@@ -170,9 +184,11 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                     return Err(error);
                 }
             };
+            let (doubts, node) = (self.doubts.clone(), self.node);
             let results = answers.map(move |answer| {
-                let answer = answer.inspect(|answer| awaited.set(answer.awaited));
-                answer.map_err(Status::from).and_then(wire::from_append_response).map_err(|status| failed(&status))
+                let answer = answer.inspect(|answer| awaited.set(answer.awaited)).map_err(Status::from);
+                let answer = answer.and_then(|answer| doubts.judge(node, sent.judge(&answer)).map(|()| answer));
+                answer.and_then(wire::from_append_response).map_err(|status| failed(&status))
             });
             Ok(results.boxed())
         })
@@ -185,8 +201,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
         let mut client = self.client(transport::Lane::Control);
-        within(option.hard_ttl(), async move { wire::from_vote_response(client.vote(message).await?.into_inner()) })
-            .await
+        let own_term = stored_vote(&request.vote).term;
+        within(option.hard_ttl(), async {
+            let answer = client.vote(message).await?.into_inner();
+            self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), own_term))?;
+            wire::from_vote_response(answer)
+        })
+        .await
     }
 
     async fn pre_vote(
@@ -196,8 +217,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
         let mut client = self.client(transport::Lane::Control);
-        within(option.hard_ttl(), async move { wire::from_vote_response(client.pre_vote(message).await?.into_inner()) })
-            .await
+        let own_term = stored_vote(&request.vote).term;
+        within(option.hard_ttl(), async {
+            let answer = client.pre_vote(message).await?.into_inner();
+            self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), own_term))?;
+            wire::from_vote_response(answer)
+        })
+        .await
     }
 
     async fn full_snapshot(
@@ -237,8 +263,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let (fed, answer) = tokio::join!(feed, answers.message());
             fed.map_err(broken)?;
             let answer = answer.map_err(refused)?.ok_or_else(ended)?;
-            let vote =
-                wire::from_vote(answer.vote).map_err(|status| StreamingError::Network(NetworkError::new(&status)))?;
+            let believed = self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), stored_vote(&vote).term));
+            let vote = believed.and_then(|()| wire::from_vote(answer.vote));
+            let vote = vote.map_err(|status| StreamingError::Network(NetworkError::new(&status)))?;
             Ok(SnapshotResponse::new(vote))
         };
         tokio::select! {

@@ -8,12 +8,9 @@ use openraft::{
     SnapshotMeta,
     async_runtime::WatchReceiver as _,
     errors::Fatal,
-    raft::{StreamAppendResult, TransferLeaderRequest},
+    raft::{AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest},
 };
-use tokio::{
-    sync::{OnceCell, Semaphore, mpsc, watch},
-    time::timeout,
-};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,13 +18,15 @@ use super::{
     failover::Failover,
     formation::Formation,
     group::NodeState,
+    handshake::{Call, ClusterMark},
     healing,
     identity::Identity,
     joining::Standing,
-    lane::{self, Tickets},
+    lane,
     log::LogStore,
     log_adapter::Follows,
     membership::{self, Membership},
+    sane::{self, Doubts},
     scrub::Scrub,
     snapshot::{Head, Staging},
     transport::{Gate, Transport},
@@ -43,10 +42,9 @@ use crate::{
     store::StateHash,
 };
 
-/// How long a ticket may take to come.
-const TICKET_PATIENCE: Duration = Duration::from_secs(1);
 /// How long after a snapshot that could not be installed the leader may send it again.
 const INSTALL_AGAIN: Duration = Duration::from_secs(2);
+const NOT_LET_IN: &str = "this node is not let in yet";
 /// Requests of one node's broker that are worked on at once; more wait in the connection.
 const CALLS_AT_ONCE: usize = 256;
 
@@ -67,13 +65,13 @@ pub(super) struct PeerService {
     pub(super) formation: Arc<Formation>,
     pub(super) membership: Arc<Membership>,
     pub(super) failover: Arc<Failover>,
-    pub(super) tickets: Tickets,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) state: Arc<dyn Fn() -> NodeState + Send + Sync>,
     pub(super) handler: Arc<OnceCell<CallHandler>>,
     pub(super) scrub: Arc<Scrub>,
     /// For each part that is read for another node.
     pub(super) parts: Semaphore,
+    pub(super) doubts: Arc<Doubts>,
 }
 
 /// Tells the failover when a stream of entries begins, and when it ends for whatever reason.
@@ -99,6 +97,31 @@ impl Drop for Watched {
     }
 }
 
+/// Whether a caller says of nobody but itself who it is and where.
+fn speaks_for_itself(caller: u64, named: Option<&proto::NodeAddress>) -> Result<(), Status> {
+    match named {
+        Some(named) if named.id != caller => {
+            Err(Status::permission_denied(format!("node {caller} speaks for node {}", named.id)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn own_term(raft: &Raft) -> u64 {
+    raft.metrics().borrow_watched().current_term
+}
+
+/// What a leader sends, where it can be so.
+fn believed(
+    doubts: &Doubts,
+    raft: &Raft,
+    request: proto::AppendRequest,
+    from: u64,
+) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    doubts.judge(from, sane::append(&request, from, own_term(raft)))?;
+    wire::from_append(request)
+}
+
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("the Raft core refuses: {error}"))
 }
@@ -107,17 +130,18 @@ impl PeerService {
     /// Takes entries from a leader, until it closes the lane or that breaks.
     ///
     /// # Errors
-    /// When the node that opened it had not asked for it, or it breaks.
-    pub(super) async fn serve_lane(&self, mut connection: Connection) -> std::io::Result<()> {
-        let from = timeout(TICKET_PATIENCE, self.tickets.redeem(&mut connection)).await??;
+    /// When the node that opened it may not, or it breaks.
+    pub(super) async fn serve_lane(&self, mut connection: Connection, caller: &Call) -> std::io::Result<()> {
+        lane::admit(&mut connection, self.refuses_entries(caller)).await?;
+        let from = caller.from;
         let watched = Watched::begin(self.failover.clone(), from);
         self.follows.set(true);
+        let (doubts, raft) = (self.doubts.clone(), self.raft.clone());
         lane::serve(connection, |requests| {
             let requests = requests.scan(watched, move |watched, request| {
                 watched.heard();
-                let request = wire::from_append(request);
-                let request =
-                    request.inspect_err(|status| tracing::warn!(%status, from, "entries that cannot be read"));
+                let request = believed(&doubts, &raft, request, from);
+                let request = request.inspect_err(|status| tracing::warn!(%status, from, "entries are refused"));
                 std::future::ready(request.ok())
             });
             self.answers(self.raft.stream_append(requests))
@@ -144,9 +168,21 @@ impl PeerService {
         })
     }
 
+    /// Why a node may send no entries on a connection that it has just opened.
+    fn refuses_entries(&self, caller: &Call) -> Option<String> {
+        let ours = ClusterMark::of(self.identity.cluster_id().as_deref());
+        if caller.to != Some(self.local.id) {
+            return Some(format!("this is node {} with id {}, which was not meant", self.local.name, self.local.id));
+        }
+        if caller.cluster != ours || ours.is_none() {
+            return Some("the caller or this node is of another cluster, or of none yet".into());
+        }
+        (!self.standing.borrow().takes_part()).then(|| NOT_LET_IN.into())
+    }
+
     /// Only members of the same cluster may take part in its log.
     fn check_member<T>(&self, request: &Request<T>) -> Result<u64, Status> {
-        let from = self.gate.check(request.metadata())?;
+        let from = self.gate.check(request)?;
         if Gate::cluster(request.metadata()).is_none() || self.identity.cluster_id().is_none() {
             return Err(Status::failed_precondition("the caller or this node belongs to no cluster yet"));
         }
@@ -159,16 +195,28 @@ impl PeerService {
         if self.standing.borrow().takes_part() {
             return Ok(from);
         }
-        Err(Status::unavailable("this node is not let in yet"))
+        Err(Status::unavailable(NOT_LET_IN))
     }
 
-    /// And only for one that this node may vote for.
-    fn check_voting<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    /// And only for one that this node may vote for, and in a term that may have come.
+    fn check_voting(&self, request: &Request<proto::VoteRequest>) -> Result<(), Status> {
         let from = self.check_taking_part(request)?;
-        if self.standing.borrow().votes_for(from) {
-            return Ok(());
+        if !self.standing.borrow().votes_for(from) {
+            return Err(Status::unavailable("this node votes for nobody who did not let it in or was not asked"));
         }
-        Err(Status::unavailable("this node votes for nobody who did not let it in or was not asked"))
+        if !self.may_be_voter(from) {
+            return Err(Status::permission_denied(format!("node {from} is not in the cluster, as this one knows it")));
+        }
+        self.doubts.judge(from, sane::vote_request(request.get_ref(), from, own_term(&self.raft)))
+    }
+
+    /// Whether a node may have a vote. Not only who has one by what this node knows: that may be older than what the other
+    /// one knows, and elections have to be possible while voters change.
+    fn may_be_voter(&self, node: u64) -> bool {
+        let knows_nobody = self.log.bounds().last.is_none();
+        let is_known = || self.view.member(node).is_some_and(|record| !record.removed);
+        let metrics = self.raft.metrics();
+        knows_nobody || is_known() || metrics.borrow_watched().membership_config.get_node(&node).is_some()
     }
 
     /// Who is here, and who else is.
@@ -207,12 +255,15 @@ impl PeerService {
 async fn receive_snapshot(
     raft: &Raft,
     view: &ReplicaView,
+    doubts: &Doubts,
+    from: u64,
     mut chunks: Streaming<proto::SnapshotChunk>,
     answers: &mpsc::Sender<Result<proto::SnapshotAnswer, Status>>,
 ) -> Result<proto::SnapshotAnswer, Status> {
     let refuse = |error: std::io::Error| Status::data_loss(format!("the snapshot is refused: {error}"));
     let first = chunks.message().await?.and_then(|chunk| chunk.head);
     let first = first.ok_or_else(|| Status::invalid_argument("a snapshot without its head"))?;
+    doubts.judge(from, sane::leadership(first.vote.as_ref(), from, own_term(raft)))?;
     let vote = wire::from_vote(first.vote)?;
     let head = Head::decode(&first.meta).map_err(|error| refuse(std::io::Error::other(error)))?;
     let mut staging = Staging::begin(view.store(), StateHash(head.hash)).await.map_err(refuse)?;
@@ -239,27 +290,24 @@ impl Peer for PeerService {
 
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
         // A stranger of another cluster may ask who is here: the answer tells it that it is one.
-        match self.gate.check(request.metadata()) {
-            Err(status) if status.code() == tonic::Code::Unauthenticated => Err(status),
-            _ => {
-                let request = request.into_inner();
-                let ours =
-                    !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
-                let refusal = if ours { self.witness.hear(&request) } else { None };
-                let proto::HelloRequest { from, cluster_id, .. } = request;
-                if let Some(from) = from.filter(|from| !from.peer.is_empty()) {
-                    self.transport.learn(from.id, &from.peer);
-                    self.formation.greeted(wire::from_address(from), &cluster_id);
-                }
-                Ok(Response::new(proto::HelloResponse { refusal: refusal.unwrap_or_default(), ..self.introduce() }))
-            }
+        let caller = Gate::caller(&request)?;
+        let request = request.into_inner();
+        speaks_for_itself(caller, request.from.as_ref())?;
+        let ours = !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
+        let refusal = if ours { self.witness.hear(&request) } else { None };
+        let proto::HelloRequest { from, cluster_id, .. } = request;
+        if let Some(from) = from.filter(|from| !from.peer.is_empty()) {
+            self.transport.learn(from.id, &from.peer);
+            self.formation.greeted(wire::from_address(from), &cluster_id);
         }
+        Ok(Response::new(proto::HelloResponse { refusal: refusal.unwrap_or_default(), ..self.introduce() }))
     }
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Result<Response<proto::FormResponse>, Status> {
-        match self.gate.check(request.metadata()) {
+        speaks_for_itself(Gate::caller(&request)?, request.get_ref().from.as_ref())?;
+        match self.gate.check(&request) {
             // Another node is meant.
-            Err(status) if matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::NotFound) => Err(status),
+            Err(status) if matches!(status.code(), tonic::Code::NotFound) => Err(status),
             _ => self.formation.form(request.get_ref()).map(Response::new),
         }
     }
@@ -268,8 +316,10 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::AnnounceRequest>,
     ) -> Result<Response<proto::AnnounceResponse>, Status> {
-        self.gate.check(request.metadata())?;
-        self.membership.announce(request.into_inner()).await.map(Response::new)
+        let from = self.gate.check(&request)?;
+        let request = request.into_inner();
+        speaks_for_itself(from, request.node.as_ref())?;
+        self.membership.announce(request).await.map(Response::new)
     }
 
     async fn change(&self, request: Request<proto::ChangeRequest>) -> Result<Response<proto::ChangeResponse>, Status> {
@@ -301,8 +351,9 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::TransferLeaderRequest>,
     ) -> Result<Response<proto::TransferLeaderResponse>, Status> {
-        self.check_taking_part(&request)?;
+        let caller = self.check_taking_part(&request)?;
         let request = request.into_inner();
+        self.doubts.judge(caller, sane::leadership(request.from_leader.as_ref(), caller, own_term(&self.raft)))?;
         let from = wire::from_vote(request.from_leader)?;
         let to_this_node = request.to == self.local.id;
         if to_this_node && let Some((_, reason)) = self.view.health().failures().keeps_from_leading() {
@@ -324,31 +375,21 @@ impl Peer for PeerService {
         let from = self.check_taking_part(&request)?;
         self.failover.heard(from);
         self.follows.set(true);
-        let request = wire::from_append(request.into_inner())?;
+        let request = believed(&self.doubts, &self.raft, request.into_inner(), from)?;
         let mut answers = pin!(self.raft.stream_append(futures::stream::iter([request])));
         let answer = answers.next().await.ok_or_else(|| stopped("it has ended"))?.map_err(stopped)?;
         Ok(Response::new(wire::to_append_response(&answer, self.view.is_awaited())))
-    }
-
-    async fn open_lane(
-        &self,
-        request: Request<proto::OpenLaneRequest>,
-    ) -> Result<Response<proto::OpenLaneResponse>, Status> {
-        let from = self.check_taking_part(&request)?;
-        let ticket = self.tickets.issue(from, self.transport.secret());
-        let ticket = ticket.ok_or_else(|| Status::resource_exhausted("too many tickets for lanes are out"))?;
-        Ok(Response::new(proto::OpenLaneResponse { ticket }))
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<proto::SnapshotChunk>>,
     ) -> Result<Response<Self::InstallSnapshotStream>, Status> {
-        self.check_taking_part(&request)?;
+        let from = self.check_taking_part(&request)?;
         let (answers, receiver) = mpsc::channel(1);
-        let (raft, view) = (self.raft.clone(), self.view.clone());
+        let (raft, view, doubts) = (self.raft.clone(), self.view.clone(), self.doubts.clone());
         tokio::spawn(async move {
-            let result = receive_snapshot(&raft, &view, request.into_inner(), &answers).await;
+            let result = receive_snapshot(&raft, &view, &doubts, from, request.into_inner(), &answers).await;
             if let Err(status) = &result {
                 tracing::warn!(reason = status.message(), "a snapshot was not installed; the leader sends it again");
                 tokio::time::sleep(INSTALL_AGAIN).await;
@@ -391,7 +432,7 @@ impl Peer for PeerService {
     }
 
     async fn status(&self, request: Request<proto::StatusRequest>) -> Result<Response<proto::StatusResponse>, Status> {
-        self.gate.check(request.metadata())?;
+        self.gate.check(&request)?;
         let state = (self.state)();
         Ok(Response::new(proto::StatusResponse {
             node: Some(wire::to_address(&state.address)),

@@ -1,14 +1,18 @@
-//! The port for other nodes: requests over HTTP/2, and lanes for log entries.
+//! The port for other nodes: requests over HTTP/2, and lanes for log entries, each after a proof of the cluster's cookie.
+//!
+//! Until a connection has proven that it is a node's, it is a stranger's: only a few bytes of it are read, and there are few
+//! of them.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{io::AsyncReadExt as _, sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
 
 use super::{
-    lane::PREFACE,
+    complaints::Complaints,
+    handshake::{Purpose, Refused},
     peer_service::PeerService,
     transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
 };
@@ -17,10 +21,16 @@ use crate::{
     proto::raft::peer_server::PeerServer,
 };
 
-/// How long a connection may take to show what it is.
+/// How long a connection may take to prove what it is.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
 const BACKLOG: usize = 64;
+/// Bytes of a request's headers.
+const HEADER_LIST: u32 = 16 << 10;
+/// Requests that are open on one connection at once.
+const STREAMS: u32 = 1024;
+/// Streams that may be reset for what the other side did wrong, before its connection is ended.
+const ERROR_RESETS: usize = 1024;
 
 /// Serves until the node stops.
 pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>, stop: CancellationToken) {
@@ -35,13 +45,17 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADER_LIST)
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(sign(service.local.id)))
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));
+    let complaints = Arc::new(Complaints::default());
     let accepting = async {
         loop {
-            let (connection, _) = accept(&mut listener).await;
-            let begun = begin(service.clone(), connection, http2.clone());
+            let (connection, from) = accept(&mut listener).await;
+            let begun = begin(service.clone(), connection, from, http2.clone(), complaints.clone());
             tokio::spawn(stop.clone().run_until_cancelled_owned(begun));
         }
     };
@@ -55,21 +69,35 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
     }
 }
 
-/// Looks at how a connection begins.
+/// Lets a caller prove who it is, and serves it.
 async fn begin(
     service: Arc<PeerService>,
     mut connection: Connection,
+    from: String,
     http2: mpsc::Sender<std::io::Result<Connection>>,
+    complaints: Arc<Complaints>,
 ) {
-    let mut first = [0; PREFACE.len()];
-    if !matches!(timeout(HANDSHAKE, connection.read_exact(&mut first)).await, Ok(Ok(_))) {
-        return; // it says nothing, or has gone
-    }
-    if first != PREFACE {
-        let _ = http2.send(Ok(connection.unread(first.to_vec()))).await; // or the node is stopping
-        return;
-    }
-    if let Err(error) = service.serve_lane(connection).await {
-        tracing::debug!(%error, "a lane for log entries ended");
+    let caller = match timeout(HANDSHAKE, service.transport.welcome(&mut connection)).await {
+        Ok(Ok(caller)) => caller,
+        // It says nothing, or has gone.
+        Err(_) | Ok(Err(Refused::Broken(_))) => return,
+        Ok(Err(refused)) => {
+            let host = from.rsplit_once(':').map_or(&*from, |(host, _)| host);
+            if complaints.is_due(host) {
+                tracing::warn!(from, reason = %refused, "somebody on the port for nodes is refused");
+            }
+            return;
+        }
+    };
+    let connection = connection.of_node(caller.from);
+    match caller.purpose {
+        Purpose::Requests => {
+            let _ = http2.send(Ok(connection)).await; // or the node is stopping
+        }
+        Purpose::Entries => {
+            if let Err(error) = service.serve_lane(connection, &caller).await {
+                tracing::debug!(%error, "a lane for log entries ended");
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Connections to other nodes, and proof of who is calling.
 //!
-//! Every request names the caller, the node that it is meant for, the caller's cluster and the cluster's shared
-//! secret; a node refuses what is not meant for it.
+//! A connection begins with proofs of the cluster's cookie by both sides ([`super::handshake`]), so a node knows who is
+//! calling. Every request names the node that it is meant for and the caller's cluster, which a fresh node may come to
+//! belong to while the connection is open; a node refuses what is not meant for it.
 //!
 //! A connection belongs to a node, and not to the address at which that node was once. Nodes may exchange their addresses
 //! at any time, and an address may be taken over by a node of another cluster or by something else altogether. So every
@@ -18,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -26,15 +26,20 @@ use tonic::{
     Request, Status,
     body::Body,
     codegen::http,
-    metadata::{Ascii, MetadataMap, MetadataValue},
+    metadata::{MetadataMap, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 
-use super::identity::Identity;
+use super::{
+    handshake::{self, Call, ClusterMark, PeerKeys, Purpose, Refused},
+    identity::Identity,
+    lane,
+};
 use crate::{
+    budget::Account,
     env::{Connection, Env},
-    proto::raft::{HelloRequest, OpenLaneRequest, peer_client::PeerClient},
+    proto::raft::{HelloRequest, peer_client::PeerClient},
 };
 
 /// How long to wait for a connection.
@@ -49,10 +54,8 @@ pub(super) const MAX_FRAME: u32 = 256 << 10;
 /// Largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
 
-const FROM: &str = "liminal-from";
 const TO: &str = "liminal-to";
 const CLUSTER: &str = "liminal-cluster";
-const COOKIE: &str = "liminal-cookie";
 /// In every answer: the id of the node that gives it.
 const NODE: &str = "liminal-node";
 /// In an error that this node makes itself, because somebody else answered.
@@ -80,7 +83,7 @@ pub(super) struct Transport {
 struct Inner {
     env: Env,
     identity: Identity,
-    cookie: MetadataValue<Ascii>,
+    keys: Arc<PeerKeys>,
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
     /// Where nodes said that they are, which may be newer than what the log says.
     book: Mutex<HashMap<u64, String>>,
@@ -99,19 +102,21 @@ struct End {
     address: Mutex<String>,
     /// The node that was meant has answered there.
     proven: AtomicBool,
+    /// Why there is no connection, where whoever is there is no node with the same cookie.
+    refusal: Mutex<Option<String>>,
 }
 
 impl Transport {
-    pub(super) fn new(env: Env, identity: Identity, cookie: &str) -> Self {
-        let inner = Inner { env, identity, cookie: digest(cookie), links: Mutex::default(), book: Mutex::default() };
+    pub(super) fn new(env: Env, identity: Identity, keys: Arc<PeerKeys>) -> Self {
+        let inner = Inner { env, identity, keys, links: Mutex::default(), book: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
     /// A client for the node with this id: where it last said that it is, else at this address.
     pub(super) fn client(&self, node: u64, address: &str, lane: Lane) -> Client {
         let link = self.link(node, address, lane);
-        let meant = Meant { transport: Arc::downgrade(&self.inner), node, lane, end: link.end.clone() };
-        self.signed(Bound { channel: link.channel.clone(), meant: Some(meant) })
+        let meant = Meant { transport: Arc::downgrade(&self.inner), node, lane };
+        self.signed(Bound { channel: link.channel.clone(), end: link.end.clone(), meant: Some(meant) })
     }
 
     fn link(&self, node: u64, address: &str, lane: Lane) -> Arc<Link> {
@@ -121,19 +126,34 @@ impl Transport {
 
     /// A client for whatever node is at this address, with a connection of its own.
     pub(super) fn client_of_anyone(&self, address: &str) -> Client {
-        self.signed(Bound { channel: self.connect(None, address.to_owned()).channel, meant: None })
+        let Link { channel, end } = self.connect(None, address.to_owned());
+        self.signed(Bound { channel, end, meant: None })
     }
 
-    /// A connection for log entries, and the ticket that begins it.
+    /// A connection for log entries.
     ///
     /// # Errors
     /// When the node refuses this one, or does not answer.
-    pub(super) async fn open_lane(&self, node: u64, address: &str) -> Result<(Connection, Bytes), Status> {
-        let ticket = self.client(node, address, Lane::Control).open_lane(OpenLaneRequest {}).await?.into_inner().ticket;
-        // Where the node has just answered.
-        let end = self.link(node, address, Lane::Control).end.address.lock().clone();
-        let connection = self.inner.env.network.connect(&end).await?;
-        Ok((connection, ticket))
+    pub(super) async fn open_lane(&self, node: u64, address: &str) -> Result<Connection, Status> {
+        let place = self.reached(node).or_else(|| self.address_of(node)).unwrap_or_else(|| address.to_owned());
+        let failed = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
+        let dialled = self.inner.dial(&place, Some(node), Purpose::Entries).await;
+        let (mut connection, found) = dialled.map_err(|refused| failed(&refused))?;
+        if found != node {
+            self.inner.forget(node, &place);
+            return Err(Status::unavailable(format!("{place} is node {found}, not node {node}")));
+        }
+        lane::admitted(&mut connection).await.map_err(|error| failed(&error))?;
+        Ok(connection)
+    }
+
+    /// Lets a caller prove who it is, on a connection that it has just opened.
+    ///
+    /// # Errors
+    /// When it is no node with the same cookie.
+    pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Call, Refused> {
+        let Inner { env, identity, keys, .. } = &*self.inner;
+        handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await
     }
 
     /// Remembers where a node says that it is: its next connection goes there, and so does one that has not reached the
@@ -176,11 +196,6 @@ impl Transport {
         self.inner.env.network.resolve(address).await
     }
 
-    /// Nobody can guess it.
-    pub(super) fn secret(&self) -> u128 {
-        u128::from(self.random()) << 64 | u128::from(self.random())
-    }
-
     /// Another number each time.
     pub(super) fn random(&self) -> u64 {
         self.inner.env.random.next_u64()
@@ -188,7 +203,7 @@ impl Transport {
 
     fn signed(&self, connection: Bound) -> Client {
         let to = connection.meant.as_ref().map(|meant| meant.node);
-        let credentials = Credentials { identity: self.inner.identity.clone(), to, cookie: self.inner.cookie.clone() };
+        let credentials = Credentials { identity: self.inner.identity.clone(), to };
         PeerClient::with_interceptor(connection, credentials)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
@@ -196,17 +211,22 @@ impl Transport {
 
     fn connect(&self, node: Option<u64>, address: String) -> Link {
         let (inner, end) = (Arc::downgrade(&self.inner), Arc::new(End::default()));
-        let dialled = end.clone();
+        let reached = end.clone();
         let connector = tower::service_fn(move |_| {
-            let (inner, end) = (inner.upgrade(), dialled.clone());
+            let (inner, end) = (inner.upgrade(), reached.clone());
             let address = address.clone();
             async move {
-                let inner = inner.ok_or_else(|| std::io::Error::other("the node is stopping"))?;
+                let inner = inner.ok_or_else(|| Refused::from(std::io::Error::other("the node is stopping")))?;
                 let newest = node.and_then(|node| inner.book.lock().get(&node).cloned());
                 let address = newest.unwrap_or(address);
                 end.proven.store(false, Ordering::Release);
                 address.clone_into(&mut end.address.lock());
-                inner.env.network.connect(&address).await.map(TokioIo::new)
+                let dialled = inner.dial(&address, node, Purpose::Requests).await;
+                *end.refusal.lock() = match &dialled {
+                    Ok(_) | Err(Refused::Broken(_)) => None,
+                    Err(refused) => Some(refused.to_string()),
+                };
+                dialled.map(|(connection, _)| TokioIo::new(connection))
             }
         });
         // The connector knows the address; the URI only fills the `:authority` header.
@@ -223,10 +243,35 @@ impl Transport {
     }
 }
 
+impl Inner {
+    /// A connection to whoever is at an address, if it knows the cookie, and its id.
+    async fn dial(&self, address: &str, to: Option<u64>, purpose: Purpose) -> Result<(Connection, u64), Refused> {
+        let mut connection = self.env.network.connect(address).await?;
+        let call = Call {
+            from: self.identity.node_id(),
+            to,
+            cluster: ClusterMark::of(self.identity.cluster_id().as_deref()),
+            purpose,
+            nonce: self.env.random.nonce(),
+        };
+        let found = handshake::call(&mut connection, &self.keys, &call).await?;
+        Ok((connection, found))
+    }
+
+    /// That a node is at this address is not so, or not so any more.
+    fn forget(&self, node: u64, address: &str) {
+        let mut book = self.book.lock();
+        if book.get(&node).is_some_and(|known| known == address) {
+            book.remove(&node);
+        }
+    }
+}
+
 /// A connection that believes only the node that it is meant to lead to.
 #[derive(Clone)]
 pub(super) struct Bound {
     channel: Channel,
+    end: Arc<End>,
     /// None: whoever is there.
     meant: Option<Meant>,
 }
@@ -236,7 +281,6 @@ struct Meant {
     transport: Weak<Inner>,
     node: u64,
     lane: Lane,
-    end: Arc<End>,
 }
 
 impl tower::Service<http::Request<Body>> for Bound {
@@ -249,11 +293,18 @@ impl tower::Service<http::Request<Body>> for Bound {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let (sent, meant) = (tower::Service::call(&mut self.channel, request), self.meant.clone());
+        let sent = tower::Service::call(&mut self.channel, request);
+        let (end, meant) = (self.end.clone(), self.meant.clone());
         Box::pin(async move {
-            let answer = sent.await?;
+            let answer = match sent.await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let refusal = end.refusal.lock().clone();
+                    return refusal.map(|refusal| Status::unauthenticated(refusal).into_http()).ok_or(error);
+                }
+            };
             Ok(match meant {
-                Some(meant) => meant.judge(answer),
+                Some(meant) => meant.judge(&end, answer),
                 None => answer,
             })
         })
@@ -262,25 +313,23 @@ impl tower::Service<http::Request<Body>> for Bound {
 
 impl Meant {
     /// The answer, if it is from the node that was meant. Else an error: nobody has done what was asked.
-    fn judge(self, answer: http::Response<Body>) -> http::Response<Body> {
+    fn judge(self, end: &Arc<End>, answer: http::Response<Body>) -> http::Response<Body> {
         let found = answer.headers().get(NODE).and_then(|id| id.to_str().ok());
         if found.and_then(|id| id.parse().ok()) == Some(self.node) {
-            self.end.proven.store(true, Ordering::Release);
+            end.proven.store(true, Ordering::Release);
             return answer;
         }
-        let address = self.end.address.lock().clone();
+        let address = end.address.lock().clone();
         let found = found.map_or_else(|| "no node of liminal's".to_owned(), |id| format!("node {id}"));
         tracing::debug!(address, found, node = self.node, "an address is somebody else's by now");
         if let Some(inner) = self.transport.upgrade() {
             let mut links = inner.links.lock();
             let key = (self.node, self.lane);
-            if links.get(&key).is_some_and(|link| Arc::ptr_eq(&link.end, &self.end)) {
+            if links.get(&key).is_some_and(|link| Arc::ptr_eq(&link.end, end)) {
                 links.remove(&key);
             }
-            let mut book = inner.book.lock();
-            if book.get(&self.node) == Some(&address) {
-                book.remove(&self.node);
-            }
+            drop(links);
+            inner.forget(self.node, &address);
         }
         let mut status = Status::unavailable(format!("{address} is {found}, not node {}", self.node));
         status.metadata_mut().insert(STRANGER, MetadataValue::from_static("1"));
@@ -302,58 +351,49 @@ pub(super) fn sign(node: u64) -> impl Fn(http::Response<Body>) -> http::Response
     }
 }
 
-/// The secret itself never travels, only its hash.
-fn digest(cookie: &str) -> MetadataValue<Ascii> {
-    let hash = blake3::derive_key("liminal peer cookie v1", cookie.as_bytes());
-    blake3::Hash::from(hash).to_hex().as_str().parse().expect("hexadecimal digits are ASCII")
-}
-
-/// Signs every request to a node.
+/// Says with every request whom it is meant for, and of which cluster the caller is.
 #[derive(Clone)]
 pub(super) struct Credentials {
     identity: Identity,
     to: Option<u64>,
-    cookie: MetadataValue<Ascii>,
 }
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
-        metadata.insert(FROM, self.identity.node_id().into());
         if let Some(to) = self.to {
             metadata.insert(TO, to.into());
         }
         if let Some(cluster) = self.identity.cluster_id().and_then(|id| id.parse().ok()) {
             metadata.insert(CLUSTER, cluster);
         }
-        metadata.insert(COOKIE, self.cookie.clone());
         Ok(request)
     }
 }
 
-/// Checks what [`Credentials`] signed.
+/// Checks what [`Credentials`] said.
 #[derive(Clone)]
 pub(super) struct Gate {
     identity: Identity,
-    cookie: MetadataValue<Ascii>,
 }
 
 impl Gate {
-    pub(super) fn new(identity: Identity, cookie: &str) -> Self {
-        Self { identity, cookie: digest(cookie) }
+    pub(super) fn new(identity: Identity) -> Self {
+        Self { identity }
     }
 
-    /// Whether the caller knows the secret and is of no other cluster, and means this node. Returns the caller's id.
-    pub(super) fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
+    /// The node that has proven to be calling, by its id.
+    pub(super) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
+        let caller = request.extensions().get::<Arc<Account>>().and_then(|account| account.node());
+        caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
+    }
+
+    /// Whether the caller is of no other cluster, and means this node. Returns the caller's id.
+    pub(super) fn check<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        let metadata = request.metadata();
         let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-        // Comparing the hashes of the values takes the same time wherever they differ.
-        let given = blake3::hash(text(COOKIE).unwrap_or_default().as_bytes());
-        if given != blake3::hash(self.cookie.as_bytes()) {
-            return Err(Status::unauthenticated(
-                "the cluster cookie is wrong: all nodes need the same `cluster.cookie`",
-            ));
-        }
+        let caller = Self::caller(request)?;
         if let Some(to) = number(TO)
             && to != self.identity.node_id()
         {
@@ -370,7 +410,7 @@ impl Gate {
                 "this node is of cluster {ours}, not of cluster {theirs}"
             )));
         }
-        number(FROM).ok_or_else(|| Status::unauthenticated("the caller does not say who it is"))
+        Ok(caller)
     }
 
     /// The cluster that the caller says it is of.

@@ -208,6 +208,7 @@ impl DurableStore for FaultyStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.inner.close().await
+        let flushed = self.check(&self.flushes, "flush");
+        self.inner.close().await.and(flushed)
     }
 }

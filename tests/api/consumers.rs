@@ -181,6 +181,9 @@ async fn over_http_messages_are_pulled_and_settled_by_their_tokens() {
     assert_eq!(reset["lag"], 3);
     let listed = request(http, "GET", base, &[], "").await.json();
     assert_eq!(listed["consumers"][0]["name"], "w");
+    let many = json!({"ack": vec!["1.1.1"; Limits::SETTLEMENTS + 1]}).to_string();
+    let refused = request(http, "POST", &format!("{base}/w/settle"), &[], many).await;
+    assert_eq!(refused.code(), (413, "LIMIT_EXCEEDED".into()), "{}", refused.body);
     let metrics = request(http, "GET", "/metrics", &[], "").await.body;
     assert!(metrics.contains(r#"liminal_consumer_lag{channel="orders",consumer="w"} 3"#), "{metrics}");
     assert_eq!(request(http, "DELETE", &format!("{base}/w"), &[], "").await.status, 204);

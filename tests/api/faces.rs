@@ -1,6 +1,12 @@
 //! What every response carries, reflection, health, readiness, metrics and limits of connections.
 
-use liminal::{model::Limits, proto::v1};
+use std::sync::Arc;
+
+use liminal::{
+    model::Limits,
+    proto::v1,
+    store::{FaultyStore, MemoryStore},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -12,7 +18,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use super::{PATIENCE, client, node};
+use super::{PATIENCE, client, node, node_over};
 
 /// Status line and body of a GET.
 async fn get(address: &str, path: &str) -> (String, String) {
@@ -23,6 +29,16 @@ async fn get(address: &str, path: &str) -> (String, String) {
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_whether_its_state_is_durable() {
+    let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
+    let node = node_over(Limits::default(), store.clone()).await;
+    store.fail_flushes(true);
+    let error = node.finish().await.unwrap_err();
+    assert!(error.to_string().contains("injected fault"), "{error}");
+    node_over(Limits::default(), Arc::new(MemoryStore::new())).await.finish().await.unwrap();
 }
 
 #[tokio::test]

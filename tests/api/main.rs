@@ -7,6 +7,7 @@ mod claims;
 mod consumers;
 mod faces;
 mod http;
+mod listing;
 mod openapi;
 mod payloads;
 mod positions;

@@ -2,9 +2,12 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use liminal::{model::Limits, node::Node};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
-use super::{http::request, node};
+use super::{
+    http::{open, request, until},
+    node,
+};
 
 const MESSAGES: &str = "/v1/channels/orders/messages";
 const CONSUMER: &str = "/v1/channels/orders/consumers/w";
@@ -51,6 +54,107 @@ async fn json_is_given_back_as_it_was_published_digit_for_digit() {
             assert!(answer.contains(&format!(r#""payload":{payload}}}"#)), "{payload} in {answer}");
         }
     }
+    node.stop().await;
+}
+
+/// JSON that some form of text would give back otherwise: white space around it, and line breaks that are none everywhere.
+const BROKEN: [&str; 8] = [
+    "{\r\n  \"a\": 1\r\n}",
+    "[1,\r2]",
+    "{\"a\":1}\n",
+    " 1 ",
+    "\"next\u{85}line\"",
+    "\"line\u{2028}separator\"",
+    "\"paragraph\u{2029}separator\"",
+    "{\n  \"a\": [\n    1 ]\n}",
+];
+
+/// The bytes of a message of a text.
+fn bytes_of(message: &RawValue) -> Vec<u8> {
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        payload: Option<Box<RawValue>>,
+        payload_base64: Option<String>,
+    }
+    let Shown { payload, payload_base64 } = serde_json::from_str(message.get()).unwrap();
+    match (payload, payload_base64) {
+        (Some(json), None) => json.get().into(),
+        (None, Some(text)) => BASE64_STANDARD.decode(text).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The data of the events in an answer in chunks, as the standard reads them: a line ends at CR, LF or both.
+fn events_of(answer: &str) -> Vec<String> {
+    let (_, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    let mut text = String::new();
+    while let Some((size, more)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let Some(chunk) = more.get(..size) else { break };
+        text += chunk;
+        rest = more.get(size + 2..).unwrap_or_default();
+    }
+    let lines = text.replace("\r\n", "\n").replace('\r', "\n");
+    let data = |event: &str| {
+        let data: Vec<&str> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        (!data.is_empty()).then(|| data.join("\n"))
+    };
+    lines.split("\n\n").filter_map(data).collect()
+}
+
+#[tokio::test]
+async fn pages_pulls_and_events_give_back_every_byte() {
+    let node = node(Limits::default()).await;
+    let sent: Vec<&str> = EXACT.iter().chain(&BROKEN).copied().collect();
+    for payload in &sent {
+        publish(&node, payload).await;
+    }
+    let bytes: Vec<Vec<u8>> = sent.iter().map(|payload| payload.as_bytes().to_vec()).collect();
+    #[derive(serde::Deserialize)]
+    struct Messages {
+        messages: Vec<Box<RawValue>>,
+    }
+    for answer in answers(&node, sent.len()).await {
+        let answer: Messages = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer.messages.iter().map(|message| bytes_of(message)).collect::<Vec<_>>(), bytes);
+    }
+    let events = "/v1/channels/orders/events?from=earliest";
+    let mut following = open(node.http_address(), "GET", events, &[], b"").await;
+    publish(&node, "\"the last one\"").await;
+    let followed = events_of(&until(&mut following, "\"the last one\"}\n\n\r\n").await);
+    let followed: Vec<Vec<u8>> = followed[..sent.len()]
+        .iter()
+        .map(|data| bytes_of(&serde_json::from_str::<Box<RawValue>>(data).unwrap()))
+        .collect();
+    assert_eq!(followed, bytes);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_header_with_a_line_separator_is_no_line_break_of_a_stream() {
+    let node = node(Limits::default()).await;
+    let headers = [("Liminal-Header-H", "a\u{2028}b")];
+    assert_eq!(request(node.http_address(), "POST", MESSAGES, &headers, "1").await.status, 200);
+    let mut following = open(node.http_address(), "GET", "/v1/channels/orders/events?from=earliest", &[], b"").await;
+    let seen = until(&mut following, "\"payload\":1}").await;
+    assert!(seen.contains(r#""h":"a\u2028b""#), "{seen}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn text_in_another_encoding_is_refused_with_what_to_do() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let headers = [("Content-Type", "application/x-ndjson; charset=utf-16")];
+    let refused = request(http, "POST", MESSAGES, &headers, "{}\n").await;
+    assert_eq!(refused.code(), (400, "INVALID_ARGUMENT".into()));
+    assert!(refused.body.contains("utf-16") && refused.body.contains("UTF-8"), "{}", refused.body);
+    let change = serde_json::json!({ "schema": { "type": "object" } }).to_string();
+    assert_eq!(request(http, "PATCH", "/v1/channels/orders", &[], change).await.status, 200);
+    let refused = request(http, "POST", MESSAGES, &[], b"{\"name\":\"Ren\xe9\"}").await;
+    assert_eq!(refused.code(), (422, "SCHEMA_VIOLATION".into()));
+    let message = refused.json()["violations"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("0xe9") && message.contains("iconv -f latin1 -t utf-8"), "{message}");
     node.stop().await;
 }
 

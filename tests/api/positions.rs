@@ -200,10 +200,11 @@ async fn a_request_counts_as_in_flight_on_its_connection_until_it_is_published()
     let broker = client(&node).await;
     let ask = || {
         let message = v1::Message { payload: "ping".into(), ..v1::Message::default() };
-        let request = v1::RequestRequest { channel: "orders".into(), message: Some(message), timeout_ms: 30_000 };
+        let request = v1::RequestRequest { channel: "orders".into(), message: Some(message), timeout_ms: 2_000 };
         let mut broker = broker.clone();
         async move { broker.request(request).await }
     };
+    let _listening = node.broker().subscribe("orders", liminal::broker::Start::Latest).await.unwrap();
     store.stall_commits(true);
     let first = tokio::spawn(ask());
     let admitted = async {
@@ -216,8 +217,8 @@ async fn a_request_counts_as_in_flight_on_its_connection_until_it_is_published()
     assert_eq!(refused.metadata().get("liminal-code").unwrap(), "QUOTA_EXCEEDED");
     store.stall_commits(false);
     let answered = first.await.unwrap().unwrap_err();
-    assert_eq!(answered.metadata().get("liminal-code").unwrap(), "NO_RESPONDERS");
+    assert_eq!(answered.metadata().get("liminal-code").unwrap(), "REPLY_TIMEOUT");
     let again = ask().await.unwrap_err();
-    assert_eq!(again.metadata().get("liminal-code").unwrap(), "NO_RESPONDERS");
+    assert_eq!(again.metadata().get("liminal-code").unwrap(), "REPLY_TIMEOUT");
     node.stop().await;
 }

@@ -43,7 +43,7 @@ impl Node {
         node
     }
 
-    fn run(&self, args: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, args: &[&str]) -> (i32, String, String) {
         run(liminal(&["--server", &self.server]).args(args))
     }
 }
@@ -134,6 +134,21 @@ fn a_member_that_leaves_in_order_costs_no_message_an_attempt() {
 }
 
 #[test]
+fn what_was_removed_before_a_consumer_had_it_is_told_on_standard_error_and_counted() {
+    let node = Node::start();
+    assert_eq!(node.run(&["consumer", "create", "orders", "w"]).0, 0);
+    for payload in ["a", "b", "c"] {
+        assert_eq!(node.run(&["publish", "orders", payload]).0, 0);
+    }
+    assert_eq!(node.run(&["channel", "trim", "orders", "--to", "2", "--yes"]).0, 0);
+    let (code, out, err) = node.run(&["-o", "raw", "subscribe", "orders", "--consumer", "w", "--count", "1"]);
+    assert_eq!((code, out.as_str()), (0, "c\n"), "{err}");
+    assert!(err.contains("messages 0 to 1 of channel `orders` are gone") && err.contains("OUT_OF_RANGE"), "{err}");
+    let (_, out, _) = node.run(&["-o", "json", "consumer", "show", "orders", "w"]);
+    assert!(out.contains(r#""lost":2"#), "{out}");
+}
+
+#[test]
 fn a_redrive_asks_and_names_what_stays() {
     let node = Node::start();
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
@@ -160,6 +175,9 @@ fn a_redrive_asks_and_names_what_stays() {
     let (code, out, err) = node.run(&[&["-o", "json"], &redrive[..], &["--yes"]].concat());
     let done = json(&out);
     assert_eq!((code, &done["moved"], &done["refused"], &done["left"]), (0, &1.into(), &1.into(), &1.into()));
+    assert_eq!((&done["refusals"][0]["seq"], &done["refusals"][0]["code"]), (&1.into(), &"SCHEMA_VIOLATION".into()));
+    assert_eq!(err, "", "what stays is among the results");
+    let (_, _, err) = node.run(&[&redrive[..], &["--yes"]].concat());
     assert!(err.contains("orders.dead@1 stays: ") && err.contains("SCHEMA_VIOLATION"), "{err}");
     let (_, out, _) = node.run(&["-o", "raw", "consumer", "dead-letters", "orders", "w"]);
     assert_eq!(out, "two\n");

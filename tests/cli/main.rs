@@ -6,6 +6,7 @@ mod channels;
 mod claims;
 mod consumers;
 mod documents;
+mod errors;
 #[path = "../support/ports.rs"]
 mod ports;
 
@@ -84,15 +85,6 @@ fn an_unreachable_cluster_exits_with_3_and_says_what_to_do() {
     let (code, out, err) = run(&mut liminal(&["--server", "http://127.0.0.1:1", "channel", "list"]));
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.starts_with("error: ") && err.contains("127.0.0.1:1") && err.contains("help: "), "{err}");
-}
-
-#[test]
-fn errors_are_json_where_results_are() {
-    let (code, out, err) = run(&mut liminal(&["-o", "json", "--server", "http://127.0.0.1:1", "channel", "list"]));
-    assert_eq!((code, out.as_str()), (3, ""));
-    let said = err.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{err}"));
-    let said: serde_json::Value = serde_json::from_str(said).unwrap();
-    assert_eq!((&said["error"]["code"], &said["error"]["exit"]), (&"UNREACHABLE".into(), &3.into()), "{said}");
 }
 
 #[test]

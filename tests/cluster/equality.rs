@@ -1,6 +1,9 @@
 //! States that are compared, kept elsewhere and brought back.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use liminal::{
     broker::{BrokerError, Start as From},
@@ -71,6 +74,16 @@ async fn a_node_whose_state_differs_is_named_and_serves_no_longer_while_the_othe
     let group = cluster.nodes[wrong].as_ref().unwrap().group();
     eventually("it remembers", async || group.refused()).await;
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_does_not_wait_long_for_a_node_that_is_dead() {
+    let mut processes = Processes::start(3, DRAIN).await;
+    processes.kill(1);
+    let begun = Instant::now();
+    let (code, text) = liminal(&format!("http://{}", processes.clients[0]), &["cluster", "verify"]);
+    assert!(code == 10 && text.contains("no answer") && text.matches("equal").count() == 2, "{code} {text}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ mod retention;
 mod reviews;
 mod signals;
 mod store_faults;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -140,8 +140,8 @@ async fn a_removed_node_stays_out_until_an_operator_lets_it_in() {
         Some(processes.log(leader)).filter(|log| log.contains("the node was removed from the cluster"))
     })
     .await;
-    assert!(log.contains(&format!("liminal cluster join {}", processes.peers[leader])), "{log}");
-    eventually("it is let in", async || client.join_node(&processes.peers[leader]).await.ok()).await;
+    assert!(log.contains(&format!("liminal cluster join {name}")), "{log}");
+    eventually("it is let in", async || client.join_node(&name).await.ok()).await;
     cluster(&client, "it votes again", |status| role(status, &name).is_some() && voters(status) == 4).await;
     for wanted in ["transferred", "removed", "readmitted", "joined", "promoted"] {
         eventually(&format!("`{wanted}` is among the events"), async || {
@@ -287,7 +287,16 @@ async fn what_cannot_be_changed_is_refused_with_the_reason() {
     let error = refused(client.promote_node("n0").await.unwrap_err());
     assert!(error.contains("is a voter already"), "{error}");
     let error = refused(client.join_node("127.0.0.1:1").await.unwrap_err());
-    assert!(error.contains("no node answers at 127.0.0.1:1"), "{error}");
+    assert!(error.contains("no node `127.0.0.1:1` has asked to be let in"), "{error}");
+    // Nor does anybody look there.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let error = refused(client.join_node(&address).await.unwrap_err());
+    assert!(error.contains("has asked to be let in"), "{error}");
+    let called = tokio::time::timeout(std::time::Duration::from_millis(300), listener.accept()).await;
+    assert!(called.is_err(), "a node called an address that a client gave it");
+    let error = refused(client.join_node("n1").await.unwrap_err());
+    assert!(error.contains("is in the cluster already"), "{error}");
     let leader = processes.leader().await;
     let others: Vec<usize> = (0..3).filter(|number| *number != leader).collect();
     processes.kill(others[0]);

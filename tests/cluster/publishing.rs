@@ -172,6 +172,11 @@ async fn a_request_is_answered_from_another_node_and_only_without_subscribers_it
     let [asker, responder] = [(leader + 1) % 3, (leader + 2) % 3];
     let nobody = cluster.broker(asker).request("orders", envelope("ping"), PATIENCE).await.unwrap_err();
     assert_eq!(nobody, BrokerError::NoResponders { channel: "orders".into() });
+    assert_eq!(
+        cluster.broker(asker).channel("orders").await.unwrap().stats.next_seq,
+        0,
+        "nothing is stored for nobody"
+    );
     let broker = cluster.broker(responder).clone();
     let mut subscription = broker.subscribe("orders", Start::Latest).await.unwrap();
     let responding = tokio::spawn(async move {
@@ -223,11 +228,11 @@ async fn a_client_commits_transactions_asks_and_replies() {
     cluster.stop().await;
 }
 
-/// Exit code and standard output of a command.
+/// Exit code of a command, and its results, or its error.
 async fn command(server: &str, args: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
     let output = command.args(["--server", server, "-o", "json"]).args(args).output().await.unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,6 +170,10 @@ async fn a_consumer_gets_what_is_there_and_passes_what_is_gone() {
     let created = broker.create_consumer("last", "w", ConsumerConfig::default(), Start::Earliest).await.unwrap();
     let shown = broker.consumer("last", "w").await.unwrap();
     assert_eq!((created.status.lag, shown.status.lag), (3, 3), "numbers that compaction has emptied are no work");
+    for (name, seq, lag) in [("middle", 25, 3), ("near", 48, 2), ("end", 50, 0)] {
+        broker.create_consumer("last", name, ConsumerConfig::default(), Start::Seq(seq)).await.unwrap();
+        assert_eq!(broker.consumer("last", name).await.unwrap().status.lag, lag, "{name}");
+    }
     let mut member = broker.join_consumer("last", "w", 10).await.unwrap();
     let mut got = Vec::new();
     while got.len() < 3 {

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use liminal::{
     broker::{
-        Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, DeadLetters, Envelope, Member, Start,
+        Broker, BrokerError, Consistency, ConsumerDelivery, ConsumerUpdate, DeadLetters, Envelope, Member, Start, Trim,
     },
     model::{
-        ChannelConfig, ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, OrderingKey, Retention, Settlement,
-        Verdict, WhenFull,
+        ChannelConfig, ChannelUpdate, ConsumeOrder, ConsumerConfig, DeliveryToken, HistoryChange, OrderingKey,
+        Retention, Settlement, Verdict, WhenFull,
     },
     store::{DurableStore, MemoryStore},
 };
@@ -436,6 +436,80 @@ async fn rules_of_a_dead_letter_channel_see_letters() {
     let mut alarms = broker.subscribe("alarms", Start::Earliest).await.unwrap();
     let alarm = tokio::time::timeout(PATIENCE, alarms.next()).await.expect("a copy").unwrap();
     assert_eq!(alarm.frame.messages().next().unwrap().unwrap().payload, r#"{"id":2}"#);
+}
+
+#[tokio::test]
+async fn a_letter_is_written_whatever_the_schema_of_its_channel_and_says_that_it_was_not_checked() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let schema = Some(r#"{"type":"integer"}"#.to_owned());
+    broker.create_channel("numbers", ChannelConfig { schema, ..ChannelConfig::default() }).await.unwrap();
+    let dead_letter = Some("numbers".parse().unwrap());
+    let mortal = ConsumerConfig { max_attempts: 1, dead_letter, ..config() };
+    broker.create_consumer("orders", "w", mortal, Start::Earliest).await.unwrap();
+    publish(&broker, &["no number"]).await;
+    let got = broker.pull("orders", "w", 1, PATIENCE).await.unwrap();
+    say(&broker, got[0].token, nack()).await.unwrap();
+    let mut letters = broker.subscribe("numbers", Start::Earliest).await.unwrap();
+    let letter = tokio::time::timeout(PATIENCE, letters.next()).await.expect("a letter").unwrap();
+    assert_eq!(letter.frame.messages().next().unwrap().unwrap().payload, "no number");
+    assert_eq!(letter.schema_id, 0);
+    let refused = broker.publish("numbers", envelope("no number"), None).await.unwrap_err();
+    assert_eq!(refused.code().0, "SCHEMA_VIOLATION", "publishers are checked as ever");
+    broker.publish("numbers", envelope("7"), None).await.unwrap();
+    assert_ne!(tokio::time::timeout(PATIENCE, letters.next()).await.unwrap().unwrap().schema_id, 0);
+}
+
+#[tokio::test]
+async fn a_consumer_that_begins_at_a_job_that_was_left_behind_gets_no_job_that_is_done() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    let retention = Retention { work_queue: true, ..Retention::default() };
+    broker.create_channel("jobs", ChannelConfig { retention, ..ChannelConfig::default() }).await.unwrap();
+    for payload in ["a", "b", "c", "d"] {
+        broker.publish("jobs", envelope(payload), None).await.unwrap();
+    }
+    for order in [ConsumeOrder::None, ConsumeOrder::Key(OrderingKey::MessageKey)] {
+        let slow = ConsumerConfig { order, ..config() };
+        broker.create_consumer("jobs", "slow", slow.clone(), Start::Earliest).await.unwrap();
+        let mut member = broker.join_consumer("jobs", "slow", 10).await.unwrap();
+        let left = if slow.order == ConsumeOrder::None { 4 } else { 1 };
+        let got = take(&mut member, left).await;
+        assert_eq!(shown(&got)[0].0, "a");
+        let done = got[1..].iter().map(|got| Settlement { token: got.token, verdict: Verdict::Ack });
+        broker.settle("jobs", "slow", done.collect()).await.unwrap();
+        drop(member);
+        broker.delete_consumer("jobs", "slow").await.unwrap();
+    }
+    let info = broker.create_consumer("jobs", "last", config(), Start::Earliest).await.unwrap();
+    assert_eq!(info.status.lag, 1);
+    let mut member = broker.join_consumer("jobs", "last", 10).await.unwrap();
+    let got = take(&mut member, 1).await;
+    assert_eq!(shown(&got)[0].0, "a");
+    broker.settle("jobs", "last", vec![Settlement { token: got[0].token, verdict: Verdict::Ack }]).await.unwrap();
+    assert_eq!(broker.channel("jobs").await.unwrap().stats.first_seq, 4);
+}
+
+#[tokio::test]
+async fn whoever_gets_the_next_messages_is_told_once_what_was_removed_before_them() {
+    let broker = consuming(config()).await;
+    publish(&broker, &["0", "1", "2", "3", "4"]).await;
+    broker.trim_channel("orders", Trim::To(3)).await.unwrap();
+    assert_eq!(broker.consumer("orders", "w").await.unwrap().status.lost, 3);
+    let (got, notice) = broker.pull_told("orders", "w", 1, PATIENCE).await.unwrap();
+    let notice = notice.expect("three messages are gone");
+    assert_eq!((notice.change, notice.from_seq, notice.next.seq), (HistoryChange::Cut, 0, 3));
+    assert_eq!(shown(&got), [("3".to_owned(), 1)]);
+    let (_, again) = broker.pull_told("orders", "w", 1, PATIENCE).await.unwrap();
+    assert_eq!(again, None, "it was told");
+
+    // A member that stays is told of what goes while it waits.
+    publish(&broker, &["5", "6"]).await;
+    broker.trim_channel("orders", Trim::To(6)).await.unwrap();
+    let mut member = broker.join_consumer("orders", "w", 10).await.unwrap();
+    assert_eq!(shown(&take(&mut member, 1).await)[0].0, "6");
+    let notice = member.take_notice().expect("what was in hand, and what nobody had read");
+    assert_eq!((notice.from_seq, notice.next.seq), (3, 6));
+    assert_eq!(member.take_notice(), None);
+    assert_eq!(broker.consumer("orders", "w").await.unwrap().status.lost, 6);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use liminal::{
-    broker::{Confirm, PublishOptions, REPLY_TO, TransactionMessage, TransactionPart, TransactionRequest},
+    broker::{
+        Confirm, PublishOptions, REPLY_TO, SubscribeOptions, TransactionMessage, TransactionPart, TransactionRequest,
+        filter_of,
+    },
     model::{ConsumerConfig, Frame, Limits, Quota},
 };
 
@@ -316,6 +319,25 @@ async fn a_request_that_nobody_hears_is_told_so_before_its_time_is_up() {
     let error = broker.request("orders", envelope("ping"), Duration::from_secs(300)).await.unwrap_err();
     assert_eq!(error, BrokerError::NoResponders { channel: "orders".into() });
     assert!(!error.outcome_unknown());
+    assert_eq!(broker.channel("orders").await.unwrap().stats.next_seq, 0, "what is refused for certain is not stored");
+    let error = broker.request("ticks", envelope("ping"), Duration::from_secs(300)).await.unwrap_err();
+    assert_eq!(error, BrokerError::NoResponders { channel: "ticks".into() });
+}
+
+#[tokio::test]
+async fn a_request_that_is_stored_waits_for_whoever_may_yet_answer_it() {
+    let broker = started().await;
+    let filter = filter_of("kind == 1").unwrap();
+    let options = SubscribeOptions { filter, ..SubscribeOptions::default() };
+    let deaf = broker.subscribe_with("orders", Start::Latest, options).await.unwrap();
+    let asker = broker.clone();
+    let asking = tokio::spawn(async move { asker.request("orders", envelope("ping"), PATIENCE).await });
+    let stored = async { while broker.channel("orders").await.unwrap().stats.next_seq == 0 {} };
+    tokio::time::timeout(PATIENCE, stored).await.expect("the request is stored");
+    let late = broker.subscribe("orders", Start::Earliest).await.unwrap();
+    respond(broker.clone(), late).await;
+    assert_eq!(asking.await.unwrap().unwrap().payload, "ping!");
+    drop(deaf);
 }
 
 #[tokio::test]

@@ -230,6 +230,37 @@ async fn a_letter_that_its_target_does_not_take_stays_and_is_counted_with_the_re
 }
 
 #[tokio::test]
+async fn a_letter_whose_copy_its_channel_does_not_take_is_named_and_holds_up_no_other() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    mortal(&broker).await;
+    let keeping = |retention| ChannelConfig { retention, ..ChannelConfig::default() };
+    let tiny = Retention { max_bytes: Some(400), ..Retention::default() };
+    broker.create_channel("tiny", keeping(tiny)).await.unwrap();
+    broker.put_rule("orders", "tiny", None).await.unwrap();
+    let large = "x".repeat(400);
+    write(&broker, "orders.dead", &[letter(0, "0"), letter(1, &large), letter(2, "2")]).await;
+    let done = redrive(&broker, letters(), RedriveTo::default()).await;
+    assert_eq!((done.moved, done.refused, done.done), (2, 1, true));
+    let (seq, why) = &done.refusals[0];
+    assert!(*seq == 1 && why.code().0 == "LIMIT_EXCEEDED" && why.to_string().contains("`tiny`"), "{why}");
+
+    // One that is full stops it, at the first letter that does not fit.
+    let few = Retention { max_messages: Some(1), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    broker.create_channel("few", keeping(few)).await.unwrap();
+    broker.put_rule("orders", "few", Some("few == true")).await.unwrap();
+    let some = r#"{"few":true}"#;
+    write(&broker, "orders.dead", &[letter(3, "3"), letter(4, some), letter(5, "5"), letter(6, some)]).await;
+    write(&broker, "orders.dead", &[letter(7, "7")]).await;
+    let full = redrive(&broker, letters(), RedriveTo::default()).await;
+    let stopped = full.stopped.unwrap();
+    assert_eq!((full.moved, full.next_seq, stopped.code().0), (3, 6, "CHANNEL_FULL"), "{stopped}");
+    let past = Letters { from_seq: full.next_seq + 1, ..letters() };
+    assert_eq!(redrive(&broker, past, RedriveTo::default()).await.moved, 1);
+    let left: Vec<_> = listed(&broker, 2).await.iter().map(|letter| letter.seq).collect();
+    assert_eq!(left, [1, 6]);
+}
+
+#[tokio::test]
 async fn what_was_redriven_stays_so_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let fraction = |name: &str| Letters { filter: format!("$payload == {name}"), ..letters() };

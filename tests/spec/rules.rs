@@ -3,7 +3,7 @@
 use liminal::{
     broker::{Broker, BrokerError, Confirm, Consistency, Start, TransactionMessage},
     config::{RoutingRule, ServerConfig},
-    model::{ChannelConfig, Limits},
+    model::{ChannelConfig, Frame, Limits, Retention},
     proto::v1::Message,
     store::MemoryStore,
 };
@@ -47,6 +47,25 @@ async fn rules_follow_each_other_and_a_message_reaches_a_channel_once() {
     broker.publish("b", envelope("y"), None).await.unwrap();
     assert_eq!(stored(&broker, "b").await, ["x", "y"]);
     assert_eq!(stored(&broker, "c").await, ["x", "y"]);
+}
+
+#[tokio::test]
+async fn a_message_whose_copy_never_fits_is_refused_alone_and_its_error_names_the_channel() {
+    let broker = broker(&["a"]).await;
+    let retention = Retention { max_bytes: Some(100), ..Retention::default() };
+    broker.create_channel("tiny", ChannelConfig { retention, ..ChannelConfig::default() }).await.unwrap();
+    broker.put_rule("a", "tiny", None).await.unwrap();
+    let large = "x".repeat(200);
+    let messages =
+        ["1", &large, "2"].map(|payload| Message { payload: payload.to_owned().into(), ..Message::default() });
+    let results = broker.publish_frame("a", Frame::encode(&messages), Confirm::Commit).await;
+    assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
+    let keyed = broker.publish("a", envelope(&large), Some("k")).await;
+    for refused in [results[1].clone().unwrap_err(), keyed.unwrap_err()] {
+        assert!(refused.code().0 == "LIMIT_EXCEEDED" && refused.to_string().contains("`tiny`"), "{refused}");
+    }
+    assert_eq!(stored(&broker, "a").await, ["1", "2"]);
+    assert_eq!(stored(&broker, "tiny").await, ["1", "2"]);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ pub struct Node {
     pub environment: Vec<(String, String)>,
     /// What it expects, if not what the others do.
     pub expect: Option<usize>,
+    /// File descriptors that it may have, if not as many as the tests.
+    pub descriptors: Option<u32>,
 }
 
 impl Processes {
@@ -86,6 +88,12 @@ impl Processes {
     /// Has a node that does not run look for others only at these.
     pub fn seed(&mut self, number: usize, seeds: &[usize]) {
         self.nodes[number].seeds = Some(seeds.iter().map(|seed| self.peers[*seed].clone()).collect());
+        self.configure(number);
+    }
+
+    /// Has a node that does not run differ from the others.
+    pub fn differ(&mut self, number: usize, node: Node) {
+        self.nodes[number] = node;
         self.configure(number);
     }
 
@@ -177,7 +185,11 @@ impl Processes {
         assert!(self.children[number].is_none(), "n{number} runs already");
         let log = File::options().create(true).append(true).open(self.log_path(number)).unwrap();
         let environment = self.nodes[number].environment.iter().cloned();
-        self.children[number] = Some(serve(&self.config(number)).envs(environment).stderr(log).spawn().unwrap());
+        let mut command = serve(&self.config(number));
+        if let Some(descriptors) = self.nodes[number].descriptors {
+            command = limited(&command, descriptors);
+        }
+        self.children[number] = Some(command.envs(environment).stderr(log).spawn().unwrap());
     }
 
     /// The process of a node, while it has one.
@@ -300,9 +312,11 @@ impl Drop for Processes {
     }
 }
 
-/// A `liminal serve` that is yet to be started, free of the settings of whoever runs the tests.
+/// A `liminal serve` that is yet to be started, free of the settings of whoever runs the tests. `LIMINAL` names another
+/// binary than the one that was built with the tests.
 pub fn serve(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_liminal"));
+    let binary = std::env::var_os("LIMINAL").unwrap_or_else(|| env!("CARGO_BIN_EXE_liminal").into());
+    let mut command = Command::new(binary);
     command.arg("serve").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LIMINAL_") || name == "RUST_LOG" {
@@ -310,6 +324,20 @@ pub fn serve(config: &Path) -> Command {
         }
     }
     command
+}
+
+/// The same command in a process that may have only so many file descriptors, and cannot raise that.
+fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+    limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 async fn hash(data: &Path) -> (bytes::Bytes, String) {

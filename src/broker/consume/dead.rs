@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, Leader, publish::RETRY},
+    super::{Broker, BrokerError, Leader, publish::RETRY, rules::Judged},
     letters::mark,
 };
 use crate::model::{
@@ -120,7 +120,8 @@ async fn bury(broker: &Broker, dead: Vec<Dead>, stuck: &mut HashMap<ConsumerId, 
         };
         bytes += letter.as_ref().map_or(0, |letter| letter.frame.bytes().len());
         let operation = ConsumerOperation::DeadLetter { consumer: dead.consumer, seq: dead.seq, letter };
-        let operation = Operation::Consumer(ConsumerOperation::Keeping(Box::new(operation)));
+        let operation = ConsumerOperation::Judged { operation: Box::new(operation), settle_skipped: false };
+        let operation = Operation::Consumer(operation);
         let operated = broker.submit_operation(operation);
         under_way.push(async { (dead, operated.await) });
         if bytes > BYTES {
@@ -163,10 +164,9 @@ async fn letter(broker: &Broker, dead: &Dead) -> Result<Option<PublishGroup>, Br
     message.ttl_ms = 0;
     mark(&mut message, dead)?;
     let mut routing = broker.routing(target.id);
-    routing.add(broker, 0, &message)?;
+    routing.add(broker, 0, &message, Judged::Here)?;
     Ok(Some(PublishGroup {
         channel: target.id,
-        schema_id: target.schema_id,
         rules_version: routing.version(),
         routes: routing.finish(),
         frame: Frame::encode([&message]),

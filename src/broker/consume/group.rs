@@ -327,7 +327,8 @@ impl Group {
                 (*member, (seat.window as usize).saturating_sub(held), held)
             });
             let mut seats = Seats::new(seats, self.turn);
-            let plan = Plan::again(consumer, &mut seats, pending, now_ms);
+            let settled = all.settled_from(self.channel.id, consumer.cursor().next);
+            let plan = Plan::again(consumer, &mut seats, pending, now_ms).without(settled);
             Some((plan, seats, consumer.meta().config.clone(), consumer.cursor().next))
         });
         let Some((mut plan, mut seats, config, next)) = planned else { return Ok(None) };

@@ -1,6 +1,6 @@
 //! Creating, showing, changing, resetting and deleting consumers.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use super::{
     super::{Start, filter_of},
@@ -8,15 +8,18 @@ use super::{
 };
 use crate::{
     model::{
-        Begin, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ConsumeOrder, ConsumerConfig,
-        ConsumerId, ConsumerOperation, ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply,
-        OrderingKey, Refusal, Retention,
+        Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
+        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, StoredBatch,
+        stream_key,
     },
     proto::v1,
 };
 
 /// The shortest ack timeout: below it the log's time is too coarse.
 const MIN_ACK_TIMEOUT_MS: u64 = 100;
+/// Bytes that are read at most to count what a consumer has not read, and in one go.
+const COUNTED: usize = 4 << 20;
+const COUNTED_PAGE: usize = 256 << 10;
 /// What comes after a channel's name in that of its usual dead-letter channel.
 const DEAD: &str = ".dead";
 /// The longest name of a header that messages are ordered by.
@@ -119,7 +122,7 @@ impl ConsumerUpdate {
 impl ConsumerInfo {
     /// As the public API says it.
     pub fn to_proto(&self) -> v1::Consumer {
-        let ConsumerStatus { meta, cursor, in_flight, waiting, dying, floor, lag } = &self.status;
+        let ConsumerStatus { meta, cursor, in_flight, waiting, dying, floor, lag, lost } = &self.status;
         v1::Consumer {
             channel: self.channel.clone(),
             name: meta.name.to_string(),
@@ -134,6 +137,7 @@ impl ConsumerInfo {
             redelivered: cursor.redelivered,
             dead: cursor.dead,
             dying: *dying,
+            lost: *lost,
         }
     }
 }
@@ -182,9 +186,6 @@ impl Broker {
             .inner
             .view
             .consumers(|all| all.named(meta.id, name).map(|present| present.meta().config.dead_letter.clone()));
-        if present.is_none() {
-            check_filter(&meta, &config, settle_skipped)?;
-        }
         config.dead_letter = match (letters, present) {
             // Whoever does not mind gets the consumer as it is.
             (None, Some(present)) => present,
@@ -193,7 +194,7 @@ impl Broker {
         let (meta, begin) = self.begin(meta, start).await?;
         let operation = ConsumerOperation::Create { channel: meta.name.clone(), name: consumer, config, begin };
         let named = Named { id: ConsumerId(0), channel: channel.into(), name: name.into() };
-        self.managed(&named, operation).await
+        self.managed(&named, operation, settle_skipped).await
     }
 
     /// A consumer, as of now (linearizable).
@@ -203,19 +204,30 @@ impl Broker {
     pub async fn consumer(&self, channel: &str, name: &str) -> Result<ConsumerInfo, BrokerError> {
         self.catch_up().await?;
         let named = self.find_consumer(channel, name).await?;
-        let meta = self.find(channel)?;
-        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
-        let status = self.inner.view.consumers(|all| all.get(named.id).map(|consumer| consumer.status(end)));
-        let status = status.ok_or_else(|| named.not_found())?;
-        let status = self.counted(meta.id, status);
+        let status = self.inner.view.consumer_status(named.id).ok_or_else(|| named.not_found())?;
+        let status = self.counted(status).await?;
         Ok(ConsumerInfo { channel: named.channel, status })
     }
 
-    /// A status whose lag counts no more messages than there are.
-    fn counted(&self, channel: ChannelId, status: ConsumerStatus) -> ConsumerStatus {
-        let ChannelStats { first_seq, next_seq, .. } = self.inner.view.stats(channel).unwrap_or_default();
-        let removed = self.inner.view.compaction(channel).unwrap_or_default().removed;
-        status.within(next_seq.saturating_sub(first_seq).saturating_sub(removed))
+    /// A status whose lag is counted where compaction has removed messages and little is left to read; else it is about
+    /// as large.
+    async fn counted(&self, status: ConsumerStatus) -> Result<ConsumerStatus, BrokerError> {
+        let (view, id) = (&self.inner.view, status.meta.channel);
+        let removed = view.compaction(id).unwrap_or_default().removed;
+        let Some(meta) = view.meta(id).filter(|_| removed > 0) else { return Ok(status) };
+        let end = view.stats(id).unwrap_or_default().next_seq;
+        let settled = view.consumers(|all| all.settled_from(id, status.cursor.next));
+        let key = stream_key(meta.name.as_str());
+        let (mut next, mut read, mut lag) = (status.cursor.next, 0, status.in_flight + status.waiting + status.dying);
+        while next < end && read < COUNTED {
+            let page = self.store().read_batches(&key, next, COUNTED_PAGE).await;
+            let page = page.map_err(|error| self.store_error(&error))?;
+            let there = page.iter().flat_map(|batch| batch.first_seq.max(next)..batch.end_seq());
+            lag += there.filter(|seq| *seq < end && !settled.iter().any(|run| run.contains(seq))).count() as u64;
+            read += page.iter().map(|batch| batch.frame.bytes().len()).sum::<usize>();
+            next = page.last().map_or(end, StoredBatch::end_seq);
+        }
+        Ok(if next < end { status } else { ConsumerStatus { lag, ..status } })
     }
 
     /// The consumers of a channel by name, as of now (linearizable).
@@ -225,11 +237,9 @@ impl Broker {
     pub async fn consumers(&self, channel: &str) -> Result<Vec<ConsumerInfo>, BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let end = self.inner.view.stats(meta.id).unwrap_or_default().next_seq;
-        let statuses: Vec<ConsumerStatus> =
-            self.inner.view.consumers(|all| all.of(meta.id).map(|consumer| consumer.status(end)).collect());
-        let counted = statuses.into_iter().map(|status| self.counted(meta.id, status));
-        Ok(counted.map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
+        let statuses =
+            self.inner.view.consumer_statuses(meta.id, (Bound::Unbounded, Bound::Unbounded), usize::MAX).into_iter();
+        Ok(statuses.map(|status| ConsumerInfo { channel: channel.into(), status }).collect())
     }
 
     /// Changes a consumer; absent fields stay. What was handed out already keeps its deadline and its order.
@@ -246,9 +256,6 @@ impl Broker {
         let (letters, settle_skipped) = (update.dead_letters.clone(), update.settle_skipped);
         let mut config = update.of(&before.config);
         check(&config)?;
-        if config.filter != before.config.filter {
-            check_filter(&*self.find(channel)?, &config, settle_skipped)?;
-        }
         // One that had no limit of attempts so far has said nothing of its dead.
         let never_died = before.config.max_attempts == 0 && before.config.dead_letter.is_none();
         if letters.is_some() || never_died {
@@ -256,7 +263,7 @@ impl Broker {
             config.dead_letter = self.dead_letters(&meta, letters.unwrap_or_default(), config.max_attempts).await?;
         }
         let named = Named { id: before.id, channel: channel.into(), name: name.into() };
-        self.managed(&named, ConsumerOperation::Update { consumer: before.id, config }).await
+        self.managed(&named, ConsumerOperation::Update { consumer: before.id, config }, settle_skipped).await
     }
 
     /// Deletes a consumer with its cursor. Its members' streams end. A work queue keeps what it has not settled.
@@ -265,7 +272,7 @@ impl Broker {
     /// `ConsumerNotFound`.
     pub async fn delete_consumer(&self, channel: &str, name: &str) -> Result<(), BrokerError> {
         let named = self.find_consumer(channel, name).await?;
-        self.managed(&named, ConsumerOperation::Delete { consumer: named.id }).await.map(drop)
+        self.managed(&named, ConsumerOperation::Delete { consumer: named.id }, false).await.map(drop)
     }
 
     /// The channel that dead messages go to; the usual one is made if there is none.
@@ -303,42 +310,21 @@ impl Broker {
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerInfo, BrokerError> {
         let named = self.find_consumer(channel, name).await?;
         let (_, begin) = self.begin(self.find(channel)?, start).await?;
-        self.managed(&named, ConsumerOperation::Reset { consumer: named.id, begin }).await
+        self.managed(&named, ConsumerOperation::Reset { consumer: named.id, begin }, false).await
     }
 
-    /// A channel with filtered consumers does not become a work queue: nobody has said that what they keep back may go.
-    pub(in crate::broker) async fn check_work_queue(
+    /// The machine judges all of it: what this node knows may be of before.
+    async fn managed(
         &self,
-        name: &str,
-        retention: Option<&Retention>,
-    ) -> Result<(), BrokerError> {
-        if !retention.is_some_and(|retention| retention.work_queue) {
-            return Ok(());
-        }
-        self.catch_up().await?;
-        let meta = self.find(name)?;
-        let filtered = self.inner.view.consumers(|all| {
-            let mut filtered = all.of(meta.id).filter(|consumer| consumer.meta().config.filter.is_some());
-            filtered.next().map(|consumer| consumer.meta().name.to_string())
-        });
-        match filtered.filter(|_| !meta.config.retention.work_queue) {
-            None => Ok(()),
-            Some(consumer) => {
-                let reason = format!(
-                    "consumer `{consumer}` of `{name}` has a filter: in a work queue, what it keeps back would go without \
-                     anybody having worked on it. Remove the filter first, and give it again with settle_skipped if you \
-                     want that"
-                );
-                Err(BrokerError::InvalidArgument { reason })
-            }
-        }
-    }
-
-    async fn managed(&self, named: &Named, operation: ConsumerOperation) -> Result<ConsumerInfo, BrokerError> {
-        let operation = ConsumerOperation::Keeping(Box::new(operation));
+        named: &Named,
+        operation: ConsumerOperation,
+        settle_skipped: bool,
+    ) -> Result<ConsumerInfo, BrokerError> {
+        let operation = ConsumerOperation::Judged { operation: Box::new(operation), settle_skipped };
         match self.operate(Operation::Consumer(operation)).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
-                let status = self.counted(status.meta.channel, *status);
+                // One that is gone is shown as it was.
+                let status = self.inner.view.consumer_status(status.meta.id).unwrap_or(*status);
                 Ok(ConsumerInfo { channel: named.channel.clone(), status })
             }
             Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
@@ -363,21 +349,6 @@ impl Broker {
             }
         }
     }
-}
-
-/// In a work queue a message goes when its consumers have settled it. What a filter keeps back nobody has worked on, so
-/// that it counts as settled all the same has to be asked for by name.
-fn check_filter(meta: &ChannelMeta, config: &ConsumerConfig, settle_skipped: bool) -> Result<(), BrokerError> {
-    if config.filter.is_none() || settle_skipped || !meta.config.retention.work_queue {
-        return Ok(());
-    }
-    let reason = format!(
-        "`{}` is a work queue: what the filter keeps back would go without anybody having worked on it. Say \
-         settle_skipped (--settle-skipped) if other consumers take it or it may go, or have a rule copy what is wanted into a \
-         queue of its own",
-        meta.name
-    );
-    Err(BrokerError::InvalidArgument { reason })
 }
 
 /// What the machine does not know about.

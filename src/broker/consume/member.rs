@@ -10,7 +10,10 @@ use tokio::{
 use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
     fanout::Wake,
-    model::{ChannelMeta, DeliveryToken, StoredBatch, Verdict, has_expired, stream_key},
+    machine::Consumer,
+    model::{
+        ChannelMeta, DeliveryToken, IfChanged, Lost, Notice, Place, StoredBatch, Verdict, has_expired, stream_key,
+    },
     proto::v1::Message,
 };
 
@@ -62,6 +65,8 @@ pub struct Member {
     window: u32,
     wake: Wake,
     stays: bool,
+    /// What is lost below this sequence number was told.
+    told_to: u64,
     /// Where it says goodbye: it may be dropped by a thread that serves no tasks.
     runtime: Handle,
 }
@@ -91,6 +96,9 @@ impl Broker {
         let named = self.find_consumer(channel, name).await?;
         let meta = self.find(channel)?;
         let wake = self.inner.view.wakes().wait_for(named.id, None);
+        // Who has got something since is told already.
+        let told = |consumer: &Consumer| Some(consumer.lost().to_seq).filter(|to_seq| consumer.cursor().next > *to_seq);
+        let told_to = self.inner.view.consumers(|all| all.get(named.id).and_then(told)).unwrap_or(0);
         let presence = Some(Presence::begin(self, named.id, id, window, is_pull(id)));
         Ok(Member {
             broker: self.clone(),
@@ -106,6 +114,7 @@ impl Broker {
             window,
             wake,
             stays: false,
+            told_to,
             runtime: Handle::current(),
         })
     }
@@ -122,6 +131,20 @@ impl Broker {
         max: u32,
         wait: Duration,
     ) -> Result<Vec<ConsumerDelivery>, BrokerError> {
+        self.pull_told(channel, name, max, wait).await.map(|(deliveries, _)| deliveries)
+    }
+
+    /// The same, with what was removed before them that the consumer had not settled.
+    ///
+    /// # Errors
+    /// As [`Broker::pull`].
+    pub async fn pull_told(
+        &self,
+        channel: &str,
+        name: &str,
+        max: u32,
+        wait: Duration,
+    ) -> Result<(Vec<ConsumerDelivery>, Option<Notice>), BrokerError> {
         let id = self.inner.env.random.next_u64() | PULL;
         let mut member = self.join_as(channel, name, id, max).await?;
         // What is there already is worth the way to the leader and through the log.
@@ -131,7 +154,8 @@ impl Broker {
             Err(_) => member.last().await?,
         };
         member.stays = true;
-        Ok(deliveries)
+        let notice = if deliveries.is_empty() { None } else { member.take_notice() };
+        Ok((deliveries, notice))
     }
 }
 
@@ -185,6 +209,18 @@ impl Member {
                 error = broker.unserved() => return Err(error),
             }
         }
+    }
+
+    /// To be asked when there are messages: what was removed before them that the consumer had not settled, once.
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        let Lost { messages, from_seq, to_seq } = self.look(Consumer::lost)?;
+        if messages == 0 || to_seq <= self.told_to {
+            return None;
+        }
+        let from_seq = from_seq.max(self.told_to);
+        self.told_to = to_seq;
+        let history = self.broker.inner.view.history(self.channel.id)?;
+        history.judge(Place::Seq(from_seq), IfChanged::Notice)
     }
 
     /// From now on work on a message begins when [`Member::begin`] says so. What was not begun when the member goes comes
@@ -250,7 +286,7 @@ impl Member {
         self.broker.say_of_all(self.named.id, self.id, buffered, &verdict).await
     }
 
-    fn look<T>(&self, at: impl FnOnce(&crate::machine::Consumer) -> T) -> Option<T> {
+    fn look<T>(&self, at: impl FnOnce(&Consumer) -> T) -> Option<T> {
         self.broker.inner.view.consumers(|all| all.get(self.named.id).map(at))
     }
 

@@ -60,6 +60,15 @@ impl Named {
             refusal @ (Refusal::NoDeadLetterChannel(_) | Refusal::DeadLetterCycle(_)) => {
                 BrokerError::InvalidArgument { reason: refusal.to_string() }
             }
+            Refusal::WorkWouldBeSkipped => {
+                let reason = format!(
+                    "`{}` is a work queue: what the filter keeps back would go without anybody having worked on it. Say \
+                     settle_skipped (--settle-skipped) if other consumers take it or it may go, or have a rule copy what \
+                     is wanted into a queue of its own",
+                    self.channel
+                );
+                BrokerError::InvalidArgument { reason }
+            }
             Refusal::StaleDelivery { seq } => BrokerError::StaleDelivery { seq },
             other => BrokerError::Internal { reason: other.to_string() },
         }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
 };
 
 use crate::{
@@ -46,6 +47,8 @@ pub(super) struct Plan {
     hands: Vec<Hand>,
     parked: Vec<(u64, u64)>,
     holders: HashMap<u64, Holder>,
+    /// New messages that are settled for good, as runs.
+    settled: Vec<Range<u64>>,
     /// When the next message that waits may be handed out.
     pub(super) due_ms: Option<u64>,
 }
@@ -128,6 +131,7 @@ impl Plan {
             hands: Vec::new(),
             parked: Vec::new(),
             holders: HashMap::new(),
+            settled: Vec::new(),
             due_ms: consumer.waiting().map(|(due, _)| due).find(|due| *due > now_ms),
         };
         if plan.order == ConsumeOrder::None {
@@ -173,10 +177,27 @@ impl Plan {
         !seats.is_empty() && self.room > 0 && self.hands.len() < AT_ONCE
     }
 
+    /// Passes over new messages that are settled for good.
+    #[must_use]
+    pub(super) fn without(self, settled: Vec<Range<u64>>) -> Self {
+        Self { settled, ..self }
+    }
+
+    /// The sequence number after the run of settled messages that a message is in.
+    fn end_of_settled(&self, seq: u64) -> Option<u64> {
+        self.settled.iter().find(|run| run.contains(&seq)).map(|run| run.end)
+    }
+
     /// New messages that are not looked at, up to the channel's end.
     pub(super) fn unseen(&mut self, end: u64, seats: &mut Seats) {
-        while self.until < end && self.has_room(seats) && self.offer(self.until, None, 1, seats) {
-            self.until += 1;
+        while self.until < end && self.has_room(seats) {
+            if let Some(end) = self.end_of_settled(self.until) {
+                self.until = end;
+            } else if self.offer(self.until, None, 1, seats) {
+                self.until += 1;
+            } else {
+                return;
+            }
         }
     }
 
@@ -188,6 +209,9 @@ impl Plan {
         seats: &mut Seats,
     ) -> Result<bool, prost::DecodeError> {
         for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
+            if let Some(end) = self.end_of_settled(seq) {
+                self.until = self.until.max(end);
+            }
             if seq < self.until {
                 continue;
             }

@@ -15,6 +15,7 @@ use super::{
         Broker, BrokerError, Confirm, filter_of,
         outcomes::{excepted, named},
         publish::{CHECK_TIME, RETRY},
+        rules::Judged,
     },
     Letter, Letters,
     listing::Piece,
@@ -255,16 +256,17 @@ impl Broker {
                 let error = error.unwrap_or_else(|| BrokerError::Internal { reason: format!("{outcome:?}") });
                 (position as usize, named(error, target.name.as_str(), ""))
             }
-            Refusal::TargetFull { channel, full } => (0, self.target_full(channel, full)),
-            other => return Err(BrokerError::Internal { reason: other.to_string() }),
+            other => match self.copy_refused(&other) {
+                Some((position, error)) => (position as usize, error),
+                None => return Err(BrokerError::Internal { reason: other.to_string() }),
+            },
         };
         let first: Vec<u64> = seqs.by_ref().take(position).collect();
         if position > 0 {
             match self.operate_still(Operation::Redrive(self.part(redrive, position)?)).await {
                 Ok(Ok(_)) => done.moved += first.len() as u64,
-                Ok(Err(Refusal::TargetFull { channel, full })) => return Err(self.target_full(channel, full)),
                 // The next call sees how things are.
-                Ok(Err(_)) => return Ok(()),
+                Ok(Err(refusal)) => return self.copy_refused(&refusal).map_or(Ok(()), |(_, error)| Err(error)),
                 Err(unknown) if unknown.outcome_unknown() => done.unsure += first.len() as u64,
                 Err(error) => return Err(error),
             }
@@ -294,7 +296,7 @@ impl Broker {
         let frame = redrive.group.frame.take(u32::try_from(count).unwrap_or(u32::MAX));
         let mut routing = self.routing(redrive.group.channel);
         for (position, message) in (0u32..).zip(frame.messages()) {
-            routing.add(self, position, &message.map_err(|error| unreadable(&error))?)?;
+            routing.add(self, position, &message.map_err(|error| unreadable(&error))?, Judged::Here)?;
         }
         let rules_version = routing.version();
         let group = PublishGroup { rules_version, routes: routing.finish(), frame, ..redrive.group.clone() };
@@ -327,14 +329,15 @@ impl Broker {
                 }
                 if has_rules {
                     let mut alone = self.routing(target.id);
-                    alone.add(self, 0, &message)?;
+                    alone.add(self, 0, &message, Judged::Here)?;
                     self.check_copied(alone.copied())?;
                 }
                 Ok(message)
             });
             match fits {
                 Ok(message) => {
-                    routing.add(self, u32::try_from(going.messages.len()).unwrap_or(u32::MAX), &message)?;
+                    let position = u32::try_from(going.messages.len()).unwrap_or(u32::MAX);
+                    routing.add(self, position, &message, Judged::Here)?;
                     going.add(letter, message);
                 }
                 Err(why) => refused.push((letter.seq, why)),

@@ -7,12 +7,10 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Named};
 use crate::model::{
-    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Operation, OperationReply, Refusal, Settlement,
-    Verdict,
+    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Limits, Operation, OperationReply, Refusal,
+    Settlement, Verdict,
 };
 
-/// Settlements of one operation.
-const AT_ONCE: usize = 4_096;
 /// Longest reason of a nack in bytes: it is kept until the message is settled.
 const MAX_REASON: usize = 256;
 
@@ -21,25 +19,34 @@ impl Broker {
     /// message has been handed out again. To acknowledge what is acknowledged already is no error.
     ///
     /// # Errors
-    /// `ConsumerNotFound`, `NoLeader` and the like: of all.
+    /// `ConsumerNotFound`, `NoLeader` and the like: of all. `LimitExceeded` beyond [`Limits::SETTLEMENTS`].
     pub async fn settle(
         &self,
         channel: &str,
         name: &str,
         settlements: Vec<Settlement>,
     ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
+        Self::check_settlements(settlements.len())?;
         let named = self.find_consumer(channel, name).await?;
-        let mut results = Vec::with_capacity(settlements.len());
-        for part in settlements.chunks(AT_ONCE) {
-            let stale = self.settle_part(named.id, part.to_vec()).await?;
-            let stale = stale.map_err(|refusal| named.refused(refusal))?;
-            let mut stale = stale.into_iter().peekable();
-            results.extend((0u32..).zip(part).map(|(position, settlement)| {
-                let seq = settlement.token.seq;
-                stale.next_if_eq(&position).map_or(Ok(()), |_| Err(BrokerError::StaleDelivery { seq }))
-            }));
+        let seqs: Vec<u64> = settlements.iter().map(|settlement| settlement.token.seq).collect();
+        let stale = self.settle_part(named.id, settlements).await?.map_err(|refusal| named.refused(refusal))?;
+        let mut stale = stale.into_iter().peekable();
+        let results = (0u32..).zip(seqs).map(|(position, seq)| {
+            stale.next_if_eq(&position).map_or(Ok(()), |_| Err(BrokerError::StaleDelivery { seq }))
+        });
+        Ok(results.collect())
+    }
+
+    /// Before anything is made of them.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn check_settlements(count: usize) -> Result<(), BrokerError> {
+        if count > Limits::SETTLEMENTS {
+            let (what, limit) = ("the settlements of one request".to_owned(), Limits::SETTLEMENTS as u64);
+            return Err(BrokerError::LimitExceeded { what, value: count as u64, limit });
         }
-        Ok(results)
+        Ok(())
     }
 
     /// What one settlement may say.
@@ -107,7 +114,7 @@ impl Broker {
             token: DeliveryToken { seq: *seq, attempt: *attempt, member },
             verdict: verdict.clone(),
         };
-        for part in idle.chunks(AT_ONCE) {
+        for part in idle.chunks(Limits::SETTLEMENTS) {
             // Those that came too late are settled, or somebody else's already; and so is a consumer that is gone.
             let _ = self.settle_part(consumer, part.iter().map(settlement).collect()).await?;
         }

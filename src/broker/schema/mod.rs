@@ -6,6 +6,7 @@
 //! first only judged, which is fast; the places are collected when it is known to be bad.
 
 pub mod compatibility;
+mod compiled;
 mod cost;
 mod expand;
 mod reading;
@@ -20,6 +21,7 @@ mod tests;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind, json::Json};
 use serde_json::Value;
 
+pub(super) use self::compiled::Compiled;
 pub(crate) use self::reading::read;
 use self::{
     cost::{Cost, Excess},
@@ -115,7 +117,7 @@ impl CompiledSchema {
     /// the payload is no JSON or too deep. Or that it takes more than `limits.schema_steps` to find out.
     pub fn check(&self, payload: &[u8], limits: &Limits) -> Result<(), Unfit> {
         let unfit = |violation| Unfit::Violations(vec![violation]);
-        let payload = read(payload).map_err(|error| unfit(unreadable(&error)))?;
+        let payload = read(payload).map_err(|error| unfit(unreadable(payload, &error)))?;
         if limits.json_depth < PARSER_DEPTH && deeper_than(&payload, limits.json_depth) {
             return Err(unfit(whole(format!("the payload nests deeper than {} levels", limits.json_depth))));
         }
@@ -171,7 +173,17 @@ fn refusal(error: &ValidationError<'_>) -> String {
     }
 }
 
-fn unreadable(error: &serde_json::Error) -> Violation {
+fn unreadable(payload: &[u8], error: &serde_json::Error) -> Violation {
+    if let Err(error) = std::str::from_utf8(payload) {
+        let (good, wrong) = payload.split_at(error.valid_up_to());
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let wrong = wrong.first().copied().unwrap_or_default();
+        return whole(format!(
+            "the payload is no UTF-8: the byte 0x{wrong:02x} at {} on line {line} begins no character; JSON is UTF-8, so \
+             convert it before it is published (from Latin-1, for example, with `iconv -f latin1 -t utf-8`)",
+            good.len()
+        ));
+    }
     // serde_json reports the nesting limit as a syntax error without a kind of its own.
     let reason = error.to_string();
     if reason.starts_with("recursion limit exceeded") {

@@ -198,9 +198,12 @@ impl Judge {
 
     /// Judges one batch, or waits for one.
     async fn step(&mut self) -> Result<(), BrokerError> {
+        let shared = !self.reader.is_behind();
         if let Some(batch) = self.reader.take()? {
             let whole = batch.frame.bytes().len();
-            self.filter.look(batch)?;
+            let verdicts = self.reader.broker.inner.verdicts.clone();
+            let passes = verdicts.of(self.filter.judgement(), &batch, shared).await?;
+            self.filter.look(batch, &passes);
             self.hand_over(whole).await;
             self.give_word(false);
             // A filter that lets little through takes long; others have their turn.

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
@@ -31,6 +31,12 @@ pub(super) struct Reader {
     page: VecDeque<StoredBatch>,
     /// What follows the page, on its way from the store while the page is sent.
     ahead: Option<Ahead>,
+    /// The node serves nobody any more. Kept, because to begin to wait for it costs more than most waits for messages do.
+    unserved: BoxFuture<'static, BrokerError>,
+}
+
+fn unserved(broker: Broker) -> BoxFuture<'static, BrokerError> {
+    async move { broker.unserved().await }.boxed()
 }
 
 /// A page that is being read before it is asked for.
@@ -56,7 +62,8 @@ impl Reader {
         notice: Option<Notice>,
     ) -> Self {
         let (position, page, notice) = (history.seq, VecDeque::new(), notice.map(Box::new));
-        Self { broker, meta, follower, position, history, if_changed, notice, page, ahead: None }
+        let unserved = unserved(broker.clone());
+        Self { broker, meta, follower, position, history, if_changed, notice, page, ahead: None, unserved }
     }
 
     /// What may be skipped is told first: the subscriber goes on where the notice says, or ends.
@@ -78,17 +85,15 @@ impl Reader {
     /// Looks whether what was followed so far is in the state that took the place of the one before.
     fn look_again(&mut self) -> Result<(), BrokerError> {
         (self.page, self.ahead) = (VecDeque::new(), None);
-        if !self.is_stored() {
-            return Ok(());
-        }
-        let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
-        match history.judge(Place::Position(self.history.at(self.position)), self.if_changed) {
-            Some(notice) => self.told(notice),
-            None => {
-                self.history = history.position(self.position);
-                Ok(())
+        if self.is_stored() {
+            let history = self.broker.inner.view.history(self.meta.id).ok_or_else(|| gone(&self.meta))?;
+            match history.judge(Place::Position(self.history.at(self.position)), self.if_changed) {
+                Some(notice) => self.told(notice)?,
+                None => self.history = history.position(self.position),
             }
         }
+        self.follower.looked();
+        Ok(())
     }
 
     /// Whether there is something to be told before anything else.
@@ -109,23 +114,39 @@ impl Reader {
     /// The next messages that have not expired, as a subscriber without a filter takes them.
     pub(super) async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
         loop {
-            if let Some(batch) = self.peek()?.filter(|batch| batch.expires) {
-                self.broker.let_time_pass([&batch]).await;
+            match self.upcoming()? {
+                Some(batch) if batch.expires => {
+                    // It stays where it is meanwhile.
+                    self.page.push_front(batch.clone());
+                    self.broker.let_time_pass([&batch]).await;
+                    if let Some(batch) = self.try_next()? {
+                        return Ok(batch);
+                    }
+                }
+                Some(batch) => {
+                    self.position = batch.end_seq();
+                    let batch = self.handed_on(batch);
+                    self.follower.passed(self.in_hand());
+                    return Ok(batch);
+                }
+                None => {
+                    self.follower.passed(self.in_hand());
+                    self.more().await?;
+                }
             }
-            if let Some(batch) = self.try_next()? {
-                return Ok(batch);
-            }
-            self.more().await?;
         }
+    }
+
+    /// Counts what the subscriber gets, and gives it the time of day.
+    fn handed_on(&self, mut batch: StoredBatch) -> StoredBatch {
+        self.follower.taken(u64::from(batch.frame.count()));
+        batch.time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
+        batch
     }
 
     /// The same as far as it is in memory. What is not is on its way from the store after that.
     pub(super) fn try_next(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
-        let mut live = self.take()?;
-        if let Some(batch) = &mut live {
-            self.follower.taken(u64::from(batch.frame.count()));
-            batch.time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
-        }
+        let live = self.take()?.map(|batch| self.handed_on(batch));
         self.follower.passed(self.in_hand());
         if live.is_none() && self.is_behind() {
             self.read_on(self.position);
@@ -152,15 +173,6 @@ impl Reader {
             }
         }
         Ok(None)
-    }
-
-    /// What would be taken next; it stays where it is.
-    pub(super) fn peek(&mut self) -> Result<Option<StoredBatch>, BrokerError> {
-        let upcoming = self.upcoming()?;
-        if let Some(batch) = &upcoming {
-            self.page.push_front(batch.clone());
-        }
-        Ok(upcoming)
     }
 
     /// The next batch from the page or the tail.
@@ -213,13 +225,19 @@ impl Reader {
             let view = self.broker.inner.view.clone();
             return tokio::select! {
                 () = view.wait_applied(applied + 1) => Ok(()),
-                error = self.broker.unserved() => Err(error),
+                error = &mut self.unserved => Err(self.ended(error)),
             };
         }
         tokio::select! {
             () = self.follower.changed(self.position) => Ok(()),
-            error = self.broker.unserved() => Err(error),
+            error = &mut self.unserved => Err(self.ended(error)),
         }
+    }
+
+    /// Whoever asks again waits again.
+    fn ended(&mut self, error: BrokerError) -> BrokerError {
+        self.unserved = unserved(self.broker.clone());
+        error
     }
 
     /// Reads the next page. False where the store does not have it yet.

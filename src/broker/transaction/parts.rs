@@ -235,14 +235,16 @@ impl Broker {
         };
         let (position, error) = match why {
             Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. } => return None,
-            Refusal::TargetFull { channel, full } => (0, self.target_full(channel, full)),
             Refusal::WrongSeq { expected, actual } => (0, BrokerError::WrongSeq { channel, expected, actual }),
             Refusal::UsedInPart { position } => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
             Refusal::Key { position, outcome } => match excepted(outcome, 0, Confirm::Commit) {
                 Err(error) => (position, named(error, &channel, &key(position))),
                 Ok(_) => (position, BrokerError::KeyUsedApart { channel, key: key(position) }),
             },
-            other => (0, BrokerError::Internal { reason: other.to_string() }),
+            other => {
+                let internal = || (0, BrokerError::Internal { reason: other.to_string() });
+                self.copy_refused(&other).unwrap_or_else(internal)
+            }
         };
         Some(TransactionPart::Message(first + position).error(error))
     }

@@ -125,7 +125,9 @@ pub async fn run(args: &FailoverArgs, global: &Global) -> Result<(), CliError> {
         let seen = publishing.await.map_err(|error| CliError::failed(error.to_string()))?;
         nodes.mend(leader)?;
         let gap = seen.gap(struck).unwrap_or(args.fault.lasts());
-        eprintln!("round {}: {} without an ack, {} acked", round + 1, millis(gap), seen.seqs.len());
+        if global.output != OutputFormat::Json {
+            eprintln!("round {}: {} without an ack, {} acked", round + 1, millis(gap), seen.seqs.len());
+        }
         gaps.push(gap);
         let distinct: HashSet<u64> = seen.seqs.iter().copied().collect();
         let stored = client.channel(CHANNEL).await?.next_seq - before;
@@ -165,7 +167,10 @@ pub async fn run(args: &FailoverArgs, global: &Global) -> Result<(), CliError> {
             print_line(&table(&header, &[1, 2, 3, 4, 5, 6], vec![cells.into()]))?;
         }
     }
-    if figures.lost_or_repeated + figures.errors == 0 { Ok(()) } else { Err(CliError::exit(1)) }
+    match (figures.lost_or_repeated, figures.errors) {
+        (0, 0) => Ok(()),
+        (wrong, errors) => Err(CliError::failed(format!("{wrong} messages lost or repeated, {errors} errors"))),
+    }
 }
 
 /// What one round's publisher saw.

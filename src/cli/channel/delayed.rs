@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{CliError, Global, OutputFormat, connect, print_json, print_line, table, thousands};
 use crate::{
     client::{DelayedMessage, Message},
-    model::{DelayedJson, timestamp},
+    model::{DelayedJson, Form, timestamp},
 };
 
 /// Look at the messages that wait for their time, and take them back
@@ -50,7 +50,9 @@ async fn list(channel: &str, after: u64, limit: Option<u64>, global: &Global) ->
             let nothing = Message::default();
             let message = waiting.message.as_ref().unwrap_or(&nothing);
             match global.output {
-                OutputFormat::Json => print_json(&DelayedJson::of(channel, waiting.id, waiting.due_ms, message))?,
+                OutputFormat::Json => {
+                    print_json(&DelayedJson::of(channel, waiting.id, waiting.due_ms, message, Form::Line))?
+                }
                 OutputFormat::Raw => print_line(&waiting.id.to_string())?,
                 OutputFormat::Table => rows.push(row(waiting, message)),
             }

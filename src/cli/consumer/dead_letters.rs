@@ -2,9 +2,9 @@
 
 use super::{CliError, Global, OutputFormat, print_json, print_line, thousands};
 use crate::{
-    cli::remote::{connect, table},
+    cli::remote::{connect, print_bytes, table},
     client::{Client, DeadLetter, DeadLetterSelection},
-    model::{LetterJson, Predicate, timestamp},
+    model::{Form, LetterJson, Predicate, timestamp},
 };
 
 /// The most of a reason that a table shows.
@@ -91,9 +91,16 @@ pub fn show(letters: &Selection, found: &Found, global: &Global) -> Result<(), C
     let mut each = found.letters.iter().filter_map(|letter| Some((letter, letter.message.as_ref()?)));
     match global.output {
         OutputFormat::Json => each.try_for_each(|(letter, message)| {
-            print_json(&LetterJson::of(&letters.channel, &letters.name, &found.dead_letter, letter, message))
+            print_json(&LetterJson::of(
+                &letters.channel,
+                &letters.name,
+                &found.dead_letter,
+                letter,
+                message,
+                Form::Line,
+            ))
         }),
-        OutputFormat::Raw => each.try_for_each(|(_, message)| print_line(&String::from_utf8_lossy(&message.payload))),
+        OutputFormat::Raw => each.try_for_each(|(_, message)| print_bytes(&message.payload)),
         OutputFormat::Table if found.letters.is_empty() => print_line("no dead letters"),
         OutputFormat::Table => {
             let header = ["LETTER", "ORIGIN", "TIME", "BYTES", "ATTEMPTS", "DEATHS", "REDRIVEN", "REASON"];

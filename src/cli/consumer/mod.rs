@@ -105,6 +105,7 @@ fn describe(consumer: &ConsumerState) -> String {
         ("dying", thousands(shown.dying)),
         ("redelivered", thousands(shown.redelivered)),
         ("dead", thousands(shown.dead)),
+        ("lost", thousands(shown.lost)),
     ];
     rows.map(|(name, value)| format!("{name:<15}{value}")).join("\n")
 }

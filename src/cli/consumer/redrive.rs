@@ -167,13 +167,17 @@ fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Resu
             print_line(&line)?;
         }
     }
-    for (seq, code, message) in &done.refusals {
+    // JSON has them among the results.
+    let told = done.refusals.iter().filter(|_| global.output != OutputFormat::Json);
+    for (seq, code, message) in told {
         eprintln!("{}@{seq} stays: {message} ({code})", done.dead_letter);
     }
     match &done.stopped {
         Some((code, message)) => {
-            let help = format!("make room, then run the command again, or with --from {}", done.next_seq);
-            Err(CliError::failed(message.clone()).with_help(help).with_code(code))
+            let (letter, next) = (format!("{}@{}", done.dead_letter, done.next_seq), done.next_seq.saturating_add(1));
+            let message = format!("letter {letter} cannot go now: {message}");
+            let help = format!("make room, then run the command again; with --from {next} it passes that letter");
+            Err(CliError::failed(message).with_help(help).with_code(code))
         }
         None => Ok(()),
     }

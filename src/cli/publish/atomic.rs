@@ -14,7 +14,7 @@ use crate::{
         CliError, Global, OutputFormat,
         remote::{connect, print_json, print_line},
     },
-    client::{ClientError, Message},
+    client::Message,
     model::message_lines,
 };
 
@@ -57,16 +57,7 @@ pub(super) async fn run(file: &Path, args: &Args, global: &Global) -> Result<(),
             None => transaction.publish(channel, message),
         };
     }
-    let published = match transaction.commit().await {
-        Ok(published) => published,
-        Err(error) if global.output == OutputFormat::Json => {
-            for (line, channel) in &numbered {
-                print_json(&Outcome::of(*line, channel, Err::<_, &ClientError>(&error)))?;
-            }
-            return Err(CliError::exit(1));
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let published = transaction.commit().await?;
     for ((line, channel), published) in numbered.iter().zip(&published) {
         match global.output {
             OutputFormat::Json => print_json(&Outcome::of(*line, channel, Ok(published)))?,

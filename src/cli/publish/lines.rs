@@ -64,7 +64,15 @@ pub(super) async fn run(file: &Path, args: &Args, global: &Global) -> Result<(),
         eprintln!("{}", report.summary());
     }
     result?;
-    if report.rejected > 0 { Err(CliError::exit(1)) } else { Ok(()) }
+    match (report.rejected, global.output) {
+        (0, _) => Ok(()),
+        // Each has its line among the results.
+        (rejected, OutputFormat::Json) => {
+            let (rejected, all) = (thousands(rejected), thousands(rejected + report.acked));
+            Err(CliError::failed(format!("{rejected} of {all} messages were rejected")))
+        }
+        _ => Err(CliError::exit(1)),
+    }
 }
 
 async fn send(

@@ -31,7 +31,10 @@ use super::{
     message::Received,
     pool::Pool,
 };
-use crate::proto::v1::{Settlement, Verdict};
+use crate::{
+    model::Notice,
+    proto::v1::{Settlement, Verdict},
+};
 
 /// Messages that a member has at once that are not settled, unless it says otherwise.
 const CREDIT: u32 = 100;
@@ -86,6 +89,9 @@ pub struct Consumer {
 pub struct Delivery {
     /// The message and its place.
     pub received: Received,
+    /// Messages before it were removed, by retention or by hand, before the consumer had settled them. It is told with the
+    /// first delivery after that, to whoever gets it.
+    pub notice: Option<Notice>,
     /// Which time it is handed out, from 1.
     pub attempt: u32,
     token: String,
@@ -332,9 +338,9 @@ impl Stream for Deliveries {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(handed)) if handed.generation == self.generation.load(Ordering::Acquire) => {
-                    let Handed { received, attempt, token, reported, .. } = handed;
+                    let Handed { received, notice, attempt, token, reported, .. } = handed;
                     let (origin, said) = (self.origin.clone(), self.said.clone());
-                    let delivery = Delivery { received, attempt, token, origin, said };
+                    let delivery = Delivery { received, notice, attempt, token, origin, said };
                     if reported {
                         // It needs no answer.
                         drop(delivery.say(Verdict::Begun, Nack::now()));

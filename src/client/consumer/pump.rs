@@ -16,10 +16,11 @@ use super::{Consumer, Said};
 use crate::{
     client::{
         error::ClientError,
-        message::{Received, malformed},
+        message::{Received, malformed, notice_of},
         pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
         retry::{self, Repeat},
     },
+    model::Notice,
     proto::v1::{
         ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumerDelivery, SettleResult, consumers_client::ConsumersClient,
     },
@@ -34,6 +35,8 @@ const REQUESTS: usize = 4;
 pub(super) struct Handed {
     pub(super) generation: u64,
     pub(super) received: Received,
+    /// What was removed before it.
+    pub(super) notice: Option<Notice>,
     pub(super) attempt: u32,
     pub(super) token: String,
     /// The server wants to hear when work on it begins.
@@ -193,6 +196,7 @@ impl Pump {
             let _ = said.answer.send(error.map_or(Ok(()), |error| Err(ClientError::from_proto(error)))); // or nobody waits
         }
         let generation = self.generation.load(Ordering::Acquire);
+        let mut notice = response.notice.map(|notice| notice_of(&self.open.channel, notice)).transpose()?;
         for delivery in response.deliveries {
             let ConsumerDelivery { token, seq, attempt, time_ms, schema_id, message } = delivery;
             let message = message.ok_or_else(|| malformed("delivery"))?;
@@ -200,7 +204,8 @@ impl Pump {
             if !self.full {
                 // Otherwise nobody takes it: it comes again when the stream ends.
                 let reported = self.report_begun;
-                self.inbox.push_back(Handed { generation, received, attempt, token, reported });
+                let notice = notice.take();
+                self.inbox.push_back(Handed { generation, received, notice, attempt, token, reported });
             }
         }
         Ok(())

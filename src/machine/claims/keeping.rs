@@ -6,7 +6,7 @@ use super::{Claim, Namespace, NamespaceRecord, Namespaces};
 use crate::{
     codec::decode_record,
     machine::{Effects, keys::Key},
-    model::{ClaimTotals, KeyHash, Limits, NamespaceId},
+    model::{ClaimTotals, KeyHash, NamespaceId, StateLimits},
 };
 
 /// Claims that one command forgets at most: a million that end together must not hold up the log. What is left over is
@@ -14,10 +14,11 @@ use crate::{
 pub(super) const SWEEP: usize = 10_000;
 
 impl Namespaces {
-    pub(in crate::machine) fn new(limits: &Limits) -> Self {
+    pub(in crate::machine) fn new() -> Self {
+        let StateLimits { claim_namespaces, live_claims, .. } = StateLimits::BEFORE_ANY;
         Self {
-            max_namespaces: limits.claim_namespaces,
-            max_claims: limits.live_claims,
+            max_namespaces: claim_namespaces,
+            max_claims: live_claims,
             totals: ClaimTotals::default(),
             written: ClaimTotals::default(),
             by_id: BTreeMap::new(),
@@ -26,6 +27,11 @@ impl Namespaces {
             deleting: BTreeSet::new(),
             unclaimed: BTreeSet::new(),
         }
+    }
+
+    /// So many there may be from now on.
+    pub(in crate::machine) fn limit(&mut self, namespaces: u64, claims: u64) {
+        (self.max_namespaces, self.max_claims) = (namespaces, claims);
     }
 
     /// Remembers a claim in the place of the one that its key had.

@@ -3,7 +3,7 @@ mod naive;
 use super::*;
 use crate::{
     codec,
-    model::{Command, Limits, Operation, Reply},
+    model::{Command, Limits, Operation, Reply, StateLimits},
 };
 
 fn limits() -> Limits {
@@ -20,14 +20,16 @@ fn key(text: &str) -> KeyHash {
 
 /// A machine with what its effects have written.
 struct Node {
-    limits: Limits,
     machine: Machine,
     stored: BTreeMap<Bytes, Bytes>,
 }
 
 impl Node {
     fn new(limits: Limits) -> Self {
-        Self { machine: Machine::restore(&limits, []).unwrap(), stored: BTreeMap::new(), limits }
+        let (mut machine, mut effects) = (Machine::restore([]).unwrap(), Effects::default());
+        machine.limit_state(StateLimits::from(&limits), &mut effects);
+        let puts = effects.writes.puts.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        Self { machine, stored: puts.collect() }
     }
 
     fn apply(&mut self, command: Command) -> (Reply, Effects) {
@@ -71,13 +73,13 @@ impl Node {
 
     fn restart(&mut self) {
         let stored = self.stored.clone().into_iter().map(Machine::without_receipt);
-        self.machine = Machine::restore(&self.limits, stored).unwrap();
+        self.machine = Machine::restore(stored).unwrap();
     }
 
     fn restored(&self, change: impl FnOnce(&mut BTreeMap<Bytes, Bytes>)) -> Result<Machine, String> {
         let mut stored = self.stored.clone();
         change(&mut stored);
-        Machine::restore(&self.limits, stored)
+        Machine::restore(stored)
     }
 }
 
@@ -201,7 +203,7 @@ fn a_deleted_namespace_leaves_nothing_and_its_claims_go_bit_by_bit() {
     assert_eq!(node.machine.claim_totals().live, 1);
     node.ask(1_001, ClaimOperation::DeleteNamespace { name: name("n") }).unwrap();
     let left: Vec<_> = node.stored.keys().cloned().collect();
-    assert_eq!(left, [Key::ClaimTotals.encode(), Key::Machine.encode()]);
+    assert_eq!(left, [Key::ClaimTotals, Key::Machine, Key::StateLimits].map(Key::encode));
 }
 
 #[test]

@@ -53,11 +53,12 @@ impl Machine {
         if consumer.cursor.next != new.start || new.end < new.start || new.end > end {
             return Err(stale());
         }
+        let settled = |seq| self.consumers.is_settled(consumer.meta.channel, seq);
         let (mut seen, mut fresh) = (BTreeSet::new(), BTreeMap::<u64, BTreeMap<u64, Option<u64>>>::new());
         let (mut added, mut handed) = (parked.len(), 0);
         for (seq, key) in parked {
             let key = consumer.ordering_key(Some(*key)).ok_or_else(stale)?;
-            if !new.contains(seq) || !seen.insert(*seq) {
+            if !new.contains(seq) || settled(*seq) || !seen.insert(*seq) {
                 return Err(stale());
             }
             fresh.entry(key).or_default().insert(*seq, None);
@@ -69,7 +70,7 @@ impl Machine {
                 {
                     *key
                 }
-                None if new.contains(seq) => {
+                None if new.contains(seq) && !settled(*seq) => {
                     added += 1;
                     handed += 1;
                     consumer.ordering_key(*key)
@@ -84,7 +85,7 @@ impl Machine {
             }
         }
         // What waited has its place; the leader sees to it that no more is handed out of it than members may have.
-        if handed > consumer.room() || added > consumer.look_ahead(self.consumers.limits.pending) {
+        if handed > consumer.room() || added > consumer.look_ahead(self.state_limits.consumer_pending) {
             return Err(stale());
         }
         consumer.check_order(&fresh)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ConsumeOrder, ConsumerId, ConsumerMeta, ConsumerStatus, Cursor, DeliveryToken, Failure, Pending, Refusal,
+    ConsumeOrder, ConsumerId, ConsumerMeta, ConsumerStatus, Cursor, DeliveryToken, Failure, Lost, Pending, Refusal,
 };
 
 /// Pending messages that are stored as one value.
@@ -19,6 +19,8 @@ const EXCLUSIVE: u64 = 0;
 pub struct Consumer {
     pub(super) meta: ConsumerMeta,
     pub(super) cursor: Cursor,
+    /// None where nobody counts.
+    pub(super) lost: Option<Lost>,
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Messages that wait to be handed out, by when they may be.
     waiting: BTreeSet<(u64, u64)>,
@@ -41,6 +43,8 @@ pub(super) struct Schedule {
     pub(super) blocks: BTreeSet<(ConsumerId, u64)>,
     /// Consumers that changed in any way.
     pub(super) touched: BTreeSet<ConsumerId>,
+    /// Consumers of which it changed what they have lost.
+    pub(super) lost: BTreeSet<ConsumerId>,
 }
 
 /// Pending messages of one block, by their distance from its first sequence number.
@@ -92,6 +96,7 @@ impl Consumer {
         Self {
             meta,
             cursor: Cursor { next, ..Cursor::default() },
+            lost: None,
             pending: BTreeMap::new(),
             waiting: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -108,6 +113,34 @@ impl Consumer {
     /// How far it is.
     pub fn cursor(&self) -> Cursor {
         self.cursor
+    }
+
+    /// What was removed before it had settled it.
+    pub fn lost(&self) -> Lost {
+        self.lost.unwrap_or_default()
+    }
+
+    /// From now on what it loses is counted.
+    pub(super) fn count_lost(&mut self, schedule: &mut Schedule) {
+        if self.lost.is_none() {
+            self.lost = Some(Lost::default());
+            schedule.lost.insert(self.meta.id);
+        }
+    }
+
+    /// Messages below a sequence number are removed, of which it had settled so many before they were handed out.
+    pub(super) fn lose_below(&mut self, first_seq: u64, settled: u64, schedule: &mut Schedule) {
+        let Some(lost) = self.lost else { return };
+        let next = self.cursor.next;
+        let unread = first_seq.saturating_sub(next).saturating_sub(settled);
+        let messages = unread + self.pending.range(..first_seq).count() as u64;
+        if messages == 0 {
+            return;
+        }
+        let goes_on = lost.messages > 0 && next <= lost.to_seq;
+        let from_seq = if goes_on { lost.from_seq } else { self.floor() };
+        self.lost = Some(Lost { messages: lost.messages + messages, from_seq, to_seq: first_seq });
+        schedule.lost.insert(self.meta.id);
     }
 
     /// The messages below its `next` that are not settled.
@@ -175,6 +208,7 @@ impl Consumer {
             dying: dying as u64,
             floor: self.floor(),
             lag: end.saturating_sub(self.cursor.next) + pending as u64,
+            lost: self.lost().messages,
         }
     }
 

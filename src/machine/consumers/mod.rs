@@ -10,16 +10,19 @@ mod manage;
 mod orphans;
 mod restore;
 mod settle;
+mod settled;
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
 pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
 pub use self::consumer::{Consumer, Held, Holder};
+#[cfg(test)]
+pub(super) use self::settled::Runs;
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
-    Limits, OperationReply, Refusal, lag_within,
+    OperationReply, Refusal,
 };
 
 /// The consumers that are furthest behind, and all of them summed up.
@@ -38,30 +41,23 @@ pub struct Laggards {
 /// All consumers of all channels.
 #[derive(Debug, Default)]
 pub struct Consumers {
-    limits: ConsumerLimits,
     last_id: u64,
     by_id: BTreeMap<ConsumerId, Consumer>,
     names: BTreeMap<ChannelId, BTreeMap<ConsumerName, ConsumerId>>,
     schedule: Schedule,
+    settled: settled::Settled,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct ConsumerLimits {
-    total: u64,
-    per_channel: u64,
-    pending: u64,
+/// By which rules an operation is taken: those of the version that ordered it.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    /// See [`ConsumerOperation::Keeping`].
+    keeping: bool,
+    /// See [`ConsumerOperation::Judged`].
+    judged: bool,
 }
 
 impl Consumers {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let limits = ConsumerLimits {
-            total: limits.consumers,
-            per_channel: limits.consumers_per_channel,
-            pending: limits.consumer_pending,
-        };
-        Self { limits, ..Self::default() }
-    }
-
     /// A consumer by its id.
     pub fn get(&self, consumer: ConsumerId) -> Option<&Consumer> {
         self.by_id.get(&consumer)
@@ -75,6 +71,17 @@ impl Consumers {
     /// The consumers of a channel, by name.
     pub fn of(&self, channel: ChannelId) -> impl Iterator<Item = &Consumer> {
         self.names.get(&channel).into_iter().flat_map(BTreeMap::values).filter_map(|id| self.by_id.get(id))
+    }
+
+    /// The consumers of a channel whose names are in a range, by name.
+    pub fn of_after<'a>(
+        &'a self,
+        channel: ChannelId,
+        names: (Bound<&'a str>, Bound<&'a str>),
+    ) -> impl Iterator<Item = &'a Consumer> {
+        let named = self.names.get(&channel);
+        let named = named.into_iter().flat_map(move |all| all.range::<str, _>(names).map(|(_, id)| id));
+        named.filter_map(|id| self.by_id.get(id))
     }
 
     /// All consumers, oldest first.
@@ -141,6 +148,11 @@ impl Consumers {
             }
             effects.consumers.push(id);
         }
+        for id in std::mem::take(&mut self.schedule.lost) {
+            if let Some(lost) = self.by_id.get(&id).and_then(|consumer| consumer.lost) {
+                effects.put(Key::Lost(id), &lost);
+            }
+        }
     }
 
     fn get_mut(&mut self, consumer: ConsumerId) -> Result<(&mut Consumer, &mut Schedule), Refusal> {
@@ -166,15 +178,36 @@ impl Machine {
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
-            Some((channel.meta.name.clone(), consumer.status(channel.stats.next_seq).within(channel.stored())))
+            Some((channel.meta.name.clone(), self.status_of(consumer)))
         });
         Laggards { count, lag, shown: shown.collect(), pending_of_others }
     }
 
+    /// A consumer as its users see it.
+    pub fn consumer_status(&self, consumer: ConsumerId) -> Option<ConsumerStatus> {
+        self.consumers.get(consumer).map(|consumer| self.status_of(consumer))
+    }
+
+    /// Consumers of a channel whose names are in a range, as their users see them, by name; at most `most`.
+    pub fn consumer_statuses(
+        &self,
+        channel: ChannelId,
+        names: (Bound<&str>, Bound<&str>),
+        most: usize,
+    ) -> Vec<ConsumerStatus> {
+        self.consumers.of_after(channel, names).take(most).map(|consumer| self.status_of(consumer)).collect()
+    }
+
+    fn status_of(&self, consumer: &Consumer) -> ConsumerStatus {
+        let end = self.channels.get(&consumer.meta.channel).map_or(0, |channel| channel.stats.next_seq);
+        ConsumerStatus { lag: self.lag(consumer), ..consumer.status(end) }
+    }
+
+    /// Messages that a consumer has not settled. What is gone or settled for good is no work.
     fn lag(&self, consumer: &Consumer) -> u64 {
-        let channel = self.channels.get(&consumer.meta.channel);
-        let (end, stored) = channel.map_or((0, 0), |channel| (channel.stats.next_seq, channel.stored()));
-        lag_within(end.saturating_sub(consumer.cursor.next), consumer.pending.len() as u64, stored)
+        let (id, next) = (consumer.meta.channel, consumer.cursor.next);
+        let there = self.channels.get(&id).map_or(0, |channel| channel.stored_from(next));
+        consumer.pending.len() as u64 + there.saturating_sub(self.consumers.count_settled(id, next))
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
@@ -182,11 +215,17 @@ impl Machine {
         self.consumers.of(channel).map(Consumer::floor).min()
     }
 
-    /// The messages of a channel below a sequence number are gone: nobody waits for them any longer.
-    pub fn trimmed(&mut self, channel: ChannelId, first_seq: u64) {
-        let Consumers { names, by_id, schedule, .. } = &mut self.consumers;
+    /// The messages of a channel below a sequence number are gone: nobody waits for them any longer. Whoever did has `lost`
+    /// them, unless they went elsewhere.
+    pub(super) fn trimmed(&mut self, channel: ChannelId, first_seq: u64, lost: bool) {
+        let Consumers { names, by_id, schedule, settled, .. } = &mut self.consumers;
+        let settled = settled.get(&channel);
         for id in names.get(&channel).into_iter().flat_map(BTreeMap::values) {
             let Some(consumer) = by_id.get_mut(id) else { continue };
+            if lost {
+                let passed = settled.map_or(0, |runs| runs.count_within(consumer.cursor.next..first_seq));
+                consumer.lose_below(first_seq, passed, schedule);
+            }
             consumer.settle_below(first_seq, schedule);
             if consumer.cursor.next < first_seq {
                 consumer.cursor.next = first_seq;
@@ -200,17 +239,20 @@ impl Machine {
         operation: ConsumerOperation,
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
-        let (operation, keeping) = match operation {
-            ConsumerOperation::Keeping(operation) => (*operation, true),
-            operation => (operation, false),
+        let (operation, rule) = match operation {
+            ConsumerOperation::Keeping(operation) => (*operation, Rule { keeping: true, judged: false }),
+            ConsumerOperation::Judged { operation, settle_skipped } => {
+                self.judge(&operation, settle_skipped, effects)?;
+                (*operation, Rule { keeping: true, judged: true })
+            }
+            operation => (operation, Rule { keeping: false, judged: false }),
         };
+        let keeping = rule.keeping;
         let reply = match operation {
             ConsumerOperation::Create { channel, name, config, begin } => {
-                self.create_consumer(&channel, name, config, begin, keeping, effects)?
+                self.create_consumer(&channel, name, config, begin, rule, effects)?
             }
-            ConsumerOperation::Update { consumer, config } => {
-                self.update_consumer(consumer, config, keeping, effects)?
-            }
+            ConsumerOperation::Update { consumer, config } => self.update_consumer(consumer, config, rule, effects)?,
             ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
             ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,
             ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
@@ -225,11 +267,11 @@ impl Machine {
                 ConsumerReply::Done
             }
             ConsumerOperation::DeadLetter { consumer, seq, letter } => {
-                self.bury(consumer, seq, letter, keeping, effects)?;
+                self.bury(consumer, seq, letter, rule, effects)?;
                 ConsumerReply::Done
             }
             // The codec takes one around another for damage.
-            ConsumerOperation::Keeping(_) => return Err(Refusal::NoSuchConsumer),
+            ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => return Err(Refusal::NoSuchConsumer),
         };
         Ok(OperationReply::Consumer(reply))
     }

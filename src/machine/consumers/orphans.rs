@@ -44,6 +44,9 @@ impl Machine {
 
     /// A channel became a work queue, or is none any longer. Who settled what lies behind its consumers is not known.
     pub(in crate::machine) fn work_queue_turned(&mut self, id: ChannelId, turned: (bool, bool), effects: &mut Effects) {
+        if turned.0 != turned.1 {
+            self.forget_settled(id, effects);
+        }
         match turned {
             (false, true) => {
                 let first_seq = self.channels.get(&id).map_or(0, |channel| channel.stats.first_seq);

@@ -3,7 +3,7 @@
 use super::{BLOCK, Consumer, Consumers, PendingBlock};
 use crate::{
     machine::{Machine, keys::Key},
-    model::{ConsumerId, ConsumerMeta, Cursor},
+    model::{ConsumerId, ConsumerMeta, Cursor, Lost},
 };
 
 impl Machine {
@@ -27,6 +27,12 @@ impl Machine {
     pub(in crate::machine) fn restore_cursor(&mut self, id: ConsumerId, cursor: Cursor) -> Result<(), String> {
         let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         consumer.cursor = cursor;
+        Ok(())
+    }
+
+    pub(in crate::machine) fn restore_lost(&mut self, id: ConsumerId, lost: Lost) -> Result<(), String> {
+        let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
+        consumer.lost = Some(lost);
         Ok(())
     }
 
@@ -75,6 +81,7 @@ impl Machine {
                 return Err(missing(Key::Consumers));
             }
         }
+        self.check_settled()?;
         // What was read need not be written.
         self.consumers.schedule.blocks.clear();
         self.consumers.schedule.touched.clear();

@@ -1,6 +1,6 @@
 //! What becomes of messages that were handed out.
 
-use super::Held;
+use super::{Held, Rule};
 use crate::{
     machine::{Effects, Machine, channel::Channel},
     model::{ConsumerId, DeliveryToken, Failure, PublishGroup, Refusal, Settlement, Verdict},
@@ -95,7 +95,7 @@ impl Machine {
         id: ConsumerId,
         seq: u64,
         letter: Option<PublishGroup>,
-        keeping: bool,
+        Rule { keeping, judged }: Rule,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let consumer = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?;
@@ -112,14 +112,34 @@ impl Machine {
             if let Some(name) = name.filter(|_| keeping && !stored) {
                 return Err(Refusal::NoDeadLetterChannel(name));
             }
-            let assigned = self.publish(letter, effects)?;
-            if let Some((_, outcome)) = assigned.except.into_iter().next().filter(|_| keeping) {
-                return Err(Refusal::LetterRefused(outcome));
+            if judged {
+                self.write_unchecked(&letter, effects)?;
+            } else {
+                let assigned = self.publish(letter, effects)?;
+                if let Some((_, outcome)) = assigned.except.into_iter().next().filter(|_| keeping) {
+                    return Err(Refusal::LetterRefused(outcome));
+                }
             }
         }
         let (consumer, schedule) = self.consumers.get_mut(id)?;
         consumer.take(seq, schedule);
         consumer.cursor.dead += 1;
+        Ok(())
+    }
+
+    /// A letter has to go somewhere, so it is not checked against the schema of its channel, and says so.
+    fn write_unchecked(&mut self, letter: &PublishGroup, effects: &mut Effects) -> Result<(), Refusal> {
+        self.check_routing(letter)?;
+        self.check_room(&letter.routes, &letter.frame)?;
+        let time_ms = self.record.time_ms;
+        let channel = self.channels.get_mut(&letter.channel).ok_or(Refusal::NoSuchChannel)?;
+        if let Some(mut room) = channel.room(&letter.frame) {
+            letter.frame.sizes().try_for_each(|bytes| room.take(bytes)).map_err(Refusal::LetterRefused)?;
+        }
+        if let Some(batch) = channel.append_checked(letter.frame.clone(), time_ms, letter.expires, 0) {
+            effects.appended(channel, batch);
+            self.copy(&letter.routes, &letter.frame, letter.expires, &[], effects);
+        }
         Ok(())
     }
 }

@@ -129,12 +129,12 @@ fn a_record_that_the_channel_cannot_have_is_refused_by_name() {
     for wrong in [Compaction { step: 1, clean_to: 4, removed: 0 }, Compaction { step: 1, clean_to: 0, removed: 3 }] {
         let mut stored = node.stored.clone();
         stored.insert(Key::Compaction(id).encode(), codec::encode_record(&wrong));
-        let error = Machine::restore(&node.limits, stored).unwrap_err();
+        let error = Machine::restore(stored).unwrap_err();
         assert!(error.contains("may have lost"), "{error}");
     }
     let mut stored = node.stored.clone();
     stored.insert(Key::Compaction(ChannelId(9)).encode(), codec::encode_record(&Compaction::default()));
-    assert!(Machine::restore(&node.limits, stored).unwrap_err().contains("there is no channel 9"));
+    assert!(Machine::restore(stored).unwrap_err().contains("there is no channel 9"));
 }
 
 #[derive(Clone, Debug)]

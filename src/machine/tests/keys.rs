@@ -1,6 +1,7 @@
 //! Keys that go in great numbers.
 
 use super::*;
+use crate::model::ConsumerOperation;
 
 /// One key in each of so many entries.
 fn filled(entries: u64) -> (Node, ChannelId) {
@@ -52,6 +53,20 @@ fn the_keys_of_a_channel_that_never_was_are_not_believed() {
     let (mut node, id) = filled(1);
     let claims = node.stored[&Key::Claims(id, 0).encode()].clone();
     node.stored.insert(Key::Claims(ChannelId(9), 0).encode(), claims);
-    let error = Machine::restore(&node.limits, node.stored).unwrap_err();
+    let error = Machine::restore(node.stored).unwrap_err();
     assert!(error.contains("does not know of channel 9"), "{error}");
+}
+
+#[test]
+fn the_key_of_a_dead_letter_is_asked_for_under_every_rule() {
+    let (mut node, id) = filled(1);
+    node.machine.cool(id, u64::MAX, 1);
+    let letter = Some(group(id, 0, &[("a", Some("0"))]));
+    let bury = ConsumerOperation::DeadLetter { consumer: ConsumerId(1), seq: 0, letter };
+    let keeping = ConsumerOperation::Keeping(Box::new(bury.clone()));
+    let judged = ConsumerOperation::Judged { operation: Box::new(bury.clone()), settle_skipped: false };
+    for operation in [bury, keeping, judged] {
+        let command = Command::Operations { time_ms: 6, operations: vec![Operation::Consumer(operation)] };
+        assert_eq!(node.machine.asks(&command), BTreeMap::from([(id, vec![KeyHash::of("0")])]), "{command:?}");
+    }
 }

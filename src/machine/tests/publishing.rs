@@ -257,7 +257,7 @@ fn a_store_that_lost_the_newest_id_is_refused() {
     let id = node.create("c", window(100)).meta.id;
     node.schedule(5, id, &[("a", None, 9)]);
     node.stored.remove(&Key::LastDelayed.encode());
-    let error = Machine::restore(&node.limits, node.stored).unwrap_err();
+    let error = Machine::restore(node.stored).unwrap_err();
     assert!(error.contains("last-delayed") && error.contains("message 1"), "{error}");
 }
 
@@ -296,7 +296,8 @@ fn a_transaction_whose_copies_find_no_room_is_refused_whole() {
     node.operate(2, operation).0.unwrap();
     let routes = vec![Route { target: d, schema_id: 0, positions: vec![0] }];
     let copied = || PublishGroup { rules_version: 1, routes: routes.clone(), ..group(c, 0, &[("a", None)]) };
-    let full = Refusal::TargetFull { channel: d, full: Full::Messages(1) };
+    let outcome = KeyOutcome::Full(Full::Messages(1));
+    let full = Refusal::CopyRefused { channel: d, position: 0, outcome };
     assert_eq!(node.transact(5, vec![copied(), copied()]).0, in_part(1, full));
     assert_eq!(published(node.transact(5, vec![copied()]).0).len(), 1);
 }

@@ -150,11 +150,31 @@ fn a_full_target_of_a_rule_refuses_the_publish_but_not_its_retry() {
         ..group(source, 0, &[(payload, key)])
     };
     node.publish(5, routed("a", Some("k"))).0.unwrap();
-    let full = Refusal::TargetFull { channel: target, full: Full::Messages(1) };
+    let outcome = KeyOutcome::Full(Full::Messages(1));
+    let full = Refusal::CopyRefused { channel: target, position: 0, outcome };
     assert_eq!(node.publish(6, routed("b", None)).0, Err(full));
     let retried = node.publish(7, routed("a", Some("k"))).0.unwrap();
     assert_eq!(retried.except, [(0, KeyOutcome::Duplicate { seq: 0 })]);
     assert_eq!((node.stats(source).next_seq, node.stats(target).next_seq), (1, 1));
+}
+
+#[test]
+fn the_first_message_whose_copy_does_not_fit_is_named_whichever_channel_refuses_it() {
+    let mut node = Node::new();
+    let source = node.create("s", window(100)).meta.id;
+    let few = node.create("c", keeping(full(most(1)))).meta.id;
+    let retention = Retention { max_bytes: Some(6), ..Retention::default() };
+    let small = node.create("d", keeping(retention)).meta.id;
+    let route = |target, positions: &[u32]| Route { target, schema_id: 0, positions: positions.to_vec() };
+    let messages = [("a", None), ("b", None), ("long", None), ("e", None)];
+    let routed = |routes| PublishGroup { routes, ..group(source, 0, &messages) };
+    let (reply, _) = node.publish(5, routed(vec![route(few, &[0, 3]), route(small, &[1, 2])]));
+    let outcome = KeyOutcome::TooLarge { bytes: 8, limit: 6 };
+    assert_eq!(reply, Err(Refusal::CopyRefused { channel: small, position: 2, outcome }));
+    let (reply, _) = node.publish(5, routed(vec![route(few, &[0, 1]), route(small, &[2])]));
+    let outcome = KeyOutcome::Full(Full::Messages(1));
+    assert_eq!(reply, Err(Refusal::CopyRefused { channel: few, position: 1, outcome }));
+    assert_eq!(node.stats(source).next_seq, 0);
 }
 
 #[test]
@@ -252,7 +272,7 @@ fn marks_that_do_not_fit_the_counters_are_refused_by_name() {
         node.send(5, id, &["a"]).0.unwrap();
         node.send(6, id, &["b"]).0.unwrap();
         change(id, &mut node.stored);
-        Machine::restore(&node.limits, node.stored).unwrap_err()
+        Machine::restore(node.stored).unwrap_err()
     };
     let missing = damaged(|id, stored| drop(stored.remove(&Key::Mark(id, 0).encode())));
     assert!(missing.contains("the mark at 1 does not fit"), "{missing}");

@@ -124,7 +124,7 @@ fn restored(change: impl FnOnce(ChannelId, &mut BTreeMap<Bytes, Bytes>)) -> Resu
     let id = node.create("c", window(100)).meta.id;
     node.publish(5, group(id, 0, &[("a", Some("k"))])).0.unwrap();
     change(id, &mut node.stored);
-    Machine::restore(&node.limits, node.stored)
+    Machine::restore(node.stored)
 }
 
 #[test]

@@ -19,6 +19,10 @@ use haematite::{
     DatabaseConfig, DiskStore, Hash, NodeCacheBudget, NodeStore as _, ReclaimStart, Retention, RuntimeOptions,
     TreePolicy, create_branch_with_kind, db::branches::BranchDatabase, tree::delete_range,
 };
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use super::{HaematiteConfig, MemTable};
 use crate::{
@@ -35,6 +39,9 @@ pub(super) const END: &[u8] = b"\x7f";
 const REFS: &str = "branches";
 /// The state is one of these branches; the other comes and goes.
 const BRANCHES: [&str; 2] = ["state", "state-cut"];
+
+/// Bytes by which it is tried whether a file system takes any.
+const PROBE: usize = 4096;
 
 /// Deletes in a row that are cut out of the tree rather than made one by one: beginning a branch takes a few syncs.
 const RUN: usize = 64;
@@ -72,6 +79,23 @@ fn no_room(dir: &Path) -> Option<String> {
         return Some(format!("the file system of {dir} has no free inodes: remove files, or make it larger"));
     }
     (room.f_bavail == 0).then(|| format!("the file system of {dir} is full: remove files, or make it larger"))
+}
+
+/// What the file system of a directory says to a write that it refuses. The library keeps to itself what it was told.
+fn write_refusal(dir: &Path) -> Option<String> {
+    // A file without a name leaves nothing behind.
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        // Not every file system has such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return None,
+        opened => opened,
+    };
+    let written = file.and_then(|file| {
+        rustix::io::write(&file, &[0; PROBE])?;
+        rustix::fs::fsync(&file)
+    });
+    let error = std::io::Error::from(written.err()?);
+    Some(format!("a write to {} is refused: {error}", dir.display()))
 }
 
 /// What haematite cannot open: the directory that it is in, and the way out.
@@ -246,9 +270,10 @@ impl OpenDatabase {
             note: None,
         };
         let outcome = self.database.commit(branch, &self.registry, request);
-        outcome.map(|outcome| outcome.advanced).map_err(|error| match no_room(&self.dir) {
+        let refused = || no_room(&self.dir).or_else(|| write_refusal(&nodes_dir(&self.dir)));
+        outcome.map(|outcome| outcome.advanced).map_err(|error| match refused() {
             // The library then says something else, such as that a node is not valid.
-            Some(no_room) => failed("commit to haematite", &format!("{no_room} ({error})")),
+            Some(why) => failed("commit to haematite", &format!("{why} ({error})")),
             None => failed("commit to haematite", &error),
         })
     }
@@ -491,6 +516,16 @@ mod tests {
         write_singly(&mut single, &gone);
         assert_eq!((cut.name, single.name), (BRANCHES[1], BRANCHES[0]), "one took the way of the cut");
         assert_eq!(root_of(&cut), root_of(&single));
+    }
+
+    #[test]
+    fn a_write_that_is_refused_is_told_with_what_the_system_says() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(write_refusal(dir.path()), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the probe leaves nothing behind");
+        let missing = dir.path().join("gone");
+        let said = write_refusal(&missing).unwrap();
+        assert!(said.contains("gone is refused: No such file") && said.contains("os error 2"), "{said}");
     }
 
     #[test]

@@ -321,7 +321,7 @@ fn messages_that_are_gone_from_the_channel_are_gone_for_its_consumers() {
     let mut node = Node::consuming(4, config());
     node.consumer("idle", config()).unwrap();
     node.assign(5, 3, vec![hand(0, 7), hand(2, 7)]).unwrap();
-    node.machine.trimmed(ChannelId(1), 2);
+    node.machine.trimmed(ChannelId(1), 2, true);
     node.apply(Command::Tick { time_ms: 6 });
     assert_eq!(node.shown(), [(2, Some(7), 1)]);
     assert_eq!(node.machine.settled_floor(ChannelId(1)), Some(2));
@@ -513,7 +513,7 @@ fn what_does_not_fit_is_refused_at_the_start() {
         let mut node = Node::consuming(2, mortal(3));
         node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
         change(&mut node.stored);
-        Machine::restore(&node.limits, node.stored).map(drop)
+        Machine::restore(node.stored).map(drop)
     };
     restored(&|_| {}).unwrap();
     let block = Key::Pending(ID, 0).encode();

@@ -157,6 +157,7 @@ impl NaiveConsumer {
             dying: count(&|pending| self.is_dead(pending)),
             floor: self.pending.first().map_or(self.cursor.next, |(seq, _)| *seq),
             lag: end.saturating_sub(self.cursor.next) + self.pending.len() as u64,
+            lost: 0,
         }
     }
 }
@@ -189,7 +190,7 @@ impl Naive {
     fn operate(&mut self, operation: &ConsumerOperation) -> Result<ConsumerReply, Refusal> {
         let (now, end) = (self.now, self.end);
         let (operation, keeping) = match operation {
-            ConsumerOperation::Keeping(operation) => (&**operation, true),
+            ConsumerOperation::Keeping(operation) | ConsumerOperation::Judged { operation, .. } => (&**operation, true),
             operation => (operation, false),
         };
         let begin = match operation {
@@ -212,7 +213,9 @@ impl Naive {
             return Ok(ConsumerReply::Consumer(Box::new(self.consumers.last().unwrap().status(end))));
         }
         let id = match operation {
-            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) => unreachable!("done above"),
+            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                unreachable!("done above")
+            }
             ConsumerOperation::Update { consumer, .. }
             | ConsumerOperation::Delete { consumer }
             | ConsumerOperation::Reset { consumer, .. }
@@ -224,7 +227,9 @@ impl Naive {
         let at = self.consumers.iter().position(|consumer| consumer.meta.id == id).ok_or(Refusal::NoSuchConsumer)?;
         let consumer = &mut self.consumers[at];
         match operation {
-            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) => unreachable!("done above"),
+            ConsumerOperation::Create { .. } | ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                unreachable!("done above")
+            }
             ConsumerOperation::Update { config, .. } => {
                 let before = consumer.clone();
                 for (_, pending) in consumer.pending.iter_mut().filter(|(_, pending)| !before.is_dead(pending)) {
@@ -357,8 +362,11 @@ fn any_step() -> impl Strategy<Value = Step> {
             letter: some.then(|| group(ChannelId(2), 0, &[("letter", None)])),
         }),
     ];
-    let operation = (operation, prop::bool::ANY)
-        .prop_map(|(one, keeping)| if keeping { ConsumerOperation::Keeping(Box::new(one)) } else { one });
+    let operation = (operation, 0..3).prop_map(|(one, rule)| match rule {
+        0 => one,
+        1 => ConsumerOperation::Keeping(Box::new(one)),
+        _ => ConsumerOperation::Judged { operation: Box::new(one), settle_skipped: false },
+    });
     let hands = vec((0u64..12, member(), prop::option::of(0u64..3)), 0..8);
     let parked = vec((0u64..12, 0u64..3), 0..2);
     prop_oneof![

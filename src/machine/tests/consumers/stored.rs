@@ -11,6 +11,11 @@ fn body<T: Serialize>(record: &T) -> String {
 fn every_record_of_a_consumer_has_the_bytes_that_older_stores_hold() {
     let orphans = crate::model::Orphans { from: 5, until: 6 };
     assert_eq!(body(&orphans), "05000000000000000600000000000000");
+    let lost = crate::model::Lost { messages: 7, from_seq: 5, to_seq: 6 };
+    assert_eq!(body(&lost), "070000000000000005000000000000000600000000000000");
+    let settled = vec![(5u64, 6u64)];
+    let runs: crate::machine::consumers::Runs = codec::decode_record("runs", &codec::encode_record(&settled)).unwrap();
+    assert_eq!(body(&runs), "010000000000000005000000000000000600000000000000");
     let cursor = Cursor { next: 5, redelivered: 6, dead: 7 };
     assert_eq!(body(&cursor), "050000000000000006000000000000000700000000000000");
     let failure = Some(Failure::Nacked("r".into()));

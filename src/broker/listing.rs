@@ -1,0 +1,77 @@
+//! Lists of names come in pages: a list of all channels or consumers may be of any length, and whoever asks for it decides
+//! how often.
+
+use std::ops::Bound;
+
+use super::{Broker, BrokerError, ChannelInfo, ConsumerInfo};
+use crate::model::Limits;
+
+/// A part of a list that is in the order of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPage<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// The name after which the next page begins; none at the end.
+    pub next_after: Option<String>,
+}
+
+impl<T> NamedPage<T> {
+    /// Takes what fits: up to `limit` items (0: as many as fit) and [`Limits::LIST_BYTES`]; at least one.
+    fn take(
+        all: impl Iterator<Item = Result<T, BrokerError>>,
+        limit: usize,
+        name: impl Fn(&T) -> &str,
+        bytes: impl Fn(&T) -> usize,
+    ) -> Result<Self, BrokerError> {
+        let limit = if limit == 0 { Limits::LIST_ITEMS } else { limit.min(Limits::LIST_ITEMS) };
+        let (mut items, mut taken) = (Vec::new(), 0_usize);
+        for item in all {
+            let item = item?;
+            taken = taken.saturating_add(bytes(&item));
+            if items.len() == limit || taken > Limits::LIST_BYTES && !items.is_empty() {
+                let next_after = items.last().map(|last| name(last).to_owned());
+                return Ok(Self { items, next_after });
+            }
+            items.push(item);
+        }
+        Ok(Self { items, next_after: None })
+    }
+}
+
+/// What comes after a name; all for an empty one.
+fn after(name: &str) -> (Bound<&str>, Bound<&str>) {
+    let begin = if name.is_empty() { Bound::Unbounded } else { Bound::Excluded(name) };
+    (begin, Bound::Unbounded)
+}
+
+impl Broker {
+    /// Channels whose names come after one, in their order, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn channels_after(&self, name: &str, limit: usize) -> Result<NamedPage<ChannelInfo>, BrokerError> {
+        self.catch_up().await?;
+        let catalog = self.inner.view.catalog();
+        let all = catalog.range(after(name)).map(|meta| self.info(meta));
+        let schema = |info: &ChannelInfo| info.meta.config.schema.as_ref().map_or(0, |schema| schema.len());
+        NamedPage::take(all, limit, |info| info.meta.name.as_str(), schema)
+    }
+
+    /// Consumers of a channel whose names come after one, in their order, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn consumers_after(
+        &self,
+        channel: &str,
+        name: &str,
+        limit: usize,
+    ) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
+        self.catch_up().await?;
+        let meta = self.find(channel)?;
+        let statuses = self.inner.view.consumer_statuses(meta.id, after(name), Limits::LIST_ITEMS + 1);
+        let all = statuses.into_iter().map(|status| Ok(ConsumerInfo { channel: channel.to_owned(), status }));
+        let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, |filter| filter.len());
+        NamedPage::take(all, limit, |info| info.status.meta.name.as_str(), filter)
+    }
+}

@@ -1,0 +1,180 @@
+//! What filters make of batches. Subscriptions of a channel mostly have few different filters, so a batch is judged once for
+//! all that have the same one. And judging has half of the cores at most: thousands of filters hold up each other, and not
+//! publishers.
+
+use std::{collections::VecDeque, sync::Arc, thread};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::BrokerError;
+use crate::model::{Frame, MessageView, Predicate, StoredBatch};
+
+/// Bytes of batches that are remembered; the newest one always is.
+const BYTES: usize = 4 << 20;
+/// Filters that are remembered for each of them.
+const FILTERS: usize = 64;
+/// Messages that are judged before others on the same thread have their turn.
+const SLICE: usize = 64;
+
+/// A predicate, and the text by which equal ones are known.
+pub(super) struct Judgement {
+    predicate: Predicate,
+    text: String,
+}
+
+impl From<Predicate> for Judgement {
+    fn from(predicate: Predicate) -> Self {
+        let text = predicate.to_string();
+        Self { predicate, text }
+    }
+}
+
+/// See the module; one for a node.
+pub(super) struct Verdicts {
+    recent: Mutex<VecDeque<Recent>>,
+    turns: Semaphore,
+}
+
+/// One batch, as all followers of its channel share it.
+struct Recent {
+    frame: Frame,
+    by_filter: Vec<(String, Arc<[bool]>)>,
+}
+
+impl Default for Verdicts {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { recent: Mutex::default(), turns: Semaphore::new((cores / 2).max(1)) }
+    }
+}
+
+impl Verdicts {
+    /// For each message of a batch whether it passes. `shared`: other subscriptions get the very same batch.
+    ///
+    /// # Errors
+    /// `Internal` for a batch that cannot be read.
+    pub(super) async fn of(
+        &self,
+        filter: &Judgement,
+        batch: &StoredBatch,
+        shared: bool,
+    ) -> Result<Arc<[bool]>, BrokerError> {
+        if let Some(known) = self.known(filter, &batch.frame) {
+            return Ok(known);
+        }
+        let broken = |error: &dyn std::fmt::Display| BrokerError::Internal { reason: error.to_string() };
+        let _turn = self.turns.acquire().await.map_err(|error| broken(&error))?;
+        // Whoever was before may have judged it for all.
+        if let Some(known) = self.known(filter, &batch.frame) {
+            return Ok(known);
+        }
+        let mut verdicts = Vec::with_capacity(batch.frame.count() as usize);
+        for message in batch.frame.messages() {
+            let message = message.map_err(|error| broken(&error))?;
+            verdicts.push(filter.predicate.matches(&MessageView::of(&message)));
+            if verdicts.len().is_multiple_of(SLICE) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let verdicts = Arc::from(verdicts);
+        if shared {
+            self.remember(filter, &batch.frame, &verdicts);
+        }
+        Ok(verdicts)
+    }
+
+    fn known(&self, filter: &Judgement, frame: &Frame) -> Option<Arc<[bool]>> {
+        let recent = self.recent.lock();
+        let known = recent.iter().rev().find(|recent| is_same(&recent.frame, frame))?;
+        known.by_filter.iter().find(|(text, _)| *text == filter.text).map(|(_, verdicts)| verdicts.clone())
+    }
+
+    fn remember(&self, filter: &Judgement, frame: &Frame, verdicts: &Arc<[bool]>) {
+        let mut recent = self.recent.lock();
+        if !recent.iter().any(|recent| is_same(&recent.frame, frame)) {
+            recent.push_back(Recent { frame: frame.clone(), by_filter: Vec::new() });
+            let mut bytes: usize = recent.iter().map(|recent| recent.frame.bytes().len()).sum();
+            while bytes > BYTES
+                && recent.len() > 1
+                && let Some(oldest) = recent.pop_front()
+            {
+                bytes -= oldest.frame.bytes().len();
+            }
+        }
+        let known = recent.iter_mut().find(|recent| is_same(&recent.frame, frame));
+        if let Some(known) = known.filter(|known| known.by_filter.len() < FILTERS) {
+            known.by_filter.push((filter.text.clone(), verdicts.clone()));
+        }
+    }
+}
+
+/// Whether it is the very same memory, which nobody writes to and which is not given back while it is remembered.
+fn is_same(one: &Frame, other: &Frame) -> bool {
+    let (one, other) = (one.bytes(), other.bytes());
+    one.as_ptr() == other.as_ptr() && one.len() == other.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::Message;
+
+    fn batch(payloads: &[&'static str]) -> StoredBatch {
+        let messages = payloads.iter().map(|payload| Message { payload: (*payload).into(), ..Message::default() });
+        let frame = Frame::encode(&messages.collect::<Vec<_>>());
+        StoredBatch { first_seq: 0, time_ms: 7, schema_id: 3, expires: false, frame }
+    }
+
+    fn judgement(text: &str) -> Judgement {
+        text.parse::<Predicate>().unwrap().into()
+    }
+
+    #[tokio::test]
+    async fn equal_filters_of_one_batch_are_judged_once() {
+        let verdicts = Verdicts::default();
+        let shared = batch(&["1", "2", "1"]);
+        let first = verdicts.of(&judgement("$payload == 1"), &shared, true).await.unwrap();
+        assert_eq!(*first, [true, false, true]);
+        let again = verdicts.of(&judgement("$payload  ==  1"), &shared.clone(), true).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "another spelling of the same filter");
+        let other = verdicts.of(&judgement("$payload == 2"), &shared, true).await.unwrap();
+        assert_eq!(*other, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn other_memory_is_another_batch_and_what_nobody_shares_is_not_kept() {
+        let verdicts = Verdicts::default();
+        let filter = judgement("$payload == 1");
+        let (one, other) = (batch(&["1"]), batch(&["2"]));
+        assert_eq!(*verdicts.of(&filter, &one, true).await.unwrap(), [true]);
+        assert_eq!(*verdicts.of(&filter, &other, true).await.unwrap(), [false]);
+        verdicts.of(&filter, &batch(&["3"]), false).await.unwrap();
+        assert_eq!(verdicts.recent.lock().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded_in_bytes_and_filters() {
+        let verdicts = Verdicts::default();
+        let large: &'static str = Box::leak("0".repeat(BYTES / 3).into_boxed_str());
+        for _ in 0..10 {
+            verdicts.of(&judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
+        }
+        assert!((1..=3).contains(&verdicts.recent.lock().len()));
+        let small = batch(&["1"]);
+        for number in 0..2 * FILTERS {
+            verdicts.of(&judgement(&format!("$payload == {number}")), &small, true).await.unwrap();
+        }
+        assert_eq!(verdicts.recent.lock().back().unwrap().by_filter.len(), FILTERS);
+    }
+
+    #[tokio::test]
+    async fn a_judgement_lets_others_have_their_turn() {
+        let verdicts = Verdicts::default();
+        let long = batch(&["1"; 4 * SLICE]);
+        let filter = judgement("$payload == 1");
+        let mut judging = std::pin::pin!(verdicts.of(&filter, &long, true));
+        assert!(futures::poll!(judging.as_mut()).is_pending(), "it does not judge all of it in one go");
+        assert_eq!(judging.await.unwrap().len(), 4 * SLICE);
+    }
+}

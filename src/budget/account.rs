@@ -1,0 +1,420 @@
+//! One connection: what is held through it, what came through it that nobody has taken, and how it gets on. The
+//! connection itself, the services that answer its requests and the clocks of its face all look at this.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    face::{Clocks, Face, Why},
+    level::{Full, Lease, Level},
+};
+use crate::{
+    model::{Limits, Quota},
+    quota::{Exceeded, Meter},
+};
+
+/// Bytes of a connection that has not asked for anything yet that are read: the head of a request.
+pub(super) const UNPROVEN_BYTES: u64 = 64 << 10;
+/// Unread bytes that a connection may have, however little room there is: a small message.
+const OWN_BYTES: usize = 16 << 10;
+
+/// Where a connection comes from, as far as it counts: an IPv4 address, or the network of an IPv6 address, since whoever
+/// has one of its addresses has all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Of `IP:port`, or whatever a network calls its addresses.
+    pub fn of(from: &str) -> Self {
+        let Ok(address) = from.parse::<SocketAddr>() else {
+            return Self(from.rsplit_once(':').map_or(from, |(host, _)| host).to_owned());
+        };
+        Self(match address.ip().to_canonical() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("{:x}", ip.to_bits() >> 64),
+        })
+    }
+}
+
+/// What the services know of the connection that a request came through, and what counts against it.
+pub struct Account {
+    /// Subscriptions that live on it.
+    pub subscriptions: Arc<Level>,
+    /// Requests on it that wait for a reply.
+    pub requests: Arc<Level>,
+    /// Bytes of its publishes that are not answered yet.
+    pub in_flight: Arc<Level>,
+    pub(super) streams: Arc<Level>,
+    pub(super) arriving: Arc<Level>,
+    /// What came and nobody has taken yet.
+    unread: Arc<Level>,
+    meter: Mutex<Meter>,
+    pub(super) id: u64,
+    pub(super) origin: Origin,
+    face: Arc<Face>,
+    /// It has one of the few places for monitoring, because there was no other.
+    monitoring: bool,
+    /// What it takes of the connections, until it is closed.
+    place: Mutex<Option<Lease>>,
+    /// All times are milliseconds of the face's clock.
+    opened: u64,
+    /// When something came last, or a request ended.
+    active: AtomicU64,
+    /// Bytes that came.
+    heard: AtomicU64,
+    /// Since when bytes have been unread, while some are.
+    unread_since: AtomicU64,
+    /// Since when it has taken none of the bytes that wait to be sent, while some wait; else 0.
+    blocked_since: AtomicU64,
+    /// The pace of a message over an upgraded connection: when it was looked at, and what had come by then.
+    pace: (AtomicU64, AtomicU64),
+    proven: AtomicBool,
+    /// Which node it is, on the port for nodes.
+    node: OnceLock<u64>,
+    upgraded: AtomicBool,
+    /// Why it has to end; 0 while it need not.
+    ended: AtomicU8,
+    /// It is not read until something wakes it.
+    stalled: AtomicBool,
+    /// Requests whose bodies are being read, and those of them of which nothing more is there.
+    bodies: AtomicUsize,
+    waiting: AtomicUsize,
+    pub(super) reader: AtomicWaker,
+    pub(super) writer: AtomicWaker,
+}
+
+/// What a new account belongs to.
+pub(super) struct Opening {
+    pub(super) id: u64,
+    pub(super) origin: Origin,
+    pub(super) monitoring: bool,
+    pub(super) place: Option<Lease>,
+}
+
+impl Account {
+    pub(super) fn open(face: Arc<Face>, above: &super::Levels, opening: Opening) -> Self {
+        let (now, shares, most) = (face.now(), face.of_connection(), face.most());
+        let Opening { id, origin, monitoring, place } = opening;
+        Self {
+            subscriptions: Level::new("connection", most.subscriptions),
+            requests: Level::new("connection", most.requests),
+            in_flight: Level::new("connection", most.in_flight),
+            streams: above.streams.below("connection", shares.streams),
+            arriving: above.arriving.below("connection", shares.arriving),
+            unread: above.unread.below("connection", shares.unread),
+            meter: Mutex::default(),
+            id,
+            origin,
+            face,
+            monitoring,
+            place: Mutex::new(place),
+            opened: now,
+            active: AtomicU64::new(now),
+            heard: AtomicU64::new(0),
+            unread_since: AtomicU64::new(now),
+            blocked_since: AtomicU64::new(0),
+            pace: (AtomicU64::new(0), AtomicU64::new(0)),
+            proven: AtomicBool::new(false),
+            node: OnceLock::new(),
+            upgraded: AtomicBool::new(false),
+            ended: AtomicU8::new(0),
+            stalled: AtomicBool::new(false),
+            bodies: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+        }
+    }
+
+    /// As [`Meter::take`], for all that is published through the connection.
+    pub(crate) fn meter(&self, quota: Quota, messages: u64, bytes: u64, now: Instant) -> Result<(), Exceeded> {
+        self.meter.lock().take(quota, messages, bytes, now)
+    }
+
+    /// Somebody speaks who may: the head of a request is there, or the proof of another node.
+    pub fn prove(&self) {
+        if !self.proven.swap(true, Ordering::AcqRel) {
+            self.face.proved();
+            self.resume();
+        }
+    }
+
+    /// The other side is this node of the cluster.
+    pub fn prove_node(&self, id: u64) {
+        // Once for a connection.
+        let _ = self.node.set(id);
+        self.prove();
+    }
+
+    /// Which node the other side has proven to be.
+    pub fn node(&self) -> Option<u64> {
+        self.node.get().copied()
+    }
+
+    /// A request begins, which is open until the lease is dropped.
+    ///
+    /// # Errors
+    /// When too many are open.
+    pub fn begin(&self) -> Result<Lease, Full> {
+        let begun = self.streams.take(1);
+        begun.inspect_err(|full| self.face.refuse("streams", full.whose))
+    }
+
+    /// The same for what is there already: of a request that is told that there is no room, or of what it has become.
+    pub fn begin_anyway(&self) -> Lease {
+        self.streams.hold(1)
+    }
+
+    /// Counts a refusal of this connection.
+    pub(super) fn refuse(&self, what: &'static str, why: &'static str) {
+        self.face.refuse(what, why);
+    }
+
+    pub(super) fn clocks(&self) -> &Clocks {
+        self.face.clocks()
+    }
+
+    /// Whether it was let in for monitoring only.
+    pub fn is_for_monitoring(&self) -> bool {
+        self.monitoring
+    }
+
+    /// From now on it carries messages both ways, which are taken with [`Account::took_all`].
+    pub fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+        self.took_all();
+    }
+
+    /// Something ended on it just now.
+    pub(super) fn touch(&self) {
+        self.active.store(self.face.now(), Ordering::Relaxed);
+    }
+
+    /// Bytes came.
+    pub(super) fn came(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let now = self.face.now();
+        self.heard.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.active.store(now, Ordering::Relaxed);
+        // Between requests, frames are not for them; and where all who read wait for more, they have taken all there was.
+        if self.face.name().is_framed() && self.waits_for_more() {
+            self.took_all();
+        }
+        if self.unread.held() == 0 {
+            self.unread_since.store(now, Ordering::Relaxed);
+        }
+        self.unread.add(bytes);
+    }
+
+    fn waits_for_more(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) >= self.bodies.load(Ordering::Acquire)
+    }
+
+    /// Some of what came is taken. Without frames it was all of it: nothing is read ahead of a body.
+    pub(super) fn took(&self, bytes: usize) {
+        self.unread.give_back_at_most(if self.face.name().is_framed() { bytes } else { usize::MAX });
+        self.resume();
+    }
+
+    /// All that came is taken.
+    pub fn took_all(&self) {
+        if self.unread.give_back_at_most(usize::MAX) > 0 {
+            self.resume();
+        }
+    }
+
+    /// A body is being read from now on, of which something is there.
+    pub(super) fn body_begins(&self) {
+        self.bodies.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A body waits for more, or does no longer.
+    pub(super) fn body_waits(&self, waits: bool) {
+        if !waits {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        if self.waits_for_more() {
+            self.took_all();
+        }
+    }
+
+    /// A body has ended or is given up.
+    pub(super) fn body_ends(&self, waited: bool) {
+        if waited {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.bodies.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.took_all();
+        }
+    }
+
+    /// Whether nothing may be read now. Who asks is woken when that may have changed.
+    pub(super) fn is_stalled(&self) -> bool {
+        let unproven = !self.proven.load(Ordering::Acquire) && self.heard.load(Ordering::Relaxed) >= UNPROVEN_BYTES;
+        let crowded = self.unread.held() > OWN_BYTES && self.unread.is_over();
+        let stalled = unproven || crowded;
+        self.stalled.store(stalled, Ordering::Release);
+        stalled
+    }
+
+    /// Has a connection that is not read look again.
+    pub(super) fn resume(&self) {
+        if self.stalled.load(Ordering::Acquire) {
+            self.reader.wake();
+        }
+    }
+
+    /// Bytes that were to be sent were taken, or wait.
+    pub(super) fn sent(&self, waits: bool) {
+        let since = if !waits {
+            0
+        } else if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.face.now().max(1)
+        } else {
+            return;
+        };
+        self.blocked_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Why it has to end.
+    pub(super) fn ended(&self) -> Option<Why> {
+        Why::of(self.ended.load(Ordering::Acquire))
+    }
+
+    /// Has it end; whether it was not so before.
+    pub(super) fn end(&self, why: Why) -> bool {
+        let ends = self.ended.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if ends {
+            self.reader.wake();
+            self.writer.wake();
+        }
+        ends
+    }
+
+    /// It holds nothing any more.
+    pub(super) fn close(&self) {
+        self.took_all();
+        drop(self.place.lock().take());
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
+    }
+
+    /// For how long nobody has asked for anything, milliseconds; none while somebody does.
+    pub(super) fn idle(&self, now: u64) -> Option<u64> {
+        (self.streams.held() == 0).then(|| now.saturating_sub(self.active.load(Ordering::Relaxed)))
+    }
+
+    /// Why its time is up, if it is.
+    pub(super) fn judge(&self, now: u64, clocks: &Clocks) -> Option<Why> {
+        let since = |time: u64| now.saturating_sub(time);
+        let age = since(self.opened);
+        if self.monitoring && age > clocks.monitoring {
+            return Some(Why::Served);
+        }
+        if !self.is_proven() {
+            return (age > clocks.first_request).then_some(Why::FirstRequest);
+        }
+        if self.face.name() == super::FaceName::Peers {
+            return None; // they look after their connections themselves
+        }
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
+        if blocked > 0 && since(blocked) > clocks.reader {
+            return Some(Why::Reader);
+        }
+        let unread = !self.face.name().is_framed() && self.unread.held() > 0;
+        if let Some(idle) = self.idle(now) {
+            let head = unread && since(self.unread_since.load(Ordering::Relaxed)) > clocks.first_request;
+            return if head { Some(Why::Slow) } else { (idle > clocks.idle).then_some(Why::Idle) };
+        }
+        if unread && self.upgraded.load(Ordering::Acquire) {
+            return self.judge_pace(now, clocks);
+        }
+        self.pace.0.store(0, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether a message over an upgraded connection comes too slowly. Only the face's clock asks.
+    fn judge_pace(&self, now: u64, clocks: &Clocks) -> Option<Why> {
+        let (at, heard) = (self.pace.0.load(Ordering::Relaxed), self.heard.load(Ordering::Relaxed));
+        if at > 0 && now.saturating_sub(at) <= clocks.slow_ms() {
+            return None;
+        }
+        let slow = at > 0 && heard - self.pace.1.load(Ordering::Relaxed) < clocks.least();
+        self.pace.0.store(now.max(1), Ordering::Relaxed);
+        self.pace.1.store(heard, Ordering::Relaxed);
+        slow.then_some(Why::Slow)
+    }
+}
+
+/// Of a connection that no listener has let in: nothing is limited, and nobody looks at its clocks.
+impl Default for Account {
+    fn default() -> Self {
+        let levels = super::Levels::new("node", super::Shares::unlimited());
+        let face = Arc::new(Face::new(super::FaceName::Grpc, &levels, &Limits::default(), Instant::now()));
+        let opening = Opening { id: 0, origin: Origin::of(""), monitoring: false, place: None };
+        let account = Self::open(face, &levels, opening);
+        account.proven.store(true, Ordering::Release);
+        account
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("id", &self.id).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.took_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_one_address_of_a_network_has_all_of_them() {
+        assert_eq!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.1:2"));
+        assert_ne!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.2:1"));
+        assert_eq!(Origin::of("[::ffff:10.0.0.1]:1"), Origin::of("10.0.0.1:1"));
+        assert_eq!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:1:ffff::2]:1"));
+        assert_ne!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:2::1]:1"));
+        assert_eq!(Origin::of("n1:7100"), Origin::of("n1:7200"));
+    }
+
+    #[test]
+    fn what_came_is_unread_until_it_is_taken_or_all_who_read_wait_for_more() {
+        let account = Account::default();
+        account.came(100);
+        account.body_begins();
+        account.came(50);
+        assert_eq!(account.unread.held(), 150);
+        account.took(120);
+        assert_eq!(account.unread.held(), 30);
+        account.body_waits(true);
+        assert_eq!(account.unread.held(), 0, "what is left was around the frames");
+        account.came(7);
+        account.came(8);
+        assert_eq!(account.unread.held(), 8, "frames that are for no body do not add up");
+        account.body_ends(true);
+        assert_eq!(account.unread.held(), 0);
+    }
+}

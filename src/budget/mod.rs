@@ -1,0 +1,223 @@
+//! What clients and other nodes may hold of a node: connections, open requests, and bytes that came and are not a
+//! request yet. Each is counted on four levels (node, face, address, connection), so that nobody can take what belongs
+//! to all: a face gets at most three quarters of what the node has, an address half.
+//!
+//! Bytes are counted twice on their way, never at the same time. What was read from a connection and that nobody has
+//! taken yet is *unread* ([`Account`]); while there is too much of it, connections are not read. What belongs to a
+//! request or message that has not come whole, or is not answered, is *arriving* ([`Arriving`]); what finds no room there
+//! waits for a moment and is refused. What is published counts from then on as in flight, with the broker.
+//!
+//! Time is bounded too ([`face`]): to the first whole request, for a message that has begun, without a request, and
+//! for a reader that reads nothing. Where there is no room for a connection, one that has not asked for anything goes
+//! first, then the one that has been idle longest. Nobody who is being served has to go.
+
+mod account;
+mod arriving;
+pub mod descriptors;
+mod face;
+mod guard;
+mod level;
+mod messages;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub use self::{
+    account::{Account, Origin},
+    arriving::{Arriving, Holding, Progress, Refusal},
+    face::Why,
+    level::{Full, Lease, Level},
+};
+use self::{face::Face, guard::Guarded};
+use crate::{env::Listener, model::Limits};
+
+/// What there are too many of where no request can begin.
+pub const OPEN: &str = "open requests and streams";
+/// What there is too much of where a request cannot arrive.
+pub const UNFINISHED: &str = "bytes of unfinished requests";
+/// The stable code of a request that did not come in time.
+pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
+
+/// Beside the bytes of a batch: what is around its messages on the wire.
+const AROUND: usize = 1 << 20;
+/// How often the clocks of all connections are looked at, at most and at least.
+const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// Where a node can be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaceName {
+    /// gRPC, for clients.
+    Grpc,
+    /// HTTP and WebSockets, for clients and monitoring.
+    Http,
+    /// Other nodes.
+    Peers,
+}
+
+impl FaceName {
+    const ALL: [Self; 3] = [Self::Grpc, Self::Http, Self::Peers];
+
+    /// As in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Peers => "peers",
+        }
+    }
+
+    /// Whether several requests share a connection, in frames that its protocol bounds.
+    fn is_framed(self) -> bool {
+        self != Self::Http
+    }
+}
+
+/// What one level has of everything.
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    connections: usize,
+    streams: usize,
+    arriving: usize,
+    unread: usize,
+}
+
+impl Shares {
+    /// Of a node, for all its clients.
+    fn of(limits: &Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            streams: limits.streams,
+            arriving: limits.arriving_bytes,
+            unread: limits.unread_bytes,
+        }
+    }
+
+    fn unlimited() -> Self {
+        Self { connections: usize::MAX, streams: usize::MAX, arriving: usize::MAX, unread: usize::MAX }
+    }
+
+    /// Rounded up: a share of something is never nothing.
+    fn part(self, numerator: usize, denominator: usize) -> Self {
+        let part = |whole: usize| match whole.checked_mul(numerator) {
+            Some(product) => product.div_ceil(denominator),
+            None => whole,
+        };
+        Self {
+            connections: part(self.connections),
+            streams: part(self.streams),
+            arriving: part(self.arriving),
+            unread: part(self.unread),
+        }
+    }
+}
+
+/// Levels of everything that is counted.
+#[derive(Clone, Debug)]
+struct Levels {
+    connections: Arc<Level>,
+    streams: Arc<Level>,
+    arriving: Arc<Level>,
+    unread: Arc<Level>,
+}
+
+impl Levels {
+    fn new(whose: &'static str, shares: Shares) -> Self {
+        Self {
+            connections: Level::new(whose, shares.connections),
+            streams: Level::new(whose, shares.streams),
+            arriving: Level::new(whose, shares.arriving),
+            unread: Level::new(whose, shares.unread),
+        }
+    }
+
+    fn below(&self, whose: &'static str, shares: Shares) -> Self {
+        Self {
+            connections: self.connections.below(whose, shares.connections),
+            streams: self.streams.below(whose, shares.streams),
+            arriving: self.arriving.below(whose, shares.arriving),
+            unread: self.unread.below(whose, shares.unread),
+        }
+    }
+}
+
+/// The budgets of a node. Cloning shares them.
+#[derive(Clone)]
+pub struct Budgets {
+    faces: Arc<[Arc<Face>; 3]>,
+    tick: Duration,
+}
+
+impl Budgets {
+    /// With the limits of a node.
+    pub fn new(limits: &Limits) -> Self {
+        let (began, clients) = (Instant::now(), Levels::new("node", Shares::of(limits)));
+        // What is for other nodes is not for clients, and never lent.
+        let peers = Levels::new("node", Shares::unlimited());
+        let face = |name| {
+            let above = if name == FaceName::Peers { &peers } else { &clients };
+            Arc::new(Face::new(name, above, limits, began))
+        };
+        let tick = limits.handshake_timeout.min(limits.slow_after) / 4;
+        Self { faces: Arc::new(FaceName::ALL.map(face)), tick: tick.clamp(TICK.0, TICK.1) }
+    }
+
+    /// A listener that hands on only connections that a face has room for, and counts what comes through them.
+    pub fn guard(&self, face: FaceName, listener: Box<dyn Listener>) -> Box<dyn Listener> {
+        Box::new(Guarded::new(listener, self.clone(), self.face(face).clone()))
+    }
+
+    fn face(&self, name: FaceName) -> &Arc<Face> {
+        &self.faces[name as usize]
+    }
+
+    /// Ends what takes too long, for ever.
+    pub async fn watch(self) {
+        loop {
+            tokio::time::sleep(self.tick).await;
+            self.faces.iter().for_each(|face| face.sweep());
+        }
+    }
+
+    /// Ends a client's connection that can go, so that a descriptor gets free.
+    fn free_descriptor(&self) {
+        let mut clients = [FaceName::Http, FaceName::Grpc].into_iter();
+        let freed = clients.any(|name| self.face(name).make_room(Why::Descriptors));
+        if !freed {
+            tracing::warn!("there are no file descriptors left, and no connection that can go");
+        }
+    }
+
+    /// What each face holds: its name, of what, and how much.
+    pub fn held(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.faces.iter().flat_map(|face| face.held()).collect()
+    }
+
+    /// What each face has refused since the start: its name, what, why, and how often.
+    pub fn refused(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+        self.faces.iter().flat_map(|face| face.refused()).collect()
+    }
+
+    /// Connections that each face has ended since the start: its name, why, and how many.
+    pub fn evicted(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.faces.iter().flat_map(|face| face.evicted()).collect()
+    }
+
+    /// Clients' connections that are open now.
+    pub fn connections(&self) -> u64 {
+        [FaceName::Grpc, FaceName::Http].into_iter().map(|name| self.face(name).connections()).sum()
+    }
+
+    /// Clients' connections that were refused since the start.
+    pub fn connections_refused(&self) -> u64 {
+        let of_clients = |(face, what, _, count): (_, _, _, u64)| {
+            (face != FaceName::Peers.name() && what == "connections").then_some(count)
+        };
+        self.refused().into_iter().filter_map(of_clients).sum()
+    }
+}
+
+/// The largest request: a transaction in JSON has its payloads in base64, and more around each of them.
+fn largest(limits: &Limits) -> usize {
+    limits.batch_bytes.max(limits.message_bytes).saturating_mul(2).saturating_add(AROUND)
+}
