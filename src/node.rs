@@ -184,6 +184,11 @@ impl Node {
     /// # Errors
     /// When an address is taken or the state cannot be used.
     pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+        // All that a node consists of passes through here: too much for the future of whoever waits for it.
+        Box::pin(Self::start_parts(config, env, storage)).await
+    }
+
+    async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
         let listen = |face: FaceName, address: String| {
             let (network, budgets) = (env.network.clone(), budgets.clone());

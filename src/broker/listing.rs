@@ -53,7 +53,7 @@ impl Broker {
         self.catch_up().await?;
         let catalog = self.inner.view.catalog();
         let all = catalog.range(after(name)).map(|meta| self.info(meta));
-        let schema = |info: &ChannelInfo| info.meta.config.schema.as_ref().map_or(0, |schema| schema.len());
+        let schema = |info: &ChannelInfo| info.meta.config.schema.as_ref().map_or(0, String::len);
         NamedPage::take(all, limit, |info| info.meta.name.as_str(), schema)
     }
 
@@ -71,7 +71,7 @@ impl Broker {
         let meta = self.find(channel)?;
         let statuses = self.inner.view.consumer_statuses(meta.id, after(name), Limits::LIST_ITEMS + 1);
         let all = statuses.into_iter().map(|status| Ok(ConsumerInfo { channel: channel.to_owned(), status }));
-        let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, |filter| filter.len());
+        let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, String::len);
         NamedPage::take(all, limit, |info| info.status.meta.name.as_str(), filter)
     }
 }

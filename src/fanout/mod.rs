@@ -424,7 +424,7 @@ mod tests {
         assert!(follower.is_replaced());
         follower.looked();
         fanout.publish(CHANNEL, batch(6, 1));
-        assert_eq!(*told.0.lock(), [6..7]);
+        assert_eq!(told.0.lock().as_slice(), std::slice::from_ref(&(6..7)));
         assert!(!fanout.interest_in(CHANNEL).unwrap().lagging);
     }
 

@@ -51,7 +51,7 @@ async fn list(channel: &str, after: u64, limit: Option<u64>, global: &Global) ->
             let message = waiting.message.as_ref().unwrap_or(&nothing);
             match global.output {
                 OutputFormat::Json => {
-                    print_json(&DelayedJson::of(channel, waiting.id, waiting.due_ms, message, Form::Line))?
+                    print_json(&DelayedJson::of(channel, waiting.id, waiting.due_ms, message, Form::Line))?;
                 }
                 OutputFormat::Raw => print_line(&waiting.id.to_string())?,
                 OutputFormat::Table => rows.push(row(waiting, message)),
