@@ -7,7 +7,7 @@
 //! request or message that has not come whole, or is not answered, is *arriving* ([`Arriving`]); what finds no room there
 //! waits for a moment and is refused. What is published counts from then on as in flight, with the broker.
 //!
-//! Time is bounded too ([`face`]): to the first whole request, for a message that has begun, without a request, and
+//! Time is bounded too (`face`): to the first whole request, for a message that has begun, without a request, and
 //! for a reader that reads nothing. Where there is no room for a connection, one that has not asked for anything goes
 //! first, then the one that has been idle longest. Nobody who is being served has to go.
 

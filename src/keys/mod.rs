@@ -1,7 +1,7 @@
 //! The idempotency keys that a node does not hold in memory.
 //!
 //! A day of keys at 5,000 a second takes 15 to 20 GB of memory. So the newest are in memory exactly, as many as there is
-//! room for, and older ones in files ([`run`]), of which memory has a filter. A key of a command that memory does not know
+//! room for, and older ones in files (`run`), of which memory has a filter. A key of a command that memory does not know
 //! is looked for in the filters, then, if it may be there, in a file, and then in the store, which has every key and what
 //! it was claimed for: the answer comes from there alone. What was found is told to the machine before it applies the
 //! command. So answers are exact and the same on all nodes, although each has its own files, of other keys perhaps.

@@ -34,7 +34,7 @@ pub(super) fn embedded(payload: &[u8], form: Form) -> Option<&str> {
 }
 
 /// A JSON text that says the same, in which no reader finds a line break that its form does not have. What is
-/// [`embedded`] in it for that form stays as it is.
+/// `embedded` in it for that form stays as it is.
 pub fn unbroken(json: String, form: Form) -> String {
     let line_feed = (form == Form::Line).then_some(('\n', " "));
     let breaks = BREAKS.into_iter().chain(line_feed);
