@@ -8,15 +8,14 @@
 # the ratio of the medians: of the rates, and where a rate is given of the CPU that a million messages took.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source benches/nodes.sh
 
 builds=("$(realpath "${1:?}")" "$(realpath "${2:?}")")
 shift 2
 rounds=${ROUNDS:-5}
 seconds=${SECONDS_EACH:-2}
-root=$PWD
 dir=$(mktemp -d "${TMPDIR:-$PWD}/liminal-builds.XXXXXX")
 export LIMINAL_SERVER=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
-pids=()
 
 names=(
     "publish, 1 in flight"
@@ -49,37 +48,18 @@ works=(
 rows=("$@")
 ((${#rows[@]})) || rows=($(seq 1 ${#names[@]}))
 
-stop() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    pids=()
-}
 trap 'stop; rm -rf "$dir"' EXIT
-
-start() {
-    for node in 1 2 3; do
-        (unset LIMINAL_SERVER && exec "$1" serve --config "$root/cluster/node$node.toml" --set "persistence_path=$2/n$node") \
-            2>>"$2/n$node.log" &
-        pids+=($!)
-    done
-    for port in 7201 7202 7203; do
-        until curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" 2>/dev/null; do
-            for pid in "${pids[@]}"; do kill -0 "$pid" || { tail "$2"/n[123].log >&2; exit 1; }; done
-            sleep 0.02
-        done
-    done
-}
 
 measure() {
     local build=$1 work=$2 data
     data=$(mktemp -d "$dir/XXXXXX")
-    start "$build" "$data"
+    start_nodes "$build" "$data"
     if [[ $work == replay* ]]; then
         while (($("$build" channel show bench -o json 2>/dev/null | sed -nE 's/.*"next_seq":([0-9]+).*/\1/p' | grep . || echo 0) < 1000000)); do
             "$build" bench publish --size 256 --in-flight 4096 --warmup 0s --duration 2s >/dev/null
         done
         stop
-        start "$build" "$data"
+        start_nodes "$build" "$data"
     else
         work+=" --warmup 1s --duration ${seconds}s"
     fi

@@ -8,38 +8,21 @@
 #                                 LIMINAL_TEST_DATA the real messages without which `schema` is left out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source benches/nodes.sh
 
 liminal=$(realpath "${LIMINAL:-target/release/liminal}")
 rounds=${ROUNDS:-5}
 rows=("$@")
 ((${#rows[@]})) || rows=(idle start disk keyed schema disturbed consumers channels growth)
-root=$PWD
 data=${LIMINAL_TEST_DATA:-}
 unset LIMINAL_TEST_DATA # to a node it would be a setting
 all=$(mktemp -d "${TMPDIR:-$PWD}/liminal-rows.XXXXXX")
 dir=$all
 servers=http://127.0.0.1:7101,http://127.0.0.1:7102,http://127.0.0.1:7103
-pids=()
-
-stop() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    pids=()
-}
 trap 'stop; rm -rf "$all"' EXIT
 
 # Starts the nodes on what is in the directory; `fresh` takes another one. More arguments are settings.
-start() {
-    for node in 1 2 3; do
-        "$liminal" serve --config "$root/cluster/node$node.toml" --set "persistence_path=$dir/n$node" "$@" \
-            2>>"$dir/n$node.log" &
-        pids+=($!)
-    done
-    until status >/dev/null 2>&1; do
-        for pid in "${pids[@]}"; do kill -0 "$pid" || { tail "$dir"/n[123].log >&2; exit 1; }; done
-        sleep 0.01
-    done
-}
+start() { start_nodes "$liminal" "$dir" "$@"; }
 # Gives the space of what was there back without deleting any file: ext4 without a journal makes new files slowly, at the
 # price of CPU, for minutes after many were deleted.
 another() {
@@ -53,9 +36,6 @@ fresh() {
     start "$@"
 }
 client() { env LIMINAL_SERVER="$servers" "$liminal" "$@"; }
-status() {
-    for port in 7201 7202 7203; do curl -fsS -o /dev/null "http://127.0.0.1:$port/ready" || return 1; done
-}
 # Publishes for three seconds, or $duration, as often as rates are taken, or $rounds; `of` says what came of it.
 runs() {
     for ((round = 0; round < rounds; round++)); do

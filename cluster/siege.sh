@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export LIMINAL_SIEGE=${1:-}
-LIMINAL=$(realpath "${LIMINAL:-target/release/liminal}")
-export LIMINAL
+LIMINAL_TEST_BINARY=$(realpath "${LIMINAL:-target/release/liminal}")
+export LIMINAL_TEST_BINARY
 ulimit -n "$(ulimit -Hn)"
 exec cargo test --locked --test siege -- --ignored --exact --nocapture the_whole_siege

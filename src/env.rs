@@ -53,6 +53,11 @@ pub trait Random: Send + Sync + 'static {
     /// Any number.
     fn next_u64(&self) -> u64;
 
+    /// 64 hexadecimal digits that nobody guesses.
+    fn secret(&self) -> String {
+        (0..4).map(|_| format!("{:016x}", self.next_u64())).collect()
+    }
+
     /// What nobody sees twice.
     fn nonce(&self) -> [u8; 32] {
         let mut nonce = [0; 32];

@@ -126,7 +126,7 @@ struct Inner {
     /// Checks of payloads that take long, each on a thread of its own.
     checks: Semaphore,
     /// What filters make of batches.
-    verdicts: Arc<Verdicts>,
+    verdicts: Verdicts,
     /// Requests under way.
     requests: TaskTracker,
     stopping: CancellationToken,
@@ -285,7 +285,7 @@ impl Broker {
             counters,
             validations: Semaphore::new(1),
             checks: Semaphore::new(LONG_CHECKS),
-            verdicts: Arc::default(),
+            verdicts: Verdicts::default(),
             requests: TaskTracker::new(),
             stopping: stopping.clone(),
             withheld: sequencer.withheld(),

@@ -10,7 +10,9 @@ use tokio::sync::Semaphore;
 use super::BrokerError;
 use crate::model::{Frame, MessageView, Predicate, StoredBatch};
 
-/// Bytes of batches that are remembered; the newest one always is.
+/// Batches that are remembered: who looks through them holds up others.
+const BATCHES: usize = 64;
+/// Bytes of them; the newest one always is.
 const BYTES: usize = 4 << 20;
 /// Filters that are remembered for each of them.
 const FILTERS: usize = 64;
@@ -95,7 +97,7 @@ impl Verdicts {
         if !recent.iter().any(|recent| is_same(&recent.frame, frame)) {
             recent.push_back(Recent { frame: frame.clone(), by_filter: Vec::new() });
             let mut bytes: usize = recent.iter().map(|recent| recent.frame.bytes().len()).sum();
-            while bytes > BYTES
+            while (bytes > BYTES || recent.len() > BATCHES)
                 && recent.len() > 1
                 && let Some(oldest) = recent.pop_front()
             {
@@ -154,13 +156,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_remembered_is_bounded_in_bytes_and_filters() {
+    async fn what_is_remembered_is_bounded_in_batches_bytes_and_filters() {
         let verdicts = Verdicts::default();
         let large: &'static str = Box::leak("0".repeat(BYTES / 3).into_boxed_str());
         for _ in 0..10 {
             verdicts.of(&judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
         }
         assert!((1..=3).contains(&verdicts.recent.lock().len()));
+        for _ in 0..2 * BATCHES {
+            verdicts.of(&judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap();
+        }
+        assert_eq!(verdicts.recent.lock().len(), BATCHES);
         let small = batch(&["1"]);
         for number in 0..2 * FILTERS {
             verdicts.of(&judgement(&format!("$payload == {number}")), &small, true).await.unwrap();

@@ -46,6 +46,12 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What the services know of the connection that a request came through, and what counts against it.
 pub struct Account {
     /// Subscriptions that live on it.

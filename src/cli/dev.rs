@@ -61,8 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
-    let random = crate::env::Env::real().random;
-    let cookie: String = (0..2).map(|_| format!("{:016x}", random.next_u64())).collect();
+    let cookie = crate::env::Env::real().random.secret();
     for number in 1..=args.nodes {
         nodes.push(start(config(&args, &cookie, dir.as_deref(), number)).await?);
     }

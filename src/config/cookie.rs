@@ -62,7 +62,7 @@ impl ClusterConfig {
 /// Makes the file whole, under another name first: whoever reads it meanwhile finds all of it or nothing. Where another
 /// process is faster, its file stays.
 fn make(path: &Path, random: &dyn Random) -> io::Result<()> {
-    let secret: String = (0..4).map(|_| format!("{:016x}", random.next_u64())).collect();
+    let secret = random.secret();
     let draft = PathBuf::from(format!("{}.{:016x}", path.display(), random.next_u64()));
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let linked = writeln!(file, "{secret}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&draft, path));

@@ -8,7 +8,7 @@ use super::{ClusterConfig, ServerConfig, fields, reader::Visitor};
 
 const PREFIX: &str = "LIMINAL_";
 /// Variables with the same prefix that mean something else: for clients, for the compose file and for tests.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
     "SERVER",
     "TOKEN",
     "IMAGE",
@@ -18,6 +18,8 @@ const OTHERS: [&str; 10] = [
     "DRILL_MESSAGES",
     "FAULTS",
     "FAULTS_ROUNDS",
+    "SIEGE",
+    "TEST_BINARY",
     "TEST_DATA",
 ];
 /// Keys that are read apart from the list of fields.

@@ -83,6 +83,16 @@ impl Connection {
     fn client(&self, lane: transport::Lane) -> Client {
         self.transport.client(self.node, &self.address, lane)
     }
+
+    /// The answer to a call for votes, where it can be so.
+    fn ballot(
+        &self,
+        asked: &VoteRequest<TypeConfig>,
+        answer: proto::VoteResponse,
+    ) -> Result<VoteResponse<TypeConfig>, Status> {
+        self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), stored_vote(&asked.vote).term))?;
+        wire::from_vote_response(answer)
+    }
 }
 
 /// Openraft waits before it tries an unreachable node again; anything else it tries at once.
@@ -201,13 +211,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
         let mut client = self.client(transport::Lane::Control);
-        let own_term = stored_vote(&request.vote).term;
-        within(option.hard_ttl(), async {
-            let answer = client.vote(message).await?.into_inner();
-            self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), own_term))?;
-            wire::from_vote_response(answer)
-        })
-        .await
+        let asked = async { self.ballot(&request, client.vote(message).await?.into_inner()) };
+        within(option.hard_ttl(), asked).await
     }
 
     async fn pre_vote(
@@ -217,13 +222,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = wire::to_vote_request(&request);
         let mut client = self.client(transport::Lane::Control);
-        let own_term = stored_vote(&request.vote).term;
-        within(option.hard_ttl(), async {
-            let answer = client.pre_vote(message).await?.into_inner();
-            self.doubts.judge(self.node, sane::answer(answer.vote.as_ref(), own_term))?;
-            wire::from_vote_response(answer)
-        })
-        .await
+        let asked = async { self.ballot(&request, client.pre_vote(message).await?.into_inner()) };
+        within(option.hard_ttl(), asked).await
     }
 
     async fn full_snapshot(

@@ -17,6 +17,7 @@ use super::{
     transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
 };
 use crate::{
+    budget::Origin,
     env::{Connection, Listener, accept},
     proto::raft::peer_server::PeerServer,
 };
@@ -82,8 +83,7 @@ async fn begin(
         // It says nothing, or has gone.
         Err(_) | Ok(Err(Refused::Broken(_))) => return,
         Ok(Err(refused)) => {
-            let host = from.rsplit_once(':').map_or(&*from, |(host, _)| host);
-            if complaints.is_due(host) {
+            if complaints.is_due(&Origin::of(&from).to_string()) {
                 tracing::warn!(from, reason = %refused, "somebody on the port for nodes is refused");
             }
             return;

@@ -13,10 +13,22 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// A request over HTTP/1.1: the status and the body of its answer; 0 where there was none.
 pub async fn http(address: &str, method: &str, target: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    http_as(address, address, method, target, headers, body).await
+}
+
+/// The same to a node that is taken for another host.
+pub async fn http_as(
+    address: &str,
+    host: &str,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &[u8],
+) -> (u16, String) {
     let asked = async {
         let mut stream = TcpStream::connect(address).await?;
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+            "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;

@@ -312,10 +312,10 @@ impl Drop for Processes {
     }
 }
 
-/// A `liminal serve` that is yet to be started, free of the settings of whoever runs the tests. `LIMINAL` names another
-/// binary than the one that was built with the tests.
+/// A `liminal serve` that is yet to be started, free of the settings of whoever runs the tests. `LIMINAL_TEST_BINARY`
+/// names another one than that which was built with the tests.
 pub fn serve(config: &Path) -> Command {
-    let binary = std::env::var_os("LIMINAL").unwrap_or_else(|| env!("CARGO_BIN_EXE_liminal").into());
+    let binary = std::env::var_os("LIMINAL_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_liminal").into());
     let mut command = Command::new(binary);
     command.arg("serve").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
     for (name, _) in std::env::vars_os() {

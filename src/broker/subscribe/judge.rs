@@ -198,10 +198,10 @@ impl Judge {
 
     /// Judges one batch, or waits for one.
     async fn step(&mut self) -> Result<(), BrokerError> {
-        let shared = !self.reader.is_behind();
+        let shared = self.reader.takes_from_the_tail();
         if let Some(batch) = self.reader.take()? {
             let whole = batch.frame.bytes().len();
-            let verdicts = self.reader.broker.inner.verdicts.clone();
+            let verdicts = &self.reader.broker.inner.verdicts;
             let passes = verdicts.of(self.filter.judgement(), &batch, shared).await?;
             self.filter.look(batch, &passes);
             self.hand_over(whole).await;

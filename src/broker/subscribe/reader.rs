@@ -209,6 +209,11 @@ impl Reader {
         self.meta.config.durability == Durability::Durable
     }
 
+    /// Whether what it takes next is what other followers get too, and not a page of its own.
+    pub(super) fn takes_from_the_tail(&self) -> bool {
+        self.page.is_empty() && self.ahead.is_none()
+    }
+
     /// Whether what comes next has to be read from the store.
     pub(super) fn is_behind(&self) -> bool {
         self.is_stored() && self.page.is_empty() && matches!(self.follower.at(self.position), Next::Behind(_))

@@ -1,7 +1,7 @@
 //! What a browser sends for any page that its user looks at.
 
 use super::Target;
-use crate::raw::{code, http};
+use crate::raw::{code, http, http_as};
 
 const MESSAGES: &str = "/v1/channels/orders/messages";
 const PAGE: &str = "Origin: https://elsewhere.example\r\nSec-Fetch-Site: cross-site\r\nContent-Type: text/plain\r\n";
@@ -24,8 +24,9 @@ pub async fn socket(target: Target) -> String {
 /// A name that the page's owner has had resolved to the node's address.
 pub async fn rebinding(target: Target) -> String {
     let (_, port) = target.http().rsplit_once(':').unwrap();
-    let page = format!("X: x\r\nOrigin: http://evil.example:{port}\r\nX-Forwarded-Host: evil.example\r\n");
-    let answer = http(target.http(), "POST", MESSAGES, &page, b"{}").await;
+    let host = format!("evil.example:{port}");
+    let page = format!("Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: text/plain\r\n");
+    let answer = http_as(target.http(), &host, "POST", MESSAGES, &page, b"{}").await;
     assert_eq!(answer.0, 403, "{}", answer.1);
     code(&answer)
 }
