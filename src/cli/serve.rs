@@ -56,6 +56,9 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
 
 pub(super) async fn start(mut config: ServerConfig) -> Result<Node, CliError> {
     descriptors::prepare(&mut config.limits);
+    if let Err(error) = liminal_memory::look_after() {
+        tracing::warn!(%error, "memory that a burst takes will stay resident: no thread looks after it");
+    }
     let env = Env::real();
     let storage = {
         let (config, env) = (config.clone(), env.clone());
