@@ -190,6 +190,11 @@ impl Account {
         self.face.clocks()
     }
 
+    /// Bytes of requests that may arrive on it at once, and so of one message with all that it becomes.
+    pub(super) fn most_arriving(&self) -> usize {
+        self.face.of_connection().arriving
+    }
+
     /// Whether it was let in for monitoring only.
     pub fn is_for_monitoring(&self) -> bool {
         self.monitoring

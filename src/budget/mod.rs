@@ -17,6 +17,7 @@ pub mod descriptors;
 mod face;
 mod guard;
 mod level;
+mod making;
 mod messages;
 
 use std::{sync::Arc, time::Duration};

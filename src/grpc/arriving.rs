@@ -13,13 +13,17 @@ use tower::{Layer, Service};
 
 use super::{status, to_status};
 use crate::{
-    broker::over_budget,
+    broker::{BrokerError, over_budget},
     budget::{Account, Arriving, Holding, OPEN, Progress, Refusal, UNFINISHED},
 };
 
 /// The connection that a request came through.
 pub(super) fn account<T>(request: &Request<T>) -> Arc<Account> {
-    request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default()
+    of_connection(request.extensions())
+}
+
+fn of_connection(extensions: &http::Extensions) -> Arc<Account> {
+    extensions.get::<Arc<Account>>().cloned().unwrap_or_default()
 }
 
 /// How a request has arrived.
@@ -62,7 +66,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let account = request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default();
+        let account = of_connection(request.extensions());
         account.prove();
         let open = match account.begin() {
             Ok(open) => open,
@@ -72,7 +76,9 @@ where
             }
         };
         let (mut parts, body) = request.into_parts();
-        let (body, progress) = Arriving::messages(body, account.clone(), self.most, |refusal| explain(refusal).into());
+        let path = parts.uri.path();
+        let (body, progress) =
+            Arriving::messages(body, account.clone(), path, self.most, |refusal| explain(refusal).into());
         parts.extensions.insert(progress.clone());
         let answer = self.service.call(http::Request::from_parts(parts, Body::new(body)));
         Box::pin(async move {
@@ -88,5 +94,10 @@ fn explain(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Full(full) => to_status(&over_budget(UNFINISHED, full)),
         Refusal::Slow { .. } => status::too_slow(&refusal.to_string()),
+        Refusal::Large { bytes, limit } => to_status(&BrokerError::LimitExceeded {
+            what: "the size of a message once it is decoded, bytes".into(),
+            value: bytes as u64,
+            limit: limit as u64,
+        }),
     }
 }

@@ -121,6 +121,7 @@ fn explain(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Full(full) => over_budget(UNFINISHED, full).into(),
         Refusal::Slow { .. } => Problem::new(StatusCode::REQUEST_TIMEOUT, TOO_SLOW, refusal.to_string()),
+        Refusal::Large { .. } => Problem::invalid(refusal.to_string()), // only of messages over gRPC
     }
 }
 
