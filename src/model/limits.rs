@@ -160,6 +160,10 @@ impl Limits {
     pub const LIST_BYTES: usize = 1 << 20;
     /// Acks, nacks and extensions that one request may bring: they are one log entry.
     pub const SETTLEMENTS: usize = 4_096;
+    /// Files of idempotency keys that a node has open at once; it may have many more of them.
+    pub const OPEN_KEY_FILES: usize = 128;
+    /// Files of them that stay open, because they were removed while somebody read them.
+    pub const KEPT_KEY_FILES: usize = 32;
     /// Texts of schemas, in bytes, that a node keeps in compiled form.
     pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
