@@ -181,6 +181,16 @@ impl Account {
         self.streams.hold(1)
     }
 
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Its address asks for more judgements of filters than others wait for.
+    pub fn lags_behind(&self) {
+        self.face.refuse("judgements", "address");
+    }
+
     /// Counts a refusal of this connection.
     pub(super) fn refuse(&self, what: &'static str, why: &'static str) {
         self.face.refuse(what, why);

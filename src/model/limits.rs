@@ -166,6 +166,9 @@ impl Limits {
     pub const KEPT_KEY_FILES: usize = 32;
     /// Texts of schemas, in bytes, that a node keeps in compiled form.
     pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
+    /// Judgements of one address that wait for their turn before publishers are told that its subscriptions are behind,
+    /// instead of waiting for them.
+    pub const JUDGEMENTS_AWAITED: usize = 64;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key in memory is reckoned at, where memory is limited.

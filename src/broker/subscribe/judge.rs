@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
-    super::{Broker, BrokerError, filter::Filter},
+    super::{Broker, BrokerError, filter::Filter, turns::Asker},
     reader::Reader,
 };
 use crate::{
+    budget::Account,
     fanout::{Inbox, Observer as _},
     model::{Frame, Notice, Predicate, StoredBatch},
 };
@@ -54,7 +55,7 @@ impl Drop for Judged {
 }
 
 impl Judged {
-    pub(super) fn start(reader: Reader, filter: Predicate) -> Self {
+    pub(super) fn start(reader: Reader, filter: Predicate, connection: Option<Arc<Account>>) -> Self {
         let (broker, position) = (reader.broker.clone(), reader.position());
         let shared = Arc::new(Shared {
             inbox: reader.follower.inbox(),
@@ -62,7 +63,9 @@ impl Judged {
             filled: Notify::new(),
             emptied: Notify::new(),
         });
-        let judge = Judge { engaged: !reader.is_behind(), reader, filter: Filter::new(filter), shared: shared.clone() };
+        let (engaged, filter) = (!reader.is_behind(), Filter::new(filter));
+        let asker = connection.as_ref().map_or(Asker::Node, |connection| Asker::Address(connection.origin().clone()));
+        let judge = Judge { engaged, reader, filter, connection, asker, shared: shared.clone() };
         let task = tokio::spawn(judge.run());
         Self { broker, shared, task, front: VecDeque::new(), position }
     }
@@ -147,6 +150,9 @@ impl Judged {
 struct Judge {
     reader: Reader,
     filter: Filter,
+    connection: Option<Arc<Account>>,
+    /// Whom its judgements count for.
+    asker: Asker,
     shared: Arc<Shared>,
     /// It has caught up: publishers wait for its judgement.
     engaged: bool,
@@ -201,8 +207,14 @@ impl Judge {
         let shared = self.reader.takes_from_the_tail();
         if let Some(batch) = self.reader.take()? {
             let whole = batch.frame.bytes().len();
+            if self.engaged && self.reader.broker.inner.verdicts.is_crowded_by(&self.asker) {
+                if let Some(connection) = &self.connection {
+                    connection.lags_behind();
+                }
+                self.pause();
+            }
             let verdicts = &self.reader.broker.inner.verdicts;
-            let passes = verdicts.of(self.filter.judgement(), &batch, shared).await?;
+            let passes = verdicts.of(&self.asker, self.filter.judgement(), &batch, shared).await?;
             self.filter.look(batch, &passes);
             self.hand_over(whole).await;
             self.give_word(false);
