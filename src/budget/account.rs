@@ -160,6 +160,7 @@ impl Account {
         // Once for a connection.
         let _ = self.node.set(id);
         self.prove();
+        self.face.proved_node(id);
     }
 
     /// Which node the other side has proven to be.
@@ -198,6 +199,20 @@ impl Account {
 
     pub(super) fn clocks(&self) -> &Clocks {
         self.face.clocks()
+    }
+
+    /// Room for a message of so many bytes that has begun to come.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn arriving(&self, bytes: usize) -> Result<Lease, Full> {
+        self.arriving.take(bytes).inspect_err(|full| self.face.refuse("arriving_bytes", full.whose))
+    }
+
+    /// Bytes of what arrives on it.
+    #[cfg(test)]
+    pub(crate) fn arriving_bytes(&self) -> usize {
+        self.arriving.held()
     }
 
     /// Bytes of requests that may arrive on it at once, and so of one message with all that it becomes.

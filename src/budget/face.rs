@@ -156,7 +156,10 @@ impl Face {
         let largest = largest(limits);
         let room = |shares: Shares| Shares { arriving: shares.arriving.max(largest), ..shares };
         let (of_face, of_address, of_connection) = match name {
-            FaceName::Peers => (Shares::unlimited(), Shares::unlimited(), Shares::unlimited()),
+            FaceName::Peers => {
+                let connection = Shares { arriving: Limits::PEER_MESSAGE_BYTES, ..Shares::unlimited() };
+                (Shares::unlimited(), Shares::unlimited(), connection)
+            }
             FaceName::Grpc | FaceName::Http => {
                 let (face, address) = (Shares::of(limits).part(3, 4), Shares::of(limits).part(1, 2));
                 let address = Shares { connections: limits.connections_per_address, ..address };
@@ -216,6 +219,18 @@ impl Face {
     pub(super) fn proved(&self) {
         let less = |strangers: usize| strangers.checked_sub(1);
         let _ = self.strangers.fetch_update(Ordering::AcqRel, Ordering::Acquire, less); // one that was never let in
+    }
+
+    /// A connection is another node's. The oldest of that node goes for it where it has too many: a node that came back may
+    /// have some that it knows nothing of any more.
+    pub(super) fn proved_node(&self, id: u64) {
+        let mut open = self.open.lock();
+        let mut of_node = open.accounts.values().filter(|account| account.node() == Some(id));
+        let oldest = of_node.next().cloned();
+        let others = of_node.count();
+        if let Some(oldest) = oldest.filter(|_| others >= Limits::CONNECTIONS_OF_NODE) {
+            self.end(&mut open, &oldest, Why::Room);
+        }
     }
 
     /// Lets a connection in, if there is room or somebody who can go.
@@ -470,5 +485,29 @@ mod tests {
         assert_eq!((strangers[0].ended(), strangers[1].ended()), (Some(Why::Room), None));
         assert!(nodes.iter().all(|node| node.ended().is_none()));
         assert_eq!(face.connections() as usize, 3 + STRANGERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_few_connections_and_its_oldest_goes_for_a_new_one() {
+        let (_, face) = face(FaceName::Peers, &Limits::default());
+        let connect = |id: u64| {
+            let account = face.admit("10.0.0.1:1").unwrap();
+            account.prove_node(id);
+            account
+        };
+        let other = connect(2);
+        let all: Vec<_> = (0..=Limits::CONNECTIONS_OF_NODE).map(|_| connect(1)).collect();
+        assert_eq!((all[0].ended(), all[1].ended(), other.ended()), (Some(Why::Room), None, None));
+        assert_eq!(face.connections() as usize, 1 + Limits::CONNECTIONS_OF_NODE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_come_whole_of_other_nodes_counts_for_all_of_them_together() {
+        let (budgets, face) = face(FaceName::Peers, &Limits::default());
+        let [one, two, three] = [1, 2, 3].map(|port| face.admit(&format!("10.0.0.{port}:1")).unwrap());
+        let _held = [&one, &two].map(|account| account.arriving(Limits::PEER_MESSAGE_BYTES).unwrap());
+        assert_eq!(three.arriving(1).unwrap_err().whose, "node");
+        let client = budgets.face(FaceName::Grpc).admit("10.0.0.1:1").unwrap();
+        assert!(client.arriving(1).is_ok(), "clients have their own");
     }
 }

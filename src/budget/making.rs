@@ -2,7 +2,12 @@
 //! hundreds in memory, so bytes that came say little of what they become. The walk follows only what can be repeated, in one
 //! pass, and skips payloads without looking into them; which fields those are is generated from `proto/`.
 
-use crate::proto::shapes::{Field, Shape};
+use crate::proto::shapes::{self, Field, Shape};
+
+/// Bytes that decoding makes of a whole request of a method, beside what came.
+pub(crate) fn made_of(path: &str, message: &[u8]) -> usize {
+    shapes::of(path).and_then(Making::of).map_or(0, |mut making| making.walk(message))
+}
 
 /// The walk through one message, wherever its bytes are cut.
 pub(super) struct Making {
@@ -133,11 +138,8 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::{
-        shapes,
-        v1::{
-            Header, Message, PublishTransactionRequest, SettleRequest, Settlement, TransactionAck, TransactionMessage,
-        },
+    use crate::proto::v1::{
+        Header, Message, PublishTransactionRequest, SettleRequest, Settlement, TransactionAck, TransactionMessage,
     };
 
     const TRANSACTION: &str = "/liminal.v1.Broker/PublishTransaction";

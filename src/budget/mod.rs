@@ -24,6 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::making::made_of;
 pub use self::{
     account::{Account, Origin},
     arriving::{Arriving, Holding, Progress, Refusal},
@@ -94,6 +95,12 @@ impl Shares {
         }
     }
 
+    /// Of other nodes together. Their connections are bounded by node, and their requests by connection.
+    fn of_peers() -> Self {
+        let (arriving, unread) = (Limits::PEERS_ARRIVING_BYTES, Limits::PEERS_UNREAD_BYTES);
+        Self { arriving, unread, ..Self::unlimited() }
+    }
+
     fn unlimited() -> Self {
         Self { connections: usize::MAX, streams: usize::MAX, arriving: usize::MAX, unread: usize::MAX }
     }
@@ -154,7 +161,7 @@ impl Budgets {
     pub fn new(limits: &Limits) -> Self {
         let (began, clients) = (Instant::now(), Levels::new("node", Shares::of(limits)));
         // What is for other nodes is not for clients, and never lent.
-        let peers = Levels::new("node", Shares::unlimited());
+        let peers = Levels::new("node", Shares::of_peers());
         let face = |name| {
             let above = if name == FaceName::Peers { &peers } else { &clients };
             Arc::new(Face::new(name, above, limits, began))

@@ -33,9 +33,9 @@ pub(super) fn progress<T>(request: &Request<T>) -> Option<Progress> {
 
 /// Counts the requests to the services behind it.
 #[derive(Clone, Copy)]
-pub(super) struct Counting {
+pub(crate) struct Counting {
     /// Bytes of the largest message; the services refuse larger ones themselves.
-    pub(super) most: usize,
+    pub(crate) most: usize,
 }
 
 impl<S> Layer<S> for Counting {
@@ -46,8 +46,9 @@ impl<S> Layer<S> for Counting {
     }
 }
 
+/// The services behind it.
 #[derive(Clone)]
-pub(super) struct Counted<S> {
+pub(crate) struct Counted<S> {
     service: S,
     most: usize,
 }

@@ -169,6 +169,14 @@ impl Limits {
     /// Judgements of one address that wait for their turn before publishers are told that its subscriptions are behind,
     /// instead of waiting for them.
     pub const JUDGEMENTS_AWAITED: usize = 64;
+    /// The largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
+    pub const PEER_MESSAGE_BYTES: usize = 64 << 20;
+    /// Bytes of messages from other nodes that have not come whole, and of what decoding makes of them.
+    pub const PEERS_ARRIVING_BYTES: usize = 2 * Self::PEER_MESSAGE_BYTES;
+    /// Bytes that were read from other nodes' connections and that nobody has taken yet.
+    pub const PEERS_UNREAD_BYTES: usize = 64 << 20;
+    /// Connections that one node may have to another one; the oldest ends for one more.
+    pub const CONNECTIONS_OF_NODE: usize = 16;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key in memory is reckoned at, where memory is limited.
