@@ -64,6 +64,8 @@ pub struct Account {
     pub(super) arriving: Arc<Level>,
     /// What came and nobody has taken yet.
     unread: Arc<Level>,
+    /// What was answered and is not sent yet.
+    pub(super) answers: Arc<Level>,
     meter: Mutex<Meter>,
     pub(super) id: u64,
     pub(super) origin: Origin,
@@ -118,6 +120,7 @@ impl Account {
             streams: above.streams.below("connection", shares.streams),
             arriving: above.arriving.below("connection", shares.arriving),
             unread: above.unread.below("connection", shares.unread),
+            answers: above.answers.below("connection", shares.answers),
             meter: Mutex::default(),
             id,
             origin,
@@ -195,6 +198,11 @@ impl Account {
     /// Counts a refusal of this connection.
     pub(super) fn refuse(&self, what: &'static str, why: &'static str) {
         self.face.refuse(what, why);
+    }
+
+    /// Whether enough of its answers wait to be sent. One that has none waiting may always have one.
+    pub(super) fn answers_are_crowded(&self) -> bool {
+        self.answers.held() > 0 && self.answers.is_over()
     }
 
     pub(super) fn clocks(&self) -> &Clocks {

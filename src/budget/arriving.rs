@@ -390,43 +390,6 @@ impl<B> Drop for Arriving<B> {
     }
 }
 
-/// The body of an answer, with which a request is open.
-pub struct Holding<B> {
-    body: B,
-    account: Arc<Account>,
-    _open: Lease,
-}
-
-impl<B> Holding<B> {
-    /// Open until the body has ended or is dropped.
-    pub fn new(body: B, account: Arc<Account>, open: Lease) -> Self {
-        Self { body, account, _open: open }
-    }
-}
-
-impl<B> Drop for Holding<B> {
-    fn drop(&mut self) {
-        self.account.touch();
-    }
-}
-
-impl<B: Body + Unpin> Body for Holding<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::poll_fn};

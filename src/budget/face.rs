@@ -168,6 +168,7 @@ impl Face {
                     streams: limits.streams_per_connection,
                     arriving: limits.connection_in_flight_bytes.min(address.arriving),
                     unread: usize::MAX, // its protocol bounds it
+                    answers: limits.connection_in_flight_bytes.min(address.answers),
                 };
                 (room(face), room(address), room(connection))
             }
@@ -347,12 +348,13 @@ impl Face {
     }
 
     pub(super) fn held(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let Levels { streams, arriving, unread, .. } = &self.levels;
+        let Levels { streams, arriving, unread, answers, .. } = &self.levels;
         let held = [
             ("connections", self.connections()),
             ("streams", streams.held() as u64),
             ("arriving_bytes", arriving.held() as u64),
             ("unread_bytes", unread.held() as u64),
+            ("answer_bytes", answers.held() as u64),
         ];
         held.map(|(what, amount)| (self.name.name(), what, amount)).into()
     }

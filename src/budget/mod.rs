@@ -5,13 +5,15 @@
 //! Bytes are counted twice on their way, never at the same time. What was read from a connection and that nobody has
 //! taken yet is *unread* ([`Account`]); while there is too much of it, connections are not read. What belongs to a
 //! request or message that has not come whole, or is not answered, is *arriving* ([`Arriving`]); what finds no room there
-//! waits for a moment and is refused. What is published counts from then on as in flight, with the broker.
+//! waits for a moment and is refused. What is published counts from then on as in flight, with the broker. What goes out
+//! counts until the connection has sent it ([`Holding`]): who asks for much and reads nothing holds it, too.
 //!
 //! Time is bounded too (`face`): to the first whole request, for a message that has begun, without a request, and
 //! for a reader that reads nothing. Where there is no room for a connection, one that has not asked for anything goes
 //! first, then the one that has been idle longest. Nobody who is being served has to go.
 
 mod account;
+mod answering;
 mod arriving;
 pub mod descriptors;
 mod face;
@@ -27,7 +29,8 @@ use tokio::time::Instant;
 pub(crate) use self::making::made_of;
 pub use self::{
     account::{Account, Origin},
-    arriving::{Arriving, Holding, Progress, Refusal},
+    answering::Holding,
+    arriving::{Arriving, Progress, Refusal},
     face::Why,
     level::{Full, Lease, Level},
 };
@@ -38,6 +41,8 @@ use crate::{env::Listener, model::Limits};
 pub const OPEN: &str = "open requests and streams";
 /// What there is too much of where a request cannot arrive.
 pub const UNFINISHED: &str = "bytes of unfinished requests";
+/// What there is too much of where an answer is not given.
+pub const UNTAKEN: &str = "bytes of answers that are not taken";
 /// The stable code of a request that did not come in time.
 pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
 
@@ -82,6 +87,7 @@ struct Shares {
     streams: usize,
     arriving: usize,
     unread: usize,
+    answers: usize,
 }
 
 impl Shares {
@@ -92,6 +98,7 @@ impl Shares {
             streams: limits.streams,
             arriving: limits.arriving_bytes,
             unread: limits.unread_bytes,
+            answers: limits.answer_bytes,
         }
     }
 
@@ -102,7 +109,8 @@ impl Shares {
     }
 
     fn unlimited() -> Self {
-        Self { connections: usize::MAX, streams: usize::MAX, arriving: usize::MAX, unread: usize::MAX }
+        let most = usize::MAX;
+        Self { connections: most, streams: most, arriving: most, unread: most, answers: most }
     }
 
     /// Rounded up: a share of something is never nothing.
@@ -116,6 +124,7 @@ impl Shares {
             streams: part(self.streams),
             arriving: part(self.arriving),
             unread: part(self.unread),
+            answers: part(self.answers),
         }
     }
 }
@@ -127,6 +136,7 @@ struct Levels {
     streams: Arc<Level>,
     arriving: Arc<Level>,
     unread: Arc<Level>,
+    answers: Arc<Level>,
 }
 
 impl Levels {
@@ -136,6 +146,7 @@ impl Levels {
             streams: Level::new(whose, shares.streams),
             arriving: Level::new(whose, shares.arriving),
             unread: Level::new(whose, shares.unread),
+            answers: Level::new(whose, shares.answers),
         }
     }
 
@@ -145,6 +156,7 @@ impl Levels {
             streams: self.streams.below(whose, shares.streams),
             arriving: self.arriving.below(whose, shares.arriving),
             unread: self.unread.below(whose, shares.unread),
+            answers: self.answers.below(whose, shares.answers),
         }
     }
 }

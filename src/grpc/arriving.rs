@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use super::{status, to_status};
 use crate::{
     broker::{BrokerError, over_budget},
-    budget::{Account, Arriving, Holding, OPEN, Progress, Refusal, UNFINISHED},
+    budget::{Account, Arriving, Holding, OPEN, Progress, Refusal, UNFINISHED, UNTAKEN},
 };
 
 /// The connection that a request came through.
@@ -85,7 +85,14 @@ where
         Box::pin(async move {
             let answer = answer.await?;
             progress.answered();
-            Ok(answer.map(|body| Body::new(Holding::new(body, account, open))))
+            let (mut parts, body) = answer.into_parts();
+            let mut body = Holding::new(body, account, open);
+            if let Err(full) = body.begin().await {
+                let (refused, instead) = to_status(&over_budget(UNTAKEN, full)).into_http().into_parts();
+                body.say_instead(instead);
+                parts = refused;
+            }
+            Ok(http::Response::from_parts(parts, Body::new(body)))
         })
     }
 }

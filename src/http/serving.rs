@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use super::{MONITORING, Sizes, problem::Problem};
 use crate::{
     broker::over_budget,
-    budget::{Account, Arriving, Holding, OPEN, Refusal, TOO_SLOW, UNFINISHED},
+    budget::{Account, Arriving, Holding, OPEN, Refusal, TOO_SLOW, UNFINISHED, UNTAKEN},
     env::{Connection, Listener, accept},
 };
 
@@ -108,7 +108,14 @@ impl Serving {
                 None => answer,
             }
         };
-        Ok(answer.map(|body| Holding::new(body, account, open)))
+        let (mut parts, body) = answer.into_parts();
+        let mut body = Holding::new(body, account, open);
+        if let Err(full) = body.begin().await {
+            let (refused, instead) = Problem::from(over_budget(UNTAKEN, full)).into_response().into_parts();
+            body.say_instead(instead);
+            parts = refused;
+        }
+        Ok(Response::from_parts(parts, body))
     }
 
     async fn route(self, request: Request<Body>) -> Response<Body> {

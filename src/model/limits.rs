@@ -94,6 +94,8 @@ pub struct Limits {
     pub arriving_bytes: usize,
     /// Bytes that were read from clients' connections and belong to no request yet; one address has at most half of them.
     pub unread_bytes: usize,
+    /// Bytes of answers that clients have not taken; one address has at most half of them.
+    pub answer_bytes: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -252,6 +254,7 @@ impl Default for Limits {
             streams_per_connection: 2_048,
             arriving_bytes: 64 << 20,
             unread_bytes: 32 << 20,
+            answer_bytes: 64 << 20,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,
