@@ -119,19 +119,12 @@ impl Client {
     /// # Errors
     /// When no node can answer.
     pub async fn list_channels(&self) -> Result<Vec<Channel>, ClientError> {
-        let (mut channels, mut after) = (Vec::new(), String::new());
-        loop {
-            let list = |link| {
-                let request = ListChannelsRequest { after: after.clone(), limit: 0 };
-                async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await }
-            };
-            let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-            channels.extend(page.channels);
-            match page.next_after {
-                Some(next) => after = next,
-                None => return Ok(channels),
-            }
-        }
+        let list = |link, after| async move {
+            let request = ListChannelsRequest { after, limit: 0 };
+            let page = ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await?;
+            Ok(page.map(|page| (page.channels, page.next_after)))
+        };
+        self.pool.all_pages(list).await
     }
 
     /// One channel.

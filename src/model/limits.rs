@@ -166,6 +166,10 @@ impl Limits {
     pub const OPEN_KEY_FILES: usize = 128;
     /// Files of them that stay open, because they were removed while somebody read them.
     pub const KEPT_KEY_FILES: usize = 32;
+    /// Headers that are kept of one message in JSON, before [`Limits::headers`] is looked at.
+    pub const HEADERS_OF_JSON: usize = 4_096;
+    /// Messages of one transaction in JSON, before [`Limits::batch_messages`] is looked at.
+    pub const MESSAGES_OF_JSON: usize = 1 << 16;
     /// Texts of schemas, in bytes, that a node keeps in compiled form.
     pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
     /// Judgements of one address that wait for their turn before publishers are told that its subscriptions are behind,

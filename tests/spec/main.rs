@@ -10,6 +10,7 @@ mod filters;
 mod keys;
 mod positions;
 mod publishing;
+mod pulls;
 mod quarantine;
 mod redrive;
 mod retention;
