@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::{
     Client,
     error::{ClientError, ErrorDetail},
@@ -122,7 +124,7 @@ impl Client {
         let list = |link, after| async move {
             let request = ListChannelsRequest { after, limit: 0 };
             let page = ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await?;
-            Ok(page.map(|page| (page.channels, page.next_after)))
+            Ok::<_, Status>(page.map(|page| (page.channels, page.next_after)))
         };
         self.pool.all_pages(list).await
     }

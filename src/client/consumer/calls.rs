@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::Consumer;
 use crate::{
     client::{
@@ -71,7 +73,7 @@ impl Client {
         let list = |link, after| async move {
             let request = ListConsumersRequest { channel: channel.to_owned(), after, limit: 0 };
             let page = ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await?;
-            Ok(page.map(|page| (page.consumers, page.next_after)))
+            Ok::<_, Status>(page.map(|page| (page.consumers, page.next_after)))
         };
         self.pool.all_pages(list).await
     }
