@@ -193,12 +193,22 @@ impl Limits {
     /// moved into a file.
     pub const ALWAYS_HOT_KEYS: u64 = 1 << 21;
 
+    /// Bytes of the smallest page.
+    const LEAST_PAGE: usize = 16 << 10;
+
     /// A connection may have at most this part of the node's bytes in flight.
     const CONNECTION_SHARE: usize = 4;
 
     /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
     pub fn connection_room(&self) -> usize {
         self.connection_in_flight_bytes.min(self.in_flight_bytes / Self::CONNECTION_SHARE)
+    }
+
+    /// Bytes of a page that one of so many subscriptions reads from the store. Each holds one, and one more ahead, for as
+    /// long as its reader takes; all of them together what answers may have.
+    pub fn page_of(&self, subscriptions: u64) -> usize {
+        let subscriptions = usize::try_from(subscriptions).unwrap_or(usize::MAX).max(1);
+        self.page_bytes.min((self.answer_bytes / 2 / subscriptions).max(Self::LEAST_PAGE))
     }
 
     /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
@@ -279,5 +289,20 @@ impl Default for Limits {
             least_bytes_per_second: 1 << 10,
             keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_many_subscriptions_are_smaller_so_that_all_of_them_fit() {
+        let limits = Limits::default();
+        assert_eq!([0, 1, 32].map(|count| limits.page_of(count)), [limits.page_bytes; 3]);
+        for count in [33, 100, 1_000] {
+            assert!(2 * count as usize * limits.page_of(count) <= limits.answer_bytes);
+        }
+        assert_eq!(limits.page_of(u64::MAX), Limits::LEAST_PAGE);
     }
 }
