@@ -1,6 +1,13 @@
 //! Compiles the protobuf files with pure Rust tools, so that building needs no `protoc`.
 
-use std::{collections::BTreeMap, env, error::Error, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use protox::prost::Message as _;
 use protox::prost_reflect::prost_types::{
@@ -87,10 +94,23 @@ impl<'a> Shapes<'a> {
         self.messages[name].field.iter().any(|field| field.label() == Label::Repeated || within(field))
     }
 
+    /// Those messages of a request that have something repeated in them, and the request.
+    fn reach<'n>(&'n self, name: &'n str, reached: &mut BTreeSet<&'n str>) {
+        if reached.insert(name) {
+            let fields = self.messages[name].field.iter().filter(|field| field.r#type() == Type::Message);
+            fields
+                .filter(|field| self.repeats(field.type_name()))
+                .for_each(|field| self.reach(field.type_name(), reached));
+        }
+    }
+
     fn generate(&self) -> Result<String, Box<dyn Error>> {
         let mut code = String::new();
         let id = |name: &str| name.replace('.', "_").to_uppercase();
-        for (name, message) in &self.messages {
+        let mut reached = BTreeSet::new();
+        self.methods.values().for_each(|request| self.reach(request, &mut reached));
+        for name in reached {
+            let message = self.messages[name];
             writeln!(code, "static SHAPE{}: Shape = Shape {{ fields: &[", id(name))?;
             for field in &message.field {
                 let repeated = field.label() == Label::Repeated;

@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
@@ -15,8 +14,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    face::{Clocks, Face, Why},
+    clocks::{Clocks, Why},
+    face::Face,
     level::{Full, Lease, Level},
+    origin::Origin,
 };
 use crate::{
     model::{Limits, Quota},
@@ -27,30 +28,6 @@ use crate::{
 pub(super) const UNPROVEN_BYTES: u64 = 64 << 10;
 /// Unread bytes that a connection may have, however little room there is: a small message.
 const OWN_BYTES: usize = 16 << 10;
-
-/// Where a connection comes from, as far as it counts: an IPv4 address, or the network of an IPv6 address, since whoever
-/// has one of its addresses has all of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin(String);
-
-impl Origin {
-    /// Of `IP:port`, or whatever a network calls its addresses.
-    pub fn of(from: &str) -> Self {
-        let Ok(address) = from.parse::<SocketAddr>() else {
-            return Self(from.rsplit_once(':').map_or(from, |(host, _)| host).to_owned());
-        };
-        Self(match address.ip().to_canonical() {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("{:x}", ip.to_bits() >> 64),
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What the services know of the connection that a request came through, and what counts against it.
 pub struct Account {
@@ -433,16 +410,6 @@ impl Drop for Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_has_one_address_of_a_network_has_all_of_them() {
-        assert_eq!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.1:2"));
-        assert_ne!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.2:1"));
-        assert_eq!(Origin::of("[::ffff:10.0.0.1]:1"), Origin::of("10.0.0.1:1"));
-        assert_eq!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:1:ffff::2]:1"));
-        assert_ne!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:2::1]:1"));
-        assert_eq!(Origin::of("n1:7100"), Origin::of("n1:7200"));
-    }
 
     #[test]
     fn what_came_is_unread_until_it_is_taken_or_all_who_read_wait_for_more() {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     account::Account,
-    face::Why,
+    clocks::Why,
     level::{Full, Lease},
     messages::{Brought, Messages},
 };
@@ -396,7 +396,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        budget::{Budgets, FaceName, account::Origin, messages::PREFIX},
+        budget::{Budgets, FaceName, Origin, messages::PREFIX},
         model::Limits,
     };
 

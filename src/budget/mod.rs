@@ -8,19 +8,21 @@
 //! waits for a moment and is refused. What is published counts from then on as in flight, with the broker. What goes out
 //! counts until the connection has sent it ([`Holding`]): who asks for much and reads nothing holds it, too.
 //!
-//! Time is bounded too (`face`): to the first whole request, for a message that has begun, without a request, and
+//! Time is bounded too (`clocks`): to the first whole request, for a message that has begun, without a request, and
 //! for a reader that reads nothing. Where there is no room for a connection, one that has not asked for anything goes
 //! first, then the one that has been idle longest. Nobody who is being served has to go.
 
 mod account;
 mod answering;
 mod arriving;
+mod clocks;
 pub mod descriptors;
 mod face;
 mod guard;
 mod level;
 mod making;
 mod messages;
+mod origin;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +30,12 @@ use tokio::time::Instant;
 
 pub(crate) use self::making::made_of;
 pub use self::{
-    account::{Account, Origin},
+    account::Account,
     answering::Holding,
     arriving::{Arriving, Progress, Refusal},
-    face::Why,
+    clocks::Why,
     level::{Full, Lease, Level},
+    origin::Origin,
 };
 use self::{face::Face, guard::Guarded};
 use crate::{env::Listener, model::Limits};
