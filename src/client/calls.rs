@@ -229,12 +229,12 @@ impl Client {
     /// # Errors
     /// When the channel does not exist.
     pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, ClientError> {
-        let list = |link| {
-            let request = ListSchemasRequest { channel: channel.to_owned() };
-            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await }
+        let list = |link, after_id| async move {
+            let request = ListSchemasRequest { channel: channel.to_owned(), after_id, limit: 0 };
+            let page = ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await?;
+            Ok::<_, Status>(page.map(|page| (page.schemas, page.next_after_id)))
         };
-        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-        Ok(response.schemas)
+        self.pool.all_pages(list).await
     }
 
     /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.

@@ -218,12 +218,13 @@ impl Pool {
         self.call_within(self.options.answer_timeout, prefer, repeat, request).await
     }
 
-    /// All items of a list that comes in pages, each with the name after which the next one begins.
-    pub async fn all_pages<T, F>(&self, page: impl Fn(Link, String) -> F) -> Result<Vec<T>, ClientError>
+    /// All items of a list that comes in pages, each with the name or id after which the next one begins.
+    pub async fn all_pages<T, A, F>(&self, page: impl Fn(Link, A) -> F) -> Result<Vec<T>, ClientError>
     where
-        F: Future<Output = Result<Response<(Vec<T>, Option<String>)>, Status>>,
+        A: Clone + Default,
+        F: Future<Output = Result<Response<(Vec<T>, Option<A>)>, Status>>,
     {
-        let (mut all, mut after) = (Vec::new(), String::new());
+        let (mut all, mut after) = (Vec::new(), A::default());
         loop {
             let ((items, next_after), _) =
                 self.call(Prefer::Any, Repeat::Safe, |link| page(link, after.clone())).await?;

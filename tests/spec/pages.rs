@@ -1,10 +1,11 @@
-//! What a member of a consumer is sent at once is bounded by its bytes, however many messages it may hold.
+//! Answers are bounded by their bytes: what a member of a consumer is sent at once, however many messages it may hold, and
+//! the list of a channel's schemas.
 
 use std::{sync::Arc, time::Duration};
 
 use liminal::{
     broker::{Broker, Start},
-    model::{ConsumerConfig, Limits},
+    model::{ChannelUpdate, Compatibility, ConsumerConfig, Limits},
     store::MemoryStore,
 };
 
@@ -54,4 +55,33 @@ async fn a_member_is_sent_what_it_may_hold_a_page_at_a_time() {
         got.extend(sent.into_iter().map(|delivery| delivery.token.seq));
     }
     assert_eq!(got, (0..MESSAGES as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_schemas_of_a_channel_come_in_pages() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    // A score of them is more than a page.
+    const SCHEMAS: usize = 20;
+    for number in 0..SCHEMAS {
+        let title = format!("{number}{}", "x".repeat(60 << 10));
+        let schema = Some(format!(r#"{{"title":"{title}"}}"#));
+        let compatibility = Some(Compatibility::None);
+        let update = ChannelUpdate { schema, compatibility, ..ChannelUpdate::default() };
+        broker.update_channel("orders", update).await.unwrap();
+    }
+    let (mut versions, mut after, mut pages) = (Vec::new(), 0, 0);
+    loop {
+        let (page, next_after) = broker.schemas_after("orders", after, 0).await.unwrap();
+        assert!(page.iter().map(|schema| schema.text.len()).sum::<usize>() <= Limits::LIST_BYTES);
+        versions.extend(page.iter().map(|schema| schema.version));
+        pages += 1;
+        match next_after {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(versions, (1..=SCHEMAS as u64).collect::<Vec<_>>());
+    assert_eq!(pages, 2);
+    let (two, next_after) = broker.schemas_after("orders", 0, 2).await.unwrap();
+    assert_eq!((two.len(), next_after), (2, Some(two[1].id)));
 }
