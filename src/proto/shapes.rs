@@ -22,6 +22,6 @@ include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 /// Of the request of a method, by its path; none for one that is not of our services.
 pub(crate) fn of(path: &str) -> Option<&'static Shape> {
-    let at = METHODS.binary_search_by_key(&path, |(path, _)| path).ok()?;
+    let at = METHODS.binary_search_by_key(&path, |(path, _)| *path).ok()?;
     METHODS.get(at).map(|(_, shape)| *shape)
 }

@@ -286,3 +286,59 @@ impl Judge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+
+    use crate::{
+        broker::{Broker, Envelope, Start, SubscribeOptions, turns::Asker},
+        budget::{Budgets, FaceName},
+        config::ServerConfig,
+        env::{Env, accept},
+        model::Limits,
+        store::MemoryStore,
+    };
+
+    #[tokio::test]
+    async fn subscriptions_of_an_address_that_has_much_judged_are_behind_and_get_everything_later() {
+        const MORE: usize = 10;
+        let config = ServerConfig::default().with_channel("orders", true);
+        let store = std::sync::Arc::new(MemoryStore::new());
+        let (broker, _local) = Broker::open_local(&config, store).await.unwrap();
+        let (env, budgets) = (Env::real(), Budgets::new(&Limits::default()));
+        let mut listener = budgets.guard(FaceName::Grpc, env.network.bind("127.0.0.1:0").await.unwrap());
+        let _client = env.network.connect(&listener.local_address()).await.unwrap();
+        let (served, _) = accept(&mut listener).await;
+        let mut turns = Vec::new();
+        while let Some(turn) = broker.inner.verdicts.turn(&Asker::Node).now_or_never() {
+            turns.push(turn.unwrap());
+        }
+        let mut following = Vec::new();
+        for number in 0..Limits::JUDGEMENTS_AWAITED + MORE {
+            let filter = Some(format!("n == {number}").parse().unwrap());
+            let connection = Some(served.account());
+            let options = SubscribeOptions { filter, connection, ..SubscribeOptions::default() };
+            following.push(broker.subscribe_with("orders", Start::Latest, options).await.unwrap());
+        }
+        let publisher = broker.clone();
+        let last = following.len() - 1;
+        let publishing = tokio::spawn(async move {
+            let envelope = Envelope { payload: format!("{{\"n\":{last}}}").into(), ..Envelope::default() };
+            publisher.publish("orders", envelope, None).await
+        });
+        let behind = async {
+            let count = || budgets.refused().into_iter().find(|refused| refused.1 == "judgements").map_or(0, |r| r.3);
+            while count() < MORE as u64 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), behind).await.expect("they are told to be behind");
+        drop(turns);
+        publishing.await.unwrap().unwrap();
+        let got = following[last].next().await.unwrap();
+        assert_eq!((got.first_seq, got.frame.count()), (0, 1));
+    }
+}
