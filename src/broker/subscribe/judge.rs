@@ -307,7 +307,7 @@ mod tests {
         const MORE: usize = 10;
         let config = ServerConfig::default().with_channel("orders", true);
         let store = std::sync::Arc::new(MemoryStore::new());
-        let (broker, _local) = Broker::open_local(&config, store).await.unwrap();
+        let broker = Broker::embedded(&config, store).await.unwrap();
         let (env, budgets) = (Env::real(), Budgets::new(&Limits::default()));
         let mut listener = budgets.guard(FaceName::Grpc, env.network.bind("127.0.0.1:0").await.unwrap());
         let _client = env.network.connect(&listener.local_address()).await.unwrap();
