@@ -1,9 +1,19 @@
 //! Compiles the protobuf files with pure Rust tools, so that building needs no `protoc`.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use protox::prost::Message as _;
-use protox::prost_reflect::prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
+use protox::prost_reflect::prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
+};
 
 const PUBLIC: &[&str] =
     &["liminal/v1/broker.proto", "liminal/v1/admin.proto", "liminal/v1/claims.proto", "liminal/v1/consumers.proto"];
@@ -15,8 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // For server reflection: the true schema, before `batches_as_bytes`.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("liminal_v1.bin"), public.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(batches_as_bytes(public))?;
-    tonic_prost_build::configure().bytes(".").compile_fds(protox::compile(PEERS, ["proto"])?)?;
+    let (public, peers) = (batches_as_bytes(public), protox::compile(PEERS, ["proto"])?);
+    fs::write(out.join("shapes.rs"), Shapes::of([&public, &peers]).generate()?)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(public)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(peers)?;
     Ok(())
 }
 
@@ -29,4 +41,98 @@ fn batches_as_bytes(mut files: FileDescriptorSet) -> FileDescriptorSet {
         field.type_name = None;
     }
     files
+}
+
+/// What the methods' requests are made of, for `src/proto/shapes.rs`.
+struct Shapes<'a> {
+    /// By full name, with a dot in front.
+    messages: BTreeMap<String, &'a DescriptorProto>,
+    /// Paths, each with its request's name.
+    methods: BTreeMap<String, String>,
+}
+
+impl<'a> Shapes<'a> {
+    fn of(sets: [&'a FileDescriptorSet; 2]) -> Self {
+        let (mut messages, mut methods) = (BTreeMap::new(), BTreeMap::new());
+        for file in sets.into_iter().flat_map(|set| &set.file) {
+            for message in &file.message_type {
+                assert!(
+                    message.nested_type.is_empty(),
+                    "{}: messages within messages are not followed",
+                    message.name()
+                );
+                messages.insert(format!(".{}.{}", file.package(), message.name()), message);
+            }
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    methods.insert(path, method.input_type().to_owned());
+                }
+            }
+        }
+        Self { messages, methods }
+    }
+
+    /// Bytes that one field takes in the message that it is of: rather more than too few.
+    fn bytes_in_place(&self, field: &FieldDescriptorProto) -> usize {
+        if field.label() == Label::Repeated { 24 } else { self.bytes_of_one(field) }
+    }
+
+    fn bytes_of_one(&self, field: &FieldDescriptorProto) -> usize {
+        match field.r#type() {
+            Type::String | Type::Bytes => 32,
+            Type::Message => {
+                8 + self.messages[field.type_name()].field.iter().map(|f| self.bytes_in_place(f)).sum::<usize>()
+            }
+            _ => 16,
+        }
+    }
+
+    /// Whether a message has something repeated in it.
+    fn repeats(&self, name: &str) -> bool {
+        let within = |field: &FieldDescriptorProto| field.r#type() == Type::Message && self.repeats(field.type_name());
+        self.messages[name].field.iter().any(|field| field.label() == Label::Repeated || within(field))
+    }
+
+    /// Those messages of a request that have something repeated in them, and the request.
+    fn reach<'n>(&'n self, name: &'n str, reached: &mut BTreeSet<&'n str>) {
+        if reached.insert(name) {
+            let fields = self.messages[name].field.iter().filter(|field| field.r#type() == Type::Message);
+            fields
+                .filter(|field| self.repeats(field.type_name()))
+                .for_each(|field| self.reach(field.type_name(), reached));
+        }
+    }
+
+    fn generate(&self) -> Result<String, Box<dyn Error>> {
+        let mut code = String::new();
+        let id = |name: &str| name.replace('.', "_").to_uppercase();
+        let mut reached = BTreeSet::new();
+        self.methods.values().for_each(|request| self.reach(request, &mut reached));
+        for name in reached {
+            let message = self.messages[name];
+            writeln!(code, "static SHAPE{}: Shape = Shape {{ fields: &[", id(name))?;
+            for field in &message.field {
+                let repeated = field.label() == Label::Repeated;
+                let is_message = field.r#type() == Type::Message;
+                let of = is_message.then(|| field.type_name()).filter(|name| self.repeats(name));
+                if !repeated && of.is_none() {
+                    continue;
+                }
+                let bytes = if repeated { self.bytes_of_one(field) } else { 0 };
+                let packed = repeated && !matches!(field.r#type(), Type::Message | Type::String | Type::Bytes);
+                let of = of.map_or("None".to_owned(), |name| format!("Some(&SHAPE{})", id(name)));
+                let number = field.number();
+                writeln!(code, "    Field {{ number: {number}, bytes: {bytes}, packed: {packed}, of: {of} }},")?;
+            }
+            writeln!(code, "] }};")?;
+        }
+        // Sorted, as a map is.
+        writeln!(code, "static METHODS: &[(&str, &Shape)] = &[")?;
+        for (path, request) in &self.methods {
+            writeln!(code, "    ({path:?}, &SHAPE{}),", id(request))?;
+        }
+        writeln!(code, "];")?;
+        Ok(code)
+    }
 }

@@ -4,21 +4,21 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema, schema::compatibility,
 };
 use crate::{
     codec,
-    machine::schemas_prefix,
-    model::{ChannelMeta, Compatibility, Durability, SchemaVersion, StoredBatch},
+    machine::{schema_key, schemas_prefix},
+    model::{ChannelMeta, Compatibility, Durability, Limits, SchemaVersion, StoredBatch},
 };
 
 /// Messages that a report shows.
 const SAMPLES: usize = 20;
 /// Places that it shows of each.
 const SAMPLE_VIOLATIONS: usize = 10;
+/// Schemas that are read in one go.
+const SCHEMAS: usize = 16;
 /// How long one call may look at messages: the rest is for the next call, so that no request outlives its client.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -119,21 +119,39 @@ impl Broker {
         Ok(report)
     }
 
-    /// The schemas that a channel has, or has had, oldest first (linearizable). The last 100 are kept.
+    /// The schemas that a channel has, or has had, oldest first, those with ids above `after` (0 for all), as of now
+    /// (linearizable): at most `limit` and about [`Limits::LIST_BYTES`] of them; as many as fit when `limit` is 0. With the
+    /// id after which the next page begins; none at the end. The last 100 are kept.
     ///
     /// # Errors
     /// `ChannelNotFound`; `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, BrokerError> {
+    pub async fn schemas_after(
+        &self,
+        channel: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<SchemaVersion>, Option<u64>), BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let stored = self
-            .store()
-            .range(&schemas_prefix(meta.id), None, usize::MAX)
-            .await
-            .map_err(|error| self.store_error(&error))?;
-        let decode =
-            |(_, value): &(_, Bytes)| codec::decode_record("schema", value).map_err(|error| self.store_error(&error));
-        stored.iter().map(decode).collect()
+        let limit = if limit == 0 { Limits::LIST_ITEMS } else { limit.min(Limits::LIST_ITEMS) };
+        let (prefix, mut last) = (schemas_prefix(meta.id), (after > 0).then(|| schema_key(meta.id, after)));
+        let (mut schemas, mut bytes) = (Vec::<SchemaVersion>::new(), 0);
+        loop {
+            let stored = self.store().range(&prefix, last.as_deref(), SCHEMAS).await;
+            let stored = stored.map_err(|error| self.store_error(&error))?;
+            if stored.is_empty() {
+                return Ok((schemas, None));
+            }
+            for (key, value) in stored {
+                bytes += value.len();
+                if schemas.len() == limit || bytes > Limits::LIST_BYTES && !schemas.is_empty() {
+                    let next_after = schemas.last().map(|last| last.id);
+                    return Ok((schemas, next_after));
+                }
+                schemas.push(codec::decode_record("schema", &value).map_err(|error| self.store_error(&error))?);
+                last = Some(key);
+            }
+        }
     }
 
     /// Whether a channel may be given a schema in the place of the one it has. A first schema has nothing to be

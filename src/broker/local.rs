@@ -209,7 +209,11 @@ mod tests {
         let filters = [None, Some("not $key == \"x\"".parse().unwrap())];
         let mut following = Vec::new();
         for filter in filters {
-            let options = SubscribeOptions { filter, if_changed: Some(crate::model::IfChanged::Notice) };
+            let options = SubscribeOptions {
+                filter,
+                if_changed: Some(crate::model::IfChanged::Notice),
+                ..SubscribeOptions::default()
+            };
             following.push(broker.subscribe_with("orders", Start::Earliest, options).await.unwrap());
         }
         let mut strict = broker.subscribe("orders", Start::Earliest).await.unwrap();

@@ -31,6 +31,7 @@ mod schema;
 mod stats;
 mod subscribe;
 mod transaction;
+mod turns;
 mod verdicts;
 
 use std::{collections::HashMap, sync::Arc};

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Broker, BrokerError, Consistency};
-use crate::model::{ChannelMeta, HistoryChange, IfChanged, Notice, Place, Position, Predicate, stream_key};
+use crate::{
+    budget::Account,
+    model::{ChannelMeta, HistoryChange, IfChanged, Notice, Place, Position, Predicate, stream_key},
+};
 
 /// Where a subscription or a read begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct SubscribeOptions {
     pub filter: Option<Predicate>,
     /// What happens when the history behind its place changes; none: see [`Start::if_changed`].
     pub if_changed: Option<IfChanged>,
+    /// The connection that it lives on, by which its filter takes turns with others; none: the node's own.
+    pub connection: Option<Arc<Account>>,
 }
 
 /// What a reader of stored messages chooses.

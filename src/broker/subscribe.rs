@@ -56,7 +56,7 @@ impl Broker {
         start: Start,
         filter: Option<Predicate>,
     ) -> Result<Subscription, BrokerError> {
-        self.subscribe_with(channel, start, SubscribeOptions { filter, if_changed: None }).await
+        self.subscribe_with(channel, start, SubscribeOptions { filter, ..SubscribeOptions::default() }).await
     }
 
     /// Follows a channel, with more choices.
@@ -71,7 +71,7 @@ impl Broker {
         start: Start,
         options: SubscribeOptions,
     ) -> Result<Subscription, BrokerError> {
-        let SubscribeOptions { filter, if_changed } = options;
+        let SubscribeOptions { filter, if_changed, connection } = options;
         let if_changed = if_changed.unwrap_or_else(|| start.if_changed());
         self.check_running()?;
         let meta = self.caught_up_with(self.resolve(channel).await?, start).await?;
@@ -131,7 +131,7 @@ impl Broker {
         let told = notice.is_some();
         let mut reader = Reader::new(self.clone(), meta, follower, history, if_changed, notice);
         let source = match filter {
-            Some(filter) => Source::Some(Judged::start(reader, filter)),
+            Some(filter) => Source::Some(Judged::start(reader, filter, connection)),
             None => {
                 // What it begins with may be all that keeps it from the tail.
                 if reader.is_behind() {

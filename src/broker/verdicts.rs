@@ -1,14 +1,19 @@
 //! What filters make of batches. Subscriptions of a channel mostly have few different filters, so a batch is judged once for
-//! all that have the same one. And judging has half of the cores at most: thousands of filters hold up each other, and not
-//! publishers.
+//! all that have the same one. And judging has half of the cores at most, which those who ask take turns for (`turns`):
+//! thousands of filters of one client hold up each other, and neither publishers nor the filters of others.
 
 use std::{collections::VecDeque, sync::Arc, thread};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use super::BrokerError;
-use crate::model::{Frame, MessageView, Predicate, StoredBatch};
+use super::{
+    Broker, BrokerError,
+    turns::{Asker, Turn, Turns},
+};
+use crate::{
+    budget::Account,
+    model::{Frame, MessageView, Predicate, StoredBatch},
+};
 
 /// Batches that are remembered: who looks through them holds up others.
 const BATCHES: usize = 64;
@@ -35,7 +40,7 @@ impl From<Predicate> for Judgement {
 /// See the module; one for a node.
 pub(super) struct Verdicts {
     recent: Mutex<VecDeque<Recent>>,
-    turns: Semaphore,
+    turns: Turns,
 }
 
 /// One batch, as all followers of its channel share it.
@@ -47,17 +52,29 @@ struct Recent {
 impl Default for Verdicts {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { recent: Mutex::default(), turns: Semaphore::new((cores / 2).max(1)) }
+        Self { recent: Mutex::default(), turns: Turns::new(cores / 2) }
     }
 }
 
 impl Verdicts {
+    /// A turn to judge.
+    pub(super) async fn turn(&self, asker: &Asker) -> Result<Turn, BrokerError> {
+        let turn = self.turns.take(asker).await;
+        turn.ok_or_else(|| BrokerError::Internal { reason: "no filter is judged any more".to_owned() })
+    }
+
+    /// Whether somebody asks for so much that publishers should not wait for it.
+    pub(super) fn is_crowded_by(&self, asker: &Asker) -> bool {
+        self.turns.is_crowded_by(asker)
+    }
+
     /// For each message of a batch whether it passes. `shared`: other subscriptions get the very same batch.
     ///
     /// # Errors
     /// `Internal` for a batch that cannot be read.
     pub(super) async fn of(
         &self,
+        asker: &Asker,
         filter: &Judgement,
         batch: &StoredBatch,
         shared: bool,
@@ -65,15 +82,15 @@ impl Verdicts {
         if let Some(known) = self.known(filter, &batch.frame) {
             return Ok(known);
         }
-        let broken = |error: &dyn std::fmt::Display| BrokerError::Internal { reason: error.to_string() };
-        let _turn = self.turns.acquire().await.map_err(|error| broken(&error))?;
+        let broken = |error: prost::DecodeError| BrokerError::Internal { reason: error.to_string() };
+        let _turn = self.turn(asker).await?;
         // Whoever was before may have judged it for all.
         if let Some(known) = self.known(filter, &batch.frame) {
             return Ok(known);
         }
         let mut verdicts = Vec::with_capacity(batch.frame.count() as usize);
         for message in batch.frame.messages() {
-            let message = message.map_err(|error| broken(&error))?;
+            let message = message.map_err(broken)?;
             verdicts.push(filter.predicate.matches(&MessageView::of(&message)));
             if verdicts.len().is_multiple_of(SLICE) {
                 tokio::task::yield_now().await;
@@ -111,6 +128,16 @@ impl Verdicts {
     }
 }
 
+impl Broker {
+    /// A turn to judge messages for a client, until it is dropped.
+    ///
+    /// # Errors
+    /// `Internal` when there will be none.
+    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
+        self.inner.verdicts.turn(&Asker::Address(connection.origin().clone())).await
+    }
+}
+
 /// Whether it is the very same memory, which nobody writes to and which is not given back while it is remembered.
 fn is_same(one: &Frame, other: &Frame) -> bool {
     let (one, other) = (one.bytes(), other.bytes());
@@ -136,11 +163,11 @@ mod tests {
     async fn equal_filters_of_one_batch_are_judged_once() {
         let verdicts = Verdicts::default();
         let shared = batch(&["1", "2", "1"]);
-        let first = verdicts.of(&judgement("$payload == 1"), &shared, true).await.unwrap();
+        let first = verdicts.of(&Asker::Node, &judgement("$payload == 1"), &shared, true).await.unwrap();
         assert_eq!(*first, [true, false, true]);
-        let again = verdicts.of(&judgement("$payload  ==  1"), &shared.clone(), true).await.unwrap();
+        let again = verdicts.of(&Asker::Node, &judgement("$payload  ==  1"), &shared.clone(), true).await.unwrap();
         assert!(Arc::ptr_eq(&first, &again), "another spelling of the same filter");
-        let other = verdicts.of(&judgement("$payload == 2"), &shared, true).await.unwrap();
+        let other = verdicts.of(&Asker::Node, &judgement("$payload == 2"), &shared, true).await.unwrap();
         assert_eq!(*other, [false, true, false]);
     }
 
@@ -149,9 +176,9 @@ mod tests {
         let verdicts = Verdicts::default();
         let filter = judgement("$payload == 1");
         let (one, other) = (batch(&["1"]), batch(&["2"]));
-        assert_eq!(*verdicts.of(&filter, &one, true).await.unwrap(), [true]);
-        assert_eq!(*verdicts.of(&filter, &other, true).await.unwrap(), [false]);
-        verdicts.of(&filter, &batch(&["3"]), false).await.unwrap();
+        assert_eq!(*verdicts.of(&Asker::Node, &filter, &one, true).await.unwrap(), [true]);
+        assert_eq!(*verdicts.of(&Asker::Node, &filter, &other, true).await.unwrap(), [false]);
+        verdicts.of(&Asker::Node, &filter, &batch(&["3"]), false).await.unwrap();
         assert_eq!(verdicts.recent.lock().len(), 2);
     }
 
@@ -160,16 +187,16 @@ mod tests {
         let verdicts = Verdicts::default();
         let large: &'static str = Box::leak("0".repeat(BYTES / 3).into_boxed_str());
         for _ in 0..10 {
-            verdicts.of(&judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
         }
         assert!((1..=3).contains(&verdicts.recent.lock().len()));
         for _ in 0..2 * BATCHES {
-            verdicts.of(&judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap();
         }
         assert_eq!(verdicts.recent.lock().len(), BATCHES);
         let small = batch(&["1"]);
         for number in 0..2 * FILTERS {
-            verdicts.of(&judgement(&format!("$payload == {number}")), &small, true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement(&format!("$payload == {number}")), &small, true).await.unwrap();
         }
         assert_eq!(verdicts.recent.lock().back().unwrap().by_filter.len(), FILTERS);
     }
@@ -179,7 +206,7 @@ mod tests {
         let verdicts = Verdicts::default();
         let long = batch(&["1"; 4 * SLICE]);
         let filter = judgement("$payload == 1");
-        let mut judging = std::pin::pin!(verdicts.of(&filter, &long, true));
+        let mut judging = std::pin::pin!(verdicts.of(&Asker::Node, &filter, &long, true));
         assert!(futures::poll!(judging.as_mut()).is_pending(), "it does not judge all of it in one go");
         assert_eq!(judging.await.unwrap().len(), 4 * SLICE);
     }

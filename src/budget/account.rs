@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
@@ -15,8 +14,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    face::{Clocks, Face, Why},
+    clocks::{Clocks, Why},
+    face::Face,
     level::{Full, Lease, Level},
+    origin::Origin,
 };
 use crate::{
     model::{Limits, Quota},
@@ -27,30 +28,6 @@ use crate::{
 pub(super) const UNPROVEN_BYTES: u64 = 64 << 10;
 /// Unread bytes that a connection may have, however little room there is: a small message.
 const OWN_BYTES: usize = 16 << 10;
-
-/// Where a connection comes from, as far as it counts: an IPv4 address, or the network of an IPv6 address, since whoever
-/// has one of its addresses has all of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin(String);
-
-impl Origin {
-    /// Of `IP:port`, or whatever a network calls its addresses.
-    pub fn of(from: &str) -> Self {
-        let Ok(address) = from.parse::<SocketAddr>() else {
-            return Self(from.rsplit_once(':').map_or(from, |(host, _)| host).to_owned());
-        };
-        Self(match address.ip().to_canonical() {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("{:x}", ip.to_bits() >> 64),
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What the services know of the connection that a request came through, and what counts against it.
 pub struct Account {
@@ -64,6 +41,8 @@ pub struct Account {
     pub(super) arriving: Arc<Level>,
     /// What came and nobody has taken yet.
     unread: Arc<Level>,
+    /// What was answered and is not sent yet.
+    pub(super) answers: Arc<Level>,
     meter: Mutex<Meter>,
     pub(super) id: u64,
     pub(super) origin: Origin,
@@ -118,6 +97,7 @@ impl Account {
             streams: above.streams.below("connection", shares.streams),
             arriving: above.arriving.below("connection", shares.arriving),
             unread: above.unread.below("connection", shares.unread),
+            answers: above.answers.below("connection", shares.answers),
             meter: Mutex::default(),
             id,
             origin,
@@ -160,6 +140,7 @@ impl Account {
         // Once for a connection.
         let _ = self.node.set(id);
         self.prove();
+        self.face.proved_node(id);
     }
 
     /// Which node the other side has proven to be.
@@ -181,13 +162,47 @@ impl Account {
         self.streams.hold(1)
     }
 
+    /// Where it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Its address asks for more judgements of filters than others wait for.
+    pub fn lags_behind(&self) {
+        self.face.refuse("judgements", "address");
+    }
+
     /// Counts a refusal of this connection.
     pub(super) fn refuse(&self, what: &'static str, why: &'static str) {
         self.face.refuse(what, why);
     }
 
+    /// Whether enough of its answers wait to be sent. One that has none waiting may always have one.
+    pub(super) fn answers_are_crowded(&self) -> bool {
+        self.answers.held() > 0 && self.answers.is_over()
+    }
+
     pub(super) fn clocks(&self) -> &Clocks {
         self.face.clocks()
+    }
+
+    /// Room for a message of so many bytes that has begun to come.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn arriving(&self, bytes: usize) -> Result<Lease, Full> {
+        self.arriving.take(bytes).inspect_err(|full| self.face.refuse("arriving_bytes", full.whose))
+    }
+
+    /// Bytes of what arrives on it.
+    #[cfg(test)]
+    pub(crate) fn arriving_bytes(&self) -> usize {
+        self.arriving.held()
+    }
+
+    /// Bytes of requests that may arrive on it at once, and so of one message with all that it becomes.
+    pub(super) fn most_arriving(&self) -> usize {
+        self.face.of_connection().arriving
     }
 
     /// Whether it was let in for monitoring only.
@@ -395,16 +410,6 @@ impl Drop for Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_has_one_address_of_a_network_has_all_of_them() {
-        assert_eq!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.1:2"));
-        assert_ne!(Origin::of("10.0.0.1:1"), Origin::of("10.0.0.2:1"));
-        assert_eq!(Origin::of("[::ffff:10.0.0.1]:1"), Origin::of("10.0.0.1:1"));
-        assert_eq!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:1:ffff::2]:1"));
-        assert_ne!(Origin::of("[2001:db8:0:1::1]:1"), Origin::of("[2001:db8:0:2::1]:1"));
-        assert_eq!(Origin::of("n1:7100"), Origin::of("n1:7200"));
-    }
 
     #[test]
     fn what_came_is_unread_until_it_is_taken_or_all_who_read_wait_for_more() {

@@ -17,10 +17,11 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     account::Account,
-    face::Why,
+    clocks::Why,
     level::{Full, Lease},
     messages::{Brought, Messages},
 };
+use crate::proto::shapes;
 
 /// How long a request waits for room before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +42,13 @@ pub enum Refusal {
         /// In this time.
         within: Duration,
     },
+    /// It becomes more than one connection may have.
+    Large {
+        /// Bytes that it takes once it is decoded, as far as it has come.
+        bytes: usize,
+        /// What one message may take.
+        limit: usize,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -51,6 +59,9 @@ impl fmt::Display for Refusal {
             }
             Self::Slow { bytes, within } => {
                 write!(f, "the request is not complete, and fewer than {bytes} bytes of it came within {within:?}")
+            }
+            Self::Large { bytes, limit } => {
+                write!(f, "the message takes {bytes} bytes or more once it is decoded; the limit is {limit}")
             }
         }
     }
@@ -113,6 +124,7 @@ impl Progress {
         let why = match refusal {
             Refusal::Full(full) => full.whose,
             Refusal::Slow { .. } => Why::Slow.name(),
+            Refusal::Large { .. } => "decoded",
         };
         self.0.account.refuse("arriving_bytes", why);
         self.0.told.lock().refusal = Some(refusal);
@@ -169,10 +181,17 @@ impl<B: Body> Arriving<B> {
         Self::new(body, account, shape, length.unwrap_or(0), Into::into)
     }
 
-    /// Messages over gRPC of at most so many bytes; whoever decodes them refuses more, and gets what `explain` makes of
-    /// a refusal.
-    pub fn messages(body: B, account: Arc<Account>, most: usize, explain: fn(Refusal) -> BoxError) -> (Self, Progress) {
-        Self::new(body, account, Shape::Messages(Messages::of_at_most(most)), 0, explain)
+    /// Messages over gRPC for a method with this path, of at most so many bytes; whoever decodes them refuses more, and
+    /// gets what `explain` makes of a refusal.
+    pub fn messages(
+        body: B,
+        account: Arc<Account>,
+        path: &str,
+        most: usize,
+        explain: fn(Refusal) -> BoxError,
+    ) -> (Self, Progress) {
+        let messages = Messages::of_at_most(most, shapes::of(path));
+        Self::new(body, account, Shape::Messages(messages), 0, explain)
     }
 
     fn new(
@@ -225,7 +244,10 @@ impl<B> Arriving<B> {
     }
 
     /// Counts what came.
-    fn came(&mut self, data: &[u8]) {
+    ///
+    /// # Errors
+    /// When decoding it would make more than one connection may have arriving.
+    fn came(&mut self, data: &[u8]) -> Result<(), Refusal> {
         self.unread = data.len();
         if let Some(pace) = &mut self.pace {
             pace.bytes += data.len() as u64;
@@ -234,7 +256,11 @@ impl<B> Arriving<B> {
             Shape::Whole { counted: true } => {}
             Shape::Whole { counted: false } => (self.wanted, self.whole) = (data.len(), data.len()),
             Shape::Messages(messages) => {
-                let Brought { whole, begun, ended } = messages.walk(data);
+                let Brought { whole, begun, ended, most_made } = messages.walk(data);
+                let limit = self.progress.0.account.most_arriving();
+                if most_made > limit {
+                    return Err(Refusal::Large { bytes: most_made, limit });
+                }
                 if ended > 0 {
                     self.progress.whole(ended);
                 }
@@ -246,6 +272,7 @@ impl<B> Arriving<B> {
         if !self.is_within() {
             self.pace = None;
         }
+        Ok(())
     }
 
     fn took(&mut self) {
@@ -325,8 +352,10 @@ where
             match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     this.waits(false);
-                    if let Some(data) = frame.data_ref() {
-                        this.came(data);
+                    if let Some(data) = frame.data_ref()
+                        && let Err(refusal) = this.came(data)
+                    {
+                        return Poll::Ready(Some(Err(this.refuse(refusal))));
                     }
                     this.ready = Some(frame);
                 }
@@ -361,50 +390,13 @@ impl<B> Drop for Arriving<B> {
     }
 }
 
-/// The body of an answer, with which a request is open.
-pub struct Holding<B> {
-    body: B,
-    account: Arc<Account>,
-    _open: Lease,
-}
-
-impl<B> Holding<B> {
-    /// Open until the body has ended or is dropped.
-    pub fn new(body: B, account: Arc<Account>, open: Lease) -> Self {
-        Self { body, account, _open: open }
-    }
-}
-
-impl<B> Drop for Holding<B> {
-    fn drop(&mut self) {
-        self.account.touch();
-    }
-}
-
-impl<B: Body + Unpin> Body for Holding<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future::poll_fn};
 
     use super::*;
     use crate::{
-        budget::{Budgets, FaceName, account::Origin, messages::PREFIX},
+        budget::{Budgets, FaceName, Origin, messages::PREFIX},
         model::Limits,
     };
 
@@ -455,7 +447,7 @@ mod tests {
     async fn a_message_counts_from_its_length_on_until_it_is_whole_and_the_answer_has_begun() {
         let (account, held) = account(FaceName::Grpc);
         let (mut sender, receiver) = mpsc::channel(4);
-        let (mut body, progress) = Arriving::messages(Sent(receiver), account, 1 << 20, Into::into);
+        let (mut body, progress) = Arriving::messages(Sent(receiver), account, "", 1 << 20, Into::into);
         let data = Bytes::from(message(1000));
         sender.try_send(data.slice(..10)).unwrap();
         assert_eq!((next(&mut body).await, held()), (Some(Ok(10)), 1000));
@@ -477,7 +469,7 @@ mod tests {
         let begin = |length: usize| {
             let (mut sender, receiver) = mpsc::channel(4);
             sender.try_send(Bytes::from(message(length)).slice(..PREFIX)).unwrap();
-            let (body, progress) = Arriving::messages(Sent(receiver), account.clone(), 1 << 20, Into::into);
+            let (body, progress) = Arriving::messages(Sent(receiver), account.clone(), "", 1 << 20, Into::into);
             (sender, body, progress)
         };
         let mut first: Vec<_> = (0..3).map(|_| begin(1 << 20)).collect();
@@ -492,6 +484,31 @@ mod tests {
         assert!(next(&mut waits).now_or_never().is_none());
         first.pop();
         assert_eq!(next(&mut waits).await, Some(Ok(PREFIX)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_counts_with_what_decoding_makes_of_it_and_too_much_of_that_is_refused_before_it_is_done() {
+        let empties = |count: usize| {
+            let empties = [0x0a, 0].repeat(count);
+            Bytes::from([&[0][..], &(empties.len() as u32).to_be_bytes(), &empties].concat())
+        };
+        let (account, held) = account(FaceName::Grpc);
+        let path = "/liminal.v1.Broker/PublishTransaction";
+        let begin = || {
+            let (sender, receiver) = mpsc::channel(4);
+            (sender, Arriving::messages(Sent(receiver), account.clone(), path, 1 << 20, Into::into))
+        };
+        let (mut sender, (mut body, progress)) = begin();
+        let few = empties(1_000);
+        sender.try_send(few.clone()).unwrap();
+        assert_eq!(next(&mut body).await, Some(Ok(few.len())));
+        assert!(held() > 2_000 + 1_000 * 200, "{} bytes of a thousand messages", held());
+        progress.answered();
+        assert_eq!(held(), 0);
+        let (mut sender, (mut body, _progress)) = begin();
+        sender.try_send(empties(100_000)).unwrap();
+        let Some(Err(Refusal::Large { bytes, limit })) = next(&mut body).await else { panic!("it is not refused") };
+        assert!(bytes > limit && limit == 3 << 20, "{bytes} of {limit}");
     }
 
     #[tokio::test(start_paused = true)]

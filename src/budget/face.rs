@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -14,8 +13,10 @@ use tokio::time::Instant;
 
 use super::{
     FaceName, Level, Levels, Shares,
-    account::{Account, Opening, Origin},
+    account::{Account, Opening},
+    clocks::{Clocks, Why, millis},
     largest,
+    origin::Origin,
 };
 use crate::model::Limits;
 
@@ -25,90 +26,8 @@ const MAY_GO: u64 = 1_000;
 const LOOK: u64 = 5;
 /// Connections beyond the limits that are let in to ask for health and readiness.
 const FOR_MONITORING: usize = 16;
-/// How long each of them stays, milliseconds.
-const MONITORING_TIME: u64 = 2_000;
 /// Connections to the port for other nodes that have not shown yet that they are of any.
 const STRANGERS: usize = 64;
-
-/// Why a connection was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Why {
-    /// It did not ask for anything in time.
-    FirstRequest = 1,
-    /// What it asks for comes too slowly.
-    Slow,
-    /// It did not ask for anything for too long.
-    Idle,
-    /// It does not read its answers.
-    Reader,
-    /// Another one needed the room.
-    Room,
-    /// The process has no file descriptors left.
-    Descriptors,
-    /// It was let in for monitoring, and that takes no longer.
-    Served,
-}
-
-impl Why {
-    const ALL: [Self; 7] =
-        [Self::FirstRequest, Self::Slow, Self::Idle, Self::Reader, Self::Room, Self::Descriptors, Self::Served];
-
-    /// As in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FirstRequest => "first_request",
-            Self::Slow => "slow",
-            Self::Idle => "idle",
-            Self::Reader => "reader",
-            Self::Room => "room",
-            Self::Descriptors => "descriptors",
-            Self::Served => "served",
-        }
-    }
-
-    pub(super) fn of(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|why| *why as u8 == number)
-    }
-}
-
-/// How long things may take; milliseconds where it is a number.
-#[derive(Clone, Debug)]
-pub(super) struct Clocks {
-    pub(super) first_request: u64,
-    pub(super) idle: u64,
-    pub(super) reader: u64,
-    pub(super) monitoring: u64,
-    /// What is on its way has to bring as much as the least rate in each of these.
-    pub(super) slow: Duration,
-    least_per_second: u64,
-}
-
-impl Clocks {
-    fn of(limits: &Limits) -> Self {
-        Self {
-            first_request: millis(limits.handshake_timeout),
-            idle: millis(limits.idle_timeout),
-            reader: millis(limits.reader_timeout),
-            monitoring: MONITORING_TIME,
-            slow: limits.slow_after,
-            least_per_second: limits.least_bytes_per_second as u64,
-        }
-    }
-
-    pub(super) fn slow_ms(&self) -> u64 {
-        millis(self.slow)
-    }
-
-    /// Bytes that have to come in [`Clocks::slow`].
-    pub(super) fn least(&self) -> u64 {
-        (self.least_per_second.saturating_mul(self.slow_ms()) / 1000).max(1)
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// What one connection may hold for its services.
 #[derive(Clone, Copy)]
@@ -156,7 +75,10 @@ impl Face {
         let largest = largest(limits);
         let room = |shares: Shares| Shares { arriving: shares.arriving.max(largest), ..shares };
         let (of_face, of_address, of_connection) = match name {
-            FaceName::Peers => (Shares::unlimited(), Shares::unlimited(), Shares::unlimited()),
+            FaceName::Peers => {
+                let connection = Shares { arriving: Limits::PEER_MESSAGE_BYTES, ..Shares::unlimited() };
+                (Shares::unlimited(), Shares::unlimited(), connection)
+            }
             FaceName::Grpc | FaceName::Http => {
                 let (face, address) = (Shares::of(limits).part(3, 4), Shares::of(limits).part(1, 2));
                 let address = Shares { connections: limits.connections_per_address, ..address };
@@ -165,6 +87,7 @@ impl Face {
                     streams: limits.streams_per_connection,
                     arriving: limits.connection_in_flight_bytes.min(address.arriving),
                     unread: usize::MAX, // its protocol bounds it
+                    answers: limits.connection_in_flight_bytes.min(address.answers),
                 };
                 (room(face), room(address), room(connection))
             }
@@ -216,6 +139,18 @@ impl Face {
     pub(super) fn proved(&self) {
         let less = |strangers: usize| strangers.checked_sub(1);
         let _ = self.strangers.fetch_update(Ordering::AcqRel, Ordering::Acquire, less); // one that was never let in
+    }
+
+    /// A connection is another node's. The oldest of that node goes for it where it has too many: a node that came back may
+    /// have some that it knows nothing of any more.
+    pub(super) fn proved_node(&self, id: u64) {
+        let mut open = self.open.lock();
+        let mut of_node = open.accounts.values().filter(|account| account.node() == Some(id));
+        let oldest = of_node.next().cloned();
+        let others = of_node.count();
+        if let Some(oldest) = oldest.filter(|_| others >= Limits::CONNECTIONS_OF_NODE) {
+            self.end(&mut open, &oldest, Why::Room);
+        }
     }
 
     /// Lets a connection in, if there is room or somebody who can go.
@@ -332,12 +267,13 @@ impl Face {
     }
 
     pub(super) fn held(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let Levels { streams, arriving, unread, .. } = &self.levels;
+        let Levels { streams, arriving, unread, answers, .. } = &self.levels;
         let held = [
             ("connections", self.connections()),
             ("streams", streams.held() as u64),
             ("arriving_bytes", arriving.held() as u64),
             ("unread_bytes", unread.held() as u64),
+            ("answer_bytes", answers.held() as u64),
         ];
         held.map(|(what, amount)| (self.name.name(), what, amount)).into()
     }
@@ -383,8 +319,10 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::budget::Budgets;
+    use crate::budget::{Budgets, clocks::MONITORING_TIME};
 
     fn face(name: FaceName, limits: &Limits) -> (Budgets, Arc<Face>) {
         let budgets = Budgets::new(limits);
@@ -470,5 +408,29 @@ mod tests {
         assert_eq!((strangers[0].ended(), strangers[1].ended()), (Some(Why::Room), None));
         assert!(nodes.iter().all(|node| node.ended().is_none()));
         assert_eq!(face.connections() as usize, 3 + STRANGERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_has_few_connections_and_its_oldest_goes_for_a_new_one() {
+        let (_, face) = face(FaceName::Peers, &Limits::default());
+        let connect = |id: u64| {
+            let account = face.admit("10.0.0.1:1").unwrap();
+            account.prove_node(id);
+            account
+        };
+        let other = connect(2);
+        let all: Vec<_> = (0..=Limits::CONNECTIONS_OF_NODE).map(|_| connect(1)).collect();
+        assert_eq!((all[0].ended(), all[1].ended(), other.ended()), (Some(Why::Room), None, None));
+        assert_eq!(face.connections() as usize, 1 + Limits::CONNECTIONS_OF_NODE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_come_whole_of_other_nodes_counts_for_all_of_them_together() {
+        let (budgets, face) = face(FaceName::Peers, &Limits::default());
+        let [one, two, three] = [1, 2, 3].map(|port| face.admit(&format!("10.0.0.{port}:1")).unwrap());
+        let _held = [&one, &two].map(|account| account.arriving(Limits::PEER_MESSAGE_BYTES).unwrap());
+        assert_eq!(three.arriving(1).unwrap_err().whose, "node");
+        let client = budgets.face(FaceName::Grpc).admit("10.0.0.1:1").unwrap();
+        assert!(client.arriving(1).is_ok(), "clients have their own");
     }
 }

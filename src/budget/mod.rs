@@ -5,29 +5,37 @@
 //! Bytes are counted twice on their way, never at the same time. What was read from a connection and that nobody has
 //! taken yet is *unread* ([`Account`]); while there is too much of it, connections are not read. What belongs to a
 //! request or message that has not come whole, or is not answered, is *arriving* ([`Arriving`]); what finds no room there
-//! waits for a moment and is refused. What is published counts from then on as in flight, with the broker.
+//! waits for a moment and is refused. What is published counts from then on as in flight, with the broker. What goes out
+//! counts until the connection has sent it ([`Holding`]): who asks for much and reads nothing holds it, too.
 //!
-//! Time is bounded too (`face`): to the first whole request, for a message that has begun, without a request, and
+//! Time is bounded too (`clocks`): to the first whole request, for a message that has begun, without a request, and
 //! for a reader that reads nothing. Where there is no room for a connection, one that has not asked for anything goes
 //! first, then the one that has been idle longest. Nobody who is being served has to go.
 
 mod account;
+mod answering;
 mod arriving;
+mod clocks;
 pub mod descriptors;
 mod face;
 mod guard;
 mod level;
+mod making;
 mod messages;
+mod origin;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::making::made_of;
 pub use self::{
-    account::{Account, Origin},
-    arriving::{Arriving, Holding, Progress, Refusal},
-    face::Why,
+    account::Account,
+    answering::Holding,
+    arriving::{Arriving, Progress, Refusal},
+    clocks::Why,
     level::{Full, Lease, Level},
+    origin::Origin,
 };
 use self::{face::Face, guard::Guarded};
 use crate::{env::Listener, model::Limits};
@@ -36,6 +44,8 @@ use crate::{env::Listener, model::Limits};
 pub const OPEN: &str = "open requests and streams";
 /// What there is too much of where a request cannot arrive.
 pub const UNFINISHED: &str = "bytes of unfinished requests";
+/// What there is too much of where an answer is not given.
+pub const UNTAKEN: &str = "bytes of answers that are not taken";
 /// The stable code of a request that did not come in time.
 pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
 
@@ -80,6 +90,7 @@ struct Shares {
     streams: usize,
     arriving: usize,
     unread: usize,
+    answers: usize,
 }
 
 impl Shares {
@@ -90,11 +101,19 @@ impl Shares {
             streams: limits.streams,
             arriving: limits.arriving_bytes,
             unread: limits.unread_bytes,
+            answers: limits.answer_bytes,
         }
     }
 
+    /// Of other nodes together. Their connections are bounded by node, and their requests by connection.
+    fn of_peers() -> Self {
+        let (arriving, unread) = (Limits::PEERS_ARRIVING_BYTES, Limits::PEERS_UNREAD_BYTES);
+        Self { arriving, unread, ..Self::unlimited() }
+    }
+
     fn unlimited() -> Self {
-        Self { connections: usize::MAX, streams: usize::MAX, arriving: usize::MAX, unread: usize::MAX }
+        let most = usize::MAX;
+        Self { connections: most, streams: most, arriving: most, unread: most, answers: most }
     }
 
     /// Rounded up: a share of something is never nothing.
@@ -108,6 +127,7 @@ impl Shares {
             streams: part(self.streams),
             arriving: part(self.arriving),
             unread: part(self.unread),
+            answers: part(self.answers),
         }
     }
 }
@@ -119,6 +139,7 @@ struct Levels {
     streams: Arc<Level>,
     arriving: Arc<Level>,
     unread: Arc<Level>,
+    answers: Arc<Level>,
 }
 
 impl Levels {
@@ -128,6 +149,7 @@ impl Levels {
             streams: Level::new(whose, shares.streams),
             arriving: Level::new(whose, shares.arriving),
             unread: Level::new(whose, shares.unread),
+            answers: Level::new(whose, shares.answers),
         }
     }
 
@@ -137,6 +159,7 @@ impl Levels {
             streams: self.streams.below(whose, shares.streams),
             arriving: self.arriving.below(whose, shares.arriving),
             unread: self.unread.below(whose, shares.unread),
+            answers: self.answers.below(whose, shares.answers),
         }
     }
 }
@@ -153,7 +176,7 @@ impl Budgets {
     pub fn new(limits: &Limits) -> Self {
         let (began, clients) = (Instant::now(), Levels::new("node", Shares::of(limits)));
         // What is for other nodes is not for clients, and never lent.
-        let peers = Levels::new("node", Shares::unlimited());
+        let peers = Levels::new("node", Shares::of_peers());
         let face = |name| {
             let above = if name == FaceName::Peers { &peers } else { &clients };
             Arc::new(Face::new(name, above, limits, began))

@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut nodes = Vec::new();
     let cookie = crate::env::Env::real().random.secret();
     for number in 1..=args.nodes {
-        nodes.push(start(config(&args, &cookie, dir.as_deref(), number)).await?);
+        nodes.push(start(config(&args, &cookie, dir.as_deref(), number), args.nodes).await?);
     }
     let first = nodes.first().ok_or_else(|| CliError::failed("no nodes".into()))?;
     let formed = tokio::time::timeout(FORM_TIMEOUT, first.broker().channels()).await;

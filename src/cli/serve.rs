@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
-    let node = start(config).await?;
+    let node = start(config, 1).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
     node.on_stuck(Box::new(move |reason| {
         tracing::error!(reason, "this node does not come back by itself: it ends");
@@ -54,8 +54,9 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
 }
 
-pub(super) async fn start(mut config: ServerConfig) -> Result<Node, CliError> {
-    descriptors::prepare(&mut config.limits);
+/// Starts one of so many nodes of this process.
+pub(super) async fn start(mut config: ServerConfig, nodes: u16) -> Result<Node, CliError> {
+    descriptors::prepare(&mut config.limits, nodes);
     if let Err(error) = liminal_memory::look_after() {
         tracing::warn!(%error, "memory that a burst takes will stay resident: no thread looks after it");
     }

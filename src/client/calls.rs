@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::{
     Client,
     error::{ClientError, ErrorDetail},
@@ -119,19 +121,12 @@ impl Client {
     /// # Errors
     /// When no node can answer.
     pub async fn list_channels(&self) -> Result<Vec<Channel>, ClientError> {
-        let (mut channels, mut after) = (Vec::new(), String::new());
-        loop {
-            let list = |link| {
-                let request = ListChannelsRequest { after: after.clone(), limit: 0 };
-                async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await }
-            };
-            let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-            channels.extend(page.channels);
-            match page.next_after {
-                Some(next) => after = next,
-                None => return Ok(channels),
-            }
-        }
+        let list = |link, after| async move {
+            let request = ListChannelsRequest { after, limit: 0 };
+            let page = ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await?;
+            Ok::<_, Status>(page.map(|page| (page.channels, page.next_after)))
+        };
+        self.pool.all_pages(list).await
     }
 
     /// One channel.
@@ -234,12 +229,12 @@ impl Client {
     /// # Errors
     /// When the channel does not exist.
     pub async fn schemas(&self, channel: &str) -> Result<Vec<SchemaVersion>, ClientError> {
-        let list = |link| {
-            let request = ListSchemasRequest { channel: channel.to_owned() };
-            async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await }
+        let list = |link, after_id| async move {
+            let request = ListSchemasRequest { channel: channel.to_owned(), after_id, limit: 0 };
+            let page = ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await?;
+            Ok::<_, Status>(page.map(|page| (page.schemas, page.next_after_id)))
         };
-        let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-        Ok(response.schemas)
+        self.pool.all_pages(list).await
     }
 
     /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.

@@ -218,6 +218,24 @@ impl Pool {
         self.call_within(self.options.answer_timeout, prefer, repeat, request).await
     }
 
+    /// All items of a list that comes in pages, each with the name or id after which the next one begins.
+    pub async fn all_pages<T, A, F>(&self, page: impl Fn(Link, A) -> F) -> Result<Vec<T>, ClientError>
+    where
+        A: Clone + Default,
+        F: Future<Output = Result<Response<(Vec<T>, Option<A>)>, Status>>,
+    {
+        let (mut all, mut after) = (Vec::new(), A::default());
+        loop {
+            let ((items, next_after), _) =
+                self.call(Prefer::Any, Repeat::Safe, |link| page(link, after.clone())).await?;
+            all.extend(items);
+            match next_after {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// The same where an answer may take another time than usual.
     pub async fn call_within<T, F>(
         &self,

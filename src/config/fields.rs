@@ -105,6 +105,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     v.size("connection_in_flight_bytes", &mut limits.connection_in_flight_bytes);
     v.size("arriving_bytes", &mut limits.arriving_bytes);
     v.size("unread_bytes", &mut limits.unread_bytes);
+    v.size("answer_bytes", &mut limits.answer_bytes);
     v.size("least_bytes_per_second", &mut limits.least_bytes_per_second);
     v.optional_count("publisher_bytes_per_second", &mut limits.publisher_bytes_per_second);
     v.size("page_bytes", &mut limits.page_bytes);

@@ -13,13 +13,17 @@ use tower::{Layer, Service};
 
 use super::{status, to_status};
 use crate::{
-    broker::over_budget,
-    budget::{Account, Arriving, Holding, OPEN, Progress, Refusal, UNFINISHED},
+    broker::{BrokerError, over_budget},
+    budget::{Account, Arriving, Holding, OPEN, Progress, Refusal, UNFINISHED, UNTAKEN},
 };
 
 /// The connection that a request came through.
 pub(super) fn account<T>(request: &Request<T>) -> Arc<Account> {
-    request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default()
+    of_connection(request.extensions())
+}
+
+fn of_connection(extensions: &http::Extensions) -> Arc<Account> {
+    extensions.get::<Arc<Account>>().cloned().unwrap_or_default()
 }
 
 /// How a request has arrived.
@@ -29,9 +33,9 @@ pub(super) fn progress<T>(request: &Request<T>) -> Option<Progress> {
 
 /// Counts the requests to the services behind it.
 #[derive(Clone, Copy)]
-pub(super) struct Counting {
+pub(crate) struct Counting {
     /// Bytes of the largest message; the services refuse larger ones themselves.
-    pub(super) most: usize,
+    pub(crate) most: usize,
 }
 
 impl<S> Layer<S> for Counting {
@@ -42,8 +46,9 @@ impl<S> Layer<S> for Counting {
     }
 }
 
+/// The services behind it.
 #[derive(Clone)]
-pub(super) struct Counted<S> {
+pub(crate) struct Counted<S> {
     service: S,
     most: usize,
 }
@@ -62,7 +67,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let account = request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default();
+        let account = of_connection(request.extensions());
         account.prove();
         let open = match account.begin() {
             Ok(open) => open,
@@ -72,13 +77,22 @@ where
             }
         };
         let (mut parts, body) = request.into_parts();
-        let (body, progress) = Arriving::messages(body, account.clone(), self.most, |refusal| explain(refusal).into());
+        let path = parts.uri.path();
+        let (body, progress) =
+            Arriving::messages(body, account.clone(), path, self.most, |refusal| explain(refusal).into());
         parts.extensions.insert(progress.clone());
         let answer = self.service.call(http::Request::from_parts(parts, Body::new(body)));
         Box::pin(async move {
             let answer = answer.await?;
             progress.answered();
-            Ok(answer.map(|body| Body::new(Holding::new(body, account, open))))
+            let (mut parts, body) = answer.into_parts();
+            let mut body = Holding::new(body, account, open);
+            if let Err(full) = body.begin().await {
+                let (refused, instead) = to_status(&over_budget(UNTAKEN, full)).into_http().into_parts();
+                body.say_instead(instead);
+                parts = refused;
+            }
+            Ok(http::Response::from_parts(parts, Body::new(body)))
         })
     }
 }
@@ -88,5 +102,10 @@ fn explain(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Full(full) => to_status(&over_budget(UNFINISHED, full)),
         Refusal::Slow { .. } => status::too_slow(&refusal.to_string()),
+        Refusal::Large { bytes, limit } => to_status(&BrokerError::LimitExceeded {
+            what: "the size of a message once it is decoded, bytes".into(),
+            value: bytes as u64,
+            limit: limit as u64,
+        }),
     }
 }

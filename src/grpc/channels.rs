@@ -66,8 +66,11 @@ impl Channels for Service {
         &self,
         request: Request<v1::ListSchemasRequest>,
     ) -> Result<Response<v1::ListSchemasResponse>, Status> {
-        let schemas = self.broker.schemas(&request.get_ref().channel).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::ListSchemasResponse { schemas: schemas.into_iter().map(Into::into).collect() }))
+        let v1::ListSchemasRequest { channel, after_id, limit } = request.into_inner();
+        let page = self.broker.schemas_after(&channel, after_id, limit as usize).await;
+        let (schemas, next_after_id) = page.map_err(|error| to_status(&error))?;
+        let schemas = schemas.into_iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListSchemasResponse { schemas, next_after_id }))
     }
 
     async fn validate_history(

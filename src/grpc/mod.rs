@@ -17,7 +17,8 @@ use tonic::{Code, codegen::http, server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
 
-use self::{admin::AdminService, arriving::Counting};
+use self::admin::AdminService;
+pub(crate) use self::arriving::Counting;
 pub use self::{
     admin::ClusterAdmin,
     status::{stream_error, to_status},

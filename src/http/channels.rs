@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::{messages::start, problem::Problem};
+use super::{delayed::ListQuery, messages::start, problem::Problem};
 use crate::{
     broker::{Broker, BrokerError, ChannelInfo, NamedPage, Trim},
     model::{
@@ -200,10 +200,15 @@ pub(super) async fn update(
 }
 
 /// The schemas that a channel has, or has had.
-pub(super) async fn schemas(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
-    let schemas: Vec<v1::SchemaVersion> = broker.schemas(&channel).await?.into_iter().map(Into::into).collect();
+pub(super) async fn schemas(
+    State(broker): State<Broker>,
+    Path(channel): Path<String>,
+    Query(ListQuery { after, limit }): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let (schemas, next_after) = broker.schemas_after(&channel, after, limit).await?;
+    let schemas: Vec<v1::SchemaVersion> = schemas.into_iter().map(Into::into).collect();
     let schemas: Vec<_> = schemas.iter().map(SchemaJson::of).collect();
-    Ok(Json(json!({ "channel": channel, "schemas": schemas })).into_response())
+    Ok(Json(json!({ "channel": channel, "schemas": schemas, "next_after": next_after })).into_response())
 }
 
 /// Checks stored messages against the schema in the body, and changes nothing.

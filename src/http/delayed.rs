@@ -16,12 +16,12 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Only messages with a greater id.
+    /// Only what has a greater id.
     #[serde(default)]
-    after: u64,
+    pub(super) after: u64,
     /// Nothing or 0 means as many as fit.
     #[serde(default)]
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 /// Written as it is, and not by way of a value in memory: that would change the spelling of payloads.

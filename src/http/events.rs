@@ -2,9 +2,10 @@
 //! by the standard, to any node, goes on where it was without a gap or a repeat. What has become of the history behind
 //! that position is an event too: a browser that gets an error for an answer never tries again.
 
-use std::{collections::VecDeque, convert::Infallible};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use axum::{
+    Extension,
     extract::{Path, Query, State},
     http::HeaderMap,
     response::{
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, Start, SubscribeOptions, Subscription, filter_of},
+    budget::Account,
     model::{Form, IfChanged, NoticeJson, Position, unbroken},
 };
 
@@ -42,6 +44,7 @@ struct Following {
 /// `Last-Event-ID` wins over `from`, which is `latest` unless given.
 pub(super) async fn follow(
     State(broker): State<Broker>,
+    Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(query): Query<FollowQuery>,
     headers: HeaderMap,
@@ -56,7 +59,11 @@ pub(super) async fn follow(
             (start, wanted.unwrap_or(if seq { IfChanged::Fail } else { IfChanged::Notice }))
         }
     };
-    let options = SubscribeOptions { filter: filter_of(&query.filter)?, if_changed: Some(if_changed) };
+    let options = SubscribeOptions {
+        filter: filter_of(&query.filter)?,
+        if_changed: Some(if_changed),
+        connection: Some(connection),
+    };
     let subscription = broker.subscribe_with(&channel, start, options).await?;
     // Who is cut off before the first message has to know where it stood.
     let begin = (!subscription.begins_told()).then(|| at(subscription.next_position()).comment("following"));

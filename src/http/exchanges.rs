@@ -14,14 +14,16 @@ use serde_json::value::RawValue;
 
 use super::{
     claims::receipt_of,
-    content::{self, HeadersJson},
+    content::{self, Few, HeadersJson},
     messages::{Acked, ConfirmQuery, MESSAGE_HEADER, duration, template},
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
+    broker::{
+        Broker, BrokerError, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest,
+    },
     budget::{Account, Progress},
-    model::{DeliveryToken, InvalidToken},
+    model::{DeliveryToken, InvalidToken, Limits},
     proto::v1::{Header, Message},
 };
 
@@ -32,11 +34,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 #[serde(deny_unknown_fields)]
 struct TransactionBody {
     #[serde(default)]
-    messages: Vec<OneOf>,
+    messages: Few<OneOf, { Limits::MESSAGES_OF_JSON }>,
     #[serde(default)]
-    ack: Vec<AckOf>,
+    ack: Few<AckOf, { Limits::SETTLEMENTS }>,
     #[serde(default)]
-    complete: Vec<CompleteOf>,
+    complete: Few<CompleteOf, { Limits::SETTLEMENTS }>,
     #[serde(default)]
     confirm: ConfirmQuery,
 }
@@ -64,7 +66,7 @@ struct AckOf {
     consumer: String,
     token: Option<String>,
     #[serde(default)]
-    tokens: Vec<String>,
+    tokens: Few<String, { Limits::SETTLEMENTS }>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +92,17 @@ pub(super) async fn transaction(
 ) -> Result<Response, Problem> {
     let wrong = |error: serde_json::Error| Problem::invalid(format!("the body is no transaction: {error}"));
     let TransactionBody { messages, ack, complete, confirm } = serde_json::from_slice(&body).map_err(wrong)?;
+    let (Few(messages), Few(ack), Few(complete)) = (messages, ack, complete);
+    for (what, count, limit) in [
+        ("messages", messages.len(), Limits::MESSAGES_OF_JSON),
+        ("acks", ack.len(), Limits::SETTLEMENTS),
+        ("completions", complete.len(), Limits::SETTLEMENTS),
+    ] {
+        if count > limit {
+            let what = format!("the number of {what} of a transaction");
+            return Err(BrokerError::LimitExceeded { what, value: count as u64, limit: limit as u64 }.into());
+        }
+    }
     let messages: Vec<TransactionMessage> =
         (0..).zip(messages).map(|(position, one)| one.message(position)).collect::<Result<_, _>>()?;
     let acks = ack.into_iter().map(AckOf::ack).collect::<Result<_, _>>()?;
@@ -105,7 +118,8 @@ pub(super) async fn transaction(
 
 impl AckOf {
     fn ack(self) -> Result<TransactionAck, Problem> {
-        let Self { channel, consumer, token, tokens } = self;
+        let Self { channel, consumer, token, tokens: Few(tokens) } = self;
+        Broker::check_settlements(tokens.len())?;
         if token.is_none() && tokens.is_empty() {
             return Err(Problem::invalid(format!("an ack of consumer `{consumer}` needs token or tokens")));
         }

@@ -289,6 +289,7 @@ struct PageJson<'a> {
 /// A page of stored messages; with `wait`, and nothing there yet, the next ones.
 pub(super) async fn read(
     State(broker): State<Broker>,
+    Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(query): Query<ReadQuery>,
 ) -> Result<Response, Problem> {
@@ -319,10 +320,10 @@ pub(super) async fn read(
             }
             (page, messages)
         }
-        Some(filter) => search(&broker, &channel, start, options, filter).await?,
+        Some(filter) => search(&broker, &connection, &channel, start, options, filter).await?,
     };
     if messages.is_empty() && !wait.is_zero() {
-        let options = SubscribeOptions { filter, if_changed };
+        let options = SubscribeOptions { filter, if_changed, connection: Some(connection) };
         let mut following = broker.subscribe_with(&channel, Start::Position(page.next), options).await?;
         let first = async {
             loop {
@@ -354,10 +355,11 @@ pub(super) async fn read(
     Ok(Json(PageJson { channel: &channel, messages, next_seq, next, first_seq, end_seq, notice }).into_response())
 }
 
-/// Reads on until there are enough messages for which a predicate holds, or the channel ends, or [`SEARCHED_PAGES`] were
-/// looked through: the answer says where the next search begins.
+/// Reads on until there are enough messages for which a predicate holds, by their number or their bytes, or the channel
+/// ends, or [`SEARCHED_PAGES`] were looked through: the answer says where the next search begins.
 async fn search(
     broker: &Broker,
+    connection: &Account,
     channel: &str,
     mut start: Start,
     options: ReadOptions,
@@ -376,16 +378,20 @@ async fn search(
         for batch in std::mem::take(&mut page.batches) {
             unpack(batch, &mut messages)?;
         }
+        let turn = broker.turn_to_judge(connection).await?;
         found.extend(messages.into_iter().filter(|stored| filter.matches(&MessageView::of(&stored.message))));
+        drop(turn);
         searched += 1;
         found.truncate(limit);
         let full = found.len() == limit;
+        let bytes: u64 = found.iter().map(|stored: &Stored| Frame::size_of(&stored.message)).sum();
         if let Some(last) = found.last()
             && full
         {
             page.next = page.next.at(last.seq + 1);
         }
-        if full || page.next.seq >= page.end_seq || searched == SEARCHED_PAGES {
+        let page_is_full = full || bytes >= broker.view().limits().page_bytes as u64;
+        if page_is_full || page.next.seq >= page.end_seq || searched == SEARCHED_PAGES {
             page.notice = notice;
             return Ok((page, found));
         }

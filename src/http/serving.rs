@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use super::{MONITORING, Sizes, problem::Problem};
 use crate::{
     broker::over_budget,
-    budget::{Account, Arriving, Holding, OPEN, Refusal, TOO_SLOW, UNFINISHED},
+    budget::{Account, Arriving, Holding, OPEN, Refusal, TOO_SLOW, UNFINISHED, UNTAKEN},
     env::{Connection, Listener, accept},
 };
 
@@ -89,7 +89,8 @@ impl Serving {
             }
         };
         let path = request.uri().path();
-        if account.is_for_monitoring() && !MONITORING.iter().any(|(known, _)| *known == path) {
+        let monitors = MONITORING.iter().any(|(known, _)| *known == path);
+        if account.is_for_monitoring() && !monitors {
             let refused = ending(crowded());
             return Ok(refused.map(|body| Holding::new(body, account, open)));
         }
@@ -108,7 +109,15 @@ impl Serving {
                 None => answer,
             }
         };
-        Ok(answer.map(|body| Holding::new(body, account, open)))
+        let (mut parts, body) = answer.into_parts();
+        let mut body = Holding::new(body, account, open);
+        // Monitoring is answered whatever others hold.
+        if !monitors && let Err(full) = body.begin().await {
+            let (refused, instead) = Problem::from(over_budget(UNTAKEN, full)).into_response().into_parts();
+            body.say_instead(instead);
+            parts = refused;
+        }
+        Ok(Response::from_parts(parts, body))
     }
 
     async fn route(self, request: Request<Body>) -> Response<Body> {
@@ -121,6 +130,7 @@ fn explain(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Full(full) => over_budget(UNFINISHED, full).into(),
         Refusal::Slow { .. } => Problem::new(StatusCode::REQUEST_TIMEOUT, TOO_SLOW, refusal.to_string()),
+        Refusal::Large { .. } => Problem::invalid(refusal.to_string()), // only of messages over gRPC
     }
 }
 

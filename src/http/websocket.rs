@@ -263,7 +263,8 @@ impl Connection {
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
         };
         let opened = async {
-            let options = SubscribeOptions { filter: filter_of(&filter)?, if_changed };
+            let options =
+                SubscribeOptions { filter: filter_of(&filter)?, if_changed, connection: Some(self.account.clone()) };
             self.broker.subscribe_with(&channel, start, options).await
         };
         let subscription = match opened.await {

@@ -1,11 +1,11 @@
 //! Where files of keys are: in a directory, or in memory for nodes that have no disk. A file is written whole and then
-//! never changed; what it holds can be made again from the store, so losing one costs time and nothing else.
+//! never changed; what it holds can be made again from the store, so losing one costs time and nothing else. There may be
+//! more of them than the process may have open, so those in a directory are open only while they are used (`open_files`).
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,6 +14,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
+
+use super::open_files::OpenFiles;
+use crate::model::Limits;
 
 /// A place for them.
 pub trait KeyFiles: Send + Sync + 'static {
@@ -82,6 +85,7 @@ pub struct KeyDirectory {
     dir: PathBuf,
     /// Names the next file that is written.
     next: AtomicU64,
+    open: Arc<OpenFiles>,
 }
 
 const UNFINISHED: &str = ".new";
@@ -95,7 +99,8 @@ impl KeyDirectory {
     /// # Errors
     /// When it is there and cannot be looked into.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0) };
+        let open = OpenFiles::of_at_most(Limits::OPEN_KEY_FILES);
+        let files = Self { dir: dir.to_owned(), next: AtomicU64::new(0), open };
         for name in files.all()?.iter().filter(|name| name.ends_with(UNFINISHED)) {
             files.remove(name)?;
         }
@@ -119,7 +124,7 @@ impl KeyFiles for KeyDirectory {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn KeyFile>> {
-        Ok(Arc::new(File::open(self.dir.join(name))?))
+        Ok(Arc::new(self.open.open(self.dir.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn NewFile>> {
@@ -133,14 +138,17 @@ impl KeyFiles for KeyDirectory {
                 Err(error) => return Err(error),
                 Ok(file) => {
                     let path = self.dir.join(name);
-                    return Ok(Box::new(Unfinished { file, unfinished, path, unsynced: 0, published: false }));
+                    let open = self.open.clone();
+                    return Ok(Box::new(Unfinished { file, unfinished, path, open, unsynced: 0, published: false }));
                 }
             }
         }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.dir.join(name)) {
+        let path = self.dir.join(name);
+        self.open.keep(&path);
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -151,20 +159,11 @@ impl KeyFiles for KeyDirectory {
     }
 }
 
-impl KeyFile for File {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-}
-
 struct Unfinished {
     file: File,
     unfinished: PathBuf,
     path: PathBuf,
+    open: Arc<OpenFiles>,
     unsynced: usize,
     published: bool,
 }
@@ -188,6 +187,7 @@ impl Write for Unfinished {
 impl NewFile for Unfinished {
     fn publish(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
+        self.open.keep(&self.path);
         fs::rename(&self.unfinished, &self.path)?;
         self.published = true;
         let dir = self.path.parent().ok_or_else(|| io::Error::other("a file without a directory"))?;

@@ -15,6 +15,7 @@ mod build;
 mod files;
 mod filter;
 mod look_up;
+mod open_files;
 mod opening;
 mod plan;
 mod run;

@@ -56,7 +56,7 @@ pub use self::{
     epochs::{HISTORY_PREFIXES, begin_epoch},
     key_limit::{KeyLimit as MostKeys, LiveKeys},
     restore::Restoring,
-    schemas::schemas_prefix,
+    schemas::{schema_key, schemas_prefix},
 };
 use crate::{
     codec,

@@ -9,6 +9,11 @@ use crate::model::{ChannelId, SchemaVersion};
 /// Schemas of one channel that are kept; the oldest go first.
 const KEPT: usize = 100;
 
+/// The key of a schema.
+pub fn schema_key(channel: ChannelId, id: u64) -> Bytes {
+    Key::Schema(channel, id).encode()
+}
+
 /// How the keys of a channel's schemas begin, for reading them from the store in the order of their versions.
 pub fn schemas_prefix(channel: ChannelId) -> Bytes {
     let key = Key::Schema(channel, 0).encode();

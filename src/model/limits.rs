@@ -94,6 +94,8 @@ pub struct Limits {
     pub arriving_bytes: usize,
     /// Bytes that were read from clients' connections and belong to no request yet; one address has at most half of them.
     pub unread_bytes: usize,
+    /// Bytes of answers that clients have not taken; one address has at most half of them.
+    pub answer_bytes: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -160,8 +162,27 @@ impl Limits {
     pub const LIST_BYTES: usize = 1 << 20;
     /// Acks, nacks and extensions that one request may bring: they are one log entry.
     pub const SETTLEMENTS: usize = 4_096;
+    /// Files of idempotency keys that a node has open at once; it may have many more of them.
+    pub const OPEN_KEY_FILES: usize = 128;
+    /// Files of them that stay open, because they were removed while somebody read them.
+    pub const KEPT_KEY_FILES: usize = 32;
+    /// Headers that are kept of one message in JSON, before [`Limits::headers`] is looked at.
+    pub const HEADERS_OF_JSON: usize = 4_096;
+    /// Messages of one transaction in JSON, before [`Limits::batch_messages`] is looked at.
+    pub const MESSAGES_OF_JSON: usize = 1 << 16;
     /// Texts of schemas, in bytes, that a node keeps in compiled form.
     pub const COMPILED_SCHEMA_BYTES: usize = 2 << 20;
+    /// Judgements of one address that wait for their turn before publishers are told that its subscriptions are behind,
+    /// instead of waiting for them.
+    pub const JUDGEMENTS_AWAITED: usize = 64;
+    /// The largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
+    pub const PEER_MESSAGE_BYTES: usize = 64 << 20;
+    /// Bytes of messages from other nodes that have not come whole, and of what decoding makes of them.
+    pub const PEERS_ARRIVING_BYTES: usize = 2 * Self::PEER_MESSAGE_BYTES;
+    /// Bytes that were read from other nodes' connections and that nobody has taken yet.
+    pub const PEERS_UNREAD_BYTES: usize = 64 << 20;
+    /// Connections that one node may have to another one; the oldest ends for one more.
+    pub const CONNECTIONS_OF_NODE: usize = 16;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
     /// What a live key in memory is reckoned at, where memory is limited.
@@ -172,12 +193,22 @@ impl Limits {
     /// moved into a file.
     pub const ALWAYS_HOT_KEYS: u64 = 1 << 21;
 
+    /// Bytes of the smallest page.
+    const LEAST_PAGE: usize = 16 << 10;
+
     /// A connection may have at most this part of the node's bytes in flight.
     const CONNECTION_SHARE: usize = 4;
 
     /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
     pub fn connection_room(&self) -> usize {
         self.connection_in_flight_bytes.min(self.in_flight_bytes / Self::CONNECTION_SHARE)
+    }
+
+    /// Bytes of a page that one of so many subscriptions reads from the store. Each holds one, and one more ahead, for as
+    /// long as its reader takes; all of them together what answers may have.
+    pub fn page_of(&self, subscriptions: u64) -> usize {
+        let subscriptions = usize::try_from(subscriptions).unwrap_or(usize::MAX).max(1);
+        self.page_bytes.min((self.answer_bytes / 2 / subscriptions).max(Self::LEAST_PAGE))
     }
 
     /// What the configuration says of idempotency keys: how many a channel may have, and how many all together.
@@ -237,6 +268,7 @@ impl Default for Limits {
             streams_per_connection: 2_048,
             arriving_bytes: 64 << 20,
             unread_bytes: 32 << 20,
+            answer_bytes: 64 << 20,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,
@@ -257,5 +289,20 @@ impl Default for Limits {
             least_bytes_per_second: 1 << 10,
             keepalive: (Duration::from_secs(20), Duration::from_secs(10)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_many_subscriptions_are_smaller_so_that_all_of_them_fit() {
+        let limits = Limits::default();
+        assert_eq!([0, 1, 32].map(|count| limits.page_of(count)), [limits.page_bytes; 3]);
+        for count in [33, 100, 1_000] {
+            assert!(2 * count as usize * limits.page_of(count) <= limits.answer_bytes);
+        }
+        assert_eq!(limits.page_of(u64::MAX), Limits::LEAST_PAGE);
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
 use super::transport::MAX_MESSAGE;
 use crate::{
+    budget::{Account, Lease, Refusal, made_of},
     env::Connection,
     proto::raft::{AppendRequest, AppendResponse},
 };
@@ -35,6 +36,9 @@ const BUFFER: usize = 64 << 10;
 const BEAT: Duration = Duration::from_millis(500);
 /// A lane on which a side waits in vain for so long is given up.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// The method whose requests are of the kind that lanes carry.
+const ENTRIES: &str = "/liminal.raft.v1.Peer/Heartbeat";
 
 /// The longest reason of a follower that takes no entries, bytes.
 const REASON: usize = 1024;
@@ -68,6 +72,9 @@ pub(super) async fn admitted(connection: &mut Connection) -> io::Result<()> {
 /// Messages of one kind go out, those of another come in; an empty frame only says that its sender is there.
 struct Codec<Out, In> {
     lengths: LengthDelimitedCodec,
+    account: Arc<Account>,
+    /// Of the message that has begun: memory is taken for all of it as soon as its length is there.
+    begun: Option<Lease>,
     kinds: PhantomData<fn(Out) -> In>,
 }
 
@@ -75,8 +82,9 @@ impl<Out, In> Codec<Out, In> {
     fn over(connection: Connection) -> (Framed<Heard, Self>, Quiet) {
         let lengths = LengthDelimitedCodec::builder().max_frame_length(MAX_MESSAGE).new_codec();
         let quiet = Quiet::default();
+        let codec = Self { lengths, account: connection.account(), begun: None, kinds: PhantomData };
         let heard = Heard { connection, quiet: quiet.clone() };
-        (Framed::with_capacity(heard, Self { lengths, kinds: PhantomData }, BUFFER), quiet)
+        (Framed::with_capacity(heard, codec, BUFFER), quiet)
     }
 }
 
@@ -154,9 +162,22 @@ impl<Out, In: prost::Message + Default> Decoder for Codec<Out, In> {
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Option<In>>> {
+        if self.begun.is_none()
+            && let Some(length) = buffer.first_chunk()
+        {
+            let length = (u32::from_be_bytes(*length) as usize).min(MAX_MESSAGE);
+            let room = self.account.arriving(length);
+            self.begun = Some(room.map_err(|full| io::Error::other(Refusal::Full(full)))?);
+        }
         let Some(frame) = self.lengths.decode(buffer)? else { return Ok(None) };
+        self.begun = None;
         if frame.is_empty() {
             return Ok(Some(None));
+        }
+        // Nothing in an answer is repeated, so it may be taken for a request here.
+        let made = made_of(ENTRIES, &frame);
+        if made > MAX_MESSAGE {
+            return Err(io::Error::other(Refusal::Large { bytes: made, limit: MAX_MESSAGE }));
         }
         In::decode(frame.freeze()).map(|message| Some(Some(message))).map_err(io::Error::other)
     }
@@ -367,6 +388,28 @@ mod tests {
         }
         connection.shutdown().await.unwrap();
         follower.await.unwrap();
+    }
+
+    #[test]
+    fn a_message_has_room_from_its_length_on_and_one_that_becomes_too_much_is_refused() {
+        let account = Arc::new(Account::default());
+        let (mut framed, _) = Codec::<AppendResponse, AppendRequest>::over(Connection::new(tokio::io::empty()));
+        let codec = framed.codec_mut();
+        codec.account = account.clone();
+        let mut buffer = BytesMut::new();
+        buffer.put_u32(1 << 20);
+        assert!(codec.decode(&mut buffer).unwrap().is_none());
+        assert_eq!(account.arriving_bytes(), 1 << 20);
+        buffer.put_bytes(0, 1 << 20);
+        assert!(codec.decode(&mut buffer).is_err(), "these are no entries");
+        assert_eq!(account.arriving_bytes(), 0);
+        // Entries of two bytes each.
+        let empties = [0x1a, 0].repeat(1 << 20);
+        buffer.clear();
+        buffer.put_u32(empties.len() as u32);
+        buffer.put_slice(&empties);
+        let error = codec.decode(&mut buffer).unwrap_err();
+        assert!(error.to_string().contains(&MAX_MESSAGE.to_string()), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The port for other nodes: requests over HTTP/2, and lanes for log entries, each after a proof of the cluster's cookie.
 //!
 //! Until a connection has proven that it is a node's, it is a stranger's: only a few bytes of it are read, and there are few
-//! of them.
+//! of them. A node has a few connections, and what has not come whole of its messages counts against what all nodes have.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     budget::Origin,
     env::{Connection, Listener, accept},
+    grpc::Counting,
     proto::raft::peer_server::PeerServer,
 };
 
@@ -50,6 +51,7 @@ pub(super) async fn serve(service: PeerService, mut listener: Box<dyn Listener>,
         .http2_max_header_list_size(HEADER_LIST)
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(sign(service.local.id)))
+        .layer(Counting { most: MAX_MESSAGE })
         .add_service(requests)
         .serve_with_incoming(ReceiverStream::new(incoming));
     let complaints = Arc::new(Complaints::default());

@@ -39,6 +39,7 @@ use super::{
 use crate::{
     budget::Account,
     env::{Connection, Env},
+    model::Limits,
     proto::raft::{HelloRequest, peer_client::PeerClient},
 };
 
@@ -51,8 +52,7 @@ pub(super) const STREAM_WINDOW: u32 = 8 << 20;
 pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
 pub(super) const MAX_FRAME: u32 = 256 << 10;
-/// Largest message between nodes: a log entry that holds one publish batch of the largest size, with room to spare.
-pub(super) const MAX_MESSAGE: usize = 64 << 20;
+pub(super) const MAX_MESSAGE: usize = Limits::PEER_MESSAGE_BYTES;
 
 const TO: &str = "liminal-to";
 const CLUSTER: &str = "liminal-cluster";

@@ -100,6 +100,23 @@ async fn messages_of_streams_that_never_end_hold_no_more_than_a_connection_may()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_would_become_hundreds_of_times_its_bytes_is_refused_before_it_is_decoded() {
+    let (node, _) = node(limits()).await;
+    let behaved = Behaved::begin(&node, "grpc", "arriving_bytes").await;
+    let channel = channel(node.client_address()).await;
+    // Messages of a transaction, settlements: of two bytes each.
+    for (path, tag) in [("/liminal.v1.Broker/PublishTransaction", 0x0a), ("/liminal.v1.Consumers/Settle", 0x1a)] {
+        let empties = [tag, 0].repeat(500_000);
+        let message: Bytes = [&[0][..], &(empties.len() as u32).to_be_bytes(), &empties].concat().into();
+        let status = call(channel.clone(), path, Body::new(Unfinished(Some(message)))).await;
+        assert_eq!(status, Ok("3".into()), "{path}");
+        assert!(super::refused(node.http_address(), "grpc", "arriving_bytes", "decoded").await > 0);
+    }
+    behaved.end().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_of_calls_that_never_end_hold_no_more_than_a_connection_may() {
     attacked("/liminal.v1.Broker/Publish").await;
 }

@@ -8,6 +8,7 @@ mod consumers;
 mod delivered;
 mod filters;
 mod keys;
+mod pages;
 mod positions;
 mod publishing;
 mod quarantine;

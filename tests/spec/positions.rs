@@ -31,7 +31,10 @@ async fn end(broker: &Broker) -> Position {
 
 async fn subscribe(broker: &Broker, start: Start, if_changed: Option<IfChanged>, filter: &str) -> Subscription {
     let filter = (!filter.is_empty()).then(|| filter.parse().unwrap());
-    broker.subscribe_with("orders", start, SubscribeOptions { filter, if_changed }).await.unwrap()
+    broker
+        .subscribe_with("orders", start, SubscribeOptions { filter, if_changed, ..SubscribeOptions::default() })
+        .await
+        .unwrap()
 }
 
 async fn told(subscription: &mut Subscription) -> Notice {

@@ -23,6 +23,7 @@ use super::{
         forward::{Request, Response},
         publish::RETRY,
         stats::overloaded,
+        turns::Asker,
     },
     Broker, BrokerError,
     member::is_pull,
@@ -340,6 +341,10 @@ impl Group {
         } else if next < end && plan.has_room(&seats) {
             self.read(next).await?;
             let filter = filter_of(config.filter.as_deref().unwrap_or_default())?;
+            let _turn = match &filter {
+                Some(_) => Some(self.broker.inner.verdicts.turn(&Asker::Consumers).await?),
+                None => None,
+            };
             for batch in &self.page {
                 let more = plan.seen(batch, filter.as_ref(), &mut seats);
                 if !more.map_err(|error| BrokerError::Internal { reason: error.to_string() })? {

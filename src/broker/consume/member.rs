@@ -153,6 +153,11 @@ impl Broker {
             Ok(deliveries) => deliveries?,
             Err(_) => member.last().await?,
         };
+        // What was handed to it beyond the bytes of an answer is for whoever comes next.
+        let rest: Vec<(u64, u32)> = member.fresh()?.into_iter().collect();
+        if !rest.is_empty() {
+            let _ = self.say_of_all(member.named.id, member.id, rest, &Verdict::Return).await; // or its time passes
+        }
         member.stays = true;
         let notice = if deliveries.is_empty() { None } else { member.take_notice() };
         Ok((deliveries, notice))
@@ -184,10 +189,7 @@ impl Member {
             let fresh = self.fresh()?;
             if !fresh.is_empty() {
                 let (deliveries, gone) = self.read(&fresh).await?;
-                self.hand_on(&deliveries);
-                // What is gone is not looked for again.
-                let gone_too = gone.iter().map(|token| (token.seq, token.attempt));
-                self.in_hand.extend(gone_too.map(|(seq, attempt)| (seq, InHand::begun(attempt))));
+                self.hand_on(&deliveries, &gone);
                 if !gone.is_empty() {
                     self.broker.settle_gone(&self.named, gone).await?;
                 }
@@ -273,8 +275,11 @@ impl Member {
     /// # Errors
     /// As [`Broker::settle`].
     pub async fn keep_buffered(&mut self) -> Result<(), BrokerError> {
+        // What is to be read yet waits as well.
+        let unread = self.fresh()?;
         let buffered = self.in_hand.iter().filter(|(_, in_hand)| !in_hand.begun);
-        let buffered: Vec<(u64, u32)> = buffered.map(|(seq, in_hand)| (*seq, in_hand.attempt)).collect();
+        let buffered = buffered.map(|(seq, in_hand)| (*seq, in_hand.attempt));
+        let buffered: Vec<(u64, u32)> = buffered.chain(unread).collect();
         if buffered.is_empty() {
             return Ok(());
         }
@@ -290,12 +295,15 @@ impl Member {
         self.broker.inner.view.consumers(|all| all.get(self.named.id).map(at))
     }
 
-    fn hand_on(&mut self, deliveries: &[ConsumerDelivery]) {
+    fn hand_on(&mut self, deliveries: &[ConsumerDelivery], gone: &[DeliveryToken]) {
         for DeliveryToken { seq, attempt, .. } in deliveries.iter().map(|delivery| delivery.token) {
             let in_hand = InHand { place: self.handed, begun: !self.reports, ..InHand::begun(attempt) };
             self.in_hand.insert(seq, in_hand);
             self.handed += 1;
         }
+        // What is gone is not looked for again.
+        let gone = gone.iter().map(|token| (token.seq, token.attempt));
+        self.in_hand.extend(gone.map(|(seq, attempt)| (seq, InHand::begun(attempt))));
     }
 
     /// What may have been begun, by sequence number, with its attempt.
@@ -321,6 +329,7 @@ impl Member {
         self.broker.catch_up().await?;
         let fresh = self.fresh()?;
         let (deliveries, gone) = self.read(&fresh).await?;
+        self.hand_on(&deliveries, &gone);
         if !gone.is_empty() {
             self.broker.settle_gone(&self.named, gone).await?;
         }
@@ -340,7 +349,8 @@ impl Member {
         Ok(held)
     }
 
-    /// Messages from this node's store, and those that are gone from there or too old to be handed on.
+    /// Messages from this node's store, about as many bytes as a page has, and those that are gone from there or too old to
+    /// be handed on. What is left is wanted again: a member may hold ten thousand messages of a megabyte.
     async fn read(
         &self,
         wanted: &BTreeMap<u64, u32>,
@@ -348,9 +358,9 @@ impl Member {
         let (key, bytes) = (stream_key(self.channel.name.as_str()), self.broker.limits().page_bytes);
         let now_ms = self.broker.inner.view.time_ms();
         let token = |seq: u64, attempt: u32| DeliveryToken { seq, attempt, member: self.id };
-        let (mut deliveries, mut gone) = (Vec::with_capacity(wanted.len()), Vec::new());
-        let mut left = wanted.clone();
-        while let Some((first, _)) = left.first_key_value() {
+        let (mut deliveries, mut gone) = (Vec::new(), Vec::new());
+        let (mut left, mut read) = (wanted.clone(), 0);
+        while let Some((first, _)) = left.first_key_value().filter(|_| read < bytes) {
             let first = *first;
             let view = &self.broker.inner.view;
             let page = {
@@ -375,6 +385,7 @@ impl Member {
                     } else {
                         let time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
                         let schema_id = batch.schema_id;
+                        read += prost::Message::encoded_len(&message);
                         deliveries.push(ConsumerDelivery { token: token(seq, attempt), time_ms, schema_id, message });
                     }
                 }

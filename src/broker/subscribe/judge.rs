@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
-    super::{Broker, BrokerError, filter::Filter},
+    super::{Broker, BrokerError, filter::Filter, turns::Asker},
     reader::Reader,
 };
 use crate::{
+    budget::Account,
     fanout::{Inbox, Observer as _},
     model::{Frame, Notice, Predicate, StoredBatch},
 };
@@ -54,7 +55,7 @@ impl Drop for Judged {
 }
 
 impl Judged {
-    pub(super) fn start(reader: Reader, filter: Predicate) -> Self {
+    pub(super) fn start(reader: Reader, filter: Predicate, connection: Option<Arc<Account>>) -> Self {
         let (broker, position) = (reader.broker.clone(), reader.position());
         let shared = Arc::new(Shared {
             inbox: reader.follower.inbox(),
@@ -62,7 +63,9 @@ impl Judged {
             filled: Notify::new(),
             emptied: Notify::new(),
         });
-        let judge = Judge { engaged: !reader.is_behind(), reader, filter: Filter::new(filter), shared: shared.clone() };
+        let (engaged, filter) = (!reader.is_behind(), Filter::new(filter));
+        let asker = connection.as_ref().map_or(Asker::Node, |connection| Asker::Address(connection.origin().clone()));
+        let judge = Judge { engaged, reader, filter, connection, asker, shared: shared.clone() };
         let task = tokio::spawn(judge.run());
         Self { broker, shared, task, front: VecDeque::new(), position }
     }
@@ -147,6 +150,9 @@ impl Judged {
 struct Judge {
     reader: Reader,
     filter: Filter,
+    connection: Option<Arc<Account>>,
+    /// Whom its judgements count for.
+    asker: Asker,
     shared: Arc<Shared>,
     /// It has caught up: publishers wait for its judgement.
     engaged: bool,
@@ -201,8 +207,14 @@ impl Judge {
         let shared = self.reader.takes_from_the_tail();
         if let Some(batch) = self.reader.take()? {
             let whole = batch.frame.bytes().len();
+            if self.engaged && self.reader.broker.inner.verdicts.is_crowded_by(&self.asker) {
+                if let Some(connection) = &self.connection {
+                    connection.lags_behind();
+                }
+                self.pause();
+            }
             let verdicts = &self.reader.broker.inner.verdicts;
-            let passes = verdicts.of(self.filter.judgement(), &batch, shared).await?;
+            let passes = verdicts.of(&self.asker, self.filter.judgement(), &batch, shared).await?;
             self.filter.look(batch, &passes);
             self.hand_over(whole).await;
             self.give_word(false);
@@ -272,5 +284,61 @@ impl Judge {
             self.shared.said.lock().passed = Some(self.reader.position());
             self.shared.filled.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+
+    use crate::{
+        broker::{Broker, Envelope, Start, SubscribeOptions, turns::Asker},
+        budget::{Budgets, FaceName},
+        config::ServerConfig,
+        env::{Env, accept},
+        model::Limits,
+        store::MemoryStore,
+    };
+
+    #[tokio::test]
+    async fn subscriptions_of_an_address_that_has_much_judged_are_behind_and_get_everything_later() {
+        const MORE: usize = 10;
+        let config = ServerConfig::default().with_channel("orders", true);
+        let store = std::sync::Arc::new(MemoryStore::new());
+        let broker = Broker::embedded(&config, store).await.unwrap();
+        let (env, budgets) = (Env::real(), Budgets::new(&Limits::default()));
+        let mut listener = budgets.guard(FaceName::Grpc, env.network.bind("127.0.0.1:0").await.unwrap());
+        let _client = env.network.connect(&listener.local_address()).await.unwrap();
+        let (served, _) = accept(&mut listener).await;
+        let mut turns = Vec::new();
+        while let Some(turn) = broker.inner.verdicts.turn(&Asker::Node).now_or_never() {
+            turns.push(turn.unwrap());
+        }
+        let mut following = Vec::new();
+        for number in 0..Limits::JUDGEMENTS_AWAITED + MORE {
+            let filter = Some(format!("n == {number}").parse().unwrap());
+            let connection = Some(served.account());
+            let options = SubscribeOptions { filter, connection, ..SubscribeOptions::default() };
+            following.push(broker.subscribe_with("orders", Start::Latest, options).await.unwrap());
+        }
+        let publisher = broker.clone();
+        let last = following.len() - 1;
+        let publishing = tokio::spawn(async move {
+            let envelope = Envelope { payload: format!("{{\"n\":{last}}}").into(), ..Envelope::default() };
+            publisher.publish("orders", envelope, None).await
+        });
+        let behind = async {
+            let count = || budgets.refused().into_iter().find(|refused| refused.1 == "judgements").map_or(0, |r| r.3);
+            while count() < MORE as u64 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), behind).await.expect("they are told to be behind");
+        drop(turns);
+        publishing.await.unwrap().unwrap();
+        let got = following[last].next().await.unwrap();
+        assert_eq!((got.first_seq, got.frame.count()), (0, 1));
     }
 }

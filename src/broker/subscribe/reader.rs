@@ -256,10 +256,14 @@ impl Reader {
         {
             return Ok(true);
         }
-        let (key, bytes) = (stream_key(self.meta.name.as_str()), broker.limits().page_bytes);
+        let (key, bytes) = (stream_key(self.meta.name.as_str()), self.page_bytes());
         let page = broker.store().read_batches(&key, self.position, bytes).await;
         let page = page.map_err(|error| broker.store_error(&error))?;
         self.accept(page)
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.broker.limits().page_of(self.broker.inner.view.fanout().all_followers())
     }
 
     /// The page that was read ahead, if it is the next one. One that could not be read, or was empty and so is out of
@@ -316,7 +320,10 @@ impl Reader {
         // `try_next` may be called from a thread that serves no tasks.
         let Ok(runtime) = Handle::try_current() else { return };
         let (broker, key) = (self.broker.clone(), stream_key(self.meta.name.as_str()));
-        let bytes = broker.limits().page_bytes;
+        let bytes = self.page_bytes();
+        if bytes < broker.limits().page_bytes {
+            return; // there are many, and others read meanwhile
+        }
         let read = async move { broker.store().read_batches(&key, from, bytes).await };
         self.ahead = Some(Ahead { from, read: runtime.spawn(read) });
     }

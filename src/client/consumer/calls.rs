@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::Consumer;
 use crate::{
     client::{
@@ -68,19 +70,12 @@ impl Client {
     /// # Errors
     /// When the channel does not exist.
     pub async fn list_consumers(&self, channel: &str) -> Result<Vec<v1::Consumer>, ClientError> {
-        let (mut consumers, mut after) = (Vec::new(), String::new());
-        loop {
-            let list = |link| {
-                let request = ListConsumersRequest { channel: channel.to_owned(), after: after.clone(), limit: 0 };
-                async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await }
-            };
-            let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-            consumers.extend(page.consumers);
-            match page.next_after {
-                Some(next) => after = next,
-                None => return Ok(consumers),
-            }
-        }
+        let list = |link, after| async move {
+            let request = ListConsumersRequest { channel: channel.to_owned(), after, limit: 0 };
+            let page = ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await?;
+            Ok::<_, Status>(page.map(|page| (page.consumers, page.next_after)))
+        };
+        self.pool.all_pages(list).await
     }
 
     /// One consumer, and how far it is.
