@@ -96,12 +96,12 @@ impl Verdicts {
         let mut recent = self.recent.lock();
         if !recent.iter().any(|recent| is_same(&recent.frame, frame)) {
             recent.push_back(Recent { frame: frame.clone(), by_filter: Vec::new() });
-            let mut bytes: usize = recent.iter().map(|recent| recent.frame.bytes().len()).sum();
+            let mut bytes: usize = recent.iter().map(|recent| recent.frame.len()).sum();
             while (bytes > BYTES || recent.len() > BATCHES)
                 && recent.len() > 1
                 && let Some(oldest) = recent.pop_front()
             {
-                bytes -= oldest.frame.bytes().len();
+                bytes -= oldest.frame.len();
             }
         }
         let known = recent.iter_mut().find(|recent| is_same(&recent.frame, frame));

@@ -200,7 +200,7 @@ impl Judge {
     async fn step(&mut self) -> Result<(), BrokerError> {
         let shared = self.reader.takes_from_the_tail();
         if let Some(batch) = self.reader.take()? {
-            let whole = batch.frame.bytes().len();
+            let whole = batch.frame.len();
             let verdicts = &self.reader.broker.inner.verdicts;
             let passes = verdicts.of(self.filter.judgement(), &batch, shared).await?;
             self.filter.look(batch, &passes);
@@ -235,7 +235,7 @@ impl Judge {
     async fn hand_over(&mut self, whole: usize) {
         while let Some(mut run) = self.filter.pop() {
             self.shared.said.lock().passed = None; // the run says it
-            if run.frame.bytes().len() < whole / 4 {
+            if run.frame.len() < whole / 4 {
                 // It would hold all of the batch.
                 run.frame = run.frame.apart();
             }

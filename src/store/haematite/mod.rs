@@ -45,8 +45,9 @@ use self::{
 };
 use super::{
     PartHash, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
-    engine::{Engine, Layered, Page},
+    engine::{Changes, Engine, Layered, Page},
     keys,
+    value::Value,
 };
 
 /// Keeps state in a directory. See the module's description.
@@ -100,7 +101,7 @@ pub struct HaematiteEngine {
     lock: Mutex<Option<File>>,
 }
 
-type MemTable = BTreeMap<Bytes, Option<Bytes>>;
+type MemTable = BTreeMap<Bytes, Option<Value>>;
 
 /// What readers and the folding thread share.
 struct Shared {
@@ -243,7 +244,7 @@ impl State {
     }
 
     /// What the memtables say of a key: nothing, that it is deleted, or its value.
-    fn memory(&self, key: &[u8]) -> Option<Option<Bytes>> {
+    fn memory(&self, key: &[u8]) -> Option<Option<Value>> {
         let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
         self.active.get(key).or_else(frozen).cloned()
     }
@@ -327,8 +328,8 @@ impl Shared {
 }
 
 /// An entry of a memtable, unless it says that there is none.
-fn present((key, value): (Bytes, Option<Bytes>)) -> Option<(Bytes, Bytes)> {
-    Some((key, value?))
+fn present((key, value): (Bytes, Option<Value>)) -> Option<(Bytes, Bytes)> {
+    Some((key, value?.bytes()))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -345,7 +346,7 @@ impl Engine for HaematiteEngine {
         let view = {
             let state = self.shared.state.lock();
             if let Some(value) = state.memory(key) {
-                return Ok(value);
+                return Ok(value.map(|value| value.bytes()));
             }
             state.view()?
         };
@@ -371,7 +372,7 @@ impl Engine for HaematiteEngine {
             .collect()
     }
 
-    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+    async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         loop {
             let folded = self.shared.folded.notified();
             {
@@ -380,7 +381,7 @@ impl Engine for HaematiteEngine {
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
                     for (key, value) in changes {
-                        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+                        let size = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
                         state.active_bytes += key.len() + size(&value);
                         // Counters and lists are written again and again, and fold once.
                         if let Some(replaced) = state.active.insert(key, value) {
