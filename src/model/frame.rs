@@ -133,6 +133,12 @@ impl Frame {
         }
     }
 
+    /// The bytes that it keeps in memory, of which not all may be its own.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// How many bytes the encoded batch has.
     pub fn len(&self) -> usize {
         self.picked.as_ref().map_or(self.bytes.len(), |picked| picked.len)
