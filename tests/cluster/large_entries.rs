@@ -86,7 +86,7 @@ async fn a_node_gets_past_an_entry_of_its_log_that_makes_more_than_its_memory_ho
     processes.ready().await;
     let client = processes.client().await;
     for (channel, bytes) in
-        [("orders", &[1, 2, 3, 4][..]), ("t000", &[1, 2, 3, 4]), ("t001", &[1, 3]), ("t719", &[2, 3, 4])]
+        [("orders", &[1, 2, 3, 4][..]), ("t000", &[1, 2, 3, 4][..]), ("t001", &[1, 3][..]), ("t719", &[2, 3, 4][..])]
     {
         let expected: Vec<_> = bytes.iter().map(|byte| (LARGE, *byte)).collect();
         assert_eq!(stored(&client, channel).await, expected, "{channel}");
