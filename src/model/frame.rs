@@ -133,6 +133,16 @@ impl Frame {
         }
     }
 
+    /// Whether it is the very same messages in the very same memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let picked = match (&self.picked, &other.picked) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        picked && self.bytes.as_ptr() == other.bytes.as_ptr() && self.bytes.len() == other.bytes.len()
+    }
+
     /// The bytes that it keeps in memory, of which not all may be its own.
     #[cfg(test)]
     pub(crate) fn held(&self) -> &Bytes {
@@ -193,6 +203,9 @@ impl Frame {
     /// The frame without its first `n` messages.
     #[must_use]
     pub fn skip(&self, n: u32) -> Self {
+        if n == 0 {
+            return self.clone();
+        }
         let (n, bytes) = (n.min(self.count), self.bytes());
         let mut rest = &bytes[..];
         for _ in 0..n {
@@ -205,6 +218,9 @@ impl Frame {
     /// The frame's first `n` messages.
     #[must_use]
     pub fn take(&self, n: u32) -> Self {
+        if n >= self.count {
+            return self.clone();
+        }
         let (bytes, tail) = (self.bytes(), self.skip(n));
         Self::of(bytes.slice(..bytes.len() - tail.len()), self.count - tail.count)
     }
@@ -505,6 +521,9 @@ mod tests {
             builder.push_frame(&picked);
             assert_eq!(builder.finish(), copied);
             assert_eq!(picked.bytes.as_ptr(), frame.bytes.as_ptr(), "it has no bytes of its own");
+            assert!(
+                picked.is_same(&picked.skip(0)) && picked.is_same(&picked.take(9)) && !picked.is_same(&copied.apart())
+            );
         }
         let ranges = |positions: &[u32]| frame.pick(positions).picked.unwrap().ranges.len();
         assert_eq!((ranges(&[0, 1, 2]), ranges(&[0, 2, 3])), (1, 2));
