@@ -15,10 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // For server reflection: the true schema, before `batches_as_bytes`.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("liminal_v1.bin"), public.encode_to_vec())?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .codec_path("crate::grpc::CountingCodec")
-        .compile_fds(batches_as_bytes(public))?;
+    tonic_prost_build::configure().bytes(".").compile_fds(batches_as_bytes(public))?;
     tonic_prost_build::configure().bytes(".").compile_fds(protox::compile(PEERS, ["proto"])?)?;
     Ok(())
 }

@@ -4,8 +4,6 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic)]
 
-pub(crate) mod parts;
-
 /// The public API.
 pub mod v1 {
     tonic::include_proto!("liminal.v1");

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{ChannelId, ChannelMeta, Frame, KeyClaim, KeyHash, PublishGroup, Refusal, Route},
-    proto::{parts, v1::Message},
+    proto::v1::Message,
 };
 
 /// How long to wait before a publish that was surely not proposed is tried again.
@@ -326,17 +324,19 @@ impl Broker {
         let schema = self.schema_of(&meta)?;
         let (mut keys, mut names, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         let (mut accepted, mut expires, mut later): (u32, bool, Vec<u32>) = (0, false, Vec::new());
-        for (position, record) in (0u32..).zip(frame.records()) {
-            match self.decode(record).and_then(|message| {
-                if position > 0 && Instant::now() >= give_up {
-                    let reason = format!("the messages before it in its request took longer than {CHECK_TIME:?}");
-                    return Err(BrokerError::SchemaTooExpensive { channel: meta.name.to_string(), reason });
-                }
-                self.check_message(&meta, schema.as_deref(), &message)?;
-                let judged = if message.key.is_some() { Judged::Later } else { Judged::Here };
-                routing.add(self, accepted, &message, judged)?;
-                Ok(message)
-            }) {
+        for (position, message) in (0u32..).zip(frame.messages()) {
+            match message
+                .map_err(|error| BrokerError::InvalidArgument { reason: format!("a message cannot be read: {error}") })
+                .and_then(|message| {
+                    if position > 0 && Instant::now() >= give_up {
+                        let reason = format!("the messages before it in its request took longer than {CHECK_TIME:?}");
+                        return Err(BrokerError::SchemaTooExpensive { channel: meta.name.to_string(), reason });
+                    }
+                    self.check_message(&meta, schema.as_deref(), &message)?;
+                    let judged = if message.key.is_some() { Judged::Later } else { Judged::Here };
+                    routing.add(self, accepted, &message, judged)?;
+                    Ok(message)
+                }) {
                 Ok(message) => {
                     expires |= message.ttl_ms > 0;
                     if message.deliver_at_ms > 0 && message.deliver_at_ms > self.now_ms() {
@@ -367,17 +367,6 @@ impl Broker {
             return Err(BrokerError::LimitExceeded { what, value, limit });
         }
         Ok(())
-    }
-
-    /// A message, unless it has so many headers that they are not even looked at: each takes many times its bytes.
-    fn decode(&self, record: Bytes) -> Result<Message, BrokerError> {
-        let (headers, limit) = (parts::headers(&record), self.limits().headers);
-        if headers > limit {
-            let what = "the number of headers".into();
-            return Err(BrokerError::LimitExceeded { what, value: headers as u64, limit: limit as u64 });
-        }
-        Message::decode(record)
-            .map_err(|error| BrokerError::InvalidArgument { reason: format!("a message cannot be read: {error}") })
     }
 
     fn check_message(

@@ -4,7 +4,6 @@ mod admin;
 mod arriving;
 mod channels;
 mod claims;
-mod codec;
 mod consumers;
 mod exchanges;
 mod publishing;
@@ -21,7 +20,6 @@ use tower::util::MapResponseLayer;
 use self::{admin::AdminService, arriving::Counting};
 pub use self::{
     admin::ClusterAdmin,
-    codec::{CountingCodec, CountingDecoder},
     status::{stream_error, to_status},
 };
 use crate::{

@@ -17,7 +17,6 @@ use serde_json::json;
 
 use super::{
     channels::{PageQuery, parse},
-    content::Few,
     messages::{duration, start},
     problem::Problem,
 };
@@ -211,11 +210,11 @@ pub(super) async fn pull(
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Settle {
-    ack: Few<String>,
+    ack: Vec<String>,
     /// Each with everything before it that was handed out with it.
-    ack_up_to: Few<String>,
-    nack: Few<NackJson>,
-    extend: Few<String>,
+    ack_up_to: Vec<String>,
+    nack: Vec<NackJson>,
+    extend: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -270,7 +269,7 @@ pub(super) async fn settle(
     Path((channel, name)): Names,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Settle { ack: Few(ack), ack_up_to: Few(ack_up_to), nack: Few(nack), extend: Few(extend) } = parse(&body)?;
+    let Settle { ack, ack_up_to, nack, extend } = parse(&body)?;
     Broker::check_settlements(ack.len() + ack_up_to.len() + nack.len() + extend.len())?;
     let mut said: Vec<(String, Verdict)> = ack.into_iter().map(|token| (token, Verdict::Ack)).collect();
     said.extend(ack_up_to.into_iter().map(|token| (token, Verdict::AckUpTo)));
@@ -309,8 +308,8 @@ mod tests {
     #[test]
     fn a_nack_is_a_token_or_says_more() {
         let settle: Settle = parse(br#"{"nack":["1.1.2",{"token":"3.1.2","delay_ms":5,"reason":"busy"}]}"#).unwrap();
-        assert!(matches!(&settle.nack.0[0], NackJson::Token(token) if token == "1.1.2"));
-        assert!(matches!(&settle.nack.0[1], NackJson::Said(said) if said.delay_ms == 5 && said.reason == "busy"));
+        assert!(matches!(&settle.nack[0], NackJson::Token(token) if token == "1.1.2"));
+        assert!(matches!(&settle.nack[1], NackJson::Said(said) if said.delay_ms == 5 && said.reason == "busy"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::{
     claims::receipt_of,
-    content::{self, Few, HeadersJson},
+    content::{self, HeadersJson},
     messages::{Acked, ConfirmQuery, MESSAGE_HEADER, duration, template},
     problem::Problem,
 };
@@ -32,11 +32,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 #[serde(deny_unknown_fields)]
 struct TransactionBody {
     #[serde(default)]
-    messages: Few<OneOf>,
+    messages: Vec<OneOf>,
     #[serde(default)]
-    ack: Few<AckOf>,
+    ack: Vec<AckOf>,
     #[serde(default)]
-    complete: Few<CompleteOf>,
+    complete: Vec<CompleteOf>,
     #[serde(default)]
     confirm: ConfirmQuery,
 }
@@ -64,7 +64,7 @@ struct AckOf {
     consumer: String,
     token: Option<String>,
     #[serde(default)]
-    tokens: Few<String>,
+    tokens: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,9 +91,9 @@ pub(super) async fn transaction(
     let wrong = |error: serde_json::Error| Problem::invalid(format!("the body is no transaction: {error}"));
     let TransactionBody { messages, ack, complete, confirm } = serde_json::from_slice(&body).map_err(wrong)?;
     let messages: Vec<TransactionMessage> =
-        (0..).zip(messages.0).map(|(position, one)| one.message(position)).collect::<Result<_, _>>()?;
-    let acks = ack.0.into_iter().map(AckOf::ack).collect::<Result<_, _>>()?;
-    let completions = complete.0.into_iter().map(CompleteOf::completion).collect::<Result<_, _>>()?;
+        (0..).zip(messages).map(|(position, one)| one.message(position)).collect::<Result<_, _>>()?;
+    let acks = ack.into_iter().map(AckOf::ack).collect::<Result<_, _>>()?;
+    let completions = complete.into_iter().map(CompleteOf::completion).collect::<Result<_, _>>()?;
     let request = TransactionRequest { messages, acks, completions };
     let (count, bytes) = request.size();
     let _held = broker.admit_together(&connection, count, bytes)?;
@@ -105,7 +105,7 @@ pub(super) async fn transaction(
 
 impl AckOf {
     fn ack(self) -> Result<TransactionAck, Problem> {
-        let Self { channel, consumer, token, tokens: Few(tokens) } = self;
+        let Self { channel, consumer, token, tokens } = self;
         if token.is_none() && tokens.is_empty() {
             return Err(Problem::invalid(format!("an ack of consumer `{consumer}` needs token or tokens")));
         }

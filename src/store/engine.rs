@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 
 use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
-    StreamBounds, WriteBatch, keys, listing::Piece, thin, value::Value,
+    StreamBounds, WriteBatch, keys, listing::Piece, thin,
+    value::Value,
 };
 use crate::{
     codec,

@@ -275,22 +275,3 @@ async fn the_client_of_the_library_waits_when_it_is_deferred_and_loses_and_repea
     assert!(node.broker().stats().failed["QUOTA_EXCEEDED"] > 0, "it was deferred");
     node.stop().await;
 }
-
-#[tokio::test]
-async fn a_request_of_very_many_empty_parts_is_refused_before_it_is_decoded() {
-    let node = node(Limits::default()).await;
-    let mut client = client(&node).await;
-    let messages = vec![v1::TransactionMessage::default(); 1 << 18];
-    let request = v1::PublishTransactionRequest { messages, ..v1::PublishTransactionRequest::default() };
-    let refused = client.publish_transaction(request).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
-    assert!(refused.message().contains("so many parts"), "{refused}");
-    let headers = vec![v1::Header::default(); 100_000];
-    let message = v1::Message { payload: "x".into(), headers, ..v1::Message::default() };
-    let batch = v1::PublishBatch { batch: Frame::encode([&message]).bytes(), ..batch(&[]) };
-    let mut acks = client.publish_stream(futures::stream::iter([batch])).await.unwrap().into_inner();
-    let error = acks.message().await.unwrap().unwrap().acks.remove(0).error.unwrap();
-    assert_eq!(error.code, "LIMIT_EXCEEDED");
-    assert!(error.message.contains("the number of headers"), "{}", error.message);
-    node.stop().await;
-}

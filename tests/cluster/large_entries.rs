@@ -62,8 +62,7 @@ async fn stored(client: &Client, channel: &str) -> Vec<(usize, u8)> {
     let (mut found, mut next) = (Vec::new(), 0);
     loop {
         let page = client.read(channel, Start::Seq(next), 10, Consistency::Linearizable).await.unwrap();
-        found
-            .extend(page.messages.iter().map(|received| (received.message.payload.len(), received.message.payload[0])));
+        found.extend(page.messages.iter().map(|received| (received.message.payload.len(), received.message.payload[0])));
         next = page.next_seq;
         if next >= page.end_seq {
             return found;
