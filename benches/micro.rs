@@ -70,7 +70,7 @@ fn codecs(c: &mut Criterion) {
     }
     group.bench_function("encode a stored batch", |b| b.iter(|| codec::encode_batch(black_box(&batch))));
     group.bench_function("decode a stored batch", |b| b.iter(|| codec::decode_batch(black_box(&stored))));
-    let bytes = frame().bytes().clone();
+    let bytes = frame().bytes();
     group.bench_function("walk a frame", |b| b.iter(|| Frame::parse(black_box(bytes.clone()))));
     group.finish();
 }

@@ -22,6 +22,8 @@ use crate::model::{
 const VERSION: u8 = 3;
 const HEAD: usize = 2;
 const CRC: usize = 4;
+/// Bytes of a stored batch before its messages.
+const BATCH_HEAD: usize = 28;
 /// Encoded bytes of a group's header without its keys and routes, about, and of one key.
 const GROUP_LEN: usize = 64;
 const KEY_LEN: usize = 28;
@@ -157,12 +159,12 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
                 expires: group.expires,
                 routes: Cow::Borrowed(&group.routes),
                 keys: Cow::Borrowed(&group.keys),
-                frame_len: group.frame.bytes().len() as u64,
+                frame_len: group.frame.len() as u64,
                 frame_count: group.frame.count(),
             })
             .collect(),
     };
-    let frames: usize = groups.iter().map(|group| group.frame.bytes().len()).sum();
+    let frames: usize = groups.iter().map(|group| group.frame.len()).sum();
     let keys: usize = groups.iter().map(|group| group.keys.len()).sum();
     let estimate = 20 + groups.len() * GROUP_LEN + keys * KEY_LEN + frames;
     seal(Kind::Publish, estimate, |out| {
@@ -172,7 +174,7 @@ fn encode_publish(time_ms: u64, groups: &[PublishGroup]) -> Bytes {
         let len = u32::try_from(out.len() - start - 4).expect("a header is bounded by the entry's limits");
         out[start..start + 4].copy_from_slice(&len.to_le_bytes());
         for group in groups {
-            out.put_slice(group.frame.bytes());
+            group.frame.write(out);
         }
     })
 }
@@ -312,13 +314,18 @@ fn positions_are_sound(mut positions: impl Iterator<Item = u32>, count: u32) -> 
 /// A stored batch's bytes.
 pub fn encode_batch(batch: &StoredBatch) -> Bytes {
     let kind = if batch.expires { Kind::ExpiringBatch } else { Kind::Batch };
-    seal(kind, 28 + batch.frame.bytes().len(), |out| {
+    seal(kind, BATCH_HEAD + batch.frame.len(), |out| {
         out.put_u64_le(batch.first_seq);
         out.put_u64_le(batch.time_ms);
         out.put_u64_le(batch.schema_id);
         out.put_u32_le(batch.frame.count());
-        out.put_slice(batch.frame.bytes());
+        batch.frame.write(out);
     })
+}
+
+/// How many bytes a stored batch has.
+pub fn encoded_batch_len(batch: &StoredBatch) -> usize {
+    HEAD + BATCH_HEAD + batch.frame.len() + CRC
 }
 
 /// A stored batch; its frame shares the bytes.
@@ -332,7 +339,7 @@ pub fn decode_batch(bytes: &Bytes) -> Result<StoredBatch, CodecError> {
     if !expires {
         expect_kind(WHAT, kind, Kind::Batch)?;
     }
-    if body.len() < 28 {
+    if body.len() < BATCH_HEAD {
         return Err(CodecError::Truncated { what: WHAT });
     }
     let (first_seq, time_ms, schema_id) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());

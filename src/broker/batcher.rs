@@ -162,7 +162,7 @@ struct Entry {
 
 impl Entry {
     fn would_exceed(&self, queued: &Queued, limits: &Limits) -> bool {
-        self.bytes + queued.submission.frame.bytes().len() > limits.entry_bytes
+        self.bytes + queued.submission.frame.len() > limits.entry_bytes
             || self.messages + queued.submission.frame.count() as usize > limits.batch_messages
             || self.copied.saturating_add(queued.copied) > limits.copied_bytes as u64
     }
@@ -181,7 +181,7 @@ impl Entry {
             }
         }
         builder.push_frame(&submission.frame);
-        self.bytes += submission.frame.bytes().len();
+        self.bytes += submission.frame.len();
         self.copied += queued.copied;
         self.messages += submission.frame.count() as usize;
         let count = submission.frame.count();

@@ -95,15 +95,6 @@ impl ChannelCommand {
         }
     }
 
-    /// The schema that the channel is to have.
-    fn schema(&self) -> Option<&String> {
-        match self {
-            Self::Create { config, .. } => config.schema.as_ref(),
-            Self::Update { update, .. } => update.schema.as_ref(),
-            Self::Delete { .. } => None,
-        }
-    }
-
     fn at(self, time_ms: u64) -> Command {
         match self {
             Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
@@ -185,13 +176,23 @@ impl Broker {
         Ok(ChannelInfo { meta: meta.clone(), stats, subscribers, rejected, delayed, compacted })
     }
 
-    /// Whether there is room for one more schema beside those of all channels, which every node has in memory.
+    /// Whether there is room for what a command adds to the schemas of all channels, which every node has in memory. One
+    /// that adds nothing is always taken: the limit may have been larger before.
     fn check_all_schemas(&self, command: &ChannelCommand) -> Result<(), BrokerError> {
-        let Some(schema) = command.schema() else { return Ok(()) };
         let catalog = self.inner.view.catalog();
-        let others = catalog.iter().filter(|meta| meta.name != *command.name());
-        let bytes =
-            others.filter_map(|meta| meta.config.schema.as_ref()).map(String::len).sum::<usize>() + schema.len();
+        let present = catalog.get(command.name().as_str());
+        let of = |meta: &Arc<ChannelMeta>| meta.config.schema.as_ref().map_or(0, String::len);
+        let (before, after) = match command {
+            ChannelCommand::Create { config, .. } if present.is_none() => (0, config.schema.as_ref()),
+            ChannelCommand::Update { update, .. } => (present.map_or(0, of), update.schema.as_ref()),
+            // A name that is taken stays with what it has.
+            ChannelCommand::Create { .. } | ChannelCommand::Delete { .. } => return Ok(()),
+        };
+        let after = after.map_or(0, String::len);
+        if after <= before {
+            return Ok(());
+        }
+        let bytes = catalog.iter().map(of).sum::<usize>() - before + after;
         let limit = self.limits().all_schemas_bytes;
         if bytes > limit {
             let what = "the schemas of all channels together (bytes)".to_owned();

@@ -254,7 +254,7 @@ impl Pass<'_> {
                 }
             }
             if changes {
-                self.changed += batch.frame.bytes().len();
+                self.changed += batch.frame.len();
             }
             if self.changed >= STEP_BYTES || self.gone.len() >= STEP_RUNS {
                 self.take_step(None).await?;

@@ -181,7 +181,7 @@ impl Broker {
             let routed =
                 message.frame.messages().next().ok_or_else(|| unreadable("a frame without a message".into()))?;
             let routed = routed.map_err(|error| unreadable(error.to_string()))?;
-            bytes += message.frame.bytes().len();
+            bytes += message.frame.len();
             if bytes > self.limits().entry_bytes && !groups.is_empty() {
                 break;
             }

@@ -64,7 +64,7 @@ impl Filter {
                 self.skipped = Skipped::default();
             } else {
                 self.skipped.messages += u64::from(run.frame.count());
-                self.skipped.bytes += run.frame.bytes().len();
+                self.skipped.bytes += run.frame.len();
                 self.skipped.since.get_or_insert_with(Instant::now);
             }
         }

@@ -119,7 +119,7 @@ impl Broker {
     async fn answer(&self, from: &NodeAddress, request: Request) -> Response {
         match request {
             Request::Publish { group, confirm } => {
-                let _admitted = match self.admit(group.frame.bytes().len()) {
+                let _admitted = match self.admit(group.frame.len()) {
                     Ok(admitted) => admitted,
                     Err(error) => return Response::Refused(error),
                 };

@@ -110,7 +110,7 @@ impl Broker {
             let value = u64::from(frame.count());
             return Err(BrokerError::LimitExceeded { what: "the batch (messages)".into(), value, limit: limit as u64 });
         }
-        let (bytes, limit) = (frame.bytes().len(), self.limits().batch_bytes);
+        let (bytes, limit) = (frame.len(), self.limits().batch_bytes);
         if frame.count() > 1 && bytes > limit {
             let (value, limit) = (bytes as u64, limit as u64);
             return Err(BrokerError::LimitExceeded { what: "the batch (bytes)".into(), value, limit });
@@ -217,7 +217,7 @@ impl Broker {
             return Err(Failure::Definite(error));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(&[(channel, u64::from(count), submission.frame.bytes().len())]).map_err(Failure::Definite)?;
+        self.charge(&[(channel, u64::from(count), submission.frame.len())]).map_err(Failure::Definite)?;
         let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
@@ -291,7 +291,7 @@ impl Broker {
 
     /// Looks at all messages of a frame. What may take long is done on a thread that serves nobody else.
     pub(super) async fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
-        if self.is_checked_quickly(&meta, frame.bytes().len()) {
+        if self.is_checked_quickly(&meta, frame.len()) {
             return self.check_now(meta, frame);
         }
         let (broker, frame) = (self.clone(), frame.clone());

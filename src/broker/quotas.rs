@@ -80,7 +80,7 @@ impl Broker {
     /// # Errors
     /// `QuotaExceeded`: nothing happened, and it says when to try again.
     pub fn admit_from(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        self.admit_together(connection, frame.count(), frame.bytes().len())
+        self.admit_together(connection, frame.count(), frame.len())
     }
 
     /// The same for messages of any channels.
@@ -104,7 +104,7 @@ impl Broker {
     /// # Errors
     /// As [`Broker::admit_from`].
     pub fn admit_stream(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        let (messages, bytes) = (frame.count(), frame.bytes().len());
+        let (messages, bytes) = (frame.count(), frame.len());
         let metered = self.meter_connection(connection, messages, bytes);
         metered.inspect_err(|error| self.count_refused(error, messages))?;
         Ok(Held { _in_flight: connection.in_flight.hold(bytes), arrived: None })

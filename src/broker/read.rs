@@ -162,7 +162,7 @@ impl Broker {
                     return (batches, next_seq);
                 }
                 run.frame = whole.take_bytes(bytes);
-                bytes = bytes.saturating_sub(run.frame.bytes().len());
+                bytes = bytes.saturating_sub(run.frame.len());
                 taken += run.frame.count() as usize;
                 next_seq = run.end_seq();
                 run.time_ms = self.inner.view.time_of_day(run.time_ms);

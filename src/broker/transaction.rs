@@ -153,7 +153,7 @@ impl Broker {
         confirm: Confirm,
     ) -> Result<(Operated, Vec<Vec<Option<bool>>>), SubmitError> {
         let part = |part: &Part| match part {
-            Part::Publish(group) => Some((group.channel, group.frame.count(), group.frame.bytes().len())),
+            Part::Publish(group) => Some((group.channel, group.frame.count(), group.frame.len())),
             Part::Ack { .. } | Part::Complete { .. } => None,
         };
         let parts: Vec<_> = transaction.parts.iter().filter_map(part).collect();

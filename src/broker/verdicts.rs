@@ -105,23 +105,24 @@ impl Verdicts {
 
     fn known(&self, filter: &Judgement, frame: &Frame) -> Option<Arc<[bool]>> {
         let recent = self.recent.lock();
-        let known = recent.iter().rev().find(|recent| is_same(&recent.frame, frame))?;
+        // Memory that is remembered is not given back, and nobody writes to it.
+        let known = recent.iter().rev().find(|recent| recent.frame.is_same(frame))?;
         known.by_filter.iter().find(|(text, _)| *text == filter.text).map(|(_, verdicts)| verdicts.clone())
     }
 
     fn remember(&self, filter: &Judgement, frame: &Frame, verdicts: &Arc<[bool]>) {
         let mut recent = self.recent.lock();
-        if !recent.iter().any(|recent| is_same(&recent.frame, frame)) {
+        if !recent.iter().any(|recent| recent.frame.is_same(frame)) {
             recent.push_back(Recent { frame: frame.clone(), by_filter: Vec::new() });
-            let mut bytes: usize = recent.iter().map(|recent| recent.frame.bytes().len()).sum();
+            let mut bytes: usize = recent.iter().map(|recent| recent.frame.len()).sum();
             while (bytes > BYTES || recent.len() > BATCHES)
                 && recent.len() > 1
                 && let Some(oldest) = recent.pop_front()
             {
-                bytes -= oldest.frame.bytes().len();
+                bytes -= oldest.frame.len();
             }
         }
-        let known = recent.iter_mut().find(|recent| is_same(&recent.frame, frame));
+        let known = recent.iter_mut().find(|recent| recent.frame.is_same(frame));
         if let Some(known) = known.filter(|known| known.by_filter.len() < FILTERS) {
             known.by_filter.push((filter.text.clone(), verdicts.clone()));
         }
@@ -136,12 +137,6 @@ impl Broker {
     pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
         self.inner.verdicts.turn(&Asker::Address(connection.origin().clone())).await
     }
-}
-
-/// Whether it is the very same memory, which nobody writes to and which is not given back while it is remembered.
-fn is_same(one: &Frame, other: &Frame) -> bool {
-    let (one, other) = (one.bytes(), other.bytes());
-    one.as_ptr() == other.as_ptr() && one.len() == other.len()
 }
 
 #[cfg(test)]

@@ -30,7 +30,12 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match command {
         Command::Check { file } => {
-            load(Some(&file), Vec::new())?;
+            let Loaded { config, .. } = load(Some(&file), Vec::new())?;
+            match config.cluster.map_or(Ok(None), |cluster| cluster.check_file()) {
+                Ok(None) => {}
+                Ok(Some(warning)) => tracing::warn!("{warning}"),
+                Err(error) => return Err(CliError::failed(format!("the configuration cannot be used\n{error}"))),
+            }
             match global.output {
                 OutputFormat::Json => print_json(&serde_json::json!({ "file": file.to_string_lossy(), "ok": true })),
                 _ => print_line(&format!("{}: ok", file.display())),

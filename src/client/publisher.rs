@@ -217,7 +217,7 @@ impl Stream for Batches {
         match state.window.take(Instant::now(), shared.limits) {
             Some(frame) => Poll::Ready(Some(PublishBatch {
                 channel: shared.channel.clone(),
-                batch: frame.bytes().clone(),
+                batch: frame.bytes(),
                 confirm: shared.confirm,
                 expected_seq: None,
             })),

@@ -108,14 +108,14 @@ impl Broker for Flaky {
             return Ok(Response::new(Box::pin(futures::stream::iter(cut(seq, position, request.if_changed)))));
         }
         if !request.filter.is_empty() {
-            let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+            let batch = Frame::encode([&Message::new("a")]).bytes();
             let found = Delivery { first_seq: seq + 10, batch, count: 1, ..Delivery::default() };
             let word = Delivery { first_seq: seq + 100, ..Delivery::default() };
             return Ok(Response::new(Box::pin(futures::stream::iter([Ok(found), Ok(word)]))));
         }
         let first_seq = seq.saturating_sub(1);
         let messages = [first_seq, first_seq + 1].map(|seq| Message::new(seq.to_string()));
-        let batch = Frame::encode(&messages).bytes().clone();
+        let batch = Frame::encode(&messages).bytes();
         let delivery = Delivery { first_seq, time_ms: 1, batch, count: 2, ..Delivery::default() };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(delivery)]))))
     }
@@ -276,7 +276,7 @@ async fn a_subscription_resumes_after_the_last_message_and_repeats_none() {
 fn cut(seq: u64, position: Option<proto::Position>, if_changed: i32) -> Vec<Result<Delivery, Status>> {
     let at = |seq| Some(proto::Position { channel_id: 1, epoch: 1, history: 2, seq });
     let message = |seq| {
-        let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+        let batch = Frame::encode([&Message::new("a")]).bytes();
         Ok(Delivery { first_seq: seq, batch, count: 1, next: at(seq + 1), ..Delivery::default() })
     };
     if if_changed == i32::from(proto::IfChanged::Fail) {

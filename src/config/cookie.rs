@@ -1,10 +1,10 @@
 //! The secret that a cluster's nodes share: how long it has to be, and the file that may hold it.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     io::Write as _,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -43,20 +43,53 @@ impl ClusterConfig {
     /// When the file cannot be read or made, or what it holds will not do. The text names the file.
     pub fn secret(&self, random: &dyn Random) -> Result<String, String> {
         let Some(path) = &self.cookie_file else { return Ok(self.cookie.clone()) };
-        let failed = |error: io::Error| format!("cluster.cookie_file: {}: {error}", path.display());
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(path, random).map_err(failed)?;
-                fs::read_to_string(path).map_err(failed)?
+        match self.read(path)? {
+            Some(cookie) => Ok(cookie),
+            None => {
+                make(path, random).map_err(|error| named(path, &error))?;
+                self.read(path)?.ok_or_else(|| named(path, &"it was made, and is gone again"))
             }
-            text => text.map_err(failed)?,
+        }
+    }
+
+    /// Looks at the secret's file as a start would, without making it. Gives what a person should know of a file that will
+    /// do.
+    ///
+    /// # Errors
+    /// As [`ClusterConfig::secret`].
+    pub fn check_file(&self) -> Result<Option<String>, String> {
+        let Some(path) = &self.cookie_file else { return Ok(None) };
+        if self.read(path)?.is_none() {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            return match fs::metadata(dir) {
+                Ok(found) if found.is_dir() => Ok(None),
+                Ok(_) => Err(named(path, &format!("{} is no directory", dir.display()))),
+                Err(error) => Err(named(path, &format!("it cannot be made in {}: {error}", dir.display()))),
+            };
+        }
+        let mode = fs::metadata(path).map_err(|error| named(path, &error))?.permissions().mode() & 0o777;
+        let others = mode & 0o077;
+        Ok((others != 0).then(|| {
+            named(path, &format!("its mode is {mode:04o}: whoever reads it can join the cluster; `chmod 600` it"))
+        }))
+    }
+
+    /// None when the file is not there.
+    fn read(&self, path: &Path) -> Result<Option<String>, String> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| named(path, &error))?,
         };
         let cookie = text.trim();
         match self.too_weak(cookie) {
-            Some(reason) => Err(format!("cluster.cookie_file: {}: {reason}", path.display())),
-            None => Ok(cookie.to_owned()),
+            Some(reason) => Err(named(path, &reason)),
+            None => Ok(Some(cookie.to_owned())),
         }
     }
+}
+
+fn named(path: &Path, what: &dyn fmt::Display) -> String {
+    format!("cluster.cookie_file: {}: {what}", path.display())
 }
 
 /// Makes the file whole, under another name first: whoever reads it meanwhile finds all of it or nothing. Where another
@@ -77,8 +110,6 @@ fn make(path: &Path, random: &dyn Random) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::env::Env;
 
@@ -112,6 +143,30 @@ mod tests {
         assert!(secrets.iter().all(|secret| *secret == secrets[0]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_is_looked_at_without_being_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cookie");
+        let config = ClusterConfig { cookie_file: Some(path.clone()), ..at("0.0.0.0:7301") };
+        assert_eq!(config.check_file(), Ok(None), "a start would make it");
+        assert!(!path.exists());
+        fs::write(&path, "sixteen letters!\n").unwrap();
+        let mode = |mode: u32| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o600);
+        assert_eq!(config.check_file(), Ok(None));
+        mode(0o640);
+        let warning = config.check_file().unwrap().unwrap();
+        assert!(warning.contains("cookie: its mode is 0640") && warning.contains("chmod 600"), "{warning}");
+        fs::write(&path, "short\n").unwrap();
+        assert!(config.check_file().unwrap_err().contains("5 characters"));
+        fs::write(&path, b"\xff\xfe and many letters more").unwrap();
+        assert!(config.check_file().unwrap_err().contains("UTF-8"));
+        let nowhere = ClusterConfig { cookie_file: Some(dir.path().join("no/cookie")), ..at("0.0.0.0:7301") };
+        assert!(nowhere.check_file().unwrap_err().contains("No such file"));
+        let directory = ClusterConfig { cookie_file: Some(dir.path().to_owned()), ..at("0.0.0.0:7301") };
+        assert!(directory.check_file().is_err());
     }
 
     #[test]

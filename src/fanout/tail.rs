@@ -86,13 +86,13 @@ struct Counted {
 
 impl HeldBatch {
     fn new(batch: StoredBatch, held: &Arc<AtomicUsize>) -> Self {
-        let bytes = batch.frame.bytes().len();
+        let bytes = batch.frame.len();
         held.fetch_add(bytes, Ordering::Relaxed);
         Self { batch, _counted: Arc::new(Counted { bytes, held: held.clone() }) }
     }
 
     fn bytes(&self) -> usize {
-        self.batch.frame.bytes().len()
+        self.batch.frame.len()
     }
 }
 

@@ -66,7 +66,7 @@ fn delivery(batch: StoredBatch, history: Position) -> v1::Delivery {
         time_ms: batch.time_ms,
         count: batch.frame.count(),
         schema_id: batch.schema_id,
-        batch: batch.frame.bytes().clone(),
+        batch: batch.frame.bytes(),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let message = v1::Message { payload: vec![0; 300 << 10].into(), ..v1::Message::default() };
         let frame = Frame::encode(&vec![message; 10]);
         let cut = pieces(StoredBatch { first_seq: 7, time_ms: 1, schema_id: 0, expires: false, frame });
-        assert!(cut.iter().all(|piece| piece.frame.bytes().len() <= DELIVERY_BYTES + 64));
+        assert!(cut.iter().all(|piece| piece.frame.len() <= DELIVERY_BYTES + 64));
         assert_eq!(cut.iter().map(|piece| piece.first_seq).collect::<Vec<_>>(), [7, 10, 13, 16]);
         assert_eq!(cut.last().unwrap().end_seq(), 17);
     }

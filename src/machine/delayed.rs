@@ -127,7 +127,7 @@ impl Machine {
         if channel.delays.len() >= delayed_messages {
             return Scheduled::TooMany { limit: delayed_messages };
         }
-        let bytes = message.frame.bytes().len() as u64;
+        let bytes = message.frame.len() as u64;
         if let Some(full) = channel.room(&message.frame).and_then(|mut room| room.take(bytes).err()) {
             return Scheduled::Known(full);
         }
@@ -223,7 +223,7 @@ impl Machine {
         record: &WaitingRecord,
     ) -> Result<(), String> {
         let Delayed { due_ms, claim, frame, .. } = &record.message;
-        let (due_ms, bytes) = (*due_ms, frame.bytes().len() as u64);
+        let (due_ms, bytes) = (*due_ms, frame.len() as u64);
         if frame.count() != 1 {
             return Err(format!("it holds {} messages instead of one", frame.count()));
         }

@@ -93,7 +93,7 @@ impl Marks {
     /// Takes note of messages that are about to be appended to a channel with these counters.
     pub(super) fn append(&mut self, frame: &Frame, time_ms: u64, stats: &ChannelStats, retention: &Retention) {
         let begin = End::of(stats);
-        let size = frame.bytes().len() as u64;
+        let size = frame.len() as u64;
         let held = self.list.front().map_or(0, |(_, first)| begin.bytes_before - first.bytes_before) + size;
         let grain = Grain::of(retention, held);
         let ends = self.list.back().is_none_or(|(_, last)| {
@@ -113,7 +113,7 @@ impl Marks {
     /// Makes marks inside of a batch that is longer than a stretch should be: a batch larger than the limit must not
     /// go as a whole.
     fn divide(&mut self, frame: &Frame, time_ms: u64, begin: End, grain: &Grain, most: u64) {
-        let size = frame.bytes().len() as u64;
+        let size = frame.len() as u64;
         let (mut offset, mut stretch) = (0, 0);
         for (seq, message) in (begin.seq..).zip(frame.sizes()) {
             // What comes before the last bytes that may stay goes anyway.

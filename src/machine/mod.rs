@@ -62,11 +62,14 @@ use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        ConsumerId, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
+        ConsumerId, Frame, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
         RuleSet, StateLimits, StoredBatch,
     },
     store::WriteBatch,
 };
+
+/// Bytes of parts of batches that a command's effects hold copies of, about: see [`Effects::copy`].
+const COPIED_AT_ONCE: usize = 8 << 20;
 
 /// State of all channels.
 #[derive(Debug)]
@@ -130,6 +133,8 @@ pub struct Effects {
     pub consumers: Vec<ConsumerId>,
     /// Hash the whole state once the writes are committed.
     pub checkpoint: bool,
+    /// Bytes of the copies of parts of batches.
+    copied: usize,
 }
 
 /// A change of the catalogue.
@@ -150,6 +155,19 @@ impl Effects {
 
     fn delete(&mut self, key: Key) {
         self.writes.puts.push((key.encode(), None));
+    }
+
+    /// Some messages of a batch. The first ones of a command are copied: they soon share nothing with the whole any more.
+    /// There is no room in memory for however many more a command asks for, so all others share the batch's bytes.
+    fn copy(&mut self, frame: &Frame, positions: &[u32]) -> Frame {
+        if self.copied > COPIED_AT_ONCE {
+            return frame.pick(positions);
+        }
+        let copy = frame.select(positions);
+        if copy.count() < frame.count() {
+            self.copied += copy.len();
+        }
+        copy
     }
 
     /// New messages at the end of a channel.

@@ -36,7 +36,7 @@ impl Room {
 
     /// Whether all of a frame fits for certain.
     fn fits(&self, frame: &Frame) -> bool {
-        let (messages, bytes) = (u64::from(frame.count()), frame.bytes().len() as u64);
+        let (messages, bytes) = (u64::from(frame.count()), frame.len() as u64);
         messages <= self.messages && bytes <= self.bytes.min(self.max_bytes)
     }
 
@@ -89,7 +89,7 @@ impl Channel {
     /// Takes note of messages that are about to be appended.
     pub(super) fn measure(&mut self, frame: &Frame, time_ms: u64) {
         self.marks.append(frame, time_ms, &self.stats, &self.meta.config.retention);
-        self.stats.appended_bytes += frame.bytes().len() as u64;
+        self.stats.appended_bytes += frame.len() as u64;
         self.stats.newest_ms = time_ms;
     }
 

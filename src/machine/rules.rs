@@ -97,7 +97,7 @@ impl Machine {
             let Some(channel) = self.channels.get_mut(target) else { continue };
             let kept: Vec<u32> =
                 positions.iter().copied().filter(|position| except.binary_search(position).is_err()).collect();
-            if let Some(batch) = channel.append_unkeyed(frame.select(&kept), self.record.time_ms, expires) {
+            if let Some(batch) = channel.append_unkeyed(effects.copy(frame, &kept), self.record.time_ms, expires) {
                 effects.appended(channel, batch);
             }
         }

@@ -381,7 +381,7 @@ impl ConsumerOperation {
         match self {
             Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
             Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
-            Self::DeadLetter { letter: Some(letter), .. } => letter.frame.bytes().len(),
+            Self::DeadLetter { letter: Some(letter), .. } => letter.frame.len(),
             Self::Keeping(operation) | Self::Judged { operation, .. } => operation.bytes(),
             _ => 0,
         }

@@ -5,7 +5,7 @@
 //! message with one repeated field is again its encoding); the log, the store, the fan-out and the subscribers'
 //! streams carry those bytes as they are. Nothing on the way decodes more than it has to look at.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message as _;
@@ -17,12 +17,51 @@ use crate::proto::v1::{Header, Message};
 /// The field number of `MessageBatch.messages`.
 const MESSAGES: u32 = 1;
 
-/// Encoded messages and their number. Cloning shares the bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Encoded messages and their number. Cloning shares the bytes, and so does [`Frame::pick`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Whole", into = "Whole")]
 pub struct Frame {
     bytes: Bytes,
     count: u32,
+    /// Which of the bytes are the frame's, where not all of them are.
+    picked: Option<Arc<Picked>>,
 }
+
+/// Records of another frame.
+#[derive(Debug)]
+struct Picked {
+    /// Neighbours are one.
+    ranges: Vec<Range<usize>>,
+    len: usize,
+}
+
+/// A frame as it is recorded.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Frame")]
+struct Whole {
+    bytes: Bytes,
+    count: u32,
+}
+
+impl From<Whole> for Frame {
+    fn from(Whole { bytes, count }: Whole) -> Self {
+        Self::of(bytes, count)
+    }
+}
+
+impl From<Frame> for Whole {
+    fn from(frame: Frame) -> Self {
+        Self { bytes: frame.bytes(), count: frame.count }
+    }
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.len() == other.len() && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Frame {}
 
 /// Bytes that are no encoding of a `MessageBatch`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,7 +84,11 @@ impl Frame {
             rest = &rest[len..];
             count += 1;
         }
-        Ok(Self { bytes, count })
+        Ok(Self::of(bytes, count))
+    }
+
+    fn of(bytes: Bytes, count: u32) -> Self {
+        Self { bytes, count, picked: None }
     }
 
     /// The encoded messages of bytes that may be no batch, found while they are walked over.
@@ -66,7 +109,7 @@ impl Frame {
 
     /// Takes bytes that are known to encode `count` messages, because a checksum over both was right.
     pub(crate) fn trusted(bytes: Bytes, count: u32) -> Self {
-        Self { bytes, count }
+        Self::of(bytes, count)
     }
 
     /// Encodes messages.
@@ -78,9 +121,45 @@ impl Frame {
         builder.finish()
     }
 
-    /// The encoded batch.
-    pub fn bytes(&self) -> &Bytes {
+    /// The encoded batch. Those of a frame that was picked are put together for each call.
+    pub fn bytes(&self) -> Bytes {
+        match &self.picked {
+            None => self.bytes.clone(),
+            Some(picked) => {
+                let mut bytes = BytesMut::with_capacity(picked.len);
+                self.write(&mut bytes);
+                bytes.freeze()
+            }
+        }
+    }
+
+    /// Whether it is the very same messages in the very same memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let picked = match (&self.picked, &other.picked) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        picked && self.bytes.as_ptr() == other.bytes.as_ptr() && self.bytes.len() == other.bytes.len()
+    }
+
+    /// The bytes that it keeps in memory, of which not all may be its own.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// How many bytes the encoded batch has.
+    pub fn len(&self) -> usize {
+        self.picked.as_ref().map_or(self.bytes.len(), |picked| picked.len)
+    }
+
+    /// Writes the encoded batch.
+    pub(crate) fn write(&self, out: &mut impl BufMut) {
+        match &self.picked {
+            None => out.put_slice(&self.bytes),
+            Some(picked) => picked.ranges.iter().for_each(|range| out.put_slice(&self.bytes[range.clone()])),
+        }
     }
 
     /// How many messages it holds.
@@ -95,7 +174,7 @@ impl Frame {
 
     /// The encoded messages one by one, sharing the frame's bytes.
     pub fn records(&self) -> impl Iterator<Item = Bytes> + use<> {
-        let mut rest = self.bytes.clone();
+        let mut rest = self.bytes();
         // `parse` and `FrameBuilder` are the only ways to make a frame, so every record is whole.
         std::iter::from_fn(move || take_record(&mut rest).ok())
     }
@@ -108,7 +187,7 @@ impl Frame {
 
     /// How many bytes of the frame each message takes, tag and length included.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + use<> {
-        let mut rest = self.bytes.clone();
+        let mut rest = self.bytes();
         // Whole by construction: see `records`.
         std::iter::from_fn(move || {
             let before = rest.len();
@@ -124,44 +203,76 @@ impl Frame {
     /// The frame without its first `n` messages.
     #[must_use]
     pub fn skip(&self, n: u32) -> Self {
-        let n = n.min(self.count);
-        let mut rest = &self.bytes[..];
+        if n == 0 {
+            return self.clone();
+        }
+        let (n, bytes) = (n.min(self.count), self.bytes());
+        let mut rest = &bytes[..];
         for _ in 0..n {
             // Whole by construction: see `records`.
             rest = record_len(&mut rest).map_or(&[], |len| &rest[len..]);
         }
-        Self { bytes: self.bytes.slice(self.bytes.len() - rest.len()..), count: self.count - n }
+        Self::of(bytes.slice(bytes.len() - rest.len()..), self.count - n)
     }
 
     /// The frame's first `n` messages.
     #[must_use]
     pub fn take(&self, n: u32) -> Self {
-        let tail = self.skip(n);
-        Self { bytes: self.bytes.slice(..self.bytes.len() - tail.bytes.len()), count: self.count - tail.count }
+        if n >= self.count {
+            return self.clone();
+        }
+        let (bytes, tail) = (self.bytes(), self.skip(n));
+        Self::of(bytes.slice(..bytes.len() - tail.len()), self.count - tail.count)
     }
 
     /// A copy that shares no memory with the frame that it was cut out of.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { bytes: Bytes::copy_from_slice(&self.bytes), count: self.count }
+        Self::of(Bytes::copy_from_slice(&self.bytes()), self.count)
     }
 
     /// The frame's first messages, as many as fit into `bytes`, but at least one.
     #[must_use]
     pub fn take_bytes(&self, bytes: usize) -> Self {
-        if self.bytes.len() <= bytes {
+        if self.len() <= bytes {
             return self.clone();
         }
-        let (mut rest, mut end, mut count) = (&self.bytes[..], 0, 0);
+        let whole = self.bytes();
+        let (mut rest, mut end, mut count) = (&whole[..], 0, 0);
         while let Ok(len) = record_len(&mut rest) {
             rest = &rest[len..];
-            let next = self.bytes.len() - rest.len();
+            let next = whole.len() - rest.len();
             if count > 0 && next > bytes {
                 break;
             }
             (end, count) = (next, count + 1);
         }
-        Self { bytes: self.bytes.slice(..end), count }
+        Self::of(whole.slice(..end), count)
+    }
+
+    /// The messages at these positions, given in increasing order, without a copy of them: the frame keeps all bytes of
+    /// the one that it was picked out of for as long as it lives. For many that are picked out of one.
+    #[must_use]
+    pub fn pick(&self, positions: &[u32]) -> Self {
+        if positions.len() == self.count as usize {
+            return self.clone();
+        }
+        let (bytes, mut ranges) = (self.bytes(), Vec::<Range<usize>>::new());
+        let (mut begin, mut len, mut count) = (0, 0, 0);
+        let mut wanted = positions.iter().peekable();
+        for (position, size) in (0u32..).zip(self.sizes()) {
+            // Of bytes that are in memory.
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            if wanted.next_if(|next| **next == position).is_some() {
+                match ranges.last_mut().filter(|last| last.end == begin) {
+                    Some(last) => last.end += size,
+                    None => ranges.push(begin..begin + size),
+                }
+                (len, count) = (len + size, count + 1);
+            }
+            begin += size;
+        }
+        Self { bytes, count, picked: Some(Arc::new(Picked { ranges, len })) }
     }
 
     /// The messages at these positions, given in increasing order.
@@ -240,7 +351,7 @@ impl FrameBuilder {
 
     /// Adds all messages of a frame.
     pub fn push_frame(&mut self, frame: &Frame) {
-        self.bytes.put_slice(&frame.bytes);
+        frame.write(&mut self.bytes);
         self.count += frame.count;
     }
 
@@ -261,7 +372,7 @@ impl FrameBuilder {
 
     /// The frame of all that was added.
     pub fn finish(self) -> Frame {
-        Frame { bytes: self.bytes.freeze(), count: self.count }
+        Frame::of(self.bytes.freeze(), self.count)
     }
 
     fn header(&mut self, len: usize) {
@@ -356,7 +467,7 @@ mod tests {
     fn a_frame_gives_back_its_messages_in_order() {
         let frame = Frame::encode(&[message("a"), message(""), message("c")]);
         assert_eq!(frame.count(), 3);
-        assert_eq!(payloads(&Frame::parse(frame.bytes().clone()).unwrap()), ["a", "", "c"]);
+        assert_eq!(payloads(&Frame::parse(frame.bytes()).unwrap()), ["a", "", "c"]);
         assert_eq!(frame.sizes().collect::<Vec<_>>(), [5, 2, 5]);
     }
 
@@ -390,6 +501,32 @@ mod tests {
         assert_eq!(left(&[0..11, 12..14]), [run(11, "b"), run(14, "e")]);
         assert_eq!(left(&[11..14, 12..13]), [run(10, "a"), run(14, "e")], "ranges may overlap");
         assert_eq!(left(&[3..99, 12..13]), []);
+    }
+
+    #[test]
+    fn a_frame_that_was_picked_out_of_another_is_like_a_copy_and_shares_its_bytes() {
+        let frame = Frame::encode(&["a", "", "c", "dd", "e"].map(message));
+        for positions in [&[][..], &[0], &[1, 2], &[0, 2, 3], &[4], &[0, 1, 2, 3, 4]] {
+            let (picked, copied) = (frame.pick(positions), frame.select(positions));
+            assert_eq!(picked, copied);
+            assert_eq!((picked.bytes(), picked.len(), picked.count()), (copied.bytes(), copied.len(), copied.count()));
+            assert_eq!(picked.sizes().collect::<Vec<_>>(), copied.sizes().collect::<Vec<_>>());
+            assert_eq!((picked.skip(1), picked.take(2)), (copied.skip(1), copied.take(2)));
+            assert_eq!((picked.take_bytes(6), picked.without(&[0])), (copied.take_bytes(6), copied.without(&[0])));
+            assert_eq!(picked.pick(&[0]), copied.select(&[0]));
+            let recorded = crate::codec::encode_record(&picked);
+            assert_eq!(recorded, crate::codec::encode_record(&copied));
+            assert_eq!(crate::codec::decode_record::<Frame>("frame", &recorded).unwrap(), copied);
+            let mut builder = FrameBuilder::default();
+            builder.push_frame(&picked);
+            assert_eq!(builder.finish(), copied);
+            assert_eq!(picked.bytes.as_ptr(), frame.bytes.as_ptr(), "it has no bytes of its own");
+            assert!(
+                picked.is_same(&picked.skip(0)) && picked.is_same(&picked.take(9)) && !picked.is_same(&copied.apart())
+            );
+        }
+        let ranges = |positions: &[u32]| frame.pick(positions).picked.unwrap().ranges.len();
+        assert_eq!((ranges(&[0, 1, 2]), ranges(&[0, 2, 3])), (1, 2));
     }
 
     #[test]

@@ -80,10 +80,10 @@ impl Operation {
             | Self::LimitKeys { .. }
             | Self::LimitState(_) => 0,
             Self::Transaction(transaction) => transaction.bytes(),
-            Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.bytes().len()).sum(),
-            Self::Due(due) => due.group.frame.bytes().len(),
+            Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.len()).sum(),
+            Self::Due(due) => due.group.frame.len(),
             Self::Compact(compact) => size_of_val(&compact.gone[..]),
-            Self::Redrive(redrive) => size_of_val(&redrive.gone[..]) + redrive.group.frame.bytes().len(),
+            Self::Redrive(redrive) => size_of_val(&redrive.gone[..]) + redrive.group.frame.len(),
         }
     }
 

@@ -70,7 +70,7 @@ impl Transaction {
     /// About the bytes of all parts: messages, tokens and receipts.
     pub fn bytes(&self) -> usize {
         let bytes = |part: &Part| match part {
-            Part::Publish(group) => group.frame.bytes().len(),
+            Part::Publish(group) => group.frame.len(),
             Part::Ack { tokens, .. } => size_of_val(tokens.as_slice()),
             Part::Complete { receipt, .. } => receipt.len(),
         };

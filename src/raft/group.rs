@@ -63,6 +63,8 @@ const CORE_GONE: &str = "Raft's core found what must not be: most likely this no
 
 /// Log entries in one message to a follower; the bytes are limited where the log is read.
 const ENTRIES_PER_MESSAGE: u64 = 1024;
+/// Bytes of one command: as much as a message takes, with room for what is around it.
+const MAX_COMMAND: usize = super::transport::MAX_MESSAGE - (1 << 20);
 /// How long another node may take to tell its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leadership transfer may take before the node stops all the same.
@@ -185,7 +187,7 @@ impl RaftGroup {
         let local = NodeAddress { id: identity.node_id(), ..config.local.clone() };
         let transport = Transport::new(env.clone(), identity.clone(), config.keys.clone());
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
-        let machine = StateMachine::new(replica).await.map_err(|error| failed(&error))?;
+        let machine = StateMachine::new(replica, log.clone()).await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;
         intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
@@ -653,6 +655,15 @@ impl Peers for RaftGroup {
 /// Orders a command on this node, if it leads.
 pub(super) async fn propose(raft: &Raft, command: &Command) -> Result<Proposed, SequencerError> {
     let encoded = EncodedCommand(codec::encode_command(command));
+    if encoded.0.len() > MAX_COMMAND {
+        // In the log, it and all behind it could never be sent to another node.
+        let len = encoded.0.len();
+        let reason = format!(
+            "the log entry would have {len} bytes; nodes take at most {MAX_COMMAND} from each other, so nothing was \
+             stored: send less at once, and lower `limits.batch_bytes`"
+        );
+        return Err(SequencerError::Unknown(reason));
+    }
     let (responder, applied) = ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
     if raft.client_write_ff(encoded, Some(responder)).await.is_err() {
         return Err(SequencerError::Stopped);

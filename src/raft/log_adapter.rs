@@ -12,7 +12,7 @@ use std::{
 };
 
 use openraft::{
-    LogState, OptionalSend, RaftLogReader,
+    EntryPayload, LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
 use parking_lot::Mutex;
@@ -20,11 +20,16 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     log::{LogStore, OnDurable},
-    types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
+    types::{
+        EncodedCommand, EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote,
+        vote,
+    },
 };
 
 /// Entries of about this many bytes are read, and sent to a follower, at a time.
 const READ_BYTES: usize = 1 << 20;
+/// Commands of about this many bytes are given at once to who asks for all entries of a range.
+const RANGE_BYTES: usize = 16 << 20;
 
 /// Openraft's view of a [`LogStore`].
 #[derive(Clone)]
@@ -97,7 +102,26 @@ impl RaftLogReader<TypeConfig> for LogAdapter {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        self.log.read(start..end, usize::MAX)?.into_iter().map(decode_entry).collect()
+        // At a start, openraft reads 64 entries at a time to apply them, however large they are. Those for which there is
+        // no room come without their bytes, and who applies them gets the bytes one by one.
+        let (mut entries, mut next, mut held) = (Vec::new(), start, 0);
+        while next < end {
+            let page = self.log.read(next..end, READ_BYTES)?;
+            let Some((last, _)) = page.last() else { break };
+            next = last.index + 1;
+            for entry in page {
+                let mut entry = decode_entry(entry)?;
+                if let EntryPayload::Normal(command) = &mut entry.payload {
+                    held += command.0.len();
+                    if held > RANGE_BYTES && !entries.is_empty() {
+                        held -= command.0.len();
+                        *command = EncodedCommand::left_out();
+                    }
+                }
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<EntryOf>> {
@@ -204,5 +228,36 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
 
     async fn purge(&mut self, up_to: LogIdOf) -> io::Result<()> {
         self.log.purge(position(&up_to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::raft::log::{LogPosition, SimDisk, SimLog};
+
+    #[tokio::test]
+    async fn who_asks_for_many_large_entries_gets_some_of_them_without_their_bytes() {
+        let log: Arc<dyn LogStore> = Arc::new(SimLog::open(&SimDisk::default()));
+        // As commands begin, and not as memberships do.
+        let command = Bytes::from(vec![3; 5 << 20]);
+        let entries = (0..10).map(|index| {
+            let bytes = if index == 4 { Bytes::new() } else { command.clone() };
+            (LogPosition { term: 1, index }, bytes)
+        });
+        log.append(entries.collect(), Box::new(|_| ())).unwrap();
+        let mut adapter = LogAdapter::new(log, Follows::default(), Pace::default());
+        let read = adapter.try_get_log_entries(0..10).await.unwrap();
+        assert_eq!(read.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        let bytes: usize = read.iter().map(|entry| match &entry.payload {
+            EntryPayload::Normal(command) => command.0.len(),
+            _ => 0,
+        }).sum();
+        assert_eq!(bytes, 15 << 20, "three of them are whole");
+        assert!(matches!(read[4].payload, EntryPayload::Blank), "and what is no command is there");
+        let one = adapter.try_get_log_entries(9..10).await.unwrap();
+        assert!(matches!(&one[0].payload, EntryPayload::Normal(whole) if whole.0 == command));
     }
 }

@@ -9,9 +9,11 @@ use openraft::{
 };
 
 use super::{
-    log::LogPosition,
+    log::{LogPosition, LogStore},
     snapshot::SnapshotData,
-    types::{Applied, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig, position},
+    types::{
+        Applied, EncodedCommand, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig, decode_entry, position,
+    },
 };
 use crate::{
     codec,
@@ -29,13 +31,14 @@ type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 /// Hands committed entries to the replica one after another.
 pub(super) struct StateMachine {
     replica: Replica,
+    log: Arc<dyn LogStore>,
     applied: Option<LogIdOf>,
     membership: StoredMembershipOf,
 }
 
 impl StateMachine {
     /// Over a replica that was just opened: what it holds comes from the log position in its store's mark.
-    pub(super) async fn new(replica: Replica) -> io::Result<Self> {
+    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>) -> io::Result<Self> {
         let mark = match replica.view().store().applied().await.map_err(io::Error::other)? {
             Some(bytes) => Mark::decode(&bytes)?,
             None => Mark::default(),
@@ -43,12 +46,25 @@ impl StateMachine {
         if let Some(applied) = mark.applied {
             replica.set_applied(applied.index);
         }
-        Ok(Self { replica, applied: mark.log_id(), membership: mark.stored_membership()? })
+        Ok(Self { replica, log, applied: mark.log_id(), membership: mark.stored_membership()? })
     }
 
     /// The log position that the state comes from.
     pub(super) fn applied(&self) -> Option<LogPosition> {
         self.applied.as_ref().map(position)
+    }
+
+    /// The bytes of a command, which may have been left out: see [`EncodedCommand::left_out`].
+    fn whole(&self, at: &LogIdOf, command: EncodedCommand) -> io::Result<EncodedCommand> {
+        if !command.is_left_out() {
+            return Ok(command);
+        }
+        let found = self.log.read(at.index..at.index + 1, usize::MAX)?.into_iter().next();
+        let entry = found.filter(|(found, _)| *found == position(at)).map(decode_entry).transpose()?;
+        match entry.map(|entry| entry.payload) {
+            Some(EntryPayload::Normal(command)) => Ok(command),
+            _ => Err(io::Error::other(format!("entry {} is not in the log any more", at.index))),
+        }
     }
 }
 
@@ -70,6 +86,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.applied = Some(entry.log_id);
             let reply = match entry.payload {
                 EntryPayload::Normal(command) => {
+                    let command = self.whole(&entry.log_id, command)?;
                     // A command that cannot be read is a broken invariant: an io::Error here stops the node.
                     let command = codec::decode_command(&command.0).map_err(io::Error::other)?;
                     let mark = Mark::new(self.applied.as_ref(), &self.membership).encode();

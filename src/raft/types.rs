@@ -34,6 +34,17 @@ pub(super) type StoredMembershipOf = openraft::type_config::alias::StoredMembers
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodedCommand(pub Bytes);
 
+impl EncodedCommand {
+    /// Stands for a command whose bytes are to be had from the log: no command is without any.
+    pub(super) fn left_out() -> Self {
+        Self(Bytes::new())
+    }
+
+    pub(super) fn is_left_out(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl fmt::Debug for EncodedCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())

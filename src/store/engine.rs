@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
     StreamBounds, WriteBatch, keys, listing::Piece, thin,
+    value::Value,
 };
 use crate::{
     codec,
@@ -21,6 +22,8 @@ use crate::{
 
 /// Keys read at a time while something is walked.
 pub(super) const PAGE: usize = 1024;
+/// Batches of one commit that have more bytes than this are encoded one by one, when they are written: see [`Value`].
+const ENCODED_AT_ONCE: usize = 8 << 20;
 
 /// An ordered key space. Writes are atomic and visible at once; they are durable from the next flush on.
 #[async_trait]
@@ -30,7 +33,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError>;
     /// As `range`, but only of what needs no disk; may lack older keys.
     fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page;
-    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError>;
+    async fn write(&self, changes: Changes) -> Result<(), StoreError>;
     async fn flush(&self) -> Result<(), StoreError>;
     /// A key's value as a power cut would leave it.
     async fn durable(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
@@ -138,7 +141,8 @@ impl<E: Engine> Layered<E> {
     }
 }
 
-pub(super) type Changes = Vec<(Bytes, Option<Bytes>)>;
+/// Keys to set, or to delete (`None`).
+pub type Changes = Vec<(Bytes, Option<Value>)>;
 
 pub(super) fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
     codec::decode_batch(value)
@@ -227,7 +231,7 @@ impl<E: Engine> DurableStore for Layered<E> {
             let Some(end) = self.end(&moved, &ends, &stream).await? else { continue };
             let up_to = up_to.min(end.bounds.next);
             let end = self.cut(&stream, end, up_to, &mut changes).await?;
-            changes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds))));
+            changes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds).into())));
             moved.insert(stream, Some(end));
         }
         for (stream, ranges) in thin::by_stream(batch.thins) {
@@ -240,6 +244,7 @@ impl<E: Engine> DurableStore for Layered<E> {
             }
             moved.insert(stream, Some(end));
         }
+        let encoded: usize = batch.appends.iter().map(|(_, appended)| appended.frame.len()).sum();
         for (stream, appended) in batch.appends {
             let present = self.end(&moved, &ends, &stream).await?;
             if let Some(end) = &present
@@ -256,13 +261,18 @@ impl<E: Engine> DurableStore for Layered<E> {
                 next: appended.end_seq(),
             };
             let newest = Piece::after(present.and_then(|end| end.newest), bounds.next - 1);
-            changes.push((keys::batch(&stream, bounds.next - 1), Some(codec::encode_batch(&appended))));
-            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds))));
+            let value = if encoded > ENCODED_AT_ONCE {
+                Value::Batch(Arc::new(appended))
+            } else {
+                codec::encode_batch(&appended).into()
+            };
+            changes.push((keys::batch(&stream, bounds.next - 1), Some(value)));
+            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds).into())));
             changes.push(newest.entry(&stream));
             moved.insert(stream, Some(End { bounds, newest: Some(newest) }));
         }
-        changes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value)));
-        changes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark))));
+        changes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value.map(Value::from))));
+        changes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark.into()))));
         self.engine.write(changes).await?;
         for (stream, end) in moved {
             match end {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use super::{StoreError, keys};
+use super::{StoreError, keys, value::Value};
 
 /// Batches in one piece. A piece is written again with every batch that it takes up, so it stays small.
 const PIECE: usize = 256;
@@ -42,8 +42,8 @@ impl Piece {
     }
 
     /// Where it is stored, and what is.
-    pub(super) fn entry(&self, stream: &str) -> (Bytes, Option<Bytes>) {
-        (keys::index(stream, self.lasts[0]), Some(self.encode()))
+    pub(super) fn entry(&self, stream: &str) -> (Bytes, Option<Value>) {
+        (keys::index(stream, self.lasts[0]), Some(self.encode().into()))
     }
 
     /// The newest piece of a stream once it has one more batch.
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(piece, Some(Piece { lasts: vec![PIECE as u64 * 10] }), "a full piece is followed by another");
         let piece = Piece { lasts: vec![9, 19, 29] };
         let (key, value) = piece.entry("orders:0");
-        assert_eq!(Piece::decode(&key, value.unwrap()).unwrap(), piece);
+        assert_eq!(Piece::decode(&key, value.unwrap().bytes()).unwrap(), piece);
         for damaged in [&[][..], &[1; 7], &[5, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]] {
             Piece::decode(b"key", Bytes::copy_from_slice(damaged)).unwrap_err();
         }

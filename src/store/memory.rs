@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::{
     StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
-    engine::{Engine, Layered, Page},
+    engine::{Changes, Engine, Layered, Page},
     keys,
 };
 
@@ -84,12 +84,12 @@ impl Engine for MemoryEngine {
         page(&self.state.read().current, Bound::Included(from), Bound::Excluded(to), usize::MAX, max_bytes)
     }
 
-    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+    async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let map = Arc::make_mut(&mut state.current);
         for (key, value) in changes {
             match value {
-                Some(value) => map.insert(key, value),
+                Some(value) => map.insert(key, value.bytes()),
                 None => map.remove(&key),
             };
         }

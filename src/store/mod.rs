@@ -11,6 +11,7 @@ mod keys;
 mod listing;
 mod memory;
 mod thin;
+mod value;
 mod watched;
 
 use std::{fmt, ops::Range, sync::Arc};

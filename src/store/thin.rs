@@ -13,6 +13,7 @@ use super::{
     engine::{Changes, End, Engine, Layered, PAGE, decode_batch},
     keys,
     listing::Piece,
+    value::Value,
 };
 use crate::{codec, model::StoredBatch};
 
@@ -57,7 +58,7 @@ impl<E: Engine> Layered<E> {
                 if kept.last().is_none_or(|run| run.end_seq() < batch.end_seq()) {
                     changes.push((key, None));
                 }
-                let stored = |run: &_| (keys::batch(stream, last_of(run)), Some(codec::encode_batch(run)));
+                let stored = |run: &_| (keys::batch(stream, last_of(run)), Some(Value::from(codec::encode_batch(run))));
                 changes.extend(kept.iter().map(stored));
                 replaced.insert(last_of(&batch), kept.iter().map(last_of).collect());
             }
@@ -132,7 +133,7 @@ impl<E: Engine> Layered<E> {
         }
         for (key, value) in changes.iter().filter(|(key, _)| (&begin..&to).contains(&key)) {
             match value {
-                Some(value) => pieces.insert(key.clone(), Piece::decode(key, value.clone())?),
+                Some(value) => pieces.insert(key.clone(), Piece::decode(key, value.bytes())?),
                 None => pieces.remove(key),
             };
         }

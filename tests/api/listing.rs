@@ -1,7 +1,20 @@
 //! Lists of names come in pages, so that no answer is as long as its list.
 
+use std::sync::Arc;
+
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use liminal::{client::Client, model::Limits};
+use liminal::{
+    client::Client,
+    config::ServerConfig,
+    env::Env,
+    model::Limits,
+    node::{Node, Storage},
+    raft::{
+        Identity,
+        log::{SimDisk, SimLog},
+    },
+    store::MemoryStore,
+};
 use serde_json::{Value, json};
 
 use super::{http::request, node};
@@ -90,5 +103,43 @@ async fn all_schemas_together_have_a_limit() {
     assert_eq!(request(http, "PATCH", "/v1/channels/b", &[], schema(1_500)).await.status, 200, "its own goes");
     assert_eq!(request(http, "DELETE", "/v1/channels/a", &[], "").await.status, 204);
     assert_eq!(request(http, "PUT", "/v1/channels/c", &[], schema(1_400)).await.status, 200);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_adds_nothing_to_the_schemas_is_taken_whatever_the_limit_has_become() {
+    let (disk, store) = (SimDisk::default(), Arc::new(MemoryStore::new()));
+    let env = Env::real();
+    let identity = Identity::in_memory("n1", &env);
+    let start = |all_schemas_bytes: usize| {
+        let config = ServerConfig {
+            listen_address: "127.0.0.1:0".into(),
+            health_listen_address: "127.0.0.1:0".into(),
+            limits: Limits { all_schemas_bytes, ..Limits::default() },
+            ..ServerConfig::default()
+        };
+        let storage = Storage::of(Arc::new(SimLog::open(&disk)), store.clone(), identity.clone());
+        Node::start(config, env.clone(), storage)
+    };
+    let schema = |bytes: usize| format!(r#"{{"schema":{{"description":"{}"}}}}"#, "x".repeat(bytes));
+    let node = start(10_000).await.unwrap();
+    for name in ["a", "b"] {
+        let made = request(node.http_address(), "PUT", &format!("/v1/channels/{name}"), &[], schema(1_400)).await;
+        assert_eq!(made.status, 200, "{}", made.body);
+    }
+    node.stop().await;
+    let node = start(2_000).await.unwrap();
+    let http = node.http_address();
+    let ask = |method: &'static str, name: &str, bytes: usize| {
+        let (target, body) = (format!("/v1/channels/{name}"), schema(bytes));
+        async move { request(http, method, &target, &[], body).await }
+    };
+    assert_eq!(ask("PUT", "a", 1_400).await.status, 200, "it is there already");
+    assert_eq!(ask("PUT", "a", 1_500).await.code(), (409, "CHANNEL_EXISTS".into()));
+    assert_eq!(ask("PATCH", "a", 1_401).await.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert_eq!(ask("PUT", "c", 1).await.code(), (413, "LIMIT_EXCEEDED".into()));
+    assert_eq!(ask("PATCH", "a", 1_399).await.status, 200, "it becomes less");
+    let plain = request(http, "PATCH", "/v1/channels/b", &[], r#"{"compatibility":"none"}"#).await;
+    assert_eq!(plain.status, 200, "{}", plain.body);
     node.stop().await;
 }

@@ -69,7 +69,7 @@ fn batch(payloads: &[&str]) -> v1::PublishBatch {
     let messages: Vec<v1::Message> = payloads.iter().map(message).collect();
     v1::PublishBatch {
         channel: "orders".into(),
-        batch: Frame::encode(&messages).bytes().clone(),
+        batch: Frame::encode(&messages).bytes(),
         confirm: 1,
         expected_seq: None,
     }

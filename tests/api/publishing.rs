@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use liminal::{
     client::PublisherOptions,
-    model::{ChannelUpdate, Limits, Quota},
+    model::{ChannelUpdate, Frame, Limits, Quota},
     proto::v1,
 };
 use tokio::sync::mpsc;

@@ -108,6 +108,26 @@ fn config_check_reports_all_mistakes_with_their_places() {
 }
 
 #[test]
+fn config_check_looks_into_the_cookie_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let cookie = dir.path().join("cookie");
+    let text = format!(
+        "ephemeral_node = true\n[cluster]\nlisten_address = \"0.0.0.0:7301\"\ncookie_file = \"{}\"\n",
+        cookie.display()
+    );
+    let path = file(&dir, &text);
+    assert_eq!(run(liminal(&["config", "check"]).arg(&path)).0, 0, "a start makes it");
+    std::fs::write(&cookie, "short").unwrap();
+    let (code, _, err) = run(liminal(&["config", "check"]).arg(&path));
+    assert!(code == 1 && err.contains("cluster.cookie_file") && err.contains("5 characters"), "{err}");
+    std::fs::write(&cookie, "0123456789abcdef").unwrap();
+    std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, err) = run(liminal(&["config", "check"]).arg(&path));
+    assert!(code == 0 && err.contains("0644") && err.contains("chmod 600"), "{err}");
+}
+
+#[test]
 fn a_node_without_a_directory_does_not_start_unless_it_is_ephemeral() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "listen_address = \"127.0.0.1:0\"\n");

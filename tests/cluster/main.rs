@@ -16,6 +16,7 @@ mod disks;
 mod equality;
 mod filters;
 mod kills;
+mod large_entries;
 mod membership;
 mod publishing;
 mod readers;

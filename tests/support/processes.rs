@@ -43,6 +43,8 @@ pub struct Node {
     pub expect: Option<usize>,
     /// File descriptors that it may have, if not as many as the tests.
     pub descriptors: Option<u32>,
+    /// KiB of addresses that it may have, if not as many as the tests: memory, threads' stacks and mapped files.
+    pub address_kib: Option<u32>,
 }
 
 impl Processes {
@@ -187,7 +189,10 @@ impl Processes {
         let environment = self.nodes[number].environment.iter().cloned();
         let mut command = serve(&self.config(number));
         if let Some(descriptors) = self.nodes[number].descriptors {
-            command = limited(&command, descriptors);
+            command = limited(&command, &format!("-n {descriptors}"));
+        }
+        if let Some(kib) = self.nodes[number].address_kib {
+            command = limited(&command, &format!("-v {kib}"));
         }
         self.children[number] = Some(command.envs(environment).stderr(log).spawn().unwrap());
     }
@@ -326,10 +331,10 @@ pub fn serve(config: &Path) -> Command {
     command
 }
 
-/// The same command in a process that may have only so many file descriptors, and cannot raise that.
-fn limited(command: &Command, descriptors: u32) -> Command {
+/// The same command in a process with a limit that it cannot raise.
+fn limited(command: &Command, limit: &str) -> Command {
     let mut limited = Command::new("sh");
-    limited.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
+    limited.arg("-c").arg(format!("ulimit {limit}; exec \"$0\" \"$@\""));
     limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()).stdout(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {

@@ -118,7 +118,7 @@ async fn bury(broker: &Broker, dead: Vec<Dead>, stuck: &mut HashMap<ConsumerId, 
                 continue;
             }
         };
-        bytes += letter.as_ref().map_or(0, |letter| letter.frame.bytes().len());
+        bytes += letter.as_ref().map_or(0, |letter| letter.frame.len());
         let operation = ConsumerOperation::DeadLetter { consumer: dead.consumer, seq: dead.seq, letter };
         let operation = ConsumerOperation::Judged { operation: Box::new(operation), settle_skipped: false };
         let operation = Operation::Consumer(operation);

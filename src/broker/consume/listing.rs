@@ -114,7 +114,7 @@ impl Broker {
         let mut piece = Piece { next_seq: from, first_seq, from, ..Piece::default() };
         let mut bytes = 0;
         for batch in found {
-            piece.looked_at += batch.frame.bytes().len();
+            piece.looked_at += batch.frame.len();
             for (seq, size, letter) in Letter::read(self, &batch, &wanted.channel, &wanted.consumer)? {
                 if seq < from || Some(seq) == redriven {
                     piece.next_seq = piece.next_seq.max(seq + 1);

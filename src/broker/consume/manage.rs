@@ -224,7 +224,7 @@ impl Broker {
             let page = page.map_err(|error| self.store_error(&error))?;
             let there = page.iter().flat_map(|batch| batch.first_seq.max(next)..batch.end_seq());
             lag += there.filter(|seq| *seq < end && !settled.iter().any(|run| run.contains(seq))).count() as u64;
-            read += page.iter().map(|batch| batch.frame.bytes().len()).sum::<usize>();
+            read += page.iter().map(|batch| batch.frame.len()).sum::<usize>();
             next = page.last().map_or(end, StoredBatch::end_seq);
         }
         Ok(if next < end { status } else { ConsumerStatus { lag, ..status } })

@@ -8,7 +8,6 @@
 pub mod compatibility;
 mod compiled;
 mod cost;
-mod expand;
 mod reading;
 mod sparse;
 mod violations;
@@ -89,15 +88,20 @@ impl CompiledSchema {
         if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
             return Err("a schema must be a JSON object or a boolean".into());
         }
-        let nodes = expand::nodes(&schema);
-        if nodes > limits.schema_nodes as u64 {
-            return Err(format!(
-                "it has {nodes} nodes when its references are followed; the limit is {}",
-                limits.schema_nodes
-            ));
+        let within = |nodes: u64| {
+            if nodes <= limits.schema_nodes as u64 {
+                return Ok(());
+            }
+            Err(format!("it has {nodes} nodes when its references are followed; the limit is {}", limits.schema_nodes))
+        };
+        within(cost::document_nodes(&schema))?;
+        // Before anything compiles it. What is wrong with a reference the library says better.
+        let cost = Cost::of(&schema);
+        if let Ok(cost) = &cost {
+            within(cost.nodes_of_a_value())?;
         }
         let (judge, explain) = (build(&schema, limits)?, build(&schema, limits)?);
-        let cost = Cost::of(&schema)?;
+        let cost = cost?;
         // What holds for the smallest payload holds for all.
         if let Err(excess @ Excess::Endless) = cost.steps(&Value::Null, u64::MAX) {
             return Err(format!("it cannot be checked with: {excess}"));

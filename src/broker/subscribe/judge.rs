@@ -206,7 +206,7 @@ impl Judge {
     async fn step(&mut self) -> Result<(), BrokerError> {
         let shared = self.reader.takes_from_the_tail();
         if let Some(batch) = self.reader.take()? {
-            let whole = batch.frame.bytes().len();
+            let whole = batch.frame.len();
             if self.engaged && self.reader.broker.inner.verdicts.is_crowded_by(&self.asker) {
                 if let Some(connection) = &self.connection {
                     connection.lags_behind();
@@ -247,7 +247,7 @@ impl Judge {
     async fn hand_over(&mut self, whole: usize) {
         while let Some(mut run) = self.filter.pop() {
             self.shared.said.lock().passed = None; // the run says it
-            if run.frame.bytes().len() < whole / 4 {
+            if run.frame.len() < whole / 4 {
                 // It would hold all of the batch.
                 run.frame = run.frame.apart();
             }

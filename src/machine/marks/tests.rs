@@ -20,7 +20,7 @@ impl Channel {
         let frame = Frame::encode(&sizes.iter().map(message).collect::<Vec<_>>());
         self.messages.extend(frame.sizes().map(|size| (size, time_ms)));
         self.marks.append(&frame, time_ms, &self.stats, retention);
-        self.stats.appended_bytes += frame.bytes().len() as u64;
+        self.stats.appended_bytes += frame.len() as u64;
         self.stats.newest_ms = time_ms;
         self.stats.next_seq += u64::from(frame.count());
     }

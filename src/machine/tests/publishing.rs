@@ -218,7 +218,7 @@ fn a_message_that_is_withdrawn_never_comes_and_its_key_is_free() {
 
 #[test]
 fn what_waits_is_bounded_and_goes_with_its_channel() {
-    let bytes = delayed("a", None, 0).frame.bytes().len();
+    let bytes = delayed("a", None, 0).frame.len();
     let mut node = Node::with(Limits { delayed_messages: 2, delayed_bytes: 3 * bytes, ..Limits::default() });
     let [c, d] = ["c", "d"].map(|name| node.create(name, window(100)).meta.id);
     let three = [("a", None, 50), ("b", None, 60), ("c", None, 70)];

@@ -114,3 +114,40 @@ fn a_group_that_expects_another_end_of_its_channel_is_refused_and_claims_nothing
     assert_eq!(node.publish(6, expecting(0, "x")).0.unwrap().except, [(0, KeyOutcome::Duplicate { seq: 0 })]);
     assert_eq!(node.publish(6, expecting(0, "y")).0, Err(Refusal::WrongSeq { expected: 0, actual: 1 }));
 }
+
+/// The bytes that some frames hold, those that they share counted once.
+fn held<'a>(frames: impl Iterator<Item = &'a Frame>) -> usize {
+    let held: BTreeMap<usize, usize> = frames.map(Frame::held).map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect();
+    held.into_values().sum()
+}
+
+#[test]
+fn an_entry_that_makes_more_copies_than_memory_holds_is_applied_without_them() {
+    const LARGE: usize = 1 << 20;
+    let mut node = Node::new();
+    let source = node.create("source", window(100)).meta.id;
+    let targets: Vec<ChannelId> =
+        (0..990).map(|number| node.create(&format!("t{number}"), window(100)).meta.id).collect();
+    let message = |byte: u8| Message { payload: vec![byte; LARGE].into(), ..Message::default() };
+    let frame = Frame::encode(&[1, 2, 3, 4].map(message));
+    let some = [vec![0, 1, 2, 3], vec![0, 2], vec![1, 2, 3]];
+    let route = |(target, positions): (&ChannelId, &Vec<u32>)| Route {
+        target: *target,
+        schema_id: 0,
+        positions: positions.clone(),
+    };
+    let routes: Vec<Route> = targets.iter().zip(some.iter().cycle()).map(route).collect();
+    let group = PublishGroup { channel: source, routes, frame: frame.clone(), ..PublishGroup::default() };
+    assert!(group.copied_bytes() > 2 << 30);
+    let (reply, effects) = node.machine.apply(Command::Publish { time_ms: 7, groups: vec![group] });
+    assert!(matches!(reply, Reply::Published(groups) if groups[0].is_ok()));
+    let appends = &effects.writes.appends;
+    assert_eq!(appends.len(), 991);
+    assert!(appends.iter().map(|(_, batch)| batch.frame.len()).sum::<usize>() > 2 << 30, "all of it is to be stored");
+    let delivered = effects.deliveries.iter().map(|(_, batch)| &batch.frame);
+    let bytes = held(appends.iter().map(|(_, batch)| &batch.frame).chain(delivered));
+    assert!(bytes < 24 << 20, "{bytes} bytes are held");
+    for ((_, batch), positions) in appends[1..].iter().zip(some.iter().cycle()).step_by(97) {
+        assert_eq!(batch.frame, frame.select(positions));
+    }
+}

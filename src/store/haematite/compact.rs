@@ -521,13 +521,13 @@ mod tests {
         }
 
         fn fold(&mut self, changes: impl Iterator<Item = (u64, Option<u64>)>) {
-            let changes: MemTable = changes.map(|(k, v)| (key(k), v.map(value))).collect();
+            let changes: MemTable = changes.map(|(k, v)| (key(k), v.map(|number| value(number).into()))).collect();
             self.database.write(&changes).unwrap();
             self.view = Arc::new(View::new(self.database.view().unwrap(), self.dir.clone()));
             self.space.folded(&self.database, &self.view);
             for (key, value) in changes {
                 match value {
-                    Some(value) => self.content.insert(key, value),
+                    Some(value) => self.content.insert(key, value.bytes()),
                     None => self.content.remove(&key),
                 };
             }

@@ -27,7 +27,7 @@ use rustix::{
 use super::{HaematiteConfig, MemTable};
 use crate::{
     files::WAY_OUT,
-    store::{StateHash, StoreError, keys},
+    store::{StateHash, StoreError, keys, value::Value},
 };
 
 /// There is one shard: streams, keys and mark commit together.
@@ -42,6 +42,9 @@ const BRANCHES: [&str; 2] = ["state", "state-cut"];
 
 /// Bytes by which it is tried whether a file system takes any.
 const PROBE: usize = 4096;
+
+/// Changes of more bytes than this go into the tree in pieces.
+const PIECE: usize = 24 << 20;
 
 /// Deletes in a row that are cut out of the tree rather than made one by one: beginning a branch takes a few syncs.
 const RUN: usize = 64;
@@ -59,6 +62,8 @@ pub(super) struct OpenDatabase {
     /// Commits need increasing timestamps; they are no part of the state's hash.
     timestamp: u64,
     fresh: bool,
+    /// See [`PIECE`].
+    piece: usize,
 }
 
 /// Where a database's only shard keeps its nodes.
@@ -188,7 +193,7 @@ impl OpenDatabase {
                 .map_err(|error| failed("create a branch", &error))?
         };
         let dir = dir.to_owned();
-        Ok(Self { dir, cache, policy, database, refs, registry, branch, name, timestamp, fresh })
+        Ok(Self { dir, cache, policy, database, refs, registry, branch, name, timestamp, fresh, piece: PIECE })
     }
 
     /// Whether there was nothing before it was opened.
@@ -208,7 +213,7 @@ impl OpenDatabase {
             return Ok(());
         }
         let branch = self.branch.clone();
-        self.commit(&branch, changes.iter()).map(drop)
+        self.commit(&branch, changes.iter(), changes.contains_key(&keys::mark())).map(drop)
     }
 
     /// Cuts the runs out of the tree, begins the other branch there and commits the rest of the changes to it. False
@@ -238,7 +243,7 @@ impl OpenDatabase {
             .map_err(|error| failed("create a branch", &error))?;
         let cut: HashSet<&[u8]> = runs.iter().flat_map(|run| run.keys.iter().copied()).collect();
         let rest = changes.iter().filter(|(key, _)| !cut.contains(&key[..]));
-        if !self.commit(&branch, rest)? {
+        if !self.commit(&branch, rest, changes.contains_key(&keys::mark()))? {
             return Ok(false);
         }
         self.branch = branch;
@@ -249,26 +254,41 @@ impl OpenDatabase {
         Ok(true)
     }
 
-    /// Whether anything changed.
+    /// Whether anything changed. What is too much for memory goes into the tree piece by piece, and is the branch's state
+    /// only once all of it is there: until then the branch's record names the tree as it was. Only what is `marked`: the
+    /// mark comes last, because it changes for certain, and a commit that changes nothing leaves the record as it is.
     fn commit<'a>(
         &mut self,
         branch: &BranchHandle,
-        changes: impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)>,
+        changes: impl Iterator<Item = (&'a Bytes, &'a Option<Value>)>,
+        marked: bool,
     ) -> Result<bool, StoreError> {
+        let (mut mark, mut bytes, piece) = (None, 0, if marked { self.piece } else { usize::MAX });
         for (key, value) in changes {
-            let written = match value {
-                Some(value) => branch.put(SHARD, key, value),
-                None => branch.delete(SHARD, key),
-            };
-            written.map_err(|error| failed("write a key", &error))?;
+            if *key == keys::mark() {
+                mark = Some((key, value));
+                continue;
+            }
+            let next = key.len() + value.as_ref().map_or(0, Value::len);
+            if bytes > 0 && bytes + next > piece {
+                self.advance(branch, false)?;
+                bytes = 0;
+            }
+            put(branch, key, value.as_ref())?;
+            bytes += next;
         }
+        if let Some((key, value)) = mark {
+            put(branch, key, value.as_ref())?;
+        }
+        self.advance(branch, true)
+    }
+
+    /// Takes what was put into the tree; `durably` makes that the branch's state. Whether anything changed.
+    fn advance(&mut self, branch: &BranchHandle, durably: bool) -> Result<bool, StoreError> {
         self.timestamp = haematite::current_timestamp().max(self.timestamp + 1);
-        let request = CommitRequest {
-            durability: CommitDurability::Durable { refs: &mut self.refs },
-            extra_parents: &[],
-            timestamp: self.timestamp,
-            note: None,
-        };
+        let durability =
+            if durably { CommitDurability::Durable { refs: &mut self.refs } } else { CommitDurability::Volatile };
+        let request = CommitRequest { durability, extra_parents: &[], timestamp: self.timestamp, note: None };
         let outcome = self.database.commit(branch, &self.registry, request);
         let refused = || no_room(&self.dir).or_else(|| write_refusal(&nodes_dir(&self.dir)));
         outcome.map(|outcome| outcome.advanced).map_err(|error| match refused() {
@@ -293,6 +313,14 @@ impl OpenDatabase {
             tracing::debug!(?error, "a haematite database was dropped instead of closed");
         }
     }
+}
+
+fn put(branch: &BranchHandle, key: &Bytes, value: Option<&Value>) -> Result<(), StoreError> {
+    let written = match value {
+        Some(value) => branch.put(SHARD, key, value.bytes()),
+        None => branch.delete(SHARD, key),
+    };
+    written.map_err(|error| failed("write a key", &error))
 }
 
 /// What opening a database gives.
@@ -375,21 +403,25 @@ mod tests {
         root(&database.view().unwrap()).unwrap()
     }
 
-    fn put(stream: &str, last: u64) -> (Bytes, Option<Bytes>) {
+    fn batch(stream: &str, last: u64) -> (Bytes, Option<Value>) {
         // Several to a leaf, and some leaves of their own.
         let len = if last.is_multiple_of(7) { 70_000 } else { 9_000 };
         (keys::batch(stream, last), Some(vec![u8::try_from(last % 251).unwrap(); len].into()))
     }
 
-    fn delete(stream: &str, last: u64) -> (Bytes, Option<Bytes>) {
+    fn delete(stream: &str, last: u64) -> (Bytes, Option<Value>) {
         (keys::batch(stream, last), None)
+    }
+
+    fn value(bytes: &'static [u8]) -> Option<Value> {
+        Some(Bytes::from_static(bytes).into())
     }
 
     fn filled(dir: &Path) -> OpenDatabase {
         let mut database = open(dir);
-        let mut changes: MemTable = (0..400).map(|last| put("b:0", last)).collect();
-        changes.extend((0..50).flat_map(|last| [put("a:0", last), put("c:0", last)]));
-        changes.insert(keys::mark(), Some(Bytes::from_static(b"1")));
+        let mut changes: MemTable = (0..400).map(|last| batch("b:0", last)).collect();
+        changes.extend((0..50).flat_map(|last| [batch("a:0", last), batch("c:0", last)]));
+        changes.insert(keys::mark(), value(b"1"));
         database.write(&changes).unwrap();
         database
     }
@@ -404,12 +436,12 @@ mod tests {
     #[test]
     fn a_range_that_is_cut_out_leaves_the_tree_that_single_deletes_would_leave() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = (keys::mark(), Some(Bytes::from_static(b"2")));
+        let mark = (keys::mark(), value(b"2"));
         let whole: MemTable = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
         let prefix: MemTable = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
         // Written again by a later stream of the same name.
         let again = (0..400).map(|last| match last {
-            last if last % 150 == 0 => (keys::batch("b:0", last), Some(Bytes::from_static(b"another"))),
+            last if last % 150 == 0 => (keys::batch("b:0", last), value(b"another")),
             last => delete("b:0", last),
         });
         let again: MemTable = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
@@ -432,7 +464,7 @@ mod tests {
         let mut database = filled(&path);
         for end in [100, 200, 300] {
             let begin = end - 100;
-            let mark = (keys::mark(), Some(Bytes::from(end.to_string())));
+            let mark = (keys::mark(), Some(Value::from(Bytes::from(end.to_string()))));
             let changes: MemTable = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
             database.write(&changes).unwrap();
             let root = root_of(&database);
@@ -478,7 +510,7 @@ mod tests {
         };
         let mut database = filled(&path);
         let old: Vec<_> = records().into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
-        let mark = (keys::mark(), Some(Bytes::from_static(b"2")));
+        let mark = (keys::mark(), value(b"2"));
         database.write(&(0..300).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
         let after = root_of(&database);
         database.close();
@@ -492,20 +524,81 @@ mod tests {
         assert!(database.refs.get(BRANCHES[0]).is_none());
     }
 
+    /// Some thirty pieces, in the way of the cut too.
+    #[test]
+    fn what_is_written_in_pieces_is_what_is_written_at_once_and_is_the_state_only_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["whole", "pieces"].map(|name| dir.path().join(name));
+        let [mut whole, mut pieces] = [&paths[0], &paths[1]].map(|path| filled(path));
+        pieces.piece = 100 << 10;
+        for (number, cuts) in [false, true].into_iter().enumerate() {
+            let mark = (keys::mark(), Some(Value::from(Bytes::from(format!("more {number}")))));
+            let begin = 1000 * (number as u64 + 1);
+            let mut changes: MemTable = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
+            changes.extend((0..9).map(|last| delete("c:0", last + 9 * number as u64)));
+            if cuts {
+                changes.extend((0..300).map(|last| delete("b:0", last)));
+            }
+            assert_eq!(runs(&changes).is_empty(), !cuts);
+            // A try that was given up on the way.
+            let before = root_of(&whole);
+            let branch = pieces.branch.clone();
+            for (key, value) in changes.iter().take(150) {
+                put(&branch, key, value.as_ref()).unwrap();
+            }
+            pieces.advance(&branch, false).unwrap();
+            assert_ne!(root_of(&pieces), before);
+            drop(branch);
+            pieces.close();
+            pieces = open(&paths[1]);
+            assert_eq!(root_of(&pieces), before, "nothing of it is there");
+            pieces.piece = 100 << 10;
+            whole.write(&changes).unwrap();
+            pieces.write(&changes).unwrap();
+            assert_eq!(root_of(&pieces), root_of(&whole));
+            let root = root_of(&pieces);
+            pieces.close();
+            pieces = open(&paths[1]);
+            pieces.piece = 100 << 10;
+            assert_eq!(root_of(&pieces), root, "all of it is there");
+        }
+    }
+
+    #[test]
+    fn pieces_that_a_failure_has_left_behind_do_no_harm_to_the_next_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let [mut whole, mut pieces] = ["whole", "pieces"].map(|name| filled(&dir.path().join(name)));
+        pieces.piece = 100 << 10;
+        let mark = (keys::mark(), value(b"2"));
+        let changes: MemTable = (1000..1200).map(|last| batch("b:0", last)).chain([mark]).collect();
+        let branch = pieces.branch.clone();
+        for (key, value) in changes.iter().filter(|(key, _)| **key != keys::mark()) {
+            put(&branch, key, value.as_ref()).unwrap();
+            pieces.advance(&branch, false).unwrap();
+        }
+        pieces.write(&changes).unwrap();
+        whole.write(&changes).unwrap();
+        let root = root_of(&whole);
+        assert_eq!(root_of(&pieces), root);
+        drop(branch);
+        pieces.close();
+        assert_eq!(root_of(&open(&dir.path().join("pieces"))), root, "and what was there before counts as written");
+    }
+
     #[test]
     fn claims_that_a_channel_forgets_in_a_row_are_cut_out_too() {
         let claims =
             |channel: u64, seq: u64| keys::plain(&[keys::CLAIMS, &channel.to_be_bytes(), &seq.to_be_bytes()].concat());
         let mut changes: MemTable = (0..200).map(|seq| (claims(1, seq), None)).collect();
-        changes.extend((0..200).map(|seq| (claims(2, seq), (seq >= 100).then(|| Bytes::from_static(b"keys")))));
+        changes.extend((0..200).map(|seq| (claims(2, seq), if seq < 100 { None } else { value(b"keys") })));
         changes.insert(keys::plain(b"claims/x"), None);
         let found = runs(&changes);
         let ends: Vec<_> = found.iter().map(|run| (run.first, run.last, run.keys.len())).collect();
         assert_eq!(ends, [(&claims(1, 0)[..], &claims(1, 199)[..], 200), (&claims(2, 0)[..], &claims(2, 99)[..], 100)]);
         let dir = tempfile::tempdir().unwrap();
-        let mark = |mark: &'static [u8]| (keys::mark(), Some(Bytes::from_static(mark)));
+        let mark = |mark: &'static [u8]| (keys::mark(), value(mark));
         let all =
-            (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), Some(Bytes::from_static(b"keys")))));
+            (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), value(b"keys"))));
         let all: MemTable = all.chain([mark(b"1")]).collect();
         let gone: MemTable = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
         let [mut cut, mut single] = ["cut", "single"].map(|name| open(&dir.path().join(name)));
@@ -534,7 +627,7 @@ mod tests {
         assert!(runs(&few).is_empty());
         let mut changes: MemTable = (0..200).map(|last| delete("a:0", last)).collect();
         changes.extend((0..200).map(|last| delete("b:0", last)));
-        changes.extend([put("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
+        changes.extend([batch("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
         let found = runs(&changes);
         let ends = |run: &Run<'_>| (run.first.to_vec(), run.last.to_vec(), run.keys.len());
         let expected = [("a:0", 0, 99, 100), ("a:0", 101, 199, 99), ("b:0", 0, 199, 200)];

@@ -53,7 +53,7 @@ impl Install {
 #[async_trait]
 impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
-        let changes = page.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let changes: super::MemTable = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
         let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         let (database, written) = blocking(move || {
             let mut database = match content {

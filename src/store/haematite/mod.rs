@@ -45,8 +45,9 @@ use self::{
 };
 use super::{
     PartHash, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
-    engine::{Engine, Layered, Page},
+    engine::{Changes, Engine, Layered, Page},
     keys,
+    value::Value,
 };
 
 /// Keeps state in a directory. See the module's description.
@@ -100,7 +101,7 @@ pub struct HaematiteEngine {
     lock: Mutex<Option<File>>,
 }
 
-type MemTable = BTreeMap<Bytes, Option<Bytes>>;
+type MemTable = BTreeMap<Bytes, Option<Value>>;
 
 /// What readers and the folding thread share.
 struct Shared {
@@ -243,7 +244,7 @@ impl State {
     }
 
     /// What the memtables say of a key: nothing, that it is deleted, or its value.
-    fn memory(&self, key: &[u8]) -> Option<Option<Bytes>> {
+    fn memory(&self, key: &[u8]) -> Option<Option<Value>> {
         let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
         self.active.get(key).or_else(frozen).cloned()
     }
@@ -327,8 +328,8 @@ impl Shared {
 }
 
 /// An entry of a memtable, unless it says that there is none.
-fn present((key, value): (Bytes, Option<Bytes>)) -> Option<(Bytes, Bytes)> {
-    Some((key, value?))
+fn present((key, value): (Bytes, Option<Value>)) -> Option<(Bytes, Bytes)> {
+    Some((key, value?.bytes()))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -345,7 +346,7 @@ impl Engine for HaematiteEngine {
         let view = {
             let state = self.shared.state.lock();
             if let Some(value) = state.memory(key) {
-                return Ok(value);
+                return Ok(value.map(|value| value.bytes()));
             }
             state.view()?
         };
@@ -371,7 +372,7 @@ impl Engine for HaematiteEngine {
             .collect()
     }
 
-    async fn write(&self, changes: Vec<(Bytes, Option<Bytes>)>) -> Result<(), StoreError> {
+    async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         loop {
             let folded = self.shared.folded.notified();
             {
@@ -380,7 +381,7 @@ impl Engine for HaematiteEngine {
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
                     for (key, value) in changes {
-                        let size = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+                        let size = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
                         state.active_bytes += key.len() + size(&value);
                         // Counters and lists are written again and again, and fold once.
                         if let Some(replaced) = state.active.insert(key, value) {
@@ -537,5 +538,70 @@ impl StoreSnapshot for Snapshot {
         let view = self.view.clone();
         let read = move || check::read_file(&database::nodes_dir(&view.dir.path), &Hash::from_bytes(hash));
         self.shared.reading(read).await.map(|(_, bytes)| bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Frame, StoredBatch},
+        proto::v1::Message,
+        store::{DurableStore as _, WriteBatch},
+    };
+
+    const COPIES: usize = 64;
+
+    fn open(dir: &Path) -> HaematiteStore {
+        let config = HaematiteConfig {
+            fold_bytes: usize::MAX / 4,
+            fold_interval: Duration::from_secs(3600),
+            ..HaematiteConfig::default()
+        };
+        HaematiteStore::open(dir, config).unwrap()
+    }
+
+    /// As the copies of an entry: all of one's bytes, or of some of them.
+    fn copies() -> Vec<(Arc<str>, StoredBatch)> {
+        let message = |byte: u8| Message { payload: vec![byte; 400_000].into(), ..Message::default() };
+        let frame = Frame::encode(&[1, 2, 3].map(message));
+        let copy = |number: usize| {
+            let frame = if number.is_multiple_of(2) { frame.clone() } else { frame.pick(&[0, 2]) };
+            let batch = StoredBatch { first_seq: 0, time_ms: 7, schema_id: 0, expires: false, frame };
+            (Arc::from(format!("t{number}:0")), batch)
+        };
+        (0..COPIES).map(copy).collect()
+    }
+
+    #[tokio::test]
+    async fn the_batches_of_a_large_commit_take_no_memory_until_they_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (at_once, one_by_one) = (open(&dir.path().join("a")), open(&dir.path().join("b")));
+        let mark = Some(Bytes::from_static(b"1"));
+        at_once.commit(WriteBatch { appends: copies(), applied: mark.clone(), ..WriteBatch::default() }).await.unwrap();
+        {
+            let state = at_once.engine.shared.state.lock();
+            assert!(state.active_bytes > 50 << 20, "they count as what they will take");
+            let encoded = state.active.values().flatten().filter_map(|value| match value {
+                Value::Encoded(bytes) => Some(bytes.len()),
+                Value::Batch(_) => None,
+            });
+            assert!(encoded.sum::<usize>() < 100_000);
+        }
+        // Readers do not know the difference.
+        for (stream, batch) in copies().into_iter().take(2) {
+            assert_eq!(at_once.read_batches(&stream, 0, 1).await.unwrap(), [batch]);
+        }
+        for copy in copies() {
+            let applied = mark.clone();
+            one_by_one.commit(WriteBatch { appends: vec![copy], applied, ..WriteBatch::default() }).await.unwrap();
+        }
+        assert_eq!(at_once.root_hash().await.unwrap(), one_by_one.root_hash().await.unwrap());
+        for (stream, batch) in copies().into_iter().skip(COPIES - 2) {
+            assert_eq!(at_once.read_batches(&stream, 0, 1).await.unwrap(), [batch]);
+        }
+        for store in [at_once, one_by_one] {
+            store.close().await.unwrap();
+        }
     }
 }

@@ -207,7 +207,7 @@ mod tests {
     fn a_walk_gives_what_lies_between_its_ends_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut database = OpenDatabase::open(&dir.path().join("state"), &HaematiteConfig::default()).unwrap();
-        let all: MemTable = (0..3000).map(|number| (key(number * 2), Some(value(number)))).collect();
+        let all: MemTable = (0..3000).map(|number| (key(number * 2), Some(value(number).into()))).collect();
         database.write(&all).unwrap();
         let view = database.view().unwrap();
         let root = database::root_node(&view).unwrap();
@@ -224,7 +224,7 @@ mod tests {
                 Ok(found)
             });
             let expected = all.range(from.clone()..to.clone());
-            let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.clone().unwrap())).collect();
+            let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.as_ref().unwrap().bytes())).collect();
             assert!(walked.unwrap() == expected, "{from:?} to {to:?}");
         }
         drop(view);

@@ -44,7 +44,7 @@ pub async fn batch(target: Target) -> String {
     let mut broker = BrokerClient::connect(format!("http://{}", target.grpc())).await.unwrap();
     let batch = v1::PublishBatch {
         channel: "source".into(),
-        batch: Frame::encode(&vec![large(); 4]).bytes().clone(),
+        batch: Frame::encode(&vec![large(); 4]).bytes(),
         ..v1::PublishBatch::default()
     };
     let answer = match broker.publish_stream(stream::iter([batch])).await {

@@ -43,7 +43,7 @@ pub(super) enum Excess {
 }
 
 impl Cost {
-    /// Looks at a schema that the library has compiled.
+    /// Looks at a schema.
     ///
     /// # Errors
     /// What a check with it would cost whatever the payload is, in a sentence.
@@ -53,6 +53,15 @@ impl Cost {
         let bound =
             bounds.of(graph.root, 0).ok_or_else(|| format!("its references nest deeper than {DEPTH} levels"))?;
         Ok(Self { steps_per_value: bound.steps, in_place_depth: bound.depth, graph })
+    }
+
+    /// The most schemas that are applied to one value because one of them is. A few lines of definitions that refer to
+    /// each other twice can stand for millions. Properties and items need no such care: each has a value of its own. A
+    /// reference back into what is being counted is one.
+    pub(super) fn nodes_of_a_value(&self) -> u64 {
+        let mut known = vec![None; self.graph.nodes.len()];
+        let starts = 0..self.graph.nodes.len();
+        starts.map(|at| in_place(&self.graph, at, &mut known, 0)).max().unwrap_or_default()
     }
 
     /// No value of a payload is met by more steps; the largest number where the payload decides.
@@ -73,6 +82,32 @@ impl Cost {
         let mut count = Count { graph: &self.graph, budget, known: HashMap::new() };
         count.applied(self.graph.root, Some(payload), 0)
     }
+}
+
+/// Nodes of a schema's document: objects and booleans.
+pub(super) fn document_nodes(value: &Value) -> u64 {
+    match value {
+        Value::Object(members) => 1 + members.values().map(document_nodes).sum::<u64>(),
+        Value::Array(items) => items.iter().map(document_nodes).sum(),
+        Value::Bool(_) => 1,
+        _ => 0,
+    }
+}
+
+/// Schemas that are applied to a value because one is, and that one; `known` are those that were counted, and 1 for each
+/// that is being counted.
+fn in_place(graph: &Graph, at: usize, known: &mut [Option<u64>], depth: u64) -> u64 {
+    if let Some(nodes) = known[at] {
+        return nodes;
+    }
+    if depth > DEPTH {
+        return u64::MAX;
+    }
+    known[at] = Some(1);
+    let targets = graph.nodes[at].in_place.iter();
+    let nodes = targets.fold(1_u64, |nodes, target| nodes.saturating_add(in_place(graph, *target, known, depth + 1)));
+    known[at] = Some(nodes);
+    nodes
 }
 
 /// The values of a payload, names of properties among them, and how deep they nest.

@@ -71,6 +71,31 @@ fn references_count_however_they_are_spelt() {
 }
 
 #[test]
+fn what_one_value_may_meet_is_counted_however_references_are_spelt_and_recursion_is_one() {
+    let schema = json!({
+        "$defs": {
+            "tree": { "properties": { "next": { "allOf": [{ "$ref": "#/$defs/tree" }, { "$ref": "#leaf" }] } } },
+            "leaf": { "$anchor": "leaf", "allOf": [{ "minimum": 1 }, { "maximum": 9 }] },
+        },
+        "$ref": "#/$defs/tree",
+    });
+    // Of `next`: itself, two references, the tree, and the leaf with its two.
+    assert_eq!(cost(&schema).nodes_of_a_value(), 7);
+    assert_eq!(document_nodes(&schema), 10);
+    for spelling in ["#d{}", "#/$defs/d{}", "#/%24defs/d{}"] {
+        let refer = |to: usize| json!({ "$ref": spelling.replace("{}", &to.to_string()) });
+        let mut definitions = serde_json::Map::new();
+        for level in 0..30 {
+            let own = json!({ "$anchor": format!("d{level}"), "allOf": [refer(level + 1), refer(level + 1)] });
+            definitions.insert(format!("d{level}"), own);
+        }
+        definitions.insert("d30".into(), json!({ "$anchor": "d30" }));
+        let bomb = json!({ "$defs": definitions, "allOf": [refer(0)] });
+        assert!(cost(&bomb).nodes_of_a_value() > 1 << 30, "{spelling}");
+    }
+}
+
+#[test]
 fn a_reference_by_scope_may_lead_to_every_schema_that_has_its_anchor() {
     let schema = json!({
         "$dynamicAnchor": "node",

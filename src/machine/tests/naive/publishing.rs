@@ -105,9 +105,9 @@ impl Naive {
         }
         let mut replies = Vec::new();
         for message in &schedule.messages {
-            let bytes_of = |waiting: &NaiveWaiting| waiting.record.message.frame.bytes().len() as u64;
+            let bytes_of = |waiting: &NaiveWaiting| waiting.record.message.frame.len() as u64;
             let held: u64 = self.channels.iter().flat_map(|channel| &channel.waiting).map(bytes_of).sum();
-            let value = held + message.frame.bytes().len() as u64;
+            let value = held + message.frame.len() as u64;
             let channel = self.channels.iter_mut().find(|channel| channel.meta.id == schedule.channel);
             let channel = channel.ok_or(Refusal::NoSuchChannel)?;
             replies.push(match message.claim.and_then(|(key, digest)| channel.known(key, digest)) {
