@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use liminal::{
     client::PublisherOptions,
-    model::{ChannelUpdate, Frame, Limits, Quota},
+    model::{ChannelUpdate, Limits, Quota},
     proto::v1,
 };
 use tokio::sync::mpsc;

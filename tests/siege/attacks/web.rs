@@ -27,6 +27,6 @@ pub async fn rebinding(target: Target) -> String {
     let host = format!("evil.example:{port}");
     let page = format!("Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: text/plain\r\n");
     let answer = http_as(target.http(), &host, "POST", MESSAGES, &page, b"{}").await;
-    assert_eq!(answer.0, 403, "{}", answer.1);
+    assert_eq!(answer.0, 421, "{}", answer.1);
     code(&answer)
 }
