@@ -1,18 +1,9 @@
-//! Code generated from `proto/`: the public API (`v1`) and the protocol between peers (`raft`).
-//!
-//! `MessageBatch` fields are generated as `bytes`: see [`crate::model::Frame`], which gives them meaning.
+//! The generated message types: the public API (`v1`), which is a crate of its own, and the protocol between peers (`raft`).
 
-#![allow(missing_docs, clippy::all, clippy::pedantic)]
-
-/// The public API.
-pub mod v1 {
-    tonic::include_proto!("liminal.v1");
-
-    /// The encoded file descriptors of the public API, for server reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/liminal_v1.bin"));
-}
+pub use liminal_wire::v1;
 
 /// Between the nodes of one cluster.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod raft {
     tonic::include_proto!("liminal.raft.v1");
 }

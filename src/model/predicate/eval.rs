@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{Expr, Literal, Name, Number, Op, Path, Test};
 use crate::{
-    model::frame,
+    model::header,
     proto::v1::{Header, Message},
 };
 
@@ -68,7 +68,7 @@ impl<'a> MessageView<'a> {
     }
 
     fn header(&self, name: &str) -> Option<&'a str> {
-        frame::header(self.headers, name)
+        header(self.headers, name)
     }
 
     fn has(&self, path: &Path) -> bool {

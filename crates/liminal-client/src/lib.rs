@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use futures::StreamExt as _;
-//! use liminal::client::{Client, Message, PublisherOptions, Start};
+//! use liminal_client::{Client, Message, PublisherOptions, Start};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::connect(["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"]).await?;
@@ -39,6 +39,7 @@
 mod calls;
 mod claims;
 mod consumer;
+mod environment;
 mod error;
 mod exchanges;
 mod message;
@@ -52,24 +53,23 @@ mod window;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::env::Env;
-
-pub use crate::model::{HistoryChange, IfChanged, Notice, Position};
-pub use crate::proto::v1::{
+pub use claims::{Claims, Once, OnceError, Taken};
+pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
+pub use environment::{Connecting, Environment, Io};
+pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use exchanges::Transaction;
+pub use liminal_wire::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
     ClusterEvent, ClusterStatusResponse, Comparison, Compatibility, DelayedMessage, Durability, InvalidMessage,
     ListDelayedResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, Quota, Retention, Rule, SchemaVersion,
     SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse, VerifyDeepResponse, VerifyResponse, WhenFull,
     trim_channel_request::Keep,
 };
-pub use crate::proto::v1::{
+pub use liminal_wire::v1::{
     ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, DeadLetter, DeadLetterSelection, ListDeadLettersResponse,
     RedriveRequest, RedriveResponse, UpdateConsumerRequest,
 };
-pub use claims::{Claims, Once, OnceError, Taken};
-pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
-pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
-pub use exchanges::Transaction;
+pub use liminal_wire::{HistoryChange, IfChanged, Notice, Position};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
     SubscribeOptions, TraceContext, VectorClockEntry,
@@ -77,7 +77,7 @@ pub use message::{
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use subscription::Subscription;
 
-pub(crate) use pool::channel_to;
+use environment::World;
 use pool::{Options, Pool, Prefer};
 
 /// A cluster, seen from outside. Cloning shares its connections.
@@ -90,9 +90,9 @@ pub struct Client {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use liminal::client::Client;
+/// use liminal_client::Client;
 ///
-/// # async fn example() -> Result<(), liminal::client::ClientError> {
+/// # async fn example() -> Result<(), liminal_client::ClientError> {
 /// let client = Client::builder()
 ///     .servers(["127.0.0.1:7101", "127.0.0.1:7102"])
 ///     .token("secret")
@@ -107,7 +107,7 @@ pub struct Client {
 pub struct Builder {
     servers: Vec<String>,
     token: Option<String>,
-    env: Env,
+    environment: Arc<dyn Environment>,
     retry_for: Duration,
     connect_timeout: Duration,
     answer_timeout: Duration,
@@ -127,8 +127,8 @@ impl Builder {
     }
 
     /// Takes the network and the randomness from here instead of the real world: for simulations.
-    pub fn env(mut self, env: Env) -> Self {
-        self.env = env;
+    pub fn env(mut self, environment: impl Environment) -> Self {
+        self.environment = Arc::new(environment);
         self
     }
 
@@ -162,7 +162,7 @@ impl Builder {
                 .with_help("use visible ASCII characters only")
         })?;
         let options = Options {
-            env: self.env,
+            environment: self.environment,
             token,
             retry_for: self.retry_for,
             connect_timeout: self.connect_timeout,
@@ -196,7 +196,7 @@ impl Client {
         Builder {
             servers: Vec::new(),
             token: None,
-            env: Env::real(),
+            environment: Arc::new(World),
             retry_for: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),
             answer_timeout: Duration::from_secs(15),
@@ -222,7 +222,7 @@ impl Client {
         self.subscribe_filtered(channel, start, "").await
     }
 
-    /// Follows the messages of a channel for which a [predicate](crate::model::Predicate) holds; an empty text lets all
+    /// Follows the messages of a channel for which a predicate holds; an empty text lets all
     /// through. The nodes look at the messages, and only those that are meant travel.
     ///
     /// # Errors

@@ -5,14 +5,12 @@
 //! message with one repeated field is again its encoding); the log, the store, the fan-out and the subscribers'
 //! streams carry those bytes as they are. Nothing on the way decodes more than it has to look at.
 
-use std::ops::Range;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint};
 use serde::{Deserialize, Serialize};
 
-use crate::proto::v1::{Header, Message};
+use crate::v1::{Header, Message};
 
 /// The field number of `MessageBatch.messages`.
 const MESSAGES: u32 = 1;
@@ -65,7 +63,7 @@ impl Frame {
     }
 
     /// Takes bytes that are known to encode `count` messages, because a checksum over both was right.
-    pub(crate) fn trusted(bytes: Bytes, count: u32) -> Self {
+    pub fn trusted(bytes: Bytes, count: u32) -> Self {
         Self { bytes, count }
     }
 
@@ -279,65 +277,8 @@ pub fn header_key<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
 }
 
 /// What the first header of a name says.
-pub(super) fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
+pub fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
     headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
-}
-
-/// Consecutive messages of one channel as they are stored: the n-th has the sequence number `first_seq + n`.
-/// The boundaries come from the log, so they are the same on every node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredBatch {
-    /// Sequence number of the first message.
-    pub first_seq: u64,
-    /// Leader's time when it sequenced them, milliseconds since the Unix epoch.
-    pub time_ms: u64,
-    /// The channel's schema that they were checked against; 0 means none.
-    pub schema_id: u64,
-    /// Whether a message of it has a time to live.
-    pub expires: bool,
-    /// The messages; never empty in a store.
-    pub frame: Frame,
-}
-
-impl StoredBatch {
-    /// Sequence number after the last message.
-    pub fn end_seq(&self) -> u64 {
-        self.first_seq + u64::from(self.frame.count())
-    }
-
-    /// The messages from `seq` on; the batch itself when it begins there or later.
-    #[must_use]
-    pub fn from_seq(&self, seq: u64) -> Self {
-        let skipped = u32::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX).min(self.frame.count());
-        Self { first_seq: self.first_seq + u64::from(skipped), frame: self.frame.skip(skipped), ..*self }
-    }
-
-    /// The batch in runs of neighbours that share a verdict, of which there is one for each message.
-    pub fn runs(self, verdicts: &[bool]) -> impl Iterator<Item = (bool, Self)> {
-        let mut rest = self;
-        verdicts.chunk_by(|one, next| one == next).map(move |run| {
-            // No longer than the batch.
-            let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-            let next = rest.from_seq(rest.first_seq + u64::from(count));
-            let rest = std::mem::replace(&mut rest, next);
-            (run[0], Self { frame: rest.frame.take(count), ..rest })
-        })
-    }
-
-    /// What is left of the batch, in runs, without the messages of ranges, which are in the order of their starts.
-    pub fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
-        let mut ranges = ranges.iter().peekable();
-        let mut gone_to = 0;
-        let kept: Vec<bool> = (self.first_seq..self.end_seq())
-            .map(|seq| {
-                while let Some(range) = ranges.next_if(|range| range.start <= seq) {
-                    gone_to = range.end.max(gone_to);
-                }
-                seq >= gone_to
-            })
-            .collect();
-        self.clone().runs(&kept).filter_map(|(kept, run)| kept.then_some(run)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -374,22 +315,6 @@ mod tests {
         assert_eq!(payloads(&frame.take_bytes(two + 1)), ["a", "b"]);
         assert_eq!(payloads(&frame.take_bytes(0)), ["a"]);
         assert_eq!(frame.take_bytes(1 << 20), frame);
-    }
-
-    #[test]
-    fn a_batch_without_some_of_its_messages_is_the_runs_between_them() {
-        let frame = Frame::encode(&["a", "b", "c", "d", "e"].map(message));
-        let batch = StoredBatch { first_seq: 10, time_ms: 7, schema_id: 3, expires: false, frame };
-        let left = |ranges: &[Range<u64>]| {
-            let runs = batch.without(ranges);
-            assert!(runs.iter().all(|run| (run.time_ms, run.schema_id) == (7, 3)));
-            runs.iter().map(|run| (run.first_seq, payloads(&run.frame).concat())).collect::<Vec<_>>()
-        };
-        let run = |seq: u64, payloads: &str| (seq, payloads.to_owned());
-        assert_eq!(left(&[0..10, 15..20]), [run(10, "abcde")]);
-        assert_eq!(left(&[0..11, 12..14]), [run(11, "b"), run(14, "e")]);
-        assert_eq!(left(&[11..14, 12..13]), [run(10, "a"), run(14, "e")], "ranges may overlap");
-        assert_eq!(left(&[3..99, 12..13]), []);
     }
 
     #[test]

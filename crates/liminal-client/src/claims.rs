@@ -11,7 +11,7 @@ use super::{
     pool::{Link, MAX_ANSWER, Pool, Prefer},
     retry::Repeat,
 };
-use crate::proto::v1::{
+use liminal_wire::v1::{
     ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt, CompleteClaimRequest, DeleteClaimNamespaceRequest,
     ListClaimNamespacesRequest, PutClaimNamespaceRequest, ReleaseClaimRequest, RenewClaimRequest, ShowClaimRequest,
     TakeClaimRequest, claims_client::ClaimsClient, show_claim_response::State, take_claim_response::Outcome,
@@ -24,7 +24,7 @@ use crate::proto::v1::{
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use liminal::client::{Client, Once};
+/// use liminal_client::{Client, Once};
 ///
 /// # async fn charge(order: u64, fence: u64) -> Result<String, std::io::Error> { Ok(format!("{order} {fence}")) }
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,7 +45,7 @@ use crate::proto::v1::{
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use liminal::client::{Client, Taken};
+/// use liminal_client::{Client, Taken};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let claims = Client::connect(["127.0.0.1:7101"]).await?.claims("reports");
@@ -130,7 +130,7 @@ impl Claims {
     /// # Errors
     /// When a name, a key or the lease cannot be used, there are too many claims, or no node answers in time.
     pub async fn take(&self, key: &str, lease: Duration) -> Result<Taken, ClientError> {
-        let random = [0; 2].map(|_: u8| self.pool.options.env.random.next_u64());
+        let random = [0; 2].map(|_: u8| self.pool.options.environment.random());
         let random = format!("{:016x}{:016x}", random[0], random[1]);
         let owner = self.name.as_ref().map_or_else(|| random.clone(), |name| format!("{name}/{random}"));
         self.take_as(key, lease, &owner).await

@@ -5,49 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::{
-    client::error::ClientError,
-    model::{Frame, HistoryChange, IfChanged, Notice, Position},
-    proto::v1::{self, start::From as ProtoFrom},
+use crate::error::ClientError;
+use liminal_wire::{
+    Frame, HistoryChange, IfChanged, Notice, Position, headers,
+    v1::{self, start::From as ProtoFrom},
 };
 
-pub use crate::proto::v1::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
-
-impl Message {
-    /// A message without a key.
-    pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { payload: payload.into(), ..Self::default() }
-    }
-
-    /// With an idempotency key: however often it is sent, it is stored once, and later ones are duplicates whatever their
-    /// headers, time to live and delay are. An empty key is refused by the server: leave it out for a message without.
-    #[must_use]
-    pub fn with_key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// With one more header.
-    #[must_use]
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push(Header { name: name.into(), value: value.into() });
-        self
-    }
-
-    /// Handed to nobody once this time has passed since it was sequenced.
-    #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        self
-    }
-
-    /// Visible from this time on, milliseconds since the Unix epoch.
-    #[must_use]
-    pub fn with_deliver_at(mut self, time_ms: u64) -> Self {
-        self.deliver_at_ms = time_ms;
-        self
-    }
-}
+pub use liminal_wire::v1::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
 
 /// What a publisher of one message chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,9 +21,6 @@ pub struct PublishOptions {
     /// Refused with `WRONG_SEQ` unless the message gets this sequence number.
     pub expected_seq: Option<u64>,
 }
-
-/// The header of a request that says where its reply goes.
-const REPLY_TO: &str = "liminal-reply-to";
 
 /// What an ack of a publish waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +103,7 @@ impl Start {
 /// What a subscriber chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeOptions {
-    /// Only messages for which this [predicate](crate::model::Predicate) holds; empty: all.
+    /// Only messages for which this predicate holds; empty: all.
     pub filter: String,
     /// What happens when the history behind the subscription has changed. Unless chosen it is told, and goes on; but a
     /// [`Start::Seq`] that is not there is refused.
@@ -206,7 +167,7 @@ pub struct Received {
 impl Received {
     /// Where the reply goes, if the message is a request.
     pub fn reply_to(&self) -> Option<&str> {
-        let header = self.message.headers.iter().find(|header| header.name == REPLY_TO)?;
+        let header = self.message.headers.iter().find(|header| header.name == headers::REPLY_TO)?;
         Some(&header.value)
     }
 }

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use super::Consumer;
 use crate::{
-    client::{
-        Client,
-        error::ClientError,
-        message::{Start, malformed},
-        pool::{MAX_ANSWER, Prefer},
-        retry::Repeat,
-    },
-    proto::v1::{
-        self, ConsumerConfig, CreateConsumerRequest, DeadLetterSelection, DeleteConsumerRequest, GetConsumerRequest,
-        ListConsumersRequest, ListDeadLettersRequest, ListDeadLettersResponse, RedriveRequest, RedriveResponse,
-        ResetConsumerRequest, UpdateConsumerRequest, consumers_client::ConsumersClient,
-    },
+    Client,
+    error::ClientError,
+    message::{Start, malformed},
+    pool::{MAX_ANSWER, Prefer},
+    retry::Repeat,
+};
+use liminal_wire::v1::{
+    self, ConsumerConfig, CreateConsumerRequest, DeadLetterSelection, DeleteConsumerRequest, GetConsumerRequest,
+    ListConsumersRequest, ListDeadLettersRequest, ListDeadLettersResponse, RedriveRequest, RedriveResponse,
+    ResetConsumerRequest, UpdateConsumerRequest, consumers_client::ConsumersClient,
 };
 
 /// How long one call of a redrive may take: it goes on for some seconds, and then waits for what is under way.
@@ -30,9 +28,9 @@ impl Client {
     /// Creates a consumer. The same name with the same configuration is no error, and leaves it where it is.
     ///
     /// ```no_run
-    /// use liminal::client::{Client, ConsumerConfig, Start};
+    /// use liminal_client::{Client, ConsumerConfig, Start};
     ///
-    /// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+    /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
     /// let config = ConsumerConfig { max_attempts: 5, dead_letter: "orders.dead".into(), ..ConsumerConfig::default() };
     /// let consumer = client.create_consumer("orders", "billing", config, Start::Earliest).await?;
     /// println!("{} behind", consumer.lag);
@@ -154,9 +152,9 @@ impl Client {
     /// `next_seq` until it is `done`. A letter is moved once, whatever becomes of an answer.
     ///
     /// ```no_run
-    /// use liminal::client::{Client, DeadLetterSelection, RedriveRequest};
+    /// use liminal_client::{Client, DeadLetterSelection, RedriveRequest};
     ///
-    /// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+    /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
     /// let mut selection =
     ///     DeadLetterSelection { channel: "orders".into(), consumer: "billing".into(), ..Default::default() };
     /// loop {

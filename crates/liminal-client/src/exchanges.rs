@@ -11,7 +11,7 @@ use super::{
     pool::Prefer,
     retry::Repeat,
 };
-use crate::proto::v1::{
+use liminal_wire::v1::{
     PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionAck, TransactionCompletion, TransactionMessage,
     broker_client::BrokerClient,
 };
@@ -26,9 +26,9 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// use futures::StreamExt as _;
-/// use liminal::client::{Client, Message};
+/// use liminal_client::{Client, Message};
 ///
-/// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+/// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
 /// let mut orders = client.consumer("orders", "billing").open().await?;
 /// while let Some(delivery) = orders.next().await {
 ///     let delivery = delivery?;

@@ -26,7 +26,7 @@ use super::{
     retry::{self, Repeat},
     window::{BatchLimits, Window},
 };
-use crate::proto::v1::{PublishAcks, PublishBatch, broker_client::BrokerClient};
+use liminal_wire::v1::{PublishAcks, PublishBatch, broker_client::BrokerClient};
 
 /// Bytes of messages that a publisher holds until they are acknowledged.
 const WINDOW_BYTES: u32 = 64 << 20;

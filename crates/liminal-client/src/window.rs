@@ -11,9 +11,9 @@ use super::{
     message::{Published, malformed},
     retry::{self, Repeat},
 };
-use crate::{
-    model::{Frame, FrameBuilder},
-    proto::v1::{Message, PublishAck},
+use liminal_wire::{
+    Frame, FrameBuilder,
+    v1::{Message, PublishAck},
 };
 
 /// How large a batch may become.
@@ -237,10 +237,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        client::error::CONNECTION_LOST,
-        proto::v1::{Error, PublishResponse},
-    };
+    use crate::error::CONNECTION_LOST;
+    use liminal_wire::v1::{Error, PublishResponse};
 
     const LIMITS: BatchLimits = BatchLimits { messages: 3, bytes: 1000, under_way: 2 };
 

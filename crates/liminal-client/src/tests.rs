@@ -16,9 +16,9 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Client, HistoryChange, Message, PublisherOptions, Start, UNREACHABLE};
-use crate::{
-    model::Frame,
-    proto::v1::{
+use liminal_wire::{
+    Frame,
+    v1::{
         self as proto, Delivery, PublishAck, PublishAcks, PublishBatch, PublishRequest, PublishResponse,
         PublishTransactionRequest, PublishTransactionResponse, ReadRequest, ReadResponse, ReplyRequest, ReplyResponse,
         RequestRequest, RequestResponse, SubscribeRequest,
@@ -144,7 +144,7 @@ mod channels {
     use tonic::{Request, Response, Status};
 
     use super::Flaky;
-    use crate::proto::v1::{
+    use liminal_wire::v1::{
         Channel, CreateChannelRequest, CreateChannelResponse, DeleteChannelRequest, DeleteChannelResponse,
         DeleteRuleRequest, DeleteRuleResponse, GetChannelRequest, GetChannelResponse, ListChannelsRequest,
         ListChannelsResponse, ListDelayedRequest, ListDelayedResponse, ListRulesRequest, ListRulesResponse,

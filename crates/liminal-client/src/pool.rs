@@ -17,12 +17,11 @@ use super::{
     error::ClientError,
     retry::{self, Repeat},
 };
-use crate::{address, env::Env};
+use crate::environment::Environment;
+use liminal_wire::{address, headers};
 
 /// How long attempts fail before that is said.
 const QUIET: Duration = Duration::from_secs(2);
-/// The metadata entry in which a server names the leader: `<node name>;<client address>`.
-const LEADER_METADATA: &str = "liminal-leader";
 /// More nodes than any cluster has: a bound on what servers can teach a client.
 const MAX_NODES: usize = 32;
 /// How long a node that could not be reached is not preferred as the leader.
@@ -40,7 +39,7 @@ const MAX_FRAME: u32 = 256 << 10;
 /// How a client behaves.
 #[derive(Clone)]
 pub(crate) struct Options {
-    pub env: Env,
+    pub environment: Arc<dyn Environment>,
     pub token: Option<MetadataValue<Ascii>>,
     pub retry_for: Duration,
     pub connect_timeout: Duration,
@@ -139,7 +138,7 @@ impl Pool {
     }
 
     async fn open(&self, address: &str) -> Result<Channel, ClientError> {
-        open(&self.options.env, address, self.options.connect_timeout).await
+        open(&self.options.environment, address, self.options.connect_timeout).await
     }
 
     /// The node could not be reached, or did not serve: try another one next.
@@ -155,7 +154,7 @@ impl Pool {
 
     /// Takes note of the leader that a response names.
     pub fn learn(&self, metadata: &MetadataMap) {
-        let Some(value) = metadata.get(LEADER_METADATA).and_then(|value| value.to_str().ok()) else { return };
+        let Some(value) = metadata.get(headers::LEADER).and_then(|value| value.to_str().ok()) else { return };
         let address = value.rsplit(';').next().unwrap_or_default();
         let mut nodes = self.nodes.lock();
         if address.is_empty() {
@@ -288,7 +287,7 @@ impl Node {
 pub(crate) struct Backoff {
     until: Instant,
     failures: u32,
-    env: Env,
+    environment: Arc<dyn Environment>,
     /// When somebody should be told that it takes long; none once that was done.
     tell: Option<Instant>,
 }
@@ -296,13 +295,18 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub fn new(options: &Options) -> Self {
         let now = Instant::now();
-        Self { until: now + options.retry_for, failures: 0, env: options.env.clone(), tell: Some(now + QUIET) }
+        Self {
+            until: now + options.retry_for,
+            failures: 0,
+            environment: options.environment.clone(),
+            tell: Some(now + QUIET),
+        }
     }
 
     /// Waits before the next attempt; `false` when there is no time left for one.
     pub async fn wait(&mut self, error: &ClientError) -> bool {
         self.failures += 1;
-        let pause = retry::backoff(self.failures, error.retry_after(), self.env.random.next_u64());
+        let pause = retry::backoff(self.failures, error.retry_after(), self.environment.random());
         if Instant::now() + pause >= self.until {
             return false;
         }
@@ -316,18 +320,13 @@ impl Backoff {
     }
 }
 
-/// A connection to a server, given with or without `http://`, for services that are not the broker's own.
-pub(crate) async fn channel_to(server: &str, within: Duration) -> Result<Channel, ClientError> {
-    open(&Env::real(), &authority(server)?, within).await
-}
-
-async fn open(env: &Env, address: &str, within: Duration) -> Result<Channel, ClientError> {
-    let network = env.network.clone();
+async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duration) -> Result<Channel, ClientError> {
+    let environment = environment.clone();
     let connector = tower::service_fn(move |uri: Uri| {
-        let network = network.clone();
+        let environment = environment.clone();
         async move {
             let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
-            network.connect(&address).await.map(TokioIo::new)
+            environment.connect(&address).await.map(TokioIo::new)
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -372,11 +371,12 @@ fn authority(server: &str) -> Result<String, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::World;
 
     fn pool(servers: &[&str]) -> Pool {
         let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
         let options = Options {
-            env: Env::real(),
+            environment: Arc::new(World),
             token: None,
             retry_for: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
@@ -391,7 +391,7 @@ mod tests {
 
     fn names_leader(value: &'static str) -> MetadataMap {
         let mut metadata = MetadataMap::new();
-        metadata.insert(LEADER_METADATA, MetadataValue::from_static(value));
+        metadata.insert(headers::LEADER, MetadataValue::from_static(value));
         metadata
     }
 

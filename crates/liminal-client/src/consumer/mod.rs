@@ -31,9 +31,9 @@ use super::{
     message::Received,
     pool::Pool,
 };
-use crate::{
-    model::Notice,
-    proto::v1::{Settlement, Verdict},
+use liminal_wire::{
+    Notice,
+    v1::{Settlement, Verdict},
 };
 
 /// Messages that a member has at once that are not settled, unless it says otherwise.
@@ -48,9 +48,9 @@ const SAID: usize = 1_024;
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use liminal::client::{Client, Nack};
+/// use liminal_client::{Client, Nack};
 ///
-/// # async fn example(client: Client) -> Result<(), liminal::client::ClientError> {
+/// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
 /// let billing = client.consumer("orders", "billing").concurrency(8);
 ///
 /// // Ends gracefully: takes no more, finishes what is in hand, has its acks confirmed.

@@ -9,7 +9,7 @@ use super::{
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
-use crate::proto::v1::{
+use liminal_wire::v1::{
     BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
     CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
     ListChannelsRequest, ListDelayedRequest, ListDelayedResponse, ListEventsRequest, ListRulesRequest,

@@ -6,12 +6,7 @@ use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use tonic_types::StatusExt as _;
 
-use crate::{model::Notice, proto::v1};
-
-/// The metadata entry in which a server repeats the stable code of an error.
-const CODE_METADATA: &str = "liminal-code";
-/// The metadata entry in which a server says whether to try again.
-const ADMISSION_METADATA: &str = "liminal-admission";
+use liminal_wire::{Notice, headers, v1};
 
 /// The code of errors that no server gave: no node could be reached, and nothing was sent.
 pub const UNREACHABLE: &str = "UNREACHABLE";
@@ -160,7 +155,7 @@ impl ClientError {
         let info = details.error_info();
         let code = status
             .metadata()
-            .get(CODE_METADATA)
+            .get(headers::CODE)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned)
             .or_else(|| info.map(|info| info.reason.clone()));
@@ -175,9 +170,9 @@ impl ClientError {
             }),
             outcome_unknown: unknown,
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
-            admission: status.metadata().get(ADMISSION_METADATA).and_then(|value| match value.as_bytes() {
-                b"defer" => Some(Admission::Defer),
-                b"reject" => Some(Admission::Reject),
+            admission: status.metadata().get(headers::ADMISSION).and_then(|value| match value.to_str().ok()? {
+                headers::DEFER => Some(Admission::Defer),
+                headers::REJECT => Some(Admission::Reject),
                 _ => None,
             }),
             notice: None,

@@ -18,9 +18,9 @@ use super::{
     pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
     retry::{self, Repeat},
 };
-use crate::{
-    model::{IfChanged, Position},
-    proto::v1::{
+use liminal_wire::{
+    IfChanged, Position,
+    v1::{
         Delivery, Durability, GetChannelRequest, SubscribeRequest, broker_client::BrokerClient,
         channels_client::ChannelsClient,
     },

@@ -14,14 +14,14 @@ use tonic::Streaming;
 
 use super::{Consumer, Said};
 use crate::{
-    client::{
-        error::ClientError,
-        message::{Received, malformed, notice_of},
-        pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
-        retry::{self, Repeat},
-    },
-    model::Notice,
-    proto::v1::{
+    error::ClientError,
+    message::{Received, malformed, notice_of},
+    pool::{Backoff, Connected, MAX_ANSWER, Pool, Prefer},
+    retry::{self, Repeat},
+};
+use liminal_wire::{
+    Notice,
+    v1::{
         ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumerDelivery, SettleResult, consumers_client::ConsumersClient,
     },
 };
