@@ -5,6 +5,17 @@
 //! into cases (the branches of `anyOf`, the values of an `enum`) that have to hold each by itself. So the answer is
 //! never "compatible" where a value exists that breaks it; a schema that cannot be proved is refused, with the place
 //! and in words. Time is bounded by steps: a schema comes from a user.
+//!
+//! ```
+//! use liminal_schema::{Mode, check};
+//! use serde_json::json;
+//!
+//! let old = json!({"type": "object", "required": ["id"]});
+//! let new = json!({"type": "object", "required": ["id", "time"]});
+//! let places = check(&old, &new, Mode::Backward).unwrap_err();
+//! assert_eq!(places[0].pointer, "/required");
+//! assert!(check(&old, &new, Mode::Forward).is_ok());
+//! ```
 
 mod arrays;
 mod bounds;
@@ -16,11 +27,12 @@ mod objects;
 mod prover;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use serde_json::Value;
 
+pub use self::words::{child, clip, short};
 use self::{document::Document, prover::Prover};
-use crate::model::Compatibility;
 
 /// A place where a schema cannot take the place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +43,31 @@ pub struct Incompatibility {
     pub reason: String,
 }
 
+/// What a new schema has to be to the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It takes all that the old one takes.
+    Backward,
+    /// The old one takes all that it takes.
+    Forward,
+    /// Both.
+    Full,
+}
+
 /// Places reported at most.
 const REPORTED: usize = 100;
 
-/// Checks a new schema against the old one. Both must be schemas that [`super::CompiledSchema`] takes.
+/// Checks a new schema against the old one. Both must be valid schemas whose references do
+/// not leave the document.
 ///
 /// # Errors
 /// Every place where the new schema is not, or cannot be shown to be, what `mode` asks for.
-pub fn check(old: &Value, new: &Value, mode: Compatibility) -> Result<(), Vec<Incompatibility>> {
+pub fn check(old: &Value, new: &Value, mode: Mode) -> Result<(), Vec<Incompatibility>> {
     let mut found = Vec::new();
-    if matches!(mode, Compatibility::Backward | Compatibility::Full) {
+    if matches!(mode, Mode::Backward | Mode::Full) {
         found.extend(includes(new, old, ["old", "new"]));
     }
-    if matches!(mode, Compatibility::Forward | Compatibility::Full) {
+    if matches!(mode, Mode::Forward | Mode::Full) {
         found.extend(includes(old, new, ["new", "old"]).into_iter().map(|place| Incompatibility {
             reason: format!("readers of the old schema (the place is in it): {}", place.reason),
             ..place

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
-use super::super::*;
+use crate::*;
 
 const NAMES: [&str; 4] = ["a", "b", "ab", "c"];
 const PATTERNS: [&str; 3] = ["^a", "b$", "^[ab]*$"];
@@ -202,7 +202,7 @@ proptest! {
     fn what_is_called_compatible_takes_every_payload_that_was_taken((old, new) in pair(), payloads in vec(value(), 24)) {
         // Some random schemas are none: a reference to itself, for example.
         let (Some(before), Some(after)) = (judge(&old), judge(&new)) else { return Ok(()) };
-        if check(&old, &new, Compatibility::Backward).is_ok() {
+        if check(&old, &new, Mode::Backward).is_ok() {
             for payload in &payloads {
                 prop_assert!(
                     !before.is_valid(payload) || after.is_valid(payload),
@@ -218,6 +218,6 @@ proptest! {
         prop_assume!(!Document::new(&old).is_circular());
         let mut new = old.clone();
         new["$comment"] = json!("the same");
-        prop_assert_eq!(check(&old, &new, Compatibility::Full), Ok(()));
+        prop_assert_eq!(check(&old, &new, Mode::Full), Ok(()));
     }
 }

@@ -7,7 +7,7 @@ use super::{
     facts::{Facts, OBJECT, STRING, texts},
     prover::{Places, Prover, exactly, place},
 };
-use crate::broker::schema::violations::child;
+use crate::words::child;
 
 impl<'a> Prover<'a> {
     pub(super) fn object(

@@ -10,7 +10,7 @@ use super::{
     facts::{ARRAY, FRACTION, Facts, NUMBER, OBJECT, STRING, bounds_of, kinds, types_of},
     prover::{Places, Prover, STEPS, judge, place, undecided},
 };
-use crate::broker::schema::violations::{child, short};
+use crate::words::{child, short};
 
 impl<'a> Prover<'a> {
     /// Why the keyword may not hold.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn backward(old: &Value, new: &Value) -> Vec<(String, String)> {
-    let places = check(old, new, Compatibility::Backward).err().unwrap_or_default();
+    let places = check(old, new, Mode::Backward).err().unwrap_or_default();
     places.into_iter().map(|place| (place.pointer, place.reason)).collect()
 }
 
@@ -256,33 +256,12 @@ fn a_schema_that_is_made_to_be_slow_is_refused_in_time() {
 #[test]
 fn the_mode_says_who_has_to_understand_whom() {
     let (narrow, wide) = (json!({"type": "integer"}), json!({"type": "number"}));
-    for (old, new, expected) in
-        [(&narrow, &wide, [true, false, false, true]), (&wide, &narrow, [false, true, false, true])]
-    {
-        use Compatibility::{Backward, Forward, Full, None};
-        let found = [Backward, Forward, Full, None].map(|mode| check(old, new, mode).is_ok());
+    for (old, new, expected) in [(&narrow, &wide, [true, false, false]), (&wide, &narrow, [false, true, false])] {
+        use Mode::{Backward, Forward, Full};
+        let found = [Backward, Forward, Full].map(|mode| check(old, new, mode).is_ok());
         assert_eq!(found, expected, "{old} to {new}");
     }
-    let places = check(&narrow, &wide, Compatibility::Forward).unwrap_err();
+    let places = check(&narrow, &wide, Mode::Forward).unwrap_err();
     assert!(places[0].reason.contains("readers of the old schema"), "{places:?}");
     assert!(places[0].reason.contains("the new schema takes number"), "{places:?}");
-}
-
-#[test]
-fn numbers_that_are_one_double_are_two_numbers() {
-    let read = |text: &str| crate::broker::schema::read(text.as_bytes()).unwrap();
-    for (old, new, keyword) in [
-        (r#"{"const":18446744073709551616}"#, r#"{"const":18446744073709551617}"#, "/const"),
-        (r#"{"enum":[9007199254740993.0]}"#, r#"{"enum":[9007199254740992]}"#, "/enum"),
-        (r#"{"maximum":9007199254740993.0}"#, r#"{"maximum":9007199254740992}"#, "/maximum"),
-        (r#"{"minimum":0.1}"#, r#"{"minimum":0.1000000000000000000001}"#, "/minimum"),
-        (r#"{"exclusiveMaximum":1e300}"#, r#"{"exclusiveMaximum":9.99999999999999999999999e299}"#, "/exclusiveMaximum"),
-        (r#"{"multipleOf":9007199254740993}"#, r#"{"multipleOf":9007199254740992}"#, "/multipleOf"),
-    ] {
-        let places = backward(&read(old), &read(new));
-        assert!(places.iter().any(|(at, _)| at == keyword), "{old} to {new}: {places:?}");
-        assert_eq!(backward(&read(old), &read(old)), [], "{old}");
-    }
-    compatible(read(r#"{"maximum":9007199254740992}"#), read(r#"{"maximum":9007199254740993.0}"#));
-    compatible(read(r#"{"const":1.50}"#), read(r#"{"const":15e-1}"#));
 }
