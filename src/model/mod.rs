@@ -1,6 +1,6 @@
 //! Plain types that every layer shares: channels, messages, commands and limits. No behaviour beyond what
 //! keeps a value well formed, and no imports from the rest of the crate but the generated message types. What clients know too (frames, positions, ids) is
-//! in the crate `liminal-wire`.
+//! in the crate `liminal-wire`, and the language of filters in `liminal-predicate`.
 
 mod batch;
 mod canonical;
@@ -20,7 +20,6 @@ mod lines;
 mod member;
 mod operation;
 mod position;
-mod predicate;
 mod redrive;
 mod rule;
 mod state_limits;
@@ -52,13 +51,13 @@ pub use expiry::{LiveRuns, has_expired};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
+pub use liminal_predicate::{InvalidPredicate, MessageView, Predicate};
 pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, header_key};
 pub use limits::Limits;
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
-pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
 pub use state_limits::StateLimits;

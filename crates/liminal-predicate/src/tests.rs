@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::proto::v1::{Header, Message};
+use liminal_wire::v1::{Header, Message};
 
 fn predicate(text: &str) -> Predicate {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

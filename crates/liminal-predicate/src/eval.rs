@@ -14,9 +14,9 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Expr, Literal, Name, Number, Op, Path, Test};
-use crate::{
-    model::header,
-    proto::v1::{Header, Message},
+use liminal_wire::{
+    header,
+    v1::{Header, Message},
 };
 
 /// A message as predicates look at it; make one for each message and show it to all of them.

@@ -32,7 +32,8 @@ const PATH_NAMES: usize = 32;
 #[doc = include_str!("../../../docs/PREDICATES.md")]
 ///
 /// ```
-/// use liminal::{model::{MessageView, Predicate}, proto::v1::Message};
+/// use liminal_predicate::{MessageView, Predicate};
+/// use liminal_wire::v1::Message;
 ///
 /// let large: Predicate = r#"type in ["push"] and size >= 500"#.parse()?;
 /// let message = Message { payload: r#"{"type":"push","size":512}"#.into(), ..Message::default() };
