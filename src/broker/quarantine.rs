@@ -136,7 +136,7 @@ fn reason(violations: &[Violation]) -> String {
 /// Publishes samples, one after the other. One that is refused itself is not sampled again.
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Sample>) {
     while let Some(Sample { target, message }) = queue.recv().await {
-        let options = PublishOptions { confirm: Confirm::Commit, ..PublishOptions::default() };
+        let options = PublishOptions::new().confirm(Confirm::Commit);
         let published = broker.admit_publish(target.as_str(), Frame::encode([&message]), options).await;
         if let Err(error) = published.and_then(|results| results.into_iter().collect::<Result<Vec<_>, _>>()) {
             tracing::debug!(%error, %target, "a refused message did not get into quarantine");

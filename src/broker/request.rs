@@ -89,7 +89,7 @@ impl Broker {
         // What is not stored is known to be for nobody once it was handed to nobody.
         let ephemeral = meta.config.durability == Durability::Ephemeral;
         let confirm = if ephemeral { Confirm::Certainty } else { Confirm::Commit };
-        let options = PublishOptions { confirm, expected_seq: None };
+        let options = PublishOptions::new().confirm(confirm);
         let exchange = async {
             tokio::select! {
                 biased;

@@ -105,7 +105,7 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
     let message = message(args, payload.into()).map_err(CliError::usage)?;
     let client = connect(global).await?;
     let begun = Instant::now();
-    let options = PublishOptions { confirm: args.confirm.into(), expected_seq: args.expected_seq };
+    let options = PublishOptions::new().confirm(args.confirm.into()).expected_seq(args.expected_seq);
     let result = client.publish_with(&args.channel, message, options).await;
     let took = begun.elapsed();
     let published = result?;

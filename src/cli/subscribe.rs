@@ -85,10 +85,7 @@ impl From {
     pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
-            Self::Ago(ago) => {
-                let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
-                Start::Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
+            Self::Ago(ago) => Start::Time(now.checked_sub(ago).unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH)),
         }
     }
 }
@@ -246,8 +243,11 @@ mod tests {
         assert_eq!("latest".parse(), Ok(From::At(Start::Latest)));
         assert_eq!("15".parse(), Ok(From::At(Start::Seq(15))));
         let ago: From = "15m".parse().unwrap();
-        assert_eq!(ago.start(UNIX_EPOCH + Duration::from_secs(1000)), Start::Time(100_000));
-        assert_eq!(ago.start(UNIX_EPOCH), Start::Time(0));
+        assert_eq!(
+            ago.start(UNIX_EPOCH + Duration::from_secs(1000)),
+            Start::Time(UNIX_EPOCH + Duration::from_secs(100))
+        );
+        assert_eq!(ago.start(UNIX_EPOCH), Start::Time(UNIX_EPOCH));
         assert!("yesterday".parse::<From>().is_err());
     }
 

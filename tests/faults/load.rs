@@ -137,7 +137,7 @@ pub async fn publish_repeating(client: &Client, history: &History, channel: &'st
     let message = Intent { channel, key: name.clone(), payload: name };
     let begun = history.now();
     let sent = Message::new(message.payload.clone()).with_key(message.key.clone());
-    let options = PublishOptions { confirm: Confirm::Commit, ..PublishOptions::default() };
+    let options = PublishOptions::new().confirm(Confirm::Commit);
     let outcome = match client.publish_with(channel, sent, options).await {
         Ok(published) => Outcome::Done(published.seq),
         Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_owned()),

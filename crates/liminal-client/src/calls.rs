@@ -10,9 +10,9 @@ use super::{
     retry::Repeat,
 };
 use liminal_wire::v1::{
-    BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
-    CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest, JoinNodeRequest,
-    ListChannelsRequest, ListDelayedRequest, ListDelayedResponse, ListEventsRequest, ListRulesRequest,
+    self, BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest,
+    ClusterStatusResponse, CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest,
+    JoinNodeRequest, ListChannelsRequest, ListDelayedRequest, ListDelayedResponse, ListEventsRequest, ListRulesRequest,
     ListSchemasRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule,
     SchemaVersion, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, TrimChannelRequest,
     UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyDeepRequest, VerifyDeepResponse,
@@ -44,7 +44,7 @@ impl Client {
         message: Message,
         confirm: Confirm,
     ) -> Result<Published, ClientError> {
-        self.publish_with(channel, message, PublishOptions { confirm, ..PublishOptions::default() }).await
+        self.publish_with(channel, message, PublishOptions::new().confirm(confirm)).await
     }
 
     /// As [`Client::publish`], with more choices.
@@ -61,7 +61,7 @@ impl Client {
         let request = PublishRequest {
             channel: channel.to_owned(),
             message: Some(message),
-            confirm: options.confirm.to_proto(),
+            confirm: v1::Confirm::from(options.confirm).into(),
             expected_seq: options.expected_seq,
         };
         let publish = |link| {
@@ -86,9 +86,9 @@ impl Client {
     ) -> Result<Page, ClientError> {
         let request = ReadRequest {
             channel: channel.to_owned(),
-            start: Some(start.to_proto()),
+            start: Some(start.into()),
             limit,
-            consistency: consistency.to_proto(),
+            consistency: v1::ReadConsistency::from(consistency).into(),
             min_seq: None,
             if_changed: 0,
         };
@@ -257,7 +257,7 @@ impl Client {
         let request = ValidateHistoryRequest {
             channel: channel.to_owned(),
             schema: schema.to_owned(),
-            start: Some(start.to_proto()),
+            start: Some(start.into()),
             limit,
         };
         let validate = |link| {

@@ -4,9 +4,9 @@
 
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
-use tonic_types::StatusExt as _;
-
+pub use liminal_wire::Admission;
 use liminal_wire::{Notice, headers, v1};
+use tonic_types::StatusExt as _;
 
 /// The code of errors that no server gave: no node could be reached, and nothing was sent.
 pub const UNREACHABLE: &str = "UNREACHABLE";
@@ -30,15 +30,6 @@ struct Inner {
     admission: Option<Admission>,
     notice: Option<Box<Notice>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
-}
-
-/// What a server asks a publisher to do after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Nothing happened: try again, not before [`ClientError::retry_after`]. The client does so by itself.
-    Defer,
-    /// Nothing happened, and nothing will: do not try again unchanged.
-    Reject,
 }
 
 /// One of several things that are wrong with a message.

@@ -12,8 +12,8 @@ use super::{
     retry::Repeat,
 };
 use liminal_wire::v1::{
-    PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionAck, TransactionCompletion, TransactionMessage,
-    broker_client::BrokerClient,
+    self, PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionAck, TransactionCompletion,
+    TransactionMessage, broker_client::BrokerClient,
 };
 
 /// How much longer than the server a client waits for the answer to a request.
@@ -91,7 +91,7 @@ impl Transaction {
 
     /// What the answer waits for; [`Confirm::Delivery`] unless set.
     pub fn confirm(mut self, confirm: Confirm) -> Self {
-        self.request.confirm = confirm.to_proto();
+        self.request.confirm = v1::Confirm::from(confirm).into();
         self
     }
 
@@ -121,7 +121,7 @@ impl Transaction {
 impl Client {
     /// Begins a transaction. Nothing is sent before [`Transaction::commit`].
     pub fn transaction(&self) -> Transaction {
-        let confirm = Confirm::Delivery.to_proto();
+        let confirm = v1::Confirm::Delivery.into();
         let request = PublishTransactionRequest { confirm, ..PublishTransactionRequest::default() };
         Transaction { client: self.clone(), request }
     }

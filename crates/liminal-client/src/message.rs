@@ -5,41 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
+use liminal_wire::{Frame, HistoryChange, IfChanged, Notice, Position, headers, v1};
+
 use crate::error::ClientError;
-use liminal_wire::{
-    Frame, HistoryChange, IfChanged, Notice, Position, headers,
-    v1::{self, start::From as ProtoFrom},
-};
 
 pub use liminal_wire::v1::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
-
-/// What a publisher of one message chooses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublishOptions {
-    /// What the ack waits for.
-    pub confirm: Confirm,
-    /// Refused with `WRONG_SEQ` unless the message gets this sequence number.
-    pub expected_seq: Option<u64>,
-}
-
-/// What an ack of a publish waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Confirm {
-    /// Fsynced on a majority and applied on the leader.
-    Commit,
-    /// Also handed to the first live subscriber, or certainly to none.
-    #[default]
-    Delivery,
-}
-
-impl Confirm {
-    pub(crate) fn to_proto(self) -> i32 {
-        i32::from(match self {
-            Self::Commit => v1::Confirm::Commit,
-            Self::Delivery => v1::Confirm::Delivery,
-        })
-    }
-}
+pub use liminal_wire::{Confirm, Consistency, PublishOptions, Start};
 
 /// An acknowledged publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,42 +32,6 @@ impl From<v1::PublishResponse> for Published {
     fn from(ok: v1::PublishResponse) -> Self {
         let v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms } = ok;
         Self { seq, duplicate, delivered, term, scheduled_ms }
-    }
-}
-
-/// Where a subscription or a read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// The first message still stored.
-    Earliest,
-    /// The next message that will be published.
-    #[default]
-    Latest,
-    /// This sequence number.
-    Seq(u64),
-    /// The first message at or after this time, milliseconds since the Unix epoch.
-    Time(u64),
-    /// Where an earlier answer said to go on.
-    Position(Position),
-}
-
-impl Start {
-    pub(crate) fn to_proto(self) -> v1::Start {
-        let position = match self {
-            Self::Position(position) => Some(position.into()),
-            _ => None,
-        };
-        v1::Start {
-            position,
-            from: Some(match self {
-                Self::Earliest => ProtoFrom::Earliest(true),
-                Self::Latest => ProtoFrom::Latest(true),
-                Self::Seq(seq) => ProtoFrom::Seq(seq),
-                Self::Time(ms) => ProtoFrom::TimeMs(ms),
-                // For nodes of earlier versions.
-                Self::Position(position) => ProtoFrom::Seq(position.seq),
-            }),
-        }
     }
 }
 
@@ -130,25 +65,6 @@ pub(crate) fn notice_of(channel: &str, notice: v1::Notice) -> Result<Notice, Cli
     let v1::Notice { from_seq, next, first_seq, end_seq, .. } = notice;
     let next = next.ok_or_else(|| malformed("notice"))?.into();
     Ok(Notice { change, channel: channel.to_owned(), from_seq, next, first_seq, end_seq })
-}
-
-/// What a read has to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consistency {
-    /// Every publish acknowledged before the call began. Needs a leader.
-    #[default]
-    Linearizable,
-    /// What the answering node has applied: a prefix of the channel.
-    Local,
-}
-
-impl Consistency {
-    pub(crate) fn to_proto(self) -> i32 {
-        i32::from(match self {
-            Self::Linearizable => v1::ReadConsistency::ReadLinearizable,
-            Self::Local => v1::ReadConsistency::ReadLocal,
-        })
-    }
 }
 
 /// A message of a channel.

@@ -26,7 +26,7 @@ use super::{
     retry::{self, Repeat},
     window::{BatchLimits, Window},
 };
-use liminal_wire::v1::{PublishAcks, PublishBatch, broker_client::BrokerClient};
+use liminal_wire::v1::{self, PublishAcks, PublishBatch, broker_client::BrokerClient};
 
 /// Bytes of messages that a publisher holds until they are acknowledged.
 const WINDOW_BYTES: u32 = 64 << 20;
@@ -139,7 +139,7 @@ impl Publisher {
         let capacity = least.saturating_mul(options.in_flight.max(1)).min(WINDOW_BYTES);
         let shared = Arc::new(Shared {
             channel,
-            confirm: options.confirm.to_proto(),
+            confirm: v1::Confirm::from(options.confirm).into(),
             limits: options.limits(),
             room: Semaphore::new(capacity as usize),
             capacity,

@@ -203,7 +203,7 @@ impl Follower {
                 (None, _) => IfChanged::Notice,
             };
             let if_changed = if_changed_to_proto(if_changed);
-            let request = SubscribeRequest { channel, start: Some(start.to_proto()), filter, if_changed };
+            let request = SubscribeRequest { channel, start: Some(start.into()), filter, if_changed };
             let answer = self
                 .pool
                 .attempt(Prefer::Any, |link| async move {

@@ -51,7 +51,7 @@ impl Client {
             channel: channel.to_owned(),
             name: name.to_owned(),
             config: Some(config),
-            start: Some(start.to_proto()),
+            start: Some(start.into()),
         };
         let create = |link| {
             let request = request.clone();
@@ -113,7 +113,7 @@ impl Client {
     /// When it does not exist, or `start` is no longer stored.
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<v1::Consumer, ClientError> {
         let request =
-            ResetConsumerRequest { channel: channel.to_owned(), name: name.to_owned(), start: Some(start.to_proto()) };
+            ResetConsumerRequest { channel: channel.to_owned(), name: name.to_owned(), start: Some(start.into()) };
         let reset = |link| {
             let request = request.clone();
             async move { ConsumersClient::new(link).reset_consumer(request).await }
