@@ -207,7 +207,7 @@ impl<'a> Outcome<'a> {
             duplicate: ok.map(|published| published.duplicate),
             delivered: ok.and_then(|published| published.delivered),
             error: result.err().map(|error| Failure {
-                code: error.code(),
+                code: error.code().as_str(),
                 message: error.message(),
                 details: error.details(),
             }),

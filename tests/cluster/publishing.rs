@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use liminal::{
     broker::{BrokerError, Confirm, Envelope, REPLY_TO, Start, TransactionMessage},
-    client::{Client, Confirm::Commit, Message},
+    client::{Client, Code, Confirm::Commit, Message},
     model::ConsumerConfig,
 };
 
@@ -213,7 +213,7 @@ async fn a_client_commits_transactions_asks_and_replies() {
         .unwrap();
     assert_eq!(done.iter().map(|published| published.seq).collect::<Vec<_>>(), [0, 1]);
     let refused = client.transaction().publish_at("orders", Message::new("c"), 9).commit().await.unwrap_err();
-    assert_eq!((refused.code(), refused.outcome_unknown()), ("WRONG_SEQ", false));
+    assert_eq!((refused.code(), refused.outcome_unknown()), (&Code::WrongSeq, false));
     let nobody = client.request("orders", Message::new("ping"), Duration::from_secs(60)).await.unwrap_err();
     assert_eq!(nobody.code(), "NO_RESPONDERS");
     let mut messages = client.subscribe("orders", liminal::client::Start::Latest).await.unwrap();

@@ -140,8 +140,8 @@ pub async fn publish_repeating(client: &Client, history: &History, channel: &'st
     let options = PublishOptions::new().confirm(Confirm::Commit);
     let outcome = match client.publish_with(channel, sent, options).await {
         Ok(published) => Outcome::Done(published.seq),
-        Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_owned()),
-        Err(error) => Outcome::Refused(error.code().to_owned()),
+        Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_string()),
+        Err(error) => Outcome::Refused(error.code().to_string()),
     };
     history.add(Record::Publish { begun, ended: history.now(), message, expected: None, outcome });
 }
@@ -270,8 +270,8 @@ async fn member(world: World, number: usize) {
                 let begun = history.now();
                 let outcome = match settled.await {
                     Ok(()) => Outcome::Done(()),
-                    Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_owned()),
-                    Err(error) => Outcome::Refused(error.code().to_owned()),
+                    Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_string()),
+                    Err(error) => Outcome::Refused(error.code().to_string()),
                 };
                 history.add(Record::Settle { begun, ended: history.now(), seq, attempt, outcome });
             });

@@ -11,6 +11,7 @@ use super::{
     pool::{Link, MAX_ANSWER, Pool, Prefer},
     retry::Repeat,
 };
+use liminal_wire::Code;
 use liminal_wire::v1::{
     ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt, CompleteClaimRequest, DeleteClaimNamespaceRequest,
     ListClaimNamespacesRequest, PutClaimNamespaceRequest, ReleaseClaimRequest, RenewClaimRequest, ShowClaimRequest,
@@ -299,9 +300,9 @@ impl Claims {
             let begun = Instant::now();
             match timeout_at(until, self.renew(key, token, lease)).await {
                 Ok(Ok(_)) => until = begun + lease,
-                Ok(Err(error)) if error.code() == "CLAIM_STALE" => return error,
+                Ok(Err(error)) if *error.code() == Code::ClaimStale => return error,
                 // The completion went through, and its answer is on its way.
-                Ok(Err(error)) if error.code() == "CLAIM_COMPLETED" => std::future::pending().await,
+                Ok(Err(error)) if *error.code() == Code::ClaimCompleted => std::future::pending().await,
                 Ok(Err(_)) => {}
                 Err(_) => return lost(key, token),
             }
@@ -330,7 +331,7 @@ fn claims_client(link: Link) -> ClaimsClient<Link> {
 
 fn lost(key: &str, token: u64) -> ClientError {
     let message = format!("the lease of claim `{key}` under token {token} ended, and no node could renew it in time");
-    ClientError::new("CLAIM_STALE", message)
+    ClientError::new(Code::ClaimStale, message)
         .with_help("another worker may have begun; take the claim again to see what became of it")
 }
 

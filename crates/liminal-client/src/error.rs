@@ -5,23 +5,16 @@
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 pub use liminal_wire::Admission;
-use liminal_wire::{Notice, headers, v1};
+use liminal_wire::{Code, Notice, headers, v1};
 use tonic_types::StatusExt as _;
-
-/// The code of errors that no server gave: no node could be reached, and nothing was sent.
-pub const UNREACHABLE: &str = "UNREACHABLE";
-/// The code of errors that no server gave: the connection was lost after the request was sent.
-pub const CONNECTION_LOST: &str = "CONNECTION_LOST";
-/// The code of errors that no server gave: no answer came in time.
-pub const TIMEOUT: &str = "TIMEOUT";
 
 /// Why a call failed. Cloning is cheap.
 #[derive(Clone)]
 pub struct ClientError(Arc<Inner>);
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Inner {
-    code: String,
+    code: Code,
     message: String,
     help: Option<String>,
     details: Vec<ErrorDetail>,
@@ -41,10 +34,26 @@ pub struct ErrorDetail {
     pub message: String,
 }
 
+impl Inner {
+    fn new(code: Code, message: String) -> Self {
+        Self {
+            code,
+            message,
+            help: None,
+            details: Vec::new(),
+            outcome_unknown: false,
+            retry_after: None,
+            admission: None,
+            notice: None,
+            source: None,
+        }
+    }
+}
+
 impl ClientError {
-    /// Stable, for programs: `CHANNEL_NOT_FOUND`, `SCHEMA_VIOLATION`, `NO_LEADER`, ... from a server;
-    /// [`UNREACHABLE`], [`CONNECTION_LOST`] or [`TIMEOUT`] when none answered.
-    pub fn code(&self) -> &str {
+    /// Stable, for programs: from a server, or [`Code::Unreachable`], [`Code::ConnectionLost`] or [`Code::Timeout`] when none
+    /// answered.
+    pub fn code(&self) -> &Code {
         &self.0.code
     }
 
@@ -89,8 +98,8 @@ impl ClientError {
             .edit(|inner| inner.notice = Some(Box::new(notice)))
     }
 
-    pub(crate) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { code: code.into(), message: message.into(), ..Inner::default() }))
+    pub(crate) fn new(code: impl Into<Code>, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner::new(code.into(), message.into())))
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -125,19 +134,19 @@ impl ClientError {
     /// No node could be reached: nothing was sent.
     pub(crate) fn unreachable(address: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let source = source.into();
-        Self::new(UNREACHABLE, format!("cannot reach {address}: {}", innermost(source.as_ref())))
+        Self::new(Code::Unreachable, format!("cannot reach {address}: {}", innermost(source.as_ref())))
             .with_help("check the address (`--server`, `LIMINAL_SERVER`) and that the node is running")
             .with_source(source)
     }
 
     /// The request was sent, and no answer came within `after`.
     pub(crate) fn timeout(address: &str, after: Duration) -> Self {
-        Self::new(TIMEOUT, format!("{address} did not answer within {} ms", after.as_millis())).unknown()
+        Self::new(Code::Timeout, format!("{address} did not answer within {} ms", after.as_millis())).unknown()
     }
 
     /// The connection ended before an answer came.
     pub(crate) fn lost(address: &str) -> Self {
-        Self::new(CONNECTION_LOST, format!("{address} closed the connection before it answered")).unknown()
+        Self::new(Code::ConnectionLost, format!("{address} closed the connection before it answered")).unknown()
     }
 
     /// What a server, or the connection to it, answered to a call.
@@ -148,10 +157,10 @@ impl ClientError {
             .metadata()
             .get(headers::CODE)
             .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-            .or_else(|| info.map(|info| info.reason.clone()));
+            .or_else(|| info.map(|info| info.reason.as_str()))
+            .map(Code::from);
         let Some(code) = code else { return Self::from_transport(address, status) };
-        let unknown = info.is_some_and(|info| says_unknown(&info.metadata)) || code == "OUTCOME_UNKNOWN";
+        let unknown = info.is_some_and(|info| says_unknown(&info.metadata)) || code == Code::OutcomeUnknown;
         Self(Arc::new(Inner {
             message: status.message().to_owned(),
             help: details.help().and_then(|help| help.links.first()).map(|link| link.description.clone()),
@@ -178,21 +187,21 @@ impl ClientError {
             return Self::unreachable(address, status);
         }
         if speaks_no_grpc(&status) {
-            return Self::new(UNREACHABLE, format!("{address} answers, but not as a gRPC port of a node"))
+            return Self::new(Code::Unreachable, format!("{address} answers, but not as a gRPC port of a node"))
                 .with_help("give the port for clients (`listen_address`, 7101), not the one for HTTP or for nodes")
                 .with_source(status);
         }
         match status.code() {
             tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Internal => {
                 let reason = innermost(&status);
-                Self::new(CONNECTION_LOST, format!("the connection to {address} failed: {reason}"))
+                Self::new(Code::ConnectionLost, format!("the connection to {address} failed: {reason}"))
                     .with_source(status)
                     .unknown()
             }
             code => {
                 // `PermissionDenied` becomes PERMISSION_DENIED: the names of gRPC's own codes.
                 let message = format!("{address}: {}", status.message());
-                Self::new(screaming(&format!("{code:?}")), message).with_source(status)
+                Self::new(screaming(&format!("{code:?}")).as_str(), message).with_source(status)
             }
         }
     }
@@ -206,13 +215,11 @@ impl ClientError {
         };
         let details = error.details.into_iter();
         Self(Arc::new(Inner {
-            code: error.code,
-            message: error.message,
             details: details.map(|d| ErrorDetail { pointer: d.pointer, message: d.message }).collect(),
             outcome_unknown: error.unknown_outcome,
             admission,
             retry_after: (error.retry_after_ms > 0).then(|| Duration::from_millis(error.retry_after_ms)),
-            ..Inner::default()
+            ..Inner::new(error.code.as_str().into(), error.message)
         }))
     }
 }
@@ -311,7 +318,7 @@ mod tests {
     fn a_failed_connection_is_unreachable_and_nothing_happened() {
         let refused = tonic::ConnectError(Box::new(std::io::Error::other("connection refused")));
         let error = ClientError::from_status("n1:7101", tonic::Status::from_error(Box::new(refused)));
-        assert_eq!(error.code(), UNREACHABLE);
+        assert_eq!(*error.code(), Code::Unreachable);
         assert!(!error.outcome_unknown());
         assert!(error.message().contains("n1:7101") && error.message().contains("connection refused"), "{error}");
     }
@@ -319,7 +326,7 @@ mod tests {
     #[test]
     fn a_connection_that_breaks_after_sending_leaves_the_outcome_unknown() {
         let error = ClientError::from_status("n1:7101", tonic::Status::unavailable("broken pipe"));
-        assert_eq!(error.code(), CONNECTION_LOST);
+        assert_eq!(*error.code(), Code::ConnectionLost);
         assert!(error.outcome_unknown());
     }
 
@@ -328,7 +335,7 @@ mod tests {
         let text = "protocol error: received message with invalid compression flag: 123 (valid flags are 0 and 1)";
         for status in [tonic::Status::internal(text), tonic::Status::unimplemented("")] {
             let error = ClientError::from_status("n1:7201", status);
-            assert_eq!((error.code(), error.outcome_unknown()), (UNREACHABLE, false), "{error}");
+            assert_eq!((error.code(), error.outcome_unknown()), (&Code::Unreachable, false), "{error}");
             assert!(error.message().contains("n1:7201") && error.help().unwrap().contains("7101"), "{error}");
         }
     }

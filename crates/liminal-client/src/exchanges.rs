@@ -11,6 +11,7 @@ use super::{
     pool::Prefer,
     retry::Repeat,
 };
+use liminal_wire::Code;
 use liminal_wire::v1::{
     self, PublishTransactionRequest, ReplyRequest, RequestRequest, TransactionAck, TransactionCompletion,
     TransactionMessage, broker_client::BrokerClient,
@@ -150,7 +151,7 @@ impl Client {
     pub async fn reply(&self, request: &Received, message: Message) -> Result<(), ClientError> {
         let Some(inbox) = request.reply_to() else {
             let text = format!("message {} is no request: it does not say where a reply would go", request.seq);
-            return Err(ClientError::new("INVALID_ARGUMENT", text));
+            return Err(ClientError::new(Code::InvalidArgument, text));
         };
         self.reply_to(inbox, message).await
     }

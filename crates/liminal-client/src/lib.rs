@@ -56,7 +56,7 @@ use std::{sync::Arc, time::Duration};
 pub use claims::{Claims, Once, OnceError, Taken};
 pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use environment::{Connecting, Environment, Io};
-pub use error::{Admission, CONNECTION_LOST, ClientError, ErrorDetail, TIMEOUT, UNREACHABLE};
+pub use error::{Admission, ClientError, ErrorDetail};
 pub use exchanges::Transaction;
 pub use liminal_wire::v1::{
     BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
@@ -69,7 +69,7 @@ pub use liminal_wire::v1::{
     ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, DeadLetter, DeadLetterSelection, ListDeadLettersResponse,
     RedriveRequest, RedriveResponse, UpdateConsumerRequest,
 };
-pub use liminal_wire::{HistoryChange, IfChanged, Notice, Position};
+pub use liminal_wire::{Code, HistoryChange, IfChanged, Notice, Position};
 pub use message::{
     CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
     SubscribeOptions, TraceContext, VectorClockEntry,
@@ -158,7 +158,7 @@ impl Builder {
     pub async fn connect(self) -> Result<Client, ClientError> {
         let token = self.token.map(|token| format!("Bearer {token}").parse()).transpose();
         let token = token.map_err(|_| {
-            ClientError::new("INVALID_ARGUMENT", "the token has characters that no token can have")
+            ClientError::new(Code::InvalidArgument, "the token has characters that no token can have")
                 .with_help("use visible ASCII characters only")
         })?;
         let options = Options {
@@ -178,7 +178,7 @@ impl Builder {
         }
         let all: Vec<&str> = failures.iter().map(ClientError::message).collect();
         let help = failures.first().and_then(ClientError::help).unwrap_or_default();
-        Err(ClientError::new(UNREACHABLE, all.join("; ")).with_help(help))
+        Err(ClientError::new(Code::Unreachable, all.join("; ")).with_help(help))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use liminal_wire::{Frame, HistoryChange, IfChanged, Notice, Position, headers, v1};
+use liminal_wire::{Code, Frame, HistoryChange, IfChanged, Notice, Position, headers, v1};
 
 use crate::error::ClientError;
 
@@ -132,6 +132,6 @@ pub(crate) fn unpack(delivery: v1::Delivery, from: u64, into: &mut Vec<Received>
 
 /// The server sent something that this client cannot read.
 pub(crate) fn malformed(what: &str) -> ClientError {
-    ClientError::new("INTERNAL", format!("the server sent a {what} that cannot be read"))
+    ClientError::new(Code::Internal, format!("the server sent a {what} that cannot be read"))
         .with_help("use the same version of liminal on both sides")
 }

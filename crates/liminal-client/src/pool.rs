@@ -18,7 +18,7 @@ use super::{
     retry::{self, Repeat},
 };
 use crate::environment::Environment;
-use liminal_wire::{address, headers};
+use liminal_wire::{Code, address, headers};
 
 /// How long attempts fail before that is said.
 const QUIET: Duration = Duration::from_secs(2);
@@ -107,7 +107,7 @@ impl Pool {
             nodes.index_of(&authority(server)?);
         }
         if nodes.list.is_empty() {
-            return Err(ClientError::new("INVALID_ARGUMENT", "no server to connect to")
+            return Err(ClientError::new(Code::InvalidArgument, "no server to connect to")
                 .with_help("name at least one, for example 127.0.0.1:7101"));
         }
         Ok(Self { options, nodes: Mutex::new(nodes) })
@@ -313,7 +313,7 @@ impl Backoff {
         if self.tell.is_some_and(|tell| Instant::now() >= tell) {
             self.tell = None;
             let for_s = (self.until - Instant::now()).as_secs();
-            tracing::warn!(code = error.code(), "{error}; trying again for up to {for_s} s");
+            tracing::warn!(code = error.code().as_str(), "{error}; trying again for up to {for_s} s");
         }
         sleep(pause).await;
         true
@@ -348,7 +348,7 @@ async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duratio
 /// `host:port` of a server, given with or without `http://`.
 fn authority(server: &str) -> Result<String, ClientError> {
     let invalid = |reason: &str| {
-        ClientError::new("INVALID_ARGUMENT", format!("`{server}` is no server address: {reason}"))
+        ClientError::new(Code::InvalidArgument, format!("`{server}` is no server address: {reason}"))
             .with_help("write host:port or http://host:port, for example 127.0.0.1:7101")
     };
     if server.starts_with("https://") {
@@ -358,7 +358,7 @@ fn authority(server: &str) -> Result<String, ClientError> {
     if let Err(what) = address::split(rest)
         && what.contains("brackets")
     {
-        return Err(ClientError::new("INVALID_ARGUMENT", what));
+        return Err(ClientError::new(Code::InvalidArgument, what));
     }
     let uri: Uri = format!("http://{rest}").parse().map_err(|_| invalid("it cannot be read"))?;
     match uri.authority() {

@@ -26,6 +26,7 @@ use super::{
     retry::{self, Repeat},
     window::{BatchLimits, Window},
 };
+use liminal_wire::Code;
 use liminal_wire::v1::{self, PublishAcks, PublishBatch, broker_client::BrokerClient};
 
 /// Bytes of messages that a publisher holds until they are acknowledged.
@@ -128,7 +129,9 @@ impl Future for Ack {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|result| {
-            result.unwrap_or_else(|_| Err(ClientError::new("STOPPING", "the publisher's runtime has ended").unknown()))
+            result.unwrap_or_else(|_| {
+                Err(ClientError::new(Code::Stopping, "the publisher's runtime has ended").unknown())
+            })
         })
     }
 }
@@ -169,12 +172,12 @@ impl Publisher {
         let size = message.encoded_len();
         if size > MAX_MESSAGE {
             let text = format!("the message is {size} bytes; the limit is {MAX_MESSAGE}");
-            return Err(ClientError::new("LIMIT_EXCEEDED", text));
+            return Err(ClientError::new(Code::LimitExceeded, text));
         }
         let cost = u32::try_from(size).unwrap_or(u32::MAX).max(shared.least).min(shared.capacity);
         match shared.room.acquire_many(cost).await {
             Ok(permit) => permit.forget(),
-            Err(_) => return Err(ClientError::new("STOPPING", "the publisher has ended")),
+            Err(_) => return Err(ClientError::new(Code::Stopping, "the publisher has ended")),
         }
         let (ack, waker, idle) = {
             let mut state = shared.state.lock();

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::error::{Admission, CONNECTION_LOST, ClientError, TIMEOUT, UNREACHABLE};
+use liminal_wire::Code;
+
+use super::error::{Admission, ClientError};
 
 /// Whether doing it twice is the same as doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +38,22 @@ fn transient(error: &ClientError) -> bool {
     }
     matches!(
         error.code(),
-        UNREACHABLE
-            | CONNECTION_LOST
-            | TIMEOUT
-            | "NO_LEADER"
-            | "NOT_CONFIRMED"
-            | "STOPPING"
-            | "NOT_A_MEMBER"
-            | "OVERLOADED"
-            | "OUTCOME_UNKNOWN"
-            | "STORE_FAILED"
+        Code::Unreachable
+            | Code::ConnectionLost
+            | Code::Timeout
+            | Code::NoLeader
+            | Code::NotConfirmed
+            | Code::Stopping
+            | Code::NotAMember
+            | Code::Overloaded
+            | Code::OutcomeUnknown
+            | Code::StoreFailed
     )
 }
 
 /// Whether the same node is as good as any other for the next attempt: it answered, it is only busy.
 pub(crate) fn stay(error: &ClientError) -> bool {
-    error.code() == "OVERLOADED" || error.admission() == Some(Admission::Defer)
+    *error.code() == Code::Overloaded || error.admission() == Some(Admission::Defer)
 }
 
 /// How long to wait before an attempt: doubling from 20 ms to 1 s, spread by up to a half so that clients that lost
@@ -72,17 +74,17 @@ mod tests {
 
     #[test]
     fn a_publish_with_a_key_is_tried_again_when_its_outcome_is_unknown() {
-        for code in ["OUTCOME_UNKNOWN", "STORE_FAILED", CONNECTION_LOST, TIMEOUT] {
+        for code in ["OUTCOME_UNKNOWN", "STORE_FAILED", "CONNECTION_LOST", "TIMEOUT"] {
             assert!(may_retry(&error(code).unknown(), Repeat::of_publish(true)), "{code}");
         }
     }
 
     #[test]
     fn a_publish_without_a_key_is_tried_again_only_when_nothing_happened() {
-        for code in ["NO_LEADER", "STOPPING", "OVERLOADED", UNREACHABLE] {
+        for code in ["NO_LEADER", "STOPPING", "OVERLOADED", "UNREACHABLE"] {
             assert!(may_retry(&error(code), Repeat::of_publish(false)), "{code}");
         }
-        for code in ["OUTCOME_UNKNOWN", "STORE_FAILED", CONNECTION_LOST, TIMEOUT, "STOPPING"] {
+        for code in ["OUTCOME_UNKNOWN", "STORE_FAILED", "CONNECTION_LOST", "TIMEOUT", "STOPPING"] {
             assert!(!may_retry(&error(code).unknown(), Repeat::of_publish(false)), "{code}");
         }
     }

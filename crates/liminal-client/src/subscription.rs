@@ -19,7 +19,7 @@ use super::{
     retry::{self, Repeat},
 };
 use liminal_wire::{
-    IfChanged, Position,
+    Code, IfChanged, Position,
     v1::{
         Delivery, Durability, GetChannelRequest, SubscribeRequest, broker_client::BrokerClient,
         channels_client::ChannelsClient,
@@ -146,7 +146,7 @@ impl Follower {
             // It was opened at a number that had to be there; from now on it is told, and goes on.
             let told_again = self.options.if_changed.is_none()
                 && self.place.is_some()
-                && matches!(error.code(), "OUT_OF_RANGE" | "HISTORY_REWOUND");
+                && matches!(error.code(), Code::OutOfRange | Code::HistoryRewound);
             if !told_again && !retry::may_retry(&error, Repeat::Safe) {
                 return Err(error);
             }

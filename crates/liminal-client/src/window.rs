@@ -12,7 +12,7 @@ use super::{
     retry::{self, Repeat},
 };
 use liminal_wire::{
-    Frame, FrameBuilder,
+    Code, Frame, FrameBuilder,
     v1::{Message, PublishAck},
 };
 
@@ -237,7 +237,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::CONNECTION_LOST;
     use liminal_wire::v1::{Error, PublishResponse};
 
     const LIMITS: BatchLimits = BatchLimits { messages: 3, bytes: 1000, under_way: 2 };
@@ -274,7 +273,7 @@ mod tests {
     }
 
     fn lost() -> ClientError {
-        ClientError::new(CONNECTION_LOST, "").unknown()
+        ClientError::new(Code::ConnectionLost, "").unknown()
     }
 
     fn seq(outcome: &mut Outcome) -> u64 {
@@ -357,7 +356,7 @@ mod tests {
         assert_eq!(book.take(), None, "nothing may overtake it");
         let (freed, leave) = book.window.acks(1, vec![refused("NO_LEADER", false)]);
         let leave = leave.unwrap();
-        assert_eq!((freed, leave.code()), (0, "NO_LEADER"));
+        assert_eq!((freed, leave.code()), (0, &Code::NoLeader));
         assert_eq!(book.window.broken(&leave), 0);
         assert_eq!(book.take().unwrap(), ["a", "b"]);
         assert_eq!(book.take().unwrap(), ["c"]);
@@ -388,7 +387,7 @@ mod tests {
         book.window.broken(&lost());
         book.now += Duration::from_secs(1);
         let mut young = book.push("c", "");
-        let error = ClientError::new("UNREACHABLE", "");
+        let error = ClientError::new(Code::Unreachable, "");
         assert_eq!(book.window.expire(book.now - Duration::from_millis(500), &error), 2);
         assert!(failure(&mut sent).outcome_unknown());
         assert!(!failure(&mut waiting).outcome_unknown());

@@ -127,7 +127,7 @@ async fn all(client: &Client, args: &Args, dry_run: bool) -> Result<Total, CliEr
 fn broken_off(error: &ClientError, total: &Total) -> CliError {
     let message = format!("{} letter(s) were moved, then: {}", thousands(total.moved), error.message());
     let help = "run the command again: what was moved is not moved twice".to_owned();
-    CliError::failed(message).with_help(help).with_code(error.code())
+    CliError::failed(message).with_help(help).with_code(error.code().as_str())
 }
 
 fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Result<(), CliError> {

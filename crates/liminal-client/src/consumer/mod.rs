@@ -26,13 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::pump::{Handed, Pump};
-use super::{
-    error::{CONNECTION_LOST, ClientError},
-    message::Received,
-    pool::Pool,
-};
+use super::{error::ClientError, message::Received, pool::Pool};
 use liminal_wire::{
-    Notice,
+    Code, Notice,
     v1::{Settlement, Verdict},
 };
 
@@ -147,7 +143,7 @@ impl Future for Settled {
     type Output = Result<(), ClientError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = |_| Err(ClientError::new(CONNECTION_LOST, "the consumer has ended").unknown());
+        let ended = |_| Err(ClientError::new(Code::ConnectionLost, "the consumer has ended").unknown());
         Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or_else(ended))
     }
 }
@@ -191,7 +187,7 @@ impl Delivery {
         let settlement = Settlement { token: self.token.clone(), verdict: verdict.into(), delay_ms, reason };
         match self.said.try_send(Said { settlement, answer }) {
             Err(mpsc::error::TrySendError::Full(said)) => {
-                let full = ClientError::new("OVERLOADED", "too many settlements wait for their answers")
+                let full = ClientError::new(Code::Overloaded, "too many settlements wait for their answers")
                     .with_help("await some of them before more are made");
                 let _ = said.answer.send(Err(full)); // it is held right here
             }
@@ -275,7 +271,7 @@ impl Consumer {
                 Ok(Deliveries { hands, generation, origin, said, task })
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(ClientError::new("INTERNAL", "the consumer's task has ended")),
+            Err(_) => Err(ClientError::new(Code::Internal, "the consumer's task has ended")),
         }
     }
 }
@@ -325,7 +321,7 @@ impl Deliveries {
     pub async fn close(self) -> Result<(), ClientError> {
         let Self { hands, said, task, .. } = self;
         drop((hands, said));
-        task.await.map_err(|error| ClientError::new("INTERNAL", error.to_string()))
+        task.await.map_err(|error| ClientError::new(Code::Internal, error.to_string()))
     }
 }
 
