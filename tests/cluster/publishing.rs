@@ -60,12 +60,11 @@ async fn a_message_that_was_withdrawn_through_one_node_never_comes_on_any_whoeve
     let client = Client::connect([address]).await.unwrap();
     let due = cluster.broker(one).now_ms() + 8_000;
     for number in 0..3 {
-        let message = Message::new(number.to_string()).with_key(format!("k{number}")).with_deliver_at(due);
-        assert_eq!(client.publish("orders", message).await.unwrap().scheduled_ms, Some(due));
+        let message = Message::new(number.to_string()).with_key(format!("k{number}")).with_deliver_at(from_ms(due));
+        assert_eq!(client.publish("orders", message).await.unwrap().scheduled, Some(from_ms(due)));
     }
     let waiting = client.delayed("orders", 0, 0).await.unwrap().messages;
-    let key = |message: &Option<Message>| message.as_ref().map(|message| message.key().to_owned());
-    let id = waiting.iter().find(|waiting| key(&waiting.message).as_deref() == Some("k1")).unwrap().id;
+    let id = waiting.iter().find(|waiting| waiting.message.key() == "k1").unwrap().id;
     assert!(client.withdraw_delayed("orders", id).await.unwrap());
     let left = cluster.broker(other).delayed_messages("orders", 0, 0).await.unwrap().messages;
     let left: Vec<_> = left.iter().map(|waiting| waiting.message.key().to_owned()).collect();

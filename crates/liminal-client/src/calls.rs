@@ -5,19 +5,22 @@ use std::time::Duration;
 use super::{
     Client,
     error::{ClientError, ErrorDetail},
-    message::{Confirm, Consistency, Message, Page, PublishOptions, Published, Start, malformed},
+    message::{Consistency, Message, Page, Start, malformed},
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
+use crate::types::{
+    BackupPart, Channel, ChannelConfig, ClusterEvent, ClusterStatus, DelayedPage, HistoryReport, Keep, Rule,
+    SchemaVersion, Scrub, Snapshot, UpdateChannel, Verified, via::list::from as list_of,
+};
+use crate::{requests::Publish, streams::Progress};
 use liminal_wire::v1::{
-    self, BackupChunk, BackupRequest, Channel, ChannelConfig, ClusterEvent, ClusterStatusRequest,
-    ClusterStatusResponse, CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest, GetChannelRequest,
-    JoinNodeRequest, ListChannelsRequest, ListDelayedRequest, ListDelayedResponse, ListEventsRequest, ListRulesRequest,
-    ListSchemasRequest, PromoteNodeRequest, PublishRequest, PutRuleRequest, ReadRequest, RemoveNodeRequest, Rule,
-    SchemaVersion, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, TrimChannelRequest,
-    UpdateChannelRequest, ValidateHistoryRequest, ValidateHistoryResponse, VerifyDeepRequest, VerifyDeepResponse,
-    VerifyRequest, VerifyResponse, WithdrawDelayedRequest, admin_client::AdminClient, broker_client::BrokerClient,
-    channels_client::ChannelsClient, trim_channel_request::Keep,
+    self, BackupRequest, ClusterStatusRequest, CreateChannelRequest, DeleteChannelRequest, DeleteRuleRequest,
+    GetChannelRequest, JoinNodeRequest, ListChannelsRequest, ListDelayedRequest, ListEventsRequest, ListRulesRequest,
+    ListSchemasRequest, PromoteNodeRequest, PutRuleRequest, ReadRequest, RemoveNodeRequest, SnapshotRequest,
+    TransferLeadershipRequest, TrimChannelRequest, UpdateChannelRequest, ValidateHistoryRequest, VerifyDeepRequest,
+    VerifyRequest, WithdrawDelayedRequest, admin_client::AdminClient, broker_client::BrokerClient,
+    channels_client::ChannelsClient,
 };
 
 /// How long the nodes may take to make their state durable.
@@ -30,46 +33,19 @@ impl Client {
     /// # Errors
     /// When the message was refused, or when there was no certainty before the deadline for retries. A message
     /// without a key is not tried again once it may have been stored.
-    pub async fn publish(&self, channel: &str, message: Message) -> Result<Published, ClientError> {
-        self.publish_confirmed(channel, message, Confirm::Delivery).await
-    }
-
-    /// As [`Client::publish`], with a choice of what the ack waits for.
     ///
-    /// # Errors
-    /// As [`Client::publish`].
-    pub async fn publish_confirmed(
-        &self,
-        channel: &str,
-        message: Message,
-        confirm: Confirm,
-    ) -> Result<Published, ClientError> {
-        self.publish_with(channel, message, PublishOptions::new().confirm(confirm)).await
-    }
-
-    /// As [`Client::publish`], with more choices.
+    /// ```no_run
+    /// use liminal_client::{Client, Confirm, Message};
     ///
-    /// # Errors
-    /// As [`Client::publish`]; `WRONG_SEQ` when the channel does not end where the options say.
-    pub async fn publish_with(
-        &self,
-        channel: &str,
-        message: Message,
-        options: PublishOptions,
-    ) -> Result<Published, ClientError> {
-        let repeat = Repeat::of_publish(message.key.is_some());
-        let request = PublishRequest {
-            channel: channel.to_owned(),
-            message: Some(message),
-            confirm: v1::Confirm::from(options.confirm).into(),
-            expected_seq: options.expected_seq,
-        };
-        let publish = |link| {
-            let request = request.clone();
-            async move { BrokerClient::new(link).publish(request).await }
-        };
-        let (response, _) = self.pool.call(Prefer::Leader, repeat, publish).await?;
-        Ok(response.into())
+    /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
+    /// let message = Message::new("{}").with_key("order-7");
+    /// let published = client.publish("orders", message).confirm(Confirm::Commit).expected_seq(7).await?;
+    /// # drop(published);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish(&self, channel: impl Into<String>, message: Message) -> Publish<'_> {
+        Publish::new(self, channel.into(), message)
     }
 
     /// Reads stored messages: at most `limit`, or as many as fit a page when it is 0.
@@ -105,13 +81,13 @@ impl Client {
     /// # Errors
     /// When the name cannot be used or is taken, or the schema cannot be used.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<Channel, ClientError> {
-        let request = CreateChannelRequest { name: name.to_owned(), config: Some(config) };
+        let request = CreateChannelRequest { name: name.to_owned(), config: Some(config.into()) };
         let create = |link| {
             let request = request.clone();
             async move { ChannelsClient::new(link).create_channel(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, create).await?;
-        response.channel.ok_or_else(|| malformed("channel"))
+        response.channel.map(Channel::from).ok_or_else(|| malformed("channel"))
     }
 
     /// All channels by name.
@@ -126,7 +102,7 @@ impl Client {
                 async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_channels(request).await }
             };
             let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-            channels.extend(page.channels);
+            channels.extend(list_of::<_, Channel>(page.channels));
             match page.next_after {
                 Some(next) => after = next,
                 None => return Ok(channels),
@@ -144,20 +120,21 @@ impl Client {
             async move { ChannelsClient::new(link).get_channel(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, get).await?;
-        response.channel.ok_or_else(|| malformed("channel"))
+        response.channel.map(Channel::from).ok_or_else(|| malformed("channel"))
     }
 
     /// Changes a channel: absent fields stay as they are, an empty schema removes it.
     ///
     /// # Errors
     /// When it does not exist, or the schema cannot be used.
-    pub async fn update_channel(&self, request: UpdateChannelRequest) -> Result<Channel, ClientError> {
+    pub async fn update_channel(&self, request: UpdateChannel) -> Result<Channel, ClientError> {
+        let request = UpdateChannelRequest::from(request);
         let update = |link| {
             let request = request.clone();
             async move { ChannelsClient::new(link).update_channel(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, update).await?;
-        response.channel.ok_or_else(|| malformed("channel"))
+        response.channel.map(Channel::from).ok_or_else(|| malformed("channel"))
     }
 
     /// Adds a rule between channels, or changes its predicate.
@@ -166,11 +143,11 @@ impl Client {
     /// When a channel does not exist, the predicate cannot be read, or messages would go round in a circle.
     pub async fn put_rule(&self, rule: Rule) -> Result<Rule, ClientError> {
         let put = |link| {
-            let request = PutRuleRequest { rule: Some(rule.clone()) };
+            let request = PutRuleRequest { rule: Some(rule.clone().into()) };
             async move { ChannelsClient::new(link).put_rule(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, put).await?;
-        response.rule.ok_or_else(|| malformed("rule"))
+        response.rule.map(Rule::from).ok_or_else(|| malformed("rule"))
     }
 
     /// Removes a rule between channels.
@@ -183,7 +160,7 @@ impl Client {
             async move { ChannelsClient::new(link).delete_rule(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await?;
-        response.rule.ok_or_else(|| malformed("rule"))
+        response.rule.map(Rule::from).ok_or_else(|| malformed("rule"))
     }
 
     /// All rules between channels, by source and target.
@@ -193,7 +170,7 @@ impl Client {
     pub async fn rules(&self) -> Result<Vec<Rule>, ClientError> {
         let list = |link| async move { ChannelsClient::new(link).list_rules(ListRulesRequest {}).await };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-        Ok(response.rules)
+        Ok(list_of(response.rules))
     }
 
     /// Why a schema could not take the place of the channel's; nothing when it could. Changes nothing.
@@ -220,8 +197,8 @@ impl Client {
     ///
     /// # Errors
     /// When the channel does not exist, or the limits cannot be kept.
-    pub async fn would_remove(&self, request: UpdateChannelRequest) -> Result<u64, ClientError> {
-        let request = UpdateChannelRequest { dry_run: true, ..request };
+    pub async fn would_remove(&self, request: UpdateChannel) -> Result<u64, ClientError> {
+        let request = UpdateChannelRequest { dry_run: true, ..request.into() };
         let update = |link| {
             let request = request.clone();
             async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).update_channel(request).await }
@@ -239,7 +216,7 @@ impl Client {
             async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_schemas(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-        Ok(response.schemas)
+        Ok(list_of(response.schemas))
     }
 
     /// Checks stored messages against a schema that the channel does not have: at most `limit`, or all when it is 0.
@@ -253,7 +230,7 @@ impl Client {
         schema: &str,
         start: Start,
         limit: u64,
-    ) -> Result<ValidateHistoryResponse, ClientError> {
+    ) -> Result<HistoryReport, ClientError> {
         let request = ValidateHistoryRequest {
             channel: channel.to_owned(),
             schema: schema.to_owned(),
@@ -264,7 +241,7 @@ impl Client {
             let request = request.clone();
             async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).validate_history(request).await }
         };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, validate).await?.0)
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, validate).await?.0.into())
     }
 
     /// Deletes a channel with all that it holds.
@@ -286,7 +263,7 @@ impl Client {
     /// When it does not exist or stores nothing, or ends before that.
     pub async fn trim_channel(&self, name: &str, keep: Keep) -> Result<u64, ClientError> {
         let trim = |link| {
-            let request = TrimChannelRequest { name: name.to_owned(), keep: Some(keep) };
+            let request = TrimChannelRequest { name: name.to_owned(), keep: Some(keep.into()) };
             async move { ChannelsClient::new(link).trim_channel(request).await }
         };
         // A second time it would remove what came meanwhile.
@@ -299,13 +276,13 @@ impl Client {
     ///
     /// # Errors
     /// When the channel does not exist.
-    pub async fn delayed(&self, channel: &str, after: u64, limit: u32) -> Result<ListDelayedResponse, ClientError> {
+    pub async fn delayed(&self, channel: &str, after: u64, limit: u32) -> Result<DelayedPage, ClientError> {
         let request = ListDelayedRequest { channel: channel.to_owned(), after_id: after, limit };
         let list = |link| {
             let request = request.clone();
             async move { ChannelsClient::new(link).max_decoding_message_size(MAX_ANSWER).list_delayed(request).await }
         };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0)
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0.into())
     }
 
     /// Takes back a message that waits for its time: nobody will see it. Says whether it still waited. Its idempotency key
@@ -326,12 +303,12 @@ impl Client {
     ///
     /// # Errors
     /// When none answers.
-    pub async fn cluster_status(&self) -> Result<ClusterStatusResponse, ClientError> {
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, ClientError> {
         let mut last = None;
         for _ in 0..self.pool.len() {
             let status = |link| async move { AdminClient::new(link).cluster_status(ClusterStatusRequest {}).await };
             match self.pool.attempt(Prefer::Any, status).await {
-                Ok((response, _)) => return Ok(response),
+                Ok((response, _)) => return Ok(response.into()),
                 Err(error) => last = Some(error),
             }
         }
@@ -399,26 +376,26 @@ impl Client {
         let call = |link| async move {
             AdminClient::new(link).max_decoding_message_size(MAX_ANSWER).list_events(ListEventsRequest {}).await
         };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0.events)
+        Ok(list_of(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0.events))
     }
 
     /// Makes one node's state durable and cuts its log.
     ///
     /// # Errors
     /// When the node's store fails.
-    pub async fn snapshot_node(&self) -> Result<SnapshotResponse, ClientError> {
+    pub async fn snapshot_node(&self) -> Result<Snapshot, ClientError> {
         let call = |link| async move { AdminClient::new(link).snapshot(SnapshotRequest {}).await };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0)
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, call).await?.0.into())
     }
 
     /// Has all nodes hash their state at one log index.
     ///
     /// # Errors
     /// When there is no leader.
-    pub async fn verify_cluster(&self) -> Result<VerifyResponse, ClientError> {
+    pub async fn verify_cluster(&self) -> Result<Verified, ClientError> {
         let verify = |link| async move { AdminClient::new(link).verify(VerifyRequest {}).await };
         // The nodes fold before they hash, which may take longer than other answers.
-        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0)
+        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0.into())
     }
 
     /// Has all nodes read their whole state and log, so many bytes in a second at most (0: 64 MiB); they say how far they
@@ -426,23 +403,20 @@ impl Client {
     ///
     /// # Errors
     /// When no node answers.
-    pub async fn verify_cluster_deep(
-        &self,
-        bytes_per_second: u64,
-    ) -> Result<tonic::Streaming<VerifyDeepResponse>, ClientError> {
+    pub async fn verify_cluster_deep(&self, bytes_per_second: u64) -> Result<Progress<Scrub>, ClientError> {
         let verify =
             |link| async move { AdminClient::new(link).verify_deep(VerifyDeepRequest { bytes_per_second }).await };
-        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?.0)
+        Ok(Progress::of(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, verify).await?))
     }
 
     /// The whole state of one node: a head, then pages.
     ///
     /// # Errors
     /// When the node's store fails.
-    pub async fn backup(&self) -> Result<tonic::Streaming<BackupChunk>, ClientError> {
+    pub async fn backup(&self) -> Result<Progress<BackupPart>, ClientError> {
         let backup = |link| async move {
             AdminClient::new(link).max_decoding_message_size(MAX_ANSWER).backup(BackupRequest {}).await
         };
-        Ok(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, backup).await?.0)
+        Ok(Progress::of(self.pool.call_within(VERIFY_TIMEOUT, Prefer::Any, Repeat::Safe, backup).await?))
     }
 }

@@ -1,6 +1,12 @@
 //! Claims with receipts, for workers whose effects must happen once.
 
-use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -11,11 +17,15 @@ use super::{
     pool::{Link, MAX_ANSWER, Pool, Prefer},
     retry::Repeat,
 };
-use liminal_wire::Code;
+use crate::types::{ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt, via::list::from as list_of};
 use liminal_wire::v1::{
-    ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt, CompleteClaimRequest, DeleteClaimNamespaceRequest,
-    ListClaimNamespacesRequest, PutClaimNamespaceRequest, ReleaseClaimRequest, RenewClaimRequest, ShowClaimRequest,
-    TakeClaimRequest, claims_client::ClaimsClient, show_claim_response::State, take_claim_response::Outcome,
+    CompleteClaimRequest, DeleteClaimNamespaceRequest, ListClaimNamespacesRequest, PutClaimNamespaceRequest,
+    ReleaseClaimRequest, RenewClaimRequest, ShowClaimRequest, TakeClaimRequest, claims_client::ClaimsClient,
+    show_claim_response::State, take_claim_response::Outcome,
+};
+use liminal_wire::{
+    Code,
+    time::{duration_to_ms as millis, from_ms},
 };
 
 /// Claims of one namespace. Cloning shares the client's connections.
@@ -67,6 +77,7 @@ pub struct Claims {
 
 /// What became of a request for a claim.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Taken {
     /// It is the caller's.
     Claimed(ClaimLease),
@@ -153,9 +164,9 @@ impl Claims {
         };
         let (response, _) = self.pool.call(Prefer::Leader, repeat, take).await?;
         match response.outcome.ok_or_else(|| malformed("outcome"))? {
-            Outcome::Claimed(lease) => Ok(Taken::Claimed(lease)),
-            Outcome::InFlight(holder) => Ok(Taken::InFlight(holder)),
-            Outcome::Completed(receipt) => Ok(Taken::Completed(receipt)),
+            Outcome::Claimed(lease) => Ok(Taken::Claimed(lease.into())),
+            Outcome::InFlight(holder) => Ok(Taken::InFlight(holder.into())),
+            Outcome::Completed(receipt) => Ok(Taken::Completed(receipt.into())),
         }
     }
 
@@ -186,18 +197,18 @@ impl Claims {
         Ok(self.pool.call(Prefer::Leader, Repeat::Safe, release).await?.0.repeated)
     }
 
-    /// Makes a lease last until `lease` from now; gives its end in milliseconds since the Unix epoch.
+    /// Makes a lease last until `lease` from now; gives its end.
     ///
     /// # Errors
     /// `CLAIM_STALE` when the lease ended or the claim is somebody else's.
-    pub async fn renew(&self, key: &str, token: u64, lease: Duration) -> Result<u64, ClientError> {
+    pub async fn renew(&self, key: &str, token: u64, lease: Duration) -> Result<SystemTime, ClientError> {
         let (namespace, key) = (self.namespace.clone(), key.to_owned());
         let request = RenewClaimRequest { namespace, key, token, lease_ms: millis(lease) };
         let renew = |link| {
             let request = request.clone();
             async move { claims_client(link).renew_claim(request).await }
         };
-        Ok(self.pool.call(Prefer::Leader, Repeat::Safe, renew).await?.0.expires_ms)
+        Ok(from_ms(self.pool.call(Prefer::Leader, Repeat::Safe, renew).await?.0.expires_ms))
     }
 
     /// A claim as it is now; none when it is free.
@@ -212,8 +223,8 @@ impl Claims {
         };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, show).await?;
         Ok(response.state.map(|state| match state {
-            State::InFlight(holder) => Taken::InFlight(holder),
-            State::Completed(receipt) => Taken::Completed(receipt),
+            State::InFlight(holder) => Taken::InFlight(holder.into()),
+            State::Completed(receipt) => Taken::Completed(receipt.into()),
         }))
     }
 
@@ -228,7 +239,7 @@ impl Claims {
             async move { claims_client(link).put_claim_namespace(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, put).await?;
-        response.namespace.ok_or_else(|| malformed("namespace"))
+        response.namespace.map(ClaimNamespace::from).ok_or_else(|| malformed("namespace"))
     }
 
     /// Forgets the namespace with all its claims and receipts.
@@ -321,7 +332,7 @@ impl super::Client {
     /// When no node can answer.
     pub async fn claim_namespaces(&self) -> Result<Vec<ClaimNamespace>, ClientError> {
         let list = |link| async move { claims_client(link).list_claim_namespaces(ListClaimNamespacesRequest {}).await };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0.namespaces)
+        Ok(list_of(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0.namespaces))
     }
 }
 
@@ -333,8 +344,4 @@ fn lost(key: &str, token: u64) -> ClientError {
     let message = format!("the lease of claim `{key}` under token {token} ended, and no node could renew it in time");
     ClientError::new(Code::ClaimStale, message)
         .with_help("another worker may have begun; take the claim again to see what became of it")
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -92,6 +92,11 @@ impl ClientError {
         self.0.notice.as_deref()
     }
 
+    /// An error of a program that refuses something itself, before or in place of a server: nothing happened.
+    pub fn refused(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, message)
+    }
+
     pub(crate) fn of_notice(notice: Notice) -> Self {
         Self::new(notice.change.code(), notice.to_string())
             .with_help(format!("the subscription goes on at {}", notice.next))

@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// use futures::StreamExt as _;
-/// use liminal_client::{Client, Message};
+/// use liminal_client::{Client, Code, Message};
 ///
 /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
 /// let mut orders = client.consumer("orders", "billing").open().await?;
@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(5);
 ///     match client.transaction().publish("invoices", invoice).ack(&delivery).commit().await {
 ///         Ok(_) => {}
 ///         // Somebody else has got the order since, or has done it.
-///         Err(error) if error.code() == "STALE_DELIVERY" => {}
+///         Err(error) if *error.code() == Code::StaleDelivery => {}
 ///         Err(error) => return Err(error),
 ///     }
 /// }
@@ -97,7 +97,7 @@ impl Transaction {
     }
 
     fn add(mut self, channel: String, message: Message, expected_seq: Option<u64>) -> Self {
-        self.request.messages.push(TransactionMessage { channel, message: Some(message), expected_seq });
+        self.request.messages.push(TransactionMessage { channel, message: Some(message.into()), expected_seq });
         self
     }
 
@@ -134,14 +134,14 @@ impl Client {
     /// once it may have been handled.
     pub async fn request(&self, channel: &str, message: Message, timeout: Duration) -> Result<Message, ClientError> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let request = RequestRequest { channel: channel.to_owned(), message: Some(message), timeout_ms };
+        let request = RequestRequest { channel: channel.to_owned(), message: Some(message.into()), timeout_ms };
         let ask = |link| {
             let request = request.clone();
             async move { BrokerClient::new(link).request(request).await }
         };
         let within = timeout.saturating_add(GRACE);
         let (response, _) = self.pool.call_within(within, Prefer::Any, Repeat::OnlyIfNothingHappened, ask).await?;
-        response.message.ok_or_else(|| malformed("reply"))
+        response.message.map(Message::from).ok_or_else(|| malformed("reply"))
     }
 
     /// Answers a request that was received.
@@ -161,7 +161,7 @@ impl Client {
     /// # Errors
     /// As [`Client::reply`].
     pub async fn reply_to(&self, inbox: &str, message: Message) -> Result<(), ClientError> {
-        let request = ReplyRequest { inbox: inbox.to_owned(), message: Some(message) };
+        let request = ReplyRequest { inbox: inbox.to_owned(), message: Some(message.into()) };
         let reply = |link| {
             let request = request.clone();
             async move { BrokerClient::new(link).reply(request).await }

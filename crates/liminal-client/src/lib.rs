@@ -45,10 +45,13 @@ mod exchanges;
 mod message;
 mod pool;
 mod publisher;
+mod requests;
 mod retry;
+mod streams;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod types;
 mod window;
 
 use std::{sync::Arc, time::Duration};
@@ -58,24 +61,20 @@ pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use environment::{Connecting, Environment, Io};
 pub use error::{Admission, ClientError, ErrorDetail};
 pub use exchanges::Transaction;
-pub use liminal_wire::v1::{
-    BackupChunk, BackupHead, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt,
-    ClusterEvent, ClusterStatusResponse, Comparison, Compatibility, DelayedMessage, Durability, InvalidMessage,
-    ListDelayedResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, Quota, Retention, Rule, SchemaVersion,
-    SnapshotResponse, UpdateChannelRequest, ValidateHistoryResponse, VerifyDeepResponse, VerifyResponse, WhenFull,
-    trim_channel_request::Keep,
-};
-pub use liminal_wire::v1::{
-    ConsumeOrder, Consumer as ConsumerState, ConsumerConfig, DeadLetter, DeadLetterSelection, ListDeadLettersResponse,
-    RedriveRequest, RedriveResponse, UpdateConsumerRequest,
-};
 pub use liminal_wire::{Code, HistoryChange, IfChanged, Notice, Position};
-pub use message::{
-    CausalContext, Confirm, Consistency, Header, Message, Page, PublishOptions, Published, Received, Start,
-    SubscribeOptions, TraceContext, VectorClockEntry,
-};
+pub use message::{Confirm, Consistency, Page, PublishOptions, Published, Received, Start};
 pub use publisher::{Ack, Publisher, PublisherOptions};
+pub use requests::{Publish, Subscribe};
+pub use streams::Progress;
 pub use subscription::Subscription;
+pub use types::{
+    BackupHead, BackupPart, CausalContext, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace,
+    ClaimReceipt, ClusterEvent, ClusterStatus, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerState,
+    DeadLetter, DeadLetterPage, DeadLetterSelection, DelayedMessage, DelayedPage, Durability, Header, HistoryReport,
+    InvalidMessage, Keep, Message, NodeHash, NodeHealth, NodeRole, NodeScrub, NodeStatus, Quota, Redrive, Redriven,
+    RefusedLetter, Retention, Rule, SchemaVersion, Scrub, Snapshot, TraceContext, UpdateChannel, UpdateConsumer,
+    VectorClockEntry, Verified, WhenFull,
+};
 
 use environment::World;
 use pool::{Options, Pool, Prefer};
@@ -218,35 +217,17 @@ impl Client {
     /// # Errors
     /// When the channel does not exist or no node serves in time. A start that is not in the channel's history is told by
     /// the subscription: see [`Subscription`].
-    pub async fn subscribe(&self, channel: impl Into<String>, start: Start) -> Result<Subscription, ClientError> {
-        self.subscribe_filtered(channel, start, "").await
-    }
-
-    /// Follows the messages of a channel for which a predicate holds; an empty text lets all
-    /// through. The nodes look at the messages, and only those that are meant travel.
     ///
-    /// # Errors
-    /// As [`Client::subscribe`], and `INVALID_ARGUMENT` when the text is no predicate.
-    pub async fn subscribe_filtered(
-        &self,
-        channel: impl Into<String>,
-        start: Start,
-        filter: impl Into<String>,
-    ) -> Result<Subscription, ClientError> {
-        let options = SubscribeOptions { filter: filter.into(), ..SubscribeOptions::default() };
-        self.subscribe_with(channel, start, options).await
-    }
-
-    /// Follows a channel, with more choices.
+    /// ```no_run
+    /// use liminal_client::{Client, Start};
     ///
-    /// # Errors
-    /// As [`Client::subscribe_filtered`].
-    pub async fn subscribe_with(
-        &self,
-        channel: impl Into<String>,
-        start: Start,
-        options: SubscribeOptions,
-    ) -> Result<Subscription, ClientError> {
-        Subscription::open(self.pool.clone(), channel.into(), start, options).await
+    /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
+    /// let large = client.subscribe("orders", Start::Latest).filter("amount > 1000").await?;
+    /// # drop(large);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn subscribe(&self, channel: impl Into<String>, start: Start) -> Subscribe<'_> {
+        Subscribe::new(self, channel.into(), start)
     }
 }

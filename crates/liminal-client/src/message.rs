@@ -1,19 +1,18 @@
 //! What goes in and comes out: messages, acks, deliveries, and where a subscription begins.
 
-use std::time::Duration;
+use std::time::SystemTime;
 
-use bytes::Bytes;
+use liminal_wire::{Code, Frame, HistoryChange, IfChanged, Notice, Position, headers, time::from_ms, v1};
 use prost::Message as _;
-
-use liminal_wire::{Code, Frame, HistoryChange, IfChanged, Notice, Position, headers, v1};
 
 use crate::error::ClientError;
 
-pub use liminal_wire::v1::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
+pub use crate::types::Message;
 pub use liminal_wire::{Confirm, Consistency, PublishOptions, Start};
 
 /// An acknowledged publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Published {
     /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
@@ -24,20 +23,20 @@ pub struct Published {
     pub delivered: Option<bool>,
     /// Raft term in which it was committed.
     pub term: u64,
-    /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
-    pub scheduled_ms: Option<u64>,
+    /// The message waits for this time, and has no sequence number yet.
+    pub scheduled: Option<SystemTime>,
 }
 
 impl From<v1::PublishResponse> for Published {
     fn from(ok: v1::PublishResponse) -> Self {
         let v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms } = ok;
-        Self { seq, duplicate, delivered, term, scheduled_ms }
+        Self { seq, duplicate, delivered, term, scheduled: scheduled_ms.map(from_ms) }
     }
 }
 
 /// What a subscriber chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubscribeOptions {
+pub(crate) struct SubscribeOptions {
     /// Only messages for which this predicate holds; empty: all.
     pub filter: String,
     /// What happens when the history behind the subscription has changed. Unless chosen it is told, and goes on; but a
@@ -69,11 +68,12 @@ pub(crate) fn notice_of(channel: &str, notice: v1::Notice) -> Result<Notice, Cli
 
 /// A message of a channel.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Received {
     /// Position in the channel.
     pub seq: u64,
-    /// When the leader sequenced it, milliseconds since the Unix epoch.
-    pub time_ms: u64,
+    /// When the leader sequenced it.
+    pub time: SystemTime,
     /// The version of the channel's schema that the payload was checked against; 0 means none.
     pub schema_id: u64,
     /// The message.
@@ -81,6 +81,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// A message as a channel would give it: for tests of what handles messages.
+    pub fn new(seq: u64, time: SystemTime, schema_id: u64, message: Message) -> Self {
+        Self { seq, time, schema_id, message }
+    }
+
     /// Where the reply goes, if the message is a request.
     pub fn reply_to(&self) -> Option<&str> {
         let header = self.message.headers.iter().find(|header| header.name == headers::REPLY_TO)?;
@@ -90,6 +95,7 @@ impl Received {
 
 /// A page of stored messages.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Page {
     /// In order.
     pub messages: Vec<Received>,
@@ -123,8 +129,8 @@ pub(crate) fn unpack(delivery: v1::Delivery, from: u64, into: &mut Vec<Received>
     for (seq, record) in (first_seq..).zip(Frame::parse_records(batch)) {
         let record = record.map_err(|error| malformed("delivery").with_source(error))?;
         if seq >= from {
-            let message = Message::decode(record).map_err(|error| malformed("message").with_source(error))?;
-            into.push(Received { seq, time_ms, schema_id, message });
+            let message = v1::Message::decode(record).map_err(|error| malformed("message").with_source(error))?;
+            into.push(Received { seq, time: from_ms(time_ms), schema_id, message: message.into() });
         }
     }
     Ok(())

@@ -169,6 +169,7 @@ impl Publisher {
     /// When the message is too large to be sent.
     pub async fn enqueue(&self, message: Message) -> Result<Ack, ClientError> {
         let shared = &self.handle.shared;
+        let message = v1::Message::from(message);
         let size = message.encoded_len();
         if size > MAX_MESSAGE {
             let text = format!("the message is {size} bytes; the limit is {MAX_MESSAGE}");

@@ -50,7 +50,7 @@ impl Flaky {
         self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
-    fn store(&self, message: &Message) -> PublishAck {
+    fn store(&self, message: &proto::Message) -> PublishAck {
         let mut stored = self.stored.lock();
         let known = stored.keys.get(message.key()).copied().filter(|_| message.key.is_some());
         let seq = known.unwrap_or(stored.messages.len() as u64);
@@ -108,13 +108,13 @@ impl Broker for Flaky {
             return Ok(Response::new(Box::pin(futures::stream::iter(cut(seq, position, request.if_changed)))));
         }
         if !request.filter.is_empty() {
-            let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+            let batch = Frame::encode([&proto::Message::new("a")]).bytes().clone();
             let found = Delivery { first_seq: seq + 10, batch, count: 1, ..Delivery::default() };
             let word = Delivery { first_seq: seq + 100, ..Delivery::default() };
             return Ok(Response::new(Box::pin(futures::stream::iter([Ok(found), Ok(word)]))));
         }
         let first_seq = seq.saturating_sub(1);
-        let messages = [first_seq, first_seq + 1].map(|seq| Message::new(seq.to_string()));
+        let messages = [first_seq, first_seq + 1].map(|seq| proto::Message::new(seq.to_string()));
         let batch = Frame::encode(&messages).bytes().clone();
         let delivery = Delivery { first_seq, time_ms: 1, batch, count: 2, ..Delivery::default() };
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(delivery)]))))
@@ -276,7 +276,7 @@ async fn a_subscription_resumes_after_the_last_message_and_repeats_none() {
 fn cut(seq: u64, position: Option<proto::Position>, if_changed: i32) -> Vec<Result<Delivery, Status>> {
     let at = |seq| Some(proto::Position { channel_id: 1, epoch: 1, history: 2, seq });
     let message = |seq| {
-        let batch = Frame::encode([&Message::new("a")]).bytes().clone();
+        let batch = Frame::encode([&proto::Message::new("a")]).bytes().clone();
         Ok(Delivery { first_seq: seq, batch, count: 1, next: at(seq + 1), ..Delivery::default() })
     };
     if if_changed == i32::from(proto::IfChanged::Fail) {
@@ -306,7 +306,7 @@ async fn a_subscription_that_was_opened_at_a_number_is_told_what_it_misses_later
 #[tokio::test]
 async fn a_filtered_subscription_resumes_where_its_filter_has_looked() {
     let (client, _) = serve(0).await;
-    let messages = client.subscribe_filtered("orders", Start::Seq(0), "a == 1").await.unwrap();
+    let messages = client.subscribe("orders", Start::Seq(0)).filter("a == 1").await.unwrap();
     let seqs: Vec<u64> = messages.take(3).map(|received| received.unwrap().seq).collect().await;
     assert_eq!(seqs, [10, 110, 210]);
 }

@@ -9,11 +9,14 @@ use crate::{
     message::{Start, malformed},
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
+    types::{
+        ConsumerConfig, ConsumerState, DeadLetterPage, DeadLetterSelection, Redrive, Redriven, UpdateConsumer,
+        via::list::from as list_of,
+    },
 };
 use liminal_wire::v1::{
-    self, ConsumerConfig, CreateConsumerRequest, DeadLetterSelection, DeleteConsumerRequest, GetConsumerRequest,
-    ListConsumersRequest, ListDeadLettersRequest, ListDeadLettersResponse, RedriveRequest, RedriveResponse,
-    ResetConsumerRequest, UpdateConsumerRequest, consumers_client::ConsumersClient,
+    self, CreateConsumerRequest, DeleteConsumerRequest, GetConsumerRequest, ListConsumersRequest,
+    ListDeadLettersRequest, ResetConsumerRequest, consumers_client::ConsumersClient,
 };
 
 /// How long one call of a redrive may take: it goes on for some seconds, and then waits for what is under way.
@@ -31,7 +34,7 @@ impl Client {
     /// use liminal_client::{Client, ConsumerConfig, Start};
     ///
     /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
-    /// let config = ConsumerConfig { max_attempts: 5, dead_letter: "orders.dead".into(), ..ConsumerConfig::default() };
+    /// let config = ConsumerConfig::new().max_attempts(5).dead_letter("orders.dead".to_owned());
     /// let consumer = client.create_consumer("orders", "billing", config, Start::Earliest).await?;
     /// println!("{} behind", consumer.lag);
     /// # Ok(())
@@ -46,11 +49,11 @@ impl Client {
         name: &str,
         config: ConsumerConfig,
         start: Start,
-    ) -> Result<v1::Consumer, ClientError> {
+    ) -> Result<ConsumerState, ClientError> {
         let request = CreateConsumerRequest {
             channel: channel.to_owned(),
             name: name.to_owned(),
-            config: Some(config),
+            config: Some(config.into()),
             start: Some(start.into()),
         };
         let create = |link| {
@@ -58,14 +61,14 @@ impl Client {
             async move { ConsumersClient::new(link).create_consumer(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::Safe, create).await?;
-        response.consumer.ok_or_else(|| malformed("consumer"))
+        response.consumer.map(ConsumerState::from).ok_or_else(|| malformed("consumer"))
     }
 
     /// The consumers of a channel by name.
     ///
     /// # Errors
     /// When the channel does not exist.
-    pub async fn list_consumers(&self, channel: &str) -> Result<Vec<v1::Consumer>, ClientError> {
+    pub async fn list_consumers(&self, channel: &str) -> Result<Vec<ConsumerState>, ClientError> {
         let (mut consumers, mut after) = (Vec::new(), String::new());
         loop {
             let list = |link| {
@@ -73,7 +76,7 @@ impl Client {
                 async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_consumers(request).await }
             };
             let (page, _) = self.pool.call(Prefer::Any, Repeat::Safe, list).await?;
-            consumers.extend(page.consumers);
+            consumers.extend(list_of::<_, ConsumerState>(page.consumers));
             match page.next_after {
                 Some(next) => after = next,
                 None => return Ok(consumers),
@@ -85,33 +88,34 @@ impl Client {
     ///
     /// # Errors
     /// When it does not exist.
-    pub async fn consumer_status(&self, channel: &str, name: &str) -> Result<v1::Consumer, ClientError> {
+    pub async fn consumer_status(&self, channel: &str, name: &str) -> Result<ConsumerState, ClientError> {
         let get = |link| {
             let request = GetConsumerRequest { channel: channel.to_owned(), name: name.to_owned() };
             async move { ConsumersClient::new(link).get_consumer(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Any, Repeat::Safe, get).await?;
-        response.consumer.ok_or_else(|| malformed("consumer"))
+        response.consumer.map(ConsumerState::from).ok_or_else(|| malformed("consumer"))
     }
 
     /// Changes a consumer: absent fields stay as they are.
     ///
     /// # Errors
     /// When it does not exist.
-    pub async fn update_consumer(&self, request: UpdateConsumerRequest) -> Result<v1::Consumer, ClientError> {
+    pub async fn update_consumer(&self, request: UpdateConsumer) -> Result<ConsumerState, ClientError> {
+        let request = v1::UpdateConsumerRequest::from(request);
         let update = |link| {
             let request = request.clone();
             async move { ConsumersClient::new(link).update_consumer(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, update).await?;
-        response.consumer.ok_or_else(|| malformed("consumer"))
+        response.consumer.map(ConsumerState::from).ok_or_else(|| malformed("consumer"))
     }
 
     /// Has a consumer forget what is pending, and go on elsewhere.
     ///
     /// # Errors
     /// When it does not exist, or `start` is no longer stored.
-    pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<v1::Consumer, ClientError> {
+    pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerState, ClientError> {
         let request =
             ResetConsumerRequest { channel: channel.to_owned(), name: name.to_owned(), start: Some(start.into()) };
         let reset = |link| {
@@ -119,7 +123,7 @@ impl Client {
             async move { ConsumersClient::new(link).reset_consumer(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, reset).await?;
-        response.consumer.ok_or_else(|| malformed("consumer"))
+        response.consumer.map(ConsumerState::from).ok_or_else(|| malformed("consumer"))
     }
 
     /// Deletes a consumer with its cursor.
@@ -140,26 +144,25 @@ impl Client {
     ///
     /// # Errors
     /// When the consumer does not exist, or keeps no letters.
-    pub async fn dead_letters(&self, selection: DeadLetterSelection) -> Result<ListDeadLettersResponse, ClientError> {
+    pub async fn dead_letters(&self, selection: DeadLetterSelection) -> Result<DeadLetterPage, ClientError> {
+        let selection = v1::DeadLetterSelection::from(selection);
         let list = |link| {
             let request = ListDeadLettersRequest { selection: Some(selection.clone()) };
             async move { ConsumersClient::new(link).max_decoding_message_size(MAX_ANSWER).list_dead_letters(request).await }
         };
-        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0)
+        Ok(self.pool.call(Prefer::Any, Repeat::Safe, list).await?.0.into())
     }
 
     /// Sends dead letters of a consumer to another channel, a bounded number at a time: call again with the answer's
     /// `next_seq` until it is `done`. A letter is moved once, whatever becomes of an answer.
     ///
     /// ```no_run
-    /// use liminal_client::{Client, DeadLetterSelection, RedriveRequest};
+    /// use liminal_client::{Client, DeadLetterSelection, Redrive};
     ///
     /// # async fn example(client: Client) -> Result<(), liminal_client::ClientError> {
-    /// let mut selection =
-    ///     DeadLetterSelection { channel: "orders".into(), consumer: "billing".into(), ..Default::default() };
+    /// let mut selection = DeadLetterSelection::new().channel("orders").consumer("billing");
     /// loop {
-    ///     let request = RedriveRequest { selection: Some(selection.clone()), ..Default::default() };
-    ///     let redriven = client.redrive(request).await?;
+    ///     let redriven = client.redrive(Redrive::new().selection(selection.clone())).await?;
     ///     println!("{} moved, {} refused", redriven.moved, redriven.refused);
     ///     if redriven.done || redriven.stopped.is_some() {
     ///         return Ok(());
@@ -172,11 +175,12 @@ impl Client {
     /// # Errors
     /// When the consumer or the target does not exist. Where the outcome is unknown, letters may have been moved; those that
     /// were not are there still, so the same call may be made again.
-    pub async fn redrive(&self, request: RedriveRequest) -> Result<RedriveResponse, ClientError> {
+    pub async fn redrive(&self, request: Redrive) -> Result<Redriven, ClientError> {
+        let request = v1::RedriveRequest::from(request);
         let redrive = |link| {
             let request = request.clone();
             async move { ConsumersClient::new(link).redrive(request).await }
         };
-        Ok(self.pool.call_within(REDRIVE, Prefer::Leader, Repeat::OnlyIfNothingHappened, redrive).await?.0)
+        Ok(self.pool.call_within(REDRIVE, Prefer::Leader, Repeat::OnlyIfNothingHappened, redrive).await?.0.into())
     }
 }

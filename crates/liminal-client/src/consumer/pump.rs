@@ -21,6 +21,7 @@ use crate::{
 };
 use liminal_wire::{
     Notice,
+    time::from_ms,
     v1::{
         ConsumeOpen, ConsumeRequest, ConsumeResponse, ConsumerDelivery, SettleResult, consumers_client::ConsumersClient,
     },
@@ -200,7 +201,7 @@ impl Pump {
         for delivery in response.deliveries {
             let ConsumerDelivery { token, seq, attempt, time_ms, schema_id, message } = delivery;
             let message = message.ok_or_else(|| malformed("delivery"))?;
-            let received = Received { seq, time_ms, schema_id, message };
+            let received = Received { seq, time: from_ms(time_ms), schema_id, message: message.into() };
             if !self.full {
                 // Otherwise nobody takes it: it comes again when the stream ends.
                 let reported = self.report_begun;
