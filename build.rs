@@ -1,4 +1,5 @@
-//! Compiles the protobuf files with pure Rust tools, so that building needs no `protoc`.
+//! Compiles the protobuf files of what only nodes say to each other, with pure Rust tools, so that building needs no
+//! `protoc`; the public ones are compiled by `crates/liminal-wire`. Of both it writes down what decoding makes of requests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,6 @@ use std::{
     path::PathBuf,
 };
 
-use protox::prost::Message as _;
 use protox::prost_reflect::prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
     field_descriptor_proto::{Label, Type},
@@ -21,19 +21,13 @@ const PEERS: &[&str] = &["raft/v1/raft.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let public = protox::compile(PUBLIC, ["proto"])?;
-    // For server reflection: the true schema, before `batches_as_bytes`.
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("liminal_v1.bin"), public.encode_to_vec())?;
-    let (public, peers) = (batches_as_bytes(public), protox::compile(PEERS, ["proto"])?);
-    fs::write(out.join("shapes.rs"), Shapes::of([&public, &peers]).generate()?)?;
-    tonic_prost_build::configure().bytes(".").compile_fds(public)?;
+    let (public, peers) = (batches_as_bytes(protox::compile(PUBLIC, ["proto"])?), protox::compile(PEERS, ["proto"])?);
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("shapes.rs"), Shapes::of([&public, &peers]).generate()?)?;
     tonic_prost_build::configure().bytes(".").compile_fds(peers)?;
     Ok(())
 }
 
-/// A `MessageBatch` stays encoded from the publisher to the disk and on to the subscribers, so the code is
-/// generated as if such fields were `bytes`: both are length-delimited, the wire does not change.
+/// Decoding takes these fields as `bytes`: see the build script of `crates/liminal-wire`.
 fn batches_as_bytes(mut files: FileDescriptorSet) -> FileDescriptorSet {
     let fields = files.file.iter_mut().flat_map(|file| &mut file.message_type).flat_map(|message| &mut message.field);
     for field in fields.filter(|field| field.type_name() == ".liminal.v1.MessageBatch") {

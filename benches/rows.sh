@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source benches/nodes.sh
 
-liminal=$(realpath "${LIMINAL:-target/release/liminal}")
+liminal=$(realpath "${LIMINAL:-target/dist/liminal}")
 rounds=${ROUNDS:-5}
 rows=("$@")
 ((${#rows[@]})) || rows=(idle start disk keyed schema disturbed consumers channels growth)

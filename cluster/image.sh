@@ -5,8 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-target}
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$host" --bin liminal
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked --target "$host" --bin liminal
 mkdir -p cluster/bin
-cp "$target_dir/$host/release/liminal" cluster/bin/liminal
-strip cluster/bin/liminal 2>/dev/null || true # smaller, where there is a strip
+cp "$target_dir/$host/dist/liminal" cluster/bin/liminal
 echo "cluster/bin/liminal: $(($(stat -c %s cluster/bin/liminal) >> 20)) MiB"

@@ -4,13 +4,13 @@
 #
 #   cluster/siege.sh [PART,PART...]      only attacks whose name contains one of these: cluster/siege.sh schema,rules
 #
-# LIMINAL names the binary (target/release/liminal); a build that is not optimised says nothing about times.
+# LIMINAL names the binary (target/dist/liminal); a build that is not optimised says nothing about times.
 # Linux, and a user who may make control groups (root, mostly).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export LIMINAL_SIEGE=${1:-}
-LIMINAL_TEST_BINARY=$(realpath "${LIMINAL:-target/release/liminal}")
+LIMINAL_TEST_BINARY=$(realpath "${LIMINAL:-target/dist/liminal}")
 export LIMINAL_TEST_BINARY
 ulimit -n "$(ulimit -Hn)"
 exec cargo test --locked --test siege -- --ignored --exact --nocapture the_whole_siege

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 minutes=${1:-20}
-liminal=$(realpath "${LIMINAL:-target/release/liminal}")
+liminal=$(realpath "${LIMINAL:-target/dist/liminal}")
 root=$PWD
 rate=${RATE:-16000}
 size=${SIZE:-1024}

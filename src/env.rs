@@ -175,6 +175,20 @@ impl Random for SystemRandom {
     }
 }
 
+/// A client in a node's world: commands, and clients in simulations.
+impl liminal_client::Environment for Env {
+    fn connect<'a>(&'a self, address: &'a str) -> liminal_client::Connecting<'a> {
+        Box::pin(async move {
+            let stream: Box<dyn liminal_client::Io> = Box::new(self.network.connect(address).await?);
+            Ok(stream)
+        })
+    }
+
+    fn random(&self) -> u64 {
+        self.random.next_u64()
+    }
+}
+
 struct Tcp;
 
 #[async_trait]

@@ -47,11 +47,9 @@
 //! With [`config::ServerConfig::base_dir`] the channels' `schema_ref`s are read from there; without it they are only
 //! labels, and a channel takes any payload.
 
-mod address;
 pub mod broker;
 pub mod budget;
 pub mod cli;
-pub mod client;
 pub mod codec;
 pub mod config;
 pub mod env;
@@ -75,3 +73,6 @@ pub mod store;
 pub mod telemetry;
 
 pub use broker::Broker;
+/// The Rust client, which is a crate of its own: `liminal-client`.
+pub use liminal_client as client;
+pub(crate) use liminal_wire::address;

@@ -1,20 +1,25 @@
-//! Code generated from `proto/`: the public API (`v1`) and the protocol between peers (`raft`).
-//!
-//! `MessageBatch` fields are generated as `bytes`: see [`crate::model::Frame`], which gives them meaning.
-
-#![allow(missing_docs, clippy::all, clippy::pedantic)]
+//! The generated message types: the public API (`v1`), which is a crate of its own, and the protocol between peers (`raft`).
 
 pub(crate) mod shapes;
 
-/// The public API.
-pub mod v1 {
-    tonic::include_proto!("liminal.v1");
-
-    /// The encoded file descriptors of the public API, for server reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/liminal_v1.bin"));
-}
+pub use liminal_wire::v1;
 
 /// Between the nodes of one cluster.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod raft {
     tonic::include_proto!("liminal.raft.v1");
+}
+
+#[cfg(test)]
+mod tests {
+    use liminal_wire::Code;
+
+    #[test]
+    fn clients_know_every_code_that_is_documented() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("http/openapi.json")).unwrap();
+        let codes = document.pointer("/components/schemas/Problem/properties/code/enum").unwrap();
+        for code in codes.as_array().unwrap().iter().filter_map(|code| code.as_str()) {
+            assert!(!matches!(Code::from(code), Code::Other(_)), "{code}");
+        }
+    }
 }

@@ -16,8 +16,8 @@ use report::{Figures, Report};
 /// Compare liminal with NATS JetStream
 #[derive(Parser)]
 struct Args {
-    /// The liminal binary, of a release build
-    #[arg(long, default_value = "target/release/liminal")]
+    /// The liminal binary, of the profile `dist`
+    #[arg(long, default_value = "target/dist/liminal")]
     liminal: PathBuf,
     /// The nats-server binary
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+pub use liminal_wire::Admission;
 use tokio::time::Instant;
 
 use super::TransactionPart;
@@ -412,15 +413,6 @@ impl fmt::Display for Current<'_> {
             None => f.write_str("is free, because its lease ended or it was released"),
         }
     }
-}
-
-/// What a publisher should do after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Nothing happened: try again, not before [`BrokerError::retry_after`].
-    Defer,
-    /// Nothing happened, and nothing will: do not try again unchanged.
-    Reject,
 }
 
 /// A stable name for a kind of error, for programs.

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema, schema::compatibility,
-};
+use liminal_schema::{Mode, check};
+
+use super::{Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema};
 use crate::{
     codec,
     machine::{schema_key, schemas_prefix},
@@ -170,7 +170,14 @@ impl Broker {
             schema::read(text.as_bytes())
                 .map_err(|error| BrokerError::InvalidSchema { reason: format!("it is no JSON: {error}") })
         };
-        let Err(places) = compatibility::check(&parse(old)?, &parse(new_schema)?, mode) else { return Ok(()) };
+        let (old, new) = (parse(old)?, parse(new_schema)?);
+        let mode = match mode {
+            Compatibility::Backward => Mode::Backward,
+            Compatibility::Forward => Mode::Forward,
+            Compatibility::Full => Mode::Full,
+            Compatibility::None => return Ok(()),
+        };
+        let Err(places) = check(&old, &new, mode) else { return Ok(()) };
         let reasons = places.into_iter().map(|place| Violation { pointer: place.pointer, message: place.reason });
         Err(BrokerError::SchemaIncompatible { channel: meta.name.to_string(), reasons: reasons.collect() })
     }

@@ -67,14 +67,16 @@ pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{Admission, BrokerError, Code, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
+pub use liminal_schema::Incompatibility;
+pub use liminal_wire::{Confirm, Consistency, PublishOptions, Start};
 pub use listing::NamedPage;
-pub use place::{ReadOptions, Start, SubscribeOptions};
+pub use place::{ReadOptions, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};
 pub use quotas::{Held, over_budget, place_on_connection};
 pub use request::REPLY_TO;
 pub use retention::Trim;
 pub use rules::RuleInfo;
-pub use schema::{CompiledSchema, Unfit, compatibility::Incompatibility};
+pub use schema::{CompiledSchema, Unfit};
 pub use stats::Stats;
 pub use subscribe::Subscription;
 pub use transaction::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
@@ -139,27 +141,6 @@ struct Inner {
 /// Checks of payloads that may take long at once; others wait for their turn. Half of what small machines have.
 const LONG_CHECKS: usize = 2;
 
-/// What an ack waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Confirm {
-    /// Fsynced on a majority and applied by the leader.
-    Commit,
-    /// Also handed to the first live subscriber, or certainly to none.
-    #[default]
-    Delivery,
-    /// The same, and right after an election it waits until all nodes have said whom they serve.
-    Certainty,
-}
-
-/// What a publisher chooses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublishOptions {
-    /// What the ack waits for.
-    pub confirm: Confirm,
-    /// Everything is refused unless the first message gets this sequence number.
-    pub expected_seq: Option<u64>,
-}
-
 /// A message to publish.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Envelope {
@@ -213,16 +194,6 @@ pub struct Outcome {
     pub term: u64,
     /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
     pub scheduled_ms: Option<u64>,
-}
-
-/// What a read has to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consistency {
-    /// Every publish acknowledged before.
-    #[default]
-    Linearizable,
-    /// What this node has applied.
-    Local,
 }
 
 /// A page of stored messages.

@@ -3,35 +3,13 @@
 
 use std::sync::Arc;
 
-use super::{Broker, BrokerError, Consistency};
+use liminal_wire::time::to_ms;
+
+use super::{Broker, BrokerError, Consistency, Start};
 use crate::{
     budget::Account,
     model::{ChannelMeta, HistoryChange, IfChanged, Notice, Place, Position, Predicate, stream_key},
 };
-
-/// Where a subscription or a read begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// The first message still stored.
-    Earliest,
-    /// The next message.
-    #[default]
-    Latest,
-    /// This sequence number.
-    Seq(u64),
-    /// The first message at or after this time, milliseconds since the Unix epoch.
-    Time(u64),
-    /// This place, in the history that it was handed out in.
-    Position(Position),
-}
-
-impl Start {
-    /// What a reader that says nothing of it wants to happen when the history behind its place has changed. Who gives a
-    /// bare number back does not know of notices.
-    pub fn if_changed(self) -> IfChanged {
-        if matches!(self, Self::Position(_)) { IfChanged::Notice } else { IfChanged::Fail }
-    }
-}
 
 /// What a subscriber chooses.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +102,8 @@ impl Broker {
             Start::Earliest => Ok(stats.first_seq),
             Start::Latest => Ok(stats.next_seq),
             Start::Seq(seq) | Start::Position(Position { seq, .. }) => Ok(seq),
-            Start::Time(time_ms) => {
+            Start::Time(time) => {
+                let time_ms = to_ms(time);
                 // Times grow with sequence numbers: halve the range until one batch is left.
                 let (mut low, mut high) = (stats.first_seq, stats.next_seq);
                 let key = stream_key(meta.name.as_str());

@@ -81,7 +81,7 @@ impl Broker {
     /// Publishes encoded messages of one channel; one result for each, in order. Batches are taken in the order in
     /// which the returned futures are first polled, so a caller may keep several under way and stay in order.
     pub async fn publish_frame(&self, channel: &str, frame: Frame, confirm: Confirm) -> Results {
-        self.publish_frame_with(channel, frame, PublishOptions { confirm, ..PublishOptions::default() }).await
+        self.publish_frame_with(channel, frame, PublishOptions::new().confirm(confirm)).await
     }
 
     /// The same with more choices.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use liminal_wire::headers::{REJECTED_CHANNEL, REJECTED_REASON};
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -18,11 +19,6 @@ use crate::{
     proto::v1::{Header, Message},
     quota::Meter,
 };
-
-/// The header of a sample that names the channel which refused it.
-pub const REJECTED_CHANNEL: &str = "liminal-rejected-channel";
-/// The header of a sample that says what is wrong with it first.
-pub const REJECTED_REASON: &str = "liminal-rejected-reason";
 
 /// Samples of one channel.
 const RATE: Quota = Quota { messages_per_second: Some(10), bytes_per_second: None };
@@ -140,7 +136,7 @@ fn reason(violations: &[Violation]) -> String {
 /// Publishes samples, one after the other. One that is refused itself is not sampled again.
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Sample>) {
     while let Some(Sample { target, message }) = queue.recv().await {
-        let options = PublishOptions { confirm: Confirm::Commit, ..PublishOptions::default() };
+        let options = PublishOptions::new().confirm(Confirm::Commit);
         let published = broker.admit_publish(target.as_str(), Frame::encode([&message]), options).await;
         if let Err(error) = published.and_then(|results| results.into_iter().collect::<Result<Vec<_>, _>>()) {
             tracing::debug!(%error, %target, "a refused message did not get into quarantine");

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use liminal_wire::headers::REPLY_TO;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -17,9 +18,6 @@ use crate::{
     model::{ChannelId, ChannelMeta, Durability, Frame},
     proto::v1::{Header, Message},
 };
-
-/// The header of a request that says where its reply goes.
-pub const REPLY_TO: &str = "liminal-reply-to";
 
 /// Requests that wait on this node, by their tokens. One takes the first reply only.
 #[derive(Default)]
@@ -91,7 +89,7 @@ impl Broker {
         // What is not stored is known to be for nobody once it was handed to nobody.
         let ephemeral = meta.config.durability == Durability::Ephemeral;
         let confirm = if ephemeral { Confirm::Certainty } else { Confirm::Commit };
-        let options = PublishOptions { confirm, expected_seq: None };
+        let options = PublishOptions::new().confirm(confirm);
         let exchange = async {
             tokio::select! {
                 biased;

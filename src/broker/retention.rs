@@ -1,5 +1,7 @@
 //! Removing old messages by hand, and the limits of a channel that make sense.
 
+use liminal_wire::time::from_ms;
+
 use super::{Broker, BrokerError, Start};
 use crate::model::{Durability, Operation, OperationReply, Quota, Refusal, Retention};
 
@@ -45,7 +47,9 @@ impl Broker {
             }
             Trim::To(seq) => seq,
             Trim::Keep(messages) => end.saturating_sub(messages),
-            Trim::OlderThan(age_ms) => self.position(&meta, Start::Time(self.now_ms().saturating_sub(age_ms))).await?,
+            Trim::OlderThan(age_ms) => {
+                self.position(&meta, Start::Time(from_ms(self.now_ms().saturating_sub(age_ms)))).await?
+            }
         };
         match self.operate(Operation::Trim { channel: meta.name.clone(), up_to }).await? {
             Ok(OperationReply::Trimmed { first_seq }) => Ok(first_seq),

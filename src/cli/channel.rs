@@ -14,12 +14,12 @@ use clap::{ArgGroup, ValueHint};
 use self::limits::LimitArgs;
 use super::{
     CliError, Global, OutputFormat,
-    remote::{confirm, connect, parse_duration, print_json, print_line, table, thousands},
+    remote::{confirm, connect, on_the_wire, parse_duration, print_json, print_line, table, thousands},
     subscribe::From,
 };
 use crate::{
-    client::{Channel, ChannelConfig, Comparison, Durability, Keep, UpdateChannelRequest},
     model::{self, ChannelJson},
+    proto::v1::{Channel, ChannelConfig, Comparison, Durability, UpdateChannelRequest, trim_channel_request::Keep},
 };
 
 /// Create, list, show, update, trim and delete channels
@@ -158,11 +158,11 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                 dedup_window_ms: dedup_window.map(window_ms).transpose()?.unwrap_or_default(),
                 ..limits.config()
             };
-            let channel = connect(global).await?.create_channel(&name, config).await?;
-            one(&channel, global)
+            let channel = connect(global).await?.create_channel(&name, config.into()).await?;
+            one(&channel.into(), global)
         }
         Command::List => {
-            let channels = connect(global).await?.list_channels().await?;
+            let channels: Vec<Channel> = on_the_wire(connect(global).await?.list_channels().await?);
             match global.output {
                 OutputFormat::Json => channels.iter().try_for_each(|channel| print_json(&ChannelJson::of(channel))),
                 OutputFormat::Raw => channels.iter().try_for_each(|channel| print_line(&channel.name)),
@@ -171,7 +171,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         }
         Command::Show { name } => {
             let channel = connect(global).await?.channel(&name).await?;
-            one(&channel, global)
+            one(&channel.into(), global)
         }
         Command::Update { dry_run: true, schema: Some(_), limits, .. } if limits.any() => Err(CliError::usage(
             "--dry-run looks at a schema or at what the channel keeps: give one of them".to_owned(),
@@ -192,12 +192,13 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let dedup_window_ms = dedup_window.map(window_ms).transpose()?;
             let client = connect(global).await?;
             // What is kept, and the quota, are replaced as a whole.
-            let present = if limits.any() { client.channel(&name).await? } else { Channel::default() };
+            let present = if limits.any() { client.channel(&name).await?.into() } else { Channel::default() };
             let update = limits.update(present.config.clone().unwrap_or_default());
             let update = UpdateChannelRequest { name, schema, dedup_window_ms, ..update };
             let thinned = thinned(&present, &update);
             if dry_run || limits.keeps() && !yes {
-                let removes = client.would_remove(UpdateChannelRequest { schema: None, ..update.clone() }).await?;
+                let removes =
+                    client.would_remove(UpdateChannelRequest { schema: None, ..update.clone() }.into()).await?;
                 if dry_run {
                     if let Some(thinned) = thinned.filter(|_| global.output != OutputFormat::Json) {
                         eprintln!("and it would {thinned}");
@@ -216,7 +217,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                     confirm(false, &what, "nothing was changed")?;
                 }
             }
-            one(&client.update_channel(update).await?, global)
+            one(&client.update_channel(update.into()).await?.into(), global)
         }
         Command::Trim { name, to, keep, older_than, yes } => {
             let stay = match (to, keep, older_than) {
@@ -226,9 +227,9 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             };
             let client = connect(global).await?;
             if !yes {
-                ask_to_trim(&client.channel(&name).await?, &stay)?;
+                ask_to_trim(&client.channel(&name).await?.into(), &stay)?;
             }
-            let first_seq = client.trim_channel(&name, stay).await?;
+            let first_seq = client.trim_channel(&name, stay.into()).await?;
             match global.output {
                 OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "first_seq": first_seq })),
                 OutputFormat::Raw => print_line(&first_seq.to_string()),
@@ -267,7 +268,7 @@ fn told(name: &str, removes: u64, global: &Global) -> Result<(), CliError> {
 async fn delete(name: &str, yes: bool, global: &Global) -> Result<(), CliError> {
     let client = connect(global).await?;
     if !yes {
-        let shown = client.channel(name).await?;
+        let shown = Channel::from(client.channel(name).await?);
         let (messages, consumers) = (ChannelJson::of(&shown).messages, client.list_consumers(name).await?.len() as u64);
         let [messages, consumers] = [messages, consumers].map(thousands);
         let what = format!("delete channel `{name}` with {messages} message(s) and {consumers} consumer(s)");

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use liminal_wire::time::to_ms;
 use tokio::io::AsyncReadExt as _;
 
 use super::{
     CliError, Global, OutputFormat,
     remote::{
-        confirm, connect, parse_duration, print_json, print_line, shown as shown_bytes, table, thousands, written,
+        confirm, connect, on_the_wire, parse_duration, print_json, print_line, shown as shown_bytes, table, thousands,
+        written,
     },
 };
 use crate::{
-    client::{ClaimHolder, ClaimNamespace, ClaimReceipt, Taken},
+    client::{ClaimHolder, ClaimReceipt, Taken},
     model::{ClaimJson, Form, NamespaceJson, timestamp},
+    proto::v1::ClaimNamespace,
 };
 
 /// What a claim is on.
@@ -133,8 +136,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             done(&of, "free", None, Some(repeated), global)
         }
         Command::Renew { of, token, lease } => {
-            let expires_ms = client.claims(&of.namespace).renew(&of.key, token, lease).await?;
-            let expires = timestamp(expires_ms);
+            let expires = client.claims(&of.namespace).renew(&of.key, token, lease).await?;
+            let expires = timestamp(to_ms(expires));
             match global.output {
                 OutputFormat::Json => print_json(&ClaimJson {
                     state: "claimed",
@@ -150,10 +153,10 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let found = client.claims(&of.namespace).show(&of.key).await?;
             shown(&of, found.as_ref(), global)
         }
-        Command::Namespaces => listed(&client.claim_namespaces().await?, global),
+        Command::Namespaces => listed(&on_the_wire(client.claim_namespaces().await?), global),
         Command::Keep { namespace, window } => {
             let kept = client.claims(&namespace).keep_receipts_for(window).await?;
-            listed(&[kept], global)
+            listed(&[kept.into()], global)
         }
         Command::Forget { namespace, yes } => {
             let what = format!("forget namespace `{namespace}` with all its claims and receipts");
@@ -193,8 +196,8 @@ fn by(owner: &str) -> String {
 }
 
 fn in_flight(of: &Subject, holder: &ClaimHolder) -> CliError {
-    let ClaimHolder { token, owner, since_ms, expires_ms } = holder;
-    let (since, until) = (timestamp(*since_ms), timestamp(*expires_ms));
+    let ClaimHolder { token, owner, since, expires, .. } = holder;
+    let (since, until) = (timestamp(to_ms(*since)), timestamp(to_ms(*expires)));
     let message = format!(
         "claim `{}` is in flight: held{} under token {token} since {since} until {until}",
         of.name(),
@@ -207,11 +210,22 @@ fn in_flight(of: &Subject, holder: &ClaimHolder) -> CliError {
 /// A claim as it is; none when it is free.
 fn shown(of: &Subject, claim: Option<&Taken>, global: &Global) -> Result<(), CliError> {
     let (namespace, key) = (of.namespace.as_str(), of.key.as_str());
+    let (lease, holder, receipt);
     let json = match claim {
         None => ClaimJson::free(namespace, key),
-        Some(Taken::Claimed(lease)) => ClaimJson::claimed(namespace, key, lease),
-        Some(Taken::InFlight(holder)) => ClaimJson::in_flight(namespace, key, holder),
-        Some(Taken::Completed(done)) => ClaimJson::completed(namespace, key, done, Form::Line),
+        Some(Taken::Claimed(claimed)) => {
+            lease = claimed.clone().into();
+            ClaimJson::claimed(namespace, key, &lease)
+        }
+        Some(Taken::InFlight(held)) => {
+            holder = held.clone().into();
+            ClaimJson::in_flight(namespace, key, &holder)
+        }
+        Some(Taken::Completed(done)) => {
+            receipt = done.clone().into();
+            ClaimJson::completed(namespace, key, &receipt, Form::Line)
+        }
+        Some(_) => return Err(CliError::failed("the claim is in a state that this version does not know".to_owned())),
     };
     match (global.output, claim) {
         (OutputFormat::Json, _) => print_json(&json),
@@ -222,6 +236,7 @@ fn shown(of: &Subject, claim: Option<&Taken>, global: &Global) -> Result<(), Cli
             use std::io::Write as _;
             written(std::io::stdout().lock().write_all(&done.receipt))
         }
+        (OutputFormat::Raw, Some(_)) => Ok(()),
         (OutputFormat::Table, claim) => print_line(&format!("{}  {}", of.name(), line(claim))),
     }
 }
@@ -231,15 +246,16 @@ fn line(claim: Option<&Taken>) -> String {
         None => "free".into(),
         Some(Taken::Claimed(lease)) => {
             let again = if lease.repeated { "  held already" } else { "" };
-            format!("claimed  token {}  until {}{again}", lease.token, timestamp(lease.expires_ms))
+            format!("claimed  token {}  until {}{again}", lease.token, timestamp(to_ms(lease.expires)))
         }
-        Some(Taken::InFlight(ClaimHolder { token, owner, expires_ms, .. })) => {
-            format!("in flight{}  token {token}  until {}", by(owner), timestamp(*expires_ms))
+        Some(Taken::InFlight(ClaimHolder { token, owner, expires, .. })) => {
+            format!("in flight{}  token {token}  until {}", by(owner), timestamp(to_ms(*expires)))
         }
-        Some(Taken::Completed(ClaimReceipt { token, owner, completed_ms, receipt, .. })) => {
+        Some(Taken::Completed(ClaimReceipt { token, owner, completed, receipt, .. })) => {
             let receipt = shown_bytes(receipt);
-            format!("completed{}  token {token}  at {}  receipt {receipt}", by(owner), timestamp(*completed_ms))
+            format!("completed{}  token {token}  at {}  receipt {receipt}", by(owner), timestamp(to_ms(*completed)))
         }
+        Some(_) => "in a state that this version does not know".into(),
     }
 }
 
@@ -265,15 +281,15 @@ fn done(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ClaimLease;
+    use crate::proto::v1::{ClaimHolder, ClaimLease};
 
     #[test]
     fn a_claim_is_one_line_for_people() {
         let lease = ClaimLease { token: 7, expires_ms: 1_700_000_000_000, repeated: true };
-        let claimed = line(Some(&Taken::Claimed(lease)));
+        let claimed = line(Some(&Taken::Claimed(lease.into())));
         assert_eq!(claimed, "claimed  token 7  until 2023-11-14T22:13:20.000Z  held already");
         let holder = ClaimHolder { token: 7, owner: "w1".into(), since_ms: 0, expires_ms: 1_700_000_000_000 };
-        let held = line(Some(&Taken::InFlight(holder)));
+        let held = line(Some(&Taken::InFlight(holder.into())));
         assert_eq!(held, "in flight by `w1`  token 7  until 2023-11-14T22:13:20.000Z");
         assert_eq!(line(None), "free");
     }

@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{confirm, connect, print_json, print_line, table, thousands},
+    remote::{confirm, connect, on_the_wire, print_json, print_line, table, thousands},
 };
 use crate::{
-    client::{Client, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus},
+    client::Client,
+    proto::v1::{ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, VerifyResponse},
     raft::ClockDifference,
 };
 
@@ -117,7 +118,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
 }
 
 async fn verify(client: &Client, global: &Global) -> Result<(), CliError> {
-    let verified = client.verify_cluster().await?;
+    let verified = VerifyResponse::from(client.verify_cluster().await?);
     let hash = |node: &NodeHash| Some(node.state_hash.clone()).filter(|hash| !hash.is_empty());
     let count = |hash: &String| verified.nodes.iter().filter(|node| node.state_hash == *hash).count();
     let right = verified.nodes.iter().filter_map(hash).max_by_key(|hash| (count(hash), hash.clone()));
@@ -146,7 +147,7 @@ async fn verify(client: &Client, global: &Global) -> Result<(), CliError> {
 }
 
 async fn events(client: &Client, global: &Global) -> Result<(), CliError> {
-    let events = client.cluster_events().await?;
+    let events: Vec<ClusterEvent> = on_the_wire(client.cluster_events().await?);
     let time = |ms: u64| humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string();
     if global.output == OutputFormat::Json {
         return events.iter().try_for_each(|event| {
@@ -162,7 +163,7 @@ async fn events(client: &Client, global: &Global) -> Result<(), CliError> {
 }
 
 async fn status(client: &Client, global: &Global) -> Result<(), CliError> {
-    let response = client.cluster_status().await?;
+    let response = ClusterStatusResponse::from(client.cluster_status().await?);
     let status = Status::of(&response);
     match global.output {
         OutputFormat::Json => print_json(&status)?,

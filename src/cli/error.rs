@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use super::{OutputFormat, remote::json_line};
-use crate::client::{ClientError, ErrorDetail, UNREACHABLE};
+use crate::client::{ClientError, Code, ErrorDetail};
 
 /// Exit codes that scripts rely on.
 const FAILED: u8 = 1;
@@ -114,9 +114,9 @@ impl CliError {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
-        let exit = if error.code() == UNREACHABLE { NO_SERVER } else { FAILED };
+        let exit = if *error.code() == Code::Unreachable { NO_SERVER } else { FAILED };
         let (message, details) = (Some(error.message().to_owned()), error.details().to_vec());
-        let code = Some(error.code().to_owned()).filter(|code| !code.is_empty());
+        let code = Some(error.code().to_string()).filter(|code| !code.is_empty());
         Self { exit, message, help: error.help().map(str::to_owned), code, details }
     }
 }

@@ -1,19 +1,21 @@
 //! `liminal health`: whether a node is ready, as an exit code: for container health checks and scripts on machines
 //! without a shell.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
+use tonic::{codegen::http::Uri, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     CliError, Global, OutputFormat,
     remote::{print_json, print_line},
 };
-use crate::{address, client};
+use crate::address;
 
 /// How long the node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -76,10 +78,26 @@ async fn ask(address: &str) -> std::io::Result<String> {
 /// Whether a node says over gRPC that clients should be sent to it.
 async fn serves(server: &str) -> Result<bool, String> {
     let asked = async {
-        let channel = client::channel_to(server, TIMEOUT).await.map_err(|error| error.to_string())?;
+        let address = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+        address::split(address)?;
+        let connector = tower::service_fn(|uri: Uri| async move {
+            let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+            address::connect(&address).await.map(TokioIo::new)
+        });
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+        let channel = endpoint.connect_with_connector(connector).await;
+        let channel = channel.map_err(|error| format!("cannot reach {address}: {}", innermost(&error)))?;
         let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
         let answer = answer.map_err(|status| status.message().to_owned())?;
         Ok(answer.get_ref().status() == ServingStatus::Serving)
     };
     timeout(TIMEOUT, asked).await.unwrap_or_else(|_| Err(format!("nothing came within {} s", TIMEOUT.as_secs())))
+}
+
+/// The cause of all causes: `transport error` says less than `connection refused`.
+fn innermost(mut error: &dyn Error) -> &dyn Error {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }

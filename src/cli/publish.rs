@@ -5,11 +5,12 @@ mod lines;
 
 use std::{
     path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use clap::ValueHint;
+use liminal_wire::time::{duration_to_ms, from_ms, to_ms};
 use serde::Serialize;
 use tokio::io::AsyncReadExt as _;
 
@@ -105,8 +106,8 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
     let message = message(args, payload.into()).map_err(CliError::usage)?;
     let client = connect(global).await?;
     let begun = Instant::now();
-    let options = PublishOptions { confirm: args.confirm.into(), expected_seq: args.expected_seq };
-    let result = client.publish_with(&args.channel, message, options).await;
+    let options = PublishOptions::new().confirm(args.confirm.into()).expected_seq(args.expected_seq);
+    let result = client.publish(&args.channel, message).options(options).await;
     let took = begun.elapsed();
     let published = result?;
     match global.output {
@@ -115,7 +116,7 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
         OutputFormat::Table => {
             let bytes = thousands(size as u64);
             let (term, notes) = (published.term, notes(&published));
-            let place = match published.scheduled_ms {
+            let place = match published.scheduled {
                 Some(_) => format!("{}  visible at {}", args.channel, place(&published)),
                 None => format!("{}@{}", args.channel, place(&published)),
             };
@@ -126,7 +127,7 @@ async fn one(args: &Args, global: &Global) -> Result<(), CliError> {
 
 /// The sequence number, or the time at which there will be one.
 fn place(published: &Published) -> String {
-    published.scheduled_ms.map_or_else(|| published.seq.to_string(), timestamp)
+    published.scheduled.map_or_else(|| published.seq.to_string(), |time| timestamp(to_ms(time)))
 }
 
 fn notes(published: &Published) -> &'static str {
@@ -145,18 +146,16 @@ fn message(args: &Args, payload: Bytes) -> Result<Message, String> {
         (None, Some(pointer)) => Some(key_at(&payload, pointer)?),
         (None, None) => None,
     };
-    let mut message = Message { key, ..Message::new(payload) };
+    let mut message = Message::new(payload);
+    message.key = key;
     for (name, value) in &args.headers {
         message = message.with_header(name, value);
     }
     if let Some(ttl) = args.ttl {
         message = message.with_ttl(ttl);
     }
-    let from_now = |delay: Duration| {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(delay);
-        u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
-    };
-    message.deliver_at_ms = args.at.or_else(|| args.delay.map(from_now)).unwrap_or(0);
+    let from_now = |delay: Duration| from_ms(to_ms(SystemTime::now()).saturating_add(duration_to_ms(delay)));
+    message.deliver_at = args.at.map(from_ms).or_else(|| args.delay.map(from_now));
     Ok(message)
 }
 
@@ -202,12 +201,12 @@ impl<'a> Outcome<'a> {
         Self {
             line,
             channel: ok.map(|_| channel),
-            seq: ok.filter(|published| published.scheduled_ms.is_none()).map(|published| published.seq),
-            scheduled: ok.and_then(|published| published.scheduled_ms).map(timestamp),
+            seq: ok.filter(|published| published.scheduled.is_none()).map(|published| published.seq),
+            scheduled: ok.and_then(|published| published.scheduled).map(|time| timestamp(to_ms(time))),
             duplicate: ok.map(|published| published.duplicate),
             delivered: ok.and_then(|published| published.delivered),
             error: result.err().map(|error| Failure {
-                code: error.code(),
+                code: error.code().as_str(),
                 message: error.message(),
                 details: error.details(),
             }),
@@ -220,6 +219,7 @@ mod tests {
     use clap::{Args as _, Command, FromArgMatches as _};
 
     use super::*;
+    use crate::{client::Code, proto::v1::PublishResponse};
 
     fn parse(words: &[&str]) -> Result<Args, clap::Error> {
         let command = Args::augment_args(Command::new("publish"));
@@ -247,7 +247,8 @@ mod tests {
     fn times_are_given_once_and_make_sense() {
         let args = parse(&["orders", "x", "--ttl", "30s", "--at", "2023-11-14T22:13:20Z"]).unwrap();
         let message = message(&args, Bytes::from_static(b"x")).unwrap();
-        assert_eq!((message.ttl_ms, message.deliver_at_ms), (30_000, 1_700_000_000_000));
+        assert_eq!((message.ttl, message.deliver_at), (args.ttl, Some(from_ms(1_700_000_000_000))));
+        assert_eq!(args.ttl, Some(Duration::from_secs(30)));
         for wrong in [&["--ttl", "0s"][..], &["--delay", "1m", "--at", "2023-11-14T22:13:20Z"], &["--at", "noon"]] {
             assert!(parse(&[&["orders", "x"], wrong].concat()).is_err(), "{wrong:?}");
         }
@@ -277,18 +278,19 @@ mod tests {
 
     #[test]
     fn json_output_names_delivery_only_when_it_is_known() {
-        let published = Published { seq: 41, duplicate: false, delivered: None, term: 4, scheduled_ms: None };
+        let response = PublishResponse { seq: 41, duplicate: false, delivered: None, term: 4, scheduled_ms: None };
+        let published = Published::from(response);
         let text = |outcome: &Outcome<'_>| serde_json::to_string(outcome).unwrap();
         let commit = Outcome::of(1, "orders", Ok(&published));
         assert_eq!(text(&commit), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false}"#);
-        let delivered = Published { delivered: Some(true), ..published };
+        let delivered = Published::from(PublishResponse { delivered: Some(true), ..response });
         let delivered = Outcome::of(1, "orders", Ok(&delivered));
         assert_eq!(text(&delivered), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false,"delivered":true}"#);
-        let waits = Published { scheduled_ms: Some(1_700_000_000_123), ..published };
+        let waits = Published::from(PublishResponse { scheduled_ms: Some(1_700_000_000_123), ..response });
         let waits = Outcome::of(1, "orders", Ok(&waits));
         let expected = r#"{"line":1,"channel":"orders","scheduled":"2023-11-14T22:13:20.123Z","duplicate":false}"#;
         assert_eq!(text(&waits), expected);
-        let error = ClientError::new("NO_LEADER", "no leader");
+        let error = ClientError::refused(Code::NoLeader, "no leader");
         let error = Outcome::of(2, "orders", Err(&error));
         assert_eq!(text(&error), r#"{"line":2,"error":{"code":"NO_LEADER","message":"no leader","details":[]}}"#);
     }

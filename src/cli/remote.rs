@@ -150,6 +150,11 @@ impl Confirm {
     }
 }
 
+/// Answers of the client as the protocol has them, from which JSON is made on every face.
+pub fn on_the_wire<T, W: From<T>>(answers: Vec<T>) -> Vec<W> {
+    answers.into_iter().map(W::from).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

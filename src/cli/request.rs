@@ -39,7 +39,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let message = Message::new(body(&args.body).await?);
     let reply = connect(global).await?.request(&args.channel, message, args.timeout).await?;
     match global.output {
-        OutputFormat::Json => print_json(&ReplyJson::of(&reply, Form::Line)),
+        OutputFormat::Json => print_json(&ReplyJson::of(&reply.into(), Form::Line)),
         OutputFormat::Raw => print_bytes(&reply.payload),
         OutputFormat::Table => print_line(&shown(&reply.payload)),
     }

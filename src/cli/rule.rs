@@ -52,7 +52,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     let client = connect(global).await?;
     match command {
         Command::Put { source, target, predicate } => {
-            let rule = Rule { source, target, predicate: predicate.unwrap_or_default() };
+            let rule = Rule::new().source(source).target(target).predicate(predicate.unwrap_or_default());
             one(&client.put_rule(rule).await?, "", global)
         }
         Command::Delete { source, target } => one(&client.delete_rule(&source, &target).await?, "  deleted", global),
@@ -62,8 +62,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                 OutputFormat::Json => rules.iter().try_for_each(|rule| print_json(&Shown::of(rule))),
                 OutputFormat::Raw => rules.iter().try_for_each(|rule| print_line(&line(rule))),
                 OutputFormat::Table => {
-                    let rows =
-                        rules.into_iter().map(|Rule { source, target, predicate }| vec![source, target, predicate]);
+                    let rows = rules.into_iter().map(|rule| vec![rule.source, rule.target, rule.predicate]);
                     print_line(&table(&["SOURCE", "TARGET", "WHERE"], &[], rows.collect()))
                 }
             }
@@ -78,7 +77,7 @@ fn one(rule: &Rule, what: &str, global: &Global) -> Result<(), CliError> {
     }
 }
 
-fn line(Rule { source, target, predicate }: &Rule) -> String {
+fn line(Rule { source, target, predicate, .. }: &Rule) -> String {
     match predicate.as_str() {
         "" => format!("{source} -> {target}"),
         predicate => format!("{source} -> {target}  where {predicate}"),

@@ -7,13 +7,14 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use liminal_wire::time::to_ms;
 
 use super::{
     CliError, Global, OutputFormat,
     remote::{connect, json_line, shown, written},
 };
 use crate::{
-    client::{Client, ConsumerConfig, IfChanged, Notice, Position, Received, Start, SubscribeOptions},
+    client::{Client, Code, ConsumerConfig, IfChanged, Notice, Position, Received, Start},
     model::{Form, MessageJson, NoticeJson, Predicate, timestamp},
 };
 
@@ -85,10 +86,7 @@ impl From {
     pub(super) fn start(self, now: SystemTime) -> Start {
         match self {
             Self::At(start) => start,
-            Self::Ago(ago) => {
-                let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
-                Start::Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
+            Self::Ago(ago) => Start::Time(now.checked_sub(ago).unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH)),
         }
     }
 }
@@ -105,8 +103,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
     let filter = args.filter.map(|filter| filter.to_string()).unwrap_or_default();
     let start = args.from.unwrap_or(From::At(Start::Latest)).start(SystemTime::now());
-    let options = SubscribeOptions { filter, if_changed: args.if_changed };
-    let mut messages = client.subscribe_with(&args.channel, start, options).await?;
+    let mut messages = client.subscribe(&args.channel, start).filter(filter).if_changed(args.if_changed).await?;
     // Where to go on when the last message is not the last of its batch.
     let mut next = None;
     while let Some(batch) = messages.next_batch().await {
@@ -163,11 +160,11 @@ async fn consume(
 ) -> Result<(), CliError> {
     match client.consumer_status(&args.channel, name).await {
         Ok(_) => {}
-        Err(error) if error.code() == "CONSUMER_NOT_FOUND" => {
+        Err(error) if *error.code() == Code::ConsumerNotFound => {
             let from = match args.from {
                 Some(from) => from,
                 None => {
-                    let retention = client.channel(&args.channel).await?.config.and_then(|config| config.retention);
+                    let retention = client.channel(&args.channel).await?.config.retention;
                     // What waits in a work queue is there to be done.
                     let work_queue = retention.is_some_and(|retention| retention.work_queue);
                     From::At(if work_queue { Start::Earliest } else { Start::Latest })
@@ -213,16 +210,17 @@ fn print(out: &mut Vec<u8>, channel: &str, received: &Received, format: OutputFo
     match format {
         OutputFormat::Raw => out.write_all(&received.message.payload)?,
         OutputFormat::Json => {
-            let Received { seq, time_ms, schema_id, message } = received;
-            let line = json_line(&MessageJson::of(channel, *seq, *time_ms, *schema_id, message, Form::Line))?;
+            let Received { seq, time, schema_id, message, .. } = received;
+            let message = message.clone().into();
+            let line = json_line(&MessageJson::of(channel, *seq, to_ms(*time), *schema_id, &message, Form::Line))?;
             out.write_all(line.as_bytes())?;
         }
         OutputFormat::Table => {
-            let Received { seq, time_ms, message, .. } = received;
+            let Received { seq, time, message, .. } = received;
             let key = message.key.as_deref().filter(|key| !key.is_empty()).unwrap_or("-");
             // A message must not move a terminal's cursor or take more than its line.
             let (key, payload) = (shown(key.as_bytes()), shown(&message.payload));
-            write!(out, "{channel}@{seq}  {}  {key}  {payload}", timestamp(*time_ms))?;
+            write!(out, "{channel}@{seq}  {}  {key}  {payload}", timestamp(to_ms(*time)))?;
         }
     }
     out.write_all(b"\n")
@@ -234,7 +232,7 @@ mod tests {
     use crate::client::Message;
 
     fn printed(message: Message, format: OutputFormat) -> String {
-        let received = Received { seq: 41, time_ms: 1_700_000_000_123, schema_id: 2, message };
+        let received = Received::new(41, UNIX_EPOCH + Duration::from_millis(1_700_000_000_123), 2, message);
         let mut out = Vec::new();
         print(&mut out, "orders", &received, format).unwrap();
         String::from_utf8(out).unwrap()
@@ -246,8 +244,11 @@ mod tests {
         assert_eq!("latest".parse(), Ok(From::At(Start::Latest)));
         assert_eq!("15".parse(), Ok(From::At(Start::Seq(15))));
         let ago: From = "15m".parse().unwrap();
-        assert_eq!(ago.start(UNIX_EPOCH + Duration::from_secs(1000)), Start::Time(100_000));
-        assert_eq!(ago.start(UNIX_EPOCH), Start::Time(0));
+        assert_eq!(
+            ago.start(UNIX_EPOCH + Duration::from_secs(1000)),
+            Start::Time(UNIX_EPOCH + Duration::from_secs(100))
+        );
+        assert_eq!(ago.start(UNIX_EPOCH), Start::Time(UNIX_EPOCH));
         assert!("yesterday".parse::<From>().is_err());
     }
 

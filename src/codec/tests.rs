@@ -688,3 +688,11 @@ proptest! {
         prop_assert_eq!(decode_batch(&encode_batch(&batch)).unwrap(), batch);
     }
 }
+
+#[test]
+fn a_frame_that_was_picked_out_of_another_is_recorded_like_a_copy() {
+    let frame = frame(&["a", "", "c"]);
+    let (picked, copied) = (frame.pick(&[0, 2]), frame.select(&[0, 2]));
+    assert_eq!(encode_record(&picked), encode_record(&copied));
+    assert_eq!(decode_record::<Frame>("frame", &encode_record(&picked)).unwrap(), copied);
+}

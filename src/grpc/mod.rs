@@ -12,6 +12,7 @@ mod subscribing;
 
 use std::{sync::Arc, time::Duration};
 
+use liminal_wire::headers as names;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, codegen::http, server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -46,8 +47,6 @@ const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 1024;
 /// Room in a message beyond the payloads of the largest batch.
 const SLACK: usize = 1 << 20;
-/// Where every response names the leader: `<node name>;<client address>`.
-const LEADER: &str = "liminal-leader";
 
 /// How often the standard health service looks at the node's readiness.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
@@ -70,13 +69,13 @@ fn annotate<B>(broker: &Broker, mut response: http::Response<B>) -> http::Respon
     if let Some(leader) = leader
         && let Ok(value) = format!("{};{}", leader.name, leader.client).parse()
     {
-        headers.insert(LEADER, value);
+        headers.insert(names::LEADER, value);
     }
     let failed = headers.get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()));
     if let Some(code) = failed.filter(|code| *code != Code::Ok)
-        && !headers.contains_key(status::CODE)
+        && !headers.contains_key(names::CODE)
     {
-        headers.insert(status::CODE, http::HeaderValue::from_static(status::library_code(code)));
+        headers.insert(names::CODE, http::HeaderValue::from_static(status::library_code(code)));
     }
     response
 }

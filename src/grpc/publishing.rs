@@ -35,7 +35,7 @@ impl Broker for Service {
         let connection = arriving::account(&request);
         let v1::PublishRequest { channel, message, confirm, expected_seq } = request.into_inner();
         let message = message.ok_or_else(|| invalid("a publish needs a message"))?;
-        let options = PublishOptions { confirm: confirm_of(confirm)?, expected_seq };
+        let options = PublishOptions::new().confirm(confirm_of(confirm)?).expected_seq(expected_seq);
         let frame = Frame::encode([&message]);
         let _held = self.broker.admit_from(&connection, &frame).map_err(|error| to_status(&error))?;
         let mut results = self.broker.publish_frame_with(&channel, frame, options).await;
@@ -190,7 +190,7 @@ fn parse(batch: v1::PublishBatch, limits: &Limits) -> Result<(String, Frame, Pub
         let (value, limit) = (u64::from(frame.count()), limits.batch_messages as u64);
         return Err(to_status(&BrokerError::LimitExceeded { what: "the batch (messages)".into(), value, limit }));
     }
-    Ok((channel, frame, PublishOptions { confirm: confirm_of(confirm)?, expected_seq }))
+    Ok((channel, frame, PublishOptions::new().confirm(confirm_of(confirm)?).expected_seq(expected_seq)))
 }
 
 /// Counts as in flight from the call on: what is not read does.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use liminal_wire::headers;
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
 
@@ -13,10 +14,6 @@ use crate::{
 
 /// The `domain` of every ErrorInfo.
 const DOMAIN: &str = "liminal";
-/// The stable code again, where it is easy to find.
-pub(super) const CODE: &str = "liminal-code";
-/// What a publisher should do: `defer` (come again, after the delay of the RetryInfo) or `reject`.
-pub(super) const ADMISSION: &str = "liminal-admission";
 /// Bytes of violations in a status: it travels in a header, and clients take 8 KiB of those.
 const STATUS_DETAILS: usize = 4 << 10;
 /// Bytes of violations in one answer of a stream.
@@ -115,13 +112,13 @@ pub fn to_status(error: &BrokerError) -> Status {
         details.set_retry_info(Some(delay));
     }
     let mut metadata = MetadataMap::new();
-    metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(reason));
+    metadata.insert(headers::CODE, tonic::metadata::MetadataValue::from_static(reason));
     if let Some(admission) = error.admission() {
         let admission = match admission {
-            Admission::Defer => "defer",
-            Admission::Reject => "reject",
+            Admission::Defer => headers::DEFER,
+            Admission::Reject => headers::REJECT,
         };
-        metadata.insert(ADMISSION, tonic::metadata::MetadataValue::from_static(admission));
+        metadata.insert(headers::ADMISSION, tonic::metadata::MetadataValue::from_static(admission));
     }
     Status::with_error_details_and_metadata(grpc_code(error), error.to_string(), details, metadata)
 }
@@ -129,7 +126,7 @@ pub fn to_status(error: &BrokerError) -> Status {
 /// The status of a request that did not come in time.
 pub(super) fn too_slow(reason: &str) -> Status {
     let mut metadata = MetadataMap::new();
-    metadata.insert(CODE, tonic::metadata::MetadataValue::from_static(TOO_SLOW));
+    metadata.insert(headers::CODE, tonic::metadata::MetadataValue::from_static(TOO_SLOW));
     Status::with_metadata(Code::DeadlineExceeded, reason, metadata)
 }
 
@@ -166,7 +163,7 @@ mod tests {
         let violations = vec![Violation { pointer: "/id".into(), message: "required property is missing".into() }];
         let status = to_status(&BrokerError::SchemaViolation { channel: "c".into(), violations });
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(status.metadata().get(CODE).unwrap(), "SCHEMA_VIOLATION");
+        assert_eq!(status.metadata().get(headers::CODE).unwrap(), "SCHEMA_VIOLATION");
         let details = status.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "SCHEMA_VIOLATION");
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "/id");
@@ -196,13 +193,13 @@ mod tests {
         let error = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 70 };
         let status = to_status(&error);
         assert_eq!(status.code(), Code::ResourceExhausted);
-        assert_eq!(status.metadata().get(ADMISSION).unwrap(), "defer");
+        assert_eq!(status.metadata().get(headers::ADMISSION).unwrap(), "defer");
         let delay = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(std::time::Duration::from_millis(70)));
         let told = stream_error(&error);
         assert_eq!((told.admission(), told.retry_after_ms), (v1::Admission::Defer, 70));
         let full = BrokerError::ChannelFull { channel: "c".into(), what: "bytes".into(), limit: 1 };
-        assert_eq!(to_status(&full).metadata().get(ADMISSION).unwrap(), "reject");
+        assert_eq!(to_status(&full).metadata().get(headers::ADMISSION).unwrap(), "reject");
         assert_eq!(stream_error(&full).admission(), v1::Admission::Reject);
         assert_eq!(stream_error(&BrokerError::Stopping).admission(), v1::Admission::Unspecified);
     }

@@ -13,17 +13,7 @@ use crate::{
 };
 
 pub(super) fn start_of(start: Option<v1::Start>, default: Start) -> Start {
-    use v1::start::From;
-    if let Some(position) = start.as_ref().and_then(|start| start.position) {
-        return Start::Position(position.into());
-    }
-    match start.and_then(|start| start.from) {
-        Some(From::Earliest(_)) => Start::Earliest,
-        Some(From::Latest(_)) => Start::Latest,
-        Some(From::Seq(seq)) => Start::Seq(seq),
-        Some(From::TimeMs(time_ms)) => Start::Time(time_ms),
-        None => default,
-    }
+    Start::of_request(start).unwrap_or(default)
 }
 
 /// What a reader asked for; none where it said nothing.

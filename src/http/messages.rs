@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
+use liminal_wire::time::{duration_to_ms, from_ms};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
@@ -104,7 +105,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let options = PublishOptions { confirm: confirm.into(), expected_seq };
+    let options = PublishOptions::new().confirm(confirm.into()).expected_seq(expected_seq);
     let template = template(&headers, broker.now_ms())?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if is_ndjson(kind) {
@@ -448,7 +449,7 @@ pub(super) fn start(text: &str, now_ms: u64) -> Result<Start, Problem> {
                 ))
             };
             let ago = humantime::parse_duration(text).map_err(wrong)?;
-            Ok(Start::Time(now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))))
+            Ok(Start::Time(from_ms(now_ms.saturating_sub(duration_to_ms(ago)))))
         }
     }
 }

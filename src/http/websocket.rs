@@ -334,7 +334,7 @@ impl Connection {
 impl Publish {
     async fn run(self, broker: Broker, connection: Arc<Account>, id: u64) -> String {
         let channel = self.channel.clone();
-        let options = PublishOptions { confirm: self.confirm.into(), expected_seq: self.expected_seq };
+        let options = PublishOptions::new().confirm(self.confirm.into()).expected_seq(self.expected_seq);
         let message = match self.message() {
             Ok(message) => message,
             Err(problem) => return answer(Some(id), Err(problem)),

@@ -62,8 +62,8 @@ use crate::{
     codec,
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        ConsumerId, Frame, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal, Reply,
-        RuleSet, StateLimits, StoredBatch,
+        ConsumerId, Frame, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal,
+        Reply, RuleSet, StateLimits, StoredBatch,
     },
     store::WriteBatch,
 };

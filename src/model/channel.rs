@@ -5,15 +5,11 @@ use std::{borrow::Borrow, fmt, ops::Bound, str::FromStr, sync::Arc};
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, RuleSet, canonical::canonical_json};
+use super::{ChannelId, Digest, RuleSet, canonical::canonical_json};
 use crate::proto::v1;
 
 /// Longest channel name in bytes.
 pub const MAX_NAME: usize = 200;
-
-/// Never reused: a channel that is deleted and created again has another id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ChannelId(pub u64);
 
 /// 1 to 200 of `[A-Za-z0-9._-]`, not `.` or `..`. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! Plain types that every layer shares: channels, messages, commands and limits. No behaviour beyond what
-//! keeps a value well formed, and no imports from the rest of the crate but the generated message types.
+//! keeps a value well formed, and no imports from the rest of the crate but the generated message types. What clients know too (frames, positions, ids) is
+//! in the crate `liminal-wire`, and the language of filters in `liminal-predicate`.
 
+mod batch;
 mod canonical;
 mod channel;
 mod claim;
@@ -10,7 +12,6 @@ mod compaction;
 mod consumer;
 mod delayed;
 mod expiry;
-mod frame;
 mod json;
 mod json_text;
 mod letter_json;
@@ -19,16 +20,16 @@ mod lines;
 mod member;
 mod operation;
 mod position;
-mod predicate;
 mod redrive;
 mod rule;
 mod state_limits;
 mod times;
 mod transaction;
 
+pub use batch::StoredBatch;
 pub use channel::{
-    Catalog, ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
-    Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
+    Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison, Compatibility,
+    Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
 };
 pub use claim::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
@@ -47,16 +48,16 @@ pub use consumer::{
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
-pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
+pub use liminal_predicate::{InvalidPredicate, MessageView, Predicate};
+pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, header_key};
 pub use limits::Limits;
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
-pub use predicate::{InvalidPredicate, MessageView, Predicate};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
 pub use state_limits::StateLimits;

@@ -21,8 +21,8 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     log::{LogStore, OnDurable},
     types::{
-        EncodedCommand, EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote,
-        vote,
+        EncodedCommand, EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position,
+        stored_vote, vote,
     },
 };
 
@@ -251,10 +251,13 @@ mod tests {
         let mut adapter = LogAdapter::new(log, Follows::default(), Pace::default());
         let read = adapter.try_get_log_entries(0..10).await.unwrap();
         assert_eq!(read.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
-        let bytes: usize = read.iter().map(|entry| match &entry.payload {
-            EntryPayload::Normal(command) => command.0.len(),
-            _ => 0,
-        }).sum();
+        let bytes: usize = read
+            .iter()
+            .map(|entry| match &entry.payload {
+                EntryPayload::Normal(command) => command.0.len(),
+                _ => 0,
+            })
+            .sum();
         assert_eq!(bytes, 15 << 20, "three of them are whole");
         assert!(matches!(read[4].payload, EntryPayload::Blank), "and what is no command is there");
         let one = adapter.try_get_log_entries(9..10).await.unwrap();

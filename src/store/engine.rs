@@ -12,8 +12,7 @@ use tokio::sync::Mutex;
 
 use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
-    StreamBounds, WriteBatch, keys, listing::Piece, thin,
-    value::Value,
+    StreamBounds, WriteBatch, keys, listing::Piece, thin, value::Value,
 };
 use crate::{
     codec,

@@ -5,6 +5,7 @@
 //! because a replica's log brings back whatever a crash takes from the store.
 
 mod engine;
+#[cfg(any(test, feature = "testing"))]
 mod faulty;
 mod haematite;
 mod keys;
@@ -22,9 +23,10 @@ use futures::future::BoxFuture;
 
 use crate::model::StoredBatch;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::faulty::FaultyStore;
 pub use self::{
     engine::Layered,
-    faulty::FaultyStore,
     haematite::{HaematiteConfig, HaematiteEngine, HaematiteStore},
     keys::CLAIMS,
     memory::{MemoryEngine, MemoryStore},

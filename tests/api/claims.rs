@@ -159,7 +159,7 @@ async fn a_lease_is_renewed_while_the_work_runs_and_work_that_lost_its_claim_is_
     let client = Client::connect([node.client_address()]).await.unwrap();
     let jobs = client.claims("jobs");
     let expiry = async || match jobs.show("k").await.unwrap() {
-        Some(Taken::InFlight(holder)) => holder.expires_ms,
+        Some(Taken::InFlight(holder)) => holder.expires,
         other => panic!("{other:?}"),
     };
     let short = Duration::from_secs(3);

@@ -221,7 +221,7 @@ async fn a_follower_that_reconnects_misses_and_repeats_nothing() {
 
 #[tokio::test]
 async fn a_filter_chooses_what_is_read_and_followed() {
-    let node = node(Limits { page_bytes: 1, delivery_timeout: PATIENCE, ..Limits::default() }).await;
+    let node = node(Limits { page_bytes: 40, delivery_timeout: PATIENCE, ..Limits::default() }).await;
     let http = node.http_address();
     let mut following = open(http, "GET", &format!("{EVENTS}?filter=n%20%3E%203"), &[], b"").await;
     until(&mut following, ".0\n: following\n").await;

@@ -4,7 +4,7 @@ use std::{process::Stdio, sync::Arc};
 
 use futures::StreamExt as _;
 use liminal::{
-    client::{Client, Consistency, HistoryChange, IfChanged, Start, SubscribeOptions},
+    client::{Client, Consistency, HistoryChange, IfChanged, Start},
     model::{Limits, Position},
     node::Node,
     proto::v1,
@@ -156,8 +156,8 @@ async fn the_client_tells_it_as_an_error_after_which_the_stream_goes_on() {
     let page = client.read("orders", messages.position().map(Start::Position).unwrap(), 0, Consistency::Local).await;
     let page = page.unwrap();
     assert_eq!((page.messages[0].seq, page.next.unwrap().seq, page.notice), (1, 2, None));
-    let strict = SubscribeOptions { if_changed: Some(IfChanged::Fail), ..SubscribeOptions::default() };
-    let refused = client.subscribe_with("orders", Start::Position(position), strict).await.err().unwrap();
+    let refused = client.subscribe("orders", Start::Position(position)).if_changed(IfChanged::Fail).await;
+    let refused = refused.err().unwrap();
     assert_eq!(refused.code(), "CHANNEL_RECREATED");
     let beyond = client.subscribe("orders", Start::Seq(99)).await.err().unwrap();
     assert_eq!(beyond.code(), "POSITION_BEYOND_END");

@@ -161,7 +161,7 @@ async fn a_client_goes_on_consuming_on_another_node_and_stops_without_leaving_wo
     let addresses: Vec<String> =
         (0..3).map(|number| cluster.nodes[number].as_ref().unwrap().client_address().to_owned()).collect();
     let client = Client::connect(addresses).await.unwrap();
-    let config = ClientConfig { ack_timeout_ms: NEVER, ..ClientConfig::default() };
+    let config = ClientConfig::new().ack_timeout(Duration::from_millis(NEVER));
     client.create_consumer("orders", "w", config, liminal::client::Start::Earliest).await.unwrap();
     publish(cluster.broker(1), 0..20).await;
     let consumer = client.consumer("orders", "w").credit(8).concurrency(4);

@@ -139,7 +139,7 @@ async fn a_backup_taken_while_publishing_goes_on_becomes_a_new_cluster_in_a_new_
     let status = eventually("three voters", async || {
         let status = client.cluster_status().await.ok()?;
         let votes = |role| matches!(role, NodeRole::Leader | NodeRole::Follower);
-        (status.nodes.iter().filter(|node| votes(node.role())).count() == 3).then_some(status)
+        (status.nodes.iter().filter(|node| votes(node.role)).count() == 3).then_some(status)
     })
     .await;
     assert_eq!(status.epoch, 2);

@@ -37,7 +37,7 @@ async fn a_filtered_subscription_that_moves_to_another_node_misses_and_repeats_n
     let client = Client::connect([address(0), address(1), address(2)]).await.unwrap();
     publish(&cluster, 0, 0..3000).await;
     let filter = "$payload in [7, 8, 2990, 3010, 5999]";
-    let mut messages = client.subscribe_filtered("orders", client::Start::Earliest, filter).await.unwrap();
+    let mut messages = client.subscribe("orders", client::Start::Earliest).filter(filter).await.unwrap();
     let mut next = async || {
         let received = tokio::time::timeout(PATIENCE, messages.next()).await.expect("a message").unwrap().unwrap();
         assert_eq!(received.message.payload, received.seq.to_string());

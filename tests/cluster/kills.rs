@@ -62,7 +62,7 @@ impl Publishers {
                 let keys = (0..).map(|count| format!("p{number}-{count}"));
                 for key in keys.take_while(|_| !stop.load(Ordering::SeqCst)) {
                     let message = Message::new(payload(&key)).with_key(key.as_str());
-                    match client.publish_confirmed("orders", message, Confirm::Commit).await {
+                    match client.publish("orders", message).confirm(Confirm::Commit).await {
                         Ok(ack) => {
                             published.acked.insert(key, ack.seq);
                             acks.fetch_add(1, Ordering::SeqCst);
@@ -176,7 +176,7 @@ async fn kill_dash_9_of_all_nodes_during_keyed_publishing_loses_and_repeats_noth
     let client = processes.client().await;
     let retry = async |key: &str| {
         let message = Message::new(payload(key)).with_key(key);
-        client.publish_confirmed("orders", message, Confirm::Commit).await.unwrap()
+        client.publish("orders", message).confirm(Confirm::Commit).await.unwrap()
     };
     for (key, seq) in &published.acked {
         let again = retry(key).await;
@@ -272,7 +272,7 @@ async fn take_five(server: &str) -> (Deliveries, Vec<(u64, u32)>) {
 async fn what_a_member_had_whose_node_is_killed_comes_again_long_before_its_ack_timeout() {
     let mut processes = Processes::start(3, DRAIN).await;
     let client = processes.client().await;
-    let config = ConsumerConfig { ack_timeout_ms: 3_600_000, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::new().ack_timeout(Duration::from_secs(3_600));
     client.create_consumer("orders", "w", config, Start::Earliest).await.unwrap();
     for number in 0..5 {
         client.publish("orders", Message::new(number.to_string())).await.unwrap();

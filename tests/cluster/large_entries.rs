@@ -19,8 +19,8 @@ use super::support::{
 /// Channels that get copies: of all four messages, of some, and of others.
 const TARGETS: u64 = 720;
 const LARGE: usize = 1 << 20;
-/// What a node may have: a third of what the entry makes, with stacks, code and what the allocator sets aside.
-const ADDRESS_KIB: u32 = 768 << 10;
+/// What a node may have: less than what the entry makes, with stacks, code and what the allocator sets aside.
+const ADDRESS_KIB: u32 = 1536 << 10;
 
 /// As an earlier version would have left them in its log, which did not look at how much a command makes.
 fn commands(time_ms: u64) -> Vec<Command> {
@@ -62,7 +62,8 @@ async fn stored(client: &Client, channel: &str) -> Vec<(usize, u8)> {
     let (mut found, mut next) = (Vec::new(), 0);
     loop {
         let page = client.read(channel, Start::Seq(next), 10, Consistency::Linearizable).await.unwrap();
-        found.extend(page.messages.iter().map(|received| (received.message.payload.len(), received.message.payload[0])));
+        found
+            .extend(page.messages.iter().map(|received| (received.message.payload.len(), received.message.payload[0])));
         next = page.next_seq;
         if next >= page.end_seq {
             return found;

@@ -172,8 +172,7 @@ async fn a_client_publishes_through_any_node_and_reads_from_another() {
     let address = |number: usize| format!("http://{}", cluster.nodes[number].as_ref().unwrap().client_address());
     let writer = Client::connect([address(1)]).await.unwrap();
     for number in 0..50 {
-        let message =
-            Message { payload: number.to_string().into(), key: Some(format!("k{number}")), ..Message::default() };
+        let message = Message::new(number.to_string()).with_key(format!("k{number}"));
         assert_eq!(writer.publish("orders", message).await.unwrap().seq, number);
     }
     let expected: Vec<String> = (0..50).map(|number: u64| number.to_string()).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liminal::client::{Client, ClusterStatusResponse, Consistency, Message, NodeRole, Start};
+use liminal::client::{Client, ClusterStatus, Consistency, Message, NodeRole, Start};
 use rustix::process::Signal;
 
 use super::support::{
@@ -23,17 +23,17 @@ async fn stored(client: &Client) -> u64 {
     client.read("orders", Start::Earliest, 1, Consistency::Linearizable).await.unwrap().end_seq
 }
 
-fn role(status: &ClusterStatusResponse, name: &str) -> Option<NodeRole> {
-    status.nodes.iter().find(|node| node.name == name).map(liminal::client::NodeStatus::role)
+fn role(status: &ClusterStatus, name: &str) -> Option<NodeRole> {
+    status.nodes.iter().find(|node| node.name == name).map(|node| node.role)
 }
 
 /// Waits until the cluster, as its nodes see it, is as it should be.
-async fn cluster(client: &Client, what: &str, is: impl Fn(&ClusterStatusResponse) -> bool) -> ClusterStatusResponse {
+async fn cluster(client: &Client, what: &str, is: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
     eventually(what, async || client.cluster_status().await.ok().filter(|status| is(status))).await
 }
 
-fn voters(status: &ClusterStatusResponse) -> usize {
-    let votes = |node: &&liminal::client::NodeStatus| matches!(node.role(), NodeRole::Leader | NodeRole::Follower);
+fn voters(status: &ClusterStatus) -> usize {
+    let votes = |node: &&liminal::client::NodeStatus| matches!(node.role, NodeRole::Leader | NodeRole::Follower);
     status.nodes.iter().filter(votes).count()
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use liminal::{
     broker::{BrokerError, Confirm, Envelope, REPLY_TO, Start, TransactionMessage},
-    client::{Client, Confirm::Commit, Message},
+    client::{Client, Code, Confirm::Commit, Message},
     model::ConsumerConfig,
+    proto::v1 as proto,
 };
+use liminal_wire::time::from_ms;
 
 use super::support::{
     PATIENCE, eventually,
@@ -60,12 +62,11 @@ async fn a_message_that_was_withdrawn_through_one_node_never_comes_on_any_whoeve
     let client = Client::connect([address]).await.unwrap();
     let due = cluster.broker(one).now_ms() + 8_000;
     for number in 0..3 {
-        let message = Message::new(number.to_string()).with_key(format!("k{number}")).with_deliver_at(due);
-        assert_eq!(client.publish("orders", message).await.unwrap().scheduled_ms, Some(due));
+        let message = Message::new(number.to_string()).with_key(format!("k{number}")).with_deliver_at(from_ms(due));
+        assert_eq!(client.publish("orders", message).await.unwrap().scheduled, Some(from_ms(due)));
     }
     let waiting = client.delayed("orders", 0, 0).await.unwrap().messages;
-    let key = |message: &Option<Message>| message.as_ref().map(|message| message.key().to_owned());
-    let id = waiting.iter().find(|waiting| key(&waiting.message).as_deref() == Some("k1")).unwrap().id;
+    let id = waiting.iter().find(|waiting| waiting.message.key() == "k1").unwrap().id;
     assert!(client.withdraw_delayed("orders", id).await.unwrap());
     let left = cluster.broker(other).delayed_messages("orders", 0, 0).await.unwrap().messages;
     let left: Vec<_> = left.iter().map(|waiting| waiting.message.key().to_owned()).collect();
@@ -93,7 +94,7 @@ async fn transactions_are_all_or_nothing_across_the_loss_of_the_leader() {
         for number in 0..60 {
             let one = |channel: &str| TransactionMessage {
                 channel: channel.into(),
-                message: Message::new(number.to_string()).with_key(format!("k{number}")),
+                message: proto::Message::new(number.to_string()).with_key(format!("k{number}")),
                 expected_seq: None,
             };
             // With keys it may be repeated until there is an answer.
@@ -213,7 +214,7 @@ async fn a_client_commits_transactions_asks_and_replies() {
         .unwrap();
     assert_eq!(done.iter().map(|published| published.seq).collect::<Vec<_>>(), [0, 1]);
     let refused = client.transaction().publish_at("orders", Message::new("c"), 9).commit().await.unwrap_err();
-    assert_eq!((refused.code(), refused.outcome_unknown()), ("WRONG_SEQ", false));
+    assert_eq!((refused.code(), refused.outcome_unknown()), (&Code::WrongSeq, false));
     let nobody = client.request("orders", Message::new("ping"), Duration::from_secs(60)).await.unwrap_err();
     assert_eq!(nobody.code(), "NO_RESPONDERS");
     let mut messages = client.subscribe("orders", liminal::client::Start::Latest).await.unwrap();

@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use liminal::client::{
-    Client, Confirm, Consistency, ConsumerConfig, DeadLetterSelection, Message, RedriveRequest, Start,
-};
+use liminal::client::{Client, Confirm, Consistency, ConsumerConfig, DeadLetterSelection, Message, Redrive, Start};
 
 use super::support::{PATIENCE, eventually, processes::Processes};
 
@@ -23,15 +21,8 @@ fn letter(number: u64) -> Message {
 async fn redrive(client: &Client, limit: u64, told: &tokio::sync::watch::Sender<u64>) -> (u64, u64) {
     let (mut from_seq, mut moved, mut unsure) = (0, 0, 0);
     loop {
-        let selection = DeadLetterSelection {
-            channel: "orders".into(),
-            consumer: "w".into(),
-            from_seq,
-            limit,
-            ..DeadLetterSelection::default()
-        };
-        let request = RedriveRequest { selection: Some(selection), ..RedriveRequest::default() };
-        let Ok(done) = client.redrive(request).await else {
+        let selection = DeadLetterSelection::new().channel("orders").consumer("w").from_seq(from_seq).limit(limit);
+        let Ok(done) = client.redrive(Redrive::new().selection(selection)).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -50,12 +41,13 @@ async fn redrive(client: &Client, limit: u64, told: &tokio::sync::watch::Sender<
 async fn no_letter_is_lost_and_none_goes_twice_though_the_leader_is_killed_in_the_middle_of_two_redrives() {
     let mut processes = Processes::start(3, Duration::from_secs(2)).await;
     let client = processes.client().await;
-    let config = ConsumerConfig { max_attempts: 1, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::new().max_attempts(1);
     eventually("the consumer is made", async || {
         client.create_consumer("orders", "w", config.clone(), Start::Earliest).await.ok()
     })
     .await;
-    let written = (0..LETTERS).map(|number| client.publish_confirmed("orders.dead", letter(number), Confirm::Commit));
+    let written =
+        (0..LETTERS).map(|number| client.publish("orders.dead", letter(number)).confirm(Confirm::Commit).into_future());
     for written in futures::future::join_all(written).await {
         written.unwrap();
     }
@@ -96,11 +88,7 @@ async fn no_letter_is_lost_and_none_goes_twice_though_the_leader_is_killed_in_th
     assert_eq!(found.len() as u64, LETTERS, "none is lost");
     assert!(found.values().all(|times| *times == 1), "none went twice: {found:?}");
     assert_eq!(client.channel("orders").await.unwrap().next_seq, LETTERS);
-    let left = client.dead_letters(DeadLetterSelection {
-        channel: "orders".into(),
-        consumer: "w".into(),
-        ..DeadLetterSelection::default()
-    });
+    let left = client.dead_letters(DeadLetterSelection::new().channel("orders").consumer("w"));
     let left = left.await.unwrap();
     assert!(left.letters.is_empty() && left.done, "{left:?}");
     processes.caught_up().await;

@@ -89,9 +89,9 @@ async fn every_review_is_handled_once_by_its_claim_though_a_worker_and_a_node_ar
         let _: Channel = client.create_channel(name, ChannelConfig::default()).await.unwrap();
     }
     let (source, target) = ("pull_request".to_owned(), "reviews".to_owned());
-    client.put_rule(Rule { source, target, predicate: RULE.to_owned() }).await.unwrap();
+    client.put_rule(Rule::new().source(source).target(target).predicate(RULE)).await.unwrap();
     // When a member's node dies with it, nobody can say that it is gone: what it had comes again after this time.
-    let config = ConsumerConfig { ack_timeout_ms: 4_000, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::new().ack_timeout(Duration::from_secs(4));
     client.create_consumer("reviews", "reviewers", config, Start::Earliest).await.unwrap();
 
     let done = Done::default();

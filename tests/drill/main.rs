@@ -13,7 +13,7 @@ use std::{
 };
 
 use liminal::client::{
-    Client, ClusterStatusResponse, Confirm, Consistency, Message, NodeHealth, NodeRole, PublisherOptions, Start,
+    Client, ClusterStatus, Confirm, Consistency, Message, NodeHealth, NodeRole, PublisherOptions, Start,
 };
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
@@ -62,23 +62,23 @@ fn container(node: &str) -> String {
 }
 
 /// The cluster as the nodes see it, asked through whichever answers.
-async fn status() -> Option<ClusterStatusResponse> {
+async fn status() -> Option<ClusterStatus> {
     let servers = PORTS.map(|port| format!("http://127.0.0.1:{port}"));
     let client = Client::builder().servers(servers).connect_timeout(Duration::from_millis(500));
     client.connect().await.ok()?.cluster_status().await.ok()
 }
 
-fn votes(status: &ClusterStatusResponse) -> usize {
-    status.nodes.iter().filter(|node| matches!(node.role(), NodeRole::Leader | NodeRole::Follower)).count()
+fn votes(status: &ClusterStatus) -> usize {
+    status.nodes.iter().filter(|node| matches!(node.role, NodeRole::Leader | NodeRole::Follower)).count()
 }
 
 /// Waits until there are this many voters and all are well.
-async fn whole(voters: usize) -> ClusterStatusResponse {
+async fn whole(voters: usize) -> ClusterStatus {
     let give_up = Instant::now() + PATIENCE;
     let mut seen = None;
     while Instant::now() < give_up {
         if let Some(status) = status().await {
-            let well = status.nodes.iter().all(|node| node.health() == NodeHealth::Ok);
+            let well = status.nodes.iter().all(|node| node.health == NodeHealth::Ok);
             if votes(&status) == voters && status.nodes.len() == voters && well && !status.leader.is_empty() {
                 return status;
             }
@@ -89,12 +89,12 @@ async fn whole(voters: usize) -> ClusterStatusResponse {
     panic!("not {voters} healthy voters within {PATIENCE:?}; last seen: {seen:?}");
 }
 
-fn leader(status: &ClusterStatusResponse) -> String {
+fn leader(status: &ClusterStatus) -> String {
     container(&status.leader)
 }
 
-fn a_follower(status: &ClusterStatusResponse) -> String {
-    let follower = status.nodes.iter().find(|node| node.role() == NodeRole::Follower);
+fn a_follower(status: &ClusterStatus) -> String {
+    let follower = status.nodes.iter().find(|node| node.role == NodeRole::Follower);
     container(&follower.expect("there is a follower").name)
 }
 
@@ -295,7 +295,8 @@ async fn a_cluster_of_containers_loses_and_repeats_nothing_in_all_that_happens_t
 
     let client = client().await;
     let verified = client.verify_cluster().await.unwrap();
-    let hashes: HashSet<&str> = verified.nodes.iter().map(|node| node.state_hash.as_str()).collect();
+    let hashes: HashSet<&str> =
+        verified.nodes.iter().map(|node| node.state_hash.as_deref().unwrap_or_default()).collect();
     assert!(hashes.len() == 1 && !hashes.contains(""), "the states differ: {verified:?}");
 
     let mut stored: HashMap<String, Vec<u64>> = HashMap::new();

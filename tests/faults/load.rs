@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use liminal::client::{ChannelConfig, Client, Confirm, ConsumerConfig, Message, PublishOptions, Start};
+use liminal::client::{ChannelConfig, Client, Confirm, ConsumerConfig, Message, Start};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub async fn prepare(client: &Client) -> Result<(), String> {
     for name in CHANNELS.into_iter().chain([IDLE]) {
         client.create_channel(name, ChannelConfig::default()).await.map_err(say)?;
     }
-    let config = ConsumerConfig { ack_timeout_ms: LEASE.as_millis() as u64, ..ConsumerConfig::default() };
+    let config = ConsumerConfig::new().ack_timeout(LEASE);
     client.create_consumer("jobs", CONSUMER, config, Start::Earliest).await.map_err(say)?;
     Ok(())
 }
@@ -137,11 +137,10 @@ pub async fn publish_repeating(client: &Client, history: &History, channel: &'st
     let message = Intent { channel, key: name.clone(), payload: name };
     let begun = history.now();
     let sent = Message::new(message.payload.clone()).with_key(message.key.clone());
-    let options = PublishOptions { confirm: Confirm::Commit, ..PublishOptions::default() };
-    let outcome = match client.publish_with(channel, sent, options).await {
+    let outcome = match client.publish(channel, sent).confirm(Confirm::Commit).await {
         Ok(published) => Outcome::Done(published.seq),
-        Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_owned()),
-        Err(error) => Outcome::Refused(error.code().to_owned()),
+        Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_string()),
+        Err(error) => Outcome::Refused(error.code().to_string()),
     };
     history.add(Record::Publish { begun, ended: history.now(), message, expected: None, outcome });
 }
@@ -270,8 +269,8 @@ async fn member(world: World, number: usize) {
                 let begun = history.now();
                 let outcome = match settled.await {
                     Ok(()) => Outcome::Done(()),
-                    Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_owned()),
-                    Err(error) => Outcome::Refused(error.code().to_owned()),
+                    Err(error) if error.outcome_unknown() => Outcome::Unknown(error.code().to_string()),
+                    Err(error) => Outcome::Refused(error.code().to_string()),
                 };
                 history.add(Record::Settle { begun, ended: history.now(), seq, attempt, outcome });
             });

@@ -432,6 +432,6 @@ impl Scene {
         if verified.nodes.len() != self.size {
             return Err(format!("{} states were compared instead of {}", verified.nodes.len(), self.size));
         }
-        Ok(verified.nodes.into_iter().map(|node| (node.name, node.state_hash)).collect())
+        Ok(verified.nodes.into_iter().map(|node| (node.name, node.state_hash.unwrap_or_default())).collect())
     }
 }

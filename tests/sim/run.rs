@@ -116,7 +116,7 @@ async fn publish(seed: u64, publisher: u64, history: Arc<History>) -> turmoil::R
     }
     let message = |number: u64| {
         let key = format!("p{publisher}-{number}");
-        Message { payload: format!("payload of {key}").into(), key: Some(key), ..Message::default() }
+        Message::new(format!("payload of {key}")).with_key(key)
     };
     for number in 0.. {
         if number >= ENOUGH && history.over.load(Ordering::SeqCst) {

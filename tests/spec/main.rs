@@ -17,7 +17,10 @@ mod retention;
 mod rules;
 mod together;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use liminal::{
@@ -149,7 +152,9 @@ async fn a_subscription_begins_where_it_is_told_to() {
     for payload in ["a", "b", "c"] {
         broker.publish("orders", envelope(payload), None).await.unwrap();
     }
-    for (start, first) in [(Start::Earliest, 0), (Start::Seq(1), 1), (Start::Time(1), 0)] {
+    for (start, first) in
+        [(Start::Earliest, 0), (Start::Seq(1), 1), (Start::Time(UNIX_EPOCH + Duration::from_millis(1)), 0)]
+    {
         let mut subscription = broker.subscribe("orders", start).await.unwrap();
         assert_eq!(subscription.next().await.unwrap().first_seq, first);
     }

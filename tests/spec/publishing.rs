@@ -20,7 +20,7 @@ async fn started() -> Broker {
 }
 
 fn expecting(seq: u64) -> PublishOptions {
-    PublishOptions { expected_seq: Some(seq), ..PublishOptions::default() }
+    PublishOptions::new().expected_seq(seq)
 }
 
 fn one(channel: &str, payload: &str, key: &str) -> TransactionMessage {

@@ -267,7 +267,7 @@ impl Processes {
         eventually("all nodes have applied the same", async || {
             let status = wire::status(&self.clients[0]).await?;
             let index = status.nodes.first()?.applied;
-            let same = |node: &liminal::client::NodeStatus| (node.applied, node.commit) == (index, index);
+            let same = |node: &liminal::proto::v1::NodeStatus| (node.applied, node.commit) == (index, index);
             (index > 0 && status.nodes.len() == count && status.nodes.iter().all(same)).then_some(index)
         })
         .await

@@ -2,6 +2,9 @@
 //! redriven keeps its history and says how often it was; so whoever gets it knows, and one that dies each time goes round
 //! no more often than [`MOST_HOPS`] allows.
 
+use liminal_wire::headers::DEAD_LETTER_PREFIX as PREFIX;
+pub use liminal_wire::headers::REDRIVEN;
+
 use super::{
     super::{Broker, BrokerError},
     dead::Dead,
@@ -11,10 +14,6 @@ use crate::{
     proto::v1::{self, Header, Message},
 };
 
-/// How the names of a dead letter's own headers begin.
-const PREFIX: &str = "liminal-dead-letter-";
-/// How often a message was redriven.
-pub const REDRIVEN: &str = "liminal-redriven";
 /// How often a message may die. Channels whose letters come back to them cannot be made, but rules, programs and redrives
 /// may send a letter anywhere; at this bound it goes no further.
 const MOST_HOPS: usize = 16;

@@ -5,7 +5,6 @@
 //! references are followed, its regular expressions; and nothing outside the document is ever fetched. A payload is
 //! first only judged, which is fast; the places are collected when it is known to be bad.
 
-pub mod compatibility;
 mod compiled;
 mod cost;
 mod reading;

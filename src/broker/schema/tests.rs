@@ -1,3 +1,4 @@
+use liminal_schema::Mode;
 use serde_json::json;
 
 use super::*;
@@ -275,4 +276,29 @@ fn a_number_beyond_what_readers_take_is_refused_by_name() {
     let long = format!("0.{}", "1".repeat(2000));
     assert!(refused(&long).contains("a number has 2002 characters; at most 1024"), "{}", refused(&long));
     assert!(schema.check(b"0.10000000000000000555", &Limits::default()).is_ok());
+}
+
+#[test]
+fn numbers_that_are_one_double_are_two_numbers() {
+    let read = |text: &str| read(text.as_bytes()).unwrap();
+    let places =
+        |old: &str, new: &str| liminal_schema::check(&read(old), &read(new), Mode::Backward).err().unwrap_or_default();
+    for (old, new, keyword) in [
+        (r#"{"const":18446744073709551616}"#, r#"{"const":18446744073709551617}"#, "/const"),
+        (r#"{"enum":[9007199254740993.0]}"#, r#"{"enum":[9007199254740992]}"#, "/enum"),
+        (r#"{"maximum":9007199254740993.0}"#, r#"{"maximum":9007199254740992}"#, "/maximum"),
+        (r#"{"minimum":0.1}"#, r#"{"minimum":0.1000000000000000000001}"#, "/minimum"),
+        (r#"{"exclusiveMaximum":1e300}"#, r#"{"exclusiveMaximum":9.99999999999999999999999e299}"#, "/exclusiveMaximum"),
+        (r#"{"multipleOf":9007199254740993}"#, r#"{"multipleOf":9007199254740992}"#, "/multipleOf"),
+    ] {
+        let found = places(old, new);
+        assert!(found.iter().any(|place| place.pointer == keyword), "{old} to {new}: {found:?}");
+        assert_eq!(places(old, old), [], "{old}");
+    }
+    for (old, new) in [
+        (r#"{"maximum":9007199254740992}"#, r#"{"maximum":9007199254740993.0}"#),
+        (r#"{"const":1.50}"#, r#"{"const":15e-1}"#),
+    ] {
+        assert_eq!(places(old, new), [], "{old} to {new}");
+    }
 }

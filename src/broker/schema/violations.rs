@@ -8,12 +8,10 @@ use jsonschema::{
     ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
+pub(super) use liminal_schema::{child, clip, short};
 use serde_json::Value;
 
 use crate::broker::error::Violation;
-
-/// Characters of a value that a message shows.
-const SHOWN: usize = 80;
 
 /// The violations behind these errors, in the library's order, each once, until there are `limit` of them.
 pub(super) fn of<'a>(
@@ -128,27 +126,4 @@ fn other(error: &ValidationError<'_>, value: &str) -> String {
         Kind::PropertyNames { .. } => format!("{value} has a property whose name is not allowed"),
         kind => format!("{value} breaks `{}`", kind.keyword()),
     }
-}
-
-/// A value as a message shows it.
-pub(super) fn short(value: &Value) -> String {
-    match value {
-        Value::Object(members) => format!("an object of {} properties", members.len()),
-        Value::Array(items) => format!("an array of {} items", items.len()),
-        Value::String(text) if text.len() > SHOWN => format!("\"{}\"", clip(text)),
-        scalar => clip(&scalar.to_string()),
-    }
-}
-
-/// At most [`SHOWN`] characters of a text.
-pub(super) fn clip(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
-/// The pointer of a member (RFC 6901).
-pub(super) fn child(pointer: &str, name: &str) -> String {
-    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }

@@ -299,8 +299,8 @@ impl Nodes {
                 let servers = (0..3).map(|number| self.server(number));
                 let Ok(client) = Client::builder().servers(servers).connect().await else { continue };
                 let Ok(status) = client.cluster_status().await else { continue };
-                let well = |node: &crate::client::NodeStatus| node.health() == NodeHealth::Ok && node.lag == 0;
-                let leader = status.nodes.iter().find(|node| node.role() == NodeRole::Leader);
+                let well = |node: &crate::client::NodeStatus| node.health == NodeHealth::Ok && node.lag == 0;
+                let leader = status.nodes.iter().find(|node| node.role == NodeRole::Leader);
                 let number = leader.and_then(|leader| leader.name.strip_prefix('n')?.parse().ok());
                 if let Some(number) = number
                     && status.nodes.len() == 3

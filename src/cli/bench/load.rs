@@ -14,7 +14,7 @@ use tokio::{
 use super::{PublishArgs, cpu};
 use crate::{
     cli::{CliError, Global, remote::connect},
-    client::{Ack, Channel, ChannelConfig, Client, ClientError, Message, Published, Publisher, PublisherOptions},
+    client::{Ack, Channel, ChannelConfig, Client, ClientError, Code, Message, Published, Publisher, PublisherOptions},
 };
 
 /// Errors in a row after which a connection's load ends: more would only repeat it.
@@ -72,7 +72,7 @@ impl Window {
 pub async fn prepare(client: &Client, channel: &str) -> Result<Channel, CliError> {
     match client.channel(channel).await {
         Ok(channel) => Ok(channel),
-        Err(error) if error.code() == "CHANNEL_NOT_FOUND" => {
+        Err(error) if *error.code() == Code::ChannelNotFound => {
             Ok(client.create_channel(channel, ChannelConfig::default()).await?)
         }
         Err(error) => Err(error.into()),
@@ -347,6 +347,7 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v1::PublishResponse;
 
     #[test]
     fn connections_share_the_messages_in_flight_without_losing_one() {
@@ -398,17 +399,15 @@ mod tests {
     #[test]
     fn only_acks_within_the_measured_time_count_and_all_errors_do() {
         let now = Instant::now();
-        let (second, published) = (
-            Duration::from_secs(60),
-            Published { seq: 0, duplicate: false, delivered: None, term: 1, scheduled_ms: None },
-        );
+        let (second, published) =
+            (Duration::from_secs(60), Published::from(PublishResponse { term: 1, ..PublishResponse::default() }));
         let tally = |from, until| {
             let window = Window { epoch: now, from, until };
             Tally { window, latency: histogram(), errors: 0, last_error: None, in_a_row: 0 }
         };
         let mut warming = tally(now + second, now + second * 2);
         warming.add(now, Ok(published));
-        warming.add(now, Err(ClientError::new("NO_LEADER", "")));
+        warming.add(now, Err(ClientError::refused(Code::NoLeader, "")));
         assert_eq!((warming.latency.len(), warming.errors), (0, 1));
         let mut measuring = tally(now - second, now + second);
         measuring.add(now - second, Ok(published));

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{CliError, Global, OutputFormat, connect, print_json, print_line, table, thousands};
+use super::{CliError, Global, OutputFormat, connect, on_the_wire, print_json, print_line, table, thousands};
 use crate::{
-    client::{DelayedMessage, Message},
     model::{DelayedJson, Form, timestamp},
+    proto::v1::{DelayedMessage, Message},
 };
 
 /// Look at the messages that wait for their time, and take them back
@@ -46,7 +46,7 @@ async fn list(channel: &str, after: u64, limit: Option<u64>, global: &Global) ->
         let page = client.delayed(channel, after, most).await?;
         left = left.map(|left| left.saturating_sub(page.messages.len() as u64));
         next = page.next_after_id;
-        for waiting in &page.messages {
+        for waiting in &on_the_wire::<_, DelayedMessage>(page.messages) {
             let nothing = Message::default();
             let message = waiting.message.as_ref().unwrap_or(&nothing);
             match global.output {

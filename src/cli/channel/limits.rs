@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     cli::remote::{parse_duration, thousands},
-    client::{ChannelConfig, Compatibility, Quota, Retention, UpdateChannelRequest, WhenFull},
     model::{self, ChannelJson, QuotaJson, RetentionJson},
+    proto::v1::{ChannelConfig, Compatibility, Quota, Retention, UpdateChannelRequest, WhenFull},
 };
 
 /// A limit, or that there is none.

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::{CliError, From, Global, OutputFormat, connect, print_json, print_line, table, thousands};
+use super::{CliError, From, Global, OutputFormat, connect, on_the_wire, print_json, print_line, table, thousands};
 use crate::{
-    client::{InvalidMessage, SchemaVersion, Start, ValidateHistoryResponse},
+    client::{HistoryReport, InvalidMessage, Start},
     model::{SchemaJson, timestamp},
+    proto::v1::SchemaVersion,
 };
 
 /// Messages that are shown.
@@ -34,7 +35,7 @@ pub(super) async fn compare(name: &str, schema: &str, global: &Global) -> Result
 
 /// `schemas`: with `-o json` their texts too.
 pub(super) async fn schemas(name: &str, global: &Global) -> Result<(), CliError> {
-    let schemas = connect(global).await?.schemas(name).await?;
+    let schemas: Vec<SchemaVersion> = on_the_wire(connect(global).await?.schemas(name).await?);
     match global.output {
         OutputFormat::Json => schemas.iter().try_for_each(|schema| print_json(&SchemaJson::of(schema))),
         OutputFormat::Raw => schemas.iter().try_for_each(|schema| print_line(&schema.schema)),
@@ -76,7 +77,7 @@ pub(super) async fn history(
     if whole.invalid == 0 { Ok(()) } else { Err(CliError::exit(1)) }
 }
 
-fn report(name: &str, whole: &ValidateHistoryResponse, global: &Global) -> Result<(), CliError> {
+fn report(name: &str, whole: &HistoryReport, global: &Global) -> Result<(), CliError> {
     match global.output {
         OutputFormat::Json => {
             let samples: Vec<_> = whole.samples.iter().map(sample).collect();

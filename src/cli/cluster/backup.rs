@@ -20,7 +20,7 @@ use crate::{
         CliError, Global, OutputFormat, config,
         remote::{print_json, print_line, thousands},
     },
-    client::Client,
+    client::{Client, ClientError},
     env::Env,
     node::Storage,
     proto::v1::BackupHead,
@@ -152,13 +152,13 @@ pub async fn backup(client: &Client, file: &Path, global: &Global) -> Result<(),
     }
     let partial = PathBuf::from(format!("{}.partial", file.display()));
     let mut chunks = client.backup().await?;
-    let broken = |status: tonic::Status| CliError::failed(format!("the backup broke off: {}", status.message()));
-    let head = chunks.message().await.map_err(broken)?.and_then(|chunk| chunk.head);
+    let broken = |error: ClientError| CliError::failed(format!("the backup broke off: {}", error.message()));
+    let head = chunks.part().await.map_err(broken)?.and_then(|chunk| chunk.head).map(BackupHead::from);
     let head = head.ok_or_else(|| CliError::failed("the server sent no head".into()))?;
     let mut writer = Writer::begin(BufWriter::new(File::create(&partial).map_err(failed)?)).map_err(failed)?;
     writer.block(&head.encode_to_vec()).map_err(failed)?;
     let progress = progress("backing up", head.bytes);
-    while let Some(chunk) = chunks.message().await.map_err(broken)? {
+    while let Some(chunk) = chunks.part().await.map_err(broken)? {
         writer.block(&chunk.page).map_err(failed)?;
         progress.set_position(writer.bytes);
     }

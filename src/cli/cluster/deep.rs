@@ -5,17 +5,17 @@ use crate::{
         CliError, Global, OutputFormat,
         remote::{print_json, print_line, table},
     },
-    client::Client,
-    proto::v1::NodeScrub,
+    client::{Client, ClientError},
+    proto::v1::{NodeScrub, VerifyDeepResponse},
 };
 
 /// Shows how far the nodes are, and what they found.
 pub(super) async fn verify(client: &Client, rate: u64, global: &Global) -> Result<(), CliError> {
     let mut answers = client.verify_cluster_deep(rate).await?;
-    let broken = |status: tonic::Status| CliError::failed(format!("the nodes go on, but: {}", status.message()));
+    let broken = |error: ClientError| CliError::failed(format!("the nodes go on, but: {}", error.message()));
     let bar = indicatif::ProgressBar::new_spinner(); // hidden where standard error is no terminal
     let last = loop {
-        let Some(answer) = answers.message().await.map_err(broken)? else {
+        let Some(answer) = answers.part().await.map_err(broken)?.map(VerifyDeepResponse::from) else {
             return Err(CliError::failed("the node that was asked has stopped; the others go on".into()));
         };
         bar.set_message(progress(&answer.nodes));

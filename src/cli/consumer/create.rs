@@ -9,8 +9,8 @@ use crate::{
         remote::{connect, parse_duration},
         subscribe::From,
     },
-    client::{ConsumeOrder, ConsumerConfig},
     model::Predicate,
+    proto::v1::{ConsumeOrder, ConsumerConfig},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -63,6 +63,6 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         settle_skipped: args.settle_skipped,
     };
     let start = args.from.start(SystemTime::now());
-    let consumer = connect(global).await?.create_consumer(&args.channel, &args.name, config, start).await?;
-    one(&consumer, global)
+    let consumer = connect(global).await?.create_consumer(&args.channel, &args.name, config.into(), start).await?;
+    one(&consumer.into(), global)
 }

@@ -2,9 +2,10 @@
 
 use super::{CliError, Global, OutputFormat, print_json, print_line, thousands};
 use crate::{
-    cli::remote::{connect, print_bytes, table},
-    client::{Client, DeadLetter, DeadLetterSelection},
+    cli::remote::{connect, on_the_wire, print_bytes, table},
+    client::{Client, DeadLetterSelection},
     model::{Form, LetterJson, Predicate, timestamp},
+    proto::v1::DeadLetter,
 };
 
 /// The most of a reason that a table shows.
@@ -32,14 +33,13 @@ pub struct Selection {
 impl Selection {
     /// As a request says it, with at most so many letters; 0: as many as one call takes.
     pub fn request(&self, limit: u64) -> DeadLetterSelection {
-        DeadLetterSelection {
-            channel: self.channel.clone(),
-            consumer: self.name.clone(),
-            dead_letter: self.dead_letter.clone().unwrap_or_default(),
-            filter: self.filter.as_ref().map(ToString::to_string).unwrap_or_default(),
-            from_seq: self.from,
-            limit,
-        }
+        DeadLetterSelection::new()
+            .channel(&self.channel)
+            .consumer(&self.name)
+            .dead_letter(self.dead_letter.clone())
+            .filter(self.filter.as_ref().map(ToString::to_string))
+            .from_seq(self.from)
+            .limit(limit)
     }
 }
 
@@ -67,9 +67,9 @@ pub async fn find(client: &Client, letters: &Selection, limit: u64) -> Result<Fo
         && (found.letters.len() as u64) < limit
     {
         let wanted = letters.request(limit - found.letters.len() as u64);
-        let page = client.dead_letters(DeadLetterSelection { from_seq, ..wanted }).await?;
+        let page = client.dead_letters(wanted.from_seq(from_seq)).await?;
         found.dead_letter = page.dead_letter;
-        found.letters.extend(page.letters);
+        found.letters.extend(on_the_wire::<_, DeadLetter>(page.letters));
         found.next = (!page.done).then_some(page.next_seq);
     }
     Ok(found)

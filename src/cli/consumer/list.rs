@@ -2,8 +2,9 @@
 
 use super::{CliError, Global, OutputFormat, print_json, print_line, thousands};
 use crate::{
-    cli::remote::{connect, table},
+    cli::remote::{connect, on_the_wire, table},
     model::ConsumerJson,
+    proto::v1::Consumer,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -14,7 +15,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
-    let consumers = connect(global).await?.list_consumers(&args.channel).await?;
+    let consumers: Vec<Consumer> = on_the_wire(connect(global).await?.list_consumers(&args.channel).await?);
     match global.output {
         OutputFormat::Json => consumers.iter().try_for_each(|consumer| print_json(&ConsumerJson::of(consumer))),
         OutputFormat::Raw => consumers.iter().try_for_each(|consumer| print_line(&consumer.name)),

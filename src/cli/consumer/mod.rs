@@ -16,8 +16,8 @@ use super::{
     remote::{print_json, print_line, thousands},
 };
 use crate::{
-    client::{ConsumeOrder, ConsumerState},
     model::ConsumerJson,
+    proto::v1::{ConsumeOrder, Consumer},
 };
 
 /// Create, list, show, update, reset and delete consumers
@@ -70,7 +70,7 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn one(consumer: &ConsumerState, global: &Global) -> Result<(), CliError> {
+fn one(consumer: &Consumer, global: &Global) -> Result<(), CliError> {
     match global.output {
         OutputFormat::Json => print_json(&ConsumerJson::of(consumer)),
         OutputFormat::Raw => print_line(&consumer.lag.to_string()),
@@ -78,7 +78,7 @@ fn one(consumer: &ConsumerState, global: &Global) -> Result<(), CliError> {
     }
 }
 
-fn describe(consumer: &ConsumerState) -> String {
+fn describe(consumer: &Consumer) -> String {
     let shown = ConsumerJson::of(consumer);
     let some = |text: &str| if text.is_empty() { "none".to_owned() } else { text.to_owned() };
     let order = match shown.order_header {
@@ -113,7 +113,7 @@ fn describe(consumer: &ConsumerState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ConsumerConfig;
+    use crate::proto::v1::ConsumerConfig;
 
     #[test]
     fn an_order_is_a_word_or_a_key_with_its_header() {
@@ -134,7 +134,7 @@ mod tests {
             order_header: "user".into(),
             ..ConsumerConfig::default()
         };
-        let consumer = ConsumerState { name: "billing".into(), config: Some(config), lag: 1_234, ..Default::default() };
+        let consumer = Consumer { name: "billing".into(), config: Some(config), lag: 1_234, ..Default::default() };
         let text = describe(&consumer);
         for line in ["name           billing", "order          key:user", "ack timeout    30s", "lag            1,234"]
         {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cli::remote::{confirm, connect},
-    client::{Client, ClientError, RedriveRequest, RedriveResponse},
+    client::{Client, ClientError, Redrive, Redriven},
 };
 
 /// Letters that a dry run shows.
@@ -50,22 +50,26 @@ struct Total {
 }
 
 impl Total {
-    fn add(&mut self, answer: RedriveResponse) {
+    fn add(&mut self, answer: Redriven) {
         self.moved += answer.moved;
         self.unsure += answer.unsure;
         self.refused += answer.refused;
         (self.dead_letter, self.target, self.next_seq) = (answer.dead_letter, answer.target, answer.next_seq);
         let refusals = answer.refusals.into_iter().map(|refusal| {
-            let error = refusal.error.unwrap_or_default();
-            (refusal.seq, error.code, error.message)
+            let (code, message) = refusal.error.as_ref().map(said).unwrap_or_default();
+            (refusal.seq, code, message)
         });
         self.refusals.extend(refusals.take(TOLD.saturating_sub(self.refusals.len())));
-        self.stopped = answer.stopped.map(|error| (error.code, error.message));
+        self.stopped = answer.stopped.as_ref().map(said);
     }
 
     fn handled(&self) -> u64 {
         self.moved + self.unsure + self.refused
     }
+}
+
+fn said(error: &ClientError) -> (String, String) {
+    (error.code().to_string(), error.message().to_owned())
 }
 
 /// Runs the command.
@@ -99,8 +103,8 @@ async fn all(client: &Client, args: &Args, dry_run: bool) -> Result<Total, CliEr
     loop {
         let left = args.limit.map_or(0, |limit| limit - total.handled());
         let selection = Selection { from: total.next_seq, ..args.letters.clone() }.request(left);
-        let to = args.to.clone().unwrap_or_default();
-        let answer = match client.redrive(RedriveRequest { selection: Some(selection), to, dry_run }).await {
+        let redrive = Redrive::new().selection(selection).to(args.to.clone()).dry_run(dry_run);
+        let answer = match client.redrive(redrive).await {
             Ok(answer) => answer,
             // What was moved is gone from where the next call looks. Under a limit that would be too many.
             Err(error) if error.outcome_unknown() && args.limit.is_none() && tries < TRIES => {
@@ -127,7 +131,7 @@ async fn all(client: &Client, args: &Args, dry_run: bool) -> Result<Total, CliEr
 fn broken_off(error: &ClientError, total: &Total) -> CliError {
     let message = format!("{} letter(s) were moved, then: {}", thousands(total.moved), error.message());
     let help = "run the command again: what was moved is not moved twice".to_owned();
-    CliError::failed(message).with_help(help).with_code(error.code())
+    CliError::failed(message).with_help(help).with_code(error.code().as_str())
 }
 
 fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Result<(), CliError> {

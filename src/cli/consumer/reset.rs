@@ -32,20 +32,19 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     if !args.yes {
         ask(&client, &args, start).await?;
     }
-    one(&client.reset_consumer(&args.channel, &args.name, start).await?, global)
+    one(&client.reset_consumer(&args.channel, &args.name, start).await?.into(), global)
 }
 
 /// Asks where work would be left that nobody does any longer.
 async fn ask(client: &Client, args: &Args, start: Start) -> Result<(), CliError> {
     let Args { channel, name, .. } = args;
-    let work_queue = |config: crate::client::ChannelConfig| config.retention.is_some_and(|kept| kept.work_queue);
     let consumer = client.consumer_status(channel, name).await?;
     let left = match start {
         Start::Earliest => false,
         Start::Latest | Start::Time(_) => consumer.lag > 0,
         Start::Seq(seq) | Start::Position(Position { seq, .. }) => seq > consumer.floor_seq,
     };
-    if !left || !client.channel(channel).await?.config.is_some_and(work_queue) {
+    if !left || !client.channel(channel).await?.config.retention.is_some_and(|kept| kept.work_queue) {
         return Ok(());
     }
     let lag = thousands(consumer.lag);

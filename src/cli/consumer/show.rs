@@ -14,5 +14,5 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let consumer = connect(global).await?.consumer_status(&args.channel, &args.name).await?;
-    one(&consumer, global)
+    one(&consumer.into(), global)
 }

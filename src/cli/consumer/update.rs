@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CliError, Global, ms, one, parse_order};
 use crate::{
     cli::remote::{connect, parse_duration},
-    client::{ConsumeOrder, UpdateConsumerRequest},
+    proto::v1::{ConsumeOrder, UpdateConsumerRequest},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -57,5 +57,5 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         drop_dead: args.drop_dead,
         settle_skipped: args.settle_skipped,
     };
-    one(&connect(global).await?.update_consumer(request).await?, global)
+    one(&connect(global).await?.update_consumer(request.into()).await?.into(), global)
 }

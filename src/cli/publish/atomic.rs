@@ -79,7 +79,8 @@ fn parse(text: &[u8], channel: &str) -> Result<Vec<Numbered>, String> {
         if line.key.as_deref() == Some("") {
             return Err(format!("line {number}: the key is empty: give one, or leave it out"));
         }
-        let message = Message { key: line.key, ..Message::new(payload) };
+        let mut message = Message::new(payload);
+        message.key = line.key;
         messages.push((number, channel, message, line.expected_seq));
     }
     Ok(messages)

@@ -18,7 +18,7 @@ use crate::{
         CliError, Global, OutputFormat,
         remote::{connect, print_json, thousands},
     },
-    client::{Ack, ClientError, Published, Publisher},
+    client::{Ack, ClientError, Code, Published, Publisher},
     model::message_line,
 };
 
@@ -91,10 +91,13 @@ async fn send(
                 let Some(line) = message_line(number, &text) else { continue };
                 match message(args, text.slice_ref(line)) {
                     Ok(message) => publisher.enqueue(message).await,
-                    Err(reason) => Err(ClientError::new("INVALID_ARGUMENT", reason)),
+                    Err(reason) => Err(ClientError::refused(Code::InvalidArgument, reason)),
                 }
             }
-            None => Err(ClientError::new("LIMIT_EXCEEDED", format!("the line has more than {MAX_LINE} bytes"))),
+            None => {
+                let reason = format!("the line has more than {MAX_LINE} bytes");
+                Err(ClientError::refused(Code::LimitExceeded, reason))
+            }
         };
         if sender.send(Sent { line: number, bytes, ack }).await.is_err() {
             // Nobody reads the results any more.
@@ -235,6 +238,7 @@ fn progress(length: Option<u64>) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::v1::PublishResponse;
 
     async fn lines(mut input: &[u8]) -> Vec<Option<Vec<u8>>> {
         let mut lines = Vec::new();
@@ -265,9 +269,10 @@ mod tests {
     fn the_summary_names_the_first_twenty_rejected_lines_and_counts_the_rest() {
         let mut report = Report::new(ProgressBar::hidden());
         report.sent = 26;
-        report.add(1, 1, &Ok(Published { seq: 0, duplicate: true, delivered: None, term: 1, scheduled_ms: None }));
+        let duplicate = PublishResponse { duplicate: true, term: 1, ..PublishResponse::default() };
+        report.add(1, 1, &Ok(Published::from(duplicate)));
         for line in 2..27 {
-            report.add(line, 1, &Err(ClientError::new("SCHEMA_VIOLATION", "wrong")));
+            report.add(line, 1, &Err(ClientError::refused(Code::SchemaViolation, "wrong")));
         }
         let summary = report.summary();
         assert!(summary.starts_with("sent 26  acked 1  duplicates 1  rejected 25  "), "{summary}");

@@ -117,7 +117,8 @@ fn a_group_that_expects_another_end_of_its_channel_is_refused_and_claims_nothing
 
 /// The bytes that some frames hold, those that they share counted once.
 fn held<'a>(frames: impl Iterator<Item = &'a Frame>) -> usize {
-    let held: BTreeMap<usize, usize> = frames.map(Frame::held).map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect();
+    let held: BTreeMap<usize, usize> =
+        frames.map(Frame::held).map(|bytes| (bytes.as_ptr().addr(), bytes.len())).collect();
     held.into_values().sum()
 }
 

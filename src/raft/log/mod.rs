@@ -2,6 +2,7 @@
 //! simulation can lose unsynced writes. Knows nothing of openraft and nothing of what entries mean.
 
 mod disk;
+#[cfg(any(test, feature = "testing"))]
 mod sim;
 #[cfg(test)]
 mod tests;
@@ -11,10 +12,9 @@ use std::{io, ops::Range};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    disk::DiskLog,
-    sim::{SimDisk, SimLog},
-};
+pub use self::disk::DiskLog;
+#[cfg(any(test, feature = "testing"))]
+pub use self::sim::{SimDisk, SimLog};
 
 /// Position of an entry: the term of the leader that wrote it, and its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

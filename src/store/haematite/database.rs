@@ -597,8 +597,7 @@ mod tests {
         assert_eq!(ends, [(&claims(1, 0)[..], &claims(1, 199)[..], 200), (&claims(2, 0)[..], &claims(2, 99)[..], 100)]);
         let dir = tempfile::tempdir().unwrap();
         let mark = |mark: &'static [u8]| (keys::mark(), value(mark));
-        let all =
-            (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), value(b"keys"))));
+        let all = (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), value(b"keys"))));
         let all: MemTable = all.chain([mark(b"1")]).collect();
         let gone: MemTable = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
         let [mut cut, mut single] = ["cut", "single"].map(|name| open(&dir.path().join(name)));

@@ -224,7 +224,8 @@ mod tests {
                 Ok(found)
             });
             let expected = all.range(from.clone()..to.clone());
-            let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.as_ref().unwrap().bytes())).collect();
+            let expected: Vec<_> =
+                expected.map(|(key, value)| (key.clone(), value.as_ref().unwrap().bytes())).collect();
             assert!(walked.unwrap() == expected, "{from:?} to {to:?}");
         }
         drop(view);
