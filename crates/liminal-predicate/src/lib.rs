@@ -41,7 +41,7 @@ const PATH_NAMES: usize = 32;
 ///
 /// let error = "size >".parse::<Predicate>().unwrap_err();
 /// assert_eq!(error.column, 7);
-/// # Ok::<(), liminal::model::InvalidPredicate>(())
+/// # Ok::<(), liminal_predicate::InvalidPredicate>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicate {
