@@ -77,7 +77,6 @@ pub struct Claims {
 
 /// What became of a request for a claim.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Taken {
     /// It is the caller's.
     Claimed(ClaimLease),

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures::{Stream, StreamExt as _, stream::BoxStream};
@@ -38,6 +38,6 @@ impl<T> Stream for Progress<T> {
     type Item = Result<T, ClientError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(ready!(self.parts.as_mut().poll_next(cx)))
+        self.parts.as_mut().poll_next(cx)
     }
 }

@@ -1,7 +1,7 @@
 //! Whether one schema may take the place of another: is every value that one takes also taken by the other?
 //!
-//! The answer is a proof. What the first schema says is collected into facts about a value ([`facts`]), and each
-//! keyword of the second has to follow from them ([`prover`], [`keywords`]); where it does not, the facts are split
+//! The answer is a proof. What the first schema says is collected into facts about a value (`facts`), and each
+//! keyword of the second has to follow from them (`prover`, `keywords`); where it does not, the facts are split
 //! into cases (the branches of `anyOf`, the values of an `enum`) that have to hold each by itself. So the answer is
 //! never "compatible" where a value exists that breaks it; a schema that cannot be proved is refused, with the place
 //! and in words. Time is bounded by steps: a schema comes from a user.

@@ -15,7 +15,7 @@ pub fn short(value: &Value) -> String {
     }
 }
 
-/// At most [`SHOWN`] characters of a text.
+/// At most `SHOWN` characters of a text.
 pub fn clip(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}...", &text[..end]),

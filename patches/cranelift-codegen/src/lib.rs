@@ -2,7 +2,7 @@
 //!
 //! haematite runs its shards as native processes of an actor runtime (`beamr`), which can also run bytecode and compile it
 //! while it runs. haematite switches that on with the runtime's default features, and so every build of liminal compiled a
-//! compiler: 17 packages, the slowest ones of all. No bytecode is ever loaded into a node. Here are the names that the
+//! compiler of 17 packages. No bytecode is ever loaded into a node. Here are the names that the
 //! runtime calls, and nothing behind them: a compiler can be made, and the first thing that is asked of it, to declare a
 //! function, it refuses; the runtime then goes on with its interpreter, if it had anything to interpret. What would come
 //! after that is never reached.
