@@ -18,23 +18,15 @@ use protox::prost_reflect::prost_types::{
 const PUBLIC: &[&str] =
     &["liminal/v1/broker.proto", "liminal/v1/admin.proto", "liminal/v1/claims.proto", "liminal/v1/consumers.proto"];
 const PEERS: &[&str] = &["raft/v1/raft.proto"];
+/// The message that stays encoded.
+const ENCODED: &str = ".liminal.v1.MessageBatch";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let (public, peers) = (batches_as_bytes(protox::compile(PUBLIC, ["proto"])?), protox::compile(PEERS, ["proto"])?);
+    let (public, peers) = (protox::compile(PUBLIC, ["proto"])?, protox::compile(PEERS, ["proto"])?);
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("shapes.rs"), Shapes::of([&public, &peers]).generate()?)?;
     tonic_prost_build::configure().bytes(".").compile_fds(peers)?;
     Ok(())
-}
-
-/// Decoding takes these fields as `bytes`: see the build script of `crates/liminal-wire`.
-fn batches_as_bytes(mut files: FileDescriptorSet) -> FileDescriptorSet {
-    let fields = files.file.iter_mut().flat_map(|file| &mut file.message_type).flat_map(|message| &mut message.field);
-    for field in fields.filter(|field| field.type_name() == ".liminal.v1.MessageBatch") {
-        field.set_type(Type::Bytes);
-        field.type_name = None;
-    }
-    files
 }
 
 /// What the methods' requests are made of, for `src/proto/shapes.rs`.
@@ -67,34 +59,36 @@ impl<'a> Shapes<'a> {
         Self { messages, methods }
     }
 
+    /// The message that decoding makes of a field. A batch stays encoded, as bytes: see the build script of
+    /// `crates/liminal-wire`.
+    fn within(field: &FieldDescriptorProto) -> Option<&str> {
+        (field.r#type() == Type::Message).then(|| field.type_name()).filter(|name| *name != ENCODED)
+    }
+
     /// Bytes that one field takes in the message that it is of: rather more than too few.
     fn bytes_in_place(&self, field: &FieldDescriptorProto) -> usize {
         if field.label() == Label::Repeated { 24 } else { self.bytes_of_one(field) }
     }
 
     fn bytes_of_one(&self, field: &FieldDescriptorProto) -> usize {
-        match field.r#type() {
-            Type::String | Type::Bytes => 32,
-            Type::Message => {
-                8 + self.messages[field.type_name()].field.iter().map(|f| self.bytes_in_place(f)).sum::<usize>()
-            }
-            _ => 16,
+        match Self::within(field) {
+            Some(name) => 8 + self.messages[name].field.iter().map(|f| self.bytes_in_place(f)).sum::<usize>(),
+            None if is_text(field) => 32,
+            None => 16,
         }
     }
 
     /// Whether a message has something repeated in it.
     fn repeats(&self, name: &str) -> bool {
-        let within = |field: &FieldDescriptorProto| field.r#type() == Type::Message && self.repeats(field.type_name());
+        let within = |field| Self::within(field).is_some_and(|name| self.repeats(name));
         self.messages[name].field.iter().any(|field| field.label() == Label::Repeated || within(field))
     }
 
     /// Those messages of a request that have something repeated in them, and the request.
     fn reach<'n>(&'n self, name: &'n str, reached: &mut BTreeSet<&'n str>) {
         if reached.insert(name) {
-            let fields = self.messages[name].field.iter().filter(|field| field.r#type() == Type::Message);
-            fields
-                .filter(|field| self.repeats(field.type_name()))
-                .for_each(|field| self.reach(field.type_name(), reached));
+            let within = self.messages[name].field.iter().filter_map(Self::within);
+            within.filter(|name| self.repeats(name)).for_each(|name| self.reach(name, reached));
         }
     }
 
@@ -108,13 +102,12 @@ impl<'a> Shapes<'a> {
             writeln!(code, "static SHAPE{}: Shape = Shape {{ fields: &[", id(name))?;
             for field in &message.field {
                 let repeated = field.label() == Label::Repeated;
-                let is_message = field.r#type() == Type::Message;
-                let of = is_message.then(|| field.type_name()).filter(|name| self.repeats(name));
+                let of = Self::within(field).filter(|name| self.repeats(name));
                 if !repeated && of.is_none() {
                     continue;
                 }
                 let bytes = if repeated { self.bytes_of_one(field) } else { 0 };
-                let packed = repeated && !matches!(field.r#type(), Type::Message | Type::String | Type::Bytes);
+                let packed = repeated && Self::within(field).is_none() && !is_text(field);
                 let of = of.map_or("None".to_owned(), |name| format!("Some(&SHAPE{})", id(name)));
                 let number = field.number();
                 writeln!(code, "    Field {{ number: {number}, bytes: {bytes}, packed: {packed}, of: {of} }},")?;
@@ -129,4 +122,9 @@ impl<'a> Shapes<'a> {
         writeln!(code, "];")?;
         Ok(code)
     }
+}
+
+/// Whether its bytes are what decoding makes of it.
+fn is_text(field: &FieldDescriptorProto) -> bool {
+    matches!(field.r#type(), Type::String | Type::Bytes) || field.type_name() == ENCODED
 }

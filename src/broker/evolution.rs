@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use liminal_schema::{Mode, check};
 
-use super::{Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, schema};
+use super::{
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, listing::most_items, schema,
+};
 use crate::{
     codec,
     machine::{schema_key, schemas_prefix},
@@ -133,7 +135,7 @@ impl Broker {
     ) -> Result<(Vec<SchemaVersion>, Option<u64>), BrokerError> {
         self.catch_up().await?;
         let meta = self.find(channel)?;
-        let limit = if limit == 0 { Limits::LIST_ITEMS } else { limit.min(Limits::LIST_ITEMS) };
+        let limit = most_items(limit);
         let (prefix, mut last) = (schemas_prefix(meta.id), (after > 0).then(|| schema_key(meta.id, after)));
         let (mut schemas, mut bytes) = (Vec::<SchemaVersion>::new(), 0);
         loop {

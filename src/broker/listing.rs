@@ -23,7 +23,7 @@ impl<T> NamedPage<T> {
         name: impl Fn(&T) -> &str,
         bytes: impl Fn(&T) -> usize,
     ) -> Result<Self, BrokerError> {
-        let limit = if limit == 0 { Limits::LIST_ITEMS } else { limit.min(Limits::LIST_ITEMS) };
+        let limit = most_items(limit);
         let (mut items, mut taken) = (Vec::new(), 0_usize);
         for item in all {
             let item = item?;
@@ -36,6 +36,11 @@ impl<T> NamedPage<T> {
         }
         Ok(Self { items, next_after: None })
     }
+}
+
+/// How many items a page may have of which somebody asked for so many, 0 being as many as fit.
+pub(super) fn most_items(limit: usize) -> usize {
+    if limit == 0 { Limits::LIST_ITEMS } else { limit.min(Limits::LIST_ITEMS) }
 }
 
 /// What comes after a name; all for an empty one.

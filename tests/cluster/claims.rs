@@ -105,7 +105,7 @@ async fn the_claim_of_a_worker_that_is_gone_is_free_again_under_another_leader()
             assert_eq!(holder.token, lost.token);
             None
         }
-        other => panic!("nobody did it: {other:?}"),
+        Taken::Completed(receipt) => panic!("nobody did it: {receipt:?}"),
     })
     .await;
     assert!(next.token > lost.token);

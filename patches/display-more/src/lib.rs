@@ -1,7 +1,7 @@
 //! What openraft takes from `display-more` 0.2.6, without the time zones of the whole world.
 //!
-//! The crate can also show a time, and for that it compiles `chrono-tz` with its tables of all time zones. openraft shows options, results, slices and sets only. This package goes when a version of
-//! the crate makes the time zones optional.
+//! The crate can also show a time, and for that it compiles `chrono-tz` with its tables of all time zones. openraft shows
+//! options, results, slices and sets only. This package goes when a version of the crate makes the time zones optional.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
