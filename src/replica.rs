@@ -28,7 +28,7 @@ use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
         ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
-        NamespaceName, Refusal, Reply, Retention, StateLimits, Waiting,
+        NamespaceName, PublishGroup, Refusal, Reply, Retention, StateLimits, Waiting,
     },
     store::{DurableStore, StateHash, StoreError, WatchedStore},
 };
@@ -524,6 +524,12 @@ impl ReplicaView {
     /// A channel's counters as applied. They may be ahead of the store for a moment.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.shared.machine.read().stats(channel)
+    }
+
+    /// Whether all copies that a group makes are taken for certain, also behind so many messages and bytes that are not applied
+    /// yet.
+    pub fn takes_copies(&self, group: &PublishGroup, before: (u64, u64)) -> bool {
+        group.routes.is_empty() || self.shared.machine.read().takes_copies(group, before)
     }
 
     /// How far a channel is compacted.
