@@ -23,7 +23,8 @@ use super::{
 use crate::{
     broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
     model::{
-        ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Settlement, Verdict,
+        ConsumeOrder, ConsumerJson, Form, InvalidToken, MessageJson, NoticeJson, OrderingKey, Position, Settlement,
+        Verdict,
     },
 };
 
@@ -168,6 +169,8 @@ struct Pulled<'a> {
 struct Handed<'a> {
     token: String,
     attempt: u32,
+    /// The message's place, and the history that it is of.
+    position: Option<Position>,
     #[serde(flatten)]
     message: MessageJson<'a>,
 }
@@ -192,6 +195,7 @@ pub(super) async fn pull(
         .map(|delivery| Handed {
             token: delivery.token.to_string(),
             attempt: delivery.token.attempt,
+            position: delivery.token.of.map(|of| of.position),
             message: MessageJson::of(
                 &channel,
                 delivery.token.seq,

@@ -5,8 +5,8 @@
 
 use super::{Effects, Machine, channel::Channel, keys::Key, marks::Marks};
 use crate::model::{
-    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, PublishGroup, Refusal, Retention, Route,
-    WhenFull,
+    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, PublishGroup, Refusal, Retention,
+    Route, WhenFull,
 };
 
 /// What a channel still takes of a group: messages in order, until one does not fit.
