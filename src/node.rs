@@ -248,6 +248,7 @@ impl Node {
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+            counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),
             policy: MembershipPolicy {
                 auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
                 remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),

@@ -28,9 +28,9 @@ use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
         ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
-        NamespaceName, Refusal, Reply, Retention, StateLimits, Waiting,
+        NamespaceName, PublishGroup, Refusal, Reply, Retention, StateLimits, Waiting,
     },
-    store::{DurableStore, StateHash, StoreError, WatchedStore},
+    store::{DurableStore, PlainKeys, StateHash, StoreError, WatchedStore},
 };
 
 /// How long to wait before a failed commit is tried again; doubles up to [`RETRY_MAX`].
@@ -137,6 +137,9 @@ impl From<RestoreError> for OpenError {
         }
     }
 }
+
+/// What was made of a state that is about to take this one's place: see [`Replica::prepare`].
+pub struct Prepared(Box<Machine>);
 
 /// Somebody who will wait for an index: see [`ReplicaView::expect`].
 pub struct Expecting {
@@ -348,13 +351,37 @@ impl Replica {
         guard
     }
 
+    /// Reads a state that is about to take the store's place, and makes files of those of its keys that memory cannot hold.
+    /// That may take minutes, and readers go on meanwhile. Nothing may be applied until the state is in its place. None where
+    /// it cannot be read before.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub async fn prepare(&self, staged: Option<Arc<dyn PlainKeys>>) -> Result<Option<Prepared>, OpenError> {
+        match staged {
+            Some(state) => self.restore(Some(state)).await.map(|machine| Some(Prepared(Box::new(machine)))),
+            None => Ok(None),
+        }
+    }
+
     /// Reads everything again after the store's state was replaced, which [`Replica::replacing`] has to surround. Whoever
     /// waits for something is told as if the entries behind it had been applied here.
     ///
     /// # Errors
     /// As [`Replica::open`].
     pub async fn reload(&self, index: u64) -> Result<(), OpenError> {
-        let machine = self.restore().await?;
+        self.take_over(None, index).await
+    }
+
+    /// The same with what was made of the state beforehand: readers wait for no more than the change from one to the other.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub async fn take_over(&self, prepared: Option<Prepared>, index: u64) -> Result<(), OpenError> {
+        let machine = match prepared {
+            Some(Prepared(machine)) => *machine,
+            None => self.restore(None).await?,
+        };
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
@@ -368,10 +395,14 @@ impl Replica {
     }
 
     /// Tries again while the files of keys cannot be written, for want of space or because of the disk.
-    async fn restore(&self) -> Result<Machine, OpenError> {
+    async fn restore(&self, staged: Option<Arc<dyn PlainKeys>>) -> Result<Machine, OpenError> {
         let mut wait = RETRY_MIN;
         loop {
-            match self.shared.keys.restore().await {
+            let restored = match &staged {
+                Some(state) => self.shared.keys.restore_from(state.clone()).await,
+                None => self.shared.keys.restore().await,
+            };
+            match restored {
                 Err(RestoreError::Files(reason)) => {
                     tracing::error!(reason, retry_in = ?wait, "cannot read the state that was installed");
                     self.failing(StoreHealth::Failing(reason));
@@ -524,6 +555,12 @@ impl ReplicaView {
     /// A channel's counters as applied. They may be ahead of the store for a moment.
     pub fn stats(&self, channel: ChannelId) -> Option<ChannelStats> {
         self.shared.machine.read().stats(channel)
+    }
+
+    /// Whether all copies that a group makes are taken for certain, also behind so many messages and bytes that are not applied
+    /// yet.
+    pub fn takes_copies(&self, group: &PublishGroup, before: (u64, u64)) -> bool {
+        group.routes.is_empty() || self.shared.machine.read().takes_copies(group, before)
     }
 
     /// How far a channel is compacted.

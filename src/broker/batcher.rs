@@ -109,14 +109,17 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
                 Some(()) = proposals.next(), if !proposals.is_empty() => continue,
             },
         };
+        let takes_copies = |queued: &Queued| broker.inner.view.takes_copies(&queued.submission, under_way(&limits));
         let mut entry = Entry::default();
-        entry.add(first);
+        let shares = takes_copies(&first);
+        entry.add(first, shares);
         while let Ok(queued) = queue.try_recv() {
             if entry.would_exceed(&queued, &limits) {
                 next = Some(queued);
                 break;
             }
-            entry.add(queued);
+            let shares = takes_copies(&queued);
+            entry.add(queued, shares);
         }
         let (groups, places) = entry.finish();
         let command = Command::Publish { time_ms: broker.inner.view.clock().now_ms(), groups };
@@ -126,6 +129,14 @@ pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
             proposals.push(proposal);
         }
     }
+}
+
+/// More messages and bytes than one channel can get from what is proposed and not applied yet: these entries and as many of
+/// other kinds.
+fn under_way(limits: &Limits) -> (u64, u64) {
+    let entries = 2 * (PROPOSALS + 1);
+    let (messages, bytes) = (limits.batch_messages, limits.entry_bytes.max(limits.batch_bytes));
+    ((entries * messages) as u64, (entries * bytes) as u64)
 }
 
 /// Refuses what waits behind proposals that do not get on, while nothing can be stored: it is surely not proposed.
@@ -149,7 +160,8 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
     }
 }
 
-/// A log entry that gathers. Submissions share a group where nothing tells them apart.
+/// A log entry that gathers. Submissions share a group where nothing tells them apart, and unless a copy of one of them may be
+/// refused: a group is refused as a whole.
 #[derive(Default)]
 struct Entry {
     index: BTreeMap<ChannelId, usize>,
@@ -167,9 +179,16 @@ impl Entry {
             || self.copied.saturating_add(queued.copied) > limits.copied_bytes as u64
     }
 
-    fn add(&mut self, queued: Queued) {
+    /// `shares`: in a group with others, if there are any that it may join.
+    fn add(&mut self, queued: Queued, shares: bool) {
         let submission = &queued.submission;
+        if !shares {
+            self.index.remove(&submission.channel);
+        }
         let group = self.group_for(submission);
+        if !shares {
+            self.index.remove(&submission.channel);
+        }
         let (PublishGroup { keys, routes, .. }, builder) = &mut self.groups[group];
         let offset = builder.count();
         keys.extend(submission.keys.iter().map(|claim| KeyClaim { position: claim.position + offset, ..*claim }));

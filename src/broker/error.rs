@@ -377,6 +377,29 @@ pub enum BrokerError {
         /// How many that is.
         limit: u64,
     },
+    /// A delivery is settled that is not one of the consumer's, or no longer.
+    #[error("this delivery of message {seq} counts no longer: {}", Foreign(change.as_ref()))]
+    ForeignDelivery {
+        /// The message.
+        seq: u64,
+        /// What became of the channel's history; none where it is the consumer that is another one.
+        change: Option<HistoryChange>,
+    },
+}
+
+/// Says why a delivery is none of a consumer's.
+struct Foreign<'a>(Option<&'a HistoryChange>);
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(HistoryChange::Rewound) => {
+                "a backup was restored since it was handed out, and the number may be another message's by now"
+            }
+            Some(_) => "it is of another channel, or of one of that name that was deleted or comes from another backup",
+            None => "it is of another consumer, or of one of that name that was deleted",
+        })
+    }
 }
 
 /// Says whose something is.
@@ -465,7 +488,7 @@ impl BrokerError {
             Self::ConsumerNotFound { .. } => "CONSUMER_NOT_FOUND",
             Self::ConsumerExists { .. } => "CONSUMER_EXISTS",
             Self::InvalidConsumerName { .. } => "INVALID_CONSUMER_NAME",
-            Self::StaleDelivery { .. } => "STALE_DELIVERY",
+            Self::StaleDelivery { .. } | Self::ForeignDelivery { .. } => "STALE_DELIVERY",
             Self::WrongSeq { .. } => "WRONG_SEQ",
             Self::KeyWaits { .. } | Self::KeyUsedApart { .. } => "KEY_CONFLICT",
             Self::InTransaction { error, .. } => return error.code(),
@@ -572,6 +595,7 @@ impl BrokerError {
             Self::StaleDelivery { .. } => {
                 "undo what was done for it, or let it be done twice; extend deliveries that take long".into()
             }
+            Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
             _ => return None,
         })
     }

@@ -341,7 +341,7 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
     let delete = ConsumerOperation::Delete { consumer: ConsumerId(1) };
     let keeping = ConsumerOperation::Keeping(Box::new(delete.clone()));
     let judged = ConsumerOperation::Judged { operation: Box::new(delete.clone()), settle_skipped: true };
-    let token = DeliveryToken { seq: 3, attempt: 1, member: 7 };
+    let token = DeliveryToken { seq: 3, attempt: 1, member: 7, of: None };
     let settlements = vec![Settlement { token, verdict: Verdict::Return }];
     let settle = ConsumerOperation::Settle { consumer: ConsumerId(1), settlements };
     let (id, token) = ("0100000000000000", "0300000000000000010000000700000000000000");
@@ -424,7 +424,7 @@ fn withdrawals_and_limits_of_keys_come_after_the_operations_of_earlier_versions(
 
 fn consumer_operations() -> Vec<ConsumerOperation> {
     let consumer = ConsumerId(1);
-    let token = DeliveryToken { seq: 3, attempt: 1, member: 7 };
+    let token = DeliveryToken { seq: 3, attempt: 1, member: 7, of: None };
     let verdicts =
         [Verdict::Ack, Verdict::AckUpTo, Verdict::Nack { delay_ms: 10, reason: "r".into() }, Verdict::Extend];
     let config = ConsumerConfig {

@@ -241,6 +241,7 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     if let Some(seeds) = table.get("seed_nodes") {
         cluster.seed_nodes.iter().for_each(|seed| table.check_address("seed_nodes", &seeds.origin, seed));
     }
+    cluster.counts_seeds = table.get("expect").is_none() && !cluster.has_one_name();
     let mut expect = cluster.usual_expect() as u64;
     table.count("expect", &mut expect);
     cluster.expect = usize::try_from(expect).unwrap_or(usize::MAX);

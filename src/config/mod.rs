@@ -133,6 +133,8 @@ pub struct ClusterConfig {
     pub cookie_file: Option<PathBuf>,
     /// How many fresh nodes have to meet before they form a cluster, at most [`Limits::MOST_VOTERS`].
     pub expect: usize,
+    /// Whether `expect` was not said but counted from the seeds, so that those which turn out to be one node count once.
+    pub counts_seeds: bool,
     /// Whether a node that joined votes as soon as it has caught up.
     pub auto_promote: bool,
     /// A node that has been away for so long is removed, if the rest stands without it and at least `expect` voters
@@ -210,6 +212,7 @@ impl Default for ClusterConfig {
             cookie: String::new(),
             cookie_file: None,
             expect: 1,
+            counts_seeds: false,
             auto_promote: true,
             remove_departed_after: None,
         }
@@ -227,6 +230,7 @@ impl fmt::Debug for ClusterConfig {
             cookie: _,
             cookie_file,
             expect,
+            counts_seeds,
             auto_promote,
             remove_departed_after,
         } = self;
@@ -237,6 +241,7 @@ impl fmt::Debug for ClusterConfig {
             .field("seed_nodes", seed_nodes)
             .field("cookie_file", cookie_file)
             .field("expect", expect)
+            .field("counts_seeds", counts_seeds)
             .field("auto_promote", auto_promote)
             .field("remove_departed_after", remove_departed_after)
             .finish_non_exhaustive()
@@ -247,20 +252,25 @@ impl ClusterConfig {
     /// How many fresh nodes found a cluster where nobody says it: as many as there are seeds and this node; three where
     /// the only seed is a name, which stands for several nodes. So a node whose seeds are others never founds one alone.
     fn usual_expect(&self) -> usize {
+        if self.has_one_name() {
+            return 3;
+        }
         let seeds: BTreeSet<String> = self.seed_nodes.iter().map(|seed| address::normal(seed)).collect();
         let own = [Some(&self.listen_address), self.advertise_address.as_ref()];
         // One that listens everywhere is most probably meant by one of the names.
         let everywhere = is_unspecified(&self.listen_address);
         let among_them = everywhere || own.iter().flatten().any(|own| seeds.contains(&address::normal(own)));
-        let stands_for_several = |seed: &str| match address::split(seed) {
+        if seeds.is_empty() { 1 } else { (seeds.len() + usize::from(!among_them)).min(Limits::MOST_VOTERS) }
+    }
+
+    /// Whether its only seed is a name that stands for several nodes.
+    fn has_one_name(&self) -> bool {
+        let seeds: BTreeSet<String> = self.seed_nodes.iter().map(|seed| address::normal(seed)).collect();
+        let stands_for_several = |seed: &String| match address::split(seed) {
             Ok((host, _)) => host != "localhost" && address::ip(seed).is_none(),
             Err(_) => false,
         };
-        match seeds.first() {
-            Some(only) if seeds.len() == 1 && stands_for_several(only) => 3,
-            _ if seeds.is_empty() => 1,
-            _ => (seeds.len() + usize::from(!among_them)).min(Limits::MOST_VOTERS),
-        }
+        seeds.len() == 1 && seeds.iter().all(stands_for_several)
     }
 }
 

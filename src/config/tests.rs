@@ -174,6 +174,17 @@ fn one_name_as_the_only_seed_stands_for_three_nodes() {
 }
 
 #[test]
+fn seeds_are_counted_only_where_nobody_says_how_many_nodes_there_are() {
+    let counts = |seeds: &[&str]| {
+        let seed_nodes = seeds.iter().map(|seed| (*seed).to_owned()).collect();
+        !ClusterConfig { seed_nodes, ..ClusterConfig::default() }.has_one_name()
+    };
+    assert!(counts(&["localhost:7301"]) && counts(&["127.0.0.1:7301"]) && counts(&["a:7301", "b:7301"]));
+    assert!(!counts(&["node:7301"]), "a name that stands for three nodes is not one of them");
+    assert!(!ClusterConfig::default().counts_seeds, "who embeds a node says how many there are");
+}
+
+#[test]
 fn no_more_than_seven_nodes_found_a_cluster() {
     let seeds: Vec<String> = (1..=9).map(|number| format!("n{number}:7301")).collect();
     let nine = ClusterConfig { seed_nodes: seeds, ..ClusterConfig::default() };

@@ -312,6 +312,7 @@ fn delivery(delivery: ConsumerDelivery) -> v1::ConsumerDelivery {
         time_ms,
         schema_id,
         message: Some(message),
+        position: token.of.map(|of| of.position.into()),
     }
 }
 

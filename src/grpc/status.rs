@@ -50,7 +50,7 @@ fn grpc_code(error: &BrokerError) -> Code {
         BrokerError::ClaimInFlight { .. } => Code::Aborted,
         BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
         BrokerError::OutOfRange { .. } | BrokerError::HistoryChanged(_) => Code::OutOfRange,
-        BrokerError::StaleDelivery { .. } => Code::FailedPrecondition,
+        BrokerError::StaleDelivery { .. } | BrokerError::ForeignDelivery { .. } => Code::FailedPrecondition,
         BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
         BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
         BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,

@@ -24,8 +24,8 @@ use super::{
 use crate::{
     broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
     model::{
-        ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Settlement,
-        Verdict,
+        ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Position,
+        Settlement, Verdict,
     },
 };
 
@@ -170,6 +170,8 @@ struct Pulled<'a> {
 struct Handed<'a> {
     token: String,
     attempt: u32,
+    /// The message's place, and the history that it is of.
+    position: Option<Position>,
     #[serde(flatten)]
     message: MessageJson<'a>,
 }
@@ -194,6 +196,7 @@ pub(super) async fn pull(
         .map(|delivery| Handed {
             token: delivery.token.to_string(),
             attempt: delivery.token.attempt,
+            position: delivery.token.of.map(|of| of.position),
             message: MessageJson::of(
                 &channel,
                 delivery.token.seq,

@@ -54,7 +54,9 @@ struct Body {
 fn status(error: &BrokerError) -> StatusCode {
     match error {
         BrokerError::ConsumerNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ConsumerExists { .. } | BrokerError::StaleDelivery { .. } => StatusCode::CONFLICT,
+        BrokerError::ConsumerExists { .. }
+        | BrokerError::StaleDelivery { .. }
+        | BrokerError::ForeignDelivery { .. } => StatusCode::CONFLICT,
         BrokerError::InTransaction { error, .. } => status(error),
         BrokerError::WrongSeq { .. } => StatusCode::PRECONDITION_FAILED,
         BrokerError::NoResponders { .. } => StatusCode::SERVICE_UNAVAILABLE,

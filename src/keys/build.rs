@@ -12,7 +12,9 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::{
     files::KeyFiles,
@@ -21,7 +23,7 @@ use super::{
 use crate::{
     machine::{EntryBytes, StoredClaims, claims_key, claims_of, claims_prefix},
     model::ChannelId,
-    store::{DurableStore, StoreError},
+    store::{DurableStore, PlainKeys, StoreError},
 };
 
 /// Entries read in one go, at least and at most, and about how many bytes that should make.
@@ -56,9 +58,29 @@ pub(super) enum BuildError {
     Overtaken,
 }
 
+/// The state of the node.
+pub(super) struct Live(pub(super) Arc<dyn DurableStore>);
+
+#[async_trait]
+impl PlainKeys for Live {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn range(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        self.0.range(prefix, after, limit).await
+    }
+}
+
 /// What runs are made from.
 pub(super) struct Builder {
-    pub(super) store: Arc<dyn DurableStore>,
+    /// The node's state; for a while one that is about to take its place.
+    pub(super) state: RwLock<Arc<dyn PlainKeys>>,
     pub(super) files: Arc<dyn KeyFiles>,
     pub(super) salt: Salt,
     /// Keys held at a time.
@@ -77,6 +99,10 @@ struct Read {
 }
 
 impl Builder {
+    pub(super) fn state(&self) -> Arc<dyn PlainKeys> {
+        self.state.read().clone()
+    }
+
     /// A run of what is wanted; none where the store has nothing of it.
     pub(super) async fn build(&self, wanted: Wanted) -> Result<Option<Run>, BuildError> {
         let parts = wanted.keys.div_ceil(self.part).max(1);
@@ -100,12 +126,13 @@ impl Builder {
     async fn read(&self, wanted: Wanted, (part, parts): (u64, u64)) -> Result<Read, BuildError> {
         let is_in_part = |hash: u64| (u128::from(hash) * u128::from(parts)) >> 64 == u128::from(part);
         let mut read = Read::default();
+        let state = self.state();
         let mut claims = Entries::after(wanted.channel, wanted.from.checked_sub(1));
         loop {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(BuildError::Overtaken);
             }
-            let page = claims.next(&*self.store).await?;
+            let page = claims.next(&*state).await?;
             if page.is_empty() {
                 return Ok(read);
             }
@@ -155,8 +182,8 @@ impl Entries {
     }
 
     /// The next ones; none at the end.
-    pub(super) async fn next(&mut self, store: &dyn DurableStore) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        let page = store.range(&self.prefix, self.after.as_deref(), self.limit).await?;
+    pub(super) async fn next(&mut self, state: &dyn PlainKeys) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let page = state.range(&self.prefix, self.after.as_deref(), self.limit).await?;
         self.limit = page_limit(self.limit, page.iter().map(|(_, value)| value.len()).sum());
         if let Some((last, _)) = page.last() {
             self.after = Some(last.clone());

@@ -42,7 +42,7 @@ impl ColdKeys {
         };
         let mut found = Vec::new();
         for ((channel, name), keys) in places {
-            let Some(value) = self.builder.store.get(&claims_key(channel, name)).await? else { continue };
+            let Some(value) = self.builder.state().get(&claims_key(channel, name)).await? else { continue };
             let stored = decode(channel, name, &value)?;
             let wanted = stored.keys().filter(|(key, ..)| keys.contains(key));
             found.extend(wanted.map(|(key, seq, digest)| Found { channel, key, seq, digest }));

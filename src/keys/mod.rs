@@ -41,7 +41,7 @@ use tokio::{
 };
 
 use self::{
-    build::{BuildError, Builder},
+    build::{BuildError, Builder, Live},
     plan::Sizes,
     run::{Damaged, Run, Salt},
 };
@@ -52,7 +52,7 @@ pub use self::{
 use crate::{
     machine::Machine,
     model::{ChannelId, Digest, KeyHash, Limits},
-    store::{DurableStore, StoreError},
+    store::{DurableStore, PlainKeys, StoreError},
 };
 
 /// Keys that one command makes cold at most, but as many as it brought, and as many again: they leave memory faster than
@@ -172,7 +172,8 @@ impl ColdKeys {
             .values_mut()
             .for_each(|runs| runs.sort_by_key(|run| (run.span.first_seq, Reverse(run.span.last_seq))));
         let sizes = Sizes::of(limits);
-        let builder = Builder { store, files, salt, part: sizes.moved, cancelled: AtomicBool::new(false) };
+        let state = RwLock::new(Arc::new(Live(store)) as Arc<dyn PlainKeys>);
+        let builder = Builder { state, files, salt, part: sizes.moved, cancelled: AtomicBool::new(false) };
         let keys = Self {
             builder,
             sizes,

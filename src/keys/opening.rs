@@ -20,7 +20,7 @@ use super::{
 use crate::{
     machine::{COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, claims_key, claims_of, counted_keys},
     model::ChannelId,
-    store::StoreError,
+    store::{PlainKeys, StoreError},
 };
 
 /// Plain keys read in one go, at first.
@@ -84,8 +84,21 @@ impl ColdKeys {
         }
     }
 
+    /// The same from a state that is about to take the place of the store's, which no command may change until it has.
+    ///
+    /// # Errors
+    /// As [`ColdKeys::restore`].
+    pub async fn restore_from(&self, state: Arc<dyn PlainKeys>) -> Result<Machine, RestoreError> {
+        // What makes files now reads the state that it is of.
+        self.rest().await;
+        let live = std::mem::replace(&mut *self.builder.state.write(), state);
+        let restored = self.restore().await;
+        *self.builder.state.write() = live;
+        restored
+    }
+
     async fn restore_once(&self) -> Result<Machine, RestoreError> {
-        let (runs, store) = (self.runs(), &self.builder.store);
+        let (runs, store) = (self.runs(), self.builder.state());
         let mut restoring = Restoring::begin();
         let (mut after, mut limit): (Option<Bytes>, usize) = (None, FIRST_PAGE);
         loop {
@@ -145,7 +158,7 @@ impl ColdKeys {
     async fn counted(&self) -> Result<BTreeMap<ChannelId, u64>, KeyError> {
         let (mut counted, mut after): (BTreeMap<ChannelId, u64>, Option<Bytes>) = (BTreeMap::new(), None);
         loop {
-            let page = self.builder.store.range(COUNTERS_PREFIX, after.as_deref(), PAGE).await?;
+            let page = self.builder.state().range(COUNTERS_PREFIX, after.as_deref(), PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(counted) };
             after = Some(last.clone());
             for (key, value) in page {
@@ -195,13 +208,13 @@ impl ColdKeys {
 
     /// Whether the store has the last entry of a run as it was.
     async fn fits(&self, run: &Run) -> Result<bool, KeyError> {
-        let last = self.builder.store.get(&claims_key(run.span.channel, run.span.last_seq)).await?;
+        let last = self.builder.state().get(&claims_key(run.span.channel, run.span.last_seq)).await?;
         Ok(last.is_some_and(|last| *blake3::hash(&last).as_bytes() == run.last_claims))
     }
 
     /// The first entry of a channel behind one.
     async fn name_after(&self, channel: ChannelId, name: Option<u64>) -> Result<Option<u64>, KeyError> {
-        let page = Entries::after(channel, name).next(&*self.builder.store).await?;
+        let page = Entries::after(channel, name).next(&*self.builder.state()).await?;
         Ok(page.first().map(|(name, _)| *name))
     }
 

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +15,7 @@ use crate::{
         Schedule, Transaction,
     },
     proto::v1::Message,
-    replica::Replica,
+    replica::{Replica, ReplicaView},
     store::MemoryStore,
 };
 
@@ -134,10 +135,12 @@ impl Pair {
             after = Some(last.clone());
             install.put(page).await.unwrap();
         }
+        let prepared = self.replica().prepare(install.plain_keys()).await.unwrap();
+        assert!(prepared.is_some());
         let _whole = self.replica().replacing().await;
         install.finish(snapshot.root_hash()).await.unwrap();
         self.store.installed().await;
-        self.replica().reload(self.index).await.unwrap();
+        self.replica().take_over(prepared, self.index).await.unwrap();
     }
 
     async fn assert_same_state(&self) {
@@ -381,6 +384,56 @@ async fn a_damaged_file_is_made_again_before_anything_is_answered() {
     for name in pair.files.names().unwrap() {
         Run::open(&*pair.files, &name).unwrap();
     }
+    pair.assert_same_state().await;
+}
+
+/// Files in memory that look, whenever one of them is made, whether readers have to wait meanwhile.
+#[derive(Default)]
+struct Watching {
+    files: KeyMemory,
+    readers: Mutex<Option<ReplicaView>>,
+    made: AtomicU64,
+    waited: AtomicU64,
+}
+
+impl KeyFiles for Watching {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.files.names()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn KeyFile>> {
+        self.files.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn NewFile>> {
+        if let Some(view) = &*self.readers.lock() {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            let waits = tokio::task::unconstrained(view.whole()).now_or_never().is_none();
+            self.waited.fetch_add(waits.into(), Ordering::Relaxed);
+        }
+        self.files.create(name)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.files.remove(name)
+    }
+    fn is_disk(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn while_files_are_made_of_the_keys_of_a_snapshot_readers_do_not_wait() {
+    let files = Arc::new(Watching::default());
+    let mut pair = Pair::new(files.clone(), 0).await;
+    pair.lags = true;
+    fill(&mut pair, 0, 1_000).await;
+    *files.readers.lock() = Some(pair.replica().view());
+    pair.install().await;
+    *files.readers.lock() = None;
+    let (made, waited) = (files.made.load(Ordering::Relaxed), files.waited.load(Ordering::Relaxed));
+    assert!(made > 10 && waited == 0, "{waited} of {made}");
+    let places = pair.replica().view().key_places();
+    assert!(places.in_files >= 680, "{places:?}");
+    // All of them are known, and those that come now go on behind them.
+    fill(&mut pair, 0, 1_500).await;
     pair.assert_same_state().await;
 }
 

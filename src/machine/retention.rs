@@ -5,7 +5,8 @@
 
 use super::{Effects, Machine, channel::Channel, keys::Key, marks::Marks};
 use crate::model::{
-    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, Refusal, Retention, Route, WhenFull,
+    ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, PublishGroup, Refusal, Retention,
+    Route, WhenFull,
 };
 
 /// What a channel still takes of a group: messages in order, until one does not fit.
@@ -57,6 +58,14 @@ impl Room {
         self.messages -= 1;
         self.bytes -= bytes;
         Ok(())
+    }
+
+    /// Whether it takes all messages at some positions of a frame for certain, also behind so many messages and bytes.
+    fn takes_behind(&self, (messages, bytes): (u64, u64), frame: &Frame, positions: &[u32]) -> bool {
+        let (count, size) = (u64::from(frame.count()), frame.bytes().len() as u64);
+        let room = messages.saturating_add(count) <= self.messages && bytes.saturating_add(size) <= self.bytes;
+        let large = |(position, bytes): (u32, u64)| bytes > self.max_bytes && positions.contains(&position);
+        room && (size <= self.max_bytes || !(0u32..).zip(frame.sizes()).any(large))
     }
 
     /// Takes all messages at some positions of a frame, or says which one it does not take, and why.
@@ -194,6 +203,15 @@ impl Machine {
             Some((position, channel, outcome)) => Err(Refusal::CopyRefused { channel, position, outcome }),
             None => Ok(()),
         }
+    }
+
+    /// Whether all copies that a group makes are taken for certain, also when so many messages and bytes come before it. Of
+    /// another group it may be that one copy refuses the whole.
+    pub fn takes_copies(&self, group: &PublishGroup, before: (u64, u64)) -> bool {
+        group.routes.iter().all(|Route { target, positions, .. }| {
+            let room = self.channels.get(target).and_then(Channel::limited_room);
+            room.is_none_or(|room| room.takes_behind(before, &group.frame, positions))
+        })
     }
 
     /// The first message of a work queue that a consumer has not settled, or that none answers for; none where that does

@@ -5,7 +5,7 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelId, ChannelName, InvalidName, PublishGroup};
+use super::{ChannelId, ChannelName, InvalidName, Position, PublishGroup};
 
 /// Never reused: a consumer that is deleted and created again has another id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -208,6 +208,8 @@ impl fmt::Display for Failure {
 }
 
 /// Names one handing-out of one message.
+///
+/// As a text it is `<seq>.<attempt>.<member>.<consumer>.<channel>.<epoch>.<history>`, which is only meant to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryToken {
     /// The message.
@@ -216,12 +218,31 @@ pub struct DeliveryToken {
     pub attempt: u32,
     /// To whom.
     pub member: u64,
+    /// Of what; none where an earlier version handed it out. It is not in the log: a settlement names the consumer there by its
+    /// id, which no other one gets in the same history, and is judged before.
+    #[serde(skip)]
+    pub of: Option<DeliveryOrigin>,
+}
+
+/// What a delivery is of. A message is known by its number in one history only, and an id names a consumer in one history only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryOrigin {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The message's place in its channel's history.
+    pub position: Position,
 }
 
 impl fmt::Display for DeliveryToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seq, attempt, member } = self;
-        write!(f, "{seq}.{attempt}.{member}")
+        let Self { seq, attempt, member, of } = self;
+        write!(f, "{seq}.{attempt}.{member}")?;
+        match of {
+            Some(DeliveryOrigin { consumer, position: Position { channel, epoch, history, .. } }) => {
+                write!(f, ".{}.{}.{epoch}.{history:08x}", consumer.0, channel.0)
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -237,13 +258,24 @@ impl FromStr for DeliveryToken {
 
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
         let parse = || {
-            let mut parts = text.split('.');
-            let token = Self {
-                seq: parts.next()?.parse().ok()?,
-                attempt: parts.next()?.parse().ok()?,
-                member: parts.next()?.parse().ok()?,
+            let parts: Vec<&str> = text.splitn(8, '.').collect();
+            let ([seq, attempt, member], of) = parts.split_first_chunk::<3>()?;
+            let seq = seq.parse().ok()?;
+            let of = match of {
+                [] => None,
+                [consumer, channel, epoch, history] => {
+                    let history = Some(*history).filter(|history| history.len() == 8);
+                    let position = Position {
+                        channel: ChannelId(channel.parse().ok()?),
+                        epoch: epoch.parse().ok()?,
+                        history: u32::from_str_radix(history?, 16).ok()?,
+                        seq,
+                    };
+                    Some(DeliveryOrigin { consumer: ConsumerId(consumer.parse().ok()?), position })
+                }
+                _ => return None,
             };
-            parts.next().is_none().then_some(token)
+            Some(Self { seq, attempt: attempt.parse().ok()?, member: member.parse().ok()?, of })
         };
         parse().ok_or_else(|| InvalidToken { text: text.chars().take(80).collect() })
     }
@@ -441,4 +473,24 @@ pub struct ConsumerStatus {
     /// Messages that were removed before they were settled; none are counted of a consumer that was made by an earlier
     /// version and not changed since.
     pub lost: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_from_its_text_and_nothing_else_does() {
+        let position = Position { channel: ChannelId(9), epoch: 2, history: 0x2a, seq: 3 };
+        let of = Some(DeliveryOrigin { consumer: ConsumerId(4), position });
+        let token = DeliveryToken { seq: 3, attempt: 1, member: 7, of };
+        assert_eq!(token.to_string(), "3.1.7.4.9.2.0000002a");
+        assert_eq!("3.1.7.4.9.2.0000002a".parse(), Ok(token));
+        assert_eq!("3.1.7".parse(), Ok(DeliveryToken { of: None, ..token }), "as an earlier version handed it out");
+        for text in
+            ["", "3", "3.1", "3.1.7.4", "3.1.7.4.9.2", "3.1.7.4.9.2.2a", "3.1.7.4.9.2.0000002a.1", "3.1.x", "3.1.7."]
+        {
+            assert!(text.parse::<DeliveryToken>().is_err(), "{text}");
+        }
+    }
 }

@@ -43,8 +43,8 @@ pub use command::{
 pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
-    ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost, OrderingKey,
-    Orphans, Pending, Settlement, Verdict,
+    ConsumerStatus, Cursor, DeliveryOrigin, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost,
+    OrderingKey, Orphans, Pending, Settlement, Verdict,
 };
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};

@@ -83,6 +83,15 @@ impl History {
         Some(Notice { change, channel, from_seq: seq, next: self.position(next), first_seq, end_seq })
     }
 
+    /// Why a place that was handed out is not one of this history as it is; nothing where it is. Whoever acts on one message by
+    /// its place is more careful than a reader: also of what both histories share it is not told whether it was done.
+    pub fn left(&self, position: Position) -> Option<HistoryChange> {
+        if self.position(position.seq) == position {
+            return None;
+        }
+        Some(if self.forked(position).is_some() { HistoryChange::Rewound } else { HistoryChange::Recreated })
+    }
+
     /// Where this history went another way than that of a position, if it did; none where it is not of this history, or
     /// nobody knows.
     fn forked(&self, position: Position) -> Option<Option<u64>> {
@@ -133,6 +142,16 @@ mod tests {
         assert_eq!(told(&again, before.position(60)), None);
         assert_eq!(told(&again, before.position(65)), Some((HistoryChange::Rewound, 60)));
         assert_eq!(told(&again, restored.position(80)), Some((HistoryChange::Rewound, 60)));
+    }
+
+    #[test]
+    fn whoever_acts_on_a_message_by_its_place_is_told_of_every_other_history() {
+        let (before, restored) = (history(5, &[], 0, 100), history(5, &[(2, 9, 70)], 0, 90));
+        assert_eq!((before.left(before.position(3)), restored.left(restored.position(80))), (None, None));
+        assert_eq!(restored.left(before.position(80)), Some(HistoryChange::Rewound));
+        assert_eq!(restored.left(before.position(3)), Some(HistoryChange::Rewound), "both hold it");
+        assert_eq!(history(6, &[], 0, 100).left(before.position(3)), Some(HistoryChange::Recreated));
+        assert_eq!(before.left(restored.position(3)), Some(HistoryChange::Recreated), "nobody knows that one");
     }
 
     #[test]

@@ -40,6 +40,8 @@ const FOREIGN: usize = 16;
 pub(super) struct Formation {
     local: NodeAddress,
     expect: usize,
+    /// Whether `expect` is how many seeds there are, which may be several addresses of one node.
+    counts_seeds: bool,
     identity: Identity,
     known: Mutex<Known>,
 }
@@ -82,7 +84,18 @@ impl Formation {
         };
         // An embedding program may say any number.
         let expect = expect.min(Limits::MOST_VOTERS);
-        Self { local, expect, identity, known: Mutex::new(known) }
+        Self { local, expect, counts_seeds: false, identity, known: Mutex::new(known) }
+    }
+
+    /// Nobody has said how many nodes found the cluster, so its seeds were counted.
+    #[must_use]
+    pub(super) fn counting_seeds(self, counts_seeds: bool) -> Self {
+        Self { counts_seeds, ..self }
+    }
+
+    /// How many nodes found the cluster, as far as is known by now.
+    fn founders(&self, survey: &Survey) -> usize {
+        if self.counts_seeds { survey.nodes(self.expect) } else { self.expect }
     }
 
     /// A node has come, which says that it is of this cluster, or empty: this one asks it in turn, where it is in no
@@ -127,7 +140,8 @@ impl Formation {
 
     /// What a fresh node waits for.
     pub(super) fn waits_for(&self) -> String {
-        self.known.lock().survey.lacks(self.expect).unwrap_or_else(|| "the others' agreement".to_owned())
+        let known = self.known.lock();
+        known.survey.lacks(self.founders(&known.survey)).unwrap_or_else(|| "the others' agreement".to_owned())
     }
 
     /// What a person has to know; empty for nothing.
@@ -261,7 +275,8 @@ impl Formation {
     /// The cluster that this node has to propose, if it has to, by what it saw last.
     pub(super) fn consider(&self) -> Option<Proposal> {
         let mut known = self.known.lock();
-        if known.survey.lacks(self.expect).is_some() {
+        let expect = self.founders(&known.survey);
+        if known.survey.lacks(expect).is_some() {
             return None;
         }
         if known.rest > 0 {
@@ -275,10 +290,10 @@ impl Formation {
         }
         known.held_back = 0;
         let asked: Vec<NodeAddress> = known.survey.free.values().cloned().collect();
-        let mut members: Vec<NodeAddress> = asked.iter().take(self.expect).cloned().collect();
+        let mut members: Vec<NodeAddress> = asked.iter().take(expect).cloned().collect();
         // The founder writes the first entry, so it is one of them.
         if let Some(last) = members.last_mut()
-            && asked.iter().take(self.expect).all(|member| member.id != self.local.id)
+            && asked.iter().take(expect).all(|member| member.id != self.local.id)
         {
             self.local.clone_into(last);
         }

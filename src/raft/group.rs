@@ -85,6 +85,8 @@ pub struct GroupConfig {
     pub keys: Arc<PeerKeys>,
     /// How many fresh nodes found a cluster.
     pub expect: usize,
+    /// Whether that is how many seeds there are: those that turn out to be one node count once.
+    pub counts_seeds: bool,
     /// What the leader does by itself about the membership.
     pub policy: MembershipPolicy,
     /// How much of the log is kept.
@@ -246,7 +248,8 @@ impl RaftGroup {
             waiting: Waiting::default(),
             handed_in: AtomicU64::default(),
         });
-        let formation = Arc::new(Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect));
+        let formation = Formation::new(local.clone(), identity.clone(), &config.seeds, config.expect);
+        let formation = Arc::new(formation.counting_seeds(config.counts_seeds));
         let failover = Arc::new(Failover::new(
             local.clone(),
             raft.clone(),

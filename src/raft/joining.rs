@@ -22,7 +22,7 @@ use super::{
     identity::{Identity, IdentityError, LOG, Promise},
     log::LogStore,
     membership::Membership,
-    survey::Round,
+    survey::{Round, count_nodes},
     transport::{Lane, Transport},
     types::Raft,
     wire::{from_address, position_to_log_id, to_address},
@@ -323,6 +323,11 @@ impl Joining {
         let silent = |places: &Vec<String>| silent(places, |place| here.contains_key(place));
         sight.round.unanswered = seeds.iter().flat_map(silent).collect();
         sight.round.at_seeds = seeds.iter().flatten().filter_map(|seed| here.get(seed).copied()).collect();
+        let nodes_at = |places: &Vec<String>| -> BTreeSet<u64> {
+            let heard = places.iter().filter_map(|place| here.get(place).copied());
+            heard.filter(|_| silent(places).is_empty()).collect()
+        };
+        sight.round.nodes = count_nodes(self.local.id, seeds.iter().map(nodes_at));
         sight.round.answered = here.into_keys().collect();
         // Who cannot be reached where this node thinks may be where the others think.
         let answered =

@@ -117,6 +117,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let SnapshotData::Staged(mut staged, hash) = snapshot else {
             return Err(io::Error::other("a snapshot to install must have been received"));
         };
+        // Nothing is applied before this returns. What takes long is done while readers go on with the old state.
+        let prepared = self.replica.prepare(staged.plain_keys()).await.map_err(io::Error::other)?;
         let mut wait = RETRY_MIN;
         // It is whole and durable: what is left fails for want of space, or not at all, and an error ends the node.
         let _whole = loop {
@@ -135,7 +137,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.replica.view().store().installed().await;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.replica.reload(meta.last_log_id.map_or(0, |id| id.index)).await.map_err(io::Error::other)
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        self.replica.take_over(prepared, index).await.map_err(io::Error::other)
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {

@@ -29,6 +29,8 @@ pub(super) struct Round {
     pub(super) unanswered: BTreeSet<String>,
     /// Who answered at the others; this node too, where it is a seed of its own.
     pub(super) at_seeds: BTreeSet<u64>,
+    /// How many nodes this one and its seeds are: see [`count_nodes`].
+    pub(super) nodes: usize,
     /// A running cluster is in sight.
     pub(super) cluster_in_sight: bool,
 }
@@ -55,6 +57,8 @@ pub(super) struct Survey {
     /// All look in vain at the same seeds.
     alike: bool,
     at_seeds: usize,
+    /// See [`Round::nodes`]; none before the first round.
+    nodes: Option<usize>,
 }
 
 impl Survey {
@@ -72,6 +76,7 @@ impl Survey {
             unanswered: round.unanswered.clone(),
             cluster_in_sight: round.cluster_in_sight,
             alike: true,
+            nodes: Some(round.nodes),
             ..Self::begin(local, &[])
         };
         for answer in round.answers.iter().filter(|answer| answer.members.is_empty()) {
@@ -121,6 +126,11 @@ impl Survey {
         self.namesakes.clone()
     }
 
+    /// How many nodes to wait for where as many were counted as there are seeds: seeds that turned out to be one node are one.
+    pub(super) fn nodes(&self, counted: usize) -> usize {
+        self.nodes.map_or(counted, |nodes| nodes.min(counted))
+    }
+
     /// Nothing when this node may propose a cluster; else what it waits for.
     pub(super) fn lacks(&self, expect: usize) -> Option<String> {
         if self.cluster_in_sight {
@@ -166,6 +176,14 @@ impl Survey {
     }
 }
 
+/// How many nodes this one and its seeds are, by who answered at each of these: none, where somebody is still missing there.
+/// Only a seed that leads to one node is known to be that node, so all others count as one more each.
+pub(super) fn count_nodes(local: u64, at_each: impl Iterator<Item = BTreeSet<u64>>) -> usize {
+    let (known, others): (Vec<_>, Vec<_>) = at_each.partition(|nodes| nodes.len() == 1);
+    let known: BTreeSet<u64> = known.into_iter().flatten().chain([local]).collect();
+    known.len() + others.len()
+}
+
 pub(super) fn rank(node: &NodeAddress) -> (String, u64) {
     (node.name.clone(), node.id)
 }
@@ -204,6 +222,7 @@ mod tests {
             answered: peers(answering),
             unanswered: peers(silent),
             at_seeds: answering.iter().copied().collect(),
+            nodes: answering.len() + silent.len(),
             cluster_in_sight: false,
         };
         Survey::of(&node(1), 3, &round)
@@ -236,6 +255,18 @@ mod tests {
         survey.heard_of.clear();
         assert_eq!(survey.free.len(), 4);
         assert!(survey.lacks(3).unwrap().contains("2 of 4 seeds"));
+    }
+
+    #[test]
+    fn seeds_that_lead_to_one_node_count_once_and_those_of_which_nothing_is_known_each() {
+        let count = |seeds: &[&[u64]]| count_nodes(1, seeds.iter().map(|nodes| nodes.iter().copied().collect()));
+        assert_eq!(count(&[]), 1);
+        assert_eq!(count(&[&[1]]), 1, "a name of this very node");
+        assert_eq!(count(&[&[1], &[1], &[2]]), 2);
+        assert_eq!(count(&[&[1], &[], &[2]]), 3, "who is silent may be anybody");
+        assert_eq!(count(&[&[1], &[], &[]]), 3);
+        assert_eq!(count(&[&[1], &[1, 2]]), 2, "a name that stands for several is as many as were counted for it");
+        assert_eq!(count(&[&[2], &[3]]), 3, "this node is one more");
     }
 
     #[test]

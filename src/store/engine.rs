@@ -318,12 +318,8 @@ impl<E: Engine> DurableStore for Layered<E> {
     }
 
     async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
-        let start = keys::plain(prefix);
-        let from = match after {
-            Some(after) => [&keys::plain(after)[..], &[0]].concat().into(),
-            None => start.clone(),
-        };
-        let page = self.engine.range(&from, &keys::after_prefix(&start), limit, usize::MAX).await?;
+        let (from, to) = keys::plain_range(prefix, after);
+        let page = self.engine.range(&from, &to, limit, usize::MAX).await?;
         Ok(page.into_iter().map(|(key, value)| (key.slice(1..), value)).collect())
     }
 

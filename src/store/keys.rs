@@ -29,6 +29,14 @@ pub(super) fn plain(key: &[u8]) -> Bytes {
     tagged(PLAIN, key)
 }
 
+/// Where the plain keys begin and end that begin with a prefix and come after one of them.
+pub(super) fn plain_range(prefix: &[u8], after: Option<&[u8]>) -> (Bytes, Bytes) {
+    let start = plain(prefix);
+    let end = after_prefix(&start);
+    let from = after.map_or(start, |after| [&plain(after)[..], &[0]].concat().into());
+    (from, end)
+}
+
 pub(super) fn bounds(stream: &str) -> Bytes {
     tagged(BOUNDS, stream.as_bytes())
 }

@@ -16,7 +16,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::RwLock;
 
 use super::{
-    StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
+    PlainKeys, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
     engine::{Changes, Engine, Layered, Page},
     keys,
 };
@@ -159,6 +159,19 @@ impl StoreSnapshot for Snapshot {
     }
 }
 
+#[async_trait]
+impl PlainKeys for Snapshot {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.map.get(&keys::plain(key)).cloned())
+    }
+
+    async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
+        let (from, to) = keys::plain_range(prefix, after);
+        let page = page(&self.map, Bound::Included(&from[..]), Bound::Excluded(&to[..]), limit, usize::MAX);
+        Ok(page.into_iter().map(|(key, value)| (key.slice(1..), value)).collect())
+    }
+}
+
 struct Install {
     state: Arc<RwLock<State>>,
     map: Map,
@@ -169,6 +182,10 @@ impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
         self.map.extend(page);
         Ok(())
+    }
+
+    fn plain_keys(&self) -> Option<Arc<dyn PlainKeys>> {
+        Some(Arc::new(Snapshot { map: Arc::new(self.map.clone()) }))
     }
 
     async fn finish(&mut self, expected: StateHash) -> Result<(), StoreError> {

@@ -231,6 +231,16 @@ pub trait PartSource: Send + Sync {
     async fn part(&self, hash: PartHash) -> Option<Bytes>;
 }
 
+/// The plain keys of one state, read as [`DurableStore::get`] and [`DurableStore::range`] do.
+#[async_trait]
+pub trait PlainKeys: Send + Sync {
+    /// A key's value.
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// Keys that begin with `prefix` and come after `after`, in order, at most `limit`.
+    async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize)
+    -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
 /// A state on its way in.
 #[async_trait]
 pub trait StoreInstall: Send {
@@ -256,6 +266,11 @@ pub trait StoreInstall: Send {
     /// As [`StoreInstall::finish`]; whoever sent it may send it again.
     async fn check(&mut self, _expected: StateHash) -> Result<(), StoreError> {
         Ok(())
+    }
+    /// The plain keys of what was put, once it is checked, for what has to be made of them before it takes the live state's
+    /// place; to be dropped before [`StoreInstall::finish`]. None where they cannot be read yet.
+    fn plain_keys(&self) -> Option<Arc<dyn PlainKeys>> {
+        None
     }
     /// Replaces the store's state by what was put, durably, if its hash is `expected`.
     ///

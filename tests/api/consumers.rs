@@ -48,6 +48,9 @@ async fn a_stream_hands_on_as_much_as_it_has_credit_for_and_answers_each_settlem
     }
     let payloads: Vec<_> = got.iter().map(|delivery| delivery.message.as_ref().unwrap().payload.clone()).collect();
     assert_eq!((payloads, got[0].attempt), (vec!["a".into(), "b".into()], 1));
+    let places: Vec<_> =
+        got.iter().map(|delivery| delivery.position.map(|position| (position.epoch, position.seq))).collect();
+    assert_eq!(places, [Some((1, 0)), Some((1, 1))]);
     let settlements = vec![
         settlement(&got[0].token, v1::Verdict::Ack),
         settlement("nonsense", v1::Verdict::Ack),
@@ -135,6 +138,40 @@ async fn errors_have_their_codes_and_a_stream_without_a_consumer_says_so() {
     let mut responses = client.consume(requests).await.unwrap().into_inner();
     let missing = responses.message().await.unwrap_err();
     assert_eq!(code(missing), (tonic::Code::NotFound, "CONSUMER_NOT_FOUND".into()));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_consumer_that_was_made_again_settles_nothing_of_the_new_one() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let base = "/v1/channels/orders/consumers";
+    publish(&node, &["1"]).await;
+    let mut tokens = Vec::new();
+    for round in 0..2 {
+        assert_eq!(request(http, "POST", base, &[], r#"{"name":"w"}"#).await.status, 200);
+        let pulled = request(http, "POST", &format!("{base}/w/pull?wait=30s"), &[], "").await.json();
+        let message = &pulled["messages"][0];
+        assert!(message["position"].as_str().unwrap().ends_with(".0"), "{message}");
+        tokens.push(message["token"].as_str().unwrap().to_owned());
+        if round == 0 {
+            request(http, "DELETE", &format!("{base}/w"), &[], "").await;
+        }
+    }
+    // It waits with nobody, so that a late ack would be taken for it.
+    let nack = json!({"nack": [{"token": tokens[1], "delay_ms": 600_000}]}).to_string();
+    request(http, "POST", &format!("{base}/w/settle"), &[], nack).await;
+    let ack = json!({"ack": [tokens[0]]}).to_string();
+    let stale = request(http, "POST", &format!("{base}/w/settle"), &[], ack).await.json();
+    let error = &stale["stale"][0]["error"];
+    assert_eq!((&stale["settled"], &error["code"]), (&json!(0), &json!("STALE_DELIVERY")));
+    assert!(error["detail"].as_str().unwrap().contains("another consumer"), "{error}");
+    let mut client = consumers(&node).await;
+    let settlements = tokens.iter().map(|token| settlement(token, v1::Verdict::Ack)).collect();
+    let request = v1::SettleRequest { channel: "orders".into(), consumer: "w".into(), settlements };
+    let results = client.settle(request).await.unwrap().into_inner().results;
+    let codes: Vec<_> = results.iter().map(|result| result.error.as_ref().map(|error| error.code.as_str())).collect();
+    assert_eq!(codes, [Some("STALE_DELIVERY"), None]);
     node.stop().await;
 }
 

@@ -1,11 +1,16 @@
 //! What a reader is told whose place is not, or no longer, in the channel's history, and where it goes on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use liminal::{
-    broker::{Broker, BrokerError, Page, ReadOptions, Start, SubscribeOptions, Subscription, Trim},
+    broker::{
+        Broker, BrokerError, Confirm, ConsumerDelivery, Page, ReadOptions, Start, SubscribeOptions, Subscription,
+        TransactionAck, TransactionRequest, Trim,
+    },
     machine,
-    model::{ChannelConfig, ConsumerConfig, HistoryChange, IfChanged, Notice, Position},
+    model::{
+        ChannelConfig, ConsumerConfig, DeliveryToken, HistoryChange, IfChanged, Notice, Position, Settlement, Verdict,
+    },
     store::{DurableStore, MemoryStore, WriteBatch},
 };
 
@@ -164,6 +169,103 @@ async fn after_a_restore_what_was_kept_goes_on_and_who_had_read_further_is_told_
     third.stop().await;
     let again = broker(store).await;
     assert_eq!(read(&again, Start::Position(reborn), None).await.unwrap().notice, None);
+}
+
+/// A backup of what is in a store.
+async fn copied(store: &Arc<dyn DurableStore>) -> Arc<dyn DurableStore> {
+    let (copy, snapshot) = (MemoryStore::new(), store.snapshot().await.unwrap());
+    let mut install = copy.install().await.unwrap();
+    install.put(snapshot.page(None, usize::MAX).await.unwrap()).await.unwrap();
+    install.finish(snapshot.root_hash()).await.unwrap();
+    Arc::new(copy)
+}
+
+async fn make_consumer(broker: &Broker) {
+    let config = ConsumerConfig { ack_timeout_ms: 600_000, ..ConsumerConfig::default() };
+    broker.create_consumer("orders", "w", config, Start::Earliest).await.unwrap();
+}
+
+async fn pull(broker: &Broker, count: usize) -> Vec<ConsumerDelivery> {
+    let pulled = broker.pull("orders", "w", 10, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(pulled.len(), count, "{pulled:?}");
+    pulled
+}
+
+async fn say(broker: &Broker, deliveries: &[ConsumerDelivery], verdict: &Verdict) -> Vec<Result<(), BrokerError>> {
+    let settlement = |delivery: &ConsumerDelivery| Settlement { token: delivery.token, verdict: verdict.clone() };
+    broker.settle("orders", "w", deliveries.iter().map(settlement).collect()).await.unwrap()
+}
+
+/// Hands out everything, and has it wait with nobody: an ack that came too late would be taken for it.
+async fn pulled_and_nacked(broker: &Broker, count: usize) -> Vec<ConsumerDelivery> {
+    let pulled = pull(broker, count).await;
+    let nack = Verdict::Nack { delay_ms: 600_000, reason: String::new() };
+    assert_eq!(say(broker, &pulled, &nack).await, vec![Ok(()); count]);
+    pulled
+}
+
+/// That each verdict on these deliveries is refused, and why, and nothing is settled.
+async fn counts_no_longer(broker: &Broker, deliveries: &[ConsumerDelivery], change: Option<HistoryChange>) {
+    let lag = broker.consumer("orders", "w").await.unwrap().status.lag;
+    let again = Verdict::Nack { delay_ms: 0, reason: String::new() };
+    for verdict in [Verdict::Ack, Verdict::AckUpTo, again, Verdict::Extend] {
+        for (delivery, result) in deliveries.iter().zip(say(broker, deliveries, &verdict).await) {
+            let error = result.unwrap_err();
+            assert_eq!(error, BrokerError::ForeignDelivery { seq: delivery.token.seq, change });
+            assert_eq!(error.code().0, "STALE_DELIVERY");
+        }
+    }
+    let tokens = deliveries.iter().map(|delivery| delivery.token).collect();
+    let acks = vec![TransactionAck { channel: "orders".into(), consumer: "w".into(), tokens }];
+    let request = TransactionRequest { acks, ..TransactionRequest::default() };
+    assert_eq!(broker.transact(&request, Confirm::Commit).await.unwrap_err().code().0, "STALE_DELIVERY");
+    assert_eq!(broker.consumer("orders", "w").await.unwrap().status.lag, lag);
+}
+
+#[tokio::test]
+async fn a_delivery_of_an_older_history_settles_nothing_in_the_one_that_a_restore_began() {
+    let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+    let first = broker(store.clone()).await;
+    make_consumer(&first).await;
+    publish(&first, [0]).await;
+    first.flush().await.unwrap();
+    let backup = copied(&store).await;
+    publish(&first, [1]).await;
+    let old = pull(&first, 2).await;
+    first.stop().await;
+    restored(&backup, 2, 99).await;
+    let second = broker(backup).await;
+    publish(&second, [100]).await;
+    let new = pulled_and_nacked(&second, 2).await;
+    assert_eq!((new[1].token.seq, new[1].token.attempt), (old[1].token.seq, old[1].token.attempt));
+    counts_no_longer(&second, &old, Some(HistoryChange::Rewound)).await;
+    // By what was handed out here they are settled, also beside one of the older history.
+    let mixed = [new[0].clone(), old[1].clone(), new[1].clone()];
+    let results: Vec<bool> = say(&second, &mixed, &Verdict::Ack).await.iter().map(Result::is_ok).collect();
+    assert_eq!(results, [true, false, true]);
+    assert_eq!(second.consumer("orders", "w").await.unwrap().status.lag, 0);
+}
+
+#[tokio::test]
+async fn a_delivery_of_a_consumer_or_channel_that_was_made_again_settles_nothing_of_the_new_one() {
+    let broker = broker(Arc::new(MemoryStore::new())).await;
+    make_consumer(&broker).await;
+    publish(&broker, [0, 1]).await;
+    let old = pull(&broker, 2).await;
+    broker.delete_consumer("orders", "w").await.unwrap();
+    make_consumer(&broker).await;
+    let new = pulled_and_nacked(&broker, 2).await;
+    counts_no_longer(&broker, &old, None).await;
+    broker.delete_channel("orders").await.unwrap();
+    broker.create_channel("orders", ChannelConfig::default()).await.unwrap();
+    make_consumer(&broker).await;
+    publish(&broker, [2, 3]).await;
+    let newest = pulled_and_nacked(&broker, 2).await;
+    counts_no_longer(&broker, &new, Some(HistoryChange::Recreated)).await;
+    // One that an earlier version handed out says nothing of what it is of.
+    let token = DeliveryToken { of: None, ..newest[0].token };
+    let without = ConsumerDelivery { token, ..newest[0].clone() };
+    assert_eq!(say(&broker, &[without], &Verdict::Ack).await, [Ok(())]);
 }
 
 #[tokio::test]

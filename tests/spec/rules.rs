@@ -3,7 +3,7 @@
 use liminal::{
     broker::{Broker, BrokerError, Confirm, Consistency, Start, TransactionMessage},
     config::{RoutingRule, ServerConfig},
-    model::{ChannelConfig, Frame, Limits, Retention},
+    model::{ChannelConfig, Frame, Limits, Retention, WhenFull},
     proto::v1::Message,
     store::MemoryStore,
 };
@@ -66,6 +66,39 @@ async fn a_message_whose_copy_never_fits_is_refused_alone_and_its_error_names_th
     }
     assert_eq!(stored(&broker, "a").await, ["1", "2"]);
     assert_eq!(stored(&broker, "tiny").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_publish_whose_copy_is_refused_spoils_none_of_those_that_share_its_log_entry() {
+    let broker = broker(&["a", "b"]).await;
+    let keep = |retention| ChannelConfig { retention, ..ChannelConfig::default() };
+    let tiny = Retention { max_bytes: Some(100), ..Retention::default() };
+    broker.create_channel("tiny", keep(tiny)).await.unwrap();
+    let few = Retention { max_messages: Some(2), when_full: WhenFull::RefuseNew, ..Retention::default() };
+    broker.create_channel("few", keep(few)).await.unwrap();
+    broker.put_rule("a", "tiny", None).await.unwrap();
+    broker.put_rule("b", "few", Some("all > 0")).await.unwrap();
+    let large = "x".repeat(200);
+    // They are submitted at once, so they are in one entry.
+    let (one, refused, other, unkeyed) = tokio::join!(
+        broker.publish("a", envelope("1"), Some("k1")),
+        broker.publish("a", envelope(&large), Some("k")),
+        broker.publish("a", envelope("2"), Some("k2")),
+        broker.publish("a", envelope("3"), None),
+    );
+    assert_eq!(refused.unwrap_err().code().0, "LIMIT_EXCEEDED");
+    assert_eq!([one, other, unkeyed].map(|outcome| outcome.unwrap().seq), [0, 1, 2]);
+    assert_eq!(stored(&broker, "tiny").await, ["1", "2", "3"]);
+    let copied = r#"{"all":1}"#;
+    let (first, second, third, elsewhere) = tokio::join!(
+        broker.publish("b", envelope(copied), None),
+        broker.publish("b", envelope(copied), Some("k")),
+        broker.publish("b", envelope(copied), None),
+        broker.publish("b", envelope("{}"), None),
+    );
+    assert_eq!(third.unwrap_err().code().0, "CHANNEL_FULL");
+    assert_eq!([first, second, elsewhere].map(|outcome| outcome.unwrap().seq), [0, 1, 2]);
+    assert_eq!(stored(&broker, "few").await, [copied, copied]);
 }
 
 #[tokio::test]

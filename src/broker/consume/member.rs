@@ -12,7 +12,8 @@ use crate::{
     fanout::Wake,
     machine::Consumer,
     model::{
-        ChannelMeta, DeliveryToken, IfChanged, Lost, Notice, Place, StoredBatch, Verdict, has_expired, stream_key,
+        ChannelMeta, DeliveryOrigin, DeliveryToken, IfChanged, Lost, Notice, Place, StoredBatch, Verdict, has_expired,
+        stream_key,
     },
     proto::v1::Message,
 };
@@ -357,19 +358,19 @@ impl Member {
     ) -> Result<(Vec<ConsumerDelivery>, Vec<DeliveryToken>), BrokerError> {
         let (key, bytes) = (stream_key(self.channel.name.as_str()), self.broker.limits().page_bytes);
         let now_ms = self.broker.inner.view.time_ms();
-        let token = |seq: u64, attempt: u32| DeliveryToken { seq, attempt, member: self.id };
+        let token = |seq: u64, attempt: u32| DeliveryToken { seq, attempt, member: self.id, of: None };
         let (mut deliveries, mut gone) = (Vec::new(), Vec::new());
         let (mut left, mut read) = (wanted.clone(), 0);
         while let Some((first, _)) = left.first_key_value().filter(|_| read < bytes) {
             let first = *first;
             let view = &self.broker.inner.view;
-            let page = {
+            let (page, history) = {
                 let _whole = view.whole().await;
                 let page = self.broker.store().read_batches(&key, first, bytes).await;
                 let page = page.map_err(|error| self.broker.store_error(&error))?;
                 // It is read by name: what is there may be another channel's.
-                view.stats(self.channel.id).ok_or_else(|| self.named.not_found())?;
-                page
+                let history = view.history(self.channel.id).ok_or_else(|| self.named.not_found())?;
+                (page, history)
             };
             let end = page.last().map_or(first, StoredBatch::end_seq);
             for batch in &page {
@@ -386,7 +387,9 @@ impl Member {
                         let time_ms = self.broker.inner.view.time_of_day(batch.time_ms);
                         let schema_id = batch.schema_id;
                         read += prost::Message::encoded_len(&message);
-                        deliveries.push(ConsumerDelivery { token: token(seq, attempt), time_ms, schema_id, message });
+                        let of = DeliveryOrigin { consumer: self.named.id, position: history.position(seq) };
+                        let token = DeliveryToken { of: Some(of), ..token(seq, attempt) };
+                        deliveries.push(ConsumerDelivery { token, time_ms, schema_id, message });
                     }
                 }
             }

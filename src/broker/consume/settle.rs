@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Named};
 use crate::model::{
-    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryToken, Limits, Operation, OperationReply, Refusal,
-    Settlement, Verdict,
+    ConsumerId, ConsumerOperation, ConsumerReply, DeliveryOrigin, DeliveryToken, Limits, Operation, OperationReply,
+    Refusal, Settlement, Verdict,
 };
 
 /// Longest reason of a nack in bytes: it is kept until the message is settled.
@@ -16,7 +16,8 @@ const MAX_REASON: usize = 256;
 
 impl Broker {
     /// Settles deliveries of a consumer; one result for each, in order. `StaleDelivery`: it came too late, and the
-    /// message has been handed out again. To acknowledge what is acknowledged already is no error.
+    /// message has been handed out again. `ForeignDelivery`: it is not of this consumer in the history as it is. To
+    /// acknowledge what is acknowledged already is no error.
     ///
     /// # Errors
     /// `ConsumerNotFound`, `NoLeader` and the like: of all. `LimitExceeded` beyond [`Limits::SETTLEMENTS`].
@@ -27,14 +28,57 @@ impl Broker {
         settlements: Vec<Settlement>,
     ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
         Self::check_settlements(settlements.len())?;
+        let tokens: Vec<DeliveryToken> = settlements.iter().map(|settlement| settlement.token).collect();
+        let (named, mut results) = self.find_settled(channel, name, &tokens).await?;
+        let own: Vec<(usize, Settlement)> =
+            settlements.into_iter().enumerate().filter(|(position, _)| results[*position].is_ok()).collect();
+        let (positions, own): (Vec<usize>, Vec<Settlement>) = own.into_iter().unzip();
+        if own.is_empty() && !results.is_empty() {
+            return Ok(results);
+        }
+        let stale = self.settle_part(named.id, own).await?.map_err(|refusal| named.refused(refusal))?;
+        for position in stale.into_iter().filter_map(|stale| positions.get(stale as usize)) {
+            results[*position] = Err(BrokerError::StaleDelivery { seq: tokens[*position].seq });
+        }
+        Ok(results)
+    }
+
+    /// The consumer of that name, and of each delivery whether it is one of it. A node that knows otherwise first hears what the
+    /// leader knows.
+    pub(in crate::broker) async fn find_settled(
+        &self,
+        channel: &str,
+        name: &str,
+        tokens: &[DeliveryToken],
+    ) -> Result<(Named, Vec<Result<(), BrokerError>>), BrokerError> {
         let named = self.find_consumer(channel, name).await?;
-        let seqs: Vec<u64> = settlements.iter().map(|settlement| settlement.token.seq).collect();
-        let stale = self.settle_part(named.id, settlements).await?.map_err(|refusal| named.refused(refusal))?;
-        let mut stale = stale.into_iter().peekable();
-        let results = (0u32..).zip(seqs).map(|(position, seq)| {
-            stale.next_if_eq(&position).map_or(Ok(()), |_| Err(BrokerError::StaleDelivery { seq }))
-        });
-        Ok(results.collect())
+        let judged = self.judge_origins(&named, tokens);
+        if judged.iter().all(Result::is_ok) {
+            return Ok((named, judged));
+        }
+        self.catch_up().await?;
+        let named = self.find_consumer(channel, name).await?;
+        let judged = self.judge_origins(&named, tokens);
+        Ok((named, judged))
+    }
+
+    /// Whether deliveries are of a consumer, in its channel's history as it is. Neither changes as long as the consumer is there:
+    /// a history goes another way only in a cluster that is begun from a backup.
+    fn judge_origins(&self, named: &Named, tokens: &[DeliveryToken]) -> Vec<Result<(), BrokerError>> {
+        let view = &self.inner.view;
+        let channel = view.consumers(|all| all.get(named.id).map(|consumer| consumer.meta().channel));
+        let history = channel.and_then(|channel| view.history(channel));
+        let judge = |token: &DeliveryToken| {
+            let (Some(DeliveryOrigin { consumer, position }), Some(history)) = (token.of, &history) else {
+                return Ok(());
+            };
+            let (seq, change) = (token.seq, history.left(position));
+            if change.is_some() || consumer != named.id {
+                return Err(BrokerError::ForeignDelivery { seq, change });
+            }
+            Ok(())
+        };
+        tokens.iter().map(judge).collect()
     }
 
     /// Before anything is made of them.
@@ -111,7 +155,7 @@ impl Broker {
         verdict: &Verdict,
     ) -> Result<(), BrokerError> {
         let settlement = |(seq, attempt): &(u64, u32)| Settlement {
-            token: DeliveryToken { seq: *seq, attempt: *attempt, member },
+            token: DeliveryToken { seq: *seq, attempt: *attempt, member, of: None },
             verdict: verdict.clone(),
         };
         for part in idle.chunks(Limits::SETTLEMENTS) {

@@ -174,7 +174,8 @@ impl Broker {
         let publishes = self.check_messages(&request.messages).await?;
         let mut acks = Vec::with_capacity(request.acks.len());
         for (position, ack) in (0u32..).zip(&request.acks) {
-            let found = self.find_consumer(&ack.channel, &ack.consumer).await;
+            let found = self.find_settled(&ack.channel, &ack.consumer, &ack.tokens).await;
+            let found = found.and_then(|(named, judged)| judged.into_iter().collect::<Result<(), _>>().map(|()| named));
             acks.push((found.map_err(|error| TransactionPart::Ack(position).error(error))?, ack));
         }
         let completion = |(position, one): (u32, &'a TransactionCompletion)| {

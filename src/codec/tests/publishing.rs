@@ -10,7 +10,8 @@ pub(super) fn operations() -> Vec<Operation> {
     let keyed = PublishGroup { expected_seq: Some(5), expires: true, keys, frame: frame(&["a"]), ..group.clone() };
     let delayed =
         Delayed { due_ms: 9, claim: Some((KeyHash([1; 16]), Digest([2; 8]))), expires: false, frame: frame(&["a"]) };
-    let ack = Part::Ack { consumer: ConsumerId(1), tokens: vec![DeliveryToken { seq: 3, attempt: 1, member: 7 }] };
+    let ack =
+        Part::Ack { consumer: ConsumerId(1), tokens: vec![DeliveryToken { seq: 3, attempt: 1, member: 7, of: None }] };
     let (namespace, key) = ("orders".parse().unwrap(), KeyHash([1; 16]));
     let complete = Part::Complete { namespace, key, token: 3, receipt: "r".into() };
     vec![

@@ -223,7 +223,7 @@ impl Consumer {
 
     /// What a token stands for now.
     pub(super) fn held(&self, token: DeliveryToken) -> Result<Held, Refusal> {
-        let DeliveryToken { seq, attempt, member } = token;
+        let DeliveryToken { seq, attempt, member, .. } = token;
         let stale = Err(Refusal::StaleDelivery { seq });
         match self.pending.get(&seq) {
             None if seq < self.cursor.next => Ok(Held::Settled),

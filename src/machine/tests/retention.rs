@@ -159,6 +159,24 @@ fn a_full_target_of_a_rule_refuses_the_publish_but_not_its_retry() {
 }
 
 #[test]
+fn it_is_told_beforehand_which_groups_have_copies_that_may_be_refused() {
+    let mut node = Node::new();
+    let source = node.create("s", window(100)).meta.id;
+    let few = node.create("c", keeping(full(most(10)))).meta.id;
+    let small = node.create("d", keeping(Retention { max_bytes: Some(6), ..Retention::default() })).meta.id;
+    let takes = |node: &Node, target, positions: &[u32], before| {
+        let routes = vec![Route { target, schema_id: 0, positions: positions.to_vec() }];
+        let group = PublishGroup { routes, ..group(source, 0, &[("a", None), ("long", None)]) };
+        node.machine.takes_copies(&group, before)
+    };
+    assert!(takes(&node, few, &[0, 1], (8, 0)));
+    assert!(!takes(&node, few, &[0, 1], (9, 0)));
+    assert!(takes(&node, small, &[0], (1_000, 1_000)), "it drops the oldest");
+    assert!(!takes(&node, small, &[0, 1], (0, 0)), "this one never fits");
+    assert!(takes(&node, source, &[0, 1], (1_000, 1_000)));
+}
+
+#[test]
 fn the_first_message_whose_copy_does_not_fit_is_named_whichever_channel_refuses_it() {
     let mut node = Node::new();
     let source = node.create("s", window(100)).meta.id;

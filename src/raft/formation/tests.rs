@@ -39,7 +39,7 @@ fn see(node: &Formation, others: &[&Formation], cluster_in_sight: bool) {
     let seeds = node.known.lock().survey.unanswered.clone();
     let unanswered = seeds.difference(&answered).cloned().collect();
     let at_seeds = others.iter().map(|node| node.local.id).collect();
-    node.see(&Round { answers, answered, unanswered, at_seeds, cluster_in_sight });
+    node.see(&Round { answers, answered, unanswered, at_seeds, nodes: EXPECT, cluster_in_sight });
 }
 
 /// Whom a node that gets these answers would ask to found a cluster, and who would vote in it.
@@ -79,6 +79,28 @@ fn the_lowest_of_all_that_anybody_has_met_founds_a_cluster_of_the_lowest_and_ask
     assert_eq!(proposal(&nodes[1], &[&nodes[2], &nodes[3]]), None, "one that n3 has met was not met");
     let strangers: BTreeSet<String> = nodes[1].strangers().into_iter().collect();
     assert!(strangers.contains("n0:7301"), "{strangers:?}");
+}
+
+#[test]
+fn addresses_that_turn_out_to_be_one_node_count_once_where_nobody_says_how_many_nodes_there_are() {
+    // Three seeds, two of which are addresses of n1.
+    let sees = |counts_seeds: bool, nodes: usize| {
+        let [local, other] = [1, 2].map(node);
+        let local = local.counting_seeds(counts_seeds);
+        let round = Round {
+            answers: answers(&[&other]),
+            answered: ["n1:7301", "[::1]:7301", "n2:7301"].map(str::to_owned).into(),
+            at_seeds: BTreeSet::from([1, 2]),
+            nodes,
+            ..Round::default()
+        };
+        local.see(&round);
+        (local.consider().map(|Proposal { members, .. }| names(members)), local.waits_for())
+    };
+    assert_eq!(sees(true, 2).0, Some(["n1", "n2"].map(str::to_owned).to_vec()));
+    let (none, why) = sees(true, 3);
+    assert!(none.is_none() && why.contains("2 of the 3 nodes"), "{why}");
+    assert_eq!(sees(false, 2).0, None, "what somebody has said holds");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use haematite::Hash;
+use parking_lot::Mutex;
 
 use super::{
     HaematiteConfig, View, blocking, check,
@@ -14,8 +15,9 @@ use super::{
     fold::Folder,
     healing,
     nodes::Nodes,
+    scan::Walk,
 };
-use crate::store::{PartHash, StateHash, StoreError, StoreInstall, engine::Page};
+use crate::store::{PartHash, PlainKeys, StateHash, StoreError, StoreInstall, engine::Page, keys};
 
 /// Begins a state beside the live one.
 pub(super) fn begin(dir: PathBuf, config: HaematiteConfig, folder: Folder, live: Arc<View>) -> Box<dyn StoreInstall> {
@@ -47,6 +49,55 @@ enum Content {
 impl Install {
     fn take(&mut self) -> Content {
         std::mem::replace(&mut self.content, Content::Taken)
+    }
+}
+
+/// The plain keys of a state that is whole and not live yet.
+struct Staged {
+    dir: PathBuf,
+    root: Hash,
+    cache_bytes: usize,
+    /// Kept for the next read: opening one syncs a directory.
+    reader: Arc<Mutex<Option<Nodes>>>,
+}
+
+impl Staged {
+    async fn page(&self, from: Bytes, to: Bytes, limit: usize) -> Result<Page, StoreError> {
+        let (dir, root, cache_bytes, reader) = (self.dir.clone(), self.root, self.cache_bytes, self.reader.clone());
+        blocking(move || {
+            let kept = reader.lock().take();
+            let nodes = match kept {
+                Some(nodes) => nodes,
+                None => Nodes::open(&dir, cache_bytes)?,
+            };
+            let mut page = Page::new();
+            {
+                let mut walk = Walk::begin(&nodes, root, &from, &to)?;
+                while page.len() < limit
+                    && let Some(entry) = walk.next()?
+                {
+                    page.push(entry);
+                }
+            }
+            *reader.lock() = Some(nodes);
+            Ok(page)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl PlainKeys for Staged {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let key = keys::plain(key);
+        let behind = [&key[..], &[0]].concat().into();
+        Ok(self.page(key, behind, 1).await?.pop().map(|(_, value)| value))
+    }
+
+    async fn range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Page, StoreError> {
+        let (from, to) = keys::plain_range(prefix, after);
+        let page = self.page(from, to, limit).await?;
+        Ok(page.into_iter().map(|(key, value)| (key.slice(1..), value)).collect())
     }
 }
 
@@ -127,6 +178,12 @@ impl StoreInstall for Install {
         .await?;
         self.content = Content::Checked(expected);
         Ok(())
+    }
+
+    fn plain_keys(&self) -> Option<Arc<dyn PlainKeys>> {
+        let Content::Checked(hash) = self.content else { return None };
+        let (dir, root, cache_bytes) = (self.dir.clone(), Hash::from_bytes(hash.0), self.config.accounting_cache_bytes);
+        Some(Arc::new(Staged { dir, root, cache_bytes, reader: Arc::default() }))
     }
 
     async fn finish(&mut self, expected: StateHash) -> Result<(), StoreError> {

@@ -199,7 +199,7 @@ impl Pump {
         let generation = self.generation.load(Ordering::Acquire);
         let mut notice = response.notice.map(|notice| notice_of(&self.open.channel, notice)).transpose()?;
         for delivery in response.deliveries {
-            let ConsumerDelivery { token, seq, attempt, time_ms, schema_id, message } = delivery;
+            let ConsumerDelivery { token, seq, attempt, time_ms, schema_id, message, .. } = delivery;
             let message = message.ok_or_else(|| malformed("delivery"))?;
             let received = Received { seq, time: from_ms(time_ms), schema_id, message: message.into() };
             if !self.full {

@@ -31,7 +31,7 @@ fn hand(seq: u64, member: u64) -> Hand {
 }
 
 fn token(seq: u64, attempt: u32, member: u64) -> DeliveryToken {
-    DeliveryToken { seq, attempt, member }
+    DeliveryToken { seq, attempt, member, of: None }
 }
 
 fn nack(delay_ms: u64, reason: &str) -> Verdict {
