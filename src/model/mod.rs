@@ -8,6 +8,7 @@ mod claim_json;
 mod command;
 mod compaction;
 mod consumer;
+mod decimal;
 mod delayed;
 mod expiry;
 mod frame;
@@ -45,10 +46,13 @@ pub use consumer::{
     ConsumerStatus, Cursor, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost, OrderingKey,
     Orphans, Pending, Settlement, Verdict,
 };
+pub(crate) use decimal::Decimal;
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
+#[cfg(test)]
+pub(crate) use json_text::json_text;
 pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
 pub use limits::Limits;
