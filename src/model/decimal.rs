@@ -1,5 +1,5 @@
 //! JSON numbers as they are written: all their digits, and exponents of any size. Whoever compares numbers goes by these:
-//! predicates, the text by which payloads are compared, the schema check.
+//! predicates, the text by which payloads are compared, the schema check, the comparison of schemas.
 //!
 //! Nothing is expanded, so all of it takes time in proportion to what is written and no more.
 
@@ -73,6 +73,14 @@ impl<'a> Decimal<'a> {
         let power = usize::try_from(power).ok().filter(|power| *power <= zeros)?;
         let sign = if self.negative { "-" } else { "" };
         Some(if digits.is_empty() { "0".to_owned() } else { format!("{sign}{digits}{}", "0".repeat(power)) })
+    }
+
+    /// For whoever counts with it: whether it is negative, its digits as numbers without zeros at either end, and the power of
+    /// ten that goes with `0.digits`. An exponent beyond `most` counts as that.
+    pub(crate) fn taken_apart(&self, most: i64) -> (bool, Vec<u8>, i64) {
+        let far = if self.exponent.negative { -most } else { most };
+        let exponent = self.exponent.value().unwrap_or(far).clamp(-most, most);
+        (self.negative, self.each_digit().map(|digit| digit - b'0').collect(), self.place + exponent)
     }
 
     /// Its digits as a whole number without zeros at its end, and the power of ten that goes with it.
