@@ -178,10 +178,10 @@ mod tests {
         let long = format!("0.{}", "1".repeat(1100));
         for (text, check, readers) in [
             (nested(60).as_str(), true, true),
-            (&nested(61), true, false),
-            (&nested(127), true, false),
-            (&nested(128), false, false),
-            (&long, false, true),
+            (nested(61).as_str(), true, false),
+            (nested(127).as_str(), true, false),
+            (nested(128).as_str(), false, false),
+            (long.as_str(), false, true),
         ] {
             let seen = (read(text.as_bytes()).is_ok(), json_text(text.as_bytes()).is_some());
             assert_eq!(seen, (check, readers), "{text}");
