@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::json_text::json_text;
+use liminal_json::{Decimal, json_text};
 
 /// The text; none where the payload is no JSON that every reader understands (see [`json_text`]), or where it is not
 /// certain what it says: an object has a member of the same name twice, or an exponent is beyond any use.
@@ -135,28 +135,9 @@ fn write_string(text: &str, out: &mut Vec<u8>) -> Option<()> {
     serde_json::to_writer(out, text).ok()
 }
 
-/// `-12.50e3` is `-125e2`: all its digits without zeros at either end, and the power of ten that makes up for that.
 fn write_number(number: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let number = std::str::from_utf8(number).ok()?;
-    let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
-    let (decimal, power) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let power: i64 = power.parse().ok()?;
-    let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
-    let digits = [whole, fraction].concat();
-    let significant = digits.trim_start_matches('0').trim_end_matches('0');
-    if significant.is_empty() {
-        out.push(b'0');
-        return Some(());
-    }
-    let zeros = digits.len() - digits.trim_end_matches('0').len();
-    let power = power.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(i64::try_from(zeros).ok()?)?;
-    if negative {
-        out.push(b'-');
-    }
-    out.extend_from_slice(significant.as_bytes());
-    if power != 0 {
-        out.extend_from_slice(format!("e{power}").as_bytes());
-    }
+    out.extend_from_slice(Decimal::of(number).shortest()?.as_bytes());
     Some(())
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{json::carried, json_text::Form, times::timestamp};
+use super::{Form, json::carried, times::timestamp};
 use crate::proto::v1::{ClaimHolder, ClaimLease, ClaimNamespace, ClaimReceipt};
 
 /// A claim. What is not known, or makes no sense in its state, is left out.

@@ -1,14 +1,11 @@
 //! Messages and channels as JSON says them, to people and programs: the same on the command line and over HTTP.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use liminal_json::embedded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    Comparison, Compatibility, Quota, Retention, WhenFull,
-    json_text::{Form, embedded},
-    times::timestamp,
-};
+use super::{Comparison, Compatibility, Form, Quota, Retention, WhenFull, times::timestamp};
 use crate::proto::v1::{self, Channel, ConsumeOrder, Consumer, ConsumerConfig, Durability, Header, Message};
 
 /// A message with its place. The payload is JSON where it is JSON, and base64 where it is not.

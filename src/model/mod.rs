@@ -1,6 +1,7 @@
 //! Plain types that every layer shares: channels, messages, commands and limits. No behaviour beyond what
-//! keeps a value well formed, and no imports from the rest of the crate but the generated message types. What clients know too (frames, positions, ids) is
-//! in the crate `liminal-wire`, and the language of filters in `liminal-predicate`.
+//! keeps a value well formed, and no imports from the rest of the crate but the generated message types. What clients
+//! know too (frames, positions, ids) is in the crate `liminal-wire`, the language of filters in `liminal-predicate`, and
+//! what is JSON in `liminal-json`.
 
 mod batch;
 mod canonical;
@@ -13,7 +14,6 @@ mod consumer;
 mod delayed;
 mod expiry;
 mod json;
-mod json_text;
 mod letter_json;
 mod limits;
 mod lines;
@@ -49,8 +49,10 @@ pub use consumer::{
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use expiry::{LiveRuns, has_expired};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
-pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
+#[cfg(test)]
+pub(crate) use liminal_json::json_text;
+pub use liminal_json::{Form, unbroken};
 pub use liminal_predicate::{InvalidPredicate, MessageView, Predicate};
 pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, header_key};
 pub use limits::Limits;

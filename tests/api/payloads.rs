@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use liminal::{model::Limits, node::Node};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     http::{open, request, until},
     node,
+    redrive::letters_of,
+    websocket::Socket,
 };
 
 const MESSAGES: &str = "/v1/channels/orders/messages";
@@ -127,6 +129,90 @@ async fn pages_pulls_and_events_give_back_every_byte() {
         .map(|data| bytes_of(&serde_json::from_str::<Box<RawValue>>(data).unwrap()))
         .collect();
     assert_eq!(followed, bytes);
+    node.stop().await;
+}
+
+/// Everything: JSON that decoding would change, JSON that a text would change, what some reader cannot take, and bytes.
+fn all() -> Vec<Vec<u8>> {
+    let texts = EXACT.iter().chain(&BROKEN).map(|text| text.as_bytes().to_vec());
+    texts.chain(odd().into_iter().map(String::into_bytes)).chain([b"\xff\x00".to_vec(), Vec::new()]).collect()
+}
+
+#[tokio::test]
+async fn a_websocket_takes_and_gives_back_every_byte() {
+    let node = node(Limits::default()).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    for (id, payload) in all().iter().enumerate() {
+        let payload = match EXACT.get(id) {
+            Some(json) => format!(r#""payload":{json}"#),
+            None => format!(r#""payload_base64":"{}""#, BASE64_STANDARD.encode(payload)),
+        };
+        socket.say_text(format!(r#"{{"id":{id},"publish":{{"channel":"orders",{payload}}}}}"#)).await;
+        let answer = socket.hear().await;
+        assert_eq!(answer["ok"]["seq"], json!(id), "{payload}: {answer}");
+    }
+    let begun = socket.ask(json!({"id": 100, "subscribe": {"channel": "orders", "from": "earliest"}})).await;
+    assert_eq!(begun["ok"]["next_seq"], 0, "{begun}");
+    #[derive(serde::Deserialize)]
+    struct Delivered {
+        message: Box<RawValue>,
+    }
+    for payload in all() {
+        let text = socket.hear_text().await;
+        let Delivered { message } = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(bytes_of(&message), payload, "{text}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_list_of_dead_letters_gives_back_every_byte() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let consumers = "/v1/channels/orders/consumers";
+    let create = request(http, "POST", consumers, &[], r#"{"name":"w","max_attempts":3}"#).await;
+    assert_eq!(create.status, 200, "{}", create.body);
+    letters_of(&node, &all()).await;
+    let page = request(http, "GET", &format!("{consumers}/w/dead-letters?limit=100"), &[], "").await.body;
+    #[derive(serde::Deserialize)]
+    struct Page {
+        letters: Vec<Box<RawValue>>,
+    }
+    let Page { letters } = serde_json::from_str(&page).unwrap_or_else(|error| panic!("{error}: {page}"));
+    assert_eq!(letters.iter().map(|letter| bytes_of(letter)).collect::<Vec<_>>(), all());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_list_of_delayed_messages_gives_back_every_byte() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    for payload in all() {
+        let published = request(http, "POST", MESSAGES, &[("Liminal-Delay", "10m")], &payload).await;
+        assert_eq!(published.status, 200, "{}", published.body);
+    }
+    let page = request(http, "GET", "/v1/channels/orders/delayed?limit=100", &[], "").await.body;
+    #[derive(serde::Deserialize)]
+    struct Page {
+        messages: Vec<Box<RawValue>>,
+    }
+    let Page { messages } = serde_json::from_str(&page).unwrap_or_else(|error| panic!("{error}: {page}"));
+    assert_eq!(messages.iter().map(|message| bytes_of(message)).collect::<Vec<_>>(), all());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_as_bytes_has_no_fields_for_a_filter() {
+    let node = node(Limits::default()).await;
+    let deep = format!(r#"{{"a":1,"b":{}{}}}"#, "[".repeat(60), "]".repeat(60));
+    for payload in [r#"{"a":1,"b":"\ud800"}"#, r#"{"a":1,"b":1e400}"#, &deep, r#"{"a":1.0000000000000000000001}"#] {
+        publish(&node, payload).await;
+    }
+    publish(&node, r#"{"a":1.0}"#).await;
+    let mut socket = Socket::open(node.http_address()).await;
+    let subscribe = json!({"channel": "orders", "from": "earliest", "filter": "a == 1"});
+    assert!(socket.ask(json!({"id": 1, "subscribe": subscribe})).await["ok"].is_object());
+    assert_eq!(socket.hear().await["message"]["seq"], 4);
     node.stop().await;
 }
 

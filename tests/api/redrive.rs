@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 
 use super::{http::request, node};
 
-/// Three letters of consumer `w` of `orders`; the payload of the second one is no number.
+/// Three letters; the payload of the second one is no number.
 async fn letters(node: &liminal::node::Node) {
+    letters_of(node, &["1", "\"two\"", "3"].map(|payload| payload.as_bytes().to_vec())).await;
+}
+
+/// Letters of consumer `w` of `orders` with these payloads.
+pub async fn letters_of(node: &liminal::node::Node, payloads: &[Vec<u8>]) {
     let header =
         |name: &str, value: &str| v1::Header { name: format!("liminal-dead-letter-{name}"), value: value.into() };
-    let letter = |(seq, payload): (usize, &&str)| v1::Message {
-        payload: payload.to_string().into(),
+    let letter = |(seq, payload): (usize, &Vec<u8>)| v1::Message {
+        payload: payload.clone().into(),
         headers: vec![
             header("channel", "orders"),
             header("seq", &seq.to_string()),
@@ -24,7 +29,7 @@ async fn letters(node: &liminal::node::Node) {
         ],
         ..v1::Message::default()
     };
-    let messages: Vec<v1::Message> = ["1", "\"two\"", "3"].iter().enumerate().map(letter).collect();
+    let messages: Vec<v1::Message> = payloads.iter().enumerate().map(letter).collect();
     let confirm = liminal::broker::Confirm::Commit;
     for written in node.broker().publish_frame("orders.dead", Frame::encode(&messages), confirm).await {
         written.unwrap();

@@ -16,12 +16,20 @@ impl Socket {
     }
 
     async fn say(&mut self, request: Value) {
-        self.0.send(Message::text(request.to_string())).await.unwrap();
+        self.say_text(request.to_string()).await;
+    }
+
+    pub async fn say_text(&mut self, request: String) {
+        self.0.send(Message::text(request)).await.unwrap();
     }
 
     pub async fn hear(&mut self) -> Value {
+        serde_json::from_str(&self.hear_text().await).unwrap()
+    }
+
+    pub async fn hear_text(&mut self) -> String {
         match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer") {
-            Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
+            Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
             other => panic!("{other:?}"),
         }
     }

@@ -1,23 +1,20 @@
 //! Whether a predicate holds for a message.
 //!
-//! The payload is looked at when a path asks for it, and then at most once however many predicates look: a level of
-//! the document is cut into its members without decoding them, and only the members on a path are looked into. So the
+//! The payload is looked at when a path asks for it, and then at most once however many predicates look: it is judged and
+//! cut into its members in one pass without decoding them, and only the members on a path are looked into. So the
 //! answer cannot depend on which other predicates look at the same message, and nothing but the values that are
-//! compared is decoded.
+//! compared is decoded. What is JSON is judged where it is for every reader, so no predicate sees fields in a payload that
+//! a reader gets as bytes.
 
-use std::{borrow::Cow, cell::OnceCell, cmp::Ordering, fmt};
+use std::{borrow::Cow, cell::OnceCell, cmp::Ordering};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
-
-use super::{Expr, Literal, Name, Number, Op, Path, Test};
+use liminal_json::{Decimal, json_parts};
 use liminal_wire::{
     header,
     v1::{Header, Message},
 };
+
+use super::{Expr, Literal, Name, Op, Path, Test};
 
 /// A message as predicates look at it; make one for each message and show it to all of them.
 pub struct MessageView<'a> {
@@ -34,20 +31,21 @@ struct Node<'a> {
     parts: OnceCell<Box<Parts<'a>>>,
 }
 
-enum Parts<'a> {
+/// Of an object its members, of an array its items, and of anything else none.
+#[derive(Default)]
+struct Parts<'a> {
     /// With their names as they stand there: in quotes.
-    Members(Vec<(&'a str, Node<'a>)>),
-    Items(Vec<Node<'a>>),
-    None,
+    members: Vec<(&'a str, Node<'a>)>,
+    items: Vec<Node<'a>>,
 }
 
 /// What a path leads to.
 enum Field<'v> {
     Null,
     Bool(bool),
-    Number(Number),
+    Number(Decimal<'v>),
     Text(Cow<'v, str>),
-    /// An object or an array, or a value that nothing can be compared with.
+    /// An object or an array.
     Other,
 }
 
@@ -90,30 +88,36 @@ impl<'a> MessageView<'a> {
 
 impl<'a> Node<'a> {
     fn document(payload: &'a [u8]) -> Option<Self> {
-        let raw = std::str::from_utf8(payload).ok()?.trim_matches([' ', '\t', '\n', '\r']);
-        let parts = OnceCell::new();
-        if raw.starts_with(['{', '[']) {
-            // Cutting it into parts walks over all of it.
-            let _ = parts.set(Box::new(serde_json::from_str(raw).ok()?));
-        } else {
-            serde_json::from_str::<&RawValue>(raw).ok()?;
-        }
-        Some(Self { raw, parts })
+        let (raw, parts) = Parts::of(std::str::from_utf8(payload).ok()?)?;
+        Some(Self { raw, parts: OnceCell::from(Box::new(parts)) })
     }
 
-    fn new(raw: &'a RawValue) -> Self {
-        Self { raw: raw.get(), parts: OnceCell::new() }
+    fn new(raw: &'a str) -> Self {
+        Self { raw, parts: OnceCell::new() }
     }
 
     fn part(&self, name: &Name) -> Option<&Self> {
         if !self.raw.starts_with(['{', '[']) {
             return None;
         }
-        match &**self.parts.get_or_init(|| Box::new(serde_json::from_str(self.raw).unwrap_or(Parts::None))) {
-            Parts::Members(members) => members.iter().rev().find(|(raw, _)| is_named(raw, &name.text)).map(|(_, n)| n),
-            Parts::Items(items) => items.get(name.index?),
-            Parts::None => None,
+        let cut = || Parts::of(self.raw).map(|(_, parts)| parts).unwrap_or_default();
+        let Parts { members, items } = &**self.parts.get_or_init(|| Box::new(cut()));
+        if self.raw.starts_with('[') {
+            return items.get(name.index?);
         }
+        members.iter().rev().find(|(raw, _)| is_named(raw, &name.text)).map(|(_, node)| node)
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a text, and the text without space around it; none where it is no JSON.
+    fn of(text: &'a str) -> Option<(&'a str, Self)> {
+        let mut parts = Self::default();
+        let raw = json_parts(text, |name, value| match name {
+            Some(name) => parts.members.push((name, Node::new(value))),
+            None => parts.items.push(Node::new(value)),
+        })?;
+        Some((raw, parts))
     }
 }
 
@@ -124,39 +128,6 @@ fn is_named(raw: &str, name: &str) -> bool {
     raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) == Some(name)
 }
 
-impl<'a> Deserialize<'a> for Parts<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Cut)
-    }
-}
-
-/// Cuts one level into its parts.
-struct Cut;
-
-impl<'de> Visitor<'de> for Cut {
-    type Value = Parts<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts<'de>, A::Error> {
-        let mut members = Vec::new();
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            members.push((name.get(), Node::new(value)));
-        }
-        Ok(Parts::Members(members))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Parts<'de>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(value) = seq.next_element()? {
-            items.push(Node::new(value));
-        }
-        Ok(Parts::Items(items))
-    }
-}
-
 impl<'v> Field<'v> {
     /// Of valid JSON.
     fn of(raw: &'v str) -> Self {
@@ -164,10 +135,9 @@ impl<'v> Field<'v> {
             Some(b'n') => Self::Null,
             Some(b't') => Self::Bool(true),
             Some(b'f') => Self::Bool(false),
-            // Fails for escapes that are half of a character.
             Some(b'"') if raw.contains('\\') => serde_json::from_str(raw).map_or(Self::Other, Self::Text),
             Some(b'"') => Self::Text(raw[1..raw.len() - 1].into()),
-            Some(b'-' | b'0'..=b'9') => Number::of(raw).map_or(Self::Other, Self::Number),
+            Some(b'-' | b'0'..=b'9') => Self::Number(Decimal::of(raw)),
             _ => Self::Other,
         }
     }
@@ -181,7 +151,7 @@ impl<'v> Field<'v> {
         match (self, value) {
             (Self::Null, Literal::Null) => Some(Ordering::Equal),
             (Self::Bool(field), Literal::Bool(value)) => Some(field.cmp(value)),
-            (Self::Number(field), Literal::Number(value)) => Some(field.compare(*value)),
+            (Self::Number(field), Literal::Number(value)) => Some(field.compare(value.value())),
             (Self::Text(field), Literal::Text(value)) => Some(field.as_ref().cmp(value)),
             _ => None,
         }
@@ -190,11 +160,12 @@ impl<'v> Field<'v> {
 
 impl Literal {
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
-        match self {
-            Self::Null => Field::Null.compare(other),
-            Self::Bool(value) => Field::Bool(*value).compare(other),
-            Self::Number(number) => Field::Number(*number).compare(other),
-            Self::Text(text) => Field::Text(text.into()).compare(other),
+        match (self, other) {
+            (Self::Null, other) => Field::Null.compare(other),
+            (Self::Bool(value), other) => Field::Bool(*value).compare(other),
+            (Self::Text(text), other) => Field::Text(text.into()).compare(other),
+            (Self::Number(one), Self::Number(other)) => Some(one.value().compare(other.value())),
+            (Self::Number(_), _) => None,
         }
     }
 

@@ -1,60 +1,71 @@
-//! Numbers that compare exactly and on every machine alike.
+//! The numbers of a predicate's text. They compare exactly, and on every machine alike.
 
 use std::{cmp::Ordering, fmt};
 
-/// A JSON number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
-    /// Written as a whole number that fits.
-    Whole(i128),
-    /// Finite.
-    Double(f64),
+use liminal_json::Decimal;
+
+/// A JSON number within the range of doubles.
+#[derive(Clone, Debug)]
+pub(super) struct Number {
+    /// The one way to write it.
+    text: String,
+    value: Decimal<'static>,
 }
 
 impl Number {
     /// Of a valid JSON number; none beyond the range of doubles.
     pub(super) fn of(text: &str) -> Option<Self> {
-        if let Ok(whole) = text.parse() {
-            return Some(Self::Whole(whole));
-        }
-        text.parse().ok().filter(|double: &f64| double.is_finite()).map(Self::Double)
+        let double = text.parse().ok().filter(|double: &f64| double.is_finite())?;
+        let value = Decimal::of(text).into_owned();
+        let text = match text.parse::<i128>() {
+            Ok(whole) => whole.to_string(),
+            Err(_) => written(text, &value, double),
+        };
+        Some(Self { text, value })
     }
 
-    pub(super) fn compare(self, other: Self) -> Ordering {
-        match (self, other) {
-            (Self::Whole(one), Self::Whole(other)) => one.cmp(&other),
-            (Self::Whole(one), Self::Double(other)) => whole_with_double(one, other),
-            (Self::Double(one), Self::Whole(other)) => whole_with_double(other, one).reverse(),
-            // Both are finite.
-            (Self::Double(one), Self::Double(other)) => one.partial_cmp(&other).unwrap_or(Ordering::Equal),
-        }
+    pub(super) fn value(&self) -> &Decimal<'static> {
+        &self.value
+    }
+
+    /// Whether a range from here up to there is a mistake.
+    ///
+    /// One whose ends are the same double is none, though nothing may lie in it: earlier builds compared a fraction as its
+    /// double, so they took such ranges and stored them, and what is stored has to be read again.
+    pub(super) fn is_above(&self, high: &Self) -> bool {
+        let exact = self.is_whole() && high.is_whole();
+        self.value.compare(&high.value).is_gt() && (exact || self.double() > high.double())
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.text.contains(['.', 'e', 'E'])
+    }
+
+    fn double(&self) -> f64 {
+        // It was one when it was made.
+        self.text.parse().unwrap_or(f64::NAN)
     }
 }
 
-fn whole_with_double(whole: i128, double: f64) -> Ordering {
-    // 2^127, one more than the largest whole number here; its negative is the smallest.
-    let beyond = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
-    if double >= beyond {
-        return Ordering::Less;
+/// As its nearest double is written, if that is the same number: always with a point or an exponent. Otherwise with all digits.
+fn written(text: &str, value: &Decimal<'_>, double: f64) -> String {
+    let short = format!("{double:?}");
+    if Decimal::of(&short).compare(value) == Ordering::Equal {
+        return short;
     }
-    if double < -beyond {
-        return Ordering::Greater;
-    }
-    let floor = double.floor();
-    // Exact: a double's floor is a double, and within the range.
-    match whole.cmp(&(floor as i128)) {
-        Ordering::Equal if double > floor => Ordering::Less,
-        other => other,
+    // An exponent beyond all use stays as somebody wrote it.
+    value.shortest().unwrap_or_else(|| text.to_owned())
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(whole) => whole.fmt(f),
-            // Always with a point or an exponent, and with the digits that give the same double back.
-            Self::Double(double) => write!(f, "{double:?}"),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -62,28 +73,60 @@ impl fmt::Display for Number {
 mod tests {
     use super::*;
 
-    fn compare(one: &str, other: &str) -> Ordering {
-        Number::of(one).unwrap().compare(Number::of(other).unwrap())
+    fn number(text: &str) -> Number {
+        Number::of(text).unwrap_or_else(|| panic!("{text}"))
     }
 
     #[test]
-    fn whole_numbers_compare_exactly_beyond_what_doubles_hold() {
-        assert_eq!(compare("9007199254740993", "9007199254740992"), Ordering::Greater);
-        assert_eq!(compare("9007199254740993", "9007199254740992.0"), Ordering::Greater);
-        assert_eq!(compare("18446744073709551616", "18446744073709551615"), Ordering::Greater);
-        assert_eq!(compare("170141183460469231731687303715884105727", "1.7014118346046923e38"), Ordering::Less);
-        assert_eq!(compare("-170141183460469231731687303715884105728", "-1.7014118346046923e38"), Ordering::Equal);
-        assert_eq!(compare("-170141183460469231731687303715884105728", "-1e39"), Ordering::Greater);
+    fn what_a_double_says_too_is_written_as_ever() {
+        for (text, written) in [
+            ("7", "7"),
+            ("-0", "0"),
+            ("0.0", "0.0"),
+            ("-0.0", "-0.0"),
+            ("0e99999999999999999999", "0.0"),
+            ("0.1", "0.1"),
+            ("0.10", "0.1"),
+            ("1E-1", "0.1"),
+            ("1e3", "1000.0"),
+            ("1e39", "1e39"),
+            ("1.7014118346046923e38", "1.7014118346046923e38"),
+            ("170141183460469231731687303715884105727", "170141183460469231731687303715884105727"),
+            ("5e-324", "5e-324"),
+        ] {
+            assert_eq!(number(text).to_string(), written);
+        }
     }
 
     #[test]
-    fn whole_numbers_and_doubles_share_one_line() {
-        assert_eq!(compare("1", "1.0"), Ordering::Equal);
-        assert_eq!(compare("-2", "-1.5"), Ordering::Less);
-        assert_eq!(compare("-1", "-1.5"), Ordering::Greater);
-        assert_eq!(compare("1e2", "100"), Ordering::Equal);
-        assert_eq!(compare("-0.0", "0"), Ordering::Equal);
-        assert_eq!(compare("0.1", "0.10"), Ordering::Equal);
+    fn what_no_double_says_keeps_its_digits() {
+        for (text, written) in [
+            ("0.1000000000000000000001", "1000000000000000000001e-22"),
+            ("0.10000000000000000000010", "1000000000000000000001e-22"),
+            ("9007199254740993.0", "9007199254740993"),
+            ("-9007199254740993.5", "-90071992547409935e-1"),
+            ("123456789012345678901234567890123456789012345", "123456789012345678901234567890123456789012345"),
+            ("1e-400", "1e-400"),
+            ("1.0e-99999999999999999999", "1.0e-99999999999999999999"),
+        ] {
+            let (first, again) = (number(text), number(written));
+            assert_eq!((first.to_string(), &again), (written.to_owned(), &first));
+            assert_eq!(first.value().compare(again.value()), Ordering::Equal);
+        }
         assert_eq!(Number::of("1e400"), None);
+    }
+
+    #[test]
+    fn a_range_is_refused_where_its_ends_are_in_the_wrong_order_for_earlier_builds_too() {
+        for (low, high, refused) in [
+            ("1", "2", false),
+            ("2", "1", true),
+            ("0.2", "0.1", true),
+            ("9007199254740993", "9007199254740992", true),
+            // The double is a little above what its shortest text says.
+            ("170141183460469231731687303715884105727", "1.7014118346046923e38", false),
+        ] {
+            assert_eq!(number(low).is_above(&number(high)), refused, "{low} {high}");
+        }
     }
 }

@@ -159,7 +159,11 @@ impl<'t> Parser<'t> {
             return Err(self.expected("`and`", example));
         }
         let high = self.value()?;
-        if low.compare(&high).is_none_or(std::cmp::Ordering::is_gt) || !low.has_order() {
+        let reversed = match (&low, &high) {
+            (Literal::Number(low), Literal::Number(high)) => low.is_above(high),
+            _ => low.compare(&high).is_none_or(std::cmp::Ordering::is_gt),
+        };
+        if reversed || !low.has_order() {
             self.at = at;
             return Err(self.expected("two numbers or two strings, the lower one first", example));
         }

@@ -5,9 +5,11 @@ use std::{cmp::Ordering, fmt};
 
 use serde_json::{Number, Value};
 
+use liminal_json::Decimal;
+
 /// Ends of so many digits before the point are not rounded to whole numbers: nothing more would be proved by it.
 const WHOLE_DIGITS: i64 = 40;
-/// Exponents beyond it mean nothing to anybody, and are bounded so that they can be counted with.
+/// Exponents beyond it mean nothing to anybody, and are bounded so that ends can be rounded and shown.
 const MOST_EXPONENT: i64 = 1 << 40;
 
 /// A decimal number, exactly: 0.`digits` times ten to the power of `exponent`.
@@ -21,15 +23,8 @@ pub(super) struct Num {
 
 impl Num {
     pub(super) fn of(number: &Number) -> Self {
-        let text = number.as_str();
-        let (text, negative) = text.strip_prefix('-').map_or((text, false), |text| (text, true));
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        // More digits than fit are of one sign.
-        let far = if exponent.starts_with('-') { -MOST_EXPONENT } else { MOST_EXPONENT };
-        let shift = exponent.trim_start_matches('+').parse().unwrap_or(far).clamp(-MOST_EXPONENT, MOST_EXPONENT);
-        let digits = whole.bytes().chain(fraction.bytes()).map(|digit| digit - b'0').collect();
-        Self { negative, digits, exponent: whole.len() as i64 + shift }.trimmed()
+        let (negative, digits, exponent) = Decimal::of(number.as_str()).taken_apart(MOST_EXPONENT);
+        Self { negative, digits, exponent }.trimmed()
     }
 
     fn trimmed(mut self) -> Self {

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use liminal_json::Decimal;
+
 use crate::model::Limits;
 
 /// From here on (2^53) doubles are further apart than whole numbers.
@@ -121,24 +123,16 @@ fn number<E: Error>(text: &str) -> Result<Number, E> {
 /// A whole number without point and exponent; none where it is not whole, or is written so already. The library compares
 /// one that is written as a fraction with a bound by its nearest double first, which tells too little from here on.
 fn whole(text: &str) -> Option<String> {
-    let (sign, digits) = text.split_at(usize::from(text.starts_with('-')));
-    let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
-    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if digits == before {
-        return None;
-    }
-    let point = before.len() as i64 + exponent.trim_start_matches('+').parse::<i64>().ok()?;
-    let all = format!("{before}{after}");
-    let all = all.trim_end_matches('0');
-    let zeros = usize::try_from(point - all.len() as i64).ok()?;
-    let all = format!("{all}{}", "0".repeat(zeros));
-    let all = all.trim_start_matches('0');
-    Some(format!("{sign}{all}"))
+    // Within the range of doubles there are no more zeros than that.
+    text.contains(['.', 'e', 'E']).then(|| Decimal::of(text).whole(Limits::MOST_NUMBER_BYTES)).flatten()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::json_text;
 
     #[test]
     fn values_are_read_as_serde_json_reads_them() {
@@ -177,6 +171,43 @@ mod tests {
         ] {
             let value = read(text.as_bytes()).unwrap();
             assert!(value.as_object().is_some_and(|object| object.len() == 1), "{text}: {value}");
+        }
+    }
+
+    #[test]
+    fn only_nesting_and_long_numbers_are_judged_otherwise_than_for_readers() {
+        let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+        let long = format!("0.{}", "1".repeat(1100));
+        for (text, check, readers) in [
+            (nested(60).as_str(), true, true),
+            (nested(61).as_str(), true, false),
+            (nested(127).as_str(), true, false),
+            (nested(128).as_str(), false, false),
+            (long.as_str(), false, true),
+        ] {
+            let seen = (read(text.as_bytes()).is_ok(), json_text(text.as_bytes()).is_some());
+            assert_eq!(seen, (check, readers), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_json_to_the_check_is_json_to_readers(
+            text in prop::sample::select(vec![
+                r#"{"a":[1,-2.5e3,{"b":"\ud83d\ude00"}],"a":null}"#,
+                r#"[true,false,[],{},"\\\"",0.1]"#,
+                r#" {"\u0061" : 1e308} "#,
+                "12",
+                "",
+            ]),
+            at: prop::sample::Index,
+            cut in 0..3_usize,
+            put in r#"[\[\]{}"\\u0-9eE+.,: \n-]{0,3}|\\u[dD][8-9c-d]00|e999|null"#,
+        ) {
+            let at = at.index(text.len() + 1);
+            let end = (at + cut).min(text.len());
+            let text = [&text[..at], &put, &text[end..]].concat();
+            prop_assert_eq!(read(text.as_bytes()).is_ok(), json_text(text.as_bytes()).is_some(), "{}", text);
         }
     }
 }
