@@ -51,7 +51,7 @@ pub use frame::{Frame, FrameBuilder, InvalidFrame, StoredBatch, header_key};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use json_text::{Form, unbroken};
 pub use letter_json::LetterJson;
-pub use limits::Limits;
+pub use limits::{CONSUMER_DEFERRED, CONSUMER_DEFERRED_KEYS, Limits};
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};

@@ -6,6 +6,7 @@
 
 mod assign;
 mod consumer;
+mod deferred;
 mod manage;
 mod orphans;
 mod restore;
@@ -16,7 +17,10 @@ use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
 pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
-pub use self::consumer::{Consumer, Held, Holder};
+pub use self::{
+    consumer::{Consumer, Held, Holder},
+    deferred::Deferred,
+};
 #[cfg(test)]
 pub(super) use self::settled::Runs;
 use super::{Effects, Machine, keys::Key};
@@ -142,6 +146,13 @@ impl Consumers {
                 None => effects.delete(key),
             }
         }
+        for (id, block) in std::mem::take(&mut self.schedule.deferred) {
+            let key = Key::Deferred(id, block);
+            match self.by_id.get(&id).and_then(|consumer| consumer.deferred.mask(block)) {
+                Some(mask) => effects.put(key, &mask),
+                None => effects.delete(key),
+            }
+        }
         for id in std::mem::take(&mut self.schedule.touched) {
             if let Some(consumer) = self.by_id.get(&id) {
                 effects.put(Key::Cursor(id), &consumer.cursor);
@@ -207,7 +218,7 @@ impl Machine {
     fn lag(&self, consumer: &Consumer) -> u64 {
         let (id, next) = (consumer.meta.channel, consumer.cursor.next);
         let there = self.channels.get(&id).map_or(0, |channel| channel.stored_from(next));
-        consumer.pending.len() as u64 + there.saturating_sub(self.consumers.count_settled(id, next))
+        consumer.unsettled() + there.saturating_sub(self.consumers.count_settled(id, next))
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
@@ -256,7 +267,11 @@ impl Machine {
             ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
             ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,
             ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
-                self.assign(consumer, next..until, &hands, &parked)?;
+                self.assign(consumer, next..until, &hands, &parked, &[])?;
+                ConsumerReply::Done
+            }
+            ConsumerOperation::AssignPast { consumer, next, until, hands, parked, deferred } => {
+                self.assign(consumer, next..until, &hands, &parked, &deferred)?;
                 ConsumerReply::Done
             }
             ConsumerOperation::Settle { consumer, settlements } => {
