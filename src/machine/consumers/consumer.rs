@@ -160,6 +160,11 @@ impl Consumer {
         &self.deferred
     }
 
+    /// Messages whose last attempt came to nothing.
+    pub(super) fn count_dying(&self) -> u64 {
+        self.dying.len() as u64
+    }
+
     /// Messages below its `next` that are not settled.
     pub(super) fn unsettled(&self) -> u64 {
         self.pending.len() as u64 + self.deferred.count()

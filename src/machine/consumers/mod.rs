@@ -17,12 +17,12 @@ use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
 pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
+#[cfg(test)]
+pub(super) use self::settled::Runs;
 pub use self::{
     consumer::{Consumer, Held, Holder},
     deferred::Deferred,
 };
-#[cfg(test)]
-pub(super) use self::settled::Runs;
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
@@ -40,6 +40,10 @@ pub struct Laggards {
     pub shown: Vec<(ChannelName, ConsumerStatus)>,
     /// Messages that the others have been handed and not settled.
     pub pending_of_others: u64,
+    /// Messages that the others have given up and that have no letter yet.
+    pub dying_of_others: u64,
+    /// How often each consumer has handed messages out again, given them up and lost them, by id.
+    pub counts: Vec<(ConsumerId, [u64; 3])>,
 }
 
 /// All consumers of all channels.
@@ -184,14 +188,17 @@ impl Machine {
             self.consumers.iter().map(|consumer| (self.lag(consumer), consumer.meta.id)).collect();
         let (count, lag) = (all.len() as u64, all.iter().map(|(lag, _)| lag).sum());
         all.sort_unstable_by_key(|(lag, id)| (Reverse(*lag), *id));
-        let pending = |(_, id): &(u64, ConsumerId)| self.consumers.get(*id).map_or(0, |one| one.pending.len() as u64);
-        let pending_of_others = all.iter().skip(most).map(pending).sum();
+        let counts = |one: &Consumer| (one.meta.id, [one.cursor.redelivered, one.cursor.dead, one.lost().messages]);
+        let counts = self.consumers.iter().map(counts).collect();
+        let others = || all.iter().skip(most).filter_map(|(_, id)| self.consumers.get(*id));
+        let pending_of_others = others().map(Consumer::unsettled).sum();
+        let dying_of_others = others().map(Consumer::count_dying).sum();
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
             Some((channel.meta.name.clone(), self.status_of(consumer)))
         });
-        Laggards { count, lag, shown: shown.collect(), pending_of_others }
+        Laggards { count, lag, shown: shown.collect(), pending_of_others, dying_of_others, counts }
     }
 
     /// A consumer as its users see it.

@@ -37,12 +37,7 @@ impl Machine {
     }
 
     /// In byte order it comes after the cursors and before what is pending.
-    pub(in crate::machine) fn restore_deferred(
-        &mut self,
-        id: ConsumerId,
-        block: u64,
-        mask: u64,
-    ) -> Result<(), String> {
+    pub(in crate::machine) fn restore_deferred(&mut self, id: ConsumerId, block: u64, mask: u64) -> Result<(), String> {
         let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         let last = mask.checked_ilog2().ok_or("it holds no message")?;
         let last = block.checked_mul(BLOCK).and_then(|first| first.checked_add(u64::from(last)));
