@@ -19,6 +19,7 @@ mod kills;
 mod membership;
 mod publishing;
 mod readers;
+mod recorded;
 mod redrive;
 mod restored;
 mod retention;
