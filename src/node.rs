@@ -280,6 +280,7 @@ impl Node {
             group: group.clone(),
             budgets: budgets.clone(),
             configured: configured.clone(),
+            consumers: http::ConsumerMetrics::default(),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
@@ -431,6 +432,7 @@ struct View {
     budgets: Budgets,
     /// Whether the channels of the configuration exist.
     configured: Arc<AtomicBool>,
+    consumers: http::ConsumerMetrics,
     stopping: CancellationToken,
 }
 
@@ -566,6 +568,7 @@ impl NodeView for View {
         ));
         if self.broker.leads() {
             metrics.extend(cluster_metrics(&self.broker));
+            metrics.extend(self.consumers.of(&self.broker));
         }
         metrics.extend(clock_metrics(&self.broker, &self.group.clocks()));
         metrics
@@ -576,7 +579,7 @@ impl NodeView for View {
 fn cluster_metrics(broker: &Broker) -> Vec<Metric> {
     let (view, claims, keys) = (broker.view(), broker.view().claim_totals(), broker.view().live_keys());
     let (most_limit, all_limit) = broker.limits().most_keys();
-    let mut metrics = vec![
+    vec![
         Metric::gauge("channels", "Channels", view.catalog().len() as u64),
         Metric::gauge("live_keys", "Idempotency keys in the windows of all channels", keys.all),
         Metric::gauge("live_keys_most", "Idempotency keys of the channel that has most of them", keys.most),
@@ -595,9 +598,7 @@ fn cluster_metrics(broker: &Broker) -> Vec<Metric> {
         Metric::counter("claims_completed", "Claims completed with a receipt", claims.completed),
         Metric::counter("claims_released", "Claims given back", claims.released),
         Metric::counter("claims_expired", "Leases that ended by themselves: workers lost", claims.expired),
-    ];
-    metrics.extend(http::consumer_metrics(broker));
-    metrics
+    ]
 }
 
 /// The log's time, and how far each node's clock is from it.

@@ -23,10 +23,13 @@ use crate::{
 
 use super::channels::ChannelCommand;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a deposed leader's answers may still come: most of them say for certain what became of a publish.
 const LATE: Duration = Duration::from_millis(300);
 
-/// What one broker asks another.
+/// What one broker asks another. Its bytes stand for a version of the nodes' handshake: see `forward/tests.rs`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     Publish {

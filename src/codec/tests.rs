@@ -344,12 +344,24 @@ fn operations_of_earlier_versions_are_read_as_they_were_and_new_ones_come_after_
     let token = DeliveryToken { seq: 3, attempt: 1, member: 7, of: None };
     let settlements = vec![Settlement { token, verdict: Verdict::Return }];
     let settle = ConsumerOperation::Settle { consumer: ConsumerId(1), settlements };
+    let past = ConsumerOperation::AssignPast {
+        consumer: ConsumerId(1),
+        next: 2,
+        until: 70,
+        hands: vec![Hand { seq: 3, member: 7, key: None }],
+        parked: vec![(4, 6)],
+        deferred: vec![(1, 33)],
+    };
+    let next = ["02000000000000004600000000000000", "0100000000000000", "0300000000000000070000000000000000"].concat();
+    let waits =
+        ["010000000000000004000000000000000600000000000000", "010000000000000001000000000000002100000000000000"];
     let (id, token) = ("0100000000000000", "0300000000000000010000000700000000000000");
     for (operation, golden) in [
         (delete.clone(), ["02000000", id].concat()),
         (keeping.clone(), ["0800000002000000", id].concat()),
         (settle, ["05000000", id, "0100000000000000", token, "04000000"].concat()),
         (judged.clone(), ["0900000002000000", id, "01"].concat()),
+        (past, ["0a000000", id, &next, &waits.concat()].concat()),
     ] {
         let bytes = encode_record(&operation);
         assert_eq!(hex(&bytes[HEAD..bytes.len() - CRC]), golden);

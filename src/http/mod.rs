@@ -31,7 +31,7 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
-pub use self::lag::consumer_metrics;
+pub use self::lag::{ConsumerCounts, ConsumerMetrics};
 pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
 use self::serving::Serving;
 use crate::{broker::Broker, env::Listener, model::Limits};

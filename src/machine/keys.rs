@@ -43,6 +43,8 @@ pub(super) enum Key {
     Cursor(ConsumerId),
     /// Messages of a consumer that are not settled, a block of consecutive sequence numbers.
     Pending(ConsumerId, u64),
+    /// Messages of a consumer that were passed over, a block of consecutive sequence numbers.
+    Deferred(ConsumerId, u64),
     /// A message that waits for its time, by its channel and its id.
     Delayed(ChannelId, u64),
     /// The newest of those ids.
@@ -86,6 +88,8 @@ const MARK: &[u8] = b"mark/";
 const CONSUMERS: &[u8] = b"consumers";
 const CONSUMER: &[u8] = b"consumer/";
 const CURSOR: &[u8] = b"cursor/";
+// In byte order after the cursors and before what is pending.
+const DEFERRED: &[u8] = b"deferred/";
 const PENDING: &[u8] = b"pending/";
 const DELAYED: &[u8] = b"delayed/";
 const LAST_DELAYED: &[u8] = b"last-delayed";
@@ -120,6 +124,7 @@ impl Key {
             Self::Consumer(id) => [CONSUMER, &id.0.to_be_bytes()].concat().into(),
             Self::Cursor(id) => [CURSOR, &id.0.to_be_bytes()].concat().into(),
             Self::Pending(id, block) => two(PENDING, id.0, block),
+            Self::Deferred(id, block) => two(DEFERRED, id.0, block),
             Self::Delayed(id, number) => two(DELAYED, id.0, number),
             Self::LastDelayed => Bytes::from_static(LAST_DELAYED),
             Self::Calendar => Bytes::from_static(CALENDAR),
@@ -152,6 +157,9 @@ impl Key {
             Some(Self::Consumer(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(CURSOR) {
             Some(Self::Cursor(ConsumerId(number(id)?)))
+        } else if let Some(block) = key.strip_prefix(DEFERRED) {
+            let (id, block) = block.split_at_checked(8)?;
+            Some(Self::Deferred(ConsumerId(number(id)?), number(block)?))
         } else if let Some(block) = key.strip_prefix(PENDING) {
             let (id, block) = block.split_at_checked(8)?;
             Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
@@ -236,6 +244,7 @@ mod tests {
             Key::Consumer(ConsumerId(6)),
             Key::Cursor(ConsumerId(7)),
             Key::Pending(ConsumerId(8), 9),
+            Key::Deferred(ConsumerId(8), 9),
             Key::Delayed(id, 6),
             Key::LastDelayed,
             Key::Compaction(id),

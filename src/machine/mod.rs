@@ -50,7 +50,7 @@ pub use self::{
     calendar::behind,
     claims::receipt_key,
     cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
-    consumers::{Consumer, Consumers, Held, Holder, Laggards},
+    consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards},
     delayed::delayed_key,
     entry_list::{ClaimEntry, EntryBytes, decode_entries},
     epochs::{HISTORY_PREFIXES, begin_epoch},

@@ -151,6 +151,10 @@ impl Restoring {
                 let lost = decode_record("lost messages", value).map_err(|e| name(e.to_string()))?;
                 machine.restore_lost(id, lost).map_err(name)?;
             }
+            Key::Deferred(id, block) => {
+                let mask = decode_record("messages passed over", value).map_err(|e| name(e.to_string()))?;
+                machine.restore_deferred(id, block, mask).map_err(name)?;
+            }
             Key::Pending(id, block) => {
                 let stored = decode_record("pending messages", value).map_err(|e| name(e.to_string()))?;
                 machine.restore_pending(id, block, stored).map_err(name)?;

@@ -405,6 +405,22 @@ pub enum ConsumerOperation {
         /// What the filter keeps back counts as settled.
         settle_skipped: bool,
     },
+    /// [`ConsumerOperation::Assign`], where messages are passed over that have to wait for an earlier one of their key and
+    /// are not to take a place among those that are pending. They are handed out by their numbers later.
+    AssignPast {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// Its `next` as the leader saw it.
+        next: u64,
+        /// Its `next` from now on.
+        until: u64,
+        /// By increasing sequence number.
+        hands: Vec<Hand>,
+        /// Messages that wait, with their keys, by increasing sequence number.
+        parked: Vec<(u64, u64)>,
+        /// Messages that are passed over: blocks of 64 consecutive sequence numbers, and which of each.
+        deferred: Vec<(u64, u64)>,
+    },
 }
 
 impl ConsumerOperation {
@@ -412,6 +428,9 @@ impl ConsumerOperation {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Assign { hands, parked, .. } => size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()),
+            Self::AssignPast { hands, parked, deferred, .. } => {
+                size_of_val(hands.as_slice()) + size_of_val(parked.as_slice()) + size_of_val(deferred.as_slice())
+            }
             Self::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
             Self::DeadLetter { letter: Some(letter), .. } => letter.frame.len(),
             Self::Keeping(operation) | Self::Judged { operation, .. } => operation.bytes(),

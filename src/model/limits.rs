@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Messages that a consumer passes over because an earlier one of their key is not settled; a bit each. It is no setting: all
+/// nodes refuse by it.
+pub const CONSUMER_DEFERRED: u64 = 1 << 24;
+/// Ordering keys of such messages that the leader remembers of one consumer, about 32 bytes each.
+pub const CONSUMER_DEFERRED_KEYS: usize = 1 << 16;
+
 /// What a node accepts and how much it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -48,7 +54,8 @@ pub struct Limits {
     pub consumers_per_channel: u64,
     /// Bytes of a consumer's name; never more than 200.
     pub consumer_name_bytes: usize,
-    /// Messages that a consumer may be configured to have in flight.
+    /// Messages that a consumer may have pending: those that members have, those that wait to come again, and as many as half
+    /// of them that wait for an earlier one of their key. No consumer may be configured to have more in flight.
     pub consumer_pending: u64,
     /// Members of one consumer that are served at once.
     pub consumer_members: usize,

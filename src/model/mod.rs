@@ -55,7 +55,7 @@ pub(crate) use liminal_json::json_text;
 pub use liminal_json::{Form, unbroken};
 pub use liminal_predicate::{InvalidPredicate, MessageView, Predicate};
 pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, header_key};
-pub use limits::Limits;
+pub use limits::{CONSUMER_DEFERRED, CONSUMER_DEFERRED_KEYS, Limits};
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};

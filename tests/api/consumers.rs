@@ -176,6 +176,40 @@ async fn a_token_of_a_consumer_that_was_made_again_settles_nothing_of_the_new_on
 }
 
 #[tokio::test]
+async fn what_a_consumer_gives_up_is_in_the_metrics_however_many_consumers_are_further_behind() {
+    let node = node(Limits::default()).await;
+    let http = node.http_address();
+    let base = "/v1/channels/orders/consumers";
+    for number in 0..100 {
+        let create = json!({"name": format!("behind{number}")}).to_string();
+        assert_eq!(request(http, "POST", base, &[], create).await.status, 200);
+    }
+    let mortal = json!({"name": "z", "max_attempts": 1, "start": "earliest"}).to_string();
+    assert_eq!(request(http, "POST", base, &[], mortal).await.status, 200);
+    // The leader looks at them before there is anything to tell, as it does in a running cluster.
+    request(http, "GET", "/metrics", &[], "").await;
+    publish(&node, &["poison"]).await;
+    let pulled = request(http, "POST", &format!("{base}/z/pull?wait=30s"), &[], "").await.json();
+    let nack = json!({"nack": [{"token": pulled["messages"][0]["token"]}]});
+    request(http, "POST", &format!("{base}/z/settle"), &[], nack.to_string()).await;
+    let others = r#"{channel="(others)",consumer="(others)"}"#;
+    let told = async {
+        loop {
+            let metrics = request(http, "GET", "/metrics", &[], "").await.body;
+            if metrics.contains(&format!("liminal_consumer_dead_letters_total{others} 1")) {
+                return metrics;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let metrics = tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("it is told");
+    for name in ["dying", "lag", "pending", "redeliveries_total", "lost_messages_total"] {
+        assert!(metrics.contains(&format!("liminal_consumer_{name}{others} 0")), "{name}: {metrics}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn over_http_messages_are_pulled_and_settled_by_their_tokens() {
     let node = node(Limits::default()).await;
     let http = node.http_address();

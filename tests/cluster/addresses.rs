@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use liminal::{
+    client::{Client, Message},
     env::Env,
     node::{Node, Storage},
 };
@@ -13,6 +14,7 @@ use super::support::{
     eventually, free_addresses,
     in_process::{Cluster, envelope},
     processes::Processes,
+    wire::http_status,
 };
 
 /// A cached connection to the wrong node kept nodes apart for half a minute and more; this leaves room for a busy machine.
@@ -46,6 +48,34 @@ async fn whole(cluster: &Cluster) -> Duration {
     })
     .await;
     begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_whose_addresses_and_seeds_are_of_ipv6_are_a_cluster_and_serve_on_all_ports() {
+    if let Err(error) = std::net::TcpListener::bind("[::1]:0") {
+        eprintln!("not tested: this machine has no IPv6 loopback: {error}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::prepare(dir.path());
+    for config in &mut cluster.configs {
+        let peers = config.cluster.as_mut().unwrap();
+        let addresses = [&mut config.listen_address, &mut config.health_listen_address, &mut peers.listen_address];
+        for address in addresses.into_iter().chain(&mut peers.seed_nodes) {
+            *address = address.replace("127.0.0.1:", "[::1]:");
+        }
+    }
+    cluster.start_nodes().await;
+    cluster.create("orders").await;
+    whole(&cluster).await;
+    for node in cluster.nodes.iter().flatten() {
+        let (client, http) = (node.client_address().to_string(), node.http_address().to_string());
+        assert!(client.starts_with("[::1]:") && http.starts_with("[::1]:"), "{client} {http}");
+        assert_eq!(http_status(&http, "/ready").await, Some(200));
+        let client = Client::connect([format!("http://{client}")]).await.unwrap();
+        client.publish("orders", Message::new("6")).await.unwrap();
+    }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,6 +193,70 @@ async fn a_leader_whose_log_stands_still_gives_up_leadership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_all_logs_stand_still_what_was_not_proposed_is_refused_definitely_and_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start_faulty(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    let stall = |stalled: bool| cluster.logs.iter().for_each(|log| log.store(stalled, Ordering::Release));
+    stall(true);
+    let mut waiting = Vec::new();
+    for _ in 0..PROPOSALS + 2 {
+        let broker = cluster.broker(leader).clone();
+        waiting.push(tokio::spawn(async move { broker.publish("orders", envelope("a"), None).await }));
+        // Each in an entry of its own, for as long as there may be another one.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (number, published) in waiting.into_iter().enumerate() {
+        let error = published.await.unwrap().unwrap_err();
+        assert!(number < PROPOSALS || !error.outcome_unknown(), "publish {number}: {error:?}");
+    }
+    eventually("the leader is not ready", async || (!cluster.ready(leader).await).then_some(())).await;
+    let begin = Instant::now();
+    let error = cluster.broker(leader).publish("orders", envelope("b"), Some("b")).await.unwrap_err();
+    assert!(!error.outcome_unknown(), "{error:?}");
+    assert!(begin.elapsed() < PROMPT, "{:?}: {error:?}", begin.elapsed());
+    stall(false);
+    let leader = eventually("somebody leads", async || {
+        let leader = cluster.running().find(|number| cluster.leads(*number))?;
+        cluster.ready(leader).await.then_some(leader)
+    })
+    .await;
+    let stored = cluster.broker(leader).publish("orders", envelope("b"), Some("b")).await.unwrap();
+    assert!(!stored.duplicate, "it was refused for certain");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_by_command_says_by_its_exit_code_whether_leadership_was_handed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(dir.path()).await;
+    cluster.create("orders").await;
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % 3;
+    let server = format!("http://{}", cluster.node(leader).client_address());
+    let transfer = |node: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
+        let output = command.args(["--server", &server, "cluster", "transfer", node]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = transfer("n9");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("error: ") && said.contains("n9"), "{said}");
+    assert!(cluster.leads(leader), "it is as it was");
+    let done = eventually("leadership is handed over", async || {
+        // A node may be behind for a moment, which is refused.
+        let (code, said) = transfer(&format!("n{other}"));
+        assert!(code == Some(0) || code == Some(1), "{said}");
+        (code == Some(0)).then_some(said)
+    })
+    .await;
+    assert!(done.contains(&format!("n{other} leads now")), "{done}");
+    eventually("it leads", async || cluster.leads(other).then_some(())).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_without_a_majority_says_so_and_refuses_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path()).await;

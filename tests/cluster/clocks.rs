@@ -186,6 +186,54 @@ async fn restart(cluster: &mut Cluster, clocks: [i64; 3]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_time_is_ten_years_ahead_goes_on_where_it_is_restored_and_its_calendar_is_set_right() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["wrong", "restored"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let wrong = Cluster::start_with_clocks(&dir.path().join("wrong"), YEARS).await;
+    prepare(&wrong).await;
+    let lease = Duration::from_secs(600);
+    assert!(matches!(wrong.broker(0).claim("jobs", "long", lease, Some("w1")).await, Ok(Claim::Claimed { .. })));
+    let server = format!("http://{}", wrong.nodes[0].as_ref().unwrap().client_address());
+    let command = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
+        let output = command.args(["--server", &server]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    let backup = dir.path().join("backup");
+    command(&["cluster", "backup", backup.to_str().unwrap()]);
+    wrong.stop().await;
+
+    let mut restored = Cluster::prepare(&dir.path().join("restored"));
+    let config = &mut restored.configs[0];
+    let peers = config.cluster.as_mut().unwrap();
+    (peers.seed_nodes, peers.expect) = (Vec::new(), liminal::config::ClusterConfig::default().expect);
+    let text = format!(
+        "listen_address = {:?}\nhealth_listen_address = {:?}\npersistence_path = {:?}\n\
+         [cluster]\nnode_name = {:?}\nlisten_address = {:?}\nseed_nodes = []\ncookie = {:?}\n",
+        config.listen_address,
+        config.health_listen_address,
+        config.persistence_path.as_ref().unwrap(),
+        peers.node_name,
+        peers.listen_address,
+        "test",
+    );
+    let file = dir.path().join("restored.toml");
+    std::fs::write(&file, text).unwrap();
+    command(&["cluster", "restore", backup.to_str().unwrap(), "--config", file.to_str().unwrap()]);
+    restored.start_node(0).await;
+    let broker = restored.broker(0);
+    eventually("it serves", async || broker.channel("orders").await.ok()).await;
+    eventually("the calendar is right", async || (broker.now_ms().abs_diff(now_ms()) < 1_000).then_some(())).await;
+    time_passes_as_it_should(broker, "after").await;
+    let held = broker.claim("jobs", "long", lease, Some("w2")).await.unwrap();
+    let Claim::InFlight(holder) = held else { panic!("{held:?}") };
+    assert!(holder.expires_ms.abs_diff(now_ms()) < 600_000, "{holder:?}");
+    restored.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_time_is_ten_years_ahead_goes_on_and_its_calendar_is_set_right() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start_with_clocks(dir.path(), YEARS).await;

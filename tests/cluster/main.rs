@@ -20,6 +20,7 @@ mod large_entries;
 mod membership;
 mod publishing;
 mod readers;
+mod recorded;
 mod redrive;
 mod restored;
 mod retention;

@@ -46,6 +46,10 @@ async fn take(member: &mut Member, count: usize) -> Vec<ConsumerDelivery> {
     taken
 }
 
+async fn take_some(member: &mut Member) -> Vec<ConsumerDelivery> {
+    tokio::time::timeout(PATIENCE, member.next()).await.expect("something comes").unwrap()
+}
+
 fn shown(deliveries: &[ConsumerDelivery]) -> Vec<(String, u32)> {
     let one = |delivery: &ConsumerDelivery| {
         (String::from_utf8(delivery.message.payload.to_vec()).unwrap(), delivery.token.attempt)
@@ -564,6 +568,106 @@ async fn one_slow_key_holds_up_no_other() {
     broker.publish("orders", user("d", "d"), None).await.unwrap();
     other.set_window(3);
     assert_eq!(shown(&take(&mut other, 1).await), [("d".into(), 1)]);
+}
+
+#[tokio::test]
+async fn a_slow_key_holds_up_no_other_however_many_of_its_messages_wait_and_they_come_in_order() {
+    const SLOW: usize = 200;
+    let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+    let mut limits = super::config();
+    limits.limits.consumer_pending = 8;
+    let first = Broker::embedded(&limits, store.clone()).await.unwrap();
+    let order = ConsumeOrder::Key(OrderingKey::Header("user".into()));
+    let keyed = ConsumerConfig { order, max_in_flight: 4, ..config() };
+    first.create_consumer("orders", "w", keyed, Start::Earliest).await.unwrap();
+    let user = |payload: &str, user: &str| {
+        let header = liminal::proto::v1::Header { name: "user".into(), value: user.into() };
+        liminal::broker::Envelope { headers: vec![header], ..envelope(payload) }
+    };
+    let numbers: Vec<String> = (0..SLOW).map(|number| number.to_string()).collect();
+    for (number, payload) in numbers.iter().enumerate() {
+        first.publish("orders", user(payload, "slow"), None).await.unwrap();
+        if number % 50 == 49 {
+            first.publish("orders", user(&format!("quick{number}"), "quick"), None).await.unwrap();
+        }
+    }
+    let mut slow = first.join_consumer("orders", "w", 1).await.unwrap();
+    let held = take(&mut slow, 1).await;
+    assert_eq!(shown(&held), [("0".into(), 1)]);
+    let mut quick = first.join_consumer("orders", "w", 3).await.unwrap();
+    let mut quick_ones = Vec::new();
+    while quick_ones.len() < 4 {
+        for got in take_some(&mut quick).await {
+            quick_ones.push(shown(std::slice::from_ref(&got))[0].0.clone());
+            say(&first, got.token, Verdict::Ack).await.unwrap();
+        }
+    }
+    assert_eq!(quick_ones, ["quick49", "quick99", "quick149", "quick199"]);
+    let status = first.consumer("orders", "w").await.unwrap().status;
+    assert_eq!((status.lag, status.floor), (SLOW as u64, 0), "{status:?}");
+    drop((slow, quick));
+    first.flush().await.unwrap();
+    first.stop().await;
+
+    // Another leader knows of what was passed over only what is stored.
+    let second = Broker::embedded(&limits, store).await.unwrap();
+    let mut member = second.join_consumer("orders", "w", 4).await.unwrap();
+    let mut slow_ones = Vec::new();
+    while slow_ones.len() < SLOW {
+        for got in take_some(&mut member).await {
+            slow_ones.push(shown(std::slice::from_ref(&got))[0].0.clone());
+            say(&second, got.token, Verdict::Ack).await.unwrap();
+        }
+    }
+    assert_eq!(slow_ones, numbers, "in order, each once");
+    let status = second.consumer("orders", "w").await.unwrap().status;
+    assert_eq!((status.lag, status.waiting, status.floor), (0, 0, SLOW as u64 + 4));
+}
+
+#[tokio::test]
+async fn what_was_passed_over_follows_a_trim_and_another_order() {
+    let mut limits = super::config();
+    limits.limits.consumer_pending = 4;
+    let broker = Broker::embedded(&limits, Arc::new(MemoryStore::new())).await.unwrap();
+    let keyed = |order| ConsumerConfig { order, max_in_flight: 4, ..config() };
+    let by_key = keyed(ConsumeOrder::Key(OrderingKey::Header("user".into())));
+    broker.create_consumer("orders", "w", by_key, Start::Earliest).await.unwrap();
+    let header = liminal::proto::v1::Header { name: "user".into(), value: "a".into() };
+    for number in 0..30 {
+        let message = Envelope { headers: vec![header.clone()], ..envelope(&number.to_string()) };
+        broker.publish("orders", message, None).await.unwrap();
+    }
+    let mut slow = broker.join_consumer("orders", "w", 1).await.unwrap();
+    let held = take(&mut slow, 1).await;
+    let mut idle = broker.join_consumer("orders", "w", 4).await.unwrap();
+    // All are looked at: one is held, and the others wait.
+    let looked = async {
+        while broker.consumer("orders", "w").await.unwrap().status.waiting < 29 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("an idle member is reason enough to look ahead");
+    broker.trim_channel("orders", Trim::To(20)).await.unwrap();
+    let status = broker.consumer("orders", "w").await.unwrap().status;
+    assert_eq!((status.lag, status.lost, status.floor), (10, 20, 20));
+    say(&broker, held[0].token, Verdict::Ack).await.unwrap();
+    let config = keyed(ConsumeOrder::None);
+    let update = ConsumerUpdate { order: Some(config.order), ..ConsumerUpdate::default() };
+    broker.update_consumer("orders", "w", update).await.unwrap();
+    let mut seen: Vec<Vec<ConsumerDelivery>> = Vec::new();
+    while seen.iter().map(Vec::len).sum::<usize>() < 10 {
+        tokio::select! {
+            got = take_some(&mut slow) => seen.push(got),
+            got = take_some(&mut idle) => seen.push(got),
+        }
+        for got in seen.last().into_iter().flatten() {
+            say(&broker, got.token, Verdict::Ack).await.unwrap();
+        }
+    }
+    let mut seen: Vec<u64> = seen.into_iter().flatten().map(|got| got.token.seq).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (20..30).collect::<Vec<u64>>());
+    assert_eq!(lag(&broker).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ use super::{
         turns::Asker,
     },
     Broker, BrokerError,
+    behind::Behind,
     member::is_pull,
     plan::{Plan, Seats},
 };
@@ -79,6 +80,9 @@ struct Group {
     look_for_lost: Option<Instant>,
     /// Read last, because what did not fit into one plan is in the next.
     page: Vec<StoredBatch>,
+    /// What was passed over, and the page of it that was read last.
+    behind: Behind,
+    back: Vec<StoredBatch>,
 }
 
 /// What became of a try to hand something out.
@@ -175,6 +179,8 @@ impl Broker {
             turn: 0,
             look_for_lost: None,
             page: Vec::new(),
+            behind: Behind::default(),
+            back: Vec::new(),
         };
         let stopping = self.inner.stopping.clone();
         self.inner.tasks.spawn(stopping.run_until_cancelled_owned(group.run()));
@@ -191,6 +197,7 @@ impl Group {
             if leader.has_changed().unwrap_or(false) {
                 // Members make themselves known to each leader.
                 self.look_for_lost = Some(Instant::now() + LEASE);
+                self.behind = Behind::default();
             }
             while let Ok(word) = self.words.try_recv() {
                 self.heard(word);
@@ -293,12 +300,18 @@ impl Group {
                 return Tried::Wait(Some(Instant::now() + RETRY));
             }
         };
-        let Some(operation) = operation else { return Tried::Wait(due) };
-        let ConsumerOperation::Assign { hands, .. } = &operation else { return Tried::Over };
+        let Some(operation) = operation else {
+            self.behind.keep();
+            return Tried::Wait(due);
+        };
+        let (ConsumerOperation::Assign { hands, .. } | ConsumerOperation::AssignPast { hands, .. }) = &operation else {
+            return Tried::Over;
+        };
         let members: Vec<u64> = hands.iter().map(|hand| hand.member).collect();
         match self.broker.submit_operation(Operation::Consumer(operation)).await {
             Ok(operated) => match operated.reply {
                 Ok(_) => {
+                    self.behind.keep();
                     self.seats.retain(|member, seat| !seat.once || !members.contains(member));
                     self.broker.inner.groups.scheduled.notify_one();
                     Tried::Again
@@ -330,46 +343,68 @@ impl Group {
             let mut seats = Seats::new(seats, self.turn);
             let settled = all.settled_from(self.channel.id, consumer.cursor().next);
             let plan = Plan::again(consumer, &mut seats, pending, now_ms).without(settled);
-            Some((plan, seats, consumer.meta().config.clone(), consumer.cursor().next))
+            let (config, next) = (consumer.meta().config.clone(), consumer.cursor().next);
+            self.behind.begin(&config.order, next, consumer.deferred());
+            let look = self.behind.look(consumer.deferred(), next, &seats, |key| plan.holder(key));
+            Some((plan, seats, config, next, look))
         });
-        let Some((mut plan, mut seats, config, next)) = planned else { return Ok(None) };
+        let Some((mut plan, mut seats, config, next, look)) = planned else { return Ok(None) };
+        let mut moved = false;
+        if let Some(look) = look {
+            let from = look.from;
+            let page = std::mem::take(&mut self.back);
+            self.back = read(&broker, &self.channel, page, from).await?;
+            let until = self.back.last().map_or(next, StoredBatch::end_seq).clamp(from + 1, next);
+            let there = view.consumers(|all| all.get(self.id).map(|consumer| consumer.deferred().within(from..until)));
+            let there = there.unwrap_or_default();
+            let looked = plan.looked_back(&self.back, there, look, until, &mut seats, &mut self.behind);
+            moved = looked.map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
+        }
         let compacted = view.compaction(self.channel.id).is_some_and(|compaction| compaction.removed > 0);
         if !Plan::looks_inside(&config) && !compacted {
             if plan.has_room(&seats) {
                 plan.unseen(end, &mut seats);
             }
-        } else if next < end && plan.has_room(&seats) {
-            self.read(next).await?;
+        } else if next < end && plan.has_room(&seats) && self.behind.knows_all(next) {
+            let page = std::mem::take(&mut self.page);
+            self.page = read(&broker, &self.channel, page, next).await?;
             let filter = filter_of(config.filter.as_deref().unwrap_or_default())?;
             let _turn = match &filter {
                 Some(_) => Some(self.broker.inner.verdicts.turn(&Asker::Consumers).await?),
                 None => None,
             };
             for batch in &self.page {
-                let more = plan.seen(batch, filter.as_ref(), &mut seats);
+                let more = plan.seen(batch, filter.as_ref(), &mut seats, &mut self.behind);
                 if !more.map_err(|error| BrokerError::Internal { reason: error.to_string() })? {
                     break;
                 }
             }
         }
+        if self.behind.knows_all(next) {
+            self.behind.goes_to(plan.until());
+        }
         self.turn = seats.turn();
         let due = plan.due_ms.map(|due| Instant::now() + Duration::from_millis(due.saturating_sub(now_ms).max(1)));
-        Ok(Some((plan.finish(), due)))
+        let operation = plan.finish();
+        // There may be more behind the page that was looked through.
+        let due = if moved && operation.is_none() { Some(Instant::now()) } else { due };
+        Ok(Some((operation, due)))
     }
+}
 
-    /// Has a page that begins with, or before, a message.
-    async fn read(&mut self, next: u64) -> Result<(), BrokerError> {
-        let there = |batch: &StoredBatch| batch.first_seq <= next && next < batch.end_seq();
-        self.page.drain(..self.page.iter().position(there).unwrap_or(self.page.len()));
-        if self.page.is_empty() {
-            let key = stream_key(self.channel.name.as_str());
-            self.page = self
-                .broker
-                .store()
-                .read_batches(&key, next, PAGE)
-                .await
-                .map_err(|error| self.broker.store_error(&error))?;
-        }
-        Ok(())
+/// A page that begins with, or before, a message: the present one, as far as it does.
+async fn read(
+    broker: &Broker,
+    channel: &ChannelMeta,
+    mut page: Vec<StoredBatch>,
+    next: u64,
+) -> Result<Vec<StoredBatch>, BrokerError> {
+    let there = |batch: &StoredBatch| batch.first_seq <= next && next < batch.end_seq();
+    page.drain(..page.iter().position(there).unwrap_or(page.len()));
+    if page.is_empty() {
+        let key = stream_key(channel.name.as_str());
+        let read = broker.store().read_batches(&key, next, PAGE).await;
+        page = read.map_err(|error| broker.store_error(&error))?;
     }
+    Ok(page)
 }

@@ -5,6 +5,7 @@
 //! member (`member.rs`) looks into its own node's state, reads the messages from its own store and hands them on. So
 //! nothing is lost with an answer, and a new leader finds everything where the old one left it.
 
+mod behind;
 mod dead;
 mod group;
 mod letters;

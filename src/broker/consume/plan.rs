@@ -7,11 +7,12 @@ use std::{
     ops::Range,
 };
 
+use super::behind::{Behind, Look};
 use crate::{
     machine::{Consumer, Holder},
     model::{
-        ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, Hand, MessageView, OrderingKey, Predicate,
-        StoredBatch, header_key,
+        CONSUMER_DEFERRED, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation, Hand, MessageView, OrderingKey,
+        Predicate, StoredBatch, header_key,
     },
     proto::v1::Message,
 };
@@ -42,10 +43,16 @@ pub(super) struct Plan {
     room: usize,
     /// How many more messages may become pending.
     look_ahead: usize,
+    /// So many of them are not for messages that only wait for an earlier one of their key.
+    kept: usize,
+    /// How many more messages may be passed over.
+    passes: u64,
     /// Attempts that a message has; 0: without end.
     max_attempts: u32,
     hands: Vec<Hand>,
     parked: Vec<(u64, u64)>,
+    /// Messages that are passed over: masks of blocks.
+    deferred: Vec<(u64, u64)>,
     holders: HashMap<u64, Holder>,
     /// New messages that are settled for good, as runs.
     settled: Vec<Range<u64>>,
@@ -70,6 +77,15 @@ impl Seats {
 
     pub(super) fn turn(&self) -> u64 {
         self.turn
+    }
+
+    /// Whether somebody has room for a message of a key.
+    pub(super) fn could_take(&self, holder: Holder) -> bool {
+        match holder {
+            Holder::Blocked => false,
+            Holder::Member(member) => self.free.contains_key(&member),
+            Holder::Free => !self.free.is_empty(),
+        }
     }
 
     /// The member that gets the next message of a key, if any has room.
@@ -120,16 +136,20 @@ impl Plan {
     pub(super) fn again(consumer: &Consumer, seats: &mut Seats, pending: u64, now_ms: u64) -> Self {
         let meta = consumer.meta();
         let next = consumer.cursor().next;
+        let look_ahead = consumer.look_ahead(pending);
         let mut plan = Self {
             consumer: meta.id,
             order: meta.config.order.clone(),
             next,
             until: next,
             room: consumer.room(),
-            look_ahead: consumer.look_ahead(pending),
+            look_ahead,
+            kept: (look_ahead + consumer.pending().len()).div_ceil(2),
+            passes: CONSUMER_DEFERRED.saturating_sub(consumer.deferred().count()),
             max_attempts: meta.config.max_attempts,
             hands: Vec::new(),
             parked: Vec::new(),
+            deferred: Vec::new(),
             holders: HashMap::new(),
             settled: Vec::new(),
             due_ms: consumer.waiting().map(|(due, _)| due).find(|due| *due > now_ms),
@@ -207,6 +227,7 @@ impl Plan {
         batch: &StoredBatch,
         filter: Option<&Predicate>,
         seats: &mut Seats,
+        behind: &mut Behind,
     ) -> Result<bool, prost::DecodeError> {
         for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
             if let Some(end) = self.end_of_settled(seq) {
@@ -221,13 +242,21 @@ impl Plan {
             let message = message?;
             if filter.is_none_or(|filter| filter.matches(&MessageView::of(&message))) {
                 let key = ordering_key(&self.order, &message);
-                let placed = self.offer(seq, key, 1, seats);
+                // After one that was passed over no other of its key comes first, and none is known to be the next.
+                let late = key.is_some_and(|key| behind.has(key));
+                let placed = !late && self.offer(seq, key, 1, seats);
                 match key {
                     _ if placed => {}
                     // Later messages of an exclusive consumer are no better off.
                     Some(key) if self.order != ConsumeOrder::Exclusive => {
-                        self.parked.push((seq, key));
-                        self.look_ahead -= 1;
+                        if !late && self.look_ahead > self.kept {
+                            self.parked.push((seq, key));
+                            self.look_ahead -= 1;
+                        } else if self.passes > 0 && behind.defer(key, seq) {
+                            self.pass_over(seq);
+                        } else {
+                            return Ok(false);
+                        }
                     }
                     _ => return Ok(false),
                 }
@@ -237,14 +266,89 @@ impl Plan {
         Ok(true)
     }
 
+    /// Who has a key, as far as the plan goes.
+    pub(super) fn holder(&self, key: u64) -> Holder {
+        self.holders.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Messages that were passed over earlier, `there` by increasing number, as far as a page goes. Whether that was of any
+    /// use. What is not in the page is gone: whoever gets it settles it.
+    pub(super) fn looked_back(
+        &mut self,
+        page: &[StoredBatch],
+        there: Vec<u64>,
+        mut look: Look,
+        until: u64,
+        seats: &mut Seats,
+        behind: &mut Behind,
+    ) -> Result<bool, prost::DecodeError> {
+        let mut there = there.into_iter().peekable();
+        for batch in page {
+            if there.peek().is_none_or(|seq| *seq >= batch.end_seq()) {
+                continue;
+            }
+            for (seq, message) in (batch.first_seq..).zip(batch.frame.messages()) {
+                while let Some(gone) = there.next_if(|one| *one < seq) {
+                    if !self.offer_again(gone, None, &mut look, seats, behind) {
+                        return Ok(behind.looked(look, gone));
+                    }
+                }
+                if there.next_if_eq(&seq).is_some() {
+                    let key = ordering_key(&self.order, &message?);
+                    if !self.offer_again(seq, key, &mut look, seats, behind) {
+                        return Ok(behind.looked(look, seq));
+                    }
+                }
+            }
+        }
+        for gone in there {
+            if !self.offer_again(gone, None, &mut look, seats, behind) {
+                return Ok(behind.looked(look, gone));
+            }
+        }
+        Ok(behind.looked(look, until))
+    }
+
+    /// Offers a message that was passed over. False where nothing more can be handed out.
+    fn offer_again(&mut self, seq: u64, key: Option<u64>, look: &mut Look, seats: &mut Seats, behind: &Behind) -> bool {
+        let room = self.has_room(seats);
+        if !room && !Behind::learns(look) {
+            return false;
+        }
+        if room && behind.may_go(look, key) && self.offer(seq, key, 1, seats) {
+            self.look_ahead -= 1;
+        } else {
+            behind.waits(look, key, seq);
+        }
+        true
+    }
+
+    fn pass_over(&mut self, seq: u64) {
+        let (block, mask) = (seq / 64, 1 << (seq % 64));
+        match self.deferred.last_mut().filter(|(last, _)| *last == block) {
+            Some((_, present)) => *present |= mask,
+            None => self.deferred.push((block, mask)),
+        }
+        self.passes -= 1;
+    }
+
+    /// The new end of what was looked at.
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+
     /// The operation, if there is anything to do.
     pub(super) fn finish(mut self) -> Option<ConsumerOperation> {
         if self.hands.is_empty() && self.until == self.next {
             return None;
         }
         self.hands.sort_unstable_by_key(|hand| hand.seq);
-        let Self { consumer, next, until, hands, parked, .. } = self;
-        Some(ConsumerOperation::Assign { consumer, next, until, hands, parked })
+        let Self { consumer, next, until, hands, parked, deferred, .. } = self;
+        Some(if deferred.is_empty() {
+            ConsumerOperation::Assign { consumer, next, until, hands, parked }
+        } else {
+            ConsumerOperation::AssignPast { consumer, next, until, hands, parked, deferred }
+        })
     }
 
     fn attempt_of(&self, consumer: &Consumer, seq: u64) -> u32 {

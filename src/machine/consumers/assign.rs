@@ -6,23 +6,26 @@ use std::{
     ops::Range,
 };
 
+use super::deferred::seqs;
 use crate::{
     machine::Machine,
-    model::{ConsumerId, Hand, Pending, Refusal},
+    model::{CONSUMER_DEFERRED, ConsumerId, Hand, Pending, Refusal},
 };
 
 impl Machine {
-    /// Hands out messages that wait, and new ones, which lie in `new`.
+    /// Hands out messages that wait or were passed over, and new ones, which lie in `new`.
     pub(super) fn assign(
         &mut self,
         id: ConsumerId,
         new: Range<u64>,
         hands: &[Hand],
         parked: &[(u64, u64)],
+        deferred: &[(u64, u64)],
     ) -> Result<(), Refusal> {
-        self.check_assign(id, &new, hands, parked)?;
+        self.check_assign(id, &new, hands, parked, deferred)?;
         let now = self.record.time_ms;
         let (consumer, schedule) = self.consumers.get_mut(id)?;
+        consumer.defer(deferred, schedule);
         for (seq, key) in parked {
             let pending = Pending { key: consumer.ordering_key(Some(*key)), due_ms: now, ..Pending::default() };
             consumer.put(*seq, pending, schedule);
@@ -46,6 +49,7 @@ impl Machine {
         new: &Range<u64>,
         hands: &[Hand],
         parked: &[(u64, u64)],
+        deferred: &[(u64, u64)],
     ) -> Result<(), Refusal> {
         let stale = || Refusal::StaleAssignment;
         let consumer = self.consumers.get(id).ok_or(Refusal::NoSuchConsumer)?;
@@ -70,7 +74,7 @@ impl Machine {
                 {
                     *key
                 }
-                None if new.contains(seq) && !settled(*seq) => {
+                None if consumer.deferred.contains(*seq) || (new.contains(seq) && !settled(*seq)) => {
                     added += 1;
                     handed += 1;
                     consumer.ordering_key(*key)
@@ -83,6 +87,16 @@ impl Machine {
             if let Some(key) = key {
                 fresh.entry(key).or_default().insert(*seq, Some(*member));
             }
+        }
+        let mut passed_over = consumer.deferred.count();
+        for seq in deferred.iter().flat_map(|(block, mask)| seqs(*block, *mask)) {
+            if !new.contains(&seq) || settled(seq) || !seen.insert(seq) {
+                return Err(stale());
+            }
+            passed_over += 1;
+        }
+        if !deferred.is_empty() && passed_over > CONSUMER_DEFERRED {
+            return Err(stale());
         }
         // What waited has its place; the leader sees to it that no more is handed out of it than members may have.
         if handed > consumer.room() || added > consumer.look_ahead(self.state_limits.consumer_pending) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::deferred::Deferred;
 use crate::model::{
     ConsumeOrder, ConsumerId, ConsumerMeta, ConsumerStatus, Cursor, DeliveryToken, Failure, Lost, Pending, Refusal,
 };
@@ -22,6 +23,8 @@ pub struct Consumer {
     /// None where nobody counts.
     pub(super) lost: Option<Lost>,
     pub(super) pending: BTreeMap<u64, Pending>,
+    /// Messages below `next` that were passed over because their key waits.
+    pub(super) deferred: Deferred,
     /// Messages that wait to be handed out, by when they may be.
     waiting: BTreeSet<(u64, u64)>,
     /// Messages of each member.
@@ -41,6 +44,8 @@ pub(super) struct Schedule {
     pub(super) dying: BTreeSet<(ConsumerId, u64)>,
     /// Blocks of pending messages that changed.
     pub(super) blocks: BTreeSet<(ConsumerId, u64)>,
+    /// Blocks of messages that were passed over, where that changed.
+    pub(super) deferred: BTreeSet<(ConsumerId, u64)>,
     /// Consumers that changed in any way.
     pub(super) touched: BTreeSet<ConsumerId>,
     /// Consumers of which it changed what they have lost.
@@ -98,6 +103,7 @@ impl Consumer {
             cursor: Cursor { next, ..Cursor::default() },
             lost: None,
             pending: BTreeMap::new(),
+            deferred: Deferred::default(),
             waiting: BTreeSet::new(),
             held: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -133,7 +139,8 @@ impl Consumer {
         let Some(lost) = self.lost else { return };
         let next = self.cursor.next;
         let unread = first_seq.saturating_sub(next).saturating_sub(settled);
-        let messages = unread + self.pending.range(..first_seq).count() as u64;
+        let passed_over = self.deferred.count_below(first_seq);
+        let messages = unread + passed_over + self.pending.range(..first_seq).count() as u64;
         if messages == 0 {
             return;
         }
@@ -146,6 +153,21 @@ impl Consumer {
     /// The messages below its `next` that are not settled.
     pub fn pending(&self) -> &BTreeMap<u64, Pending> {
         &self.pending
+    }
+
+    /// The messages below its `next` that were passed over because an earlier one of their key is not settled.
+    pub fn deferred(&self) -> &Deferred {
+        &self.deferred
+    }
+
+    /// Messages whose last attempt came to nothing.
+    pub(super) fn count_dying(&self) -> u64 {
+        self.dying.len() as u64
+    }
+
+    /// Messages below its `next` that are not settled.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.pending.len() as u64 + self.deferred.count()
     }
 
     /// The messages that a member has.
@@ -194,7 +216,8 @@ impl Consumer {
 
     /// The lowest sequence number that is not settled.
     pub fn floor(&self) -> u64 {
-        self.pending.first_key_value().map_or(self.cursor.next, |(seq, _)| *seq)
+        let pending = self.pending.first_key_value().map(|(seq, _)| *seq);
+        pending.into_iter().chain(self.deferred.from(0)).min().unwrap_or(self.cursor.next)
     }
 
     /// The consumer as its users see it; `end` is the sequence number after the channel's last message.
@@ -204,10 +227,10 @@ impl Consumer {
             meta: self.meta.clone(),
             cursor: self.cursor,
             in_flight: (pending - waiting - dying) as u64,
-            waiting: waiting as u64,
+            waiting: waiting as u64 + self.deferred.count(),
             dying: dying as u64,
             floor: self.floor(),
-            lag: end.saturating_sub(self.cursor.next) + pending as u64,
+            lag: end.saturating_sub(self.cursor.next) + self.unsettled(),
             lost: self.lost().messages,
         }
     }
@@ -226,7 +249,7 @@ impl Consumer {
         let DeliveryToken { seq, attempt, member, .. } = token;
         let stale = Err(Refusal::StaleDelivery { seq });
         match self.pending.get(&seq) {
-            None if seq < self.cursor.next => Ok(Held::Settled),
+            None if seq < self.cursor.next && !self.deferred.contains(seq) => Ok(Held::Settled),
             None => stale,
             Some(pending) if pending.attempts != attempt || attempt == 0 => stale,
             Some(Pending { member: Some(holder), .. }) if *holder == member => Ok(Held::Yes),
@@ -261,6 +284,9 @@ impl Consumer {
     pub(super) fn put(&mut self, seq: u64, pending: Pending, schedule: &mut Schedule) {
         let id = self.meta.id;
         self.unindex(seq, schedule);
+        if self.deferred.remove(seq) {
+            schedule.deferred.insert((id, seq / BLOCK));
+        }
         let config = &self.meta.config;
         let dead = pending.member.is_none() && config.max_attempts > 0 && pending.attempts >= config.max_attempts;
         schedule.blocks.insert((id, seq / BLOCK));
@@ -287,6 +313,14 @@ impl Consumer {
             self.keys.entry(key).or_default().insert(seq);
         }
         self.pending.insert(seq, pending);
+    }
+
+    /// Passes over messages whose key waits: masks of blocks.
+    pub(super) fn defer(&mut self, blocks: &[(u64, u64)], schedule: &mut Schedule) {
+        for (block, mask) in blocks {
+            self.deferred.insert(*block, *mask);
+            schedule.deferred.insert((self.meta.id, *block));
+        }
     }
 
     /// Settles a pending message.
@@ -325,13 +359,18 @@ impl Consumer {
         }
     }
 
-    /// Settles all pending messages below a sequence number.
+    /// Settles all messages below a sequence number.
     pub(super) fn settle_below(&mut self, seq: u64, schedule: &mut Schedule) {
         while let Some((first, _)) = self.pending.first_key_value()
             && *first < seq
         {
             let first = *first;
             self.take(first, schedule);
+        }
+        let changed = self.deferred.remove_below(seq);
+        if !changed.is_empty() {
+            schedule.touched.insert(self.meta.id);
+            schedule.deferred.extend(changed.into_iter().map(|block| (self.meta.id, block)));
         }
     }
 

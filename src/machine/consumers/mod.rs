@@ -6,6 +6,7 @@
 
 mod assign;
 mod consumer;
+mod deferred;
 mod manage;
 mod orphans;
 mod restore;
@@ -16,9 +17,12 @@ use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
 pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
-pub use self::consumer::{Consumer, Held, Holder};
 #[cfg(test)]
 pub(super) use self::settled::Runs;
+pub use self::{
+    consumer::{Consumer, Held, Holder},
+    deferred::Deferred,
+};
 use super::{Effects, Machine, keys::Key};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
@@ -36,6 +40,10 @@ pub struct Laggards {
     pub shown: Vec<(ChannelName, ConsumerStatus)>,
     /// Messages that the others have been handed and not settled.
     pub pending_of_others: u64,
+    /// Messages that the others have given up and that have no letter yet.
+    pub dying_of_others: u64,
+    /// How often each consumer has handed messages out again, given them up and lost them, by id.
+    pub counts: Vec<(ConsumerId, [u64; 3])>,
 }
 
 /// All consumers of all channels.
@@ -142,6 +150,13 @@ impl Consumers {
                 None => effects.delete(key),
             }
         }
+        for (id, block) in std::mem::take(&mut self.schedule.deferred) {
+            let key = Key::Deferred(id, block);
+            match self.by_id.get(&id).and_then(|consumer| consumer.deferred.mask(block)) {
+                Some(mask) => effects.put(key, &mask),
+                None => effects.delete(key),
+            }
+        }
         for id in std::mem::take(&mut self.schedule.touched) {
             if let Some(consumer) = self.by_id.get(&id) {
                 effects.put(Key::Cursor(id), &consumer.cursor);
@@ -173,14 +188,17 @@ impl Machine {
             self.consumers.iter().map(|consumer| (self.lag(consumer), consumer.meta.id)).collect();
         let (count, lag) = (all.len() as u64, all.iter().map(|(lag, _)| lag).sum());
         all.sort_unstable_by_key(|(lag, id)| (Reverse(*lag), *id));
-        let pending = |(_, id): &(u64, ConsumerId)| self.consumers.get(*id).map_or(0, |one| one.pending.len() as u64);
-        let pending_of_others = all.iter().skip(most).map(pending).sum();
+        let counts = |one: &Consumer| (one.meta.id, [one.cursor.redelivered, one.cursor.dead, one.lost().messages]);
+        let counts = self.consumers.iter().map(counts).collect();
+        let others = || all.iter().skip(most).filter_map(|(_, id)| self.consumers.get(*id));
+        let pending_of_others = others().map(Consumer::unsettled).sum();
+        let dying_of_others = others().map(Consumer::count_dying).sum();
         let shown = all.into_iter().take(most).filter_map(|(_, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.meta.channel)?;
             Some((channel.meta.name.clone(), self.status_of(consumer)))
         });
-        Laggards { count, lag, shown: shown.collect(), pending_of_others }
+        Laggards { count, lag, shown: shown.collect(), pending_of_others, dying_of_others, counts }
     }
 
     /// A consumer as its users see it.
@@ -207,7 +225,7 @@ impl Machine {
     fn lag(&self, consumer: &Consumer) -> u64 {
         let (id, next) = (consumer.meta.channel, consumer.cursor.next);
         let there = self.channels.get(&id).map_or(0, |channel| channel.stored_from(next));
-        consumer.pending.len() as u64 + there.saturating_sub(self.consumers.count_settled(id, next))
+        consumer.unsettled() + there.saturating_sub(self.consumers.count_settled(id, next))
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.
@@ -256,7 +274,11 @@ impl Machine {
             ConsumerOperation::Delete { consumer } => self.delete_consumer(consumer, keeping, effects)?,
             ConsumerOperation::Reset { consumer, begin } => self.reset_consumer(consumer, begin, keeping, effects)?,
             ConsumerOperation::Assign { consumer, next, until, hands, parked } => {
-                self.assign(consumer, next..until, &hands, &parked)?;
+                self.assign(consumer, next..until, &hands, &parked, &[])?;
+                ConsumerReply::Done
+            }
+            ConsumerOperation::AssignPast { consumer, next, until, hands, parked, deferred } => {
+                self.assign(consumer, next..until, &hands, &parked, &deferred)?;
                 ConsumerReply::Done
             }
             ConsumerOperation::Settle { consumer, settlements } => {

@@ -36,6 +36,18 @@ impl Machine {
         Ok(())
     }
 
+    /// In byte order it comes after the cursors and before what is pending.
+    pub(in crate::machine) fn restore_deferred(&mut self, id: ConsumerId, block: u64, mask: u64) -> Result<(), String> {
+        let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
+        let last = mask.checked_ilog2().ok_or("it holds no message")?;
+        let last = block.checked_mul(BLOCK).and_then(|first| first.checked_add(u64::from(last)));
+        if last.is_none_or(|last| last >= consumer.cursor.next) {
+            return Err("a message that was passed over is out of place".into());
+        }
+        consumer.deferred.insert(block, mask);
+        Ok(())
+    }
+
     pub(in crate::machine) fn restore_pending(
         &mut self,
         id: ConsumerId,
@@ -51,7 +63,8 @@ impl Machine {
         for (offset, pending) in stored.0 {
             let seq = block.checked_mul(BLOCK).and_then(|first| first.checked_add(u64::from(offset)));
             let fits = u64::from(offset) < BLOCK && offset >= least;
-            let Some(seq) = seq.filter(|seq| fits && *seq < consumer.cursor.next) else {
+            let free = |seq: &u64| *seq < consumer.cursor.next && !consumer.deferred.contains(*seq);
+            let Some(seq) = seq.filter(|seq| fits && free(seq)) else {
                 return Err(format!("its message at {offset} is out of place"));
             };
             least = offset.saturating_add(1);
@@ -84,6 +97,7 @@ impl Machine {
         self.check_settled()?;
         // What was read need not be written.
         self.consumers.schedule.blocks.clear();
+        self.consumers.schedule.deferred.clear();
         self.consumers.schedule.touched.clear();
         Ok(())
     }

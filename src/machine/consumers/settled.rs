@@ -95,6 +95,7 @@ impl Machine {
         // What lies below and is open: the messages that somebody has or waits for, and those that nobody answers for.
         let pending = self.consumers.of(id).flat_map(|consumer| consumer.pending.range(..until));
         let mut open: Vec<(u64, u64)> = pending.map(|(seq, _)| (*seq, seq + 1)).collect();
+        open.extend(self.consumers.of(id).flat_map(|consumer| consumer.deferred.below(until)));
         open.extend(channel.orphans.map(|Orphans { from, until }| (from, until)));
         open.sort_unstable();
         let mut runs = self.consumers.settled.get(&id).map(|runs| runs.0.clone()).unwrap_or_default();

@@ -228,6 +228,44 @@ fn no_more_messages_wait_than_the_node_allows() {
 }
 
 #[test]
+fn messages_that_are_passed_over_take_no_place_of_others_and_stay_until_they_are_settled() {
+    let mut node = Node::with(Limits { consumer_pending: 2, ..Limits::default() });
+    let id = node.create("c", window(100)).meta.id;
+    node.publish(1, group(id, 0, &[("m", None); 70])).0.unwrap();
+    node.consumer("w", ConsumerConfig { max_in_flight: 2, ..keyed() }).unwrap();
+    let hand = |seq, member, key| Hand { seq, member, key: Some(key) };
+    let past = |next, until, hands, deferred| ConsumerOperation::AssignPast {
+        consumer: ID,
+        next,
+        until,
+        hands,
+        parked: vec![],
+        deferred,
+    };
+    node.operation(5, past(0, 70, vec![hand(0, 7, 1), hand(69, 8, 2)], vec![(0, 0b110), (1, 1)])).unwrap();
+    assert_eq!((node.status().waiting, node.status().lag, node.status().floor), (3, 5, 0));
+    assert_eq!(node.settle(6, &[(token(0, 1, 7), Verdict::Ack), (token(1, 1, 7), Verdict::Ack)]), [1]);
+    assert_eq!(node.status().floor, 1, "nobody has had it");
+    assert_eq!(node.assign(7, 70, vec![hand(3, 7, 1)]), Err(Refusal::StaleAssignment), "that one is settled");
+    for wrong in [vec![(0, 1)], vec![(2, 1)], vec![(u64::MAX, 1)]] {
+        assert_eq!(node.operation(7, past(70, 70, vec![], wrong)), Err(Refusal::StaleAssignment), "they are not new");
+    }
+    node.assign(7, 70, vec![hand(1, 7, 1)]).unwrap();
+    assert_eq!((node.status().waiting, node.shown()), (2, vec![(1, Some(7), 1), (69, Some(8), 1)]));
+
+    // As it is stored, so it comes back.
+    assert_eq!(node.stored.get(&Key::Deferred(ID, 0).encode()), Some(&codec::encode_record(&0b100u64)));
+    let again = Machine::restore(node.stored.clone()).unwrap();
+    assert_eq!(again.consumers().get(ID).unwrap().deferred().within(0..70), [2, 64]);
+    let mut wrong = node.stored.clone();
+    wrong.insert(Key::Deferred(ID, 1).encode(), codec::encode_record(&u64::MAX));
+    assert!(Machine::restore(wrong).is_err(), "beyond the consumer's `next`");
+
+    node.operation(8, ConsumerOperation::Delete { consumer: ID }).unwrap();
+    assert!(!node.stored.keys().any(|key| key.starts_with(b"deferred/")));
+}
+
+#[test]
 fn what_nobody_began_to_work_on_comes_back_as_if_it_had_not_been_handed_out() {
     let mut node = Node::consuming(2, mortal(1));
     node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();

@@ -220,6 +220,7 @@ impl Naive {
             | ConsumerOperation::Delete { consumer }
             | ConsumerOperation::Reset { consumer, .. }
             | ConsumerOperation::Assign { consumer, .. }
+            | ConsumerOperation::AssignPast { consumer, .. }
             | ConsumerOperation::Settle { consumer, .. }
             | ConsumerOperation::Leave { consumer, .. }
             | ConsumerOperation::DeadLetter { consumer, .. } => *consumer,
@@ -247,6 +248,7 @@ impl Naive {
                 consumer.pending.clear();
                 consumer.cursor.next = begin;
             }
+            ConsumerOperation::AssignPast { .. } => unreachable!("its promises have tests of their own"),
             ConsumerOperation::Assign { next, until, hands, parked, .. } => {
                 let done = consumer.assign(now, end, *next, *until, hands, parked);
                 return if done { Ok(ConsumerReply::Done) } else { Err(Refusal::StaleAssignment) };

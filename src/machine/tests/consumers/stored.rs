@@ -16,6 +16,7 @@ fn every_record_of_a_consumer_has_the_bytes_that_older_stores_hold() {
     let settled = vec![(5u64, 6u64)];
     let runs: crate::machine::consumers::Runs = codec::decode_record("runs", &codec::encode_record(&settled)).unwrap();
     assert_eq!(body(&runs), "010000000000000005000000000000000600000000000000");
+    assert_eq!(body(&33u64), "2100000000000000", "messages passed over");
     let cursor = Cursor { next: 5, redelivered: 6, dead: 7 };
     assert_eq!(body(&cursor), "050000000000000006000000000000000700000000000000");
     let failure = Some(Failure::Nacked("r".into()));
