@@ -41,12 +41,14 @@ impl<'a> Decimal<'a> {
         Self { negative, digits, place, exponent: Exponent::of(exponent) }
     }
 
+    /// The same number, independent of the text that it was read from.
     pub fn into_owned(self) -> Decimal<'static> {
         let Self { negative, digits, place, exponent: Exponent { negative: down, digits: power } } = self;
         let exponent = Exponent { negative: down, digits: power.into_owned().into() };
         Decimal { negative, digits: digits.into_owned().into(), place, exponent }
     }
 
+    /// The order of two numbers, exactly, whatever their size.
     pub fn compare(&self, other: &Decimal<'_>) -> Ordering {
         match (self.sign(), other.sign()) {
             (1, 1) => self.compare_sizes(other),
