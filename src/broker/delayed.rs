@@ -233,7 +233,7 @@ fn schedule_of(checked: &Checked) -> Result<Schedule, BrokerError> {
 
 fn outcome(channel: &str, due_ms: u64, scheduled: Scheduled, term: u64) -> Result<Outcome, BrokerError> {
     match scheduled {
-        Scheduled::New => Ok(Outcome { seq: 0, duplicate: false, delivered: None, term, scheduled_ms: Some(due_ms) }),
+        Scheduled::New => Ok(Outcome::waiting(due_ms, false, term)),
         Scheduled::Known(known) => excepted(known, term, Confirm::Delivery),
         Scheduled::TooMany { limit } => {
             let what = format!("the number of messages that wait in channel `{channel}`");

@@ -194,6 +194,30 @@ pub struct Outcome {
     pub term: u64,
     /// The message waits for this time, milliseconds since the Unix epoch, and has no sequence number yet.
     pub scheduled_ms: Option<u64>,
+    /// `seq` with the history that it is of: who reads from here gets this message first, or is told that the history
+    /// has changed. None for a message that waits, and where the channel has been deleted since.
+    #[serde(with = "between_brokers")]
+    pub position: Option<Position>,
+}
+
+/// Between brokers a position is its numbers. Everywhere else it is a text, which each message of a batch would have to be
+/// parsed from.
+mod between_brokers {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::model::{ChannelId, Position};
+
+    type Numbers = Option<(u64, u64, u32, u64)>;
+
+    pub(super) fn serialize<S: Serializer>(position: &Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
+        let numbers = |Position { channel, epoch, history, seq }: Position| (channel.0, epoch, history, seq);
+        position.map(numbers).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Position>, D::Error> {
+        let position = |(channel, epoch, history, seq)| Position { channel: ChannelId(channel), epoch, history, seq };
+        Ok(Numbers::deserialize(deserializer)?.map(position))
+    }
 }
 
 /// A page of stored messages.

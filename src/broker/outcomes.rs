@@ -1,7 +1,7 @@
 //! What publishers are told of each message, out of what the log says of groups.
 
 use super::{Broker, BrokerError, Confirm, Outcome, delivery::EXPIRY, publish::Checked};
-use crate::model::{Assigned, ChannelId, Full, KeyOutcome, Refusal};
+use crate::model::{Assigned, ChannelId, Full, History, KeyOutcome, Refusal};
 
 /// What became of each message of a submission that was committed.
 pub(super) type Results = Vec<Result<Outcome, BrokerError>>;
@@ -52,6 +52,16 @@ impl Broker {
 }
 
 impl Outcome {
+    /// Of a message that is stored as `seq`.
+    fn stored(seq: u64, duplicate: bool, delivered: Option<bool>, term: u64) -> Self {
+        Self { seq, duplicate, delivered, term, scheduled_ms: None, position: None }
+    }
+
+    /// Of a message that waits until then.
+    pub(super) fn waiting(due_ms: u64, duplicate: bool, term: u64) -> Self {
+        Self { seq: 0, duplicate, delivered: None, term, scheduled_ms: Some(due_ms), position: None }
+    }
+
     /// Whether it is that of a message which has its place already.
     pub(super) fn repeats(&self) -> bool {
         self.duplicate && self.scheduled_ms.is_none()
@@ -94,10 +104,8 @@ pub(super) fn excepted(outcome: KeyOutcome, term: u64, confirm: Confirm) -> Resu
     let delivered = (confirm != Confirm::Commit).then_some(false);
     let (channel, key) = (String::new(), String::new());
     match outcome {
-        KeyOutcome::Duplicate { seq } => Ok(Outcome { seq, duplicate: true, delivered, term, scheduled_ms: None }),
-        KeyOutcome::Waiting { due_ms } => {
-            Ok(Outcome { seq: 0, duplicate: true, delivered: None, term, scheduled_ms: Some(due_ms) })
-        }
+        KeyOutcome::Duplicate { seq } => Ok(Outcome::stored(seq, true, delivered, term)),
+        KeyOutcome::Waiting { due_ms } => Ok(Outcome::waiting(due_ms, true, term)),
         KeyOutcome::Conflict { seq } => Err(BrokerError::KeyConflict { channel, key, seq }),
         KeyOutcome::WaitingConflict { due_ms } => Err(BrokerError::KeyWaits { channel, key, due_ms }),
         KeyOutcome::TooManyKeys { limit } => Err(BrokerError::TooManyKeys { channel, limit }),
@@ -134,11 +142,19 @@ pub(super) fn results(
             None => {
                 seq += 1;
                 let delivered = delivered.next().flatten();
-                Ok(Outcome { seq: seq - 1, duplicate: false, delivered, term, scheduled_ms: None })
+                Ok(Outcome::stored(seq - 1, false, delivered, term))
             }
             Some((_, outcome)) => excepted(*outcome, term, confirm),
         })
         .collect()
+}
+
+/// Says of which history the messages are that have their place.
+pub(super) fn place<'a>(outcomes: impl IntoIterator<Item = &'a mut Outcome>, history: Option<&History>) {
+    let Some(history) = history else { return };
+    for outcome in outcomes.into_iter().filter(|outcome| outcome.scheduled_ms.is_none()) {
+        outcome.position = Some(history.position(outcome.seq));
+    }
 }
 
 pub(super) fn refusals(refused: Vec<(u32, BrokerError)>) -> Vec<(u32, Result<Outcome, BrokerError>)> {

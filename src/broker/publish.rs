@@ -9,7 +9,7 @@ use super::{
     batcher::{Committed, SubmitError},
     evolution::blocking,
     joins::Original,
-    outcomes::{Results, merge, name_keys, named, refusals, results},
+    outcomes::{Results, merge, name_keys, named, place, refusals, results},
     rules::Judged,
     stats::overloaded,
 };
@@ -268,6 +268,7 @@ impl Broker {
                 Ok(Original::Unrelated) | Err(_) => {}
             }
         }
+        place(results.iter_mut().flatten(), self.inner.view.history(channel).as_ref());
         Ok(results)
     }
 

@@ -12,7 +12,7 @@ use super::{
     batcher::SubmitError,
     forward::{Request, Response},
     operations::Operated,
-    outcomes::results,
+    outcomes::{place, results},
     publish::RETRY,
 };
 use crate::model::{Assigned, Frame, Operation, OperationReply, Part, PartReply, Refusal, Transaction};
@@ -135,7 +135,9 @@ impl Broker {
                 let published = prepared.publishes.iter().zip(replies.iter().filter_map(assigned)).zip(&delivered);
                 for ((part, assigned), delivered) in published {
                     let count = part.checked.frame.count();
-                    outcomes.extend(results(assigned, count, term, delivered, confirm));
+                    let mut results = results(assigned, count, term, delivered, confirm);
+                    place(results.iter_mut().flatten(), self.inner.view.history(part.checked.meta.id).as_ref());
+                    outcomes.extend(results);
                 }
                 Ok(Tried::Done(outcomes.into_iter().collect::<Result<_, _>>()?))
             }

@@ -185,6 +185,8 @@ struct Outcome<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure<'a>>,
 }
 
@@ -205,6 +207,7 @@ impl<'a> Outcome<'a> {
             scheduled: ok.and_then(|published| published.scheduled).map(|time| timestamp(to_ms(time))),
             duplicate: ok.map(|published| published.duplicate),
             delivered: ok.and_then(|published| published.delivered),
+            position: ok.and_then(|published| published.position).map(|position| position.to_string()),
             error: result.err().map(|error| Failure {
                 code: error.code().as_str(),
                 message: error.message(),
@@ -219,7 +222,10 @@ mod tests {
     use clap::{Args as _, Command, FromArgMatches as _};
 
     use super::*;
-    use crate::{client::Code, proto::v1::PublishResponse};
+    use crate::{
+        client::Code,
+        proto::v1::{self, PublishResponse},
+    };
 
     fn parse(words: &[&str]) -> Result<Args, clap::Error> {
         let command = Args::augment_args(Command::new("publish"));
@@ -278,7 +284,7 @@ mod tests {
 
     #[test]
     fn json_output_names_delivery_only_when_it_is_known() {
-        let response = PublishResponse { seq: 41, duplicate: false, delivered: None, term: 4, scheduled_ms: None };
+        let response = PublishResponse { seq: 41, term: 4, ..PublishResponse::default() };
         let published = Published::from(response);
         let text = |outcome: &Outcome<'_>| serde_json::to_string(outcome).unwrap();
         let commit = Outcome::of(1, "orders", Ok(&published));
@@ -286,6 +292,10 @@ mod tests {
         let delivered = Published::from(PublishResponse { delivered: Some(true), ..response });
         let delivered = Outcome::of(1, "orders", Ok(&delivered));
         assert_eq!(text(&delivered), r#"{"line":1,"channel":"orders","seq":41,"duplicate":false,"delivered":true}"#);
+        let position = v1::Position { channel_id: 7, epoch: 2, history: 0xab, seq: 41 };
+        let placed = Published::from(PublishResponse { position: Some(position), ..response });
+        let placed = text(&Outcome::of(1, "orders", Ok(&placed)));
+        assert!(placed.ends_with(r#""position":"7.2.000000ab.41"}"#), "{placed}");
         let waits = Published::from(PublishResponse { scheduled_ms: Some(1_700_000_000_123), ..response });
         let waits = Outcome::of(1, "orders", Ok(&waits));
         let expected = r#"{"line":1,"channel":"orders","scheduled":"2023-11-14T22:13:20.123Z","duplicate":false}"#;

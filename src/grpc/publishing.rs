@@ -224,8 +224,8 @@ pub(super) fn invalid(reason: &str) -> Status {
 }
 
 pub(super) fn ack(outcome: &Outcome) -> v1::PublishResponse {
-    let Outcome { seq, duplicate, delivered, term, scheduled_ms } = *outcome;
-    v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms }
+    let Outcome { seq, duplicate, delivered, term, scheduled_ms, position } = *outcome;
+    v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms, position: position.map(Into::into) }
 }
 
 fn ack_of(result: &Result<Outcome, BrokerError>) -> v1::PublishAck {

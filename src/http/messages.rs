@@ -79,13 +79,16 @@ pub(super) struct Acked<'a> {
     duplicate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
 }
 
 impl<'a> Acked<'a> {
     pub(super) fn of(channel: &'a str, line: Option<u64>, outcome: &Outcome) -> Self {
-        let Outcome { seq, duplicate, delivered, scheduled_ms, .. } = *outcome;
+        let Outcome { seq, duplicate, delivered, scheduled_ms, position, .. } = *outcome;
         let seq = scheduled_ms.is_none().then_some(seq);
-        Self { line, channel, seq, scheduled: scheduled_ms.map(timestamp), duplicate, delivered }
+        let (scheduled, position) = (scheduled_ms.map(timestamp), position.map(|position| position.to_string()));
+        Self { line, channel, seq, scheduled, duplicate, delivered, position }
     }
 }
 

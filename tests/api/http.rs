@@ -91,15 +91,23 @@ async fn a_message_is_stored_once_however_often_its_request_is_repeated() {
     let node = node(Limits::default()).await;
     let http = node.http_address();
     let key = [("Idempotency-Key", "k 1")];
-    let first = request(http, "POST", MESSAGES, &key, "a").await.json();
+    let mut first = request(http, "POST", MESSAGES, &key, "a").await.json();
+    let position = first.as_object_mut().unwrap().remove("position").unwrap();
+    assert!(position.as_str().unwrap().ends_with(".0"), "{position}");
     assert_eq!(first, json!({"channel": "orders", "seq": 0, "duplicate": false, "delivered": false}));
     let quoted = [("Idempotency-Key", "\"k 1\"")];
     let again = request(http, "POST", MESSAGES, &quoted, "a").await.json();
-    assert_eq!(again, json!({"channel": "orders", "seq": 0, "duplicate": true, "delivered": false}));
+    assert_eq!(
+        again,
+        json!({"channel": "orders", "seq": 0, "duplicate": true, "delivered": false, "position": position})
+    );
     let other = request(http, "POST", MESSAGES, &key, "b").await;
     assert_eq!(other.code(), (422, "KEY_CONFLICT".into()));
     let commit = request(http, "POST", &format!("{MESSAGES}?confirm=commit"), &[], "c").await.json();
-    assert_eq!(commit, json!({"channel": "orders", "seq": 1, "duplicate": false}));
+    assert_eq!((&commit["seq"], &commit["duplicate"], commit.get("delivered")), (&json!(1), &json!(false), None));
+    let next = commit["position"].as_str().unwrap();
+    let page = request(http, "GET", &format!("{MESSAGES}?from={next}"), &[], "").await.json();
+    assert_eq!((&page["messages"][0]["seq"], page.get("notice")), (&json!(1), None));
     let empty = request(http, "POST", MESSAGES, &[("Idempotency-Key", "")], "a").await;
     assert_eq!(empty.code(), (400, "INVALID_ARGUMENT".into()));
     node.stop().await;

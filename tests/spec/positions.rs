@@ -117,6 +117,31 @@ async fn a_position_of_a_channel_that_was_created_again_is_told_so_and_misses_no
 }
 
 #[tokio::test]
+async fn a_publish_says_where_its_message_is_and_whether_it_still_is_the_one_there_can_be_asked_for_ever() {
+    let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
+    let first = broker(store.clone()).await;
+    let key = Some("k");
+    let stored = first.publish("orders", envelope("1"), key).await.unwrap();
+    let again = first.publish("orders", envelope("1"), key).await.unwrap();
+    assert_eq!((stored.duplicate, again.duplicate, stored.position), (false, true, again.position));
+    publish(&first, 2..4).await;
+    let undone = first.publish("orders", envelope("4"), None).await.unwrap();
+    assert_eq!(undone.position, stored.position.map(|position| position.at(3)));
+    let page = read(&first, Start::Position(undone.position.unwrap()), None).await.unwrap();
+    assert_eq!((page.batches[0].first_seq, page.notice), (3, None));
+    first.stop().await;
+    // The backup that is restored is of before the last message.
+    restored(&store, 2, 99).await;
+    let second = broker(store).await;
+    let other = second.publish("orders", envelope("5"), None).await.unwrap();
+    assert_ne!(other.position, undone.position.map(|position| position.at(other.seq)));
+    second.delete_channel("orders").await.unwrap();
+    second.create_channel("orders", ChannelConfig::default()).await.unwrap();
+    let notice = read(&second, Start::Position(stored.position.unwrap()), None).await.unwrap().notice.unwrap();
+    assert_eq!(notice.change, HistoryChange::Recreated);
+}
+
+#[tokio::test]
 async fn after_a_restore_what_was_kept_goes_on_and_who_had_read_further_is_told_where_the_new_history_begins() {
     let store: Arc<dyn DurableStore> = Arc::new(MemoryStore::new());
     let first = broker(store.clone()).await;

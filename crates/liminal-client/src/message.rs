@@ -25,12 +25,16 @@ pub struct Published {
     pub term: u64,
     /// The message waits for this time, and has no sequence number yet.
     pub scheduled: Option<SystemTime>,
+    /// `seq` with the history that it is of: who reads from here gets this message first, or is told that the history
+    /// has changed. None for a message that waits, where the channel has been deleted since, and from an older node.
+    pub position: Option<Position>,
 }
 
 impl From<v1::PublishResponse> for Published {
     fn from(ok: v1::PublishResponse) -> Self {
-        let v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms } = ok;
-        Self { seq, duplicate, delivered, term, scheduled: scheduled_ms.map(from_ms) }
+        let v1::PublishResponse { seq, duplicate, delivered, term, scheduled_ms, position } = ok;
+        let (scheduled, position) = (scheduled_ms.map(from_ms), position.map(Into::into));
+        Self { seq, duplicate, delivered, term, scheduled, position }
     }
 }
 

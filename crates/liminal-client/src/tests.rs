@@ -58,7 +58,7 @@ impl Flaky {
             stored.messages.push(String::from_utf8_lossy(&message.payload).into_owned());
             stored.keys.insert(message.key().to_owned(), seq);
         }
-        let ok = PublishResponse { seq, duplicate: known.is_some(), delivered: None, term: 1, scheduled_ms: None };
+        let ok = PublishResponse { seq, duplicate: known.is_some(), term: 1, ..PublishResponse::default() };
         PublishAck { ok: Some(ok), error: None }
     }
 }
