@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
-use super::transport::MAX_MESSAGE;
+use super::sizes::MAX_MESSAGE;
 use crate::{
     budget::{Account, Lease, Refusal, made_of},
     env::Connection,

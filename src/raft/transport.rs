@@ -35,11 +35,11 @@ use super::{
     handshake::{self, Call, ClusterMark, PeerKeys, Purpose, Refused},
     identity::Identity,
     lane,
+    sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
 };
 use crate::{
     budget::Account,
     env::{Connection, Env},
-    model::Limits,
     proto::raft::{HelloRequest, peer_client::PeerClient},
 };
 
@@ -47,12 +47,6 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for this long, twice, is closed: a partition drops packets silently.
 const KEEPALIVE: Duration = Duration::from_secs(1);
-/// HTTP/2 flow-control windows: bulk data between nodes must not wait for window updates.
-pub(super) const STREAM_WINDOW: u32 = 8 << 20;
-pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
-pub(super) const MAX_FRAME: u32 = 256 << 10;
-pub(super) const MAX_MESSAGE: usize = Limits::PEER_MESSAGE_BYTES;
 
 const TO: &str = "liminal-to";
 const CLUSTER: &str = "liminal-cluster";
