@@ -272,7 +272,7 @@ impl ReplicaView {
         &self.shared.health
     }
 
-    /// Tries what could not be read again; see [`WatchedStore::read_again`].
+    /// Tries what could not be read again; see [`read_again`](crate::store::WatchedStore::read_again).
     pub async fn read_again(&self) {
         self.shared.watched.read_again().await;
     }
