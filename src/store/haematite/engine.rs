@@ -22,8 +22,7 @@ use super::{
     healing::Parts,
     install,
     links::sync_rest,
-    memtable::{Checkpointed, present},
-    shared::{STEP, Shared},
+    shared::{Checkpointed, STEP, Shared, present},
     snapshot::Snapshot,
 };
 use crate::store::{

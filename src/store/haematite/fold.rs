@@ -17,10 +17,10 @@ use super::{
     config::HaematiteConfig,
     current::{self, SwapError},
     database::{self, OpenDatabase},
-    memtable::{Checkpointed, MemTable},
+    memtable::MemTable,
     nodes::Nodes,
     scan::Walk,
-    shared::{Shared, State},
+    shared::{Checkpointed, Shared, State},
     view::{StateDir, View},
 };
 use crate::store::{StoreError, keys};

@@ -12,17 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::{
-    current,
-    damages::Damages,
-    database,
-    memtable::{Frozen, MemTable, present},
-    scan::Walk,
-    view::View,
-};
-use crate::store::{StoreError, StoreUsage, engine::Page, value::Value};
+use super::{current, damages::Damages, database, memtable::MemTable, scan::Walk, view::View};
+use crate::store::{StateHash, StoreError, StoreUsage, engine::Page, value::Value};
 
 /// Entries looked at in one step of a range read, at most.
 pub(super) const STEP: usize = 1024;
@@ -50,6 +43,17 @@ pub(super) struct State {
     pub(super) usage: Option<StoreUsage>,
     /// Why the newest fold failed; none when it did not.
     pub(super) failure: Option<String>,
+}
+
+/// A hash and a mark.
+pub(super) type Checkpointed = Result<(StateHash, Option<Bytes>), StoreError>;
+
+/// A memtable that takes no more changes.
+pub(super) struct Frozen {
+    pub(super) changes: Arc<MemTable>,
+    pub(super) bytes: usize,
+    /// Who wants the hash of the state that ends with these changes.
+    pub(super) checkpoints: Vec<oneshot::Sender<Checkpointed>>,
 }
 
 impl State {
@@ -139,4 +143,9 @@ impl Shared {
         }
         Ok(page)
     }
+}
+
+/// An entry of a memtable, unless it says that there is none.
+pub(super) fn present((key, value): (Bytes, Option<Value>)) -> Option<(Bytes, Bytes)> {
+    Some((key, value?.bytes()))
 }
