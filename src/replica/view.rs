@@ -1,7 +1,6 @@
 //! The reading side of a replica.
 
 use std::{
-    collections::VecDeque,
     ops::Bound,
     sync::{Arc, atomic::Ordering},
 };
