@@ -218,7 +218,3 @@ impl Broker {
         }
     }
 }
-
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokerError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| BrokerError::Internal { reason: error.to_string() })
-}

@@ -9,20 +9,19 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
     super::{
-        Leader,
-        batcher::SubmitError,
-        filter_of,
+        Leader, filter_of,
         forward::{Request, Response},
+        groups::Word,
         publish::RETRY,
         stats::overloaded,
+        submission::SubmitError,
         turns::Asker,
     },
     Broker, BrokerError,
@@ -45,19 +44,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const PAGE: usize = 256 << 10;
 /// How long a member's node waits for the leader to take note of something.
 const NOTED: Duration = Duration::from_secs(2);
-
-/// All groups of this node.
-#[derive(Default)]
-pub(in crate::broker) struct Groups {
-    awake: Mutex<HashMap<ConsumerId, mpsc::Sender<Word>>>,
-    /// Something has got a deadline: whoever lets the log's time pass should look.
-    pub(in crate::broker) scheduled: Notify,
-}
-
-enum Word {
-    Join { member: u64, window: u32, once: bool, told: oneshot::Sender<Result<(), BrokerError>> },
-    Forget { member: u64, done: oneshot::Sender<()> },
-}
 
 /// A member as the leader knows it.
 struct Seat {

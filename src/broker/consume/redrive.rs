@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        Broker, BrokerError, Confirm, filter_of,
+        Broker, BrokerError, Confirm,
+        checks::CHECK_TIME,
+        filter_of,
         outcomes::{excepted, named},
-        publish::{CHECK_TIME, RETRY},
-        rules::Judged,
+        publish::RETRY,
+        routing::Judged,
     },
     Letter, Letters,
     listing::Piece,
