@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     super::{
-        Leader, filter_of,
+        Broker, BrokerError, Leader, filter_of,
         forward::{Request, Response},
         groups::Word,
         publish::RETRY,
@@ -24,10 +24,11 @@ use super::{
         submission::SubmitError,
         turns::Asker,
     },
-    Broker, BrokerError,
     behind::Behind,
     member::is_pull,
-    plan::{Plan, Seats},
+    plan::Plan,
+    presence::LEASE,
+    seats::Seats,
 };
 use crate::{
     fanout::Wake,
@@ -36,8 +37,6 @@ use crate::{
 
 /// Words to a group that may wait.
 const QUEUE: usize = 1_024;
-/// A member that is not heard of for so long is forgotten.
-pub(super) const LEASE: Duration = Duration::from_secs(6);
 /// A group without members ends.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes of messages that are looked at in one go.

@@ -19,8 +19,8 @@ use super::{
         publish::RETRY,
         routing::Judged,
     },
-    Letter, Letters,
-    listing::Piece,
+    letters::Letter,
+    listing::{Letters, Piece},
 };
 use crate::{
     model::{
