@@ -1,6 +1,7 @@
 //! Who a node is, written beside its log: a random id that is never reused, the cluster that it belongs to, and what
 //! its log must hold. A node whose disk was lost gets another id, so it can never vote twice as the node that it was.
 
+mod error;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,11 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-pub(super) use self::record::Held;
+pub use self::error::IdentityError;
 use self::record::Record;
+pub(super) use self::record::{Held, Promise};
 use crate::{
     env::{self, Env},
-    files::WAY_OUT,
     sequencer::NodeAddress,
     store::HaematiteStore,
 };
@@ -44,62 +45,6 @@ struct Inner {
     incarnation: u64,
     /// As [`Record::withheld`] says.
     withheld: watch::Sender<Option<String>>,
-}
-
-/// What a fresh node agrees to when it is asked to be one of a new cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Promise {
-    /// The cluster that is proposed.
-    pub(super) cluster_id: String,
-    /// Who proposes it: the only one that can found or withdraw it.
-    pub(super) founder: NodeAddress,
-    /// Who is to vote in it, by id; empty where an earlier version wrote it down.
-    pub(super) members: Vec<u64>,
-    /// How many clusters the founder had proposed, this one included.
-    pub(super) number: u64,
-}
-
-/// Why an identity cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// The file cannot be read or written.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not ours.
-    #[error("{path} is corrupt: {detail}: {WAY_OUT}")]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// How it shows.
-        detail: String,
-    },
-    /// Something that the node must have is missing, older than the rest of its directory, or another node's.
-    #[error("{path} {detail}: {WAY_OUT}")]
-    Lost {
-        /// What.
-        path: PathBuf,
-        /// How it shows.
-        detail: String,
-    },
-    /// The directory belongs to a node of another name.
-    #[error(
-        "{path} belongs to node `{found}`, but this node is `{expected}`: mount the right disk, or give the node its own name"
-    )]
-    OtherNode {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Who asks.
-        expected: String,
-    },
 }
 
 impl Identity {

@@ -6,25 +6,20 @@
 //! than the node's own. Until it is let in it takes no part. Where there is no leader to ask it asks the other voters:
 //! once a majority, itself included, knows nothing against its disk, it takes part, and votes for those that it asked.
 
+mod parts;
 mod sight;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use openraft::async_runtime::WatchReceiver as _;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 use tonic::Code;
 
+pub(super) use self::parts::Joining;
 use self::sight::Sight;
 pub(super) use super::standing::Standing;
 use super::{
-    complaints::Complaints,
-    formation::Formation,
-    identity::{Identity, IdentityError, LOG, Promise},
-    log::LogStore,
-    membership::Membership,
-    transport::{Lane, Transport},
-    types::Raft,
+    identity::{IdentityError, LOG, Promise},
+    transport::Lane,
     wire::{position_to_log_id, to_address},
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
@@ -39,22 +34,6 @@ const SETTLED: Duration = Duration::from_secs(5);
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rounds of a search between two log lines about it.
 const PATIENCE: u32 = 100;
-
-/// A node's way into its cluster.
-pub(super) struct Joining {
-    pub(super) local: NodeAddress,
-    pub(super) identity: Identity,
-    pub(super) raft: Raft,
-    pub(super) log: Arc<dyn LogStore>,
-    pub(super) transport: Transport,
-    pub(super) formation: Arc<Formation>,
-    pub(super) membership: Arc<Membership>,
-    pub(super) seeds: Vec<String>,
-    pub(super) standing: watch::Sender<Standing>,
-    /// Where others think that the members are which did not answer: it is looked there in the next round.
-    pub(super) rumours: Mutex<Vec<String>>,
-    pub(super) complaints: Complaints,
-}
 
 impl Joining {
     /// Runs as long as the node does.

@@ -17,7 +17,7 @@ use super::{
         wire::{from_address, position_to_log_id, to_address},
         witness,
     },
-    Joining,
+    parts::Joining,
 };
 use crate::{proto::raft as proto, sequencer::NodeAddress};
 
