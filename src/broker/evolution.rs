@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use liminal_schema::{Mode, check};
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, listing::most_items, schema,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, blocking::blocking,
+    listing::most_items, schema,
 };
 use crate::{
     codec,
