@@ -33,7 +33,7 @@ pub struct Stats {
 }
 
 pub(super) struct Counters {
-    published: AtomicU64,
+    pub(super) published: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) failed: Mutex<BTreeMap<&'static str, u64>>,
     pub(super) unrouted: AtomicU64,
