@@ -87,7 +87,9 @@ impl Restoring {
         let kind = Key::decode(key).ok_or_else(|| name("the machine has no such key".into()))?;
         let restored = match kind {
             Key::Machine => record("machine record", value).map(|record| machine.record = record),
-            Key::Stats(id) => record("channel counters", value).map(|record| drop(stats.insert(id, record))),
+            Key::Stats(id) => record("channel counters", value).map(|record| {
+                stats.insert(id, record);
+            }),
             Key::Meta(id) => machine.restore_channel(id, value),
             Key::Epoch => machine.restore_epoch(value),
             Key::Calendar => machine.restore_calendar(value),
