@@ -4,78 +4,21 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
+use tokio::{sync::mpsc, time::Instant};
+
+pub(super) use super::submission::SubmitError;
+use super::{
+    Broker, BrokerError, Proposed, SequencerError,
+    submission::{Answer, Committed, PROPOSALS, Queued, failing},
+};
+use crate::model::{
+    Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply, Route,
 };
 
-use super::{Broker, BrokerError, Proposed, SequencerError, stats::overloaded};
-use crate::{
-    model::{
-        Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply, Route,
-    },
-    replica::StoreHealth,
-};
-
-/// Proposals under way: while one is synced, others travel, are applied and answered.
-pub(super) const PROPOSALS: usize = 4;
 /// Outcomes that are remembered for publishers who were told that they are unknown.
 const MISSED: usize = 100_000;
 /// For how long: a publisher that has not asked again by then never will.
 const MISSED_FOR: Duration = Duration::from_secs(600);
-/// Submissions that may wait; their bytes are bounded by admission.
-const QUEUE: usize = 65_536;
-
-/// A committed submission.
-#[derive(Debug)]
-pub(super) struct Committed {
-    pub(super) term: u64,
-    pub(super) reply: GroupReply,
-}
-
-/// Why a submission has no reply.
-#[derive(Clone, Debug)]
-pub(super) enum SubmitError {
-    /// Surely not proposed.
-    NotLeader,
-    /// May be committed.
-    Unknown(String),
-    /// Definite, or as the error says.
-    Refused(BrokerError),
-}
-
-pub(super) type Answer = Result<Committed, SubmitError>;
-
-pub(super) struct Queued {
-    submission: PublishGroup,
-    /// Bytes of the copies that it makes.
-    copied: u64,
-    /// None once it is answered.
-    answer: Option<oneshot::Sender<Answer>>,
-}
-
-/// The way into the batcher.
-pub(super) struct Batcher {
-    queue: mpsc::Sender<Queued>,
-}
-
-impl Batcher {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Queued>) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue }, receiver)
-    }
-
-    /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
-    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, BrokerError> {
-        let (answer, receiver) = oneshot::channel();
-        let queued = Queued { copied: submission.copied_bytes(), submission, answer: Some(answer) };
-        match self.queue.try_send(queued) {
-            Ok(()) => Ok(receiver),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded(QUEUE, QUEUE)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(BrokerError::Stopping),
-        }
-    }
-}
 
 /// A submission's place in its entry: which group it is in, and where in the group it begins.
 struct Place {
@@ -269,15 +212,6 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
         },
         Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(&mut places, &SubmitError::NotLeader),
         Err(SequencerError::Unknown(reason)) => answer_all(&mut places, &SubmitError::Unknown(reason)),
-    }
-}
-
-/// Resolves when the store refuses a commit, or one waits for what does not come.
-pub(super) async fn failing(health: &mut tokio::sync::watch::Receiver<StoreHealth>) -> String {
-    let failing = health.wait_for(|health| health.failure().is_some()).await;
-    match failing.ok().and_then(|health| health.failure().map(str::to_owned)) {
-        Some(reason) => reason,
-        None => std::future::pending().await, // the node is gone
     }
 }
 

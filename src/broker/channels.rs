@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub(super) use super::channel_command::ChannelCommand;
 use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
     forward::{Request, Response, not_submitted},
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Command, Comparison, Compatibility, Durability, Quota,
-        Refusal, Reply, Retention, WhenFull,
+        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, Quota, Refusal,
+        Reply, Retention, WhenFull,
     },
     proto::v1,
 };
@@ -77,30 +77,6 @@ fn config_to_proto(config: &ChannelConfig) -> v1::ChannelConfig {
         quarantine: config.quarantine.as_ref().map(ToString::to_string).unwrap_or_default(),
         quota: Some(v1::Quota { messages_per_second, bytes_per_second }),
         comparison: comparison.into(),
-    }
-}
-
-/// A channel command before the leader has given it a time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum ChannelCommand {
-    Create { name: ChannelName, config: ChannelConfig },
-    Update { name: ChannelName, update: ChannelUpdate },
-    Delete { name: ChannelName },
-}
-
-impl ChannelCommand {
-    fn name(&self) -> &ChannelName {
-        match self {
-            Self::Create { name, .. } | Self::Update { name, .. } | Self::Delete { name } => name,
-        }
-    }
-
-    fn at(self, time_ms: u64) -> Command {
-        match self {
-            Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
-            Self::Update { name, update } => Command::ChangeChannel { time_ms, name, update },
-            Self::Delete { name } => Command::DeleteChannel { time_ms, name },
-        }
     }
 }
 

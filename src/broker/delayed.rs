@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, Confirm, Leader, Outcome,
+    checks::Checked,
     outcomes::{Results, excepted, merge, name_keys, refusals},
-    publish::{Checked, RETRY},
-    rules::{Judged, Routing},
+    publish::RETRY,
+    routing::{Judged, Routing},
 };
 use crate::{
     codec::decode_record,

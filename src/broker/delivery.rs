@@ -10,6 +10,9 @@
 //! [`EXPIRY`]. `subscribe` returns only after the leader has taken the interest in, so a publish that begins later
 //! reaches that subscriber.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -20,18 +23,12 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    Broker, Leader,
-    forward::{Request, Response},
-    runs::Runs,
-};
+use super::runs::Runs;
 use crate::{
     fanout::{Fanout, Interest, Observer},
     model::ChannelId,
 };
 
-/// A node that has interest repeats it this often.
-const REFRESH: Duration = Duration::from_secs(1);
 /// A node that is silent for so long has no interest any more.
 pub(super) const EXPIRY: Duration = Duration::from_secs(3);
 /// Separate hand-off runs remembered for a channel. Followers in step need one, filters many.
@@ -46,10 +43,10 @@ pub(super) struct Delivery {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     /// Hand-offs of this node that the leader has not heard of.
-    pending: Mutex<Handed>,
-    to_report: watch::Sender<()>,
+    pub(super) pending: Mutex<Handed>,
+    pub(super) to_report: watch::Sender<()>,
     /// Held while a report is on its way.
-    reporting: tokio::sync::Mutex<()>,
+    pub(super) reporting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -73,7 +70,7 @@ struct Place {
 
 /// Hand-offs by channel.
 #[derive(Default)]
-struct Handed {
+pub(super) struct Handed {
     channels: BTreeMap<ChannelId, Runs>,
     /// Runs in all of them.
     runs: usize,
@@ -158,7 +155,7 @@ impl Delivery {
     }
 
     /// This node leads from now on, or leads no longer.
-    fn lead(&self, term: Option<u64>) {
+    pub(super) fn lead(&self, term: Option<u64>) {
         self.state.lock().leads = term.map(|term| (term, Instant::now()));
         self.changed.send_modify(|()| ());
     }
@@ -283,77 +280,15 @@ impl Delivery {
     }
 }
 
-/// Tells a remote leader of this node's interest and hand-offs, as they change.
-pub(super) async fn report(broker: Broker) {
-    let inner = &broker.inner;
-    let mut leader = inner.sequencer.leader();
-    let mut interest = inner.view.fanout().interest_changes();
-    let mut handed = inner.delivery.to_report.subscribe();
-    let mut told_of_any = false;
-    let mut before = None;
-    loop {
-        let now = leader.borrow_and_update().clone();
-        let another = before.as_ref() != Some(&now);
-        if another {
-            inner.delivery.lead(match &now {
-                Leader::Local { term } => Some(*term),
-                _ => None,
-            });
-        }
-        before = Some(now.clone());
-        interest.mark_unchanged();
-        handed.mark_unchanged();
-        if let Leader::Remote(node) = &now {
-            let any = !inner.view.fanout().interest().is_empty();
-            // A new leader is told of no interest too: it cannot know else.
-            if any || told_of_any || another {
-                told_of_any = any;
-                broker.tell_interest(node).await;
-            }
-        } else {
-            *inner.delivery.pending.lock() = Handed::default();
-        }
-        let refresh =
-            async { if told_of_any { tokio::time::sleep(REFRESH).await } else { std::future::pending().await } };
-        tokio::select! {
-            changed = leader.changed() => if changed.is_err() { return },
-            _ = interest.changed() => {}
-            _ = handed.changed() => {}
-            () = refresh => {}
-        }
-    }
-}
-
-impl Broker {
-    /// One report to the leader; a lost one is made good by the next. Gives a log index up to which lies what the leader
-    /// has acknowledged.
-    pub(super) async fn tell_interest(&self, leader: &super::NodeAddress) -> Option<u64> {
-        let inner = &self.inner;
-        // Reports must not overtake each other, and what was handed before an interest went has to go with it.
-        let _one_at_a_time = inner.delivery.reporting.lock().await;
-        let interest = inner.view.fanout().interest();
-        let mut unheard = Unheard::take(&inner.delivery);
-        let request = Request::Interest(reports(&interest, &unheard.handed));
-        let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
-        if let Ok(Ok(Response::Index(applied))) = sent {
-            unheard.handed = Handed::default();
-            Some(applied)
-        } else {
-            tracing::debug!(leader = leader.name, "the leader did not take a report of interest");
-            None
-        }
-    }
-}
-
 /// Hand-offs on their way to the leader. Unless it has heard of them they go with the next report: were they lost, it
 /// would take what was passed for what nobody was handed.
-struct Unheard<'a> {
+pub(super) struct Unheard<'a> {
     delivery: &'a Delivery,
-    handed: Handed,
+    pub(super) handed: Handed,
 }
 
 impl<'a> Unheard<'a> {
-    fn take(delivery: &'a Delivery) -> Self {
+    pub(super) fn take(delivery: &'a Delivery) -> Self {
         Self { delivery, handed: std::mem::take(&mut *delivery.pending.lock()) }
     }
 }
@@ -367,7 +302,7 @@ impl Drop for Unheard<'_> {
     }
 }
 
-fn reports(interest: &[Interest], handed: &Handed) -> Vec<ChannelReport> {
+pub(super) fn reports(interest: &[Interest], handed: &Handed) -> Vec<ChannelReport> {
     let report = |channel| ChannelReport { channel, place: None, handed: Vec::new(), known_from: 0 };
     let mut reports = BTreeMap::new();
     for Interest { channel, passed, lagging, .. } in interest {
@@ -380,133 +315,4 @@ fn reports(interest: &[Interest], handed: &Handed) -> Vec<ChannelReport> {
         report.known_from = runs.known_from();
     }
     reports.into_values().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{fanout::Taking, model::Durability};
-
-    const CHANNEL: ChannelId = ChannelId(1);
-    const NODE: u64 = 7;
-
-    fn leader() -> (Delivery, Arc<Fanout>) {
-        (Delivery::new(1), Fanout::new(1 << 20, 1 << 20))
-    }
-
-    fn report(passed: Option<u64>, handed: &[Range<u64>]) -> Vec<ChannelReport> {
-        let place = passed.map(|passed| Place { passed, lagging: false });
-        vec![ChannelReport { channel: CHANNEL, place, handed: handed.to_vec(), known_from: 0 }]
-    }
-
-    #[test]
-    fn nobody_is_handed_what_nobody_follows() {
-        let (delivery, fanout) = leader();
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [Some(false); 2]);
-        delivery.heard(NODE, report(Some(0), &[]));
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [None; 2]);
-        delivery.heard(NODE, report(None, &[]));
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..2), [Some(false); 2]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_follows_only_once_every_node_has_said_so_or_is_silent_for_long() {
-        let (delivery, fanout) = leader();
-        let asked = |term| delivery.is_followed(&fanout, CHANNEL, (term, vec![NODE], 2 * EXPIRY));
-        delivery.lead(Some(4));
-        let begun = Instant::now();
-        assert!(!asked(4).await);
-        assert!(begun.elapsed() >= EXPIRY, "until then it may follow");
-        delivery.lead(Some(5));
-        delivery.heard(NODE, report(None, &[]));
-        let begun = Instant::now();
-        assert!(!asked(5).await);
-        assert!(begun.elapsed() < EXPIRY);
-        delivery.heard(NODE, report(Some(0), &[]));
-        assert!(asked(5).await);
-        assert!(asked(6).await, "it is not certain in another term");
-    }
-
-    #[test]
-    fn each_message_that_was_passed_was_handed_on_or_not() {
-        let (delivery, fanout) = leader();
-        let follower = fanout.follow(CHANNEL, Durability::Durable, Taking::Some);
-        follower.reach(9);
-        follower.begin(Some(0), 9);
-        delivery.heard(NODE, report(Some(4), std::slice::from_ref(&(1..2))));
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(true), None, None]);
-        delivery.handed(CHANNEL, 2..3);
-        follower.passed(3);
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [Some(false), Some(true), Some(true), None]);
-        drop(follower);
-        assert_eq!(delivery.known(&fanout, CHANNEL, 3..5), [Some(false), None]);
-    }
-
-    #[test]
-    fn what_may_have_been_forgotten_is_not_called_undelivered() {
-        let (delivery, fanout) = leader();
-        let every_other = |first: u64| (first..).step_by(2).map(|seq| seq..seq + 1);
-        let handed: Vec<_> = every_other(0).take(CHANNEL_RUNS + 1).collect();
-        delivery.heard(NODE, report(Some(u64::MAX), &handed));
-        assert_eq!(delivery.known(&fanout, CHANNEL, 0..4), [None, Some(false), Some(true), Some(false)]);
-        delivery.heard(NODE, vec![ChannelReport { channel: CHANNEL, place: None, handed: vec![], known_from: 2 }]);
-        assert_eq!(delivery.known(&fanout, CHANNEL, 1..3), [None, Some(true)]);
-    }
-
-    #[test]
-    fn a_crowded_table_is_thinned_and_forgets_what_is_gone() {
-        let (delivery, fanout) = leader();
-        for channel in 0..17 {
-            let handed = (0..CHANNEL_RUNS as u64).map(|run| 2 * run..2 * run + 1).collect();
-            delivery
-                .heard(NODE, vec![ChannelReport { channel: ChannelId(channel), place: None, handed, known_from: 0 }]);
-        }
-        assert!(delivery.state.lock().handed.runs <= ALL_RUNS + FEW_RUNS);
-        delivery.tidy(|channel| channel != ChannelId(2));
-        let state = delivery.state.lock();
-        assert_eq!((state.handed.channels.len(), state.handed.runs), (16, 16 * FEW_RUNS));
-        drop(state);
-        let last = 2 * CHANNEL_RUNS as u64 - 2;
-        assert_eq!(delivery.known(&fanout, ChannelId(1), last..last + 2), [Some(true), Some(false)]);
-        assert_eq!(delivery.known(&fanout, ChannelId(1), 1..2), [None]);
-    }
-
-    #[test]
-    fn hand_offs_that_the_leader_did_not_hear_of_go_with_the_next_report() {
-        let (delivery, _) = leader();
-        delivery.handed(CHANNEL, 3..4);
-        drop(Unheard::take(&delivery));
-        delivery.handed(CHANNEL, 5..6);
-        let mut unheard = Unheard::take(&delivery);
-        assert_eq!(reports(&[], &unheard.handed), report(None, &[3..4, 5..6]));
-        unheard.handed = Handed::default();
-        drop(unheard);
-        assert!(delivery.pending.lock().channels.is_empty());
-    }
-
-    #[test]
-    fn a_report_has_what_was_handed_and_what_is_followed() {
-        let mut handed = Handed::default();
-        handed.add(ChannelId(1), [3..4, 8..9], 2);
-        handed.add(ChannelId(2), std::iter::once(0..1), 0);
-        let interest = [2, 3].map(|id| Interest { channel: ChannelId(id), followers: 1, passed: 5, lagging: true });
-        let expected = [
-            ChannelReport { channel: ChannelId(1), place: None, handed: vec![3..4, 8..9], known_from: 2 },
-            ChannelReport {
-                channel: ChannelId(2),
-                place: Some(Place { passed: 5, lagging: true }),
-                handed: std::iter::once(0..1).collect(),
-                known_from: 0,
-            },
-            ChannelReport {
-                channel: ChannelId(3),
-                place: Some(Place { passed: 5, lagging: true }),
-                handed: vec![],
-                known_from: 0,
-            },
-        ];
-        assert_eq!(reports(&interest, &handed), expected);
-    }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use liminal_schema::{Mode, check};
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, listing::most_items, schema,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Consistency, Start, Violation, blocking::blocking,
+    listing::most_items, schema,
 };
 use crate::{
     codec,
@@ -217,8 +218,4 @@ impl Broker {
             Err(error) => Err(error),
         }
     }
-}
-
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BrokerError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| BrokerError::Internal { reason: error.to_string() })
 }

@@ -12,7 +12,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::{Broker, BrokerError, Outcome, batcher::Answer};
+use super::{
+    api::Outcome,
+    error::BrokerError,
+    submission::{Answer, Batcher},
+};
 use crate::model::{ChannelId, KeyClaim, KeyHash, PublishGroup};
 
 /// How a flight ended. A sender that goes while it is still open will never say.
@@ -64,21 +68,22 @@ pub(super) enum Original {
     Unrelated,
 }
 
-impl Broker {
-    /// Submits to the batcher, with a flight for each key.
+impl Flights {
+    /// Submits to the batcher, with a flight for each key. `next_seq`: the channel's next sequence number.
     pub(super) fn take_off(
-        &self,
+        self: &Arc<Self>,
         submission: PublishGroup,
+        batcher: &Batcher,
+        next_seq: impl FnOnce() -> u64,
     ) -> Result<(Flight, oneshot::Receiver<Answer>), BrokerError> {
-        let flights = self.inner.flights.clone();
         let channel = submission.channel;
-        let mut flight = Flight { flights: flights.clone(), channel, opened: Vec::new(), joined: Vec::new() };
+        let mut flight = Flight { flights: self.clone(), channel, opened: Vec::new(), joined: Vec::new() };
         if submission.keys.is_empty() {
-            return Ok((flight, self.inner.batcher.submit(submission)?));
+            return Ok((flight, batcher.submit(submission)?));
         }
-        let next_seq = self.inner.view.stats(channel).unwrap_or_default().next_seq;
+        let next_seq = next_seq();
         // Held over the submission: who opens a flight is before those who join it in the log.
-        let mut open = flights.open.lock();
+        let mut open = self.open.lock();
         for claim in &submission.keys {
             match open.entry((channel, claim.key)) {
                 // The second of one submission is a plain duplicate: its publisher knows of the first.
@@ -94,7 +99,7 @@ impl Broker {
                 }
             }
         }
-        let submitted = self.inner.batcher.submit(submission);
+        let submitted = batcher.submit(submission);
         drop(open);
         Ok((flight, submitted?))
     }

@@ -2,51 +2,20 @@
 //! next entry.
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
+pub(super) use super::operation_queue::Operated;
 use super::{
     Broker, BrokerError, SequencerError,
-    batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
+    operation_queue::{Answer, QUEUE, Queued},
     stats::overloaded,
+    submission::{PROPOSALS, SubmitError, failing},
 };
 use crate::model::{Command, Operation, OperationReply, Refusal, Reply, StateLimits};
-
-/// Operations that may wait.
-const QUEUE: usize = 16_384;
-
-/// An operation that was committed and applied by the leader.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Operated {
-    /// Log index of its entry.
-    pub(super) index: u64,
-    /// Raft term of its entry.
-    pub(super) term: u64,
-    pub(super) reply: Result<OperationReply, Refusal>,
-}
-
-type Answer = Result<Operated, SubmitError>;
-
-pub(super) struct Queued {
-    operation: Operation,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// The way in.
-pub(super) struct Operations {
-    queue: mpsc::Sender<Queued>,
-}
-
-impl Operations {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Queued>) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue }, receiver)
-    }
-}
 
 pub(super) async fn run(broker: Broker, mut queue: mpsc::Receiver<Queued>) {
     let (most, most_bytes) = (broker.limits().entry_operations, broker.limits().entry_bytes);

@@ -1,6 +1,6 @@
 //! What publishers are told of each message, out of what the log says of groups.
 
-use super::{Broker, BrokerError, Confirm, Outcome, delivery::EXPIRY, publish::Checked};
+use super::{Broker, BrokerError, Confirm, Outcome, checks::Checked, delivery::EXPIRY};
 use crate::model::{Assigned, ChannelId, Full, History, KeyOutcome, Refusal};
 
 /// What became of each message of a submission that was committed.

@@ -3,59 +3,22 @@
 //! A publisher of nonsense is told at once, and must not cost more than any other: samples are few, wait in a short
 //! queue, and are published by one task in the background. Whatever stands in their way, they are dropped and counted.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
-
 use bytes::Bytes;
 pub use liminal_wire::headers::{REJECTED_CHANNEL, REJECTED_REASON};
-use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Broker, BrokerError, Confirm, Outcome, PublishOptions, Violation};
+use super::{Broker, BrokerError, Confirm, Outcome, PublishOptions, Violation, samples::Sample};
 use crate::{
     model::{ChannelId, ChannelName, Frame, Quota},
     proto::v1::{Header, Message},
-    quota::Meter,
 };
 
 /// Samples of one channel.
 const RATE: Quota = Quota { messages_per_second: Some(10), bytes_per_second: None };
-/// Samples of all channels that wait to be published.
-const WAITING: usize = 64;
 /// Of the reason.
 const REASON_BYTES: usize = 1 << 10;
 /// Meters of channels that are gone go when there are so many more meters than channels.
 const SPARE: usize = 64;
-
-/// What of refused messages waits, and what was lost of them.
-pub(super) struct Quarantine {
-    waiting: mpsc::Sender<Sample>,
-    meters: Mutex<HashMap<ChannelId, Meter>>,
-    dropped: AtomicU64,
-}
-
-pub(super) struct Sample {
-    target: ChannelName,
-    message: Message,
-}
-
-impl Quarantine {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Sample>) {
-        let (waiting, queue) = mpsc::channel(WAITING);
-        (Self { waiting, meters: Mutex::default(), dropped: AtomicU64::new(0) }, queue)
-    }
-
-    /// Refused messages that were to be sampled and were not.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    fn drop_samples(&self, count: usize) {
-        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
 
 impl Broker {
     /// Takes samples of what the schema refused, without waiting for anything.

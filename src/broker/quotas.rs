@@ -1,30 +1,20 @@
-//! Back-pressure: what a client connection may have in flight and publish in a time, and what all together may publish
-//! to a channel, which the leader counts. A publish beyond that is deferred: nothing has happened, and it is told
-//! when to come again.
+//! What counts against quotas and places: publishes to each channel, bytes in flight, and what is open on a connection.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
-use super::{Broker, BrokerError, stats::RETRY_AFTER_MS};
+use super::{error::BrokerError, stats::RETRY_AFTER_MS};
 use crate::{
-    budget::{Account, Full, Lease, Level, Progress},
-    model::{ChannelId, Frame, Quota},
-    quota::{Exceeded, Meter},
+    budget::{Full, Lease, Level, Progress},
+    model::ChannelId,
+    quota::Meter,
 };
-
-/// Meters of channels that are gone go when there are so many more meters than channels.
-const SPARE: usize = 64;
 
 /// What was published lately to each channel that has a quota, through this node as the leader.
 #[derive(Default)]
 pub(super) struct Quotas {
-    meters: Mutex<HashMap<ChannelId, Meter>>,
+    pub(super) meters: Mutex<HashMap<ChannelId, Meter>>,
 }
 
 /// Bytes that count as in flight on a connection until this is dropped.
@@ -34,6 +24,10 @@ pub struct Held {
 }
 
 impl Held {
+    pub(super) fn new(in_flight: Lease) -> Self {
+        Self { _in_flight: in_flight, arrived: None }
+    }
+
     /// With the request that they came with, which counts no longer either.
     #[must_use]
     pub fn with(mut self, arrived: Option<Progress>) -> Self {
@@ -66,99 +60,4 @@ pub fn place_on_connection(places: &Arc<Level>, whose: &str) -> Result<Lease, Br
         let what = format!("the number of {whose} on this connection");
         BrokerError::LimitExceeded { what, value: held as u64 + 1, limit: limit as u64 }
     })
-}
-
-impl Broker {
-    /// Bytes of publishes that one connection may have unanswered: never so many that others find no room.
-    pub fn connection_room(&self) -> usize {
-        self.limits().connection_room()
-    }
-
-    /// Lets a connection publish, within what one may have in flight and publish in a time. One publish alone is
-    /// never too large.
-    ///
-    /// # Errors
-    /// `QuotaExceeded`: nothing happened, and it says when to try again.
-    pub fn admit_from(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        self.admit_together(connection, frame.count(), frame.len())
-    }
-
-    /// The same for messages of any channels.
-    ///
-    /// # Errors
-    /// As [`Broker::admit_from`].
-    pub fn admit_together(&self, connection: &Account, messages: u32, bytes: usize) -> Result<Held, BrokerError> {
-        let in_flight = connection.in_flight.take(bytes).map_err(|Full { limit, .. }| {
-            let what = "bytes in flight on this connection".to_owned();
-            BrokerError::QuotaExceeded { what, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
-        });
-        let admitted = in_flight.and_then(|in_flight| {
-            self.meter_connection(connection, messages, bytes)?;
-            Ok(Held { _in_flight: in_flight, arrived: None })
-        });
-        admitted.inspect_err(|error| self.count_refused(error, messages))
-    }
-
-    /// The same for a stream, which is not read while too much is in flight on its connection.
-    ///
-    /// # Errors
-    /// As [`Broker::admit_from`].
-    pub fn admit_stream(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        let (messages, bytes) = (frame.count(), frame.len());
-        let metered = self.meter_connection(connection, messages, bytes);
-        metered.inspect_err(|error| self.count_refused(error, messages))?;
-        Ok(Held { _in_flight: connection.in_flight.hold(bytes), arrived: None })
-    }
-
-    fn meter_connection(&self, connection: &Account, messages: u32, bytes: usize) -> Result<(), BrokerError> {
-        let quota = Quota {
-            messages_per_second: self.limits().publisher_messages_per_second,
-            bytes_per_second: self.limits().publisher_bytes_per_second,
-        };
-        if quota == Quota::default() {
-            return Ok(());
-        }
-        let taken = connection.meter(quota, u64::from(messages), bytes as u64, Instant::now());
-        taken.map_err(|exceeded| error(exceeded, "from one connection"))
-    }
-
-    /// On the leader: counts publishes against their channels' quotas, all of them or none.
-    pub(super) fn charge(&self, publishes: &[(ChannelId, u64, usize)]) -> Result<(), BrokerError> {
-        let view = &self.inner.view;
-        let mut limited = BTreeMap::new();
-        for (channel, messages, bytes) in publishes {
-            let meta = view.meta(*channel).filter(|meta| meta.config.quota != Quota::default());
-            let Some(meta) = meta else { continue };
-            let (_, all_messages, all_bytes) = limited.entry(*channel).or_insert((meta, 0, 0));
-            *all_messages += messages;
-            *all_bytes += *bytes as u64;
-        }
-        if limited.is_empty() {
-            return Ok(());
-        }
-        let mut meters = self.inner.quotas.meters.lock();
-        if meters.len() > view.catalog().len() + SPARE {
-            meters.retain(|channel, _| view.meta(*channel).is_some());
-        }
-        let (now, mut before) = (Instant::now(), Vec::new());
-        for (meta, messages, bytes) in limited.into_values() {
-            let meter = meters.entry(meta.id).or_default();
-            before.push((meta.id, meter.clone()));
-            if let Err(exceeded) = meter.take(meta.config.quota, messages, bytes, now) {
-                meters.extend(before);
-                return Err(error(exceeded, &format!("to channel `{}`", meta.name)));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn error(Exceeded { what, limit, wait }: Exceeded, of_what: &str) -> BrokerError {
-    let retry_after_ms = millis(wait);
-    BrokerError::QuotaExceeded { what: format!("{what} a second {of_what}"), limit, retry_after_ms }
-}
-
-/// Never sooner than the time is up.
-fn millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -3,47 +3,21 @@
 //! arrives at most once. Before anything is published it is asked whether somebody is there who could answer: where it is
 //! certain that nobody is, nothing is stored. Once it is stored, whoever comes in time may answer.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 pub use liminal_wire::headers::REPLY_TO;
-use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, SequencerError,
     delivery::EXPIRY,
     forward::{Request, Response},
+    inboxes::Inbox,
 };
 use crate::{
     model::{ChannelId, ChannelMeta, Durability, Frame},
     proto::v1::{Header, Message},
 };
-
-/// Requests that wait on this node, by their tokens. One takes the first reply only.
-#[derive(Default)]
-pub(super) struct Inboxes {
-    open: Mutex<HashMap<u128, oneshot::Sender<Frame>>>,
-}
-
-impl Inboxes {
-    /// Whether somebody waited for the reply.
-    pub(super) fn deliver(&self, token: u128, reply: Frame) -> bool {
-        let waiting = self.open.lock().remove(&token);
-        waiting.is_some_and(|waiting| waiting.send(reply).is_ok())
-    }
-}
-
-/// An inbox that goes when it is dropped.
-struct Inbox {
-    inboxes: Arc<Inboxes>,
-    token: u128,
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.inboxes.open.lock().remove(&self.token);
-    }
-}
 
 impl Broker {
     /// Publishes a message and waits for the reply of whoever handles it.

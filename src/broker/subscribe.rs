@@ -9,11 +9,14 @@ mod reader;
 
 use std::{collections::VecDeque, time::Duration};
 
-use self::{judge::Judged, reader::Reader};
+use self::{
+    judge::Judged,
+    reader::{Reader, gone},
+};
 use super::{Broker, BrokerError, Leader, Start, SubscribeOptions};
 use crate::{
     fanout::{Observer as _, Taking},
-    model::{ChannelMeta, Durability, IfChanged, Position, Predicate, StoredBatch},
+    model::{Durability, IfChanged, Position, Predicate, StoredBatch},
     proto::v1::Message,
 };
 
@@ -215,8 +218,4 @@ impl Subscription {
     pub fn position_at(&self, seq: u64) -> Position {
         self.history.at(seq)
     }
-}
-
-fn gone(meta: &ChannelMeta) -> BrokerError {
-    BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None }
 }

@@ -6,14 +6,14 @@ mod parts;
 use tokio::time::Instant;
 
 use self::parts::Prepared;
-pub use self::parts::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionPart, TransactionRequest};
+pub use self::parts::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest};
 use super::{
-    Broker, BrokerError, Confirm, Outcome,
-    batcher::SubmitError,
+    Broker, BrokerError, Confirm, Outcome, TransactionPart,
     forward::{Request, Response},
-    operations::Operated,
+    operation_queue::Operated,
     outcomes::{place, results},
     publish::RETRY,
+    submission::SubmitError,
 };
 use crate::model::{Assigned, Frame, Operation, OperationReply, Part, PartReply, Refusal, Transaction};
 

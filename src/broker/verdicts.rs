@@ -7,13 +7,10 @@ use std::{collections::VecDeque, sync::Arc, thread};
 use parking_lot::Mutex;
 
 use super::{
-    Broker, BrokerError,
+    error::BrokerError,
     turns::{Asker, Turn, Turns},
 };
-use crate::{
-    budget::Account,
-    model::{Frame, MessageView, Predicate, StoredBatch},
-};
+use crate::model::{Frame, MessageView, Predicate, StoredBatch};
 
 /// Batches that are remembered: who looks through them holds up others.
 const BATCHES: usize = 64;
@@ -126,16 +123,6 @@ impl Verdicts {
         if let Some(known) = known.filter(|known| known.by_filter.len() < FILTERS) {
             known.by_filter.push((filter.text.clone(), verdicts.clone()));
         }
-    }
-}
-
-impl Broker {
-    /// A turn to judge messages for a client, until it is dropped.
-    ///
-    /// # Errors
-    /// `Internal` when there will be none.
-    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
-        self.inner.verdicts.turn(&Asker::Address(connection.origin().clone())).await
     }
 }
 

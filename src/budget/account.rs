@@ -1,6 +1,8 @@
 //! One connection: what is held through it, what came through it that nobody has taken, and how it gets on. The
 //! connection itself, the services that answer its requests and the clocks of its face all look at this.
 
+mod judge;
+
 use std::{
     fmt,
     sync::{
@@ -18,6 +20,7 @@ use super::{
     face::Face,
     level::{Full, Lease, Level},
     origin::Origin,
+    shares::{FaceName, Levels, Shares},
 };
 use crate::{
     model::{Limits, Quota},
@@ -87,7 +90,7 @@ pub(super) struct Opening {
 }
 
 impl Account {
-    pub(super) fn open(face: Arc<Face>, above: &super::Levels, opening: Opening) -> Self {
+    pub(super) fn open(face: Arc<Face>, above: &Levels, opening: Opening) -> Self {
         let (now, shares, most) = (face.now(), face.of_connection(), face.most());
         let Opening { id, origin, monitoring, place } = opening;
         Self {
@@ -335,59 +338,13 @@ impl Account {
     pub(super) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Acquire)
     }
-
-    /// For how long nobody has asked for anything, milliseconds; none while somebody does.
-    pub(super) fn idle(&self, now: u64) -> Option<u64> {
-        (self.streams.held() == 0).then(|| now.saturating_sub(self.active.load(Ordering::Relaxed)))
-    }
-
-    /// Why its time is up, if it is.
-    pub(super) fn judge(&self, now: u64, clocks: &Clocks) -> Option<Why> {
-        let since = |time: u64| now.saturating_sub(time);
-        let age = since(self.opened);
-        if self.monitoring && age > clocks.monitoring {
-            return Some(Why::Served);
-        }
-        if !self.is_proven() {
-            return (age > clocks.first_request).then_some(Why::FirstRequest);
-        }
-        if self.face.name() == super::FaceName::Peers {
-            return None; // they look after their connections themselves
-        }
-        let blocked = self.blocked_since.load(Ordering::Relaxed);
-        if blocked > 0 && since(blocked) > clocks.reader {
-            return Some(Why::Reader);
-        }
-        let unread = !self.face.name().is_framed() && self.unread.held() > 0;
-        if let Some(idle) = self.idle(now) {
-            let head = unread && since(self.unread_since.load(Ordering::Relaxed)) > clocks.first_request;
-            return if head { Some(Why::Slow) } else { (idle > clocks.idle).then_some(Why::Idle) };
-        }
-        if unread && self.upgraded.load(Ordering::Acquire) {
-            return self.judge_pace(now, clocks);
-        }
-        self.pace.0.store(0, Ordering::Relaxed);
-        None
-    }
-
-    /// Whether a message over an upgraded connection comes too slowly. Only the face's clock asks.
-    fn judge_pace(&self, now: u64, clocks: &Clocks) -> Option<Why> {
-        let (at, heard) = (self.pace.0.load(Ordering::Relaxed), self.heard.load(Ordering::Relaxed));
-        if at > 0 && now.saturating_sub(at) <= clocks.slow_ms() {
-            return None;
-        }
-        let slow = at > 0 && heard - self.pace.1.load(Ordering::Relaxed) < clocks.least();
-        self.pace.0.store(now.max(1), Ordering::Relaxed);
-        self.pace.1.store(heard, Ordering::Relaxed);
-        slow.then_some(Why::Slow)
-    }
 }
 
 /// Of a connection that no listener has let in: nothing is limited, and nobody looks at its clocks.
 impl Default for Account {
     fn default() -> Self {
-        let levels = super::Levels::new("node", super::Shares::unlimited());
-        let face = Arc::new(Face::new(super::FaceName::Grpc, &levels, &Limits::default(), Instant::now()));
+        let levels = Levels::new("node", Shares::unlimited());
+        let face = Arc::new(Face::new(FaceName::Grpc, &levels, &Limits::default(), Instant::now()));
         let opening = Opening { id: 0, origin: Origin::of(""), monitoring: false, place: None };
         let account = Self::open(face, &levels, opening);
         account.proven.store(true, Ordering::Release);

@@ -23,6 +23,8 @@ mod level;
 mod making;
 mod messages;
 mod origin;
+mod progress;
+mod shares;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,12 +34,18 @@ pub(crate) use self::making::made_of;
 pub use self::{
     account::Account,
     answering::Holding,
-    arriving::{Arriving, Progress, Refusal},
+    arriving::Arriving,
     clocks::Why,
     level::{Full, Lease, Level},
     origin::Origin,
+    progress::{Progress, Refusal},
+    shares::FaceName,
 };
-use self::{face::Face, guard::Guarded};
+use self::{
+    face::Face,
+    guard::Guarded,
+    shares::{Levels, Shares},
+};
 use crate::{env::Listener, model::Limits};
 
 /// What there are too many of where no request can begin.
@@ -49,120 +57,8 @@ pub const UNTAKEN: &str = "bytes of answers that are not taken";
 /// The stable code of a request that did not come in time.
 pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
 
-/// Beside the bytes of a batch: what is around its messages on the wire.
-const AROUND: usize = 1 << 20;
 /// How often the clocks of all connections are looked at, at most and at least.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-
-/// Where a node can be spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaceName {
-    /// gRPC, for clients.
-    Grpc,
-    /// HTTP and WebSockets, for clients and monitoring.
-    Http,
-    /// Other nodes.
-    Peers,
-}
-
-impl FaceName {
-    const ALL: [Self; 3] = [Self::Grpc, Self::Http, Self::Peers];
-
-    /// As in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
-            Self::Peers => "peers",
-        }
-    }
-
-    /// Whether several requests share a connection, in frames that its protocol bounds.
-    fn is_framed(self) -> bool {
-        self != Self::Http
-    }
-}
-
-/// What one level has of everything.
-#[derive(Clone, Copy, Debug)]
-struct Shares {
-    connections: usize,
-    streams: usize,
-    arriving: usize,
-    unread: usize,
-    answers: usize,
-}
-
-impl Shares {
-    /// Of a node, for all its clients.
-    fn of(limits: &Limits) -> Self {
-        Self {
-            connections: limits.connections,
-            streams: limits.streams,
-            arriving: limits.arriving_bytes,
-            unread: limits.unread_bytes,
-            answers: limits.answer_bytes,
-        }
-    }
-
-    /// Of other nodes together. Their connections are bounded by node, and their requests by connection.
-    fn of_peers() -> Self {
-        let (arriving, unread) = (Limits::PEERS_ARRIVING_BYTES, Limits::PEERS_UNREAD_BYTES);
-        Self { arriving, unread, ..Self::unlimited() }
-    }
-
-    fn unlimited() -> Self {
-        let most = usize::MAX;
-        Self { connections: most, streams: most, arriving: most, unread: most, answers: most }
-    }
-
-    /// Rounded up: a share of something is never nothing.
-    fn part(self, numerator: usize, denominator: usize) -> Self {
-        let part = |whole: usize| match whole.checked_mul(numerator) {
-            Some(product) => product.div_ceil(denominator),
-            None => whole,
-        };
-        Self {
-            connections: part(self.connections),
-            streams: part(self.streams),
-            arriving: part(self.arriving),
-            unread: part(self.unread),
-            answers: part(self.answers),
-        }
-    }
-}
-
-/// Levels of everything that is counted.
-#[derive(Clone, Debug)]
-struct Levels {
-    connections: Arc<Level>,
-    streams: Arc<Level>,
-    arriving: Arc<Level>,
-    unread: Arc<Level>,
-    answers: Arc<Level>,
-}
-
-impl Levels {
-    fn new(whose: &'static str, shares: Shares) -> Self {
-        Self {
-            connections: Level::new(whose, shares.connections),
-            streams: Level::new(whose, shares.streams),
-            arriving: Level::new(whose, shares.arriving),
-            unread: Level::new(whose, shares.unread),
-            answers: Level::new(whose, shares.answers),
-        }
-    }
-
-    fn below(&self, whose: &'static str, shares: Shares) -> Self {
-        Self {
-            connections: self.connections.below(whose, shares.connections),
-            streams: self.streams.below(whose, shares.streams),
-            arriving: self.arriving.below(whose, shares.arriving),
-            unread: self.unread.below(whose, shares.unread),
-            answers: self.answers.below(whose, shares.answers),
-        }
-    }
-}
 
 /// The budgets of a node. Cloning shares them.
 #[derive(Clone)]
@@ -238,9 +134,4 @@ impl Budgets {
         };
         self.refused().into_iter().filter_map(of_clients).sum()
     }
-}
-
-/// The largest request: a transaction in JSON has its payloads in base64, and more around each of them.
-fn largest(limits: &Limits) -> usize {
-    limits.batch_bytes.max(limits.message_bytes).saturating_mul(2).saturating_add(AROUND)
 }

@@ -7,7 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Machine, keys::Key};
+use super::{
+    Effects, Machine,
+    keys::{Key, record},
+};
 
 /// Changes that are remembered. The oldest are forgotten together: what came before them is told by the one that is left.
 const REMEMBERED: usize = 64;
@@ -51,6 +54,11 @@ impl Calendar {
 }
 
 impl Machine {
+    pub(super) fn restore_calendar(&mut self, value: &[u8]) -> Result<(), String> {
+        self.calendar = record("calendar", value)?;
+        Ok(())
+    }
+
     /// How far the log's time is ahead of the time of day, in milliseconds.
     pub fn ahead_ms(&self) -> i64 {
         self.calendar.ahead_ms()

@@ -83,6 +83,46 @@ pub fn counted_keys(key: &[u8], value: &[u8]) -> Result<Option<(ChannelId, u64)>
 }
 
 impl Machine {
+    pub(super) fn restore_claims(&mut self, id: ChannelId, first_seq: u64, value: &[u8]) -> Result<(), String> {
+        let claims = StoredClaims::decode(first_seq, value)?;
+        let Some(channel) = self.channels.get_mut(&id) else {
+            // The keys of a channel that was deleted go after it, some with each command.
+            self.departed.entry(id).or_default().push(claims.entry);
+            return Ok(());
+        };
+        for (key, seq, digest) in claims.keys() {
+            if !channel.dedup.remember(key, digest, seq) {
+                return Err(format!("the idempotency key of {seq} is claimed twice"));
+            }
+        }
+        let scheduled = channel.next_expiry_ms().is_some();
+        channel.dedup.end_entry(claims.entry);
+        if !scheduled {
+            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore_cold(
+        &mut self,
+        id: ChannelId,
+        entries: impl IntoIterator<Item = ClaimEntry>,
+    ) -> Result<(), String> {
+        let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
+        let scheduled = channel.next_expiry_ms().is_some();
+        let cold = channel.dedup.cold();
+        for entry in entries {
+            if !channel.dedup.restore_cold(entry) {
+                return Err(format!("channel {} has keys in memory that are older than {}", id.0, entry.first_seq));
+            }
+        }
+        self.cold_keys += channel.dedup.cold() - cold;
+        if !scheduled {
+            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
+        }
+        Ok(())
+    }
+
     /// The keys of a command that are not in memory, in channels that have cold ones; by channel, without those that
     /// have nothing to ask for.
     pub fn asks(&self, command: &Command) -> BTreeMap<ChannelId, Vec<KeyHash>> {

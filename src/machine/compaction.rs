@@ -3,10 +3,20 @@
 //! The machine does not look into messages. It checks that a step continues the one before it and leaves the channel's
 //! newest message alone; what was replaced stays replaced, so a step is never too late to be right.
 
-use super::{Effects, Machine, channel::Channel, keys::Key};
+use super::{
+    Effects, Machine,
+    channel::Channel,
+    keys::{Key, record},
+};
 use crate::model::{ChannelId, Clean, Compact, Compaction, Gone, OperationReply, Refusal};
 
 impl Machine {
+    pub(super) fn restore_compaction(&mut self, id: ChannelId, value: &[u8]) -> Result<(), String> {
+        let compaction = record("compaction", value)?;
+        self.restored_channel(id)?.compaction = compaction;
+        Ok(())
+    }
+
     /// How far a channel is compacted.
     pub fn compaction(&self, channel: ChannelId) -> Option<Compaction> {
         self.channels.get(&channel).map(|channel| channel.compaction)

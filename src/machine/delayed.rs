@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     Effects, Machine,
     dedup::{Claims, Run},
-    keys::Key,
+    keys::{Key, record},
 };
 use crate::model::{
     ChannelId, Delayed, Digest, Due, KeyHash, OperationReply, Refusal, Schedule, Scheduled, StateLimits, Waiting,
@@ -216,13 +216,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn restore_delayed(
-        &mut self,
-        channel: ChannelId,
-        id: u64,
-        record: &WaitingRecord,
-    ) -> Result<(), String> {
-        let Delayed { due_ms, claim, frame, .. } = &record.message;
+    pub(super) fn restore_delayed(&mut self, channel: ChannelId, id: u64, value: &[u8]) -> Result<(), String> {
+        let stored: WaitingRecord = record("delayed message", value)?;
+        let Delayed { due_ms, claim, frame, .. } = &stored.message;
         let (due_ms, bytes) = (*due_ms, frame.len() as u64);
         if frame.count() != 1 {
             return Err(format!("it holds {} messages instead of one", frame.count()));
@@ -233,6 +229,11 @@ impl Machine {
         }
         self.dues.insert((due_ms, id, channel));
         self.delayed_bytes += bytes;
+        Ok(())
+    }
+
+    pub(super) fn restore_last_delayed(&mut self, value: &[u8]) -> Result<(), String> {
+        self.last_delayed = record("delayed messages", value)?;
         Ok(())
     }
 

@@ -67,6 +67,17 @@ fn forget_oldest(forks: &mut Vec<Fork>) {
 }
 
 impl Machine {
+    pub(super) fn restore_epoch(&mut self, value: &[u8]) -> Result<(), String> {
+        self.epoch = keys::record("epoch", value)?;
+        Ok(())
+    }
+
+    pub(super) fn restore_forks(&mut self, id: ChannelId, value: &[u8]) -> Result<(), String> {
+        let forks = keys::record("forks", value)?;
+        self.restored_channel(id)?.forks = forks;
+        Ok(())
+    }
+
     /// A channel's history: what positions are judged by.
     pub fn history(&self, channel: ChannelId) -> Option<History> {
         let Channel { meta, stats, forks, .. } = self.channels.get(&channel)?;

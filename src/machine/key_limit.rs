@@ -8,7 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Machine, keys::Key};
+use super::{
+    Effects, Machine,
+    keys::{Key, record},
+};
 use crate::model::{KeyOutcome, Limits, OperationReply};
 
 /// Where no limit was configured, earlier builds had this one.
@@ -74,6 +77,12 @@ impl Machine {
     pub fn live_keys(&self) -> LiveKeys {
         let most = self.channels.values().map(|channel| channel.dedup.len()).max().unwrap_or(0);
         LiveKeys { all: self.keys, most, limit: self.key_limit, written: self.key_limit_written }
+    }
+
+    pub(super) fn restore_key_limit(&mut self, value: &[u8]) -> Result<(), String> {
+        self.key_limit = record("limit of keys", value)?;
+        self.key_limit_written = true;
+        Ok(())
     }
 
     /// Keys that live stay, however many there are.

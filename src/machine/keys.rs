@@ -1,8 +1,17 @@
 //! The plain keys that the machine keeps in its store. Numbers are big endian, so byte order is number order.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
-use crate::model::{ChannelId, ConsumerId, KeyHash, NamespaceId};
+use crate::{
+    codec,
+    model::{ChannelId, ConsumerId, KeyHash, NamespaceId},
+};
+
+/// The record under a plain key; `what` it is, for the error.
+pub(super) fn record<T: DeserializeOwned>(what: &'static str, value: &[u8]) -> Result<T, String> {
+    codec::decode_record(what, value).map_err(|error| error.to_string())
+}
 
 /// What a plain key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

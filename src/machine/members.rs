@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Effects, keys::Key};
+use super::{
+    Effects,
+    keys::{Key, record},
+};
 use crate::model::{MemberEvent, MemberLogEntry, MemberRecord, Refusal};
 
 /// Events that are kept for operators; older ones are forgotten.
@@ -19,6 +22,15 @@ pub(super) struct Members {
 }
 
 impl Members {
+    pub(super) fn restore(&mut self, key: Key, value: &[u8]) -> Result<(), String> {
+        match key {
+            Key::Member(id) => drop(self.records.insert(id, record("member", value)?)),
+            Key::MemberEvent(number) => drop(self.log.insert(number, record("member event", value)?)),
+            _ => return Err("it has nothing to do with nodes".into()),
+        }
+        Ok(())
+    }
+
     /// Takes an event, or refuses it.
     pub(super) fn apply(&mut self, entry: MemberLogEntry, effects: &mut Effects) -> Result<(), Refusal> {
         let MemberLogEntry { time_ms, node, .. } = entry;

@@ -6,12 +6,14 @@
 
 mod calendar;
 mod channel;
+mod channels;
 mod claims;
 mod cold;
 mod compaction;
 mod consumers;
 mod dedup;
 mod delayed;
+mod effects;
 mod entry_list;
 mod epochs;
 mod key_limit;
@@ -52,24 +54,17 @@ pub use self::{
     cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
     consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards},
     delayed::delayed_key,
+    effects::{CatalogChange, Effects},
     entry_list::{ClaimEntry, EntryBytes, decode_entries},
     epochs::{HISTORY_PREFIXES, begin_epoch},
     key_limit::{KeyLimit as MostKeys, LiveKeys},
     restore::Restoring,
     schemas::{schema_key, schemas_prefix},
 };
-use crate::{
-    codec,
-    model::{
-        ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
-        ConsumerId, Frame, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal,
-        Reply, RuleSet, StateLimits, StoredBatch,
-    },
-    store::WriteBatch,
+use crate::model::{
+    ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, Operation,
+    OperationReply, PublishGroup, Refusal, Reply, RuleSet, StateLimits,
 };
-
-/// Bytes of parts of batches that a command's effects hold copies of, about: see [`Effects::copy`].
-const COPIED_AT_ONCE: usize = 8 << 20;
 
 /// State of all channels.
 #[derive(Debug)]
@@ -118,66 +113,6 @@ struct MachineRecord {
     last_channel_id: u64,
     last_schema_id: u64,
     rules_version: u64,
-}
-
-/// What a command does to the outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// To be committed to the store before anything else happens.
-    pub writes: WriteBatch,
-    /// New messages for live subscribers, durable and ephemeral.
-    pub deliveries: Vec<(ChannelId, StoredBatch)>,
-    /// Channels that were created, changed or deleted, in order.
-    pub catalog: Vec<CatalogChange>,
-    /// Consumers that changed in any way, or are gone.
-    pub consumers: Vec<ConsumerId>,
-    /// Hash the whole state once the writes are committed.
-    pub checkpoint: bool,
-    /// Bytes of the copies of parts of batches.
-    copied: usize,
-}
-
-/// A change of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CatalogChange {
-    /// Created or changed.
-    Put(Arc<ChannelMeta>),
-    /// Deleted.
-    Remove(Arc<ChannelMeta>),
-    /// All rules between channels as they are now.
-    Rules(Arc<RuleSet>),
-}
-
-impl Effects {
-    fn put<T: Serialize>(&mut self, key: Key, record: &T) {
-        self.writes.puts.push((key.encode(), Some(codec::encode_record(record))));
-    }
-
-    fn delete(&mut self, key: Key) {
-        self.writes.puts.push((key.encode(), None));
-    }
-
-    /// Some messages of a batch. The first ones of a command are copied: they soon share nothing with the whole any more.
-    /// There is no room in memory for however many more a command asks for, so all others share the batch's bytes.
-    fn copy(&mut self, frame: &Frame, positions: &[u32]) -> Frame {
-        if self.copied > COPIED_AT_ONCE {
-            return frame.pick(positions);
-        }
-        let copy = frame.select(positions);
-        if copy.count() < frame.count() {
-            self.copied += copy.len();
-        }
-        copy
-    }
-
-    /// New messages at the end of a channel.
-    fn appended(&mut self, channel: &Channel, batch: StoredBatch) {
-        self.put(Key::Stats(channel.meta.id), &channel.stats);
-        if channel.is_durable() {
-            self.writes.appends.push((channel.stream.clone(), batch.clone()));
-        }
-        self.deliveries.push((channel.meta.id, batch));
-    }
 }
 
 impl Machine {
@@ -344,129 +279,6 @@ impl Machine {
         self.names.get(name).copied().ok_or_else(|| Refusal::NoChannelNamed(name.clone()))
     }
 
-    fn create(
-        &mut self,
-        name: ChannelName,
-        config: ChannelConfig,
-        effects: &mut Effects,
-    ) -> Result<ChannelReply, Refusal> {
-        // As in an update, the empty text is no schema.
-        let config = ChannelConfig { schema: config.schema.filter(|schema| !schema.is_empty()), ..config };
-        if let Some(present) = self.names.get(&name).and_then(|id| self.channels.get(id)) {
-            let reply = reply(present);
-            return if present.meta.config == config {
-                Ok(reply)
-            } else {
-                Err(Refusal::ChannelExists(Box::new(reply)))
-            };
-        }
-        let limit = self.state_limits.channels;
-        if self.channels.len() as u64 >= limit {
-            return Err(Refusal::TooManyChannels { limit });
-        }
-        self.record.last_channel_id += 1;
-        let id = ChannelId(self.record.last_channel_id);
-        let schema_id = self.schema_id(config.schema.as_deref());
-        let meta = ChannelMeta { id, name: name.clone(), config, schema_id, created_ms: self.today_ms() };
-        let channel = Channel::new(Arc::new(meta));
-        effects.put(Key::Meta(id), &*channel.meta);
-        effects.put(Key::Stats(id), &channel.stats);
-        effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
-        let reply = reply(&channel);
-        self.names.insert(name, id);
-        self.channels.insert(id, channel);
-        self.keep_schema(id, effects);
-        Ok(reply)
-    }
-
-    fn update(
-        &mut self,
-        name: &ChannelName,
-        update: ChannelUpdate,
-        effects: &mut Effects,
-    ) -> Result<ChannelReply, Refusal> {
-        let ChannelUpdate { schema, compared_with, dedup_window_ms, compatibility, retention, quarantine, quota } =
-            update;
-        let id = *self.names.get(name).ok_or(Refusal::NoSuchChannel)?;
-        let before = self.channels.get(&id).ok_or(Refusal::NoSuchChannel)?.meta.clone();
-        if compared_with.is_some_and(|schema| schema != before.schema_id) {
-            return Err(Refusal::StaleSchema { current: before.schema_id });
-        }
-        let mut meta = ChannelMeta::clone(&before);
-        if let Some(schema) = schema {
-            let schema = (!schema.is_empty()).then_some(schema);
-            if schema != meta.config.schema {
-                meta.schema_id = self.schema_id(schema.as_deref());
-                meta.config.schema = schema;
-            }
-        }
-        let config = &mut meta.config;
-        config.dedup_window_ms = dedup_window_ms.unwrap_or(config.dedup_window_ms);
-        config.compatibility = compatibility.unwrap_or(config.compatibility);
-        if let Some(retention) = retention {
-            config.retention = retention;
-        }
-        config.quarantine = quarantine.unwrap_or_else(|| config.quarantine.take());
-        config.quota = quota.unwrap_or(config.quota);
-        let channel = self.channels.get_mut(&id).ok_or(Refusal::NoSuchChannel)?;
-        if meta != *before {
-            let another_schema = meta.schema_id != before.schema_id;
-            let turned = (before.config.retention.work_queue, meta.config.retention.work_queue);
-            let another_key = meta.config.retention.compact_by != before.config.retention.compact_by;
-            let expiry_before = channel.next_expiry_ms();
-            channel.meta = Arc::new(meta);
-            let expiry = channel.next_expiry_ms();
-            effects.put(Key::Meta(id), &*channel.meta);
-            effects.catalog.push(CatalogChange::Put(channel.meta.clone()));
-            self.reschedule(id, expiry_before, expiry);
-            self.expire(effects);
-            self.work_queue_turned(id, turned, effects);
-            self.retention_changed(id, effects);
-            if another_key {
-                self.compact_anew(id, effects);
-            }
-            if another_schema {
-                self.keep_schema(id, effects);
-            }
-        }
-        self.channels.get(&id).map(reply).ok_or(Refusal::NoSuchChannel)
-    }
-
-    fn delete(&mut self, name: &ChannelName, effects: &mut Effects) -> Result<ChannelReply, Refusal> {
-        let id = self.names.remove(name).ok_or(Refusal::NoSuchChannel)?;
-        let channel = self.channels.remove(&id).ok_or(Refusal::NoSuchChannel)?;
-        self.reschedule(id, channel.next_expiry_ms(), None);
-        self.keys -= channel.dedup.len();
-        self.cold_keys -= channel.dedup.cold();
-        self.delete_rules_of(id, effects);
-        self.delete_consumers_of(id, effects);
-        self.forget_settled(id, effects);
-        self.delete_delayed(id, &channel.delays, effects);
-        effects.delete(Key::Meta(id));
-        effects.delete(Key::Stats(id));
-        channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
-        if channel.compaction.step > 0 {
-            effects.delete(Key::Compaction(id));
-        }
-        if channel.orphans.is_some() {
-            effects.delete(Key::Orphans(id));
-        }
-        if channel.redriven.is_some() {
-            effects.delete(Key::Redriven(id));
-        }
-        if !channel.forks.is_empty() {
-            effects.delete(Key::Forks(id));
-        }
-        channel.schemas.keys().for_each(|schema| effects.delete(Key::Schema(id, *schema)));
-        channel.aging_ms.map(|expiry| self.agings.remove(&(expiry, id)));
-        effects.writes.drops.push(channel.stream.clone());
-        effects.catalog.push(CatalogChange::Remove(channel.meta.clone()));
-        let reply = reply(&channel);
-        self.departed.insert(id, channel.dedup.into_entries());
-        self.expire_departed(&mut { ExpiryRoom::COMMAND }, effects);
-        Ok(reply)
-    }
-
     fn expire(&mut self, effects: &mut Effects) {
         let now = self.record.time_ms;
         self.consumers.expire(now);
@@ -494,20 +306,6 @@ impl Machine {
             self.expiries.extend(after.map(|expiry| (expiry, id)));
         }
     }
-
-    fn schema_id(&mut self, schema: Option<&str>) -> u64 {
-        match schema {
-            None => 0,
-            Some(_) => {
-                self.record.last_schema_id += 1;
-                self.record.last_schema_id
-            }
-        }
-    }
-}
-
-fn reply(channel: &Channel) -> ChannelReply {
-    ChannelReply { meta: ChannelMeta::clone(&channel.meta), stats: channel.stats }
 }
 
 #[cfg(test)]

@@ -5,10 +5,20 @@
 //! message of a channel cannot be removed while others are left, because readers know by it that there is nothing more. Where
 //! that is a letter, the channel remembers that it was redriven, and it goes with the next step.
 
-use super::{Effects, Machine, channel::Channel, keys::Key};
+use super::{
+    Effects, Machine,
+    channel::Channel,
+    keys::{Key, record},
+};
 use crate::model::{ChannelId, Gone, OperationReply, PublishGroup, Redrive, Refusal};
 
 impl Machine {
+    pub(super) fn restore_redriven(&mut self, id: ChannelId, value: &[u8]) -> Result<(), String> {
+        let redriven = record("redriven letter", value)?;
+        self.restored_channel(id)?.redriven = Some(redriven);
+        Ok(())
+    }
+
     /// The newest message of a channel where it is a letter that was redriven, and cannot be removed yet.
     pub fn redriven(&self, channel: ChannelId) -> Option<u64> {
         self.channels.get(&channel)?.redriven.map(|letter| letter.first_seq)

@@ -1,5 +1,6 @@
 //! Rebuilds the machine from the plain keys that it put into its store, and refuses anything that it would not have
-//! put there: a machine that guesses would differ from those of the other nodes.
+//! put there: a machine that guesses would differ from those of the other nodes. Each part of the machine reads its own keys
+//! back, next to where it writes them; here is what they have in common, and what has to fit together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +10,15 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    ClaimEntry, Consumers, Machine, MachineRecord, calendar::Calendar, channel::Channel, claims::Namespaces,
-    cold::StoredClaims, key_limit::KeyLimit, keys::Key, members::Members,
+    ClaimEntry, Consumers, Machine, MachineRecord,
+    calendar::Calendar,
+    claims::Namespaces,
+    key_limit::KeyLimit,
+    keys::{Key, record},
+    members::Members,
+    rules::restore_rule,
 };
-use crate::{
-    codec::decode_record,
-    model::{ChannelId, ChannelMeta, ChannelStats, Rule, RuleSet, StateLimits},
-};
+use crate::model::{ChannelId, ChannelStats, RuleSet, StateLimits};
 
 /// A machine that is being rebuilt. Where a store holds more than memory, its keys are read a page at a time.
 pub struct Restoring {
@@ -82,120 +85,39 @@ impl Restoring {
         let Self { machine, stats, rules } = self;
         let name = |reason: String| format!("key `{}`: {reason}", key.escape_ascii());
         let kind = Key::decode(key).ok_or_else(|| name("the machine has no such key".into()))?;
-        match kind {
-            Key::Machine => {
-                machine.record = decode_record("machine record", value).map_err(|e| name(e.to_string()))?;
-            }
-            Key::Meta(id) => {
-                let meta = decode_record("channel", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_channel(id, meta).map_err(name)?;
-            }
-            Key::Stats(id) => {
-                let record: ChannelStats = decode_record("channel counters", value).map_err(|e| name(e.to_string()))?;
+        let restored = match kind {
+            Key::Machine => record("machine record", value).map(|record| machine.record = record),
+            Key::Stats(id) => record("channel counters", value).map(|record| {
                 stats.insert(id, record);
-            }
-            Key::Epoch => {
-                machine.epoch = decode_record("epoch", value).map_err(|e| name(e.to_string()))?;
-            }
-            Key::Calendar => {
-                machine.calendar = decode_record("calendar", value).map_err(|e| name(e.to_string()))?;
-            }
-            Key::MostKeys => {
-                machine.key_limit = decode_record("limit of keys", value).map_err(|e| name(e.to_string()))?;
-                machine.key_limit_written = true;
-            }
-            Key::StateLimits => {
-                let limits = decode_record("limits of the state", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_state_limits(limits);
-            }
-            Key::Member(id) => {
-                let record = decode_record("member", value).map_err(|e| name(e.to_string()))?;
-                machine.members.records.insert(id, record);
-            }
-            Key::MemberEvent(number) => {
-                let entry = decode_record("member event", value).map_err(|e| name(e.to_string()))?;
-                machine.members.log.insert(number, entry);
-            }
-            Key::Rule(source, target) => {
-                let rule: Rule = decode_record("rule", value).map_err(|e| name(e.to_string()))?;
-                if (rule.source, rule.target) != (source, target) {
-                    return Err(name(format!("it is from {} to {}", rule.source.0, rule.target.0)));
-                }
-                rules.insert(rule);
-            }
+            }),
+            Key::Meta(id) => machine.restore_channel(id, value),
+            Key::Epoch => machine.restore_epoch(value),
+            Key::Calendar => machine.restore_calendar(value),
+            Key::MostKeys => machine.restore_key_limit(value),
+            Key::StateLimits => record("limits of the state", value).map(|limits| machine.restore_state_limits(limits)),
+            Key::Member(_) | Key::MemberEvent(_) => machine.members.restore(kind, value),
+            Key::Rule(source, target) => restore_rule(rules, (source, target), value),
             Key::ClaimTotals | Key::Namespace(_) | Key::WorkClaim(..) | Key::Receipt(..) => {
-                machine.namespaces.restore(kind, value).map_err(name)?;
+                machine.namespaces.restore(kind, value)
             }
-            Key::Schema(id, schema_id) => {
-                let stored = decode_record("schema", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_schema(id, schema_id, &stored).map_err(name)?;
-            }
-            Key::Mark(id, seq) => {
-                let mark = decode_record("mark", value).map_err(|e| name(e.to_string()))?;
-                let channel = machine.channels.get_mut(&id);
-                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.marks.restore(seq, mark);
-            }
-            Key::Consumers => {
-                let last = decode_record("newest consumer", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_last_consumer(last);
-            }
-            Key::Consumer(id) => {
-                let meta = decode_record("consumer", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_consumer(id, meta).map_err(name)?;
-            }
-            Key::Cursor(id) => {
-                let cursor = decode_record("cursor", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_cursor(id, cursor).map_err(name)?;
-            }
-            Key::Lost(id) => {
-                let lost = decode_record("lost messages", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_lost(id, lost).map_err(name)?;
-            }
-            Key::Deferred(id, block) => {
-                let mask = decode_record("messages passed over", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_deferred(id, block, mask).map_err(name)?;
-            }
-            Key::Pending(id, block) => {
-                let stored = decode_record("pending messages", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_pending(id, block, stored).map_err(name)?;
-            }
-            Key::Delayed(channel, id) => {
-                let record = decode_record("delayed message", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_delayed(channel, id, &record).map_err(name)?;
-            }
-            Key::LastDelayed => {
-                machine.last_delayed = decode_record("delayed messages", value).map_err(|e| name(e.to_string()))?;
-            }
-            Key::Compaction(id) => {
-                let record = decode_record("compaction", value).map_err(|e| name(e.to_string()))?;
-                let channel = machine.channels.get_mut(&id);
-                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.compaction = record;
-            }
-            Key::Orphans(id) => {
-                let record = decode_record("orphans", value).map_err(|e| name(e.to_string()))?;
-                let channel = machine.channels.get_mut(&id);
-                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.orphans = Some(record);
-            }
-            Key::Settled(id) => {
-                let record = decode_record("settled messages", value).map_err(|e| name(e.to_string()))?;
-                machine.restore_settled(id, record);
-            }
-            Key::Redriven(id) => {
-                let record = decode_record("redriven letter", value).map_err(|e| name(e.to_string()))?;
-                let channel = machine.channels.get_mut(&id);
-                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.redriven = Some(record);
-            }
-            Key::Forks(id) => {
-                let record = decode_record("forks", value).map_err(|e| name(e.to_string()))?;
-                let channel = machine.channels.get_mut(&id);
-                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.forks = record;
-            }
-            Key::Claims(id, first_seq) => {
-                let claims = StoredClaims::decode(first_seq, value).map_err(name)?;
-                machine.restore_claims(id, &claims).map_err(name)?;
-            }
-        }
-        Ok(())
+            Key::Schema(id, schema_id) => machine.restore_schema(id, schema_id, value),
+            Key::Mark(id, seq) => machine.restore_mark(id, seq, value),
+            Key::Consumers
+            | Key::Consumer(_)
+            | Key::Cursor(_)
+            | Key::Lost(_)
+            | Key::Deferred(..)
+            | Key::Pending(..)
+            | Key::Orphans(_)
+            | Key::Settled(_) => machine.restore_consumers(kind, value),
+            Key::Delayed(channel, id) => machine.restore_delayed(channel, id, value),
+            Key::LastDelayed => machine.restore_last_delayed(value),
+            Key::Compaction(id) => machine.restore_compaction(id, value),
+            Key::Redriven(id) => machine.restore_redriven(id, value),
+            Key::Forks(id) => machine.restore_forks(id, value),
+            Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
+        };
+        restored.map_err(name)
     }
 
     /// The whole.
@@ -215,63 +137,6 @@ impl Restoring {
 }
 
 impl Machine {
-    fn restore_rules(&mut self, mut rules: RuleSet) -> Result<(), String> {
-        let gone = |id: &ChannelId| !self.channels.contains_key(id);
-        if let Some(rule) = rules.iter().find(|rule| gone(&rule.source) || gone(&rule.target)) {
-            let key = Key::Rule(rule.source, rule.target).encode();
-            return Err(format!("key `{}`: there is no such channel", key.escape_ascii()));
-        }
-        rules.version = self.record.rules_version;
-        self.rules = Arc::new(rules);
-        Ok(())
-    }
-
-    fn restore_channel(&mut self, id: ChannelId, meta: ChannelMeta) -> Result<(), String> {
-        if meta.id != id {
-            return Err(format!("the channel says that its id is {}", meta.id.0));
-        }
-        if let Some(other) = self.names.insert(meta.name.clone(), id) {
-            return Err(format!("the name `{}` belongs to channel {} already", meta.name, other.0));
-        }
-        self.channels.insert(id, Channel::new(Arc::new(meta)));
-        Ok(())
-    }
-
-    fn restore_claims(&mut self, id: ChannelId, claims: &StoredClaims) -> Result<(), String> {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            // The keys of a channel that was deleted go after it, some with each command.
-            self.departed.entry(id).or_default().push(claims.entry);
-            return Ok(());
-        };
-        for (key, seq, digest) in claims.keys() {
-            if !channel.dedup.remember(key, digest, seq) {
-                return Err(format!("the idempotency key of {seq} is claimed twice"));
-            }
-        }
-        let scheduled = channel.next_expiry_ms().is_some();
-        channel.dedup.end_entry(claims.entry);
-        if !scheduled {
-            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
-        }
-        Ok(())
-    }
-
-    fn restore_cold(&mut self, id: ChannelId, entries: impl IntoIterator<Item = ClaimEntry>) -> Result<(), String> {
-        let channel = self.channels.get_mut(&id).ok_or_else(|| format!("there is no channel {}", id.0))?;
-        let scheduled = channel.next_expiry_ms().is_some();
-        let cold = channel.dedup.cold();
-        for entry in entries {
-            if !channel.dedup.restore_cold(entry) {
-                return Err(format!("channel {} has keys in memory that are older than {}", id.0, entry.first_seq));
-            }
-        }
-        self.cold_keys += channel.dedup.cold() - cold;
-        if !scheduled {
-            self.expiries.extend(channel.next_expiry_ms().map(|expiry| (expiry, id)));
-        }
-        Ok(())
-    }
-
     /// Every channel has counters, and they count what was restored.
     fn restore_stats(&mut self, mut stats: BTreeMap<ChannelId, ChannelStats>) -> Result<(), String> {
         for (id, channel) in &mut self.channels {

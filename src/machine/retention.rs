@@ -3,7 +3,12 @@
 //! Only a channel's oldest messages go, and [`Machine::advance`] is the only place where its first sequence number
 //! moves. It moves at once, with the log entry that caused it; the store is cut when it is worth it (see `marks`).
 
-use super::{Effects, Machine, channel::Channel, keys::Key, marks::Marks};
+use super::{
+    Effects, Machine,
+    channel::Channel,
+    keys::{Key, record},
+    marks::Marks,
+};
 use crate::model::{
     ChannelId, ChannelName, ChannelStats, Frame, Full, KeyOutcome, OperationReply, PublishGroup, Refusal, Retention,
     Route, WhenFull,
@@ -140,6 +145,12 @@ fn limited(marks: &Marks, stats: &ChannelStats, retention: &Retention, now_ms: u
 }
 
 impl Machine {
+    pub(super) fn restore_mark(&mut self, id: ChannelId, seq: u64, value: &[u8]) -> Result<(), String> {
+        let mark = record("mark", value)?;
+        self.restored_channel(id)?.marks.restore(seq, mark);
+        Ok(())
+    }
+
     /// About how many messages of a channel would go at once if it kept something else. To become a work queue removes
     /// nothing by itself.
     pub fn would_remove(&self, id: ChannelId, retention: &Retention) -> u64 {

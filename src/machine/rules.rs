@@ -2,10 +2,38 @@
 
 use std::sync::Arc;
 
-use super::{CatalogChange, Effects, Machine, keys::Key};
+use super::{
+    CatalogChange, Effects, Machine,
+    keys::{Key, record},
+};
 use crate::model::{ChannelId, ChannelName, Frame, OperationReply, PublishGroup, Refusal, Route, Rule, RuleSet};
 
+/// Takes a stored rule; whether its channels are there shows in the end.
+pub(super) fn restore_rule(
+    rules: &mut RuleSet,
+    (source, target): (ChannelId, ChannelId),
+    value: &[u8],
+) -> Result<(), String> {
+    let rule: Rule = record("rule", value)?;
+    if (rule.source, rule.target) != (source, target) {
+        return Err(format!("it is from {} to {}", rule.source.0, rule.target.0));
+    }
+    rules.insert(rule);
+    Ok(())
+}
+
 impl Machine {
+    pub(super) fn restore_rules(&mut self, mut rules: RuleSet) -> Result<(), String> {
+        let gone = |id: &ChannelId| !self.channels.contains_key(id);
+        if let Some(rule) = rules.iter().find(|rule| gone(&rule.source) || gone(&rule.target)) {
+            let key = Key::Rule(rule.source, rule.target).encode();
+            return Err(format!("key `{}`: there is no such channel", key.escape_ascii()));
+        }
+        rules.version = self.record.rules_version;
+        self.rules = Arc::new(rules);
+        Ok(())
+    }
+
     /// The rules between channels.
     pub fn rules(&self) -> &Arc<RuleSet> {
         &self.rules

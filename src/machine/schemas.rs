@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use super::{Effects, Machine, keys::Key};
+use super::{
+    Effects, Machine,
+    keys::{Key, record},
+};
 use crate::model::{ChannelId, SchemaVersion};
 
 /// Schemas of one channel that are kept; the oldest go first.
@@ -36,12 +39,8 @@ impl Machine {
         }
     }
 
-    pub(super) fn restore_schema(
-        &mut self,
-        id: ChannelId,
-        schema_id: u64,
-        stored: &SchemaVersion,
-    ) -> Result<(), String> {
+    pub(super) fn restore_schema(&mut self, id: ChannelId, schema_id: u64, value: &[u8]) -> Result<(), String> {
+        let stored: SchemaVersion = record("schema", value)?;
         if stored.id != schema_id {
             return Err(format!("the schema says that its id is {}", stored.id));
         }

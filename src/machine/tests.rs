@@ -11,10 +11,14 @@ mod stored;
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{
-    Assigned, Digest, Durability, Frame, KeyClaim, KeyHash, KeyOutcome, Limits, SchemaVersion, StateLimits,
+use crate::{
+    codec,
+    model::{
+        Assigned, ChannelConfig, ChannelReply, ChannelUpdate, ConsumerId, Digest, Durability, Frame, KeyClaim, KeyHash,
+        KeyOutcome, Limits, SchemaVersion, StateLimits, StoredBatch,
+    },
+    proto::v1::Message,
 };
-use crate::proto::v1::Message;
 
 /// A machine with what its effects have written.
 struct Node {

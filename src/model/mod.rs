@@ -11,8 +11,11 @@ mod claim_json;
 mod command;
 mod compaction;
 mod consumer;
+mod consumer_operation;
 mod delayed;
+mod delivery;
 mod expiry;
+mod hashes;
 mod json;
 mod letter_json;
 mod limits;
@@ -21,6 +24,7 @@ mod member;
 mod operation;
 mod position;
 mod redrive;
+mod refusal;
 mod rule;
 mod state_limits;
 mod times;
@@ -37,17 +41,18 @@ pub use claim::{
 };
 pub use claim_json::{ClaimJson, NamespaceJson};
 pub use command::{
-    Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
-    Reply, Route,
+    Assigned, ChannelReply, Command, Full, GroupReply, KeyClaim, KeyOutcome, PublishGroup, Reply, Route,
 };
 pub use compaction::{Clean, Compact, Compaction, Gone};
 pub use consumer::{
-    Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
-    ConsumerStatus, Cursor, DeliveryOrigin, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost,
-    OrderingKey, Orphans, Pending, Settlement, Verdict,
+    Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerStatus, Cursor, Failure,
+    InvalidConsumerName, Lost, OrderingKey, Orphans, Pending,
 };
+pub use consumer_operation::{ConsumerOperation, ConsumerReply, Hand, Settlement, Verdict};
 pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
+pub use delivery::{DeliveryOrigin, DeliveryToken, InvalidToken};
 pub use expiry::{LiveRuns, has_expired};
+pub use hashes::{Digest, KeyHash};
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use letter_json::LetterJson;
 #[cfg(test)]
@@ -61,6 +66,7 @@ pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
+pub use refusal::Refusal;
 pub use rule::{Rule, RuleSet};
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};

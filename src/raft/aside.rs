@@ -13,7 +13,7 @@ use openraft::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::{failover::Failover, joining::Standing, log_adapter::Pace, membership::Membership, types::Raft};
+use super::{failover::Failover, log_adapter::Pace, membership::Membership, standing::Standing, types::Raft};
 use crate::{health::Part, replica::ReplicaView};
 
 /// How often it looks.

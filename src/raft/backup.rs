@@ -6,12 +6,12 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 
 use super::{
+    encoding::{Mark, Members},
     formation::cluster_id,
     identity::{Identity, IdentityError},
     intact,
     log::{LogPosition, LogStore, StoredVote},
     snapshot::{Head, Pages, Staging},
-    types::{Mark, Members},
 };
 use crate::{
     machine,

@@ -16,7 +16,7 @@ use futures::{Stream, task::AtomicWaker};
 use openraft::raft::AppendEntriesRequest;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::types::TypeConfig;
+use super::encoding::TypeConfig;
 
 /// How long a follower hears nothing of a commit that nobody on it waits for.
 const HOLD: Duration = Duration::from_millis(2);
@@ -96,8 +96,8 @@ mod tests {
 
     use super::{
         super::{
+            encoding::{EntryOf, VoteOf, log_id},
             log::LogPosition,
-            types::{EntryOf, VoteOf, log_id},
         },
         *,
     };

@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    log::{LogStore, OnDurable},
-    types::{
+    encoding::{
         EncodedCommand, EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position,
         stored_vote, vote,
     },
+    log::{LogStore, OnDurable},
 };
 
 /// Entries of about this many bytes are read, and sent to a follower, at a time.

@@ -16,12 +16,12 @@ use tonic::{Code, Request, Status};
 
 use super::{
     commits::{Awaited, HeldCommits},
+    encoding::{TypeConfig, VoteOf, stored_vote},
     lane::Lane,
     log_adapter::Follows,
     sane::{self, Doubts, Sent},
-    snapshot::{Head, Pages, SnapshotData},
+    snapshot::{Head, Pages, SnapshotData, SnapshotOf},
     transport::{self, Client, Transport},
-    types::{SnapshotOf, TypeConfig, VoteOf, stored_vote},
     wire,
 };
 use crate::{

@@ -14,7 +14,8 @@ use super::{
     complaints::Complaints,
     handshake::{Purpose, Refused},
     peer_service::PeerService,
-    transport::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW, sign},
+    sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
+    transport::sign,
 };
 use crate::{
     budget::Origin,

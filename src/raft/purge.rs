@@ -7,10 +7,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::async_runtime::WatchReceiver as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    log::LogStore,
-    types::{Mark, Raft},
-};
+use super::{encoding::Mark, log::LogStore, types::Raft};
 use crate::{replica::ReplicaView, store::StoreError};
 
 /// How often to look.

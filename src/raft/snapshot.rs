@@ -7,7 +7,7 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::types::Mark;
+use super::encoding::{Mark, TypeConfig};
 use crate::{
     codec,
     store::{DurableStore, PartHash, StateHash, StoreError, StoreInstall, StoreSnapshot},
@@ -23,6 +23,8 @@ pub(super) enum SnapshotData {
     /// A received state, complete but not yet in force, and its expected hash.
     Staged(Box<dyn StoreInstall>, StateHash),
 }
+
+pub(super) type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
 /// What the first chunk says of all the others.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,11 +9,9 @@ use openraft::{
 };
 
 use super::{
+    encoding::{Applied, EncodedCommand, LogIdOf, Mark, StoredMembershipOf, TypeConfig, decode_entry, position},
     log::{LogPosition, LogStore},
-    snapshot::SnapshotData,
-    types::{
-        Applied, EncodedCommand, LogIdOf, Mark, SnapshotOf, StoredMembershipOf, TypeConfig, decode_entry, position,
-    },
+    snapshot::{SnapshotData, SnapshotOf},
 };
 use crate::{
     codec,

@@ -9,6 +9,8 @@
 //! answer says which node it is from, and one from anybody but the node that was meant ([`Bound`]) ends the connection:
 //! the caller sees that the node was not reached, and the next request looks for it anew.
 
+mod credentials;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -23,23 +25,24 @@ use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tonic::{
-    Request, Status,
+    Status,
     body::Body,
     codegen::http,
-    metadata::{MetadataMap, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
+    metadata::MetadataValue,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
+use self::credentials::Credentials;
+pub(super) use self::credentials::Gate;
 use super::{
     handshake::{self, Call, ClusterMark, PeerKeys, Purpose, Refused},
     identity::Identity,
     lane,
+    sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
 };
 use crate::{
-    budget::Account,
     env::{Connection, Env},
-    model::Limits,
     proto::raft::{HelloRequest, peer_client::PeerClient},
 };
 
@@ -47,15 +50,7 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection on which nothing comes back for this long, twice, is closed: a partition drops packets silently.
 const KEEPALIVE: Duration = Duration::from_secs(1);
-/// HTTP/2 flow-control windows: bulk data between nodes must not wait for window updates.
-pub(super) const STREAM_WINDOW: u32 = 8 << 20;
-pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The largest HTTP/2 frame to take: each one is read and written by a system call of its own.
-pub(super) const MAX_FRAME: u32 = 256 << 10;
-pub(super) const MAX_MESSAGE: usize = Limits::PEER_MESSAGE_BYTES;
 
-const TO: &str = "liminal-to";
-const CLUSTER: &str = "liminal-cluster";
 /// In every answer: the id of the node that gives it.
 const NODE: &str = "liminal-node";
 /// In an error that this node makes itself, because somebody else answered.
@@ -348,73 +343,5 @@ pub(super) fn sign(node: u64) -> impl Fn(http::Response<Body>) -> http::Response
     move |mut answer| {
         answer.headers_mut().insert(NODE, id.clone());
         answer
-    }
-}
-
-/// Says with every request whom it is meant for, and of which cluster the caller is.
-#[derive(Clone)]
-pub(super) struct Credentials {
-    identity: Identity,
-    to: Option<u64>,
-}
-
-impl Interceptor for Credentials {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let metadata = request.metadata_mut();
-        if let Some(to) = self.to {
-            metadata.insert(TO, to.into());
-        }
-        if let Some(cluster) = self.identity.cluster_id().and_then(|id| id.parse().ok()) {
-            metadata.insert(CLUSTER, cluster);
-        }
-        Ok(request)
-    }
-}
-
-/// Checks what [`Credentials`] said.
-#[derive(Clone)]
-pub(super) struct Gate {
-    identity: Identity,
-}
-
-impl Gate {
-    pub(super) fn new(identity: Identity) -> Self {
-        Self { identity }
-    }
-
-    /// The node that has proven to be calling, by its id.
-    pub(super) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
-        let caller = request.extensions().get::<Arc<Account>>().and_then(|account| account.node());
-        caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
-    }
-
-    /// Whether the caller is of no other cluster, and means this node. Returns the caller's id.
-    pub(super) fn check<T>(&self, request: &Request<T>) -> Result<u64, Status> {
-        let metadata = request.metadata();
-        let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
-        let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
-        let caller = Self::caller(request)?;
-        if let Some(to) = number(TO)
-            && to != self.identity.node_id()
-        {
-            return Err(Status::not_found(format!(
-                "this is node {} with id {}, not id {to}: that one is elsewhere, or its disk was lost or swapped",
-                self.identity.node_name(),
-                self.identity.node_id(),
-            )));
-        }
-        if let (Some(theirs), Some(ours)) = (text(CLUSTER), self.identity.cluster_id())
-            && theirs != ours
-        {
-            return Err(Status::failed_precondition(format!(
-                "this node is of cluster {ours}, not of cluster {theirs}"
-            )));
-        }
-        Ok(caller)
-    }
-
-    /// The cluster that the caller says it is of.
-    pub(super) fn cluster(metadata: &MetadataMap) -> Option<String> {
-        metadata.get(CLUSTER).and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
 }

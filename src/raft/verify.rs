@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::{
     identity::Identity,
-    joining::Standing,
     membership::Membership,
+    standing::Standing,
     transport::{Lane, Transport},
     types::Raft,
 };

@@ -7,9 +7,9 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult
 use tonic::Status;
 
 use super::{
+    encoding::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
     log::LogPosition,
     scrub::ScrubReport,
-    types::{EntryOf, LogIdOf, TypeConfig, VoteOf, decode_entry, encode_entry, log_id, position, stored_vote, vote},
 };
 use crate::{proto::raft as wire, replica::Checkpoint, sequencer::NodeAddress, store::StateHash};
 

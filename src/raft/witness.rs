@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 
 use super::{
+    encoding::{decode_entry, position},
     log::{LogPosition, LogStore},
-    types::{decode_entry, position},
     wire::{self, from_log_id},
 };
 use crate::{

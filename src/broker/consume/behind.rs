@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::plan::Seats;
+use super::seats::Seats;
 use crate::{
     machine::{Deferred, Holder},
     model::{CONSUMER_DEFERRED_KEYS, ConsumeOrder},

@@ -3,19 +3,16 @@
 //! the channel refuses stays dead in its consumer, where it is counted, and is tried again from time to time, one letter
 //! of a consumer at a time, so that it costs little and holds up no other consumer's letters.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, Leader, publish::RETRY, rules::Judged},
-    letters::mark,
+    super::{Broker, BrokerError, Leader, publish::RETRY, routing::Judged},
+    letters::{Dead, mark},
 };
-use crate::model::{
-    ChannelConfig, ChannelMeta, ChannelName, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup, Refusal,
-    stream_key,
-};
+use crate::model::{ChannelConfig, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup, Refusal, stream_key};
 
 /// Letters that are under way at once.
 const AT_ONCE: usize = 64;
@@ -23,17 +20,6 @@ const AT_ONCE: usize = 64;
 const BYTES: usize = 4 << 20;
 /// A letter that cannot be written is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// A dead message, and what is known of it.
-pub(super) struct Dead {
-    pub(super) consumer: ConsumerId,
-    pub(super) name: String,
-    pub(super) seq: u64,
-    pub(super) attempts: u32,
-    pub(super) reason: String,
-    pub(super) channel: Arc<ChannelMeta>,
-    pub(super) target: ChannelName,
-}
 
 /// A consumer whose last letter was refused.
 struct Stuck {

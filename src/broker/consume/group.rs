@@ -9,26 +9,26 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
     super::{
-        Leader,
-        batcher::SubmitError,
-        filter_of,
+        Broker, BrokerError, Leader, filter_of,
         forward::{Request, Response},
+        groups::Word,
         publish::RETRY,
         stats::overloaded,
+        submission::SubmitError,
         turns::Asker,
     },
-    Broker, BrokerError,
     behind::Behind,
     member::is_pull,
-    plan::{Plan, Seats},
+    plan::Plan,
+    presence::LEASE,
+    seats::Seats,
 };
 use crate::{
     fanout::Wake,
@@ -37,27 +37,12 @@ use crate::{
 
 /// Words to a group that may wait.
 const QUEUE: usize = 1_024;
-/// A member that is not heard of for so long is forgotten.
-pub(super) const LEASE: Duration = Duration::from_secs(6);
 /// A group without members ends.
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes of messages that are looked at in one go.
 const PAGE: usize = 256 << 10;
 /// How long a member's node waits for the leader to take note of something.
 const NOTED: Duration = Duration::from_secs(2);
-
-/// All groups of this node.
-#[derive(Default)]
-pub(in crate::broker) struct Groups {
-    awake: Mutex<HashMap<ConsumerId, mpsc::Sender<Word>>>,
-    /// Something has got a deadline: whoever lets the log's time pass should look.
-    pub(in crate::broker) scheduled: Notify,
-}
-
-enum Word {
-    Join { member: u64, window: u32, once: bool, told: oneshot::Sender<Result<(), BrokerError>> },
-    Forget { member: u64, done: oneshot::Sender<()> },
-}
 
 /// A member as the leader knows it.
 struct Seat {

@@ -2,15 +2,14 @@
 //! redriven keeps its history and says how often it was; so whoever gets it knows, and one that dies each time goes round
 //! no more often than [`MOST_HOPS`] allows.
 
+use std::sync::Arc;
+
 use liminal_wire::headers::DEAD_LETTER_PREFIX as PREFIX;
 pub use liminal_wire::headers::REDRIVEN;
 
-use super::{
-    super::{Broker, BrokerError},
-    dead::Dead,
-};
+use super::super::{Broker, BrokerError};
 use crate::{
-    model::StoredBatch,
+    model::{ChannelMeta, ChannelName, ConsumerId, StoredBatch},
     proto::v1::{self, Header, Message},
 };
 
@@ -19,6 +18,17 @@ use crate::{
 const MOST_HOPS: usize = 16;
 /// The headers that tell of the newest death.
 const NEWEST: [&str; 5] = ["channel", "seq", "consumer", "attempts", "reason"];
+
+/// A dead message, and what is known of it.
+pub(super) struct Dead {
+    pub(super) consumer: ConsumerId,
+    pub(super) name: String,
+    pub(super) seq: u64,
+    pub(super) attempts: u32,
+    pub(super) reason: String,
+    pub(super) channel: Arc<ChannelMeta>,
+    pub(super) target: ChannelName,
+}
 
 /// A dead letter as it lies in its channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,10 +162,8 @@ pub(super) fn mark(message: &mut Message, dead: &Dead) -> Result<(), BrokerError
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::model::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ConsumerId};
+    use crate::model::{ChannelConfig, ChannelId};
 
     fn dead(channel: &str, seq: u64) -> Dead {
         let name: ChannelName = channel.parse().unwrap();

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     super::{Broker, BrokerError, filter_of},
-    Letter,
+    letters::Letter,
 };
 use crate::model::{ChannelMeta, Durability, Limits, MessageView, Predicate, stream_key};
 

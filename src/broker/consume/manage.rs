@@ -3,8 +3,8 @@
 use std::{ops::Bound, sync::Arc};
 
 use super::{
-    super::{Start, filter_of},
-    Broker, BrokerError, Named,
+    super::{Broker, BrokerError, Start, filter_of},
+    named::Named,
 };
 use crate::{
     model::{

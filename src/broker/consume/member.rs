@@ -7,7 +7,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
+use super::{
+    super::{Broker, BrokerError, publish::RETRY},
+    named::Named,
+    presence::Presence,
+};
 use crate::{
     fanout::Wake,
     machine::Consumer,

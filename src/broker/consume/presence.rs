@@ -9,16 +9,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    super::{
-        Leader,
-        forward::{Request, Response},
-        publish::RETRY,
-    },
-    Broker, BrokerError,
-    group::LEASE,
+use super::super::{
+    Broker, BrokerError, Leader,
+    forward::{Request, Response},
+    publish::RETRY,
 };
 use crate::model::ConsumerId;
+
+/// A member that is not heard of for so long is forgotten.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
 
 /// How long the leader may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -12,13 +12,15 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        Broker, BrokerError, Confirm, filter_of,
+        Broker, BrokerError, Confirm,
+        checks::CHECK_TIME,
+        filter_of,
         outcomes::{excepted, named},
-        publish::{CHECK_TIME, RETRY},
-        rules::Judged,
+        publish::RETRY,
+        routing::Judged,
     },
-    Letter, Letters,
-    listing::Piece,
+    letters::Letter,
+    listing::{Letters, Piece},
 };
 use crate::{
     model::{

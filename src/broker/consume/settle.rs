@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, Named};
+use super::{
+    super::{Broker, BrokerError, publish::RETRY},
+    named::Named,
+};
 use crate::model::{
     ConsumerId, ConsumerOperation, ConsumerReply, DeliveryOrigin, DeliveryToken, Limits, Operation, OperationReply,
     Refusal, Settlement, Verdict,
@@ -174,7 +177,7 @@ impl Broker {
         loop {
             match self.operate_still(Operation::Consumer(operation.clone())).await {
                 Err(error) if error.outcome_unknown() && Instant::now() < deadline => {
-                    tokio::time::sleep(super::super::publish::RETRY).await;
+                    tokio::time::sleep(RETRY).await;
                 }
                 done => return done,
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::CompiledSchema;
+use super::checker::CompiledSchema;
 use crate::model::Limits;
 
 /// By their id, which is never reused.

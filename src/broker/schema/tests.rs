@@ -1,7 +1,9 @@
+use jsonschema::error::ValidationErrorKind;
 use liminal_schema::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
+use super::{CompiledSchema, Unfit, read, sparse::Sparse};
+use crate::model::Limits;
 
 fn compiled(schema: &Value) -> CompiledSchema {
     CompiledSchema::compile(&schema.to_string(), &Limits::default()).unwrap()

@@ -8,7 +8,11 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
-    super::{Broker, BrokerError, filter::Filter, turns::Asker},
+    super::{
+        Broker, BrokerError,
+        filter::Filter,
+        turns::{Asker, Turn},
+    },
     reader::Reader,
 };
 use crate::{
@@ -284,6 +288,16 @@ impl Judge {
             self.shared.said.lock().passed = Some(self.reader.position());
             self.shared.filled.notify_one();
         }
+    }
+}
+
+impl Broker {
+    /// A turn to judge messages for a client, until it is dropped.
+    ///
+    /// # Errors
+    /// `Internal` when there will be none.
+    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
+        self.inner.verdicts.turn(&Asker::Address(connection.origin().clone())).await
     }
 }
 

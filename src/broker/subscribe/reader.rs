@@ -6,10 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::{
-    super::{Broker, BrokerError},
-    gone,
-};
+use super::super::{Broker, BrokerError};
 use crate::{
     fanout::{Follower, Next},
     model::{ChannelMeta, Durability, IfChanged, Notice, Place, Position, StoredBatch, stream_key},
@@ -340,4 +337,8 @@ impl Broker {
         let rest = live.as_ref().map(|live| batch.from_seq(live.end_seq())).filter(|rest| !rest.frame.is_empty());
         (live, rest)
     }
+}
+
+pub(super) fn gone(meta: &ChannelMeta) -> BrokerError {
+    BrokerError::ChannelNotFound { name: meta.name.to_string(), similar: None }
 }

@@ -1,17 +1,14 @@
 //! What a transaction is made of: as its user says it, as the log does it, and back again for what is refused.
 
-use std::fmt;
-
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     broker::{
-        Broker, BrokerError, Confirm,
+        Broker, BrokerError, Confirm, TransactionPart,
+        checks::Checked,
         claims::Subject,
         consume::Named,
         outcomes::{excepted, named},
-        publish::Checked,
     },
     model::{DeliveryToken, Frame, Part, Refusal, Transaction},
     proto::v1::Message,
@@ -61,27 +58,6 @@ pub struct TransactionRequest {
     pub acks: Vec<TransactionAck>,
     /// Ended.
     pub completions: Vec<TransactionCompletion>,
-}
-
-/// Names a part of a transaction as its user knows it: its list, and its position there from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TransactionPart {
-    /// Of the messages.
-    Message(u32),
-    /// Of the acknowledgements.
-    Ack(u32),
-    /// Of the completions.
-    Completion(u32),
-}
-
-impl fmt::Display for TransactionPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message(position) => write!(f, "message {position}"),
-            Self::Ack(position) => write!(f, "ack {position}"),
-            Self::Completion(position) => write!(f, "completion {position}"),
-        }
-    }
 }
 
 impl TransactionPart {

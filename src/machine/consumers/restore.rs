@@ -2,16 +2,34 @@
 
 use super::{BLOCK, Consumer, Consumers, PendingBlock};
 use crate::{
-    machine::{Machine, keys::Key},
+    machine::{
+        Machine,
+        keys::{Key, record},
+    },
     model::{ConsumerId, ConsumerMeta, Cursor, Lost},
 };
 
 impl Machine {
-    pub(in crate::machine) fn restore_last_consumer(&mut self, last_id: u64) {
-        self.consumers.last_id = last_id;
+    /// Takes a stored key.
+    pub(in crate::machine) fn restore_consumers(&mut self, key: Key, value: &[u8]) -> Result<(), String> {
+        match key {
+            Key::Consumers => self.consumers.last_id = record("newest consumer", value)?,
+            Key::Consumer(id) => self.restore_consumer(id, record("consumer", value)?)?,
+            Key::Cursor(id) => self.restore_cursor(id, record("cursor", value)?)?,
+            Key::Lost(id) => self.restore_lost(id, record("lost messages", value)?)?,
+            Key::Deferred(id, block) => self.restore_deferred(id, block, record("messages passed over", value)?)?,
+            Key::Pending(id, block) => self.restore_pending(id, block, record("pending messages", value)?)?,
+            Key::Orphans(id) => {
+                let orphans = record("orphans", value)?;
+                self.restored_channel(id)?.orphans = Some(orphans);
+            }
+            Key::Settled(id) => drop(self.consumers.settled.insert(id, record("settled messages", value)?)),
+            _ => return Err("it has nothing to do with consumers".into()),
+        }
+        Ok(())
     }
 
-    pub(in crate::machine) fn restore_consumer(&mut self, id: ConsumerId, meta: ConsumerMeta) -> Result<(), String> {
+    fn restore_consumer(&mut self, id: ConsumerId, meta: ConsumerMeta) -> Result<(), String> {
         if meta.id != id {
             return Err(format!("the consumer says that its id is {}", meta.id.0));
         }
@@ -24,20 +42,20 @@ impl Machine {
     }
 
     /// In byte order, as they are read, cursors come after their consumers, and before what is pending.
-    pub(in crate::machine) fn restore_cursor(&mut self, id: ConsumerId, cursor: Cursor) -> Result<(), String> {
+    fn restore_cursor(&mut self, id: ConsumerId, cursor: Cursor) -> Result<(), String> {
         let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         consumer.cursor = cursor;
         Ok(())
     }
 
-    pub(in crate::machine) fn restore_lost(&mut self, id: ConsumerId, lost: Lost) -> Result<(), String> {
+    fn restore_lost(&mut self, id: ConsumerId, lost: Lost) -> Result<(), String> {
         let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         consumer.lost = Some(lost);
         Ok(())
     }
 
     /// In byte order it comes after the cursors and before what is pending.
-    pub(in crate::machine) fn restore_deferred(&mut self, id: ConsumerId, block: u64, mask: u64) -> Result<(), String> {
+    fn restore_deferred(&mut self, id: ConsumerId, block: u64, mask: u64) -> Result<(), String> {
         let consumer = self.consumers.by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         let last = mask.checked_ilog2().ok_or("it holds no message")?;
         let last = block.checked_mul(BLOCK).and_then(|first| first.checked_add(u64::from(last)));
@@ -48,12 +66,7 @@ impl Machine {
         Ok(())
     }
 
-    pub(in crate::machine) fn restore_pending(
-        &mut self,
-        id: ConsumerId,
-        block: u64,
-        stored: PendingBlock,
-    ) -> Result<(), String> {
+    fn restore_pending(&mut self, id: ConsumerId, block: u64, stored: PendingBlock) -> Result<(), String> {
         let Consumers { by_id, schedule, .. } = &mut self.consumers;
         let consumer = by_id.get_mut(&id).ok_or_else(|| format!("there is no consumer {}", id.0))?;
         if stored.0.is_empty() {

@@ -134,10 +134,6 @@ impl Machine {
         }
     }
 
-    pub(in crate::machine) fn restore_settled(&mut self, id: ChannelId, runs: Runs) {
-        self.consumers.settled.insert(id, runs);
-    }
-
     /// Whether all that is settled for good is there.
     pub(super) fn check_settled(&self) -> Result<(), String> {
         for (id, runs) in &self.consumers.settled {

@@ -4,11 +4,24 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{super::log::LogPosition, IdentityError, Promise};
+use super::{super::log::LogPosition, error::IdentityError};
 use crate::{env::Env, files, sequencer::NodeAddress};
 
 /// Format 1 had no checksum and said nothing of the log.
 const FORMAT: u32 = 2;
+
+/// What a fresh node agrees to when it is asked to be one of a new cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::raft) struct Promise {
+    /// The cluster that is proposed.
+    pub(in crate::raft) cluster_id: String,
+    /// Who proposes it: the only one that can found or withdraw it.
+    pub(in crate::raft) founder: NodeAddress,
+    /// Who is to vote in it, by id; empty where an earlier version wrote it down.
+    pub(in crate::raft) members: Vec<u64>,
+    /// How many clusters the founder had proposed, this one included.
+    pub(in crate::raft) number: u64,
+}
 
 /// What is written down of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! What every log promises, shown for the one on disk and the simulated one alike.
 
+use bytes::Bytes;
+
 use super::*;
 
 fn entry(index: u64, size: usize) -> LogEntry {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::LogPlace;
+use super::super::log::LogPlace;
 use crate::codec;
 
 /// How far a pass is.

@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{compact, database};
+use super::{database, view::remove};
 use crate::{
     files::{self, WAY_OUT},
     store::StoreError,
@@ -96,7 +96,7 @@ pub(super) fn find(root: &Path, owner: Option<u64>) -> Result<Found, StoreError>
         }
         if current.supersedes.contains(other) || unfinished(&root.join(other)).exists() {
             tracing::info!(state = other, "removing a state that is not live");
-            compact::remove(&root.join(other));
+            remove(&root.join(other));
         } else {
             let state = root.join(other);
             tracing::warn!(
@@ -123,7 +123,7 @@ fn first(root: &Path, states: BTreeSet<String>) -> Result<Found, StoreError> {
         let detail = format!("it is missing, but {state} is there: {WAY_OUT}");
         return Err(corrupt(&root.join(CURRENT), detail));
     }
-    compact::remove(&root.join(FIRST));
+    remove(&root.join(FIRST));
     begin(&root.join(FIRST))?;
     Ok(Found { name: FIRST.to_owned(), highest: 1, is_new: true })
 }
@@ -151,7 +151,7 @@ pub(super) fn begin(state: &Path) -> Result<(), StoreError> {
 
 /// Removes a state that did not become live, and the note that it was begun.
 pub(super) fn abandon(state: &Path) {
-    compact::remove(state);
+    remove(state);
     if !state.exists() {
         finished(state);
     }

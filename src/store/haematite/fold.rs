@@ -12,12 +12,16 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Checkpointed, HaematiteConfig, MemTable, Shared, State, StateDir, View, check,
+    check,
     compact::Space,
+    config::HaematiteConfig,
     current::{self, SwapError},
     database::{self, OpenDatabase},
+    memtable::MemTable,
     nodes::Nodes,
     scan::Walk,
+    shared::{Checkpointed, Shared, State},
+    view::{StateDir, View},
 };
 use crate::store::{StoreError, keys};
 

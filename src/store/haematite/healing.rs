@@ -7,91 +7,26 @@
 //! one, is healed by itself.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use haematite::Hash;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
 
-use super::{Shared, blocking, check, database, nodes::Nodes};
+use super::{blocking::blocking, check, database, nodes::Nodes, shared::Shared};
 use crate::store::{CheckedParts, Damage, Healing, PartHash, PartSource, StoreError, StoreParts};
 
-/// Damaged nodes that are remembered; those beyond are met again.
-const KNOWN: usize = 4096;
 /// Nodes that are healed for one read; what it has healed stays so for the next one.
 const IN_ONE_READ: usize = 64;
 /// How long one read may wait for nodes to be healed; the rest is healed in the background. Whoever reads may keep a
 /// snapshot from being installed.
 const HEALING: Duration = Duration::from_secs(5);
-/// A node that nobody had is not asked for again for so long.
-const AGAIN: Duration = Duration::from_secs(2);
-
-/// What is known of a store's damaged nodes.
-#[derive(Default)]
-pub(super) struct Damages {
-    known: Mutex<BTreeMap<Hash, Known>>,
-    source: RwLock<Option<Arc<dyn PartSource>>>,
-    /// One node at a time.
-    turn: tokio::sync::Mutex<()>,
-    found: AtomicU64,
-    healed: AtomicU64,
-    /// After damage that was not healed at once.
-    unhealed: Notify,
-}
-
-struct Known {
-    damage: Damage,
-    /// When it was last asked for in vain.
-    tried: Option<Instant>,
-}
-
-impl Damages {
-    /// How many nodes were healed so far.
-    pub(super) fn healed(&self) -> u64 {
-        self.healed.load(Ordering::Relaxed)
-    }
-
-    /// Remembers a node. Whether it is worth while to ask for it now.
-    fn meet(&self, file: &str, hash: Hash, detail: &str) -> bool {
-        let mut known = self.known.lock();
-        if let Some(known) = known.get(&hash) {
-            return known.tried.is_none_or(|tried| tried.elapsed() >= AGAIN);
-        }
-        self.found.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(file, detail, "a file of the state cannot be read");
-        if known.len() < KNOWN {
-            let damage = Damage { file: file.to_owned(), detail: detail.to_owned() };
-            known.insert(hash, Known { damage, tried: None });
-        }
-        true
-    }
-
-    fn forget(&self, hash: &Hash) {
-        self.known.lock().remove(hash);
-    }
-
-    /// Nobody has it. The first time this is an error, later it is known.
-    fn in_vain(&self, file: &Path, hash: &Hash, reason: &str) {
-        let before = self.known.lock().get_mut(hash).and_then(|known| known.tried.replace(Instant::now()));
-        if before.is_none() {
-            let file = file.display();
-            tracing::error!(%file, reason, "a damaged file of the state cannot be healed yet; it is tried again");
-        }
-        self.unhealed.notify_one();
-    }
-}
 
 impl Shared {
     /// Remembers the node that an error is about, to be healed in the background.

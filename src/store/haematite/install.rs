@@ -8,14 +8,18 @@ use haematite::Hash;
 use parking_lot::Mutex;
 
 use super::{
-    HaematiteConfig, View, blocking, check,
-    compact::{self, Links},
+    blocking::blocking,
+    check,
+    config::HaematiteConfig,
     current,
-    database::OpenDatabase,
+    database::{self, OpenDatabase},
     fold::Folder,
     healing,
+    links::{Links, sync_rest},
+    memtable::MemTable,
     nodes::Nodes,
     scan::Walk,
+    view::View,
 };
 use crate::store::{PartHash, PlainKeys, StateHash, StoreError, StoreInstall, engine::Page, keys};
 
@@ -104,7 +108,7 @@ impl PlainKeys for Staged {
 #[async_trait]
 impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
-        let changes: super::MemTable = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
+        let changes: MemTable = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
         let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         let (database, written) = blocking(move || {
             let mut database = match content {
@@ -126,7 +130,7 @@ impl StoreInstall for Install {
             let Content::Empty = content else { return Err(StoreError::Closed) };
             OpenDatabase::prepare(&dir, &config)?;
             let nodes = Nodes::open(&live.dir.path, config.accounting_cache_bytes)?;
-            let store = super::database::nodes_dir(&live.dir.path);
+            let store = database::nodes_dir(&live.dir.path);
             let mut links = Links::new(&nodes, &dir);
             let mut lacking = Vec::new();
             for (position, hash) in (0..).zip(parts) {
@@ -149,7 +153,7 @@ impl StoreInstall for Install {
     async fn put_part(&mut self, hash: PartHash, bytes: Bytes) -> Result<(), StoreError> {
         let Content::Parts = self.content else { return Err(StoreError::Closed) };
         let dir = self.dir.clone();
-        blocking(move || healing::write_node(&super::database::nodes_dir(&dir), &Hash::from_bytes(hash), &bytes)).await
+        blocking(move || healing::write_node(&database::nodes_dir(&dir), &Hash::from_bytes(hash), &bytes)).await
     }
 
     async fn check(&mut self, expected: StateHash) -> Result<(), StoreError> {
@@ -166,14 +170,14 @@ impl StoreInstall for Install {
                     OpenDatabase::adopt(&dir, &config, root)?
                 }
             };
-            let found = database.view().and_then(|view| super::database::root(&view));
+            let found = database.view().and_then(|view| database::root(&view));
             database.close();
             let found = found?;
             if found != expected {
                 let detail = format!("its hash is {found}, not {expected}");
                 return Err(StoreError::Corrupt { what: "the snapshot".into(), detail });
             }
-            compact::sync_rest(&dir)
+            sync_rest(&dir)
         })
         .await?;
         self.content = Content::Checked(expected);

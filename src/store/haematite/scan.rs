@@ -4,13 +4,13 @@
 //! threads that it starts for it, and copies every value; read like that, a megabyte costs more than twice its hash and
 //! its decompression. Here a large value is handed out as a part of the node that it came in.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use haematite::{Hash, InternalNode, LeafNode, Node};
 use parking_lot::Mutex;
 
-use super::{StateDir, database::failed, nodes::Nodes};
+use super::{database::failed, nodes::Nodes};
 use crate::store::StoreError;
 
 /// A smaller value is copied, so that it does not keep a whole leaf in memory.
@@ -35,30 +35,29 @@ impl Readers {
         self.free.lock().take();
     }
 
-    /// A node that a reader has in memory, or can read.
-    pub(super) fn remembered(&self, hash: &Hash) -> Option<Arc<Node>> {
-        self.free.lock().iter().flatten().find_map(|nodes| nodes.read(hash).ok())
-    }
-}
-
-impl StateDir {
-    /// Lends a reader of the state's nodes. Blocks. `cache_bytes` are those of all readers together.
-    pub(super) fn read<T>(
+    /// Lends a reader of the nodes of the state at `path`. Blocks. `cache_bytes` are those of all readers together.
+    pub(super) fn lend<T>(
         &self,
+        path: &Path,
         cache_bytes: usize,
         work: impl FnOnce(&Nodes) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // The one that was used last knows most.
-        let free = self.readers.free.lock().as_mut().and_then(Vec::pop);
+        let free = self.free.lock().as_mut().and_then(Vec::pop);
         let nodes = match free {
             Some(nodes) => nodes,
-            None => Nodes::open(&self.path, (cache_bytes / KEPT).max(1))?,
+            None => Nodes::open(path, (cache_bytes / KEPT).max(1))?,
         };
         let result = work(&nodes);
-        if let Some(free) = self.readers.free.lock().as_mut().filter(|free| free.len() < KEPT) {
+        if let Some(free) = self.free.lock().as_mut().filter(|free| free.len() < KEPT) {
             free.push(nodes);
         }
         result
+    }
+
+    /// A node that a reader has in memory, or can read.
+    pub(super) fn remembered(&self, hash: &Hash) -> Option<Arc<Node>> {
+        self.free.lock().iter().flatten().find_map(|nodes| nodes.read(hash).ok())
     }
 }
 
@@ -187,8 +186,10 @@ impl AsRef<[u8]> for Value {
 mod tests {
     use super::{
         super::{
-            HaematiteConfig, MemTable,
+            config::HaematiteConfig,
             database::{self, OpenDatabase},
+            memtable::MemTable,
+            view::StateDir,
         },
         *,
     };

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     super::{LogBounds, LogOwner, LogPosition, StoredVote},
     format::{Record, Span},
-    writer::Pending,
+    pending::Pending,
 };
 
 #[derive(Default)]

@@ -7,6 +7,7 @@
 mod check;
 mod format;
 mod index;
+mod pending;
 mod writer;
 
 use std::{
@@ -24,7 +25,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use self::{
     format::{Found, Record, SEGMENT_HEADER, SegmentHeader, Unit},
     index::{Index, Place},
-    writer::{Pending, Shared, State, Sync, Writer, failed_before},
+    pending::Pending,
+    writer::{Shared, State, Sync, Writer, failed_before},
 };
 use super::{LogBounds, LogEntry, LogFiles, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
 use crate::files::WAY_OUT;

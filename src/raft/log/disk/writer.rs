@@ -13,11 +13,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{
-    super::{LogPosition, OnDurable},
-    format::{SegmentHeader, Unit},
-    index::Index,
-};
+use super::{super::LogPosition, format::SegmentHeader, index::Index, pending::Pending};
 
 /// A file is reserved ahead in steps of this size, so that most syncs need not record a new length.
 const RESERVE: u64 = 4 << 20;
@@ -29,14 +25,6 @@ const QUICK: Duration = Duration::from_millis(1);
 
 /// How a file's data is made durable.
 pub type Sync = Arc<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
-
-/// A unit on its way to a place in the log.
-pub(super) struct Pending {
-    pub(super) segment: u64,
-    pub(super) offset: u64,
-    pub(super) unit: Unit,
-    pub(super) on_durable: Option<OnDurable>,
-}
 
 /// What the log's callers and its thread share.
 pub(super) struct Shared {

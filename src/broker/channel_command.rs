@@ -1,0 +1,29 @@
+//! What a node asks the leader to do with a channel.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ChannelConfig, ChannelName, ChannelUpdate, Command};
+
+/// A channel command before the leader has given it a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ChannelCommand {
+    Create { name: ChannelName, config: ChannelConfig },
+    Update { name: ChannelName, update: ChannelUpdate },
+    Delete { name: ChannelName },
+}
+
+impl ChannelCommand {
+    pub(super) fn name(&self) -> &ChannelName {
+        match self {
+            Self::Create { name, .. } | Self::Update { name, .. } | Self::Delete { name } => name,
+        }
+    }
+
+    pub(super) fn at(self, time_ms: u64) -> Command {
+        match self {
+            Self::Create { name, config } => Command::CreateChannel { time_ms, name, config },
+            Self::Update { name, update } => Command::ChangeChannel { time_ms, name, update },
+            Self::Delete { name } => Command::DeleteChannel { time_ms, name },
+        }
+    }
+}

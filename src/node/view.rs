@@ -1,0 +1,32 @@
+//! What the faces may see of the node as a whole, beside its broker: `condition`, `metrics` and `admin` answer from it.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{Broker, BrokerError},
+    budget::Budgets,
+    http,
+    raft::RaftGroup,
+};
+
+/// A node whose applied index is this far behind the commit index is not caught up.
+pub(super) const BEHIND: u64 = 1_000;
+
+pub(super) struct View {
+    pub(super) broker: Broker,
+    pub(super) group: RaftGroup,
+    pub(super) budgets: Budgets,
+    /// Whether the channels of the configuration exist.
+    pub(super) configured: Arc<AtomicBool>,
+    pub(super) consumers: http::ConsumerMetrics,
+    pub(super) stopping: CancellationToken,
+}
+
+impl View {
+    pub(super) fn store_failed(&self, error: &dyn std::fmt::Display) -> BrokerError {
+        let node = self.broker.local().name;
+        BrokerError::StoreFailed { node, reason: error.to_string(), proposed: false }
+    }
+}

@@ -1,0 +1,45 @@
+//! Orders one command on this node, if it leads: what the broker proposes, and what the group itself writes down.
+
+use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::ClientWriteResult};
+
+use super::{
+    encoding::{EncodedCommand, TypeConfig},
+    sizes::MAX_MESSAGE,
+    types::Raft,
+};
+use crate::{
+    codec,
+    model::Command,
+    sequencer::{Proposed, SequencerError},
+};
+
+/// Bytes of one command: as much as a message takes, with room for what is around it.
+const MAX_COMMAND: usize = MAX_MESSAGE - (1 << 20);
+
+/// Orders a command on this node, if it leads.
+pub(super) async fn propose(raft: &Raft, command: &Command) -> Result<Proposed, SequencerError> {
+    let encoded = EncodedCommand(codec::encode_command(command));
+    if encoded.0.len() > MAX_COMMAND {
+        // In the log, it and all behind it could never be sent to another node.
+        let len = encoded.0.len();
+        let reason = format!(
+            "the log entry would have {len} bytes; nodes take at most {MAX_COMMAND} from each other, so nothing was \
+             stored: send less at once, and lower `limits.batch_bytes`"
+        );
+        return Err(SequencerError::Unknown(reason));
+    }
+    let (responder, applied) = ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
+    if raft.client_write_ff(encoded, Some(responder)).await.is_err() {
+        return Err(SequencerError::Stopped);
+    }
+    match applied.await {
+        Ok(Ok(response)) => {
+            let reply = response.data.map(|applied| applied.0);
+            let reply = reply.ok_or_else(|| SequencerError::Unknown("the command was not applied as one".into()))?;
+            Ok(Proposed { index: response.log_id.index, term: response.log_id.leader_id.term, reply })
+        }
+        Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(SequencerError::NotLeader),
+        Ok(Err(error)) => Err(SequencerError::Unknown(error.to_string())),
+        Err(_) => Err(SequencerError::Unknown("the Raft core stopped".into())),
+    }
+}

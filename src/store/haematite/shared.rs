@@ -1,0 +1,151 @@
+//! What readers and the folding thread share: the memtables, the tree below them, and how both are read as one.
+
+use std::{
+    cmp,
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::{current, damages::Damages, database, memtable::MemTable, scan::Walk, view::View};
+use crate::store::{StateHash, StoreError, StoreUsage, engine::Page, value::Value};
+
+/// Entries looked at in one step of a range read, at most.
+pub(super) const STEP: usize = 1024;
+
+pub(super) struct Shared {
+    pub(super) root: PathBuf,
+    pub(super) state: Mutex<State>,
+    /// After every fold.
+    pub(super) folded: Notify,
+    /// Number of the next state to be made beside the live one.
+    pub(super) next_state: AtomicU64,
+    pub(super) cache_bytes: usize,
+    pub(super) damages: Damages,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) active: MemTable,
+    pub(super) active_bytes: usize,
+    /// On their way into the tree, oldest first; each stays until it is there.
+    pub(super) frozen: VecDeque<Frozen>,
+    /// The tree as of the newest fold; none once the store is closed.
+    pub(super) view: Option<Arc<View>>,
+    /// None until it is counted.
+    pub(super) usage: Option<StoreUsage>,
+    /// Why the newest fold failed; none when it did not.
+    pub(super) failure: Option<String>,
+}
+
+/// A hash and a mark.
+pub(super) type Checkpointed = Result<(StateHash, Option<Bytes>), StoreError>;
+
+/// A memtable that takes no more changes.
+pub(super) struct Frozen {
+    pub(super) changes: Arc<MemTable>,
+    pub(super) bytes: usize,
+    /// Who wants the hash of the state that ends with these changes.
+    pub(super) checkpoints: Vec<oneshot::Sender<Checkpointed>>,
+}
+
+impl State {
+    pub(super) fn view(&self) -> Result<Arc<View>, StoreError> {
+        self.view.clone().ok_or(StoreError::Closed)
+    }
+
+    /// What the memtables say of a key: nothing, that it is deleted, or its value.
+    pub(super) fn memory(&self, key: &[u8]) -> Option<Option<Value>> {
+        let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
+        self.active.get(key).or_else(frozen).cloned()
+    }
+
+    /// The memtables' entries of a range, the newer one first in force, at most `limit`.
+    pub(super) fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> MemTable {
+        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
+        let mut overlay = MemTable::new();
+        for layer in self.frozen.iter().map(|frozen| &*frozen.changes).chain([&self.active]) {
+            let entries = layer.range::<[u8], _>(bounds).take(limit);
+            overlay.extend(entries.map(|(key, value)| (key.clone(), value.clone())));
+            while overlay.len() > limit {
+                overlay.pop_last();
+            }
+        }
+        overlay
+    }
+
+    /// Closes the memtable, if there is anything in it.
+    pub(super) fn freeze(&mut self) {
+        if !self.active.is_empty() {
+            let changes = Arc::new(std::mem::take(&mut self.active));
+            let bytes = std::mem::take(&mut self.active_bytes);
+            self.frozen.push_back(Frozen { changes, bytes, checkpoints: Vec::new() });
+        }
+    }
+
+    /// Bytes that wait behind the memtable that is being folded.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.active_bytes + self.frozen.iter().skip(1).map(|frozen| frozen.bytes).sum::<usize>()
+    }
+}
+
+impl Shared {
+    /// The directory for another state beside the live one, which nobody else is given.
+    pub(super) fn next_state(&self) -> Result<PathBuf, StoreError> {
+        let state = self.root.join(format!("state-{:06}", self.next_state.fetch_add(1, Ordering::Relaxed)));
+        current::begin(&state)?;
+        Ok(state)
+    }
+
+    /// A range over memtables and tree. Blocks.
+    pub(super) fn range(&self, from: &[u8], to: &[u8], limit: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
+        while cursor < to && page.len() < limit && bytes < max_bytes {
+            // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
+            let (overlay, view) = {
+                let state = self.state.lock();
+                (state.overlay(&cursor, to, STEP), state.view()?)
+            };
+            let end = match overlay.last_key_value() {
+                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
+                _ => Bytes::copy_from_slice(to),
+            };
+            let root = database::root_node(&view)?;
+            view.dir.read(self.cache_bytes, |nodes| {
+                let mut tree = Walk::begin(nodes, root, &cursor, &end)?;
+                let mut overlay = overlay.into_iter().peekable();
+                while page.len() < limit && bytes < max_bytes {
+                    let order = match (tree.peek()?, overlay.peek()) {
+                        (None, None) => break,
+                        (Some(stored), Some((newer, _))) => stored.cmp(newer),
+                        (Some(_), None) => cmp::Ordering::Less,
+                        (None, Some(_)) => cmp::Ordering::Greater,
+                    };
+                    if order == cmp::Ordering::Equal {
+                        tree.skip();
+                    }
+                    let next =
+                        if order == cmp::Ordering::Less { tree.next()? } else { overlay.next().and_then(present) };
+                    let Some((key, value)) = next else { continue };
+                    bytes += value.len();
+                    page.push((key, value));
+                }
+                Ok(())
+            })?;
+            cursor = end;
+        }
+        Ok(page)
+    }
+}
+
+/// An entry of a memtable, unless it says that there is none.
+pub(super) fn present((key, value): (Bytes, Option<Value>)) -> Option<(Bytes, Bytes)> {
+    Some((key, value?.bytes()))
+}
