@@ -246,6 +246,6 @@ mod tests {
             assert_eq!(subscription.next().await.unwrap().first_seq, 2);
             assert_eq!(subscription.next_position().epoch, 2);
         }
-        assert_eq!(strict.next().await.unwrap_err().code().0, "HISTORY_REWOUND");
+        assert_eq!(strict.next().await.unwrap_err().code(), "HISTORY_REWOUND");
     }
 }

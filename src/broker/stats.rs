@@ -115,7 +115,7 @@ impl Broker {
                 Ok(outcome) if outcome.duplicate => duplicates += 1,
                 Ok(_) => published += 1,
                 Err(error) => {
-                    *self.inner.counters.failed.lock().entry(error.code().0).or_default() += 1;
+                    *self.inner.counters.failed.lock().entry(error.code().as_str()).or_default() += 1;
                     if let BrokerError::SchemaViolation { channel, .. } = error {
                         self.count_rejected(channel);
                     }
@@ -134,7 +134,7 @@ impl Broker {
 
     /// So many messages were refused for one reason.
     pub(super) fn count_refused(&self, error: &BrokerError, messages: u32) {
-        *self.inner.counters.failed.lock().entry(error.code().0).or_default() += u64::from(messages);
+        *self.inner.counters.failed.lock().entry(error.code().as_str()).or_default() += u64::from(messages);
     }
 }
 

@@ -46,8 +46,6 @@ pub const OPEN: &str = "open requests and streams";
 pub const UNFINISHED: &str = "bytes of unfinished requests";
 /// What there is too much of where an answer is not given.
 pub const UNTAKEN: &str = "bytes of answers that are not taken";
-/// The stable code of a request that did not come in time.
-pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
 
 /// Beside the bytes of a batch: what is around its messages on the wire.
 const AROUND: usize = 1 << 20;
