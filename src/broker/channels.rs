@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader,
     forward::{Request, Response, not_submitted},
     retention,
 };
@@ -217,8 +217,7 @@ impl Broker {
                 Leader::Local { .. } => self.propose_channel(command.clone()).await,
                 Leader::Remote(node) => match self.call(&node, &Request::Channel(command.clone())).await {
                     Ok(response) => response,
-                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                    Err(error) => error.into(),
                 },
                 Leader::Unknown => Response::NotProposed,
             };
@@ -274,8 +273,7 @@ impl Broker {
                 }
                 other => Response::Unknown(format!("an unexpected reply: {other:?}")),
             },
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+            Err(error) => error.into(),
         }
     }
 }

@@ -94,6 +94,12 @@ pub(super) fn not_submitted(error: SubmitError) -> Response {
     }
 }
 
+impl From<SequencerError> for Response {
+    fn from(error: SequencerError) -> Self {
+        not_submitted(error.into())
+    }
+}
+
 impl Broker {
     /// Answers the requests that other nodes' brokers send through [`super::Peers::call`]. Does not keep the broker
     /// alive: its sequencer holds the handler.
@@ -137,8 +143,7 @@ impl Broker {
             }
             Request::ReadIndex => match self.confirm_leadership().await {
                 Ok(Ok(index)) => Response::Index(index),
-                Ok(Err(SequencerError::Unknown(reason))) => Response::Unknown(reason),
-                Ok(Err(_)) => Response::NotProposed,
+                Ok(Err(error)) => error.into(),
                 Err(error) => Response::Refused(error),
             },
             Request::Channel(command) => self.propose_channel(command).await,
@@ -219,8 +224,7 @@ impl Broker {
                 Leader::Local { .. } => self.answer(&self.local(), request.clone()).await,
                 Leader::Remote(node) => match self.call(&node, request).await {
                     Ok(response) => response,
-                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                    Err(error) => error.into(),
                 },
                 Leader::Unknown => Response::NotProposed,
             };
@@ -273,15 +277,13 @@ impl Broker {
         let Ok(answer) = tokio::time::timeout_at(deadline, self.call(node, &request)).await else {
             return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name)));
         };
-        match answer {
-            Ok(Response::Published(results)) => Ok(results),
-            Ok(Response::NotProposed) | Err(SequencerError::NotLeader | SequencerError::Stopped) => {
-                Err(Failure::NotProposed)
-            }
-            Ok(Response::Unknown(reason)) | Err(SequencerError::Unknown(reason)) => Err(Failure::Unknown(reason)),
-            Ok(Response::Stale) => Err(Failure::Stale),
-            Ok(Response::Refused(error)) => Err(Failure::Definite(error)),
-            Ok(other) => Err(Failure::Unknown(format!("an unexpected answer: {other:?}"))),
+        match answer.unwrap_or_else(Response::from) {
+            Response::Published(results) => Ok(results),
+            Response::NotProposed => Err(Failure::NotProposed),
+            Response::Unknown(reason) => Err(Failure::Unknown(reason)),
+            Response::Stale => Err(Failure::Stale),
+            Response::Refused(error) => Err(Failure::Definite(error)),
+            other => Err(Failure::Unknown(format!("an unexpected answer: {other:?}"))),
         }
     }
 

@@ -208,8 +208,7 @@ impl Broker {
         }
         match self.inner.sequencer.propose(Command::Tick { time_ms }).await {
             Ok(proposed) => Response::Index(proposed.index),
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
-            Err(_) => Response::NotProposed,
+            Err(error) => error.into(),
         }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, SequencerError,
+    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions,
     delivery::EXPIRY,
     forward::{Request, Response},
 };
@@ -148,13 +148,14 @@ impl Broker {
         };
         let request = Request::Reply { token, reply };
         match tokio::time::timeout(self.limits().read_timeout, self.call(&address, &request)).await {
-            Ok(Ok(Response::Done)) => Ok(()),
-            Ok(Ok(Response::NoInbox)) => Err(gone(answered)),
-            Ok(Err(SequencerError::NotLeader | SequencerError::Stopped)) | Ok(Ok(Response::NotProposed)) => {
-                Err(gone("its node is not reached"))
-            }
-            Ok(Err(SequencerError::Unknown(reason))) => Err(BrokerError::OutcomeUnknown { reason }),
-            Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+            Ok(answer) => match answer.unwrap_or_else(Response::from) {
+                Response::Done => Ok(()),
+                Response::NoInbox => Err(gone(answered)),
+                Response::NotProposed => Err(gone("its node is not reached")),
+                Response::Unknown(reason) => Err(BrokerError::OutcomeUnknown { reason }),
+                Response::Refused(error) => Err(error),
+                other => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+            },
             Err(_) => {
                 let reason = format!("node {} did not answer in time", address.name);
                 Err(BrokerError::OutcomeUnknown { reason })

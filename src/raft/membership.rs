@@ -104,6 +104,16 @@ pub enum ChangeError {
     Unknown(String),
 }
 
+impl From<SequencerError> for ChangeError {
+    fn from(error: SequencerError) -> Self {
+        match error {
+            SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
+            SequencerError::TooLarge { .. } => Self::Refused(error.to_string()),
+            SequencerError::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
+}
+
 /// The leader's hand on the membership; idle on other nodes.
 pub(super) struct Membership {
     pub(super) local: NodeAddress,
@@ -537,8 +547,7 @@ impl Membership {
         match self.record(node, event).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refusal)) => Err(ChangeError::Refused(refusal.to_string())),
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
-            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -681,8 +690,7 @@ impl Membership {
         let time_ms = self.view.clock().now_ms();
         match group::propose(&self.raft, &Command::Checkpoint { time_ms }).await {
             Ok(proposed) => Ok(proposed.index),
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
-            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -169,7 +169,8 @@ impl ClientError {
             .or_else(|| info.map(|info| info.reason.as_str()))
             .map(Code::from);
         let Some(code) = code else { return Self::from_transport(address, status) };
-        let unknown = info.is_some_and(|info| says_unknown(&info.metadata)) || code.meaning().outcome == Outcome::Unknown;
+        let unknown =
+            info.is_some_and(|info| says_unknown(&info.metadata)) || code.meaning().outcome == Outcome::Unknown;
         Self(Arc::new(Inner {
             message: status.message().to_owned(),
             help: details.help().and_then(|help| help.links.first()).map(|link| link.description.clone()),

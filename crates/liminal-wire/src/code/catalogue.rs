@@ -85,5 +85,8 @@ fn the_catalogue_in_the_documents_is_what_the_table_says() {
         fs::write(FILE, &made).unwrap();
     }
     let written = fs::read_to_string(Path::new(FILE)).unwrap_or_default();
-    assert!(written == made, "{FILE} is not what the table says: write it anew with {WRITE}=1, and look at what changed");
+    assert!(
+        written == made,
+        "{FILE} is not what the table says: write it anew with {WRITE}=1, and look at what changed"
+    );
 }
