@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Broker, BrokerError, Proposed, SequencerError, stats::overloaded};
+use super::{Broker, BrokerError, Proposed, SequencerError, Unserved, stats::overloaded};
 use crate::{
     model::{
         Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply, Route,
@@ -76,13 +76,13 @@ impl Batcher {
     }
 
     /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
-    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, BrokerError> {
+    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, Unserved> {
         let (answer, receiver) = oneshot::channel();
         let queued = Queued { copied: submission.copied_bytes(), submission, answer: Some(answer) };
         match self.queue.try_send(queued) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded(QUEUE, QUEUE)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(BrokerError::Stopping),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Unserved::Stopping),
         }
     }
 }
@@ -162,7 +162,7 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
         match broker.refusal() {
             Some(error) => {
                 if let Some(publisher) = queued.answer.take() {
-                    let _ = publisher.send(Err(SubmitError::Refused(error))); // it may have given up
+                    let _ = publisher.send(Err(SubmitError::Refused(error.into()))); // it may have given up
                 }
             }
             None => *next = Some(queued),

@@ -223,7 +223,7 @@ impl Broker {
             };
             match response {
                 Response::Index(index) => {
-                    return self.see(index, deadline).await;
+                    return Ok(self.see(index, deadline).await?);
                 }
                 Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
                     return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
@@ -232,7 +232,7 @@ impl Broker {
                 Response::NotProposed if Instant::now() < deadline => {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
-                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
+                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout).into()),
                 Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
                 other => return Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
             }

@@ -6,7 +6,10 @@ use super::TransactionPart;
 use crate::model::{ClaimInfo, HistoryChange, Notice, timestamp};
 
 mod meaning;
+mod operations;
 mod text;
+
+pub use self::operations::{ClaimError, Unserved};
 
 /// A place in a payload that breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

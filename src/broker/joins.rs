@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::{Broker, BrokerError, Outcome, batcher::Answer};
+use super::{Broker, BrokerError, Outcome, Unserved, batcher::Answer};
 use crate::model::{ChannelId, KeyClaim, KeyHash, PublishGroup};
 
 /// How a flight ended. A sender that goes while it is still open will never say.
@@ -66,10 +66,7 @@ pub(super) enum Original {
 
 impl Broker {
     /// Submits to the batcher, with a flight for each key.
-    pub(super) fn take_off(
-        &self,
-        submission: PublishGroup,
-    ) -> Result<(Flight, oneshot::Receiver<Answer>), BrokerError> {
+    pub(super) fn take_off(&self, submission: PublishGroup) -> Result<(Flight, oneshot::Receiver<Answer>), Unserved> {
         let flights = self.inner.flights.clone();
         let channel = submission.channel;
         let mut flight = Flight { flights: flights.clone(), channel, opened: Vec::new(), joined: Vec::new() };

@@ -288,7 +288,7 @@ mod tests {
         let config =
             ChannelConfig { schema: Some(format!(r#"{{"title":"{}"}}"#, "x".repeat(ENTRY))), ..Default::default() };
         let created = broker.create_channel("described", config).await.unwrap_err();
-        let completed = broker.complete_claim("jobs", "k", 1, vec![b'x'; ENTRY].into()).await.unwrap_err();
+        let completed = broker.complete_claim("jobs", "k", 1, vec![b'x'; ENTRY].into()).await.unwrap_err().into();
         for error in [published, created, completed] {
             assert_eq!((error.code(), error.outcome_unknown()), (&Code::LimitExceeded, false), "{error}");
             let BrokerError::LimitExceeded { value, limit, .. } = error else { panic!("{error}") };

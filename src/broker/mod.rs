@@ -64,7 +64,7 @@ pub use consume::{
     RedriveTo, Redriven,
 };
 pub use delayed::{DelayedMessage, DelayedPage};
-pub use error::{BrokerError, Violation};
+pub use error::{BrokerError, ClaimError, Unserved, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
 pub use liminal_schema::Incompatibility;
@@ -330,7 +330,7 @@ impl Broker {
     /// # Errors
     /// When the store cannot.
     pub async fn flush(&self) -> Result<(), BrokerError> {
-        self.store().flush().await.map_err(|error| self.store_error(&error))
+        Ok(self.store().flush().await.map_err(|error| self.store_error(&error))?)
     }
 
     /// The store under the broker.
@@ -368,25 +368,25 @@ impl Broker {
     }
 
     /// This node's store failed, and nothing was proposed.
-    fn store_error(&self, reason: &impl std::fmt::Display) -> BrokerError {
-        BrokerError::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
+    fn store_error(&self, reason: &impl std::fmt::Display) -> Unserved {
+        Unserved::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
     }
 
     /// Why this node, as the leader, takes nothing new; none while it does.
-    fn refusal(&self) -> Option<BrokerError> {
+    fn refusal(&self) -> Option<Unserved> {
         if let Some(reason) = self.inner.view.commits().borrow().failure() {
             return Some(self.store_error(&reason));
         }
         let failures = self.inner.view.health().failures();
         let (part, reason) = failures.keeps_from_writing()?;
         Some(match part {
-            Part::Majority => BrokerError::NoMajority { reason: reason.to_owned() },
+            Part::Majority => Unserved::NoMajority { reason: reason.to_owned() },
             _ => self.store_error(&reason),
         })
     }
 
     /// Resolves while [`Broker::refusal`] says something.
-    async fn refuses(&self) -> BrokerError {
+    async fn refuses(&self) -> Unserved {
         let (mut health, mut commits) = (self.inner.view.health().changes(), self.inner.view.commits());
         loop {
             if let Some(error) = self.refusal() {
@@ -401,26 +401,26 @@ impl Broker {
     }
 
     /// Refuses a request while the broker stops, or must not show or change its state.
-    fn check_running(&self) -> Result<(), BrokerError> {
+    fn check_running(&self) -> Result<(), Unserved> {
         if self.inner.requests.is_closed() {
-            return Err(BrokerError::Stopping);
+            return Err(Unserved::Stopping);
         }
         self.check_shown()
     }
 
     /// Refuses to show anything while the state must not be shown.
-    fn check_shown(&self) -> Result<(), BrokerError> {
+    fn check_shown(&self) -> Result<(), Unserved> {
         let reason = self.inner.withheld.borrow().clone();
-        reason.map_or(Ok(()), |reason| Err(BrokerError::NotAMember { reason }))
+        reason.map_or(Ok(()), |reason| Err(Unserved::NotAMember { reason }))
     }
 
     /// Waits until this node serves nobody any more; gives the reason.
-    async fn unserved(&self) -> BrokerError {
+    async fn unserved(&self) -> Unserved {
         let mut withheld = self.inner.withheld.clone();
         tokio::select! {
-            () = self.inner.stopping.cancelled() => BrokerError::Stopping,
+            () = self.inner.stopping.cancelled() => Unserved::Stopping,
             Ok(reason) = withheld.wait_for(Option::is_some) => {
-                BrokerError::NotAMember { reason: reason.clone().unwrap_or_default() }
+                Unserved::NotAMember { reason: reason.clone().unwrap_or_default() }
             }
         }
     }

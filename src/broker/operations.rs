@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Broker, BrokerError,
+    Broker, BrokerError, Unserved,
     batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
     stats::overloaded,
@@ -103,7 +103,7 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
         broker.refuses().await;
         let Some(queued) = take(next, queue).await else { return std::future::pending().await };
         match broker.refusal() {
-            Some(error) => drop(queued.answer.send(Err(SubmitError::Refused(error)))), // it may have given up
+            Some(error) => drop(queued.answer.send(Err(SubmitError::Refused(error.into())))), // it may have given up
             None => *next = Some(queued),
         }
     }
@@ -151,7 +151,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoLeader` and the like: it was not done. `OutcomeUnknown`: it may have been, or may yet be.
-    pub(super) async fn operate(&self, operation: Operation) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    pub(super) async fn operate(&self, operation: Operation) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let _request = self.inner.requests.token();
         self.check_running()?;
         self.operate_still(operation).await
@@ -164,34 +164,34 @@ impl Broker {
     pub(super) async fn operate_still(
         &self,
         operation: Operation,
-    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    ) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let deadline = Instant::now() + self.limits().publish_timeout;
         Ok(self.operate_by(operation, deadline).await?.reply)
     }
 
     /// The same within a request that is counted already, with all that is known of what was done.
-    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, BrokerError> {
+    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, Unserved> {
         match self.ask_leader(&Request::Operate(operation), deadline).await? {
             Response::Operated(operated) => {
                 self.see(operated.index, deadline).await?;
                 Ok(operated)
             }
-            other => Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
+            other => Err(Unserved::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
         }
     }
 
     /// Waits until this node has applied what was done, so that its client sees it here.
-    pub(super) async fn see(&self, index: u64, deadline: Instant) -> Result<(), BrokerError> {
+    pub(super) async fn see(&self, index: u64, deadline: Instant) -> Result<(), Unserved> {
         let mut commits = self.inner.view.commits();
         tokio::select! {
             biased;
             () = self.inner.view.wait_applied(index) => Ok(()),
             reason = failing(&mut commits) => {
-                Err(BrokerError::StoreFailed { node: self.local().name, reason, proposed: true })
+                Err(Unserved::StoreFailed { node: self.local().name, reason, proposed: true })
             }
             () = tokio::time::sleep_until(deadline) => {
                 let reason = format!("node {} has not applied log entry {index} in time", self.local().name);
-                Err(BrokerError::OutcomeUnknown { reason })
+                Err(Unserved::OutcomeUnknown { reason })
             }
         }
     }
@@ -214,7 +214,7 @@ impl Broker {
 
     async fn enqueue(&self, operation: Operation) -> Answer {
         if let Some(error) = self.refusal() {
-            return Err(SubmitError::Refused(error));
+            return Err(SubmitError::Refused(error.into()));
         }
         // Charged when they come; by the time that they become visible they are long accepted.
         if let Operation::Schedule(schedule) = &operation {
@@ -224,7 +224,9 @@ impl Broker {
         let (answer, answered) = oneshot::channel();
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE))),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE).into()));
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Refused(BrokerError::Stopping)),
         }
         match tokio::time::timeout(self.limits().publish_timeout, answered).await {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, CompiledSchema, Confirm, LONG_CHECKS, Leader, Outcome, PublishOptions,
+    Broker, BrokerError, CompiledSchema, Confirm, LONG_CHECKS, Leader, Outcome, PublishOptions, Unserved,
     batcher::{Committed, SubmitError},
     evolution::blocking,
     joins::Original,
@@ -37,6 +37,12 @@ pub(super) enum Failure {
     Stale,
     /// For every message.
     Definite(BrokerError),
+}
+
+impl From<Unserved> for Failure {
+    fn from(error: Unserved) -> Self {
+        Self::Definite(error.into())
+    }
 }
 
 /// Messages of one channel that passed all checks.
@@ -148,7 +154,7 @@ impl Broker {
                 },
                 Err(Failure::Stale) => self.catch_up().await?,
                 Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
-                Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout)),
+                Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout).into()),
                 // The same keys make a repeated publish safe.
                 Err(Failure::Unknown(reason)) if checked.keyed() && Instant::now() < deadline => {
                     *unknown = Some(reason);
@@ -193,7 +199,7 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Results, Failure> {
         let (submission, confirm) = (checked.group(options.expected_seq), options.confirm);
-        let results = match self.leader_now(deadline).await.map_err(Failure::Definite)? {
+        let results = match self.leader_now(deadline).await? {
             Leader::Local { .. } => self.submit(submission, confirm, deadline).await,
             Leader::Remote(node) => self.forward_publish(&node, submission, confirm, deadline).await,
             Leader::Unknown => return Err(Failure::NotProposed),
@@ -214,12 +220,12 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Results, Failure> {
         if let Some(error) = self.refusal() {
-            return Err(Failure::Definite(error));
+            return Err(error.into());
         }
         let (channel, count) = (submission.channel, submission.frame.count());
         self.charge(&[(channel, u64::from(count), submission.frame.len())]).map_err(Failure::Definite)?;
         let keys = submission.keys.clone();
-        let (mut flight, answer) = self.take_off(submission).map_err(Failure::Definite)?;
+        let (mut flight, answer) = self.take_off(submission)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
             Ok(Ok(Err(SubmitError::NotLeader))) => return Err(Failure::NotProposed),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start,
+    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start, Unserved,
     forward::{Request, Response},
 };
 use crate::model::{
@@ -233,7 +233,7 @@ impl Broker {
     }
 
     /// Waits until everything acknowledged before the call is applied here.
-    pub(super) async fn catch_up(&self) -> Result<(), BrokerError> {
+    pub(super) async fn catch_up(&self) -> Result<(), Unserved> {
         let patience = self.limits().read_timeout;
         let deadline = Instant::now() + patience;
         let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
@@ -243,8 +243,8 @@ impl Broker {
                     Leader::Local { .. } => self.confirm_leadership().await?.ok(),
                     Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
                         Ok(Response::Index(index)) => Some(index),
-                        Ok(Response::Refused(error)) => return Err(error),
-                        Err(SequencerError::Stopped) => return Err(BrokerError::Stopping),
+                        Ok(Response::Refused(error)) => return Err(Unserved::of_leader(error)),
+                        Err(SequencerError::Stopped) => return Err(Unserved::Stopping),
                         _ => None,
                     },
                     Leader::Unknown => None,
@@ -262,7 +262,7 @@ impl Broker {
         };
         match tokio::time::timeout_at(deadline, confirmed).await {
             Ok(result) => result,
-            Err(_) => Err(BrokerError::NotConfirmed { waited_ms }),
+            Err(_) => Err(Unserved::NotConfirmed { waited_ms }),
         }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions,
+    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, Unserved,
     delivery::EXPIRY,
     forward::{Request, Response},
 };
@@ -168,7 +168,7 @@ impl Broker {
     ///
     /// # Errors
     /// Nothing can be published now, and nothing was.
-    async fn nobody_listens(&self, meta: &ChannelMeta, deadline: Instant) -> Result<bool, BrokerError> {
+    async fn nobody_listens(&self, meta: &ChannelMeta, deadline: Instant) -> Result<bool, Unserved> {
         let view = &self.inner.view;
         let is_consumed = || view.consumers(|all| all.of(meta.id).next().is_some());
         if view.fanout().interest_in(meta.id).is_some() || is_consumed() {
@@ -179,7 +179,7 @@ impl Broker {
         match tokio::time::timeout_at(deadline, asked).await {
             // A consumer may be newer than what this node knows.
             Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),
-            Ok(Err(error @ (BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. }))) => Err(error),
+            Ok(Err(error @ (Unserved::NoLeader { .. } | Unserved::NoMajority { .. }))) => Err(error),
             // It is not certain, in time or from a leader of another version.
             Ok(_) | Err(_) => Ok(false),
         }

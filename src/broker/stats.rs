@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Broker, BrokerError, Outcome};
+use super::{Broker, BrokerError, Outcome, Unserved};
 use crate::{
     budget::{Full, Lease, Level},
     model::{ChannelId, ChannelMeta},
@@ -127,7 +127,7 @@ impl Broker {
     }
 
     /// Takes room for a publish. One publish alone is never too large.
-    pub(super) fn admit(&self, bytes: usize) -> Result<Lease, BrokerError> {
+    pub(super) fn admit(&self, bytes: usize) -> Result<Lease, Unserved> {
         let admitted = self.inner.counters.in_flight.take(bytes);
         admitted.map_err(|Full { held, limit, .. }| overloaded(held + bytes, limit))
     }
@@ -138,6 +138,6 @@ impl Broker {
     }
 }
 
-pub(super) fn overloaded(in_flight: usize, limit: usize) -> BrokerError {
-    BrokerError::Overloaded { in_flight: in_flight as u64, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
+pub(super) fn overloaded(in_flight: usize, limit: usize) -> Unserved {
+    Unserved::Overloaded { in_flight: in_flight as u64, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
 }

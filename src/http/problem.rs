@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::Sizes;
 use crate::{
-    broker::{BrokerError, Violation},
+    broker::{BrokerError, ClaimError, Violation},
     model::NoticeJson,
 };
 
@@ -101,6 +101,12 @@ impl From<BrokerError> for Problem {
         body.violations = error.places().to_vec();
         body.notice = error.notice().map(NoticeJson::of);
         problem
+    }
+}
+
+impl From<ClaimError> for Problem {
+    fn from(error: ClaimError) -> Self {
+        BrokerError::from(error).into()
     }
 }
 

@@ -274,7 +274,7 @@ async fn a_leader_without_a_majority_says_so_and_refuses_at_once() {
     let refusals = [
         broker.publish("orders", envelope("a"), Some("a")).await.unwrap_err(),
         broker.read("orders", Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap_err(),
-        broker.put_claim_namespace("jobs", Duration::from_secs(60)).await.unwrap_err(),
+        broker.put_claim_namespace("jobs", Duration::from_secs(60)).await.unwrap_err().into(),
     ];
     assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
     for error in refusals {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use liminal::{
-    broker::{Broker, BrokerError, Claim, Completed},
+    broker::{Broker, Claim, ClaimError, Completed},
     config::ServerConfig,
     model::ClaimInfo,
     store::{FaultyStore, MemoryStore},
@@ -96,7 +96,7 @@ async fn a_lease_ends_by_itself_and_a_renewed_one_later() {
 async fn a_look_at_a_claim_changes_nothing() {
     let broker = broker().await;
     let unknown = broker.show_claim("jobs", "k").await.unwrap_err();
-    assert_eq!(unknown, BrokerError::NamespaceNotFound { name: "jobs".into() });
+    assert_eq!(unknown, ClaimError::NamespaceNotFound { name: "jobs".into() });
     let claim = claimed(&broker, "k", Some("w1")).await;
     assert_eq!(broker.show_claim("jobs", "other").await.unwrap(), None);
     assert_eq!(broker.show_claim("jobs", "k").await.unwrap(), Some(Claim::InFlight(claim.clone())));
@@ -124,7 +124,7 @@ async fn a_namespace_comes_with_its_first_claim_and_its_window_can_be_changed() 
     broker.delete_claim_namespace("jobs").await.unwrap();
     assert!(broker.claim_namespaces().await.unwrap().is_empty());
     let gone = broker.complete_claim("jobs", "k", 1, "r".into()).await.unwrap_err();
-    assert_eq!(gone, BrokerError::NamespaceNotFound { name: "jobs".into() });
+    assert_eq!(gone, ClaimError::NamespaceNotFound { name: "jobs".into() });
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn what_is_too_much_is_refused_with_the_limit() {
     let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
     let claim = claimed(&broker, "k", None).await;
     let full = broker.claim("jobs", "l", LEASE, None).await.unwrap_err();
-    assert_eq!(full, BrokerError::TooManyClaims { namespace: "jobs".into(), limit: 1 });
+    assert_eq!(full, ClaimError::TooManyClaims { namespace: "jobs".into(), limit: 1 });
     let large = broker.complete_claim("jobs", "k", claim.token, "four".into()).await.unwrap_err();
     assert_eq!(large.to_string(), "the receipt (bytes) is 4; the limit is 3");
     let long = broker.claim("jobs", "12345", LEASE, None).await.unwrap_err();

@@ -92,7 +92,7 @@ async fn an_empty_key_is_refused_wherever_a_key_can_be() {
     let error = broker.publish_transaction(vec![part], Confirm::Commit).await.unwrap_err();
     assert_eq!(code(error), "INVALID_ARGUMENT");
     let lease = std::time::Duration::from_secs(30);
-    assert_eq!(code(broker.claim("jobs", "", lease, None).await.unwrap_err()), "INVALID_ARGUMENT");
+    assert_eq!(code(broker.claim("jobs", "", lease, None).await.unwrap_err().into()), "INVALID_ARGUMENT");
 }
 
 #[tokio::test]

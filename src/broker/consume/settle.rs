@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::{Broker, BrokerError, Named};
+use crate::broker::Unserved;
 use crate::model::{
     ConsumerId, ConsumerOperation, ConsumerReply, DeliveryOrigin, DeliveryToken, Limits, Operation, OperationReply,
     Refusal, Settlement, Verdict,
@@ -166,10 +167,7 @@ impl Broker {
     }
 
     /// An operation that may be done twice.
-    async fn operate_again(
-        &self,
-        operation: ConsumerOperation,
-    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    async fn operate_again(&self, operation: ConsumerOperation) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let deadline = Instant::now() + self.limits().publish_timeout;
         loop {
             match self.operate_still(Operation::Consumer(operation.clone())).await {

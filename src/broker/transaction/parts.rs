@@ -85,8 +85,8 @@ impl fmt::Display for TransactionPart {
 }
 
 impl TransactionPart {
-    fn error(self, error: BrokerError) -> BrokerError {
-        BrokerError::InTransaction { part: self, error: Box::new(error) }
+    fn error(self, error: impl Into<BrokerError>) -> BrokerError {
+        BrokerError::InTransaction { part: self, error: Box::new(error.into()) }
     }
 }
 
