@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Broker, BrokerError, Proposed, SequencerError, Unserved, stats::overloaded};
+use super::{Broker, Proposed, SequencerError, Unserved, stats::overloaded};
 use crate::{
     model::{
         Assigned, ChannelId, Command, Frame, FrameBuilder, GroupReply, KeyClaim, Limits, PublishGroup, Reply, Route,
@@ -41,14 +41,14 @@ pub(super) enum SubmitError {
     /// May be committed.
     Unknown(String),
     /// Definite, or as the error says.
-    Refused(BrokerError),
+    Refused(Unserved),
 }
 
 impl From<SequencerError> for SubmitError {
     fn from(error: SequencerError) -> Self {
         match error {
             SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
-            SequencerError::TooLarge { bytes, limit } => Self::Refused(BrokerError::entry_too_large(bytes, limit)),
+            SequencerError::TooLarge { bytes, limit } => Self::Refused(Unserved::entry_too_large(bytes, limit)),
             SequencerError::Unknown(reason) => Self::Unknown(reason),
         }
     }
@@ -162,7 +162,7 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
         match broker.refusal() {
             Some(error) => {
                 if let Some(publisher) = queued.answer.take() {
-                    let _ = publisher.send(Err(SubmitError::Refused(error.into()))); // it may have given up
+                    let _ = publisher.send(Err(SubmitError::Refused(error))); // it may have given up
                 }
             }
             None => *next = Some(queued),
@@ -253,7 +253,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
         reason = failing(&mut health) => {
             // The entry is applied when the store works again. Its publishers do not wait for that; the first retry
             // of each key is told what they missed.
-            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
             answer_all(&mut places, &SubmitError::Refused(error));
             if let Ok(Proposed { reply: Reply::Published(replies), .. }) = proposal.await {
                 for place in &places {

@@ -90,7 +90,7 @@ pub(super) fn not_submitted(error: SubmitError) -> Response {
     match error {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),
-        SubmitError::Refused(error) => Response::Refused(error),
+        SubmitError::Refused(error) => Response::Refused(error.into()),
     }
 }
 

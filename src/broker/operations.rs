@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Broker, BrokerError, Unserved,
+    Broker, Unserved,
     batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
     stats::overloaded,
@@ -103,7 +103,7 @@ async fn refuse(broker: &Broker, next: &mut Option<Queued>, queue: &mut mpsc::Re
         broker.refuses().await;
         let Some(queued) = take(next, queue).await else { return std::future::pending().await };
         match broker.refusal() {
-            Some(error) => drop(queued.answer.send(Err(SubmitError::Refused(error.into())))), // it may have given up
+            Some(error) => drop(queued.answer.send(Err(SubmitError::Refused(error)))), // it may have given up
             None => *next = Some(queued),
         }
     }
@@ -119,7 +119,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
         biased;
         proposed = &mut proposal => proposed,
         reason = failing(&mut health) => {
-            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
             let error = SubmitError::Refused(error);
             answer_all(answers, &error);
             // The entry is applied when the store works again, before anything that comes after it.
@@ -214,7 +214,7 @@ impl Broker {
 
     async fn enqueue(&self, operation: Operation) -> Answer {
         if let Some(error) = self.refusal() {
-            return Err(SubmitError::Refused(error.into()));
+            return Err(SubmitError::Refused(error));
         }
         // Charged when they come; by the time that they become visible they are long accepted.
         if let Operation::Schedule(schedule) = &operation {
@@ -225,9 +225,9 @@ impl Broker {
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
-                return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE).into()));
+                return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE)));
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Refused(BrokerError::Stopping)),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Refused(Unserved::Stopping)),
         }
         match tokio::time::timeout(self.limits().publish_timeout, answered).await {
             Ok(Ok(answer)) => answer,

@@ -223,14 +223,14 @@ impl Broker {
             return Err(error.into());
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(&[(channel, u64::from(count), submission.frame.len())]).map_err(Failure::Definite)?;
+        self.charge(&[(channel, u64::from(count), submission.frame.len())])?;
         let keys = submission.keys.clone();
         let (mut flight, answer) = self.take_off(submission)?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
             Ok(Ok(Err(SubmitError::NotLeader))) => return Err(Failure::NotProposed),
             Ok(Ok(Err(SubmitError::Unknown(reason)))) => return Err(Failure::Unknown(reason)),
-            Ok(Ok(Err(SubmitError::Refused(error)))) => return Err(Failure::Definite(error)),
+            Ok(Ok(Err(SubmitError::Refused(error)))) => return Err(error.into()),
             Ok(Err(_)) => return Err(Failure::Unknown("this node is stopping".into())),
             Err(_) => return Err(Failure::Unknown("no outcome in time".into())),
         };

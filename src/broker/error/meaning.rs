@@ -178,11 +178,6 @@ impl BrokerError {
         (code.meaning().retry || of_this_attempt) && !self.outcome_unknown()
     }
 
-    /// A log entry would be larger than nodes take from each other.
-    pub(in crate::broker) fn entry_too_large(value: u64, limit: u64) -> Self {
-        Self::LimitExceeded { what: "the log entry that it would be part of (bytes)".into(), value, limit }
-    }
-
     /// How long to wait before a publish is tried again whose earlier attempt may have been committed, so that its
     /// outcome becomes known; none where that is not worth it.
     pub(in crate::broker) fn worth_waiting(&self, unknown: Option<&str>, deadline: Instant) -> Option<Duration> {

@@ -88,6 +88,11 @@ errors! {
 }
 
 impl Unserved {
+    /// A log entry would be larger than nodes take from each other.
+    pub(in crate::broker) fn entry_too_large(value: u64, limit: u64) -> Self {
+        Self::LimitExceeded { what: "the log entry that it would be part of (bytes)".into(), value, limit }
+    }
+
     /// What the leader refuses an operation with before it is in the log: nothing else than these.
     pub(in crate::broker) fn of_leader(error: BrokerError) -> Self {
         match error {
