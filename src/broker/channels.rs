@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, NoChannel,
     forward::{Request, Response, not_submitted},
     retention,
 };
@@ -226,7 +226,7 @@ impl Broker {
                     return Ok(self.see(index, deadline).await?);
                 }
                 Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
-                    return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
+                    return Err(self.no_channel(&name).into());
                 }
                 Response::Refused(error) => return Err(error),
                 Response::NotProposed if Instant::now() < deadline => {
@@ -278,7 +278,6 @@ impl Broker {
     }
 }
 
-pub(super) fn parse(name: &str) -> Result<ChannelName, BrokerError> {
-    name.parse()
-        .map_err(|error: crate::model::InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() })
+pub(super) fn parse(name: &str) -> Result<ChannelName, NoChannel> {
+    name.parse().map_err(|error: crate::model::InvalidName| NoChannel::InvalidChannelName { reason: error.to_string() })
 }

@@ -9,7 +9,7 @@ mod meaning;
 mod operations;
 mod text;
 
-pub use self::operations::{ClaimError, Unserved};
+pub use self::operations::{ClaimError, NoChannel, RuleError, Unserved};
 
 /// A place in a payload that breaks its schema.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

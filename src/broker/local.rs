@@ -122,7 +122,8 @@ impl Broker {
         if self.inner.view.catalog().rules().get(source.id, target.id).is_some() {
             return Ok(());
         }
-        self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await.map(drop)
+        self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await?;
+        Ok(())
     }
 }
 

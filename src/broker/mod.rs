@@ -64,7 +64,7 @@ pub use consume::{
     RedriveTo, Redriven,
 };
 pub use delayed::{DelayedMessage, DelayedPage};
-pub use error::{BrokerError, ClaimError, Unserved, Violation};
+pub use error::{BrokerError, ClaimError, NoChannel, RuleError, Unserved, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
 pub use liminal_schema::Incompatibility;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start, Unserved,
+    Broker, BrokerError, Consistency, Leader, NoChannel, Page, ReadOptions, SequencerError, Start, Unserved,
     forward::{Request, Response},
 };
 use crate::model::{
@@ -56,7 +56,7 @@ impl Broker {
             // Who has a position has seen the channel: it is this node that lags behind.
             Err(_) if matches!(start, Start::Position(_)) => {
                 let known = tokio::time::timeout(LAG_PATIENCE, self.resolve(channel)).await;
-                known.unwrap_or_else(|_| self.find(channel))?
+                known.unwrap_or_else(|_| Ok(self.find(channel)?))?
             }
             found => found?,
         };
@@ -213,14 +213,18 @@ impl Broker {
     }
 
     /// The channel as this node knows it.
-    pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, BrokerError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, NoChannel> {
         super::channels::parse(name)?;
+        self.inner.view.catalog().get(name).cloned().ok_or_else(|| self.no_channel(name))
+    }
+
+    /// Says that there is no channel of a name, and which name is like it.
+    pub(super) fn no_channel(&self, name: &str) -> NoChannel {
         let catalog = self.inner.view.catalog();
-        catalog.get(name).cloned().ok_or_else(|| {
-            let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());
-            let similar = catalog.iter().min_by_key(likeness).filter(|other| likeness(other) <= 2);
-            BrokerError::ChannelNotFound { name: name.into(), similar: similar.map(|other| other.name.to_string()) }
-        })
+        let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());
+        let others = catalog.iter().filter(|other| other.name.as_str() != name);
+        let similar = others.min_by_key(likeness).filter(|other| likeness(other) <= 2);
+        NoChannel::ChannelNotFound { name: name.into(), similar: similar.map(|other| other.name.to_string()) }
     }
 
     /// The channel; a node that does not know it first hears everything that the leader knows.
@@ -229,7 +233,7 @@ impl Broker {
             return Ok(meta);
         }
         self.catch_up().await?;
-        self.find(name)
+        Ok(self.find(name)?)
     }
 
     /// Waits until everything acknowledged before the call is applied here.

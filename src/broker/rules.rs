@@ -11,7 +11,7 @@ use std::{
 
 use prost::Message as _;
 
-use super::{Broker, BrokerError, CompiledSchema};
+use super::{Broker, BrokerError, CompiledSchema, RuleError, Unserved, filter::predicate_of};
 use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, Durability, Frame, MessageView, Operation, OperationReply, Predicate, Refusal,
@@ -188,12 +188,13 @@ impl Broker {
     /// # Errors
     /// `ChannelNotFound`; `InvalidArgument` for a predicate that cannot be read; `RuleRefused` where messages would go
     /// round in a circle; `LimitExceeded`.
-    pub async fn put_rule(&self, source: &str, target: &str, predicate: Option<&str>) -> Result<RuleInfo, BrokerError> {
-        let predicate = super::filter_of(predicate.unwrap_or_default())?.map(|predicate| predicate.to_string());
+    pub async fn put_rule(&self, source: &str, target: &str, predicate: Option<&str>) -> Result<RuleInfo, RuleError> {
+        let predicate = predicate_of(predicate.unwrap_or_default());
+        let predicate = predicate.map_err(|reason| RuleError::InvalidArgument { reason })?;
         let operation = Operation::PutRule {
             source: super::channels::parse(source)?,
             target: super::channels::parse(target)?,
-            predicate,
+            predicate: predicate.map(|predicate| predicate.to_string()),
         };
         self.rule(source, target, operation).await
     }
@@ -202,7 +203,7 @@ impl Broker {
     ///
     /// # Errors
     /// `RuleNotFound`, `ChannelNotFound`.
-    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<RuleInfo, BrokerError> {
+    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<RuleInfo, RuleError> {
         let operation =
             Operation::DeleteRule { source: super::channels::parse(source)?, target: super::channels::parse(target)? };
         self.rule(source, target, operation).await
@@ -212,7 +213,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn rules(&self) -> Result<Vec<RuleInfo>, BrokerError> {
+    pub async fn rules(&self) -> Result<Vec<RuleInfo>, Unserved> {
         self.catch_up().await?;
         let catalog = self.inner.view.catalog();
         let names: BTreeMap<ChannelId, &str> = catalog.iter().map(|meta| (meta.id, meta.name.as_str())).collect();
@@ -227,27 +228,24 @@ impl Broker {
         Ok(catalog.rules().iter().filter_map(info).collect())
     }
 
-    async fn rule(&self, source: &str, target: &str, operation: Operation) -> Result<RuleInfo, BrokerError> {
+    async fn rule(&self, source: &str, target: &str, operation: Operation) -> Result<RuleInfo, RuleError> {
         match self.operate(operation).await? {
             Ok(OperationReply::Rule(rule)) => {
                 Ok(RuleInfo { source: source.into(), target: target.into(), predicate: rule.predicate })
             }
-            Err(Refusal::NoChannelNamed(name)) => Err(self
-                .find(name.as_str())
-                .err()
-                .unwrap_or(BrokerError::ChannelNotFound { name: name.to_string(), similar: None })),
+            Err(Refusal::NoChannelNamed(name)) => Err(self.no_channel(name.as_str()).into()),
             Err(Refusal::NoSuchRule) => {
-                Err(BrokerError::RuleNotFound { source_channel: source.into(), target_channel: target.into() })
+                Err(RuleError::RuleNotFound { source_channel: source.into(), target_channel: target.into() })
             }
-            Err(Refusal::RuleCycle) => Err(BrokerError::RuleRefused {
+            Err(Refusal::RuleCycle) => Err(RuleError::RuleRefused {
                 reason: format!(
                     "a rule from `{source}` to `{target}` would send messages round in a circle: `{target}` reaches `{source}` already"
                 ),
             }),
             Err(Refusal::TooManyRules { limit }) => {
-                Err(BrokerError::LimitExceeded { what: "the number of rules".into(), value: limit + 1, limit })
+                Err(RuleError::LimitExceeded { what: "the number of rules".into(), value: limit + 1, limit })
             }
-            other => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+            other => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
         }
     }
 }

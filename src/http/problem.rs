@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::Sizes;
 use crate::{
-    broker::{BrokerError, ClaimError, Violation},
+    broker::{BrokerError, ClaimError, RuleError, Unserved, Violation},
     model::NoticeJson,
 };
 
@@ -104,11 +104,17 @@ impl From<BrokerError> for Problem {
     }
 }
 
-impl From<ClaimError> for Problem {
-    fn from(error: ClaimError) -> Self {
-        BrokerError::from(error).into()
-    }
+macro_rules! problems {
+    ($($error:ident),+) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                BrokerError::from(error).into()
+            }
+        })+
+    };
 }
+
+problems!(ClaimError, RuleError, Unserved);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {

@@ -544,11 +544,7 @@ impl Membership {
     }
 
     async fn must_record(&self, node: &NodeAddress, event: MemberEvent) -> Result<(), ChangeError> {
-        match self.record(node, event).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refusal)) => Err(ChangeError::Refused(refusal.to_string())),
-            Err(error) => Err(error.into()),
-        }
+        self.record(node, event).await?.map_err(|refusal| ChangeError::Refused(refusal.to_string()))
     }
 
     /// Orders an event, and gives the machine's answer to it.
@@ -688,10 +684,7 @@ impl Membership {
     /// All nodes hash their state at the index that this gives.
     pub(super) async fn checkpoint(&self) -> Result<u64, ChangeError> {
         let time_ms = self.view.clock().now_ms();
-        match group::propose(&self.raft, &Command::Checkpoint { time_ms }).await {
-            Ok(proposed) => Ok(proposed.index),
-            Err(error) => Err(error.into()),
-        }
+        Ok(group::propose(&self.raft, &Command::Checkpoint { time_ms }).await?.index)
     }
 
     /// Asks the leader for a checkpoint.

@@ -1,7 +1,7 @@
 //! Rules between channels.
 
 use liminal::{
-    broker::{Broker, BrokerError, Confirm, Consistency, Start, TransactionMessage},
+    broker::{Broker, Confirm, Consistency, NoChannel, RuleError, Start, TransactionMessage},
     config::{RoutingRule, ServerConfig},
     model::{ChannelConfig, Frame, Limits, Retention, WhenFull},
     proto::v1::Message,
@@ -132,7 +132,7 @@ async fn a_rule_that_cannot_be_is_refused_with_the_reason() {
     let bad = broker.put_rule("orders", "b", Some("size >")).await.unwrap_err();
     assert!(bad.code().as_str() == "INVALID_ARGUMENT" && bad.to_string().contains("column 7"), "{bad}");
     match broker.put_rule("ordres", "b", None).await.unwrap_err() {
-        BrokerError::ChannelNotFound { name, similar } => {
+        RuleError::NoChannel(NoChannel::ChannelNotFound { name, similar }) => {
             assert_eq!((name.as_str(), similar.as_deref()), ("ordres", Some("orders")));
         }
         other => panic!("{other:?}"),

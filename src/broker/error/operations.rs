@@ -7,9 +7,9 @@ use liminal_wire::Code;
 use super::BrokerError;
 use crate::model::ClaimInfo;
 
-/// An error type whose variants are some of [`BrokerError`]'s, and perhaps those of another such type.
+/// An error type whose variants are some of [`BrokerError`]'s, and perhaps those of other such types.
 macro_rules! errors {
-    ($(#[$doc:meta])+ $name:ident $(or $other:ident)? {
+    ($(#[$doc:meta])+ $name:ident $(or $other:ident)* {
         $($variant:ident $({ $($field:ident: $type:ty),+ })?,)+
     }) => {
         $(#[$doc])+
@@ -22,7 +22,7 @@ macro_rules! errors {
             $(
                 #[doc = concat!("See [`", stringify!($other), "`].")]
                 $other($other),
-            )?
+            )*
         }
 
         impl $name {
@@ -46,7 +46,7 @@ macro_rules! errors {
             fn from(error: $name) -> Self {
                 match error {
                     $($name::$variant $({ $($field),+ })? => Self::$variant $({ $($field),+ })?,)+
-                    $($name::$other(error) => error.into(),)?
+                    $($name::$other(error) => error.into(),)*
                 }
             }
         }
@@ -57,7 +57,7 @@ macro_rules! errors {
                     Self::$other(error)
                 }
             }
-        )?
+        )*
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,5 +126,63 @@ errors! {
         ClaimStale { namespace: String, key: String, token: u64, current: Option<ClaimInfo> },
         ClaimCompleted { namespace: String, key: String, token: u64, completed_ms: u64 },
         ClaimOutcomeUnknown { reason: String },
+    }
+}
+
+errors! {
+    /// Why there is no channel under a name.
+    NoChannel {
+        InvalidChannelName { reason: String },
+        ChannelNotFound { name: String, similar: Option<String> },
+    }
+}
+
+errors! {
+    /// Why an operation on a rule between channels failed.
+    RuleError or NoChannel or Unserved {
+        InvalidArgument { reason: String },
+        LimitExceeded { what: String, value: u64, limit: u64 },
+        RuleNotFound { source_channel: String, target_channel: String },
+        RuleRefused { reason: String },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unserved() -> Vec<Unserved> {
+        let (text, limit, retry_after_ms) = (|| "x".to_owned(), 2, 3);
+        vec![
+            Unserved::Stopping,
+            Unserved::NotAMember { reason: text() },
+            Unserved::NoLeader { waited_ms: 1 },
+            Unserved::NoMajority { reason: text() },
+            Unserved::NotConfirmed { waited_ms: 1 },
+            Unserved::StoreFailed { node: text(), reason: text(), proposed: true },
+            Unserved::Overloaded { in_flight: 1, limit, retry_after_ms },
+            Unserved::QuotaExceeded { what: text(), limit, retry_after_ms },
+            Unserved::entry_too_large(3, limit),
+            Unserved::OutcomeUnknown { reason: text() },
+            Unserved::Internal { reason: text() },
+        ]
+    }
+
+    #[test]
+    fn what_a_leader_refuses_any_request_with_is_the_same_for_who_asked_it() {
+        for error in unserved() {
+            assert_eq!(Unserved::of_leader(error.clone().into()), error);
+        }
+        let foreign = Unserved::of_leader(BrokerError::StaleSchema);
+        assert!(matches!(&foreign, Unserved::Internal { reason } if reason.contains("schema changed")), "{foreign}");
+    }
+
+    #[test]
+    fn an_error_of_an_operation_says_what_it_says_at_the_faces() {
+        for error in unserved().into_iter().map(ClaimError::from) {
+            let told = BrokerError::from(error.clone());
+            assert_eq!((error.code(), error.to_string(), error.help()), (told.code(), told.to_string(), told.help()));
+            assert_eq!(error.outcome_unknown(), told.outcome_unknown());
+        }
     }
 }
