@@ -224,3 +224,36 @@ impl BrokerError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_of_an_earlier_attempt_leaves_its_outcome_unknown() {
+        let lost = || Some("the leader was lost".to_owned());
+        for error in [
+            BrokerError::Stopping,
+            BrokerError::NoLeader { waited_ms: 1 },
+            BrokerError::StoreFailed { node: String::new(), reason: "x".into(), proposed: false },
+            BrokerError::ChannelFull { channel: "c".into(), what: "bytes".into(), limit: 1 },
+            BrokerError::LimitExceeded { what: "the log entry (bytes)".into(), value: 2, limit: 1 },
+        ] {
+            assert_eq!(error.clone().after_unknown(None), error, "a first attempt");
+            let later = error.after_unknown(lost());
+            assert!(later.outcome_unknown() && later.to_string().contains("was lost"), "{later}");
+        }
+        let ends_elsewhere = BrokerError::WrongSeq { channel: "c".into(), expected: 1, actual: 2 };
+        assert_eq!(ends_elsewhere.clone().after_unknown(lost()), ends_elsewhere);
+    }
+
+    #[test]
+    fn only_what_is_certain_and_will_not_pass_is_rejected() {
+        let admission = |error: BrokerError| error.admission();
+        assert_eq!(admission(BrokerError::StaleDelivery { seq: 1 }), Some(Admission::Reject));
+        assert_eq!(admission(BrokerError::NoLeader { waited_ms: 1 }), None);
+        assert_eq!(admission(BrokerError::ClaimOutcomeUnknown { reason: "x".into() }), None);
+        let quota = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 1 };
+        assert_eq!(admission(quota), Some(Admission::Defer));
+    }
+}
