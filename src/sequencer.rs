@@ -57,6 +57,16 @@ pub enum SequencerError {
     /// The node is stopping: the command was not taken.
     #[error("this node is stopping")]
     Stopped,
+    /// The log entry would be larger than nodes take from each other: the command was not taken.
+    #[error(
+        "the log entry would have {bytes} bytes; nodes take at most {limit} from each other, so nothing was stored"
+    )]
+    TooLarge {
+        /// How many it would have.
+        bytes: u64,
+        /// How many it may have.
+        limit: u64,
+    },
     /// Leadership was lost, or the core stopped, while the command was on its way: it may yet be committed.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, quotas::Held, stats::RETRY_AFTER_MS};
+use super::{Broker, BrokerError, Unserved, quotas::Held, stats::RETRY_AFTER_MS};
 use crate::{
     budget::{Account, Full},
     model::{ChannelId, Frame, Quota},
@@ -67,11 +67,11 @@ impl Broker {
             return Ok(());
         }
         let taken = connection.meter(quota, u64::from(messages), bytes as u64, Instant::now());
-        taken.map_err(|exceeded| error(exceeded, "from one connection"))
+        Ok(taken.map_err(|exceeded| error(exceeded, "from one connection"))?)
     }
 
     /// On the leader: counts publishes against their channels' quotas, all of them or none.
-    pub(super) fn charge(&self, publishes: &[(ChannelId, u64, usize)]) -> Result<(), BrokerError> {
+    pub(super) fn charge(&self, publishes: &[(ChannelId, u64, usize)]) -> Result<(), Unserved> {
         let view = &self.inner.view;
         let mut limited = BTreeMap::new();
         for (channel, messages, bytes) in publishes {
@@ -101,9 +101,9 @@ impl Broker {
     }
 }
 
-fn error(Exceeded { what, limit, wait }: Exceeded, of_what: &str) -> BrokerError {
+fn error(Exceeded { what, limit, wait }: Exceeded, of_what: &str) -> Unserved {
     let retry_after_ms = millis(wait);
-    BrokerError::QuotaExceeded { what: format!("{what} a second {of_what}"), limit, retry_after_ms }
+    Unserved::QuotaExceeded { what: format!("{what} a second {of_what}"), limit, retry_after_ms }
 }
 
 /// Never sooner than the time is up.

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub(super) use super::submission::SubmitError;
 use super::{
-    Broker, BrokerError, Proposed, SequencerError,
+    Broker, Proposed, Unserved,
     submission::{Answer, Committed, PROPOSALS, Queued, failing},
 };
 use crate::model::{
@@ -186,7 +186,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
         reason = failing(&mut health) => {
             // The entry is applied when the store works again. Its publishers do not wait for that; the first retry
             // of each key is told what they missed.
-            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
             answer_all(&mut places, &SubmitError::Refused(error));
             if let Ok(Proposed { reply: Reply::Published(replies), .. }) = proposal.await {
                 for place in &places {
@@ -210,8 +210,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
             }
             other => answer_all(&mut places, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
         },
-        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(&mut places, &SubmitError::NotLeader),
-        Err(SequencerError::Unknown(reason)) => answer_all(&mut places, &SubmitError::Unknown(reason)),
+        Err(error) => answer_all(&mut places, &error.into()),
     }
 }
 

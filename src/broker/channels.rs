@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 pub(super) use super::channel_command::ChannelCommand;
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, NoChannel,
     forward::{Request, Response, not_submitted},
     retention,
 };
@@ -193,23 +193,22 @@ impl Broker {
                 Leader::Local { .. } => self.propose_channel(command.clone()).await,
                 Leader::Remote(node) => match self.call(&node, &Request::Channel(command.clone())).await {
                     Ok(response) => response,
-                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                    Err(error) => error.into(),
                 },
                 Leader::Unknown => Response::NotProposed,
             };
             match response {
                 Response::Index(index) => {
-                    return self.see(index, deadline).await;
+                    return Ok(self.see(index, deadline).await?);
                 }
                 Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
-                    return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
+                    return Err(self.no_channel(&name).into());
                 }
                 Response::Refused(error) => return Err(error),
                 Response::NotProposed if Instant::now() < deadline => {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
-                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
+                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout).into()),
                 Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
                 other => return Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
             }
@@ -250,13 +249,11 @@ impl Broker {
                 }
                 other => Response::Unknown(format!("an unexpected reply: {other:?}")),
             },
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+            Err(error) => error.into(),
         }
     }
 }
 
-pub(super) fn parse(name: &str) -> Result<ChannelName, BrokerError> {
-    name.parse()
-        .map_err(|error: crate::model::InvalidName| BrokerError::InvalidChannelName { reason: error.to_string() })
+pub(super) fn parse(name: &str) -> Result<ChannelName, NoChannel> {
+    name.parse().map_err(|error: crate::model::InvalidName| NoChannel::InvalidChannelName { reason: error.to_string() })
 }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, BrokerError, publish::RETRY};
+use super::{Broker, ClaimError, Unserved, publish::RETRY};
 use crate::{
     codec,
     machine::receipt_key,
@@ -117,7 +117,7 @@ impl Broker {
         key: &str,
         lease: Duration,
         owner: Option<&str>,
-    ) -> Result<Claim, BrokerError> {
+    ) -> Result<Claim, ClaimError> {
         let subject = self.subject(namespace, key, 0)?;
         let lease_ms = self.lease_ms(lease)?;
         let owner = owner.map(|owner| self.check_text("the owner", owner)).transpose()?.map(Arc::from);
@@ -154,7 +154,7 @@ impl Broker {
         key: &str,
         token: u64,
         receipt: Bytes,
-    ) -> Result<Completed, BrokerError> {
+    ) -> Result<Completed, ClaimError> {
         let subject = self.completing(namespace, key, token, &receipt)?;
         let _admitted = self.admit(receipt.len())?;
         let (namespace, key) = (subject.namespace.clone(), subject.hash);
@@ -168,7 +168,7 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::complete_claim`].
-    pub async fn release_claim(&self, namespace: &str, key: &str, token: u64) -> Result<bool, BrokerError> {
+    pub async fn release_claim(&self, namespace: &str, key: &str, token: u64) -> Result<bool, ClaimError> {
         let subject = self.subject(namespace, key, token)?;
         let (namespace, key) = (subject.namespace.clone(), subject.hash);
         match self.operate_claim(ClaimOperation::Release { namespace, key, token }, &subject).await? {
@@ -187,7 +187,7 @@ impl Broker {
         key: &str,
         token: u64,
         lease: Duration,
-    ) -> Result<ClaimInfo, BrokerError> {
+    ) -> Result<ClaimInfo, ClaimError> {
         let subject = self.subject(namespace, key, token)?;
         let lease_ms = self.lease_ms(lease)?;
         let (namespace, key) = (subject.namespace.clone(), subject.hash);
@@ -201,7 +201,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NamespaceNotFound`; `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn show_claim(&self, namespace: &str, key: &str) -> Result<Option<Claim>, BrokerError> {
+    pub async fn show_claim(&self, namespace: &str, key: &str) -> Result<Option<Claim>, ClaimError> {
         let subject = self.subject(namespace, key, 0)?;
         self.catch_up().await?;
         let deadline = Instant::now() + self.limits().read_timeout;
@@ -227,12 +227,12 @@ impl Broker {
     ///
     /// # Errors
     /// `LimitExceeded` when there are too many namespaces.
-    pub async fn put_claim_namespace(&self, name: &str, window: Duration) -> Result<NamespaceInfo, BrokerError> {
+    pub async fn put_claim_namespace(&self, name: &str, window: Duration) -> Result<NamespaceInfo, ClaimError> {
         let subject = Subject { namespace: namespace_name(name)?, key: "", hash: KeyHash([0; 16]), token: 0 };
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         if window_ms == 0 {
             let reason = "a window of 0 keeps no receipt: give at least 1 ms".into();
-            return Err(BrokerError::InvalidArgument { reason });
+            return Err(ClaimError::InvalidArgument { reason });
         }
         let put = ClaimOperation::PutNamespace { name: subject.namespace.clone(), window_ms };
         match self.operate_claim(put, &subject).await? {
@@ -245,7 +245,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NamespaceNotFound`.
-    pub async fn delete_claim_namespace(&self, name: &str) -> Result<(), BrokerError> {
+    pub async fn delete_claim_namespace(&self, name: &str) -> Result<(), ClaimError> {
         let subject = Subject { namespace: namespace_name(name)?, key: "", hash: KeyHash([0; 16]), token: 0 };
         let delete = ClaimOperation::DeleteNamespace { name: subject.namespace.clone() };
         self.operate_claim(delete, &subject).await.map(drop)
@@ -255,7 +255,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn claim_namespaces(&self) -> Result<Vec<NamespaceInfo>, BrokerError> {
+    pub async fn claim_namespaces(&self) -> Result<Vec<NamespaceInfo>, ClaimError> {
         self.catch_up().await?;
         Ok(self.inner.view.claim_namespaces().into_iter().map(|info| self.dated_namespace(info)).collect())
     }
@@ -264,13 +264,13 @@ impl Broker {
     ///
     /// # Errors
     /// `NamespaceNotFound`.
-    pub async fn claim_namespace(&self, name: &str) -> Result<NamespaceInfo, BrokerError> {
+    pub async fn claim_namespace(&self, name: &str) -> Result<NamespaceInfo, ClaimError> {
         let name = namespace_name(name)?;
         let found = self.claim_namespaces().await?.into_iter().find(|info| info.name == name);
-        found.ok_or_else(|| BrokerError::NamespaceNotFound { name: name.to_string() })
+        found.ok_or_else(|| ClaimError::NamespaceNotFound { name: name.to_string() })
     }
 
-    fn subject<'a>(&self, namespace: &str, key: &'a str, token: u64) -> Result<Subject<'a>, BrokerError> {
+    fn subject<'a>(&self, namespace: &str, key: &'a str, token: u64) -> Result<Subject<'a>, ClaimError> {
         let namespace = namespace_name(namespace)?;
         self.check_text("the key", key)?;
         Ok(Subject { namespace, key, hash: KeyHash::of(key), token })
@@ -283,64 +283,64 @@ impl Broker {
         key: &'a str,
         token: u64,
         receipt: &[u8],
-    ) -> Result<Subject<'a>, BrokerError> {
+    ) -> Result<Subject<'a>, ClaimError> {
         let (value, limit) = (receipt.len() as u64, self.limits().receipt_bytes as u64);
         if value > limit {
-            return Err(BrokerError::LimitExceeded { what: "the receipt (bytes)".into(), value, limit });
+            return Err(ClaimError::LimitExceeded { what: "the receipt (bytes)".into(), value, limit });
         }
         self.subject(namespace, key, token)
     }
 
-    fn check_text<'a>(&self, what: &str, text: &'a str) -> Result<&'a str, BrokerError> {
+    fn check_text<'a>(&self, what: &str, text: &'a str) -> Result<&'a str, ClaimError> {
         let (value, limit) = (text.len() as u64, self.limits().key_bytes as u64);
         if text.is_empty() {
-            return Err(BrokerError::InvalidArgument { reason: format!("{what} of a claim is empty: give one") });
+            return Err(ClaimError::InvalidArgument { reason: format!("{what} of a claim is empty: give one") });
         }
         if value > limit {
-            return Err(BrokerError::LimitExceeded { what: format!("{what} of the claim (bytes)"), value, limit });
+            return Err(ClaimError::LimitExceeded { what: format!("{what} of the claim (bytes)"), value, limit });
         }
         Ok(text)
     }
 
-    fn lease_ms(&self, lease: Duration) -> Result<u64, BrokerError> {
+    fn lease_ms(&self, lease: Duration) -> Result<u64, ClaimError> {
         let (min, max) = self.limits().claim_lease;
         if lease < min || lease > max {
             let (lease, min, max) = (lease.as_millis(), min.as_millis(), max.as_millis());
             let reason = format!("the lease is {lease} ms; it may be {min} to {max} ms: a longer one can be renewed");
-            return Err(BrokerError::InvalidArgument { reason });
+            return Err(ClaimError::InvalidArgument { reason });
         }
         Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Through the log. Whatever is not known for certain is said to be so in the words of claims.
-    async fn operate_claim(&self, operation: ClaimOperation, of: &Subject<'_>) -> Result<ClaimReply, BrokerError> {
+    async fn operate_claim(&self, operation: ClaimOperation, of: &Subject<'_>) -> Result<ClaimReply, ClaimError> {
         match self.operate(Operation::Claim(operation)).await {
             Ok(Ok(OperationReply::Claim(reply))) => Ok(self.dated(reply)),
-            Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+            Ok(Ok(other)) => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),
-            Err(BrokerError::OutcomeUnknown { reason } | BrokerError::StoreFailed { reason, proposed: true, .. }) => {
-                Err(BrokerError::ClaimOutcomeUnknown { reason })
+            Err(Unserved::OutcomeUnknown { reason } | Unserved::StoreFailed { reason, proposed: true, .. }) => {
+                Err(ClaimError::ClaimOutcomeUnknown { reason })
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) fn claim_refused(&self, refusal: Refusal, of: &Subject<'_>) -> BrokerError {
+    pub(super) fn claim_refused(&self, refusal: Refusal, of: &Subject<'_>) -> ClaimError {
         let (namespace, key, token) = (of.namespace.to_string(), of.key.to_owned(), of.token);
         match refusal {
-            Refusal::NoSuchNamespace => BrokerError::NamespaceNotFound { name: namespace },
+            Refusal::NoSuchNamespace => ClaimError::NamespaceNotFound { name: namespace },
             Refusal::TooManyNamespaces { limit } => {
                 let what = "the number of claim namespaces".into();
-                BrokerError::LimitExceeded { what, value: limit + 1, limit }
+                ClaimError::LimitExceeded { what, value: limit + 1, limit }
             }
-            Refusal::TooManyClaims { limit } => BrokerError::TooManyClaims { namespace, limit },
+            Refusal::TooManyClaims { limit } => ClaimError::TooManyClaims { namespace, limit },
             Refusal::StaleClaim { current } => {
-                BrokerError::ClaimStale { namespace, key, token, current: current.map(|claim| self.dated_claim(claim)) }
+                ClaimError::ClaimStale { namespace, key, token, current: current.map(|claim| self.dated_claim(claim)) }
             }
             Refusal::ClaimCompleted(claim) => {
-                BrokerError::ClaimCompleted { namespace, key, token, completed_ms: self.dated_claim(claim).since_ms }
+                ClaimError::ClaimCompleted { namespace, key, token, completed_ms: self.dated_claim(claim).since_ms }
             }
-            other => BrokerError::Internal { reason: format!("an unexpected refusal: {other}") },
+            other => Unserved::Internal { reason: format!("an unexpected refusal: {other}") }.into(),
         }
     }
 
@@ -368,7 +368,7 @@ impl Broker {
     }
 
     /// The receipt of a completed claim as this node stores it; none when it is gone, or that of another claim.
-    async fn receipt(&self, namespace: NamespaceId, key: KeyHash, token: u64) -> Result<Option<Bytes>, BrokerError> {
+    async fn receipt(&self, namespace: NamespaceId, key: KeyHash, token: u64) -> Result<Option<Bytes>, ClaimError> {
         let Some(stored) =
             self.store().get(&receipt_key(namespace, key)).await.map_err(|error| self.store_error(&error))?
         else {
@@ -380,16 +380,16 @@ impl Broker {
     }
 }
 
-fn namespace_name(name: &str) -> Result<NamespaceName, BrokerError> {
-    name.parse().map_err(|_| BrokerError::InvalidArgument {
+fn namespace_name(name: &str) -> Result<NamespaceName, ClaimError> {
+    name.parse().map_err(|_| ClaimError::InvalidArgument {
         reason: format!("`{name}` is no namespace name: write 1 to 200 of A-Z a-z 0-9 . _ - and not `.` or `..`"),
     })
 }
 
-fn unexpected(reply: &ClaimReply) -> BrokerError {
-    BrokerError::Internal { reason: format!("an unexpected reply: {reply:?}") }
+fn unexpected(reply: &ClaimReply) -> ClaimError {
+    Unserved::Internal { reason: format!("an unexpected reply: {reply:?}") }.into()
 }
 
-fn lost(claim: &ClaimInfo) -> BrokerError {
-    BrokerError::Internal { reason: format!("the receipt of token {} is not in the store", claim.token) }
+fn lost(claim: &ClaimInfo) -> ClaimError {
+    Unserved::Internal { reason: format!("the receipt of token {} is not in the store", claim.token) }.into()
 }

@@ -273,7 +273,7 @@ impl Pass<'_> {
         let gone = std::mem::take(&mut self.gone);
         self.changed = 0;
         let compact = Compact { channel: self.meta.id, by: self.by.to_owned(), step: self.step, gone, clean };
-        match self.broker.operate(Operation::Compact(compact)).await? {
+        match self.broker.operate(Operation::Compact(compact)).await.map_err(BrokerError::from)? {
             Ok(OperationReply::Compacted { step }) => {
                 self.step = step;
                 Ok(())

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Broker, BrokerError, Outcome,
+    Broker, BrokerError, Outcome, Unserved,
     stats::{Stats, overloaded},
 };
 use crate::{
@@ -66,7 +66,7 @@ impl Broker {
                 Ok(outcome) if outcome.duplicate => duplicates += 1,
                 Ok(_) => published += 1,
                 Err(error) => {
-                    *self.inner.counters.failed.lock().entry(error.code().0).or_default() += 1;
+                    *self.inner.counters.failed.lock().entry(error.code().as_str()).or_default() += 1;
                     if let BrokerError::SchemaViolation { channel, .. } = error {
                         self.count_rejected(channel);
                     }
@@ -78,13 +78,13 @@ impl Broker {
     }
 
     /// Takes room for a publish. One publish alone is never too large.
-    pub(super) fn admit(&self, bytes: usize) -> Result<Lease, BrokerError> {
+    pub(super) fn admit(&self, bytes: usize) -> Result<Lease, Unserved> {
         let admitted = self.inner.counters.in_flight.take(bytes);
         admitted.map_err(|Full { held, limit, .. }| overloaded(held + bytes, limit))
     }
 
     /// So many messages were refused for one reason.
     pub(super) fn count_refused(&self, error: &BrokerError, messages: u32) {
-        *self.inner.counters.failed.lock().entry(error.code().0).or_default() += u64::from(messages);
+        *self.inner.counters.failed.lock().entry(error.code().as_str()).or_default() += u64::from(messages);
     }
 }

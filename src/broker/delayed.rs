@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, Outcome,
+    Broker, BrokerError, Confirm, Leader, Outcome, Unserved,
     checks::Checked,
     outcomes::{Results, excepted, merge, name_keys, refusals},
     publish::RETRY,
@@ -98,14 +98,17 @@ impl Broker {
                     }
                     other => return Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
                 },
-                Err(BrokerError::OutcomeUnknown { reason }) if checked.keyed() && Instant::now() < deadline => {
+                Err(Unserved::OutcomeUnknown { reason }) if checked.keyed() && Instant::now() < deadline => {
                     *unknown = Some(reason);
                     tokio::time::sleep(RETRY).await;
                 }
-                Err(error) => match error.worth_waiting(unknown.as_deref(), deadline) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(error),
-                },
+                Err(error) => {
+                    let error = BrokerError::from(error);
+                    match error.worth_waiting(unknown.as_deref(), deadline) {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => return Err(error),
+                    }
+                }
             }
         }
     }
@@ -155,7 +158,7 @@ impl Broker {
     async fn waiting(&self, channel: ChannelId, id: u64) -> Result<Option<WaitingRecord>, BrokerError> {
         let stored = self.store().get(&delayed_key(channel, id)).await.map_err(|error| self.store_error(&error))?;
         let record = stored.map(|stored| decode_record("delayed message", &stored)).transpose();
-        record.map_err(|error| self.store_error(&error))
+        Ok(record.map_err(|error| self.store_error(&error))?)
     }
 
     /// On the leader: has what is due appended; false when nothing was.

@@ -20,11 +20,15 @@ const SKIPPED_FOR: Duration = Duration::from_secs(1);
 /// # Errors
 /// `InvalidArgument` for what is no predicate: it names the column.
 pub fn filter_of(text: &str) -> Result<Option<Predicate>, BrokerError> {
+    predicate_of(text).map_err(|reason| BrokerError::InvalidArgument { reason })
+}
+
+/// The same with nothing but the reason.
+pub(super) fn predicate_of(text: &str) -> Result<Option<Predicate>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |error| BrokerError::InvalidArgument { reason: format!("the predicate is wrong at {error}") };
-    text.parse().map(Some).map_err(wrong)
+    text.parse().map(Some).map_err(|error| format!("the predicate is wrong at {error}"))
 }
 
 /// A filter and what it has not told yet.

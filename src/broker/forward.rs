@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError,
+    Broker, BrokerError, Confirm, Leader, NodeAddress, Outcome, SequencerError, Unserved,
     batcher::SubmitError,
     delivery::ChannelReport,
     operations::Operated,
@@ -90,7 +90,13 @@ pub(super) fn not_submitted(error: SubmitError) -> Response {
     match error {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),
-        SubmitError::Refused(error) => Response::Refused(error),
+        SubmitError::Refused(error) => Response::Refused(error.into()),
+    }
+}
+
+impl From<SequencerError> for Response {
+    fn from(error: SequencerError) -> Self {
+        not_submitted(error.into())
     }
 }
 
@@ -124,7 +130,7 @@ impl Broker {
             Request::Publish { group, confirm } => {
                 let _admitted = match self.admit(group.frame.len()) {
                     Ok(admitted) => admitted,
-                    Err(error) => return Response::Refused(error),
+                    Err(error) => return Response::Refused(error.into()),
                 };
                 let deadline = Instant::now() + self.limits().publish_timeout;
                 match self.submit(group, confirm, deadline).await {
@@ -137,9 +143,8 @@ impl Broker {
             }
             Request::ReadIndex => match self.confirm_leadership().await {
                 Ok(Ok(index)) => Response::Index(index),
-                Ok(Err(SequencerError::Unknown(reason))) => Response::Unknown(reason),
-                Ok(Err(_)) => Response::NotProposed,
-                Err(error) => Response::Refused(error),
+                Ok(Err(error)) => error.into(),
+                Err(error) => Response::Refused(error.into()),
             },
             Request::Channel(command) => self.propose_channel(command).await,
             Request::Interest(reports) => {
@@ -156,7 +161,7 @@ impl Broker {
             Request::Operate(operation) => {
                 let _admitted = match self.admit_peer(from, operation.bytes()) {
                     Ok(admitted) => admitted,
-                    Err(error) => return Response::Refused(error),
+                    Err(error) => return Response::Refused(error.into()),
                 };
                 match self.submit_operation(operation).await {
                     Ok(operated) => Response::Operated(operated),
@@ -166,7 +171,7 @@ impl Broker {
             Request::Transact { transaction, confirm } => {
                 let _admitted = match self.admit_peer(from, transaction.bytes()) {
                     Ok(admitted) => admitted,
-                    Err(error) => return Response::Refused(error),
+                    Err(error) => return Response::Refused(error.into()),
                 };
                 match self.submit_transaction(transaction, confirm).await {
                     Ok((operated, delivered)) => Response::Transacted(operated, delivered),
@@ -189,7 +194,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoMajority` as soon as it is known that nobody can confirm it.
-    pub(super) async fn confirm_leadership(&self) -> Result<Result<u64, SequencerError>, BrokerError> {
+    pub(super) async fn confirm_leadership(&self) -> Result<Result<u64, SequencerError>, Unserved> {
         tokio::select! {
             biased;
             index = self.inner.sequencer.read_index() => Ok(index),
@@ -198,37 +203,36 @@ impl Broker {
     }
 
     /// Resolves while no majority answers.
-    async fn without_majority(&self) -> BrokerError {
+    async fn without_majority(&self) -> Unserved {
         let mut health = self.inner.view.health().changes();
         let missed = health.wait_for(|failures| failures.of(Part::Majority).is_some()).await;
         match missed.map(|failures| failures.of(Part::Majority).unwrap_or_default().to_owned()) {
-            Ok(reason) => BrokerError::NoMajority { reason },
+            Ok(reason) => Unserved::NoMajority { reason },
             Err(_) => std::future::pending().await, // the node is gone
         }
     }
 
     /// Room for what another node sends. This node's own requests have theirs already.
-    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Lease>, BrokerError> {
+    fn admit_peer(&self, from: &NodeAddress, bytes: usize) -> Result<Option<Lease>, Unserved> {
         if from.id == self.local().id { Ok(None) } else { self.admit(bytes).map(Some) }
     }
 
     /// The answer of whoever leads, this node included. Waits for a leader, and asks again what surely was not taken.
-    pub(super) async fn ask_leader(&self, request: &Request, deadline: Instant) -> Result<Response, BrokerError> {
+    pub(super) async fn ask_leader(&self, request: &Request, deadline: Instant) -> Result<Response, Unserved> {
         loop {
             let response = match self.leader_now(deadline).await? {
                 Leader::Local { .. } => self.answer(&self.local(), request.clone()).await,
                 Leader::Remote(node) => match self.call(&node, request).await {
                     Ok(response) => response,
-                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+                    Err(error) => error.into(),
                 },
                 Leader::Unknown => Response::NotProposed,
             };
             match response {
                 Response::NotProposed if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
-                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
-                Response::Refused(error) => return Err(error),
+                Response::Unknown(reason) => return Err(Unserved::OutcomeUnknown { reason }),
+                Response::Refused(error) => return Err(Unserved::of_leader(error)),
                 other => return Ok(other),
             }
         }
@@ -273,39 +277,37 @@ impl Broker {
         let Ok(answer) = tokio::time::timeout_at(deadline, self.call(node, &request)).await else {
             return Err(Failure::Unknown(format!("leader {} did not answer in time", node.name)));
         };
-        match answer {
-            Ok(Response::Published(results)) => Ok(results),
-            Ok(Response::NotProposed) | Err(SequencerError::NotLeader | SequencerError::Stopped) => {
-                Err(Failure::NotProposed)
-            }
-            Ok(Response::Unknown(reason)) | Err(SequencerError::Unknown(reason)) => Err(Failure::Unknown(reason)),
-            Ok(Response::Stale) => Err(Failure::Stale),
-            Ok(Response::Refused(error)) => Err(Failure::Definite(error)),
-            Ok(other) => Err(Failure::Unknown(format!("an unexpected answer: {other:?}"))),
+        match answer.unwrap_or_else(Response::from) {
+            Response::Published(results) => Ok(results),
+            Response::NotProposed => Err(Failure::NotProposed),
+            Response::Unknown(reason) => Err(Failure::Unknown(reason)),
+            Response::Stale => Err(Failure::Stale),
+            Response::Refused(error) => Err(Failure::Definite(error)),
+            other => Err(Failure::Unknown(format!("an unexpected answer: {other:?}"))),
         }
     }
 
     /// Waits until somebody leads, at most until `deadline` or for the time that a request waits for a leader.
-    pub(super) async fn leader_now(&self, deadline: Instant) -> Result<Leader, BrokerError> {
+    pub(super) async fn leader_now(&self, deadline: Instant) -> Result<Leader, Unserved> {
         let mut leader = self.inner.sequencer.leader();
         let patience = self.limits().read_timeout;
         let until = deadline.min(Instant::now() + patience);
         if let Some(reason) = self.inner.view.health().of(Part::Majority) {
-            return Err(BrokerError::NoMajority { reason });
+            return Err(Unserved::NoMajority { reason });
         }
         let known = leader.wait_for(|leader| *leader != Leader::Unknown);
         tokio::select! {
             biased;
             known = tokio::time::timeout_at(until, known) => match known {
                 Ok(Ok(leader)) => Ok(leader.clone()),
-                Ok(Err(_)) => Err(BrokerError::Stopping),
+                Ok(Err(_)) => Err(Unserved::Stopping),
                 Err(_) => Err(self.no_leader(patience)),
             },
             error = self.without_majority() => Err(error),
         }
     }
 
-    pub(super) fn no_leader(&self, waited: std::time::Duration) -> BrokerError {
-        BrokerError::NoLeader { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+    pub(super) fn no_leader(&self, waited: std::time::Duration) -> Unserved {
+        Unserved::NoLeader { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
     }
 }

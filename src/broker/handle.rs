@@ -11,9 +11,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    delivery::Delivery, error::BrokerError, groups::Groups, inboxes::Inboxes, joins::Flights,
-    operation_queue::Operations, quotas::Quotas, router::Router, samples::Quarantine, schema::Compiled,
-    stats::Counters, submission::Batcher, verdicts::Verdicts,
+    delivery::Delivery,
+    error::{BrokerError, Unserved},
+    groups::Groups,
+    inboxes::Inboxes,
+    joins::Flights,
+    operation_queue::Operations,
+    quotas::Quotas,
+    router::Router,
+    samples::Quarantine,
+    schema::Compiled,
+    stats::Counters,
+    submission::Batcher,
+    verdicts::Verdicts,
 };
 use crate::{
     env::Env,
@@ -107,7 +117,7 @@ impl Broker {
     /// # Errors
     /// When the store cannot.
     pub async fn flush(&self) -> Result<(), BrokerError> {
-        self.store().flush().await.map_err(|error| self.store_error(&error))
+        Ok(self.store().flush().await.map_err(|error| self.store_error(&error))?)
     }
 
     /// The store under the broker.
@@ -145,25 +155,25 @@ impl Broker {
     }
 
     /// This node's store failed, and nothing was proposed.
-    pub(super) fn store_error(&self, reason: &impl std::fmt::Display) -> BrokerError {
-        BrokerError::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
+    pub(super) fn store_error(&self, reason: &impl std::fmt::Display) -> Unserved {
+        Unserved::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
     }
 
     /// Why this node, as the leader, takes nothing new; none while it does.
-    pub(super) fn refusal(&self) -> Option<BrokerError> {
+    pub(super) fn refusal(&self) -> Option<Unserved> {
         if let Some(reason) = self.inner.view.commits().borrow().failure() {
             return Some(self.store_error(&reason));
         }
         let failures = self.inner.view.health().failures();
         let (part, reason) = failures.keeps_from_writing()?;
         Some(match part {
-            Part::Majority => BrokerError::NoMajority { reason: reason.to_owned() },
+            Part::Majority => Unserved::NoMajority { reason: reason.to_owned() },
             _ => self.store_error(&reason),
         })
     }
 
     /// Resolves while [`Broker::refusal`] says something.
-    pub(super) async fn refuses(&self) -> BrokerError {
+    pub(super) async fn refuses(&self) -> Unserved {
         let (mut health, mut commits) = (self.inner.view.health().changes(), self.inner.view.commits());
         loop {
             if let Some(error) = self.refusal() {
@@ -178,26 +188,26 @@ impl Broker {
     }
 
     /// Refuses a request while the broker stops, or must not show or change its state.
-    pub(super) fn check_running(&self) -> Result<(), BrokerError> {
+    pub(super) fn check_running(&self) -> Result<(), Unserved> {
         if self.inner.requests.is_closed() {
-            return Err(BrokerError::Stopping);
+            return Err(Unserved::Stopping);
         }
         self.check_shown()
     }
 
     /// Refuses to show anything while the state must not be shown.
-    pub(super) fn check_shown(&self) -> Result<(), BrokerError> {
+    pub(super) fn check_shown(&self) -> Result<(), Unserved> {
         let reason = self.inner.withheld.borrow().clone();
-        reason.map_or(Ok(()), |reason| Err(BrokerError::NotAMember { reason }))
+        reason.map_or(Ok(()), |reason| Err(Unserved::NotAMember { reason }))
     }
 
     /// Waits until this node serves nobody any more; gives the reason.
-    pub(super) async fn unserved(&self) -> BrokerError {
+    pub(super) async fn unserved(&self) -> Unserved {
         let mut withheld = self.inner.withheld.clone();
         tokio::select! {
-            () = self.inner.stopping.cancelled() => BrokerError::Stopping,
+            () = self.inner.stopping.cancelled() => Unserved::Stopping,
             Ok(reason) = withheld.wait_for(Option::is_some) => {
-                BrokerError::NotAMember { reason: reason.clone().unwrap_or_default() }
+                Unserved::NotAMember { reason: reason.clone().unwrap_or_default() }
             }
         }
     }

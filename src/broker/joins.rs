@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     api::Outcome,
-    error::BrokerError,
+    error::{BrokerError, Unserved},
     submission::{Answer, Batcher},
 };
 use crate::model::{ChannelId, KeyClaim, KeyHash, PublishGroup};
@@ -75,7 +75,7 @@ impl Flights {
         submission: PublishGroup,
         batcher: &Batcher,
         next_seq: impl FnOnce() -> u64,
-    ) -> Result<(Flight, oneshot::Receiver<Answer>), BrokerError> {
+    ) -> Result<(Flight, oneshot::Receiver<Answer>), Unserved> {
         let channel = submission.channel;
         let mut flight = Flight { flights: self.clone(), channel, opened: Vec::new(), joined: Vec::new() };
         if submission.keys.is_empty() {

@@ -122,7 +122,8 @@ impl Broker {
         if self.inner.view.catalog().rules().get(source.id, target.id).is_some() {
             return Ok(());
         }
-        self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await.map(drop)
+        self.put_rule(&rule.source_channel, &rule.target_channel, rule.predicate.as_deref()).await?;
+        Ok(())
     }
 }
 
@@ -195,7 +196,7 @@ impl Peers for Local {
 mod tests {
     use super::*;
     use crate::{
-        broker::{Envelope, Start, SubscribeOptions},
+        broker::{Code, Envelope, Start, SubscribeOptions},
         machine,
         model::{ChannelStats, HistoryChange},
         store::{MemoryStore, WriteBatch},
@@ -246,6 +247,55 @@ mod tests {
             assert_eq!(subscription.next().await.unwrap().first_seq, 2);
             assert_eq!(subscription.next_position().epoch, 2);
         }
-        assert_eq!(strict.next().await.unwrap_err().code().0, "HISTORY_REWOUND");
+        assert_eq!(strict.next().await.unwrap_err().code(), "HISTORY_REWOUND");
+    }
+
+    /// Takes no log entry that is larger than this, as the nodes of a cluster do not take it from each other.
+    const ENTRY: usize = 4096;
+
+    struct Narrow(Arc<Local>);
+
+    #[async_trait]
+    impl Sequencer for Narrow {
+        async fn propose(&self, command: Command) -> Result<Proposed, SequencerError> {
+            let bytes = codec::encode_command(&command).len();
+            if bytes > ENTRY {
+                return Err(SequencerError::TooLarge { bytes: bytes as u64, limit: ENTRY as u64 });
+            }
+            self.0.propose(command).await
+        }
+
+        fn leader(&self) -> watch::Receiver<Leader> {
+            self.0.leader()
+        }
+
+        async fn read_index(&self) -> Result<u64, SequencerError> {
+            self.0.read_index().await
+        }
+
+        fn withheld(&self) -> watch::Receiver<Option<String>> {
+            Sequencer::withheld(&*self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_would_make_a_log_entry_too_large_is_refused_for_certain_with_its_size_and_the_limit() {
+        let config = ServerConfig::default().with_channel("orders", true);
+        let (_whole, local) = Broker::open_local(&config, Arc::new(MemoryStore::new())).await.unwrap();
+        let view = local.state.lock().await.replica.view();
+        let broker = Broker::clustered(view, Arc::new(Narrow(local.clone())), local, Env::real());
+        let sized = |bytes: usize| Envelope { payload: vec![b'x'; bytes].into(), ..Envelope::default() };
+        let published = broker.publish("orders", sized(ENTRY), Some("large")).await.unwrap_err();
+        let config =
+            ChannelConfig { schema: Some(format!(r#"{{"title":"{}"}}"#, "x".repeat(ENTRY))), ..Default::default() };
+        let created = broker.create_channel("described", config).await.unwrap_err();
+        let completed = broker.complete_claim("jobs", "k", 1, vec![b'x'; ENTRY].into()).await.unwrap_err().into();
+        for error in [published, created, completed] {
+            assert_eq!((error.code(), error.outcome_unknown()), (&Code::LimitExceeded, false), "{error}");
+            let BrokerError::LimitExceeded { value, limit, .. } = error else { panic!("{error}") };
+            assert!(limit == ENTRY as u64 && value > limit, "{value} {limit}");
+        }
+        let kept = broker.publish("orders", sized(100), Some("large")).await.unwrap();
+        assert_eq!((kept.seq, kept.duplicate), (0, false), "the large one has left nothing behind");
     }
 }

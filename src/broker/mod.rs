@@ -59,12 +59,12 @@ pub use consume::{
     RedriveTo, Redriven,
 };
 pub use delayed::{DelayedMessage, DelayedPage};
-pub use error::{Admission, BrokerError, Code, Violation};
+pub use error::{BrokerError, ClaimError, NoChannel, RuleError, Unserved, Violation};
 pub use evolution::HistoryReport;
 pub use filter::filter_of;
 pub use handle::Broker;
 pub use liminal_schema::Incompatibility;
-pub use liminal_wire::{Confirm, Consistency, PublishOptions, Start};
+pub use liminal_wire::{Admission, Code, Confirm, Consistency, PublishOptions, Start};
 pub use listing::NamedPage;
 pub use place::{ReadOptions, SubscribeOptions};
 pub use quarantine::{REJECTED_CHANNEL, REJECTED_REASON};

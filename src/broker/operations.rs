@@ -9,7 +9,7 @@ use tokio::{
 
 pub(super) use super::operation_queue::Operated;
 use super::{
-    Broker, BrokerError, SequencerError,
+    Broker, Unserved,
     forward::{Request, Response},
     operation_queue::{Answer, QUEUE, Queued},
     stats::overloaded,
@@ -88,7 +88,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
         biased;
         proposed = &mut proposal => proposed,
         reason = failing(&mut health) => {
-            let error = BrokerError::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
             let error = SubmitError::Refused(error);
             answer_all(answers, &error);
             // The entry is applied when the store works again, before anything that comes after it.
@@ -105,8 +105,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
             }
             other => answer_all(answers, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
         },
-        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(answers, &SubmitError::NotLeader),
-        Err(SequencerError::Unknown(reason)) => answer_all(answers, &SubmitError::Unknown(reason)),
+        Err(error) => answer_all(answers, &error.into()),
     }
 }
 
@@ -121,7 +120,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoLeader` and the like: it was not done. `OutcomeUnknown`: it may have been, or may yet be.
-    pub(super) async fn operate(&self, operation: Operation) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    pub(super) async fn operate(&self, operation: Operation) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let _request = self.inner.requests.token();
         self.check_running()?;
         self.operate_still(operation).await
@@ -134,34 +133,34 @@ impl Broker {
     pub(super) async fn operate_still(
         &self,
         operation: Operation,
-    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    ) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let deadline = Instant::now() + self.limits().publish_timeout;
         Ok(self.operate_by(operation, deadline).await?.reply)
     }
 
     /// The same within a request that is counted already, with all that is known of what was done.
-    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, BrokerError> {
+    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, Unserved> {
         match self.ask_leader(&Request::Operate(operation), deadline).await? {
             Response::Operated(operated) => {
                 self.see(operated.index, deadline).await?;
                 Ok(operated)
             }
-            other => Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
+            other => Err(Unserved::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
         }
     }
 
     /// Waits until this node has applied what was done, so that its client sees it here.
-    pub(super) async fn see(&self, index: u64, deadline: Instant) -> Result<(), BrokerError> {
+    pub(super) async fn see(&self, index: u64, deadline: Instant) -> Result<(), Unserved> {
         let mut commits = self.inner.view.commits();
         tokio::select! {
             biased;
             () = self.inner.view.wait_applied(index) => Ok(()),
             reason = failing(&mut commits) => {
-                Err(BrokerError::StoreFailed { node: self.local().name, reason, proposed: true })
+                Err(Unserved::StoreFailed { node: self.local().name, reason, proposed: true })
             }
             () = tokio::time::sleep_until(deadline) => {
                 let reason = format!("node {} has not applied log entry {index} in time", self.local().name);
-                Err(BrokerError::OutcomeUnknown { reason })
+                Err(Unserved::OutcomeUnknown { reason })
             }
         }
     }
@@ -194,8 +193,10 @@ impl Broker {
         let (answer, answered) = oneshot::channel();
         match self.inner.operations.queue.try_send(Queued { operation, answer }) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE))),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Refused(BrokerError::Stopping)),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(SubmitError::Refused(overloaded(QUEUE, QUEUE)));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(SubmitError::Refused(Unserved::Stopping)),
         }
         match tokio::time::timeout(self.limits().publish_timeout, answered).await {
             Ok(Ok(answer)) => answer,

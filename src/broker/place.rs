@@ -92,7 +92,7 @@ impl Broker {
             Some(HistoryChange::Rewound | HistoryChange::Recreated | HistoryChange::BeyondEnd) => {}
         }
         self.catch_up().await?;
-        self.find(meta.name.as_str())
+        Ok(self.find(meta.name.as_str())?)
     }
 
     /// The sequence number that a start stands for that names no place.

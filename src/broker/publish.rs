@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Leader, Outcome, PublishOptions,
+    Broker, BrokerError, Confirm, Envelope, Leader, Outcome, PublishOptions, Unserved,
     checks::Checked,
     joins::Original,
     outcomes::{Results, merge, name_keys, named, place, refusals, results},
@@ -124,7 +124,7 @@ impl Broker {
                 },
                 Err(Failure::Stale) => self.catch_up().await?,
                 Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
-                Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout)),
+                Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout).into()),
                 // The same keys make a repeated publish safe.
                 Err(Failure::Unknown(reason)) if checked.keyed() && Instant::now() < deadline => {
                     *unknown = Some(reason);
@@ -169,7 +169,7 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Results, Failure> {
         let (submission, confirm) = (checked.group(options.expected_seq), options.confirm);
-        let results = match self.leader_now(deadline).await.map_err(Failure::Definite)? {
+        let results = match self.leader_now(deadline).await? {
             Leader::Local { .. } => self.submit(submission, confirm, deadline).await,
             Leader::Remote(node) => self.forward_publish(&node, submission, confirm, deadline).await,
             Leader::Unknown => return Err(Failure::NotProposed),
@@ -190,19 +190,19 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Results, Failure> {
         if let Some(error) = self.refusal() {
-            return Err(Failure::Definite(error));
+            return Err(error.into());
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(&[(channel, u64::from(count), submission.frame.len())]).map_err(Failure::Definite)?;
+        self.charge(&[(channel, u64::from(count), submission.frame.len())])?;
         let keys = submission.keys.clone();
         let next_seq = || self.inner.view.stats(channel).unwrap_or_default().next_seq;
         let taken = self.inner.flights.take_off(submission, &self.inner.batcher, next_seq);
-        let (mut flight, answer) = taken.map_err(Failure::Definite)?;
+        let (mut flight, answer) = taken?;
         let committed = match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(Ok(committed))) => committed,
             Ok(Ok(Err(SubmitError::NotLeader))) => return Err(Failure::NotProposed),
             Ok(Ok(Err(SubmitError::Unknown(reason)))) => return Err(Failure::Unknown(reason)),
-            Ok(Ok(Err(SubmitError::Refused(error)))) => return Err(Failure::Definite(error)),
+            Ok(Ok(Err(SubmitError::Refused(error)))) => return Err(error.into()),
             Ok(Err(_)) => return Err(Failure::Unknown("this node is stopping".into())),
             Err(_) => return Err(Failure::Unknown("no outcome in time".into())),
         };
@@ -214,12 +214,12 @@ impl Broker {
             }
             Err(Refusal::WrongSeq { expected, actual }) => {
                 let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
-                return Err(Failure::Definite(error));
+                return Err(error.into());
             }
             Err(other) => {
                 let internal = || BrokerError::Internal { reason: other.to_string() };
                 let error = self.copy_refused(&other).map_or_else(internal, |(_, error)| error);
-                return Err(Failure::Definite(error));
+                return Err(error.into());
             }
         };
         let delivered = self.delivered(channel, &assigned, count, confirm, term).await;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, Page, ReadOptions, SequencerError, Start,
+    Broker, BrokerError, Consistency, Leader, NoChannel, Page, ReadOptions, SequencerError, Start, Unserved,
     forward::{Request, Response},
 };
 use crate::model::{
@@ -56,7 +56,7 @@ impl Broker {
             // Who has a position has seen the channel: it is this node that lags behind.
             Err(_) if matches!(start, Start::Position(_)) => {
                 let known = tokio::time::timeout(LAG_PATIENCE, self.resolve(channel)).await;
-                known.unwrap_or_else(|_| self.find(channel))?
+                known.unwrap_or_else(|_| Ok(self.find(channel)?))?
             }
             found => found?,
         };
@@ -208,20 +208,23 @@ impl Broker {
         }
         match self.inner.sequencer.propose(Command::Tick { time_ms }).await {
             Ok(proposed) => Response::Index(proposed.index),
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
-            Err(_) => Response::NotProposed,
+            Err(error) => error.into(),
         }
     }
 
     /// The channel as this node knows it.
-    pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, BrokerError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<ChannelMeta>, NoChannel> {
         super::channels::parse(name)?;
+        self.inner.view.catalog().get(name).cloned().ok_or_else(|| self.no_channel(name))
+    }
+
+    /// Says that there is no channel of a name, and which name is like it.
+    pub(super) fn no_channel(&self, name: &str) -> NoChannel {
         let catalog = self.inner.view.catalog();
-        catalog.get(name).cloned().ok_or_else(|| {
-            let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());
-            let similar = catalog.iter().min_by_key(likeness).filter(|other| likeness(other) <= 2);
-            BrokerError::ChannelNotFound { name: name.into(), similar: similar.map(|other| other.name.to_string()) }
-        })
+        let likeness = |other: &&Arc<ChannelMeta>| strsim::damerau_levenshtein(name, other.name.as_str());
+        let others = catalog.iter().filter(|other| other.name.as_str() != name);
+        let similar = others.min_by_key(likeness).filter(|other| likeness(other) <= 2);
+        NoChannel::ChannelNotFound { name: name.into(), similar: similar.map(|other| other.name.to_string()) }
     }
 
     /// The channel; a node that does not know it first hears everything that the leader knows.
@@ -230,11 +233,11 @@ impl Broker {
             return Ok(meta);
         }
         self.catch_up().await?;
-        self.find(name)
+        Ok(self.find(name)?)
     }
 
     /// Waits until everything acknowledged before the call is applied here.
-    pub(super) async fn catch_up(&self) -> Result<(), BrokerError> {
+    pub(super) async fn catch_up(&self) -> Result<(), Unserved> {
         let patience = self.limits().read_timeout;
         let deadline = Instant::now() + patience;
         let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
@@ -244,8 +247,8 @@ impl Broker {
                     Leader::Local { .. } => self.confirm_leadership().await?.ok(),
                     Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
                         Ok(Response::Index(index)) => Some(index),
-                        Ok(Response::Refused(error)) => return Err(error),
-                        Err(SequencerError::Stopped) => return Err(BrokerError::Stopping),
+                        Ok(Response::Refused(error)) => return Err(Unserved::of_leader(error)),
+                        Err(SequencerError::Stopped) => return Err(Unserved::Stopping),
                         _ => None,
                     },
                     Leader::Unknown => None,
@@ -263,7 +266,7 @@ impl Broker {
         };
         match tokio::time::timeout_at(deadline, confirmed).await {
             Ok(result) => result,
-            Err(_) => Err(BrokerError::NotConfirmed { waited_ms }),
+            Err(_) => Err(Unserved::NotConfirmed { waited_ms }),
         }
     }
 

@@ -9,7 +9,7 @@ pub use liminal_wire::headers::REPLY_TO;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, SequencerError,
+    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, Unserved,
     delivery::EXPIRY,
     forward::{Request, Response},
     inboxes::Inbox,
@@ -122,13 +122,14 @@ impl Broker {
         };
         let request = Request::Reply { token, reply };
         match tokio::time::timeout(self.limits().read_timeout, self.call(&address, &request)).await {
-            Ok(Ok(Response::Done)) => Ok(()),
-            Ok(Ok(Response::NoInbox)) => Err(gone(answered)),
-            Ok(Err(SequencerError::NotLeader | SequencerError::Stopped)) | Ok(Ok(Response::NotProposed)) => {
-                Err(gone("its node is not reached"))
-            }
-            Ok(Err(SequencerError::Unknown(reason))) => Err(BrokerError::OutcomeUnknown { reason }),
-            Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+            Ok(answer) => match answer.unwrap_or_else(Response::from) {
+                Response::Done => Ok(()),
+                Response::NoInbox => Err(gone(answered)),
+                Response::NotProposed => Err(gone("its node is not reached")),
+                Response::Unknown(reason) => Err(BrokerError::OutcomeUnknown { reason }),
+                Response::Refused(error) => Err(error),
+                other => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+            },
             Err(_) => {
                 let reason = format!("node {} did not answer in time", address.name);
                 Err(BrokerError::OutcomeUnknown { reason })
@@ -141,7 +142,7 @@ impl Broker {
     ///
     /// # Errors
     /// Nothing can be published now, and nothing was.
-    async fn nobody_listens(&self, meta: &ChannelMeta, deadline: Instant) -> Result<bool, BrokerError> {
+    async fn nobody_listens(&self, meta: &ChannelMeta, deadline: Instant) -> Result<bool, Unserved> {
         let view = &self.inner.view;
         let is_consumed = || view.consumers(|all| all.of(meta.id).next().is_some());
         if view.fanout().interest_in(meta.id).is_some() || is_consumed() {
@@ -152,7 +153,7 @@ impl Broker {
         match tokio::time::timeout_at(deadline, asked).await {
             // A consumer may be newer than what this node knows.
             Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),
-            Ok(Err(error @ (BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. }))) => Err(error),
+            Ok(Err(error @ (Unserved::NoLeader { .. } | Unserved::NoMajority { .. }))) => Err(error),
             // It is not certain, in time or from a leader of another version.
             Ok(_) | Err(_) => Ok(false),
         }

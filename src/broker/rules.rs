@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, BrokerError, channels::parse, filter_of};
+use super::{Broker, RuleError, Unserved, channels::parse, filter::predicate_of};
 use crate::{
     model::{ChannelId, Operation, OperationReply, Refusal, Rule},
     proto::v1,
@@ -33,8 +33,10 @@ impl Broker {
     /// # Errors
     /// `ChannelNotFound`; `InvalidArgument` for a predicate that cannot be read; `RuleRefused` where messages would go
     /// round in a circle; `LimitExceeded`.
-    pub async fn put_rule(&self, source: &str, target: &str, predicate: Option<&str>) -> Result<RuleInfo, BrokerError> {
-        let predicate = filter_of(predicate.unwrap_or_default())?.map(|predicate| predicate.to_string());
+    pub async fn put_rule(&self, source: &str, target: &str, predicate: Option<&str>) -> Result<RuleInfo, RuleError> {
+        let predicate = predicate_of(predicate.unwrap_or_default());
+        let predicate = predicate.map_err(|reason| RuleError::InvalidArgument { reason })?;
+        let predicate = predicate.map(|predicate| predicate.to_string());
         let operation = Operation::PutRule { source: parse(source)?, target: parse(target)?, predicate };
         self.rule(source, target, operation).await
     }
@@ -43,7 +45,7 @@ impl Broker {
     ///
     /// # Errors
     /// `RuleNotFound`, `ChannelNotFound`.
-    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<RuleInfo, BrokerError> {
+    pub async fn delete_rule(&self, source: &str, target: &str) -> Result<RuleInfo, RuleError> {
         let operation = Operation::DeleteRule { source: parse(source)?, target: parse(target)? };
         self.rule(source, target, operation).await
     }
@@ -52,7 +54,7 @@ impl Broker {
     ///
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn rules(&self) -> Result<Vec<RuleInfo>, BrokerError> {
+    pub async fn rules(&self) -> Result<Vec<RuleInfo>, Unserved> {
         self.catch_up().await?;
         let catalog = self.inner.view.catalog();
         let names: BTreeMap<ChannelId, &str> = catalog.iter().map(|meta| (meta.id, meta.name.as_str())).collect();
@@ -67,27 +69,24 @@ impl Broker {
         Ok(catalog.rules().iter().filter_map(info).collect())
     }
 
-    async fn rule(&self, source: &str, target: &str, operation: Operation) -> Result<RuleInfo, BrokerError> {
+    async fn rule(&self, source: &str, target: &str, operation: Operation) -> Result<RuleInfo, RuleError> {
         match self.operate(operation).await? {
             Ok(OperationReply::Rule(rule)) => {
                 Ok(RuleInfo { source: source.into(), target: target.into(), predicate: rule.predicate })
             }
-            Err(Refusal::NoChannelNamed(name)) => Err(self
-                .find(name.as_str())
-                .err()
-                .unwrap_or(BrokerError::ChannelNotFound { name: name.to_string(), similar: None })),
+            Err(Refusal::NoChannelNamed(name)) => Err(self.no_channel(name.as_str()).into()),
             Err(Refusal::NoSuchRule) => {
-                Err(BrokerError::RuleNotFound { source_channel: source.into(), target_channel: target.into() })
+                Err(RuleError::RuleNotFound { source_channel: source.into(), target_channel: target.into() })
             }
-            Err(Refusal::RuleCycle) => Err(BrokerError::RuleRefused {
+            Err(Refusal::RuleCycle) => Err(RuleError::RuleRefused {
                 reason: format!(
                     "a rule from `{source}` to `{target}` would send messages round in a circle: `{target}` reaches `{source}` already"
                 ),
             }),
             Err(Refusal::TooManyRules { limit }) => {
-                Err(BrokerError::LimitExceeded { what: "the number of rules".into(), value: limit + 1, limit })
+                Err(RuleError::LimitExceeded { what: "the number of rules".into(), value: limit + 1, limit })
             }
-            other => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
+            other => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
         }
     }
 }

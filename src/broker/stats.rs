@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::error::BrokerError;
+use super::error::Unserved;
 use crate::{budget::Level, model::ChannelId};
 
 /// When a publisher that was refused for lack of room should try again.
@@ -57,6 +57,6 @@ impl Counters {
     }
 }
 
-pub(super) fn overloaded(in_flight: usize, limit: usize) -> BrokerError {
-    BrokerError::Overloaded { in_flight: in_flight as u64, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
+pub(super) fn overloaded(in_flight: usize, limit: usize) -> Unserved {
+    Unserved::Overloaded { in_flight: in_flight as u64, limit: limit as u64, retry_after_ms: RETRY_AFTER_MS }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{error::BrokerError, stats::overloaded};
+use super::{SequencerError, error::Unserved, stats::overloaded};
 use crate::{
     model::{GroupReply, PublishGroup},
     replica::StoreHealth,
@@ -28,7 +28,17 @@ pub(super) enum SubmitError {
     /// May be committed.
     Unknown(String),
     /// Definite, or as the error says.
-    Refused(BrokerError),
+    Refused(Unserved),
+}
+
+impl From<SequencerError> for SubmitError {
+    fn from(error: SequencerError) -> Self {
+        match error {
+            SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
+            SequencerError::TooLarge { bytes, limit } => Self::Refused(Unserved::entry_too_large(bytes, limit)),
+            SequencerError::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
 }
 
 pub(super) type Answer = Result<Committed, SubmitError>;
@@ -53,13 +63,13 @@ impl Batcher {
     }
 
     /// Takes a submission at once, in the order of calls; the receiver gets what became of it.
-    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, BrokerError> {
+    pub(super) fn submit(&self, submission: PublishGroup) -> Result<oneshot::Receiver<Answer>, Unserved> {
         let (answer, receiver) = oneshot::channel();
         let queued = Queued { copied: submission.copied_bytes(), submission, answer: Some(answer) };
         match self.queue.try_send(queued) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded(QUEUE, QUEUE)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(BrokerError::Stopping),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Unserved::Stopping),
         }
     }
 }

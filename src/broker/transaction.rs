@@ -59,7 +59,7 @@ impl Broker {
     /// broker.transact(&request, Confirm::Commit).await?;
     /// // Its invoice is written once.
     /// let error = broker.transact(&request, Confirm::Commit).await.unwrap_err();
-    /// assert_eq!(error.code().0, "STALE_DELIVERY");
+    /// assert_eq!(error.code(), "STALE_DELIVERY");
     /// # broker.stop().await;
     /// # Ok(())
     /// # }

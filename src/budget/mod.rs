@@ -54,8 +54,6 @@ pub const OPEN: &str = "open requests and streams";
 pub const UNFINISHED: &str = "bytes of unfinished requests";
 /// What there is too much of where an answer is not given.
 pub const UNTAKEN: &str = "bytes of answers that are not taken";
-/// The stable code of a request that did not come in time.
-pub const TOO_SLOW: &str = "REQUEST_TOO_SLOW";
 
 /// How often the clocks of all connections are looked at, at most and at least.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));

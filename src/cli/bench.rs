@@ -102,7 +102,7 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Some(error) if figures.rate == 0.0 => Err(error.into()),
         Some(error) => {
             let message = format!("the last of {} errors: {}: {error}", figures.errors, error.code());
-            Err(CliError::failed(message).with_code(error.code().as_str()))
+            Err(CliError::failed(message).with_code(error.code().clone()))
         }
         None if figures.errors > 0 => Err(CliError::failed(format!("{} deliveries are missing", figures.errors))),
         None => Ok(()),

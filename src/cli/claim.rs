@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    client::{ClaimHolder, ClaimReceipt, Taken},
+    client::{ClaimHolder, ClaimReceipt, Code, Taken},
     model::{ClaimJson, Form, NamespaceJson, timestamp},
     proto::v1::ClaimNamespace,
 };
@@ -204,7 +204,7 @@ fn in_flight(of: &Subject, holder: &ClaimHolder) -> CliError {
         by(owner)
     );
     let help = format!("try again after {until}, or take it with `--owner` of the holder if that is you");
-    CliError::failed(message).with_help(help).with_code("CLAIM_IN_FLIGHT")
+    CliError::failed(message).with_help(help).with_code(Code::ClaimInFlight)
 }
 
 /// A claim as it is; none when it is free.

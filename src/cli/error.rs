@@ -7,12 +7,8 @@ use std::process::ExitCode;
 use super::{OutputFormat, remote::json_line};
 use crate::client::{ClientError, Code, ErrorDetail};
 
-/// Exit codes that scripts rely on.
+/// The exit code of what did not work, for whatever reason. Those of errors with a code are in the table of codes.
 const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-const NO_SERVER: u8 = 3;
-/// The code of what was asked for in a way that makes no sense.
-const USAGE_CODE: &str = "USAGE";
 
 /// Why a command ends with another exit code than 0.
 #[derive(Debug)]
@@ -20,7 +16,7 @@ pub struct CliError {
     exit: u8,
     message: Option<String>,
     help: Option<String>,
-    code: Option<String>,
+    code: Option<Code>,
     details: Vec<ErrorDetail>,
 }
 
@@ -51,12 +47,12 @@ impl CliError {
 
     /// No node answered.
     pub fn unreachable(message: String) -> Self {
-        Self { message: Some(message), ..Self::exit(NO_SERVER) }
+        Self { message: Some(message), ..Self::exit(Code::Unreachable.meaning().exit) }
     }
 
     /// It was asked for in a way that makes no sense.
     pub fn usage(message: String) -> Self {
-        Self { message: Some(message), ..Self::exit(USAGE) }
+        Self { message: Some(message), ..Self::exit(Code::Usage.meaning().exit) }
     }
 
     /// With what to do next.
@@ -65,8 +61,8 @@ impl CliError {
     }
 
     /// With a stable code for programs.
-    pub fn with_code(self, code: &str) -> Self {
-        Self { code: Some(code.to_owned()), ..self }
+    pub fn with_code(self, code: impl Into<Code>) -> Self {
+        Self { code: Some(code.into()), ..self }
     }
 
     /// What the command line's library says of a command that it cannot read; none where it only helps.
@@ -88,7 +84,8 @@ impl CliError {
     /// error is.
     pub(super) fn report(self, output: OutputFormat) -> ExitCode {
         if let (OutputFormat::Json, Some(message)) = (output, &self.message) {
-            let code = self.code.as_deref().or((self.exit == USAGE).then_some(USAGE_CODE));
+            let usage = Code::Usage.meaning();
+            let code = self.code.as_ref().map(Code::as_str).or((self.exit == usage.exit).then_some(usage.code));
             let said = Said { message, help: self.help.as_deref(), code, details: &self.details, exit: self.exit };
             match json_line(&serde_json::json!({ "error": said })) {
                 Ok(line) => eprintln!("{line}"),
@@ -114,9 +111,8 @@ impl CliError {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
-        let exit = if *error.code() == Code::Unreachable { NO_SERVER } else { FAILED };
         let (message, details) = (Some(error.message().to_owned()), error.details().to_vec());
-        let code = Some(error.code().to_string()).filter(|code| !code.is_empty());
-        Self { exit, message, help: error.help().map(str::to_owned), code, details }
+        let code = Some(error.code().clone()).filter(|code| !code.as_str().is_empty());
+        Self { exit: error.code().meaning().exit, message, help: error.help().map(str::to_owned), code, details }
     }
 }

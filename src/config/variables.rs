@@ -8,7 +8,7 @@ use super::{ClusterConfig, ServerConfig, fields, reader::Visitor};
 
 const PREFIX: &str = "LIMINAL_";
 /// Variables with the same prefix that mean something else: for clients, for the compose file and for tests.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 13] = [
     "SERVER",
     "TOKEN",
     "IMAGE",
@@ -21,6 +21,7 @@ const OTHERS: [&str; 12] = [
     "SIEGE",
     "TEST_BINARY",
     "TEST_DATA",
+    "WRITE_CATALOGUE",
 ];
 /// Keys that are read apart from the list of fields.
 const MORE_KEYS: [&str; 6] =

@@ -105,7 +105,8 @@ impl Channels for Service {
 
     async fn put_rule(&self, request: Request<v1::PutRuleRequest>) -> Result<Response<v1::PutRuleResponse>, Status> {
         let v1::Rule { source, target, predicate } = request.into_inner().rule.unwrap_or_default();
-        let rule = self.broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error))?;
+        let rule =
+            self.broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::PutRuleResponse { rule: Some(rule.to_proto()) }))
     }
 
@@ -114,12 +115,12 @@ impl Channels for Service {
         request: Request<v1::DeleteRuleRequest>,
     ) -> Result<Response<v1::DeleteRuleResponse>, Status> {
         let v1::DeleteRuleRequest { source, target } = request.into_inner();
-        let rule = self.broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error))?;
+        let rule = self.broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::DeleteRuleResponse { rule: Some(rule.to_proto()) }))
     }
 
     async fn list_rules(&self, _: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
-        let rules = self.broker.rules().await.map_err(|error| to_status(&error))?;
+        let rules = self.broker.rules().await.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::ListRulesResponse { rules: rules.iter().map(RuleInfo::to_proto).collect() }))
     }
 

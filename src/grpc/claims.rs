@@ -20,7 +20,7 @@ impl Claims for Service {
         let v1::TakeClaimRequest { namespace, key, lease_ms, owner } = request.into_inner();
         let owner = Some(owner.as_str()).filter(|owner| !owner.is_empty());
         let claim = self.broker.claim(&namespace, &key, Duration::from_millis(lease_ms), owner).await;
-        let outcome = match claim.map_err(|error| to_status(&error))? {
+        let outcome = match claim.map_err(|error| to_status(&error.into()))? {
             Claim::Claimed { claim, repeated } => Outcome::Claimed(claim.to_lease(repeated)),
             Claim::InFlight(claim) => Outcome::InFlight(claim.to_holder()),
             Claim::Completed { claim, receipt } => Outcome::Completed(claim.to_receipt(receipt)),
@@ -34,7 +34,7 @@ impl Claims for Service {
     ) -> Result<Response<v1::CompleteClaimResponse>, Status> {
         let v1::CompleteClaimRequest { namespace, key, token, receipt } = request.into_inner();
         let completed = self.broker.complete_claim(&namespace, &key, token, receipt).await;
-        let Completed { claim, repeated } = completed.map_err(|error| to_status(&error))?;
+        let Completed { claim, repeated } = completed.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::CompleteClaimResponse { repeated, expires_ms: claim.expires_ms }))
     }
 
@@ -44,7 +44,7 @@ impl Claims for Service {
     ) -> Result<Response<v1::ReleaseClaimResponse>, Status> {
         let v1::ReleaseClaimRequest { namespace, key, token } = request.into_inner();
         let released = self.broker.release_claim(&namespace, &key, token).await;
-        let repeated = released.map_err(|error| to_status(&error))?;
+        let repeated = released.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::ReleaseClaimResponse { repeated }))
     }
 
@@ -54,7 +54,7 @@ impl Claims for Service {
     ) -> Result<Response<v1::RenewClaimResponse>, Status> {
         let v1::RenewClaimRequest { namespace, key, token, lease_ms } = request.into_inner();
         let renewed = self.broker.renew_claim(&namespace, &key, token, Duration::from_millis(lease_ms)).await;
-        let ClaimInfo { expires_ms, .. } = renewed.map_err(|error| to_status(&error))?;
+        let ClaimInfo { expires_ms, .. } = renewed.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::RenewClaimResponse { expires_ms }))
     }
 
@@ -63,7 +63,7 @@ impl Claims for Service {
         request: Request<v1::ShowClaimRequest>,
     ) -> Result<Response<v1::ShowClaimResponse>, Status> {
         let v1::ShowClaimRequest { namespace, key } = request.into_inner();
-        let found = self.broker.show_claim(&namespace, &key).await.map_err(|error| to_status(&error))?;
+        let found = self.broker.show_claim(&namespace, &key).await.map_err(|error| to_status(&error.into()))?;
         let state = found.map(|claim| match claim {
             Claim::Claimed { claim, .. } | Claim::InFlight(claim) => State::InFlight(claim.to_holder()),
             Claim::Completed { claim, receipt } => State::Completed(claim.to_receipt(receipt)),
@@ -78,7 +78,7 @@ impl Claims for Service {
         let v1::PutClaimNamespaceRequest { name, window_ms } = request.into_inner();
         let window_ms = if window_ms == 0 { DEFAULT_RECEIPT_WINDOW_MS } else { window_ms };
         let put = self.broker.put_claim_namespace(&name, Duration::from_millis(window_ms)).await;
-        let namespace = put.map_err(|error| to_status(&error))?.to_proto();
+        let namespace = put.map_err(|error| to_status(&error.into()))?.to_proto();
         Ok(Response::new(v1::PutClaimNamespaceResponse { namespace: Some(namespace) }))
     }
 
@@ -86,7 +86,7 @@ impl Claims for Service {
         &self,
         _: Request<v1::ListClaimNamespacesRequest>,
     ) -> Result<Response<v1::ListClaimNamespacesResponse>, Status> {
-        let namespaces = self.broker.claim_namespaces().await.map_err(|error| to_status(&error))?;
+        let namespaces = self.broker.claim_namespaces().await.map_err(|error| to_status(&error.into()))?;
         let namespaces = namespaces.iter().map(NamespaceInfo::to_proto).collect();
         Ok(Response::new(v1::ListClaimNamespacesResponse { namespaces }))
     }
@@ -96,7 +96,7 @@ impl Claims for Service {
         request: Request<v1::GetClaimNamespaceRequest>,
     ) -> Result<Response<v1::GetClaimNamespaceResponse>, Status> {
         let found = self.broker.claim_namespace(&request.get_ref().name).await;
-        let namespace = found.map_err(|error| to_status(&error))?.to_proto();
+        let namespace = found.map_err(|error| to_status(&error.into()))?.to_proto();
         Ok(Response::new(v1::GetClaimNamespaceResponse { namespace: Some(namespace) }))
     }
 
@@ -105,7 +105,7 @@ impl Claims for Service {
         request: Request<v1::DeleteClaimNamespaceRequest>,
     ) -> Result<Response<v1::DeleteClaimNamespaceResponse>, Status> {
         let deleted = self.broker.delete_claim_namespace(&request.get_ref().name).await;
-        deleted.map_err(|error| to_status(&error))?;
+        deleted.map_err(|error| to_status(&error.into()))?;
         Ok(Response::new(v1::DeleteClaimNamespaceResponse {}))
     }
 }

@@ -75,7 +75,7 @@ fn annotate<B>(broker: &Broker, mut response: http::Response<B>) -> http::Respon
     if let Some(code) = failed.filter(|code| *code != Code::Ok)
         && !headers.contains_key(names::CODE)
     {
-        headers.insert(names::CODE, http::HeaderValue::from_static(status::library_code(code)));
+        headers.insert(names::CODE, http::HeaderValue::from_static(status::library_code(code).as_str()));
     }
     response
 }

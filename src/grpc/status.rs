@@ -1,14 +1,14 @@
-//! The one place where the broker's errors become gRPC's: a code for programs, the stable reason, and help for people.
+//! The one place where the broker's errors become gRPC's: the status that the table of codes has for them, the stable reason,
+//! and help for people.
 
 use std::collections::HashMap;
 
-use liminal_wire::headers;
+use liminal_wire::{Code as Stable, headers};
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{BadRequest, ErrorDetails, FieldViolation, Help, StatusExt as _};
 
 use crate::{
     broker::{Admission, BrokerError, Violation},
-    budget::TOO_SLOW,
     proto::v1,
 };
 
@@ -19,52 +19,10 @@ const STATUS_DETAILS: usize = 4 << 10;
 /// Bytes of violations in one answer of a stream.
 const STREAM_DETAILS: usize = 16 << 10;
 
-/// The gRPC code that stands for an error.
+/// The gRPC status that stands for an error.
 fn grpc_code(error: &BrokerError) -> Code {
-    match error {
-        BrokerError::ConsumerNotFound { .. } => Code::NotFound,
-        BrokerError::ConsumerExists { .. } => Code::AlreadyExists,
-        BrokerError::InTransaction { error, .. } => grpc_code(error),
-        BrokerError::ChannelNotFound { .. } | BrokerError::InboxGone { .. } => Code::NotFound,
-        BrokerError::RuleNotFound { .. } => Code::NotFound,
-        BrokerError::NamespaceNotFound { .. } => Code::NotFound,
-        BrokerError::ChannelExists { .. }
-        | BrokerError::KeyConflict { .. }
-        | BrokerError::KeyWaits { .. }
-        | BrokerError::KeyUsedApart { .. }
-        | BrokerError::ClaimCompleted { .. } => Code::AlreadyExists,
-        BrokerError::WrongSeq { .. } | BrokerError::NoResponders { .. } => Code::FailedPrecondition,
-        BrokerError::ReplyTimeout { .. } => Code::DeadlineExceeded,
-        BrokerError::InvalidChannelName { .. }
-        | BrokerError::InvalidConsumerName { .. }
-        | BrokerError::SchemaViolation { .. }
-        | BrokerError::SchemaTooExpensive { .. }
-        | BrokerError::InvalidSchema { .. }
-        | BrokerError::LimitExceeded { .. }
-        | BrokerError::InvalidArgument { .. } => Code::InvalidArgument,
-        BrokerError::TooManyKeys { .. }
-        | BrokerError::TooManyKeysInAll { .. }
-        | BrokerError::TooManyClaims { .. }
-        | BrokerError::Overloaded { .. } => Code::ResourceExhausted,
-        BrokerError::ClaimStale { .. } => Code::FailedPrecondition,
-        BrokerError::ClaimInFlight { .. } => Code::Aborted,
-        BrokerError::QuotaExceeded { .. } | BrokerError::ChannelFull { .. } => Code::ResourceExhausted,
-        BrokerError::OutOfRange { .. } | BrokerError::HistoryChanged(_) => Code::OutOfRange,
-        BrokerError::StaleDelivery { .. } | BrokerError::ForeignDelivery { .. } => Code::FailedPrecondition,
-        BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => Code::FailedPrecondition,
-        BrokerError::RuleRefused { .. } => Code::FailedPrecondition,
-        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => Code::FailedPrecondition,
-        BrokerError::OutcomeUnknown { .. }
-        | BrokerError::ClaimOutcomeUnknown { .. }
-        | BrokerError::StoreFailed { proposed: true, .. } => Code::Unknown,
-        BrokerError::NoLeader { .. }
-        | BrokerError::NoMajority { .. }
-        | BrokerError::NotConfirmed { .. }
-        | BrokerError::StoreFailed { proposed: false, .. }
-        | BrokerError::NotAMember { .. }
-        | BrokerError::Stopping => Code::Unavailable,
-        BrokerError::Internal { .. } => Code::Internal,
-    }
+    let row = error.code().meaning().told_as(error.outcome_unknown());
+    row.grpc.unwrap_or(Code::Unknown)
 }
 
 /// The first violations, as many as fit; the error's message says how many there are.
@@ -79,21 +37,21 @@ fn fitting(violations: &[Violation], bytes: usize) -> impl Iterator<Item = &Viol
 }
 
 /// The code for a failure that the gRPC library found itself, before a service saw the request.
-pub(super) fn library_code(code: Code) -> &'static str {
+pub(super) fn library_code(code: Code) -> &'static Stable {
     match code {
         // A message over the size limit.
-        Code::OutOfRange | Code::ResourceExhausted => "LIMIT_EXCEEDED",
-        Code::InvalidArgument | Code::Internal => "INVALID_ARGUMENT",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Cancelled | Code::DeadlineExceeded => "CANCELLED",
-        Code::Unavailable => "STOPPING",
-        _ => "INTERNAL",
+        Code::OutOfRange | Code::ResourceExhausted => &Stable::LimitExceeded,
+        Code::InvalidArgument | Code::Internal => &Stable::InvalidArgument,
+        Code::Unimplemented => &Stable::Unimplemented,
+        Code::Cancelled | Code::DeadlineExceeded => &Stable::Cancelled,
+        Code::Unavailable => &Stable::Stopping,
+        _ => &Stable::Internal,
     }
 }
 
 /// The status of a failed call.
 pub fn to_status(error: &BrokerError) -> Status {
-    let reason = error.code().0;
+    let reason = error.code().as_str();
     let mut details = ErrorDetails::new();
     let unknown = error.outcome_unknown().then(|| ("outcome_unknown".to_owned(), "true".to_owned()));
     let next = error.notice().map(|notice| ("next".to_owned(), notice.next.to_string()));
@@ -104,10 +62,8 @@ pub fn to_status(error: &BrokerError) -> Status {
         let BadRequest { field_violations } = BadRequest::new(fields);
         details.set_bad_request(field_violations);
     }
-    if let Some(help) = error.help() {
-        let Help { links } = Help::with_link(help, "");
-        details.set_help(links);
-    }
+    let Help { links } = Help::with_link(error.help(), "");
+    details.set_help(links);
     if let Some(delay) = error.retry_after() {
         details.set_retry_info(Some(delay));
     }
@@ -126,8 +82,9 @@ pub fn to_status(error: &BrokerError) -> Status {
 /// The status of a request that did not come in time.
 pub(super) fn too_slow(reason: &str) -> Status {
     let mut metadata = MetadataMap::new();
-    metadata.insert(headers::CODE, tonic::metadata::MetadataValue::from_static(TOO_SLOW));
-    Status::with_metadata(Code::DeadlineExceeded, reason, metadata)
+    let row = Stable::RequestTooSlow.meaning();
+    metadata.insert(headers::CODE, tonic::metadata::MetadataValue::from_static(row.code));
+    Status::with_metadata(row.grpc.unwrap_or(Code::DeadlineExceeded), reason, metadata)
 }
 
 /// A place in a payload or a schema.
@@ -139,7 +96,7 @@ pub(super) fn detail(place: &Violation) -> v1::ErrorDetail {
 pub fn stream_error(error: &BrokerError) -> v1::Error {
     let details = fitting(error.places(), STREAM_DETAILS).map(detail).collect();
     v1::Error {
-        code: error.code().0.into(),
+        code: error.code().to_string(),
         message: error.to_string(),
         details,
         unknown_outcome: error.outcome_unknown(),
@@ -185,6 +142,9 @@ mod tests {
         let unknown = BrokerError::OutcomeUnknown { reason: "x".into() };
         assert!(stream_error(&unknown).unknown_outcome);
         assert_eq!(to_status(&unknown).code(), Code::Unknown);
+        let failed = |proposed| BrokerError::StoreFailed { node: "n1".into(), reason: "x".into(), proposed };
+        assert_eq!(to_status(&failed(true)).code(), Code::Unknown);
+        assert_eq!(to_status(&failed(false)).code(), Code::Unavailable);
         assert!(!stream_error(&BrokerError::Stopping).unknown_outcome);
     }
 

@@ -15,6 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use liminal_wire::Code;
+
 use super::problem::Problem;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -66,7 +68,7 @@ impl Browsers {
                 "`{asked}` is no name of this node: a web page may have another name lead here. If it is yours, add its \
                  origin to `allowed_origins`"
             );
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail));
+            return Err(Problem::new(&Code::HostNotAllowed, detail));
         }
         let Some(origin) = origin else {
             // Such as a picture in a foreign page. Who follows a link wants to see what is there.
@@ -74,7 +76,7 @@ impl Browsers {
             let foreign = matches!(sent(FETCH_SITE), b"cross-site" | b"same-site") && sent(FETCH_MODE) != b"navigate";
             let refused = "a web page of another origin may not use this node; `allowed_origins` names those that may";
             return match foreign {
-                true => Err(Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", refused.to_owned())),
+                true => Err(Problem::new(&Code::OriginNotAllowed, refused.to_owned())),
                 false => Ok(None),
             };
         };
@@ -86,7 +88,7 @@ impl Browsers {
             return Ok(Some(origin.clone()));
         }
         let detail = format!("web pages of `{said}` may not use this node; `allowed_origins` names those that may");
-        Err(Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail))
+        Err(Problem::new(&Code::OriginNotAllowed, detail))
     }
 
     fn is_own(&self, host: &str) -> bool {
@@ -144,7 +146,7 @@ mod tests {
         let admitted = browsers.admit(&headers.collect());
         admitted
             .map(|origin| origin.map(|origin| origin.to_str().unwrap().to_owned()))
-            .map_err(|problem| problem.code())
+            .map_err(|problem| problem.code().as_str())
     }
 
     #[test]

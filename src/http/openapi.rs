@@ -6,11 +6,17 @@ use axum::{
     http::header,
     response::{IntoResponse as _, Response},
 };
+use liminal_wire::Code;
 
-/// Written by hand, but for the version.
+/// Written by hand, but for the version and the codes of errors.
 const DOCUMENT: &str = include_str!("openapi.json");
 
-static SERVED: LazyLock<String> = LazyLock::new(|| DOCUMENT.replacen("{version}", env!("CARGO_PKG_VERSION"), 1));
+static SERVED: LazyLock<String> = LazyLock::new(|| {
+    let over_http = Code::ALL.iter().filter(|code| code.meaning().http.is_some());
+    let codes: Vec<String> = over_http.map(|code| format!("\"{code}\"")).collect();
+    let versioned = DOCUMENT.replacen("{version}", env!("CARGO_PKG_VERSION"), 1);
+    versioned.replacen("\"{codes}\"", &format!("[{}]", codes.join(", ")), 1)
+});
 
 pub(super) async fn show() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], SERVED.as_str()).into_response()

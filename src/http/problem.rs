@@ -1,4 +1,5 @@
-//! The one place where the broker's errors become HTTP's: problem details (RFC 9457) with the stable code of the error.
+//! The one place where the broker's errors become HTTP's: problem details (RFC 9457) with the stable code of the error, and
+//! with the status and the title that the table of codes has for it.
 
 use axum::{
     Json,
@@ -8,12 +9,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use liminal_wire::Code;
 use serde::Serialize;
 
 use super::Sizes;
 use crate::{
-    broker::{BrokerError, Violation},
-    model::{HistoryChange, NoticeJson},
+    broker::{BrokerError, ClaimError, RuleError, Unserved, Violation},
+    model::NoticeJson,
 };
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -35,9 +37,8 @@ struct Body {
     title: &'static str,
     status: u16,
     detail: String,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    help: Option<String>,
+    code: &'static Code,
+    help: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     violations: Vec<Violation>,
     /// Only where it may have happened, or may yet happen.
@@ -50,72 +51,27 @@ struct Body {
     notice: Option<NoticeJson>,
 }
 
-/// The HTTP status that stands for an error.
-fn status(error: &BrokerError) -> StatusCode {
-    match error {
-        BrokerError::ConsumerNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ConsumerExists { .. }
-        | BrokerError::StaleDelivery { .. }
-        | BrokerError::ForeignDelivery { .. } => StatusCode::CONFLICT,
-        BrokerError::InTransaction { error, .. } => status(error),
-        BrokerError::WrongSeq { .. } => StatusCode::PRECONDITION_FAILED,
-        BrokerError::NoResponders { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        BrokerError::RuleNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::RuleRefused { .. } => StatusCode::CONFLICT,
-        BrokerError::StaleSchema | BrokerError::SchemaIncompatible { .. } => StatusCode::CONFLICT,
-        BrokerError::ChannelNotFound { .. } | BrokerError::NamespaceNotFound { .. } => StatusCode::NOT_FOUND,
-        BrokerError::ClaimInFlight { .. } | BrokerError::ClaimStale { .. } | BrokerError::ClaimCompleted { .. } => {
-            StatusCode::CONFLICT
-        }
-        BrokerError::ChannelExists { .. } | BrokerError::NotStored { .. } | BrokerError::ChangeRefused { .. } => {
-            StatusCode::CONFLICT
-        }
-        BrokerError::InvalidChannelName { .. }
-        | BrokerError::InvalidConsumerName { .. }
-        | BrokerError::InvalidSchema { .. }
-        | BrokerError::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
-        BrokerError::SchemaViolation { .. }
-        | BrokerError::SchemaTooExpensive { .. }
-        | BrokerError::KeyConflict { .. }
-        | BrokerError::KeyWaits { .. }
-        | BrokerError::KeyUsedApart { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        BrokerError::LimitExceeded { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        BrokerError::TooManyKeys { .. }
-        | BrokerError::TooManyKeysInAll { .. }
-        | BrokerError::Overloaded { .. }
-        | BrokerError::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
-        BrokerError::TooManyClaims { .. } => StatusCode::TOO_MANY_REQUESTS,
-        BrokerError::ChannelFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        BrokerError::HistoryChanged(notice) if notice.change == HistoryChange::BeyondEnd => {
-            StatusCode::RANGE_NOT_SATISFIABLE
-        }
-        BrokerError::OutOfRange { .. } | BrokerError::HistoryChanged(_) | BrokerError::InboxGone { .. } => {
-            StatusCode::GONE
-        }
-        BrokerError::OutcomeUnknown { .. }
-        | BrokerError::ClaimOutcomeUnknown { .. }
-        | BrokerError::StoreFailed { proposed: true, .. }
-        | BrokerError::ReplyTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-        BrokerError::NoLeader { .. }
-        | BrokerError::NoMajority { .. }
-        | BrokerError::NotConfirmed { .. }
-        | BrokerError::StoreFailed { proposed: false, .. }
-        | BrokerError::NotAMember { .. }
-        | BrokerError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        BrokerError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 impl Problem {
-    pub(super) fn new(http: StatusCode, code: &'static str, detail: String) -> Self {
+    pub(super) fn new(code: &'static Code, detail: String) -> Self {
+        Self::told_as(code, code.meaning().http, detail)
+    }
+
+    /// With another status than that of its code.
+    pub(super) fn with_status(self, http: StatusCode) -> Self {
+        Self(Box::new(Body { http, status: http.as_u16(), ..*self.0 }))
+    }
+
+    fn told_as(code: &'static Code, status: Option<u16>, detail: String) -> Self {
+        let http = status.and_then(|status| StatusCode::from_u16(status).ok());
+        let http = http.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self(Box::new(Body {
             http,
             r#type: format!("urn:liminal:error:{code}"),
-            title: http.canonical_reason().unwrap_or("Error"),
+            title: code.meaning().title,
             status: http.as_u16(),
             detail,
             code,
-            help: None,
+            help: code.meaning().next.to_owned(),
             violations: Vec::new(),
             unknown_outcome: false,
             retry_after_ms: None,
@@ -124,7 +80,7 @@ impl Problem {
     }
 
     #[cfg(test)]
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static Code {
         self.0.code
     }
 
@@ -136,7 +92,8 @@ impl Problem {
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
-        let mut problem = Self::new(status(&error), error.code().0, error.to_string());
+        let row = error.code().meaning().told_as(error.outcome_unknown());
+        let mut problem = Self::told_as(error.code(), row.http, error.to_string());
         let body = &mut *problem.0;
         body.help = error.help();
         body.unknown_outcome = error.outcome_unknown();
@@ -146,6 +103,18 @@ impl From<BrokerError> for Problem {
         problem
     }
 }
+
+macro_rules! problems {
+    ($($error:ident),+) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                BrokerError::from(error).into()
+            }
+        })+
+    };
+}
+
+problems!(ClaimError, RuleError, Unserved);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -180,11 +149,11 @@ async fn of_library(response: Response, too_large: String) -> Response {
         return response;
     }
     let code = match status {
-        StatusCode::NOT_FOUND => "NO_SUCH_PATH",
-        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
-        StatusCode::PAYLOAD_TOO_LARGE => "LIMIT_EXCEEDED",
-        _ if status.is_client_error() => "INVALID_ARGUMENT",
-        _ => "INTERNAL",
+        StatusCode::NOT_FOUND => &Code::NoSuchPath,
+        StatusCode::METHOD_NOT_ALLOWED => &Code::MethodNotAllowed,
+        StatusCode::PAYLOAD_TOO_LARGE => &Code::LimitExceeded,
+        _ if status.is_client_error() => &Code::InvalidArgument,
+        _ => &Code::Internal,
     };
     let (mut parts, body) = response.into_parts();
     let said = to_bytes(body, LIBRARY_TEXT).await.unwrap_or_default();
@@ -194,7 +163,7 @@ async fn of_library(response: Response, too_large: String) -> Response {
         said => said.to_owned(),
     };
     parts.headers.remove(header::CONTENT_LENGTH);
-    let mut problem = Problem::new(status, code, detail).into_response();
+    let mut problem = Problem::new(code, detail).with_status(status).into_response();
     // A refused method comes with those that are allowed.
     problem
         .headers_mut()

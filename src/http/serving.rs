@@ -14,13 +14,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use liminal_wire::Code;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{MONITORING, Sizes, problem::Problem};
 use crate::{
     broker::over_budget,
-    budget::{Account, Arriving, Holding, OPEN, Refusal, TOO_SLOW, UNFINISHED, UNTAKEN},
+    budget::{Account, Arriving, Holding, OPEN, Refusal, UNFINISHED, UNTAKEN},
     env::{Connection, Listener, accept},
 };
 
@@ -129,7 +130,7 @@ impl Serving {
 fn explain(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Full(full) => over_budget(UNFINISHED, full).into(),
-        Refusal::Slow { .. } => Problem::new(StatusCode::REQUEST_TIMEOUT, TOO_SLOW, refusal.to_string()),
+        Refusal::Slow { .. } => Problem::new(&Code::RequestTooSlow, refusal.to_string()),
         Refusal::Large { .. } => Problem::invalid(refusal.to_string()), // only of messages over gRPC
     }
 }
@@ -142,7 +143,7 @@ fn crowded() -> Problem {
          answered",
         paths.join(", ")
     );
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", detail)
+    Problem::new(&Code::Overloaded, detail).with_status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// The answer after which the connection is closed.

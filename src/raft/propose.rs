@@ -21,12 +21,7 @@ pub(super) async fn propose(raft: &Raft, command: &Command) -> Result<Proposed, 
     let encoded = EncodedCommand(codec::encode_command(command));
     if encoded.0.len() > MAX_COMMAND {
         // In the log, it and all behind it could never be sent to another node.
-        let len = encoded.0.len();
-        let reason = format!(
-            "the log entry would have {len} bytes; nodes take at most {MAX_COMMAND} from each other, so nothing was \
-             stored: send less at once, and lower `limits.batch_bytes`"
-        );
-        return Err(SequencerError::Unknown(reason));
+        return Err(SequencerError::TooLarge { bytes: encoded.0.len() as u64, limit: MAX_COMMAND as u64 });
     }
     let (responder, applied) = ProgressResponder::<TypeConfig, ClientWriteResult<TypeConfig>>::complete_only();
     if raft.client_write_ff(encoded, Some(responder)).await.is_err() {

@@ -110,7 +110,7 @@ async fn a_leader_whose_store_stands_still_refuses_what_it_has_not_proposed_and_
     }
     for (number, published) in waiting.into_iter().enumerate() {
         let error = published.await.unwrap().unwrap_err();
-        assert_eq!(error.code().0, "STORE_FAILED", "{error:?}");
+        assert_eq!(error.code().as_str(), "STORE_FAILED", "{error:?}");
         assert_eq!(error.outcome_unknown(), number < PROPOSALS, "publish {number}: {error:?}");
         assert!(error.to_string().contains(&format!("node `n{broken}`")), "{error}");
     }
@@ -274,11 +274,11 @@ async fn a_leader_without_a_majority_says_so_and_refuses_at_once() {
     let refusals = [
         broker.publish("orders", envelope("a"), Some("a")).await.unwrap_err(),
         broker.read("orders", Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap_err(),
-        broker.put_claim_namespace("jobs", Duration::from_secs(60)).await.unwrap_err(),
+        broker.put_claim_namespace("jobs", Duration::from_secs(60)).await.unwrap_err().into(),
     ];
     assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
     for error in refusals {
-        assert_eq!((error.code().0, error.outcome_unknown()), ("NO_LEADER", false), "{error:?}");
+        assert_eq!((error.code().as_str(), error.outcome_unknown()), ("NO_LEADER", false), "{error:?}");
     }
     broker.read("orders", Start::Earliest, 0, Consistency::Local, None).await.unwrap();
     let said = cluster.said_of(leader, leader).await;

@@ -85,7 +85,7 @@ async fn a_recorded_directory_keeps_its_keys_schema_rules_and_waiting_messages()
         assert!(matches!(other, BrokerError::KeyConflict { seq, .. } if seq == number - 1), "{other:?}");
     }
     let refused = broker.publish("orders", envelope("{\"x\":1}"), None).await.unwrap_err();
-    assert_eq!(refused.code().0, "SCHEMA_VIOLATION");
+    assert_eq!(refused.code().as_str(), "SCHEMA_VIOLATION");
     broker.publish("orders", envelope("{\"id\":6}"), None).await.unwrap();
     let copies = [3, 4, 5, 6].map(|id| format!("{{\"id\":{id}}}"));
     assert_eq!(payloads(broker, "copies").await, copies, "what the rule took, and what it takes now");

@@ -39,7 +39,7 @@ async fn follow(broker: &Broker) -> Received {
 async fn refused(broker: &Broker, text: &str) -> BrokerError {
     let begin = Instant::now();
     let error = broker.publish("orders", envelope(text), Some(text)).await.unwrap_err();
-    assert_eq!(error.code().0, "STORE_FAILED", "{error:?}");
+    assert_eq!(error.code().as_str(), "STORE_FAILED", "{error:?}");
     assert!(error.to_string().contains("injected fault"), "{error}");
     assert!(begin.elapsed() < PROMPT, "it took {:?}", begin.elapsed());
     error

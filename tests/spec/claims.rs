@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use liminal::{
-    broker::{Broker, BrokerError, Claim, Completed},
+    broker::{Broker, Claim, ClaimError, Completed},
     config::ServerConfig,
     model::ClaimInfo,
     store::{FaultyStore, MemoryStore},
@@ -56,7 +56,7 @@ async fn completing_again_says_so_and_a_stale_token_is_told_who_holds_the_claim_
     assert!(free.to_string().contains("the claim is free"), "{free}");
     let new = claimed(&broker, "k", Some("w2")).await;
     let stale = broker.complete_claim("jobs", "k", old.token, "x".into()).await.unwrap_err();
-    assert_eq!(stale.code().0, "CLAIM_STALE");
+    assert_eq!(stale.code().as_str(), "CLAIM_STALE");
     let said = stale.to_string();
     let until = liminal::model::timestamp(new.expires_ms);
     for part in ["token 1 ", "`k`", "`jobs`", "by `w2`", "under token 2", &until] {
@@ -66,7 +66,7 @@ async fn completing_again_says_so_and_a_stale_token_is_told_who_holds_the_claim_
     let again: Completed = broker.complete_claim("jobs", "k", new.token, "y".into()).await.unwrap();
     assert!(again.repeated);
     let other = broker.complete_claim("jobs", "k", new.token, "z".into()).await.unwrap_err();
-    assert_eq!(other.code().0, "CLAIM_COMPLETED");
+    assert_eq!(other.code().as_str(), "CLAIM_COMPLETED");
     let stale = broker.complete_claim("jobs", "k", old.token, "x".into()).await.unwrap_err();
     assert!(stale.to_string().contains("was completed by `w2` under token 2 at "), "{stale}");
 }
@@ -89,14 +89,14 @@ async fn a_lease_ends_by_itself_and_a_renewed_one_later() {
     let shorter = broker.renew_claim("jobs", "k", next.token, short).await.unwrap();
     assert_eq!(shorter.expires_ms, renewed.expires_ms, "a lease is never shortened");
     let stale = broker.renew_claim("jobs", "k", lost.token, LEASE).await.unwrap_err();
-    assert_eq!(stale.code().0, "CLAIM_STALE");
+    assert_eq!(stale.code().as_str(), "CLAIM_STALE");
 }
 
 #[tokio::test]
 async fn a_look_at_a_claim_changes_nothing() {
     let broker = broker().await;
     let unknown = broker.show_claim("jobs", "k").await.unwrap_err();
-    assert_eq!(unknown, BrokerError::NamespaceNotFound { name: "jobs".into() });
+    assert_eq!(unknown, ClaimError::NamespaceNotFound { name: "jobs".into() });
     let claim = claimed(&broker, "k", Some("w1")).await;
     assert_eq!(broker.show_claim("jobs", "other").await.unwrap(), None);
     assert_eq!(broker.show_claim("jobs", "k").await.unwrap(), Some(Claim::InFlight(claim.clone())));
@@ -124,7 +124,7 @@ async fn a_namespace_comes_with_its_first_claim_and_its_window_can_be_changed() 
     broker.delete_claim_namespace("jobs").await.unwrap();
     assert!(broker.claim_namespaces().await.unwrap().is_empty());
     let gone = broker.complete_claim("jobs", "k", 1, "r".into()).await.unwrap_err();
-    assert_eq!(gone, BrokerError::NamespaceNotFound { name: "jobs".into() });
+    assert_eq!(gone, ClaimError::NamespaceNotFound { name: "jobs".into() });
 }
 
 #[tokio::test]
@@ -134,16 +134,16 @@ async fn what_is_too_much_is_refused_with_the_limit() {
     let broker = Broker::embedded(&config, Arc::new(MemoryStore::new())).await.unwrap();
     let claim = claimed(&broker, "k", None).await;
     let full = broker.claim("jobs", "l", LEASE, None).await.unwrap_err();
-    assert_eq!(full, BrokerError::TooManyClaims { namespace: "jobs".into(), limit: 1 });
+    assert_eq!(full, ClaimError::TooManyClaims { namespace: "jobs".into(), limit: 1 });
     let large = broker.complete_claim("jobs", "k", claim.token, "four".into()).await.unwrap_err();
     assert_eq!(large.to_string(), "the receipt (bytes) is 4; the limit is 3");
     let long = broker.claim("jobs", "12345", LEASE, None).await.unwrap_err();
-    assert_eq!(long.code().0, "LIMIT_EXCEEDED");
+    assert_eq!(long.code().as_str(), "LIMIT_EXCEEDED");
     for (key, lease) in [("", LEASE), ("k", Duration::ZERO), ("k", LEASE * 100)] {
         let error = broker.claim("jobs", key, lease, None).await.unwrap_err();
-        assert_eq!(error.code().0, "INVALID_ARGUMENT");
+        assert_eq!(error.code().as_str(), "INVALID_ARGUMENT");
     }
-    assert_eq!(broker.claim("a b", "k", LEASE, None).await.unwrap_err().code().0, "INVALID_ARGUMENT");
+    assert_eq!(broker.claim("a b", "k", LEASE, None).await.unwrap_err().code().as_str(), "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
@@ -168,8 +168,8 @@ async fn an_unknown_outcome_is_called_so_and_repeating_it_is_safe() {
     let broker = Broker::embedded(&ServerConfig::default(), store.clone()).await.unwrap();
     store.fail_commits(true);
     let error = broker.claim("jobs", "k", LEASE, Some("w1")).await.unwrap_err();
-    assert!(error.outcome_unknown() && error.code().0 == "OUTCOME_UNKNOWN", "{error:?}");
-    assert!(error.help().unwrap().contains("same owner"), "{error:?}");
+    assert!(error.outcome_unknown() && error.code().as_str() == "OUTCOME_UNKNOWN", "{error:?}");
+    assert!(error.help().contains("same owner"), "{error:?}");
     store.fail_commits(false);
     let again = loop {
         match broker.claim("jobs", "k", LEASE, Some("w1")).await {

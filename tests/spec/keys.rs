@@ -23,7 +23,7 @@ async fn a_channel_that_compares_what_payloads_say_knows_a_retry_that_was_writte
     }
     for other in [r#"{"id":1.00000000000000000001,"to":"ü"}"#, r#"{"id":1}"#, "no JSON"] {
         let error = broker.publish("said", envelope(other), Some("k")).await.unwrap_err();
-        assert_eq!(error.code().0, "KEY_CONFLICT", "{other}");
+        assert_eq!(error.code().as_str(), "KEY_CONFLICT", "{other}");
     }
     // The bytes of the first are what is read.
     let page = broker.read("said", Start::Earliest, 0, Consistency::Linearizable, None).await.unwrap();
@@ -55,10 +55,10 @@ async fn payloads_are_compared_by_their_bytes_unless_the_channel_says_otherwise_
     let broker = started().await;
     broker.publish("orders", envelope(r#"{"id": 1}"#), Some("k")).await.unwrap();
     let error = broker.publish("orders", envelope(r#"{"id":1}"#), Some("k")).await.unwrap_err();
-    assert_eq!(error.code().0, "KEY_CONFLICT");
+    assert_eq!(error.code().as_str(), "KEY_CONFLICT");
     // The same name with another choice is another configuration.
     let error = broker.create_channel("said", ChannelConfig::default()).await.unwrap_err();
-    assert_eq!(error.code().0, "CHANNEL_EXISTS");
+    assert_eq!(error.code().as_str(), "CHANNEL_EXISTS");
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_retry_with_another_header_time_to_live_or_delay_is_a_duplicate_of_the
 #[tokio::test]
 async fn an_empty_key_is_refused_wherever_a_key_can_be() {
     let broker = started().await;
-    let code = |error: BrokerError| error.code().0;
+    let code = |error: BrokerError| error.code().as_str();
     assert_eq!(code(broker.publish("orders", envelope("a"), Some("")).await.unwrap_err()), "INVALID_ARGUMENT");
     let message = Message { payload: "a".into(), key: Some(String::new()), ..Message::default() };
     let frame = Frame::encode([&message, &Message { payload: "b".into(), ..Message::default() }]);
@@ -92,7 +92,7 @@ async fn an_empty_key_is_refused_wherever_a_key_can_be() {
     let error = broker.publish_transaction(vec![part], Confirm::Commit).await.unwrap_err();
     assert_eq!(code(error), "INVALID_ARGUMENT");
     let lease = std::time::Duration::from_secs(30);
-    assert_eq!(code(broker.claim("jobs", "", lease, None).await.unwrap_err()), "INVALID_ARGUMENT");
+    assert_eq!(code(broker.claim("jobs", "", lease, None).await.unwrap_err().into()), "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_channel_near_its_limit_of_keys_is_told_of_before_it_refuses_any() {
     }
     let error = broker.publish("orders", envelope("a"), Some("k10")).await.unwrap_err();
     assert_eq!(error, BrokerError::TooManyKeys { channel: "orders".into(), limit: 10 });
-    assert!(error.help().unwrap().contains("limits.live_keys"));
+    assert!(error.help().contains("limits.live_keys"));
     assert!(broker.publish("orders", envelope("a"), Some("k0")).await.unwrap().duplicate, "none is forgotten for it");
 }
 
@@ -136,7 +136,7 @@ async fn the_keys_of_all_channels_together_are_bounded_by_the_memory_that_they_m
     let warning = broker.near_key_limit().unwrap();
     assert!(warning.contains("10 idempotency keys") && warning.contains("limits.key_memory"), "{warning}");
     let error = broker.publish("orders", envelope("a"), Some("k5")).await.unwrap_err();
-    assert_eq!((error.code().0, error.clone()), ("TOO_MANY_KEYS", BrokerError::TooManyKeysInAll { limit: 10 }));
+    assert_eq!((error.code().as_str(), error.clone()), ("TOO_MANY_KEYS", BrokerError::TooManyKeysInAll { limit: 10 }));
     assert!(broker.publish("orders", envelope("a"), Some("k4")).await.unwrap().duplicate);
     broker.publish("orders", envelope("a"), None).await.unwrap();
 }

@@ -48,7 +48,7 @@ async fn a_publish_that_expects_another_end_of_the_channel_is_refused_and_leaves
     broker.publish_with("orders", envelope("a"), Some("1"), expecting(0)).await.unwrap();
     let error = broker.publish_with("orders", envelope("b"), Some("2"), expecting(0)).await.unwrap_err();
     assert_eq!(error, BrokerError::WrongSeq { channel: "orders".into(), expected: 0, actual: 1 });
-    assert_eq!(error.code().0, "WRONG_SEQ");
+    assert_eq!(error.code().as_str(), "WRONG_SEQ");
     // The key is free, and a retry of what was done gets its answer.
     let other = broker.publish_with("orders", envelope("c"), Some("2"), expecting(1)).await.unwrap();
     assert_eq!((other.seq, other.duplicate), (1, false));
@@ -88,7 +88,7 @@ async fn a_transaction_is_stored_whole_or_not_at_all() {
     ] {
         let error = broker.publish_transaction(vec![one("orders", "x", ""), last], Confirm::Commit).await.unwrap_err();
         assert!(matches!(&error, BrokerError::InTransaction { part: TransactionPart::Message(1), .. }), "{error:?}");
-        assert_eq!(error.code().0, code);
+        assert_eq!(error.code().as_str(), code);
     }
     assert_eq!(
         (stored(&broker, "orders").await, stored(&broker, "audit").await),
@@ -111,10 +111,10 @@ async fn a_transaction_that_is_repeated_gets_its_original_answer_and_a_mixed_one
     assert_eq!(error, BrokerError::InTransaction { part: TransactionPart::Message(1), error: Box::new(used) });
     let conflict = vec![one("orders", "other", "1"), one("audit", "c", "4")];
     let error = broker.publish_transaction(conflict, Confirm::Delivery).await.unwrap_err();
-    assert_eq!((error.code().0, error.to_string().contains("`1`")), ("KEY_CONFLICT", true));
+    assert_eq!((error.code().as_str(), error.to_string().contains("`1`")), ("KEY_CONFLICT", true));
     for unfit in [vec![], vec![one("orders", "x", "5"), one("audit", "y", "")]] {
         let error = broker.publish_transaction(unfit, Confirm::Delivery).await.unwrap_err();
-        assert_eq!(error.code().0, "INVALID_ARGUMENT");
+        assert_eq!(error.code().as_str(), "INVALID_ARGUMENT");
     }
     assert_eq!(stored(&broker, "orders").await, ["a"]);
 }
@@ -185,7 +185,7 @@ async fn a_delayed_message_becomes_visible_at_its_time_after_those_published_mea
     let again = broker.publish("orders", late(), Some("k")).await.unwrap();
     assert_eq!((again.scheduled_ms, again.duplicate), (Some(due), true));
     let conflict = broker.publish("orders", Envelope { deliver_at_ms: due, ..envelope("x") }, Some("k")).await;
-    assert_eq!(conflict.unwrap_err().code().0, "KEY_CONFLICT");
+    assert_eq!(conflict.unwrap_err().code().as_str(), "KEY_CONFLICT");
     let frame = Frame::encode([&Message { payload: "now".into(), ..Message::default() }]);
     assert_eq!(broker.publish_frame("orders", frame, Confirm::Commit).await.remove(0).unwrap().seq, 0);
     let mut got = Vec::new();
@@ -262,7 +262,7 @@ async fn what_waits_can_be_looked_at_and_taken_back_and_then_never_comes() {
         broker.delayed_messages("ordres", 0, 0).await.unwrap_err(),
         broker.withdraw_delayed("ordres", 1).await.unwrap_err(),
     ] {
-        assert_eq!(error.code().0, "CHANNEL_NOT_FOUND");
+        assert_eq!(error.code().as_str(), "CHANNEL_NOT_FOUND");
     }
 }
 
@@ -277,11 +277,11 @@ async fn what_waits_is_bounded_and_an_unfit_delay_is_refused() {
         broker.publish("ticks", later(60), None).await,
         broker.publish_with("orders", later(60), None, expecting(0)).await,
     ];
-    let codes = refused.map(|result| result.unwrap_err().code().0);
+    let codes = refused.map(|result| result.unwrap_err().code().as_str());
     assert_eq!(codes, ["LIMIT_EXCEEDED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"]);
     broker.publish("orders", later(60), None).await.unwrap();
     assert_eq!(broker.channel("orders").await.unwrap().delayed, 1);
-    assert_eq!(broker.publish("orders", later(60), None).await.unwrap_err().code().0, "LIMIT_EXCEEDED");
+    assert_eq!(broker.publish("orders", later(60), None).await.unwrap_err().code().as_str(), "LIMIT_EXCEEDED");
     broker.delete_channel("orders").await.unwrap();
     broker.create_channel("orders", ChannelConfig::default()).await.unwrap();
     broker.publish("orders", later(60), None).await.expect("they went with their channel");
@@ -309,8 +309,8 @@ async fn a_request_gets_the_first_reply_and_later_ones_find_nobody() {
     assert_eq!(reply.payload, "ping!");
     let inbox = responder.await.unwrap();
     let error = broker.reply(&inbox, envelope("again")).await.unwrap_err();
-    assert_eq!(error.code().0, "INBOX_GONE");
-    assert_eq!(broker.reply("nonsense", envelope("x")).await.unwrap_err().code().0, "INVALID_ARGUMENT");
+    assert_eq!(error.code().as_str(), "INBOX_GONE");
+    assert_eq!(broker.reply("nonsense", envelope("x")).await.unwrap_err().code().as_str(), "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
@@ -362,7 +362,7 @@ async fn a_request_without_a_reply_in_time_says_that_it_may_have_been_handled() 
     assert_eq!(error, BrokerError::ReplyTimeout { waited_ms: 50 });
     assert!(error.outcome_unknown());
     let late = broker.reply(&inbox_of(&silent.await.unwrap()), envelope("late")).await.unwrap_err();
-    assert_eq!(late.code().0, "INBOX_GONE");
+    assert_eq!(late.code().as_str(), "INBOX_GONE");
 }
 
 #[tokio::test]
@@ -376,11 +376,11 @@ async fn requests_that_wait_are_bounded() {
     let first = tokio::spawn(async move { asker.request("orders", envelope("ping"), Duration::from_secs(60)).await });
     let request = subscription.next().await.unwrap().frame.messages().next().unwrap().unwrap();
     let second = broker.request("orders", envelope("ping"), Duration::from_secs(60)).await.unwrap_err();
-    assert_eq!(second.code().0, "LIMIT_EXCEEDED");
+    assert_eq!(second.code().as_str(), "LIMIT_EXCEEDED");
     broker.reply(&inbox_of(&request), envelope("pong")).await.unwrap();
     assert_eq!(first.await.unwrap().unwrap().payload, "pong");
     let long = broker.request("orders", envelope("ping"), Duration::from_secs(61)).await.unwrap_err();
-    assert_eq!(long.code().0, "LIMIT_EXCEEDED");
+    assert_eq!(long.code().as_str(), "LIMIT_EXCEEDED");
 }
 
 #[tokio::test]
@@ -454,12 +454,12 @@ async fn a_payload_that_is_too_expensive_to_check_is_refused_by_name_and_holds_n
     broker.publish("doubling", envelope(r#"{"a":{"a":{}}}"#), None).await.unwrap();
     let deep = (0..60).fold(r#"{"b":1}"#.to_owned(), |inner, _| format!(r#"{{"a":{inner}}}"#));
     let error = broker.publish("doubling", envelope(&deep), None).await.unwrap_err();
-    assert_eq!(error.code().0, "SCHEMA_TOO_EXPENSIVE");
+    assert_eq!(error.code().as_str(), "SCHEMA_TOO_EXPENSIVE");
     assert_eq!(
         error.to_string(),
         "the payload cannot be checked with the schema of channel `doubling`: it takes more than 500000 steps"
     );
-    assert!(!error.outcome_unknown() && error.help().is_some());
+    assert!(!error.outcome_unknown() && !error.help().is_empty());
     assert_eq!(stored(&broker, "doubling").await.len(), 1);
     // Stored messages are looked at under the same rule.
     broker.publish("orders", envelope(&deep), None).await.unwrap();

@@ -211,7 +211,7 @@ async fn a_letter_that_its_target_does_not_take_stays_and_is_counted_with_the_re
 
     let done = redrive(&broker, letters(), RedriveTo { channel: Some("whole".into()), dry_run: false }).await;
     assert_eq!((done.moved, done.refused), (3, 2));
-    let why: Vec<_> = done.refusals.iter().map(|(seq, error)| (*seq, error.code().0)).collect();
+    let why: Vec<_> = done.refusals.iter().map(|(seq, error)| (*seq, error.code().as_str())).collect();
     assert_eq!(why, [(1, "SCHEMA_VIOLATION"), (3, "INVALID_ARGUMENT")]);
     let left: Vec<_> = listed(&broker, 2).await.iter().map(|letter| letter.seq).collect();
     assert_eq!(left, [1, 3]);
@@ -221,7 +221,7 @@ async fn a_letter_that_its_target_does_not_take_stays_and_is_counted_with_the_re
     let full = redrive(&broker, letters(), to()).await;
     assert_eq!((full.moved, full.done, full.next_seq), (2, false, 6));
     assert_eq!(full.refusals.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [3]);
-    assert_eq!(full.stopped.unwrap().code().0, "CHANNEL_FULL");
+    assert_eq!(full.stopped.unwrap().code().as_str(), "CHANNEL_FULL");
     assert_eq!(listed(&broker, 3).await.len(), 3);
     broker.trim_channel("small", liminal::broker::Trim::Keep(0)).await.unwrap();
     let rest = redrive(&broker, letters(), to()).await;
@@ -242,7 +242,7 @@ async fn a_letter_whose_copy_its_channel_does_not_take_is_named_and_holds_up_no_
     let done = redrive(&broker, letters(), RedriveTo::default()).await;
     assert_eq!((done.moved, done.refused, done.done), (2, 1, true));
     let (seq, why) = &done.refusals[0];
-    assert!(*seq == 1 && why.code().0 == "LIMIT_EXCEEDED" && why.to_string().contains("`tiny`"), "{why}");
+    assert!(*seq == 1 && why.code().as_str() == "LIMIT_EXCEEDED" && why.to_string().contains("`tiny`"), "{why}");
 
     // One that is full stops it, at the first letter that does not fit.
     let few = Retention { max_messages: Some(1), when_full: WhenFull::RefuseNew, ..Retention::default() };
@@ -253,7 +253,7 @@ async fn a_letter_whose_copy_its_channel_does_not_take_is_named_and_holds_up_no_
     write(&broker, "orders.dead", &[letter(7, "7")]).await;
     let full = redrive(&broker, letters(), RedriveTo::default()).await;
     let stopped = full.stopped.unwrap();
-    assert_eq!((full.moved, full.next_seq, stopped.code().0), (3, 6, "CHANNEL_FULL"), "{stopped}");
+    assert_eq!((full.moved, full.next_seq, stopped.code().as_str()), (3, 6, "CHANNEL_FULL"), "{stopped}");
     let past = Letters { from_seq: full.next_seq + 1, ..letters() };
     assert_eq!(redrive(&broker, past, RedriveTo::default()).await.moved, 1);
     let left: Vec<_> = listed(&broker, 2).await.iter().map(|letter| letter.seq).collect();

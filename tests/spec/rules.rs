@@ -1,7 +1,7 @@
 //! Rules between channels.
 
 use liminal::{
-    broker::{Broker, BrokerError, Confirm, Consistency, Start, TransactionMessage},
+    broker::{Broker, Confirm, Consistency, NoChannel, RuleError, Start, TransactionMessage},
     config::{RoutingRule, ServerConfig},
     model::{ChannelConfig, Frame, Limits, Retention, WhenFull},
     proto::v1::Message,
@@ -62,7 +62,7 @@ async fn a_message_whose_copy_never_fits_is_refused_alone_and_its_error_names_th
     assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
     let keyed = broker.publish("a", envelope(&large), Some("k")).await;
     for refused in [results[1].clone().unwrap_err(), keyed.unwrap_err()] {
-        assert!(refused.code().0 == "LIMIT_EXCEEDED" && refused.to_string().contains("`tiny`"), "{refused}");
+        assert!(refused.code().as_str() == "LIMIT_EXCEEDED" && refused.to_string().contains("`tiny`"), "{refused}");
     }
     assert_eq!(stored(&broker, "a").await, ["1", "2"]);
     assert_eq!(stored(&broker, "tiny").await, ["1", "2"]);
@@ -86,7 +86,7 @@ async fn a_publish_whose_copy_is_refused_spoils_none_of_those_that_share_its_log
         broker.publish("a", envelope("2"), Some("k2")),
         broker.publish("a", envelope("3"), None),
     );
-    assert_eq!(refused.unwrap_err().code().0, "LIMIT_EXCEEDED");
+    assert_eq!(refused.unwrap_err().code().as_str(), "LIMIT_EXCEEDED");
     assert_eq!([one, other, unkeyed].map(|outcome| outcome.unwrap().seq), [0, 1, 2]);
     assert_eq!(stored(&broker, "tiny").await, ["1", "2", "3"]);
     let copied = r#"{"all":1}"#;
@@ -96,7 +96,7 @@ async fn a_publish_whose_copy_is_refused_spoils_none_of_those_that_share_its_log
         broker.publish("b", envelope(copied), None),
         broker.publish("b", envelope("{}"), None),
     );
-    assert_eq!(third.unwrap_err().code().0, "CHANNEL_FULL");
+    assert_eq!(third.unwrap_err().code().as_str(), "CHANNEL_FULL");
     assert_eq!([first, second, elsewhere].map(|outcome| outcome.unwrap().seq), [0, 1, 2]);
     assert_eq!(stored(&broker, "few").await, [copied, copied]);
 }
@@ -128,16 +128,16 @@ async fn a_copy_that_would_break_its_channels_schema_is_not_made_and_is_counted(
 async fn a_rule_that_cannot_be_is_refused_with_the_reason() {
     let broker = broker(&["orders", "b"]).await;
     let circle = broker.put_rule("orders", "orders", None).await.unwrap_err();
-    assert_eq!((circle.code().0, circle.outcome_unknown()), ("RULE_REFUSED", false));
+    assert_eq!((circle.code().as_str(), circle.outcome_unknown()), ("RULE_REFUSED", false));
     let bad = broker.put_rule("orders", "b", Some("size >")).await.unwrap_err();
-    assert!(bad.code().0 == "INVALID_ARGUMENT" && bad.to_string().contains("column 7"), "{bad}");
+    assert!(bad.code().as_str() == "INVALID_ARGUMENT" && bad.to_string().contains("column 7"), "{bad}");
     match broker.put_rule("ordres", "b", None).await.unwrap_err() {
-        BrokerError::ChannelNotFound { name, similar } => {
+        RuleError::NoChannel(NoChannel::ChannelNotFound { name, similar }) => {
             assert_eq!((name.as_str(), similar.as_deref()), ("ordres", Some("orders")));
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(broker.delete_rule("orders", "b").await.unwrap_err().code().0, "RULE_NOT_FOUND");
+    assert_eq!(broker.delete_rule("orders", "b").await.unwrap_err().code().as_str(), "RULE_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -170,12 +170,12 @@ async fn what_rules_would_copy_too_often_is_refused_before_it_is_stored_anywhere
     broker.publish("from", envelope(&"x".repeat(50)), None).await.unwrap();
     let large = || envelope(&"x".repeat(100));
     let error = broker.publish("from", large(), None).await.unwrap_err();
-    assert_eq!(error.code().0, "LIMIT_EXCEEDED");
+    assert_eq!(error.code().as_str(), "LIMIT_EXCEEDED");
     assert!(error.to_string().starts_with("all copies that rules make of the request (bytes) is 20"), "{error}");
     let message = Message { payload: large().payload, ..Message::default() };
     let message = TransactionMessage { channel: "from".into(), message, expected_seq: None };
     let refused = broker.publish_transaction(vec![message], Confirm::Commit).await.unwrap_err();
-    assert_eq!(refused.code().0, "LIMIT_EXCEEDED", "{refused}");
+    assert_eq!(refused.code().as_str(), "LIMIT_EXCEEDED", "{refused}");
     for channel in ["from", "to-7"] {
         assert_eq!(broker.channel(channel).await.unwrap().stats.next_seq, 1, "{channel}");
     }

@@ -94,12 +94,12 @@ async fn whatever_part_cannot_be_done_is_named_and_nothing_is_done() {
     ] {
         let error = broker.transact(&request, Confirm::Commit).await.unwrap_err();
         assert!(matches!(&error, BrokerError::InTransaction { part: named, .. } if *named == part), "{error}");
-        assert_eq!(error.code().0, code);
+        assert_eq!(error.code().as_str(), code);
     }
     assert_eq!(invoices(&broker).await, 0);
     assert_eq!(broker.consumer("orders", "billing").await.unwrap().status.in_flight, 1);
     assert!(matches!(broker.show_claim("jobs", "k").await.unwrap(), Some(Claim::InFlight(_))));
     broker.transact(&right, Confirm::Commit).await.unwrap();
     let error = broker.transact(&right, Confirm::Commit).await.unwrap_err();
-    assert_eq!((error.code().0, invoices(&broker).await), ("STALE_DELIVERY", 1));
+    assert_eq!((error.code().as_str(), invoices(&broker).await), ("STALE_DELIVERY", 1));
 }

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 pub use liminal_wire::Admission;
-use liminal_wire::{Code, Notice, headers, v1};
+use liminal_wire::{Code, Notice, code::Outcome, headers, v1};
 use tonic_types::StatusExt as _;
 
 /// Why a call failed. Cloning is cheap.
@@ -64,7 +64,11 @@ impl ClientError {
 
     /// For people: what to do next.
     pub fn help(&self) -> Option<&str> {
-        self.0.help.as_deref()
+        let of_code = || match &self.0.code {
+            Code::Other(_) => None,
+            code => Some(code.meaning().next),
+        };
+        self.0.help.as_deref().or_else(of_code)
     }
 
     /// Every single thing that is wrong, where the server said so.
@@ -98,7 +102,7 @@ impl ClientError {
     }
 
     pub(crate) fn of_notice(notice: Notice) -> Self {
-        Self::new(notice.change.code(), notice.to_string())
+        Self::new(notice.change.code().clone(), notice.to_string())
             .with_help(format!("the subscription goes on at {}", notice.next))
             .edit(|inner| inner.notice = Some(Box::new(notice)))
     }
@@ -165,7 +169,8 @@ impl ClientError {
             .or_else(|| info.map(|info| info.reason.as_str()))
             .map(Code::from);
         let Some(code) = code else { return Self::from_transport(address, status) };
-        let unknown = info.is_some_and(|info| says_unknown(&info.metadata)) || code == Code::OutcomeUnknown;
+        let unknown =
+            info.is_some_and(|info| says_unknown(&info.metadata)) || code.meaning().outcome == Outcome::Unknown;
         Self(Arc::new(Inner {
             message: status.message().to_owned(),
             help: details.help().and_then(|help| help.links.first()).map(|link| link.description.clone()),

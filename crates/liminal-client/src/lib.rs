@@ -61,7 +61,7 @@ pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
 pub use environment::{Connecting, Environment, Io};
 pub use error::{Admission, ClientError, ErrorDetail};
 pub use exchanges::Transaction;
-pub use liminal_wire::{Code, HistoryChange, IfChanged, Notice, Position};
+pub use liminal_wire::{Code, HistoryChange, IfChanged, Notice, Position, code};
 pub use message::{Confirm, Consistency, Page, PublishOptions, Published, Received, Start};
 pub use publisher::{Ack, Publisher, PublisherOptions};
 pub use requests::{Publish, Subscribe};

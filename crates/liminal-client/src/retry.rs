@@ -36,19 +36,7 @@ fn transient(error: &ClientError) -> bool {
     if let Some(admission) = error.admission() {
         return admission == Admission::Defer;
     }
-    matches!(
-        error.code(),
-        Code::Unreachable
-            | Code::ConnectionLost
-            | Code::Timeout
-            | Code::NoLeader
-            | Code::NotConfirmed
-            | Code::Stopping
-            | Code::NotAMember
-            | Code::Overloaded
-            | Code::OutcomeUnknown
-            | Code::StoreFailed
-    )
+    error.code().meaning().retry
 }
 
 /// Whether the same node is as good as any other for the next attempt: it answered, it is only busy.

@@ -1,154 +1,58 @@
-//! The stable codes of errors: what programs tell errors apart by, the same over every face.
+//! The stable codes of errors: what programs tell errors apart by, the same over every face, and what each of them means.
+//! The codes themselves are the rows of `code/table.rs`.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-macro_rules! codes {
-    ($($(#[$doc:meta])+ $name:ident = $text:literal,)+) => {
-        /// A stable name for a kind of error, for programs. As text it is what every face says, `CHANNEL_NOT_FOUND` for
-        /// example, and it compares equal to that.
-        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum Code {
-            $($(#[$doc])+ $name,)+
-            /// One that this version does not know: a newer server said it.
-            Other(Arc<str>),
-        }
+pub use self::table::Code;
 
-        impl Code {
-            /// All that this version knows.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
+#[cfg(test)]
+mod catalogue;
+mod table;
 
-            /// As every face says it.
-            pub fn as_str(&self) -> &str {
-                match self {
-                    $(Self::$name => $text,)+
-                    Self::Other(text) => text,
-                }
-            }
-        }
-
-        impl From<&str> for Code {
-            fn from(text: &str) -> Self {
-                match text {
-                    $($text => Self::$name,)+
-                    _ => Self::Other(text.into()),
-                }
-            }
-        }
-    };
+/// Whether what was asked for was done, once it has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was done, and nothing will be.
+    Definite,
+    /// It may have been done, or may yet be.
+    Unknown,
+    /// Either: each error says which (`unknown_outcome`).
+    Either,
 }
 
-codes! {
-    /// The channel does not exist.
-    ChannelNotFound = "CHANNEL_NOT_FOUND",
-    /// A channel of that name exists with another configuration.
-    ChannelExists = "CHANNEL_EXISTS",
-    /// The text is no channel name.
-    InvalidChannelName = "INVALID_CHANNEL_NAME",
-    /// The channel holds as much as it may, and refuses new messages then.
-    ChannelFull = "CHANNEL_FULL",
-    /// The position is of another channel of the same name.
-    ChannelRecreated = "CHANNEL_RECREATED",
-    /// The payload does not fit the channel's schema.
-    SchemaViolation = "SCHEMA_VIOLATION",
-    /// Checking the payload against the schema would take too many steps.
-    SchemaTooExpensive = "SCHEMA_TOO_EXPENSIVE",
-    /// The new schema does not take every payload that the old one takes.
-    SchemaIncompatible = "SCHEMA_INCOMPATIBLE",
-    /// The schema cannot be used.
-    InvalidSchema = "INVALID_SCHEMA",
-    /// The channel's schema changed while the message was checked.
-    StaleSchema = "STALE_SCHEMA",
-    /// The idempotency key was used with another payload.
-    KeyConflict = "KEY_CONFLICT",
-    /// The channel, or the cluster, remembers as many idempotency keys as it may.
-    TooManyKeys = "TOO_MANY_KEYS",
-    /// Something is larger than a limit allows.
-    LimitExceeded = "LIMIT_EXCEEDED",
-    /// The node has as much to do as it takes on.
-    Overloaded = "OVERLOADED",
-    /// The channel's quota is used up for now.
-    QuotaExceeded = "QUOTA_EXCEEDED",
-    /// Messages from the start on were removed, or are not there yet.
-    OutOfRange = "OUT_OF_RANGE",
-    /// The channel was restored from a backup that ends before the position.
-    HistoryRewound = "HISTORY_REWOUND",
-    /// The channel ends before the position.
-    PositionBeyondEnd = "POSITION_BEYOND_END",
-    /// The channel does not end where the publisher expected.
-    WrongSeq = "WRONG_SEQ",
-    /// The channel is ephemeral: it stores nothing.
-    NotStored = "NOT_STORED",
-    /// The request says something that cannot be.
-    InvalidArgument = "INVALID_ARGUMENT",
-    /// The cluster has no leader, or the leader has no majority.
-    NoLeader = "NO_LEADER",
-    /// The leader could not confirm that it still leads.
-    NotConfirmed = "NOT_CONFIRMED",
-    /// The node takes no part in the cluster.
-    NotAMember = "NOT_A_MEMBER",
-    /// It may have happened, or may yet happen.
-    OutcomeUnknown = "OUTCOME_UNKNOWN",
-    /// The node's disk failed.
-    StoreFailed = "STORE_FAILED",
-    /// The node is about to stop.
-    Stopping = "STOPPING",
-    /// Something went wrong that should not.
-    Internal = "INTERNAL",
-    /// The cluster cannot make this change now.
-    ChangeRefused = "CHANGE_REFUSED",
-    /// There is no such rule between channels.
-    RuleNotFound = "RULE_NOT_FOUND",
-    /// The rule between channels cannot be made.
-    RuleRefused = "RULE_REFUSED",
-    /// The namespace of claims does not exist.
-    NamespaceNotFound = "NAMESPACE_NOT_FOUND",
-    /// There are as many claims as there may be.
-    TooManyClaims = "TOO_MANY_CLAIMS",
-    /// Somebody else holds the claim.
-    ClaimInFlight = "CLAIM_IN_FLIGHT",
-    /// The claim's lease has ended, or its token is not the newest.
-    ClaimStale = "CLAIM_STALE",
-    /// The claim was completed, with another receipt.
-    ClaimCompleted = "CLAIM_COMPLETED",
-    /// The consumer does not exist.
-    ConsumerNotFound = "CONSUMER_NOT_FOUND",
-    /// A consumer of that name exists with another configuration.
-    ConsumerExists = "CONSUMER_EXISTS",
-    /// The text is no consumer name.
-    InvalidConsumerName = "INVALID_CONSUMER_NAME",
-    /// The message was handed to somebody else meanwhile, or is settled.
-    StaleDelivery = "STALE_DELIVERY",
-    /// Nobody is there to answer the request.
-    NoResponders = "NO_RESPONDERS",
-    /// Nobody answered the request in time.
-    ReplyTimeout = "REPLY_TIMEOUT",
-    /// Who sent the request does not wait for a reply any longer.
-    InboxGone = "INBOX_GONE",
-    /// The request did not come in within the time for it.
-    RequestTooSlow = "REQUEST_TOO_SLOW",
-    /// There is nothing at this path, over HTTP.
-    NoSuchPath = "NO_SUCH_PATH",
-    /// The path does not take this method, over HTTP.
-    MethodNotAllowed = "METHOD_NOT_ALLOWED",
-    /// A web page of an origin that is not allowed asked, over HTTP.
-    OriginNotAllowed = "ORIGIN_NOT_ALLOWED",
-    /// The request names a host that the node does not answer for, over HTTP.
-    HostNotAllowed = "HOST_NOT_ALLOWED",
-    /// The server does not know the call.
-    Unimplemented = "UNIMPLEMENTED",
-    /// The call was given up before it ended.
-    Cancelled = "CANCELLED",
-    /// The caller did not say who it is.
-    Unauthenticated = "UNAUTHENTICATED",
-    /// The caller may not do that.
-    PermissionDenied = "PERMISSION_DENIED",
-    /// From the client: no node could be reached, and nothing was sent.
-    Unreachable = "UNREACHABLE",
-    /// From the client: the connection was lost after the request was sent.
-    ConnectionLost = "CONNECTION_LOST",
-    /// From the client: no answer came in time.
-    Timeout = "TIMEOUT",
+/// What is the same of all errors with one code: a row of the table of codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Meaning {
+    /// What it is about, as a heading.
+    pub group: &'static str,
+    /// The code as every face says it.
+    pub code: &'static str,
+    /// What happened, in a sentence.
+    pub meaning: &'static str,
+    /// The same in a few words: the `title` of an HTTP problem.
+    pub title: &'static str,
+    /// What to do next, where the error itself knows nothing better.
+    pub next: &'static str,
+    /// The gRPC status; none where it is never said over gRPC.
+    pub grpc: Option<tonic::Code>,
+    /// The HTTP status; none where it is never said over HTTP.
+    pub http: Option<u16>,
+    /// What is known of the outcome.
+    pub outcome: Outcome,
+    /// Whether the same request may succeed later, unchanged and with the same key: it says something about the moment
+    /// and not about the request.
+    pub retry: bool,
+    /// The exit code of a command that ends with it.
+    pub exit: u8,
+}
+
+impl Meaning {
+    /// The row whose statuses an error has. Where the outcome of such errors may be either, those whose outcome is unknown
+    /// are told as such.
+    pub fn told_as(&'static self, outcome_unknown: bool) -> &'static Self {
+        if self.outcome == Outcome::Either && outcome_unknown { Code::OutcomeUnknown.meaning() } else { self }
+    }
 }
 
 impl FromStr for Code {
@@ -192,14 +96,36 @@ mod tests {
         for code in Code::ALL {
             assert_eq!(&Code::from(code.as_str()), code);
             assert!(!matches!(code, Code::Other(_)));
+            assert_eq!(code.meaning().code, code.as_str());
         }
         assert_eq!(Code::from("WRONG_SEQ"), Code::WrongSeq);
     }
 
     #[test]
-    fn a_code_of_a_newer_server_keeps_its_text() {
+    fn a_code_of_a_newer_server_keeps_its_text_and_promises_nothing() {
         let code = Code::from("NOT_YET_THOUGHT_OF");
         assert_eq!((code.as_str(), code.to_string()), ("NOT_YET_THOUGHT_OF", "NOT_YET_THOUGHT_OF".to_owned()));
         assert_eq!(code, "NOT_YET_THOUGHT_OF");
+        let Meaning { outcome, retry, .. } = *code.meaning();
+        assert_eq!((outcome, retry), (Outcome::Either, false));
+    }
+
+    #[test]
+    fn every_row_says_what_happened_and_what_to_do_next() {
+        for row in Code::ALL.iter().map(Code::meaning) {
+            assert!(row.meaning.ends_with('.') && !row.title.ends_with('.'), "{row:?}");
+            assert!(!row.next.is_empty() && !row.next.ends_with('.'), "{row:?}");
+            assert!(row.http.is_none_or(|http| (400..600).contains(&http)), "{row:?}");
+            assert!(!row.grpc.is_some_and(|grpc| grpc == tonic::Code::Ok), "{row:?}");
+            assert_ne!(row.exit, 0, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_error_whose_outcome_may_be_either_changes_its_statuses_with_it() {
+        let failed = Code::StoreFailed.meaning();
+        assert_eq!((failed.told_as(false).http, failed.told_as(true).http), (Some(503), Some(504)));
+        let stopping = Code::Stopping.meaning();
+        assert_eq!(stopping.told_as(true), stopping);
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! [`v1`] is generated from `proto/liminal/v1`. It is the public API, and programs in other languages generate their own
 //! from the same files. The rest gives meaning to parts of it: [`Frame`] is a batch of messages that stays encoded,
-//! [`Position`] and [`Notice`] say where in which history of a channel a reader is, [`Code`] names what went wrong, [`Start`],
-//! [`Confirm`] and their like are what publishers and readers choose,
+//! [`Position`] and [`Notice`] say where in which history of a channel a reader is, [`Code`] names what went wrong and
+//! [`code::Meaning`] says what follows from it, [`Start`], [`Confirm`] and their like are what publishers and readers choose,
 //! [`headers`] holds the names of metadata and of headers with a meaning, and [`address`] reads `HOST:PORT`.
 //!
 //! Most programs want the crate `liminal-client` instead, which speaks this for them.
 
 pub mod address;
 mod choices;
-mod code;
+pub mod code;
 mod frame;
 pub mod headers;
 mod ids;

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelId, v1};
+use crate::{ChannelId, Code, v1};
 
 /// Where a reader goes on: the message that comes next, and the history in which all before it were seen.
 ///
@@ -105,12 +105,12 @@ pub enum HistoryChange {
 
 impl HistoryChange {
     /// The stable code under which it is told.
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> &'static Code {
         match self {
-            Self::Cut => "OUT_OF_RANGE",
-            Self::Rewound => "HISTORY_REWOUND",
-            Self::Recreated => "CHANNEL_RECREATED",
-            Self::BeyondEnd => "POSITION_BEYOND_END",
+            Self::Cut => &Code::OutOfRange,
+            Self::Rewound => &Code::HistoryRewound,
+            Self::Recreated => &Code::ChannelRecreated,
+            Self::BeyondEnd => &Code::PositionBeyondEnd,
         }
     }
 }
@@ -190,7 +190,7 @@ impl fmt::Display for Notice {
 impl From<&Notice> for v1::Notice {
     fn from(notice: &Notice) -> Self {
         let Notice { change, from_seq, next, first_seq, end_seq, .. } = *notice;
-        let (code, message) = (change.code().to_owned(), notice.to_string());
+        let (code, message) = (change.code().to_string(), notice.to_string());
         let change = match change {
             HistoryChange::Cut => v1::HistoryChange::Cut,
             HistoryChange::Rewound => v1::HistoryChange::Rewound,
@@ -226,7 +226,7 @@ impl NoticeJson {
     /// Of a notice.
     pub fn of(notice: &Notice) -> Self {
         let Notice { change, from_seq, next, first_seq, end_seq, .. } = *notice;
-        let (code, detail) = (change.code(), notice.to_string());
+        let (code, detail) = (change.code().as_str(), notice.to_string());
         Self { change, code, detail, from_seq, next, next_seq: next.seq, first_seq, end_seq }
     }
 }

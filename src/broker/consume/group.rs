@@ -132,7 +132,7 @@ impl Broker {
         if let Some(group) = awake.get(&consumer) {
             match group.try_send(word) {
                 Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Full(_)) => return Err(overloaded(QUEUE, QUEUE)),
+                Err(mpsc::error::TrySendError::Full(_)) => return Err(overloaded(QUEUE, QUEUE).into()),
                 Err(mpsc::error::TrySendError::Closed(returned)) => {
                     return self.wake_group(&mut awake, consumer, returned);
                 }

@@ -328,10 +328,7 @@ impl Broker {
                 Ok(ConsumerInfo { channel: named.channel.clone(), status })
             }
             Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
-            Err(Refusal::NoChannelNamed(name)) => Err(self
-                .find(name.as_str())
-                .err()
-                .unwrap_or_else(|| BrokerError::ChannelNotFound { name: name.to_string(), similar: None })),
+            Err(Refusal::NoChannelNamed(name)) => Err(self.no_channel(name.as_str()).into()),
             Err(refusal) => Err(named.refused(refusal)),
         }
     }

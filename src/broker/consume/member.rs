@@ -213,7 +213,7 @@ impl Member {
             tokio::select! {
                 () = self.wake.woken() => {}
                 error = refused => return Err(error),
-                error = broker.unserved() => return Err(error),
+                error = broker.unserved() => return Err(error.into()),
             }
         }
     }

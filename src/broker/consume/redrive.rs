@@ -224,11 +224,10 @@ impl Broker {
                         tokio::time::sleep(RETRY).await;
                         continue;
                     }
-                    Err(error) if error.outcome_unknown() => {
-                        done.unsure += count;
-                        return Err(error);
+                    Err(error) => {
+                        done.unsure += if error.outcome_unknown() { count } else { 0 };
+                        return Err(error.into());
                     }
-                    Err(error) => return Err(error),
                 }
             } else {
                 done.moved += redrive.count();
@@ -270,7 +269,7 @@ impl Broker {
                 // The next call sees how things are.
                 Ok(Err(refusal)) => return self.copy_refused(&refusal).map_or(Ok(()), |(_, error)| Err(error)),
                 Err(unknown) if unknown.outcome_unknown() => done.unsure += first.len() as u64,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         let Some(refused) = seqs.next() else { return Err(error) };
@@ -381,7 +380,7 @@ impl Broker {
                 Err(error) if error.outcome_unknown() && Instant::now() < deadline => {
                     tokio::time::sleep(RETRY).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }

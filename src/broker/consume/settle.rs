@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, publish::RETRY},
+    super::{Broker, BrokerError, Unserved, publish::RETRY},
     named::Named,
 };
 use crate::model::{
@@ -169,10 +169,7 @@ impl Broker {
     }
 
     /// An operation that may be done twice.
-    async fn operate_again(
-        &self,
-        operation: ConsumerOperation,
-    ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
+    async fn operate_again(&self, operation: ConsumerOperation) -> Result<Result<OperationReply, Refusal>, Unserved> {
         let deadline = Instant::now() + self.limits().publish_timeout;
         loop {
             match self.operate_still(Operation::Consumer(operation.clone())).await {

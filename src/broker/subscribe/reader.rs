@@ -33,7 +33,7 @@ pub(super) struct Reader {
 }
 
 fn unserved(broker: Broker) -> BoxFuture<'static, BrokerError> {
-    async move { broker.unserved().await }.boxed()
+    async move { BrokerError::from(broker.unserved().await) }.boxed()
 }
 
 /// A page that is being read before it is asked for.

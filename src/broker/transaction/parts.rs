@@ -61,8 +61,8 @@ pub struct TransactionRequest {
 }
 
 impl TransactionPart {
-    fn error(self, error: BrokerError) -> BrokerError {
-        BrokerError::InTransaction { part: self, error: Box::new(error) }
+    fn error(self, error: impl Into<BrokerError>) -> BrokerError {
+        BrokerError::InTransaction { part: self, error: Box::new(error.into()) }
     }
 }
 
@@ -156,7 +156,7 @@ impl Broker {
         }
         let completion = |(position, one): (u32, &'a TransactionCompletion)| {
             let subject = self.completing(&one.namespace, &one.key, one.token, &one.receipt);
-            Ok((subject.map_err(|error| TransactionPart::Completion(position).error(error))?, one))
+            Ok::<_, BrokerError>((subject.map_err(|error| TransactionPart::Completion(position).error(error))?, one))
         };
         let completions = (0u32..).zip(&request.completions).map(completion).collect::<Result<_, _>>()?;
         Ok(Prepared { publishes, acks, completions })

@@ -131,7 +131,7 @@ async fn all(client: &Client, args: &Args, dry_run: bool) -> Result<Total, CliEr
 fn broken_off(error: &ClientError, total: &Total) -> CliError {
     let message = format!("{} letter(s) were moved, then: {}", thousands(total.moved), error.message());
     let help = "run the command again: what was moved is not moved twice".to_owned();
-    CliError::failed(message).with_help(help).with_code(error.code().as_str())
+    CliError::failed(message).with_help(help).with_code(error.code().clone())
 }
 
 fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Result<(), CliError> {
@@ -181,7 +181,7 @@ fn report(done: &Total, left: Option<u64>, args: &Args, global: &Global) -> Resu
             let (letter, next) = (format!("{}@{}", done.dead_letter, done.next_seq), done.next_seq.saturating_add(1));
             let message = format!("letter {letter} cannot go now: {message}");
             let help = format!("make room, then run the command again; with --from {next} it passes that letter");
-            Err(CliError::failed(message).with_help(help).with_code(code))
+            Err(CliError::failed(message).with_help(help).with_code(code.as_str()))
         }
         None => Ok(()),
     }

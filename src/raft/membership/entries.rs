@@ -90,12 +90,7 @@ impl Membership {
     }
 
     pub(super) async fn must_record(&self, node: &NodeAddress, event: MemberEvent) -> Result<(), ChangeError> {
-        match self.record(node, event).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refusal)) => Err(ChangeError::Refused(refusal.to_string())),
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
-            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
-        }
+        self.record(node, event).await?.map_err(|refusal| ChangeError::Refused(refusal.to_string()))
     }
 
     /// Orders an event, and gives the machine's answer to it.
@@ -111,10 +106,6 @@ impl Membership {
     /// All nodes hash their state at the index that this gives.
     pub(in crate::raft) async fn checkpoint(&self) -> Result<u64, ChangeError> {
         let time_ms = self.view.clock().now_ms();
-        match propose(&self.raft, &Command::Checkpoint { time_ms }).await {
-            Ok(proposed) => Ok(proposed.index),
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Err(ChangeError::NotLeader),
-            Err(SequencerError::Unknown(reason)) => Err(ChangeError::Unknown(reason)),
-        }
+        Ok(propose(&self.raft, &Command::Checkpoint { time_ms }).await?.index)
     }
 }
