@@ -1,0 +1,158 @@
+//! What documents name has to exist: metrics, error codes, configuration keys, commands and their options. The references
+//! (CODES.md, COMMANDS.md, CONFIGURATION.md, METRICS.md) are written from the code; every other document is compared with
+//! them.
+
+use std::collections::BTreeSet;
+
+use super::{
+    documents, report,
+    source::{File, files, read},
+};
+
+const CODES: &str = "docs/CODES.md";
+/// The tables of the configuration whose keys are written with a dot.
+const TABLES: [&str; 5] = ["cluster.", "limits.", "raft.", "scrub.", "store."];
+/// Upper-case words with underscores in documents that are no error codes.
+const OTHER_WORDS: [&str; 4] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH"];
+/// Prefixes of those.
+const OTHER_PREFIXES: [&str; 2] = ["LIMINAL_", "CARGO_"];
+
+/// The documents for users, without the history of changes.
+fn guides() -> Vec<File> {
+    let all = files("docs", &[".md"]).into_iter().chain(files("crates", &["README.md"]));
+    let readme = File { path: "README.md".into(), text: read("README.md") };
+    all.chain([readme]).collect()
+}
+
+/// Words of these characters, each with the number of its line.
+fn words(text: &str, is_part: fn(char) -> bool) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(text.lines());
+    lines.flat_map(move |(number, line)| line.split(move |c| !is_part(c)).map(move |word| (number, word)))
+}
+
+/// What stands in backticks at the beginning of a reference's rows or in its headings.
+fn known(path: &str) -> BTreeSet<String> {
+    let text = read(path);
+    let named = text.lines().filter(|line| line.starts_with("| `") || line.starts_with('#'));
+    named.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
+}
+
+/// The error codes, each with what it means, as src/code.rs of liminal-wire declares them.
+fn codes() -> Vec<(String, String)> {
+    let source = read("crates/liminal-wire/src/code.rs");
+    let (_, declared) = source.split_once("\ncodes! {\n").expect("the list of codes");
+    let (declared, _) = declared.split_once("\n}").expect("its end");
+    let (mut codes, mut meaning) = (Vec::new(), Vec::new());
+    for line in declared.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("/// ") {
+            meaning.push(text);
+        } else if let Some(code) = line.split('"').nth(1) {
+            codes.push((code.to_owned(), meaning.join(" ")));
+            meaning.clear();
+        }
+    }
+    codes
+}
+
+#[test]
+fn the_generated_reference_of_error_codes_is_what_the_code_says() {
+    let mut text = format!(
+        "# Error codes\n\n{}\nPrograms tell errors apart by these codes. They are the same over gRPC, HTTP and WebSockets, on the \
+         command line and in the Rust client.\nThe statuses of HTTP are in [HTTP.md](HTTP.md#errors).\n\n| Code | Meaning \
+         |\n|---|---|\n",
+        documents::notice()
+    );
+    for (code, meaning) in codes() {
+        text.push_str(&format!("| `{code}` | {meaning} |\n"));
+    }
+    documents::hold(CODES, &text);
+}
+
+#[test]
+fn error_codes_that_documents_name_exist() {
+    let codes: BTreeSet<String> = codes().into_iter().map(|(code, _)| code).collect();
+    let mut findings = Vec::new();
+    for file in guides() {
+        for (line, word) in words(&file.text, |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
+            let is_code = word.len() > 5 && word.trim_matches('_') == word && word.contains('_');
+            let is_other = OTHER_WORDS.contains(&word) || OTHER_PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+            if is_code && !is_other && !codes.contains(word) {
+                findings.push(format!("{}:{line}: there is no error code {word}", file.path));
+            }
+        }
+    }
+    report(findings);
+}
+
+#[test]
+fn metrics_that_documents_name_exist() {
+    let known = known("docs/METRICS.md");
+    let mut findings = Vec::new();
+    for file in guides() {
+        for (line, word) in words(&file.text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+            // Names of crates and files have the prefix too, and `liminal_consumer_*` stands for several.
+            let is_prefix = word.ends_with('_');
+            let exists = known.contains(word) || is_prefix && known.iter().any(|name| name.starts_with(word));
+            let is_crate = ["client", "json", "memory", "predicate", "schema", "wire"].iter().any(|name| word == format!("liminal_{name}"));
+            if word.starts_with("liminal_") && word != "liminal_" && !exists && !is_crate {
+                let several = known.iter().any(|name| name.starts_with(&format!("{word}_")));
+                if !several {
+                    findings.push(format!("{}:{line}: there is no metric {word}", file.path));
+                }
+            }
+        }
+    }
+    report(findings);
+}
+
+#[test]
+fn configuration_keys_that_documents_name_exist() {
+    let known = known("docs/CONFIGURATION.md");
+    let mut findings = Vec::new();
+    for file in guides() {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let key = quoted.split([' ', '=']).next().unwrap_or_default();
+                let is_key = TABLES.iter().any(|table| key.starts_with(table)) && !key.ends_with(".rs") && !key.ends_with(".sh");
+                if is_key && !known.contains(key) {
+                    findings.push(format!("{}:{number}: there is no key `{key}`", file.path));
+                }
+            }
+        }
+    }
+    report(findings);
+}
+
+#[test]
+fn commands_and_options_that_documents_name_exist() {
+    let (known, reference) = (known("docs/COMMANDS.md"), read("docs/COMMANDS.md"));
+    let mut findings = Vec::new();
+    for file in guides() {
+        if file.path == "docs/COMMANDS.md" {
+            continue;
+        }
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let Some(command) = line.strip_prefix("$ ").filter(|line| line.starts_with("liminal ")) else { continue };
+            let command = command.split(['|', ';', '#', '>']).next().unwrap_or(command);
+            let mut words = command.split_whitespace().skip(1).peekable();
+            // Options of all commands may stand before the first word.
+            while let Some(option) = words.next_if(|word| word.starts_with('-')) {
+                if !option.contains('=') {
+                    words.next();
+                }
+            }
+            let words: Vec<&str> = words.collect();
+            let name = |count: usize| format!("liminal {}", words[..count.min(words.len())].join(" "));
+            if !known.contains(&name(1)) && !known.contains(&name(2)) {
+                findings.push(format!("{}:{number}: there is no command `{}`", file.path, name(2)));
+            }
+            for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+                let option = option.split('=').next().unwrap_or(option);
+                if !reference.contains(&format!("`{option}")) && !reference.contains(&format!("{option}`")) {
+                    findings.push(format!("{}:{number}: no command has the option {option}", file.path));
+                }
+            }
+        }
+    }
+    report(findings);
+}
