@@ -52,6 +52,8 @@ pub mod budget;
 pub mod cli;
 pub mod codec;
 pub mod config;
+#[cfg(test)]
+mod documents;
 pub mod env;
 pub mod fanout;
 mod files;

@@ -1,7 +1,10 @@
 //! Where dependencies come from, by Cargo.lock: the registry, or this repository. `cargo deny` checks that too, with
 //! licences; this holds where it cannot be installed.
 
-use super::{report, source::{files, read}};
+use super::{
+    report,
+    source::{files, read},
+};
 
 /// The only source besides this repository.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";

@@ -40,7 +40,8 @@ const FORBIDDEN_IN_MACHINE: [&str; 15] = [
 fn rows(heading: &str) -> Vec<(String, BTreeSet<String>)> {
     let text = read(MAP);
     let (_, below) = text.split_once(heading).unwrap_or_else(|| panic!("{MAP} has no heading `{heading}`"));
-    let lines = below.lines().skip(1).skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let lines =
+        below.lines().skip(1).skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let cells = |line: &str| line.split('|').map(str::to_owned).collect::<Vec<_>>();
     let mut rows = Vec::new();

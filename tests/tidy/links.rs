@@ -71,7 +71,8 @@ fn links_between_documents_resolve() {
 
 #[test]
 fn links_and_headings_are_read_as_github_reads_them() {
-    let text = "# A `b` (c)\n[x](y.md#z) and [v](#w)\n```\n[no](link)\n# no heading\n```\n## Dead-letter queues\n## A b c\n";
+    let text =
+        "# A `b` (c)\n[x](y.md#z) and [v](#w)\n```\n[no](link)\n# no heading\n```\n## Dead-letter queues\n## A b c\n";
     assert_eq!(targets(text), ["y.md#z", "#w"]);
     assert_eq!(anchors(text).into_iter().collect::<Vec<_>>(), ["a-b-c", "a-b-c-1", "dead-letter-queues"]);
 }

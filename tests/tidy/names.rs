@@ -93,7 +93,9 @@ fn metrics_that_documents_name_exist() {
             // Names of crates and files have the prefix too, and `liminal_consumer_*` stands for several.
             let is_prefix = word.ends_with('_');
             let exists = known.contains(word) || is_prefix && known.iter().any(|name| name.starts_with(word));
-            let is_crate = ["client", "json", "memory", "predicate", "schema", "wire"].iter().any(|name| word == format!("liminal_{name}"));
+            let is_crate = ["client", "json", "memory", "predicate", "schema", "wire"]
+                .iter()
+                .any(|name| word == format!("liminal_{name}"));
             if word.starts_with("liminal_") && word != "liminal_" && !exists && !is_crate {
                 let several = known.iter().any(|name| name.starts_with(&format!("{word}_")));
                 if !several {
@@ -113,7 +115,8 @@ fn configuration_keys_that_documents_name_exist() {
         for (number, line) in (1..).zip(file.text.lines()) {
             for quoted in line.split('`').skip(1).step_by(2) {
                 let key = quoted.split([' ', '=']).next().unwrap_or_default();
-                let is_key = TABLES.iter().any(|table| key.starts_with(table)) && !key.ends_with(".rs") && !key.ends_with(".sh");
+                let is_key =
+                    TABLES.iter().any(|table| key.starts_with(table)) && !key.ends_with(".rs") && !key.ends_with(".sh");
                 if is_key && !known.contains(key) {
                     findings.push(format!("{}:{number}: there is no key `{key}`", file.path));
                 }

@@ -73,7 +73,8 @@ fn functions(file: &File) -> Vec<(&str, usize)> {
         let indent = line.len() - code.len();
         let Some((before, after)) = code.split_once("fn ") else { continue };
         let keywords = ["pub", "const", "async", "unsafe", "extern"];
-        if !before.split_whitespace().all(|word| keywords.iter().any(|k| word.starts_with(k)) || word.starts_with('"')) {
+        if !before.split_whitespace().all(|word| keywords.iter().any(|k| word.starts_with(k)) || word.starts_with('"'))
+        {
             continue;
         }
         let name = after.split(['(', '<']).next().unwrap_or(after);
@@ -112,7 +113,9 @@ fn judge(lengths: &[(String, usize)], most: usize, exceptions: &[(&str, usize, &
     }
     let is_long = |what: &str| lengths.iter().any(|(known, length)| known == what && *length > most);
     let unneeded = exceptions.iter().filter(|(what, ..)| !is_long(what));
-    findings.extend(unneeded.map(|(what, ..)| format!("{what}: it is not longer than {most} lines: take the exception out")));
+    findings.extend(
+        unneeded.map(|(what, ..)| format!("{what}: it is not longer than {most} lines: take the exception out")),
+    );
     findings
 }
 

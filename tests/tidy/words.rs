@@ -44,7 +44,8 @@ fn no_unfinished_work_and_no_empty_words() {
             let lower = line.to_lowercase();
             let marks = MARKS.iter().filter(|mark| line.contains(**mark));
             let words = WORDS.iter().filter(|word| has_word(&lower, word));
-            findings.extend(marks.chain(words).map(|word| format!("{}:{number}: `{word}`: {}", file.path, line.trim())));
+            findings
+                .extend(marks.chain(words).map(|word| format!("{}:{number}: `{word}`: {}", file.path, line.trim())));
         }
     }
     report(findings);
