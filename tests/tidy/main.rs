@@ -1,6 +1,6 @@
 //! What reviews would otherwise have to look for in every change: that modules import only what the map in
 //! docs/ARCHITECTURE.md lets them, that files and functions stay short, that limits are in one place, that documents name
-//! only what exists, and that all is in plain English. It reads the source tree and compiles nothing else.
+//! only what exists, and that all is in plain English. It reads the source tree, and needs no server.
 
 #![allow(missing_docs)]
 

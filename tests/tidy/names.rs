@@ -2,7 +2,7 @@
 //! (CODES.md, COMMANDS.md, CONFIGURATION.md, METRICS.md) are written from the code; every other document is compared with
 //! them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{
     documents, report,
@@ -15,13 +15,16 @@ const TABLES: [&str; 5] = ["cluster.", "limits.", "raft.", "scrub.", "store."];
 /// Upper-case words with underscores in documents that are no error codes.
 const OTHER_WORDS: [&str; 4] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH"];
 /// Prefixes of those.
-const OTHER_PREFIXES: [&str; 2] = ["LIMINAL_", "CARGO_"];
+const OTHER_PREFIXES: [&str; 3] = ["LIMINAL_", "CARGO_", "ADMISSION_"];
 
-/// The documents for users, without the history of changes.
+/// Written from the code, with names of values that look like error codes.
+const COMMANDS: &str = "docs/COMMANDS.md";
+
+/// The documents that people wrote, without the history of changes.
 fn guides() -> Vec<File> {
     let all = files("docs", &[".md"]).into_iter().chain(files("crates", &["README.md"]));
     let readme = File { path: "README.md".into(), text: read("README.md") };
-    all.chain([readme]).collect()
+    all.chain([readme]).filter(|file| file.path != COMMANDS).collect()
 }
 
 /// Words of these characters, each with the number of its line.
@@ -126,36 +129,70 @@ fn configuration_keys_that_documents_name_exist() {
     report(findings);
 }
 
+/// The commands of a line without their first word: one that is shown to be typed, and those in backticks.
+fn commands(line: &str) -> Vec<Vec<&str>> {
+    let typed = line.strip_prefix("$ ").map(|line| line.split(['|', ';', '#', '>']).next().unwrap_or(line));
+    let quoted = line.split('`').skip(1).step_by(2);
+    let mut found = Vec::new();
+    for command in typed.into_iter().chain(quoted).filter_map(|command| command.strip_prefix("liminal ")) {
+        let mut words = command.split_whitespace().peekable();
+        // Options of all commands may stand before the first word.
+        while let Some(option) = words.next_if(|word| word.starts_with('-')) {
+            if !option.contains('=') {
+                words.next();
+            }
+        }
+        found.push(words.collect());
+    }
+    found
+}
+
 #[test]
 fn commands_and_options_that_documents_name_exist() {
-    let (known, reference) = (known("docs/COMMANDS.md"), read("docs/COMMANDS.md"));
+    let (known, reference) = (known(COMMANDS), read(COMMANDS));
     let mut findings = Vec::new();
     for file in guides() {
-        if file.path == "docs/COMMANDS.md" {
-            continue;
-        }
         for (number, line) in (1..).zip(file.text.lines()) {
-            let Some(command) = line.strip_prefix("$ ").filter(|line| line.starts_with("liminal ")) else { continue };
-            let command = command.split(['|', ';', '#', '>']).next().unwrap_or(command);
-            let mut words = command.split_whitespace().skip(1).peekable();
-            // Options of all commands may stand before the first word.
-            while let Some(option) = words.next_if(|word| word.starts_with('-')) {
-                if !option.contains('=') {
-                    words.next();
+            for words in commands(line) {
+                let names = (1..=words.len().min(3)).map(|count| format!("liminal {}", words[..count].join(" ")));
+                if !words.is_empty() && !names.clone().any(|name| known.contains(&name)) {
+                    let name = names.last().unwrap_or_default();
+                    findings.push(format!("{}:{number}: there is no command `{name}`", file.path));
                 }
-            }
-            let words: Vec<&str> = words.collect();
-            let name = |count: usize| format!("liminal {}", words[..count.min(words.len())].join(" "));
-            if !known.contains(&name(1)) && !known.contains(&name(2)) {
-                findings.push(format!("{}:{number}: there is no command `{}`", file.path, name(2)));
-            }
-            for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
-                let option = option.split('=').next().unwrap_or(option);
-                if !reference.contains(&format!("`{option}")) && !reference.contains(&format!("{option}`")) {
-                    findings.push(format!("{}:{number}: no command has the option {option}", file.path));
+                for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+                    let option = option.split('=').next().unwrap_or(option);
+                    if !reference.contains(&format!("`{option}`")) {
+                        findings.push(format!("{}:{number}: no command has the option {option}", file.path));
+                    }
                 }
             }
         }
     }
     report(findings);
+}
+
+#[test]
+fn files_and_directories_that_documents_name_exist() {
+    const BELOW: [&str; 8] = ["src/", "crates/", "tests/", "docs/", "cluster/", "benches/", "proto/", "patches/"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut findings = Vec::new();
+    for file in guides() {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let path = quoted.split(' ').next().unwrap_or(quoted);
+                let is_path = BELOW.iter().any(|dir| path.starts_with(dir)) && !path.contains(['*', '#', '{']);
+                if is_path && !root.join(path).exists() {
+                    findings.push(format!("{}:{number}: there is no `{path}`", file.path));
+                }
+            }
+        }
+    }
+    report(findings);
+}
+
+#[test]
+fn commands_are_found_where_they_are_typed_and_quoted() {
+    assert_eq!(commands("$ liminal -o json channel list | wc"), [["channel", "list"]]);
+    assert_eq!(commands("run `liminal cluster status`, not `cargo`"), [["cluster", "status"]]);
+    assert!(commands("$ curl -s liminal").is_empty());
 }

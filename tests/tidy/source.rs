@@ -59,11 +59,14 @@ impl File {
 
     /// The product's lines with their numbers, without comments.
     pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let without_comment = |line| match str::find(line, "//") {
-            // `https://` is no comment.
-            Some(at) if at == 0 || !line[..at].ends_with(':') => &line[..at],
-            _ => line,
-        };
         (1..).zip(self.product().lines().map(without_comment))
+    }
+}
+
+fn without_comment(line: &str) -> &str {
+    match line.find("//") {
+        // `https://` is no comment.
+        Some(at) if !line[..at].ends_with(':') => &line[..at],
+        _ => line,
     }
 }
