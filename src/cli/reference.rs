@@ -14,8 +14,7 @@ fn cell(text: &StyledStr) -> String {
 
 /// How an argument is written on the command line.
 fn written(arg: &Arg) -> String {
-    let names =
-        arg.get_value_names().map(|names| names.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(" "));
+    let names = arg.get_value_names().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     let value = names.unwrap_or_else(|| arg.get_id().as_str().to_uppercase());
     let short = arg.get_short().map(|short| format!("`-{short}`"));
     let long = arg.get_long().map(|long| format!("`--{long}`"));
@@ -50,9 +49,10 @@ fn table(command: &Command, picked: impl Fn(&Arg) -> bool) -> String {
         if text.is_empty() {
             text.push_str("\n| Argument | Meaning | Default |\n|---|---|---|\n");
         }
-        let defaults = arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy()));
-        let default =
-            if arg.is_required_set() { "required".to_owned() } else { defaults.collect::<Vec<_>>().join(", ") };
+        // A flag that takes no value has one all the same: that it is not there.
+        let defaults = arg.get_default_values().iter().filter(|_| arg.get_action().takes_values());
+        let defaults: Vec<String> = defaults.map(|value| format!("`{}`", value.to_string_lossy())).collect();
+        let default = if arg.is_required_set() { "required".to_owned() } else { defaults.join(", ") };
         let _ = writeln!(text, "| {} | {} | {default} |", written(arg), meaning(arg));
     }
     text
