@@ -2,20 +2,10 @@
 //! fields, defaults from `config show`, and meanings from the comments where the fields are declared, so nothing of it is
 //! written twice.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
 use super::{ClusterConfig, Origins, ServerConfig, fields, reader::Visitor};
 use crate::{documents, model::Limits};
-
-/// Where the fields of each table are declared: the table, its type, and the text of the file.
-const DECLARED: [(&str, &str, &str); 6] = [
-    ("", "ServerConfig", include_str!("mod.rs")),
-    ("cluster", "ClusterConfig", include_str!("mod.rs")),
-    ("limits", "Limits", include_str!("../model/limits.rs")),
-    ("store", "StoreConfig", include_str!("mod.rs")),
-    ("raft", "RaftConfig", include_str!("mod.rs")),
-    ("scrub", "ScrubConfig", include_str!("mod.rs")),
-];
 
 /// Keys that are not in the list of fields, with their types.
 const APART: [(&str, &str); 6] = [
@@ -64,13 +54,19 @@ impl Keys {
         self.found.push((format!("{}{key}", self.prefix), kind));
     }
 
-    /// All of them, one table after the other.
+    /// All of them.
     fn all() -> Vec<(String, &'static str)> {
         let mut keys = Self::default();
         fields::server(&mut ServerConfig::default(), &mut keys);
         keys.table("cluster", &mut |v| fields::cluster(&mut ClusterConfig::default(), v));
         keys.found.extend(APART.map(|(key, kind)| (key.to_owned(), kind)));
-        keys.found.sort_by_key(|(key, _)| DECLARED.iter().position(|(table, ..)| *table == split(key).0));
+        // One table after the other, with what every node has first.
+        let rank = |key: &str| match split(key).0 {
+            "" => 0,
+            "cluster" => 1,
+            _ => 2,
+        };
+        keys.found.sort_by_key(|(key, _)| rank(key));
         keys.found
     }
 }
@@ -106,13 +102,65 @@ impl Visitor for Keys {
     }
 }
 
+/// The structs whose fields are keys: the table, and the fields with the comments at them.
+struct Declared(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Declared {
+    /// As the sources say.
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let dir = fs::read_dir(root.join("config")).unwrap().map(|entry| entry.unwrap().path());
+        let paths =
+            dir.filter(|path| path.extension().is_some_and(|end| end == "rs")).chain([root.join("model/limits.rs")]);
+        let mut tables = BTreeMap::new();
+        for source in paths.map(|path| fs::read_to_string(path).unwrap()) {
+            for declared in source.split("\npub struct ").skip(1) {
+                let Some((name, fields)) = declared.split_once(" {\n") else { continue };
+                tables.insert(table_of(name), comments(fields));
+            }
+        }
+        Self(tables)
+    }
+
+    /// What a key means: the comment at its field, which has its name or, where two keys make one field, the beginning of it.
+    fn meaning(&self, key: &str) -> String {
+        let (table, name) = split(key);
+        let fields = &self.0[table];
+        let part_of = || fields.iter().filter(|(field, _)| name.starts_with(field.as_str()));
+        let longest = || part_of().max_by_key(|(field, _)| field.len()).map(|(_, comment)| comment);
+        let comment = fields.get(name).or_else(longest).unwrap_or_else(|| panic!("{key}: no field has its name"));
+        // Names of fields become names of keys.
+        let parts = comment.split("[`").map(|part| match part.split_once("`]") {
+            Some((link, after)) => match link.split_once("::") {
+                Some((of, field)) => format!("`{}`{after}", whole(&table_of(of), field)),
+                None => format!("`{link}`{after}"),
+            },
+            None => part.to_owned(),
+        });
+        parts.collect()
+    }
+}
+
+/// The table whose fields a struct has: `limits` of `Limits`, `peer_tls` of `PeerTlsConfig`, the top of `ServerConfig`.
+fn table_of(name: &str) -> String {
+    let mut table = String::new();
+    for c in name.trim_end_matches("Config").chars() {
+        if c.is_uppercase() && !table.is_empty() {
+            table.push('_');
+        }
+        table.extend(c.to_lowercase());
+    }
+    if table == "server" { String::new() } else { table }
+}
+
+fn whole(table: &str, field: &str) -> String {
+    if table.is_empty() { field.to_owned() } else { format!("{table}.{field}") }
+}
+
 /// The comments at the fields of a struct, by the fields' names.
-fn comments(source: &str, name: &str) -> BTreeMap<String, String> {
-    let (_, after) =
-        source.split_once(&format!("pub struct {name} {{\n")).unwrap_or_else(|| panic!("no struct {name}"));
-    let (fields, _) = after.split_once("\n}\n").unwrap();
+fn comments(declared: &str) -> BTreeMap<String, String> {
     let (mut found, mut comment) = (BTreeMap::new(), Vec::new());
-    for line in fields.lines().map(str::trim) {
+    for line in declared.lines().take_while(|line| *line != "}").map(str::trim) {
         if let Some(text) = line.strip_prefix("///") {
             comment.push(text.trim());
         } else if let Some((field, _)) = line.strip_prefix("pub ").and_then(|field| field.split_once(':')) {
@@ -123,30 +171,9 @@ fn comments(source: &str, name: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Names of fields become names of keys.
-fn with_keys(comment: &str) -> String {
-    let mut text = comment.replace("[`", "`").replace("`]", "`");
-    for (table, name, _) in DECLARED {
-        let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
-        text = text.replace(&format!("{name}::"), &prefix);
-    }
-    text
-}
-
 /// The table of a key, and the key in it.
 fn split(key: &str) -> (&str, &str) {
     key.split_once('.').unwrap_or(("", key))
-}
-
-/// What a key means: the comment at its field, which has its name or, where two keys make one field, the beginning of it.
-fn meaning(key: &str) -> String {
-    let (table, key) = split(key);
-    let (_, name, source) = DECLARED.into_iter().find(|(declared, ..)| *declared == table).unwrap();
-    let comments = comments(source, name);
-    let part_of = || comments.iter().filter(|(field, _)| key.starts_with(field.as_str()));
-    let comment =
-        comments.get(key).or_else(|| part_of().max_by_key(|(field, _)| field.len()).map(|(_, comment)| comment));
-    with_keys(comment.unwrap_or_else(|| panic!("{table}.{key}: there is no field of that name in {name}")))
 }
 
 /// The defaults as `config show` prints them, by key.
@@ -184,7 +211,7 @@ fn the_generated_reference_of_the_configuration_is_what_the_code_says() {
          `\"24h\"`.\n",
         documents::notice()
     );
-    let (mut table, defaults) = ("?".to_owned(), defaults());
+    let (mut table, defaults, declared) = ("?".to_owned(), defaults(), Declared::read());
     for (key, kind) in Keys::all() {
         let of = split(&key).0;
         if table != of {
@@ -199,7 +226,7 @@ fn the_generated_reference_of_the_configuration_is_what_the_code_says() {
         let depends = DEPENDS.iter().find(|(known, _)| *known == key).map(|(_, default)| (*default).to_owned());
         let default = depends.or_else(|| defaults.get(&key).cloned()).unwrap_or_else(|| "none".to_owned());
         let variable = format!("LIMINAL_{}", key.to_uppercase().replace('.', "__"));
-        let (bound, meaning) = (bound(&key, kind), meaning(&key));
+        let (bound, meaning) = (bound(&key, kind), declared.meaning(&key));
         writeln!(text, "| `{key}` | {kind} | {default} | {bound} | `{variable}` | {meaning} |").unwrap();
     }
     documents::hold("docs/CONFIGURATION.md", &text);

@@ -5,8 +5,6 @@
 #![allow(missing_docs)]
 
 mod dependencies;
-#[path = "../../src/documents.rs"]
-mod documents;
 mod imports;
 mod limits;
 mod links;

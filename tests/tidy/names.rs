@@ -1,15 +1,15 @@
 //! What documents name has to exist: metrics, error codes, configuration keys, commands and their options. The references
-//! (CODES.md, COMMANDS.md, CONFIGURATION.md, METRICS.md) are written from the code; every other document is compared with
+//! (COMMANDS.md, CONFIGURATION.md, ERRORS.md, METRICS.md) are written from the code; every other document is compared with
 //! them.
 
 use std::{collections::BTreeSet, path::Path};
 
 use super::{
-    documents, report,
+    report,
     source::{File, files, read},
 };
 
-const CODES: &str = "docs/CODES.md";
+const CODES: &str = "docs/ERRORS.md";
 /// The tables of the configuration whose keys are written with a dot.
 const TABLES: [&str; 5] = ["cluster.", "limits.", "raft.", "scrub.", "store."];
 /// Upper-case words with underscores in documents that are no error codes.
@@ -40,40 +40,9 @@ fn known(path: &str) -> BTreeSet<String> {
     named.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
 }
 
-/// The error codes, each with what it means, as src/code.rs of liminal-wire declares them.
-fn codes() -> Vec<(String, String)> {
-    let source = read("crates/liminal-wire/src/code.rs");
-    let (_, declared) = source.split_once("\ncodes! {\n").expect("the list of codes");
-    let (declared, _) = declared.split_once("\n}").expect("its end");
-    let (mut codes, mut meaning) = (Vec::new(), Vec::new());
-    for line in declared.lines().map(str::trim) {
-        if let Some(text) = line.strip_prefix("/// ") {
-            meaning.push(text);
-        } else if let Some(code) = line.split('"').nth(1) {
-            codes.push((code.to_owned(), meaning.join(" ")));
-            meaning.clear();
-        }
-    }
-    codes
-}
-
-#[test]
-fn the_generated_reference_of_error_codes_is_what_the_code_says() {
-    let mut text = format!(
-        "# Error codes\n\n{}\nPrograms tell errors apart by these codes. They are the same over gRPC, HTTP and WebSockets, on the \
-         command line and in the Rust client.\nThe statuses of HTTP are in [HTTP.md](HTTP.md#errors).\n\n| Code | Meaning \
-         |\n|---|---|\n",
-        documents::notice()
-    );
-    for (code, meaning) in codes() {
-        text.push_str(&format!("| `{code}` | {meaning} |\n"));
-    }
-    documents::hold(CODES, &text);
-}
-
 #[test]
 fn error_codes_that_documents_name_exist() {
-    let codes: BTreeSet<String> = codes().into_iter().map(|(code, _)| code).collect();
+    let codes = known(CODES);
     let mut findings = Vec::new();
     for file in guides() {
         for (line, word) in words(&file.text, |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
