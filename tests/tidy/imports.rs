@@ -11,7 +11,7 @@ use super::{
 
 const MAP: &str = "docs/ARCHITECTURE.md";
 /// Imports against the order of the table, each with its reason.
-const UPWARD: [(&str, &str, &str); 2] = [
+static UPWARD: [(&str, &str, &str); 2] = [
     ("raft", "grpc", "the port for nodes serves HTTP/2, and counts what comes in as the clients' port does"),
     ("env", "budget", "a connection carries the account that its bytes are counted on, from the socket on"),
 ];

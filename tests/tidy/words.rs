@@ -4,9 +4,9 @@
 use super::{report, source::files};
 
 /// Found as they are written here.
-const MARKS: [&str; 6] = ["TODO", "FIXME", "HACK", "unimplemented!", "todo!(", "dbg!("];
+static MARKS: [&str; 6] = ["TODO", "FIXME", "HACK", "unimplemented!", "todo!(", "dbg!("];
 /// Found as whole words, in any case.
-const WORDS: [&str; 18] = [
+static WORDS: [&str; 18] = [
     "simply",
     "obviously",
     "of course",
