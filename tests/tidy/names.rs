@@ -2,7 +2,10 @@
 //! (COMMANDS.md, CONFIGURATION.md, ERRORS.md, METRICS.md) are written from the code; every other document is compared with
 //! them.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     report,
@@ -91,6 +94,29 @@ fn configuration_keys_that_documents_name_exist() {
                     TABLES.iter().any(|table| key.starts_with(table)) && !key.ends_with(".rs") && !key.ends_with(".sh");
                 if is_key && !known.contains(key) {
                     findings.push(format!("{}:{number}: there is no key `{key}`", file.path));
+                }
+            }
+        }
+    }
+    report(findings);
+}
+
+#[test]
+fn what_stands_in_brackets_behind_a_key_is_its_default() {
+    let reference = read("docs/CONFIGURATION.md");
+    let rows = reference.lines().filter(|line| line.starts_with("| `")).map(|line| line.split('|').collect::<Vec<_>>());
+    let plain = |text: &str| text.replace([' ', ',', '`', '"'], "").to_lowercase();
+    let defaults: BTreeMap<String, String> = rows.map(|cells| (plain(cells[1]), plain(cells[3]))).collect();
+    let mut findings = Vec::new();
+    for file in guides() {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            for (at, behind) in line.match_indices("` (") {
+                let key = line[..at].rsplit('`').next().unwrap_or_default();
+                let said = line[at + behind.len()..].split([')', ';']).next().unwrap_or_default();
+                // `16 MiB, at most a quarter`: what comes after the value is not compared.
+                let said = said.split(", ").next().unwrap_or(said);
+                if let Some(default) = defaults.get(key).filter(|default| **default != plain(said)) {
+                    findings.push(format!("{}:{number}: the default of `{key}` is {default}, not {said}", file.path));
                 }
             }
         }
