@@ -54,7 +54,6 @@ const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[
     ("src/grpc/consumers.rs attend", 90, "one loop over what a stream may say"),
     ("src/machine/restore.rs add", 125, "one arm for each kind of key in the store"),
     ("src/node.rs start_parts", 120, "the parts of a node in the order in which they start"),
-    ("src/node.rs metrics", 90, "one line for each metric"),
     ("src/raft/group.rs start", 190, NOT_YET),
     ("src/raft/joining.rs look", 90, NOT_YET),
 ];
