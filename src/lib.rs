@@ -52,6 +52,8 @@ pub mod budget;
 pub mod cli;
 pub mod codec;
 pub mod config;
+#[cfg(test)]
+mod documents;
 pub mod env;
 pub mod fanout;
 mod files;
@@ -76,3 +78,12 @@ pub use broker::Broker;
 /// The Rust client, which is a crate of its own: `liminal-client`.
 pub use liminal_client as client;
 pub(crate) use liminal_wire::address;
+
+/// The examples of docs/EMBEDDING.md and docs/CLIENTS.md, as tests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../docs/EMBEDDING.md")]
+    struct Embedding;
+    #[doc = include_str!("../docs/CLIENTS.md")]
+    struct Clients;
+}

@@ -10,6 +10,8 @@ mod dev;
 mod error;
 mod health;
 pub mod publish;
+#[cfg(test)]
+mod reference;
 mod remote;
 pub mod request;
 pub mod rule;

@@ -59,6 +59,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("entry_operations", &mut limits.entry_operations);
     number("headers", &mut limits.headers);
     number("consumer_members", &mut limits.consumer_members);
+    number("compaction_keys", &mut limits.compaction_keys);
     number("schema_nodes", &mut limits.schema_nodes);
     number("json_depth", &mut limits.json_depth);
     number("violations", &mut limits.violations);

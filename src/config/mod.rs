@@ -4,6 +4,8 @@ mod cookie;
 mod fields;
 mod file;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod show;
 mod tree;
 mod variables;
@@ -29,21 +31,25 @@ pub struct ServerConfig {
     pub listen_address: String,
     /// `host:port` for HTTP.
     pub health_listen_address: String,
-    /// `host:port` that clients and other nodes are told for gRPC; none: see [`ServerConfig::advertised`].
+    /// `host:port` that clients and other nodes are told for gRPC. Without it: [`ServerConfig::listen_address`], with the
+    /// node's name in place of `0.0.0.0`.
     pub advertise_address: Option<String>,
-    /// The same for HTTP.
+    /// `host:port` that clients are told for HTTP. Without it: [`ServerConfig::health_listen_address`], with the node's name in
+    /// place of `0.0.0.0`.
     pub advertise_http_address: Option<String>,
     /// Origins of web pages from elsewhere that may use the HTTP port, such as `https://console.example.com`.
     pub allowed_origins: Vec<String>,
-    /// How long a graceful stop may take.
+    /// How long a node that stops in order waits for what is under way.
     pub drain_timeout: Duration,
-    /// Channels that are created if they are missing.
+    /// Channels that are created if they are missing: tables with `name`, `schema_ref` (the path of a JSON Schema, relative to
+    /// the file) and `durable` (`true` unless you say otherwise).
     pub channels: Vec<ChannelEntry>,
-    /// Rules between channels.
+    /// Rules between channels of this file, which copy messages: tables with `source_channel`, `target_channel` and
+    /// `predicate`.
     pub routing_rules: Vec<RoutingRule>,
-    /// Where the node keeps its state. Without it [`ServerConfig::ephemeral_node`] has to say so.
+    /// The directory where the node keeps its state.
     pub persistence_path: Option<PathBuf>,
-    /// The node's state, durable channels included, is in a temporary directory that is gone with the process.
+    /// Whether the node's state, durable channels included, is in a temporary directory that is gone with the process.
     pub ephemeral_node: bool,
     /// The cluster that the node is in; none: alone.
     pub cluster: Option<ClusterConfig>,
@@ -62,20 +68,20 @@ pub struct ServerConfig {
 /// How a node looks for damage on its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubConfig {
-    /// Bytes of state and log that are read in a second, at most.
+    /// Bytes of state and log that the search for damage reads in a second, at most.
     pub bytes_per_second: usize,
-    /// From the begin of one pass over everything to that of the next one; none: only when it is asked to.
+    /// Time from the beginning of one search for damage to the beginning of the next one; off: only when an operator asks.
     pub interval: Option<Duration>,
 }
 
 /// How the state is kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// What was applied is written to the tree when it has this many bytes.
+    /// What was applied is written to the store when it has this many bytes.
     pub memtable_bytes: usize,
-    /// Or when it is this old.
+    /// What was applied is written to the store when it is this old.
     pub fold_interval: Duration,
-    /// Bytes of the tree that are kept in memory.
+    /// Bytes of the store that are kept in memory.
     pub cache_bytes: usize,
 }
 
@@ -90,7 +96,7 @@ pub struct RaftConfig {
     pub log_cache_bytes: usize,
     /// Entries that stay in the log behind what the store has made durable, at most.
     pub log_keep_entries: u64,
-    /// Bytes of them, at most.
+    /// Bytes that stay in the log behind what the store has made durable, at most.
     pub log_keep_bytes: usize,
 }
 
@@ -119,11 +125,12 @@ pub struct RoutingRule {
 /// A node's place in its cluster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Unique in the cluster; empty: what the machine is called when the node starts for the first time.
+    /// The node's name, unique in the cluster. Without it: what the machine is called when the node starts for the first time.
     pub node_name: String,
     /// `host:port` for other nodes.
     pub listen_address: String,
-    /// `host:port` that other nodes are told; none: see [`ServerConfig::advertised`].
+    /// `host:port` that other nodes are told. Without it: [`ClusterConfig::listen_address`], with the node's name in place of
+    /// `0.0.0.0`.
     pub advertise_address: Option<String>,
     /// `host:port` of nodes to find the cluster through.
     pub seed_nodes: Vec<String>,
@@ -131,14 +138,14 @@ pub struct ClusterConfig {
     pub cookie: String,
     /// The file that holds the secret instead.
     pub cookie_file: Option<PathBuf>,
-    /// How many fresh nodes have to meet before they form a cluster, at most [`Limits::MOST_VOTERS`].
+    /// How many fresh nodes have to meet before they form a cluster.
     pub expect: usize,
     /// Whether `expect` was not said but counted from the seeds, so that those which turn out to be one node count once.
     pub counts_seeds: bool,
     /// Whether a node that joined votes as soon as it has caught up.
     pub auto_promote: bool,
-    /// A node that has been away for so long is removed, if the rest stands without it and at least `expect` voters
-    /// stay; none: never.
+    /// A node that has been away for so long is removed, if the others have a majority without it and at least `expect` voters
+    /// stay; off: never.
     pub remove_departed_after: Option<Duration>,
 }
 

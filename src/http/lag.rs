@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
-use super::{Labels, Metric, MetricKind};
+use super::metrics::{self, Declared, Labels, Metric};
 use crate::{
     broker::Broker,
     machine::Laggards,
@@ -69,39 +69,28 @@ impl ConsumerMetrics {
         let view = broker.view();
         let laggards = view.laggards(CONSUMERS_SHOWN);
         let more = laggards.count > laggards.shown.len() as u64;
-        let each = |name, help, others: u64, value: fn(&ConsumerStatus) -> u64| {
+        let each = |declared: &'static Declared, others: u64, value: fn(&ConsumerStatus) -> u64| {
             let shown = laggards.shown.iter();
             let mut values: Vec<_> = shown
                 .map(|(channel, status)| (labels(channel.as_str(), status.meta.name.as_str()), value(status)))
                 .collect();
             values.extend(more.then(|| (labels(OTHERS, OTHERS), others)));
-            Metric { name, help, kind: MetricKind::Gauge, values }
+            declared.each(values)
         };
         let lag_of_shown: u64 = laggards.shown.iter().map(|(_, status)| status.lag).sum();
         let lag = laggards.lag.saturating_sub(lag_of_shown);
         let (pending, dying) = (laggards.pending_of_others, laggards.dying_of_others);
         let [redelivered, dead, lost] = self.counters(broker, &laggards);
-        let counter = |name, help, values| Metric { name, help, kind: MetricKind::Counter, values };
         [
-            Metric::gauge("consumers", "Consumers of all channels", laggards.count),
-            Metric::gauge(
-                "consumers_not_shown",
-                "Consumers without series of their own: (others) sums them up",
-                laggards.count.saturating_sub(laggards.shown.len() as u64),
-            ),
-            Metric::gauge(
-                "consumers_lag",
-                "Messages that some consumer has not settled, of all consumers",
-                laggards.lag,
-            ),
-            each("consumer_lag", "Messages not settled, of the consumers furthest behind", lag, |c| c.lag),
-            each("consumer_pending", "Messages handed out or waiting to be again", pending, |c| {
-                c.in_flight + c.waiting + c.dying
-            }),
-            each("consumer_dying", "Messages given up that wait for their dead-letter channel", dying, |c| c.dying),
-            counter("consumer_redeliveries", "Messages handed out again", redelivered),
-            counter("consumer_dead_letters", "Messages given up", dead),
-            counter("consumer_lost_messages", "Messages removed before they were settled", lost),
+            metrics::CONSUMERS.of(laggards.count),
+            metrics::CONSUMERS_NOT_SHOWN.of(laggards.count.saturating_sub(laggards.shown.len() as u64)),
+            metrics::CONSUMERS_LAG.of(laggards.lag),
+            each(&metrics::CONSUMER_LAG, lag, |c| c.lag),
+            each(&metrics::CONSUMER_PENDING, pending, |c| c.in_flight + c.waiting + c.dying),
+            each(&metrics::CONSUMER_DYING, dying, |c| c.dying),
+            metrics::CONSUMER_REDELIVERIES.each(redelivered),
+            metrics::CONSUMER_DEAD_LETTERS.each(dead),
+            metrics::CONSUMER_LOST_MESSAGES.each(lost),
         ]
     }
 

@@ -12,6 +12,7 @@ mod exchanges;
 mod lag;
 mod letters;
 mod messages;
+pub mod metrics;
 mod monitoring;
 mod openapi;
 mod problem;
@@ -32,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
 pub use self::lag::{ConsumerCounts, ConsumerMetrics};
-pub use self::monitoring::{Labels, Metric, MetricKind, NodeView};
+pub use self::metrics::Metric;
+pub use self::monitoring::NodeView;
 use self::serving::Serving;
 use crate::{broker::Broker, env::Listener, model::Limits};
 

@@ -20,6 +20,8 @@ use prometheus_client::{
 };
 use serde_json::json;
 
+use super::metrics::{Metric, MetricKind};
+
 /// What the HTTP face shows of its node.
 pub trait NodeView: Send + Sync + 'static {
     /// Why the process cannot do its work at all; none while it can.
@@ -30,45 +32,8 @@ pub trait NodeView: Send + Sync + 'static {
     fn unmet(&self) -> Vec<String>;
     /// What its operator should look at, though it works.
     fn warnings(&self) -> Vec<String>;
-    /// Figures for monitoring.
+    /// All metrics as they are now.
     fn metrics(&self) -> Vec<Metric>;
-}
-
-/// A figure for monitoring, as it is now.
-#[derive(Debug)]
-pub struct Metric {
-    /// Without the prefix `liminal_`, and without the suffix `_total` of counters.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// How it moves.
-    pub kind: MetricKind,
-    /// One value, or one for each combination of labels.
-    pub values: Vec<(Labels, u64)>,
-}
-
-/// Names and values of labels; none for a single value.
-pub type Labels = Vec<(&'static str, String)>;
-
-/// How a figure moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only up, from 0 at the start of the process.
-    Counter,
-    /// Up and down.
-    Gauge,
-}
-
-impl Metric {
-    /// A single value that goes up and down.
-    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: MetricKind::Gauge, values: vec![(Labels::new(), value)] }
-    }
-
-    /// A single value that only goes up.
-    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: MetricKind::Counter, values: vec![(Labels::new(), value)] }
-    }
 }
 
 type Shared = State<Arc<dyn NodeView>>;
@@ -103,19 +68,19 @@ pub(super) async fn ready(State(view): Shared) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "unmet": unmet }))).into_response()
 }
 
-/// The figures of one moment, as the metrics library wants them.
+/// The metrics of one moment, as the library wants them.
 #[derive(Debug)]
 struct Figures(Vec<Metric>);
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for Metric { name, help, kind, values } in &self.0 {
-            let kind_of = match kind {
+        for Metric { declared, values } in &self.0 {
+            let kind = match declared.kind {
                 MetricKind::Counter => MetricType::Counter,
                 MetricKind::Gauge => MetricType::Gauge,
             };
-            let mut metric = encoder.encode_descriptor(name, help, None, kind_of)?;
-            let write = |encoder: &mut MetricEncoder<'_>, value: u64| match kind {
+            let mut metric = encoder.encode_descriptor(declared.name, declared.help, None, kind)?;
+            let write = |encoder: &mut MetricEncoder<'_>, value: u64| match declared.kind {
                 MetricKind::Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&value, None),
                 MetricKind::Gauge => encoder.encode_gauge(&value),
             };
@@ -183,19 +148,15 @@ fn encoded(metrics: Vec<Metric>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::metrics, *};
 
     #[test]
     fn the_older_format_has_the_names_of_its_values_and_no_end() {
-        let metrics = vec![
-            Metric::gauge("ready", "1 while ready", 1),
-            Metric::counter("published_messages", "Messages acknowledged", 7),
-        ];
-        let text = plain(&encoded(metrics));
+        let text = plain(&encoded(vec![metrics::READY.of(1), metrics::PUBLISHED_MESSAGES.of(7)]));
         for line in [
             "# TYPE liminal_ready gauge",
             "liminal_ready 1",
-            "# HELP liminal_published_messages_total Messages acknowledged",
+            "# HELP liminal_published_messages_total Messages acknowledged to clients of this node",
             "# TYPE liminal_published_messages_total counter",
             "liminal_published_messages_total 7",
         ] {

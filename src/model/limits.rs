@@ -30,8 +30,8 @@ pub struct Limits {
     pub key_bytes: usize,
     /// Idempotency keys in a channel's window, at most 2^32 - 1. The leader's counts for all nodes.
     pub live_keys: u64,
-    /// Bytes of memory that the idempotency keys of all channels may take; how many keys that makes is said by
-    /// [`Limits::most_keys`]. The leader's counts for all nodes.
+    /// Bytes of memory that the idempotency keys of all channels may take: the first 2,097,152 count as 48 bytes each, all
+    /// others as 2.25. The leader's counts for all nodes.
     pub key_memory: usize,
     /// Idempotency keys of all channels that a node holds in memory exactly, as far as [`Limits::key_memory`] goes; older
     /// ones are in files.
@@ -67,7 +67,7 @@ pub struct Limits {
     pub delayed_bytes: usize,
     /// Keys that one pass of a channel's compaction remembers, about 32 bytes each; the next one takes up where it ended.
     pub compaction_keys: usize,
-    /// How far ahead that time may be.
+    /// How far ahead the time of a delayed message may be.
     pub max_delay: Duration,
     /// Requests of a node's clients that wait for a reply.
     pub requests: usize,
@@ -115,9 +115,9 @@ pub struct Limits {
     pub in_flight_bytes: usize,
     /// Bytes of publishes that one client connection may have unanswered; its streams are not read beyond that.
     pub connection_in_flight_bytes: usize,
-    /// Messages that one client connection may publish in a second; none does not limit them.
+    /// Messages that one client connection may publish in a second; off does not limit them.
     pub publisher_messages_per_second: Option<u64>,
-    /// Bytes that one client connection may publish in a second; none does not limit them.
+    /// Bytes that one client connection may publish in a second; off does not limit them.
     pub publisher_bytes_per_second: Option<u64>,
     /// Bytes of one page of a read.
     pub page_bytes: usize,

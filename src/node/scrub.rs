@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     broker::NodeAddress,
-    http::Metric,
+    http::{Metric, metrics},
     proto::v1::{NodeScrub, VerifyDeepResponse},
     raft::{RaftGroup, ScrubReport},
 };
@@ -26,19 +26,11 @@ const MISSED: u32 = 20;
 /// The figures.
 pub(super) fn metrics(report: &ScrubReport) -> Vec<Metric> {
     vec![
-        Metric::counter("scrub_bytes", "Bytes of state and log that were read to look for damage", report.total_bytes),
-        Metric::counter("scrub_damaged_files", "Damaged files of state and log that were found", report.total_found),
-        Metric::counter("scrub_healed_files", "Damaged files that are well again", report.total_healed),
-        Metric::gauge(
-            "scrub_unhealed_files",
-            "Files that are damaged now: raise an alarm above 0",
-            report.left.len() as u64,
-        ),
-        Metric::gauge(
-            "scrub_completed_timestamp_seconds",
-            "When everything had last been read; 0: never",
-            report.completed_ms / 1000,
-        ),
+        metrics::SCRUB_BYTES.of(report.total_bytes),
+        metrics::SCRUB_DAMAGED_FILES.of(report.total_found),
+        metrics::SCRUB_HEALED_FILES.of(report.total_healed),
+        metrics::SCRUB_UNHEALED_FILES.of(report.left.len() as u64),
+        metrics::SCRUB_COMPLETED_TIMESTAMP_SECONDS.of(report.completed_ms / 1000),
     ]
 }
 

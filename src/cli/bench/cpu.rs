@@ -1,4 +1,4 @@
-//! CPU time and memory of processes, from `/proc`. Where there is no such thing, it is simply not known.
+//! CPU time and memory of processes, from `/proc`. Where there is no such thing, they are unknown.
 
 use std::{fs, time::Duration};
 
