@@ -17,12 +17,6 @@ pub(super) const CHECK_TIME: Duration = Duration::from_secs(1);
 /// How long a request may wait for others' checks that take long.
 const TURN: Duration = Duration::from_secs(5);
 
-impl From<Unserved> for Failure {
-    fn from(error: Unserved) -> Self {
-        Self::Definite(error.into())
-    }
-}
-
 /// Messages of one channel that passed all checks.
 pub(super) struct Checked {
     pub(super) meta: Arc<ChannelMeta>,

@@ -28,6 +28,12 @@ pub(super) enum Failure {
     Definite(BrokerError),
 }
 
+impl From<Unserved> for Failure {
+    fn from(error: Unserved) -> Self {
+        Self::Definite(error.into())
+    }
+}
+
 impl Broker {
     /// Publishes one message and waits until it is acknowledged and its delivery is known. An empty key is refused: a
     /// message without a key has none.
@@ -214,12 +220,12 @@ impl Broker {
             }
             Err(Refusal::WrongSeq { expected, actual }) => {
                 let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
-                return Err(error.into());
+                return Err(Failure::Definite(error));
             }
             Err(other) => {
                 let internal = || BrokerError::Internal { reason: other.to_string() };
                 let error = self.copy_refused(&other).map_or_else(internal, |(_, error)| error);
-                return Err(error.into());
+                return Err(Failure::Definite(error));
             }
         };
         let delivered = self.delivered(channel, &assigned, count, confirm, term).await;

@@ -1,5 +1,7 @@
 //! What an operator asks of the membership, and why it was not done.
 
+use crate::sequencer::SequencerError;
+
 /// What an operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -37,4 +39,14 @@ pub enum ChangeError {
     /// It may have been.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),
+}
+
+impl From<SequencerError> for ChangeError {
+    fn from(error: SequencerError) -> Self {
+        match error {
+            SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
+            SequencerError::TooLarge { .. } => Self::Refused(error.to_string()),
+            SequencerError::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
 }

@@ -26,16 +26,6 @@ pub struct MembershipPolicy {
     pub expect: usize,
 }
 
-impl From<SequencerError> for ChangeError {
-    fn from(error: SequencerError) -> Self {
-        match error {
-            SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
-            SequencerError::TooLarge { .. } => Self::Refused(error.to_string()),
-            SequencerError::Unknown(reason) => Self::Unknown(reason),
-        }
-    }
-}
-
 /// The leader's hand on the membership; idle on other nodes.
 pub(in crate::raft) struct Membership {
     pub(in crate::raft) local: NodeAddress,
