@@ -87,7 +87,10 @@ impl Engine for MemoryEngine {
     async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let map = Arc::make_mut(&mut state.current);
-        for (key, value) in changes {
+        for cut in changes.cuts.iter().filter(|cut| !cut.is_empty()) {
+            map.extract_if((Bound::Included(&cut.start), Bound::Excluded(&cut.end)), |_, _| true).for_each(drop);
+        }
+        for (key, value) in changes.writes {
             match value {
                 Some(value) => map.insert(key, value.bytes()),
                 None => map.remove(&key),

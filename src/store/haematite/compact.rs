@@ -480,7 +480,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::store::haematite::{MemTable, database::SHARD, healing::Damages};
+    use crate::store::haematite::{database::SHARD, healing::Damages, memtable::Entries};
 
     /// The folding thread's part, one step at a time.
     struct Folding {
@@ -521,7 +521,7 @@ mod tests {
         }
 
         fn fold(&mut self, changes: impl Iterator<Item = (u64, Option<u64>)>) {
-            let changes: MemTable = changes.map(|(k, v)| (key(k), v.map(|number| value(number).into()))).collect();
+            let changes: Entries = changes.map(|(k, v)| (key(k), v.map(|number| value(number).into()))).collect();
             self.database.write(&changes).unwrap();
             self.view = Arc::new(View::new(self.database.view().unwrap(), self.dir.clone()));
             self.space.folded(&self.database, &self.view);

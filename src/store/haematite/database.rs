@@ -7,6 +7,7 @@
 //! when it is found at the next open.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     fmt::Display,
     path::{Path, PathBuf},
@@ -24,7 +25,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{HaematiteConfig, MemTable};
+use super::{
+    HaematiteConfig,
+    memtable::{Cuts, Entries},
+    nodes::Nodes,
+    scan::Walk,
+};
 use crate::{
     files::WAY_OUT,
     store::{StateHash, StoreError, keys, value::Value},
@@ -45,6 +51,9 @@ const PROBE: usize = 4096;
 
 /// Changes of more bytes than this go into the tree in pieces.
 const PIECE: usize = 24 << 20;
+
+/// Bytes of nodes that are kept in memory while keys are deleted singly.
+const SINGLY_CACHE_BYTES: usize = 1 << 20;
 
 /// Deletes in a row that are cut out of the tree rather than made one by one: beginning a branch takes a few syncs.
 const RUN: usize = 64;
@@ -207,25 +216,46 @@ impl OpenDatabase {
     }
 
     /// Writes changes durably and all together. Blocks.
-    pub(super) fn write(&mut self, changes: &MemTable) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self, changes: &Entries) -> Result<(), StoreError> {
+        self.write_after(&Cuts::default(), changes)
+    }
+
+    /// The same after ranges were cut out of the tree.
+    pub(super) fn write_after(&mut self, cuts: &Cuts, changes: &Entries) -> Result<(), StoreError> {
         let runs = runs(changes);
-        if !runs.is_empty() && self.write_cutting(changes, &runs)? {
+        if !(cuts.is_empty() && runs.is_empty()) && self.write_cutting(cuts, changes, &runs)? {
             return Ok(());
         }
         let branch = self.branch.clone();
+        for cut in cuts.iter() {
+            self.delete_singly(&branch, cut.start, cut.end)?;
+        }
         self.commit(&branch, changes.iter(), changes.contains_key(&keys::mark())).map(drop)
     }
 
-    /// Cuts the runs out of the tree, begins the other branch there and commits the rest of the changes to it. False
-    /// when nothing was written, because the tree has nothing in the runs or the rest changes nothing.
-    fn write_cutting(&mut self, changes: &MemTable, runs: &[Run<'_>]) -> Result<bool, StoreError> {
+    /// Deletes what the tree has of a range key by key: nothing, or what no other change comes with.
+    fn delete_singly(&self, branch: &BranchHandle, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        let root = branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
+        let nodes = Nodes::open(&self.dir, SINGLY_CACHE_BYTES)?;
+        let mut walk = Walk::begin(&nodes, root, from, to)?;
+        while let Some(key) = walk.peek()? {
+            branch.delete(SHARD, key).map_err(|error| failed("write a key", &error))?;
+            walk.skip();
+        }
+        Ok(())
+    }
+
+    /// Cuts the ranges and the runs out of the tree, begins the other branch there and commits the rest of the changes to
+    /// it. False when nothing was written, because the tree has nothing in them or the rest changes nothing.
+    fn write_cutting(&mut self, cuts: &Cuts, changes: &Entries, runs: &[Run<'_>]) -> Result<bool, StoreError> {
         let before = self.branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
         let mut nodes = DiskStore::new(nodes_dir(&self.dir), self.cache)
             .map_err(|error| failed("open the nodes of a state", &error))?;
         let mut root = before;
-        for run in runs {
-            let after = [run.last, &[0]].concat();
-            root = delete_range(&mut nodes, root, run.first, &after, self.policy)
+        let ranges = cuts.iter().map(|cut| (&cut.start[..], Cow::Borrowed(&cut.end[..])));
+        let runs_of = runs.iter().map(|run| (run.first, Cow::Owned([run.last, &[0]].concat())));
+        for (from, to) in ranges.chain(runs_of) {
+            root = delete_range(&mut nodes, root, from, &to, self.policy)
                 .map_err(|error| failed("cut the tree", &error))?;
         }
         if root == before {
@@ -367,7 +397,7 @@ struct Run<'a> {
     keys: Vec<&'a [u8]>,
 }
 
-fn runs(changes: &MemTable) -> Vec<Run<'_>> {
+fn runs(changes: &Entries) -> Vec<Run<'_>> {
     let (mut found, mut keys): (Vec<Run<'_>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for (key, value) in changes {
         let row = keys::row(key);
@@ -419,7 +449,7 @@ mod tests {
 
     fn filled(dir: &Path) -> OpenDatabase {
         let mut database = open(dir);
-        let mut changes: MemTable = (0..400).map(|last| batch("b:0", last)).collect();
+        let mut changes: Entries = (0..400).map(|last| batch("b:0", last)).collect();
         changes.extend((0..50).flat_map(|last| [batch("a:0", last), batch("c:0", last)]));
         changes.insert(keys::mark(), value(b"1"));
         database.write(&changes).unwrap();
@@ -427,9 +457,9 @@ mod tests {
     }
 
     /// As `write`, a delete at a time.
-    fn write_singly(database: &mut OpenDatabase, changes: &MemTable) {
+    fn write_singly(database: &mut OpenDatabase, changes: &Entries) {
         for (key, value) in changes {
-            database.write(&MemTable::from([(key.clone(), value.clone())])).unwrap();
+            database.write(&Entries::from([(key.clone(), value.clone())])).unwrap();
         }
     }
 
@@ -437,14 +467,14 @@ mod tests {
     fn a_range_that_is_cut_out_leaves_the_tree_that_single_deletes_would_leave() {
         let dir = tempfile::tempdir().unwrap();
         let mark = (keys::mark(), value(b"2"));
-        let whole: MemTable = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
-        let prefix: MemTable = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+        let whole: Entries = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+        let prefix: Entries = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
         // Written again by a later stream of the same name.
         let again = (0..400).map(|last| match last {
             last if last % 150 == 0 => (keys::batch("b:0", last), value(b"another")),
             last => delete("b:0", last),
         });
-        let again: MemTable = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
+        let again: Entries = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
         for (number, changes) in [whole, prefix, again].iter().enumerate() {
             assert!(!runs(changes).is_empty());
             let mut cut = filled(&dir.path().join(format!("cut{number}")));
@@ -457,6 +487,33 @@ mod tests {
         }
     }
 
+    /// Cuts that name no key, with what a later stream of the same name has written since, and without anything else.
+    #[test]
+    fn a_range_that_is_named_by_its_ends_is_deleted_as_if_each_of_its_keys_were_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = || (keys::mark(), value(b"2"));
+        let again = || [batch("b:0", 7), batch("b:0", 399)].map(|(key, _)| (key, value(b"another")));
+        let of_b: Vec<Entries> = vec![
+            Entries::from([mark()]),
+            again().into_iter().chain([mark()]).collect(),
+            (0..50).map(|last| delete("a:0", last)).chain(again()).collect(),
+            Entries::new(),
+        ];
+        for (number, rest) in of_b.iter().enumerate() {
+            let mut cuts = Cuts::default();
+            cuts.add(keys::batch("b:0", 0)..keys::batch("b:0", 350));
+            cuts.add(keys::batch("nothing:0", 0)..keys::batches_end("nothing:0"));
+            let mut cut = filled(&dir.path().join(format!("cut{number}")));
+            cut.write_after(&cuts, rest).unwrap();
+            let named: Entries = (0..350).map(|last| delete("b:0", last)).chain(rest.clone()).collect();
+            let mut single = filled(&dir.path().join(format!("single{number}")));
+            write_singly(&mut single, &named);
+            assert_eq!(root_of(&cut), root_of(&single), "case {number}");
+            cut.close();
+            assert_eq!(root_of(&open(&dir.path().join(format!("cut{number}")))), root_of(&single), "after a restart");
+        }
+    }
+
     #[test]
     fn a_cut_state_is_found_again_and_cut_again() {
         let dir = tempfile::tempdir().unwrap();
@@ -465,7 +522,7 @@ mod tests {
         for end in [100, 200, 300] {
             let begin = end - 100;
             let mark = (keys::mark(), Some(Value::from(Bytes::from(end.to_string()))));
-            let changes: MemTable = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
+            let changes: Entries = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
             database.write(&changes).unwrap();
             let root = root_of(&database);
             database.close();
@@ -534,7 +591,7 @@ mod tests {
         for (number, cuts) in [false, true].into_iter().enumerate() {
             let mark = (keys::mark(), Some(Value::from(Bytes::from(format!("more {number}")))));
             let begin = 1000 * (number as u64 + 1);
-            let mut changes: MemTable = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
+            let mut changes: Entries = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
             changes.extend((0..9).map(|last| delete("c:0", last + 9 * number as u64)));
             if cuts {
                 changes.extend((0..300).map(|last| delete("b:0", last)));
@@ -570,7 +627,7 @@ mod tests {
         let [mut whole, mut pieces] = ["whole", "pieces"].map(|name| filled(&dir.path().join(name)));
         pieces.piece = 100 << 10;
         let mark = (keys::mark(), value(b"2"));
-        let changes: MemTable = (1000..1200).map(|last| batch("b:0", last)).chain([mark]).collect();
+        let changes: Entries = (1000..1200).map(|last| batch("b:0", last)).chain([mark]).collect();
         let branch = pieces.branch.clone();
         for (key, value) in changes.iter().filter(|(key, _)| **key != keys::mark()) {
             put(&branch, key, value.as_ref()).unwrap();
@@ -589,7 +646,7 @@ mod tests {
     fn claims_that_a_channel_forgets_in_a_row_are_cut_out_too() {
         let claims =
             |channel: u64, seq: u64| keys::plain(&[keys::CLAIMS, &channel.to_be_bytes(), &seq.to_be_bytes()].concat());
-        let mut changes: MemTable = (0..200).map(|seq| (claims(1, seq), None)).collect();
+        let mut changes: Entries = (0..200).map(|seq| (claims(1, seq), None)).collect();
         changes.extend((0..200).map(|seq| (claims(2, seq), if seq < 100 { None } else { value(b"keys") })));
         changes.insert(keys::plain(b"claims/x"), None);
         let found = runs(&changes);
@@ -598,8 +655,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mark = |mark: &'static [u8]| (keys::mark(), value(mark));
         let all = (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), value(b"keys"))));
-        let all: MemTable = all.chain([mark(b"1")]).collect();
-        let gone: MemTable = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
+        let all: Entries = all.chain([mark(b"1")]).collect();
+        let gone: Entries = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
         let [mut cut, mut single] = ["cut", "single"].map(|name| open(&dir.path().join(name)));
         for database in [&mut cut, &mut single] {
             database.write(&all).unwrap();
@@ -622,9 +679,9 @@ mod tests {
 
     #[test]
     fn runs_end_where_a_batch_is_put_or_another_stream_begins() {
-        let few: MemTable = (0..RUN as u64 - 1).map(|last| delete("a:0", last)).collect();
+        let few: Entries = (0..RUN as u64 - 1).map(|last| delete("a:0", last)).collect();
         assert!(runs(&few).is_empty());
-        let mut changes: MemTable = (0..200).map(|last| delete("a:0", last)).collect();
+        let mut changes: Entries = (0..200).map(|last| delete("a:0", last)).collect();
         changes.extend((0..200).map(|last| delete("b:0", last)));
         changes.extend([batch("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
         let found = runs(&changes);

@@ -14,6 +14,7 @@ use super::{
     database::OpenDatabase,
     fold::Folder,
     healing,
+    memtable::Entries,
     nodes::Nodes,
     scan::Walk,
 };
@@ -104,7 +105,7 @@ impl PlainKeys for Staged {
 #[async_trait]
 impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
-        let changes: super::MemTable = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
+        let changes: Entries = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
         let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         let (database, written) = blocking(move || {
             let mut database = match content {

@@ -15,12 +15,13 @@ mod database;
 mod fold;
 mod healing;
 mod install;
+mod memtable;
 mod nodes;
 mod scan;
 
 use std::{
     cmp,
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
@@ -40,6 +41,7 @@ use tokio::sync::{Notify, oneshot};
 use self::{
     fold::Folder,
     healing::{Damages, Parts},
+    memtable::{MemTable, Overlay},
     nodes::Nodes,
     scan::{Readers, Walk},
 };
@@ -101,8 +103,6 @@ pub struct HaematiteEngine {
     lock: Mutex<Option<File>>,
 }
 
-type MemTable = BTreeMap<Bytes, Option<Value>>;
-
 /// What readers and the folding thread share.
 struct Shared {
     root: PathBuf,
@@ -118,7 +118,6 @@ struct Shared {
 #[derive(Default)]
 struct State {
     active: MemTable,
-    active_bytes: usize,
     /// On their way into the tree, oldest first; each stays until it is there.
     frozen: VecDeque<Frozen>,
     /// The tree as of the newest fold; none once the store is closed.
@@ -193,7 +192,6 @@ type Checkpointed = Result<(StateHash, Option<Bytes>), StoreError>;
 /// A memtable that takes no more changes.
 struct Frozen {
     changes: Arc<MemTable>,
-    bytes: usize,
     /// Who wants the hash of the state that ends with these changes.
     checkpoints: Vec<oneshot::Sender<Checkpointed>>,
 }
@@ -245,36 +243,29 @@ impl State {
 
     /// What the memtables say of a key: nothing, that it is deleted, or its value.
     fn memory(&self, key: &[u8]) -> Option<Option<Value>> {
-        let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
-        self.active.get(key).or_else(frozen).cloned()
+        self.newest_first().find_map(|table| table.get(key))
     }
 
-    /// The memtables' entries of a range, the newer one first in force, at most `limit`.
-    fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> MemTable {
-        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let mut overlay = MemTable::new();
-        for layer in self.frozen.iter().map(|frozen| &*frozen.changes).chain([&self.active]) {
-            let entries = layer.range::<[u8], _>(bounds).take(limit);
-            overlay.extend(entries.map(|(key, value)| (key.clone(), value.clone())));
-            while overlay.len() > limit {
-                overlay.pop_last();
-            }
-        }
-        overlay
+    fn newest_first(&self) -> impl Iterator<Item = &MemTable> {
+        [&self.active].into_iter().chain(self.frozen.iter().rev().map(|frozen| &*frozen.changes))
+    }
+
+    /// What the memtables say of a range, the newer ones first in force; at most `limit` entries.
+    fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> Overlay {
+        Overlay::of(self.newest_first(), (from, to), limit)
     }
 
     /// Closes the memtable, if there is anything in it.
     fn freeze(&mut self) {
         if !self.active.is_empty() {
             let changes = Arc::new(std::mem::take(&mut self.active));
-            let bytes = std::mem::take(&mut self.active_bytes);
-            self.frozen.push_back(Frozen { changes, bytes, checkpoints: Vec::new() });
+            self.frozen.push_back(Frozen { changes, checkpoints: Vec::new() });
         }
     }
 
     /// Bytes that wait behind the memtable that is being folded.
     fn waiting_bytes(&self) -> usize {
-        self.active_bytes + self.frozen.iter().skip(1).map(|frozen| frozen.bytes).sum::<usize>()
+        self.active.bytes() + self.frozen.iter().skip(1).map(|frozen| frozen.changes.bytes()).sum::<usize>()
     }
 }
 
@@ -291,20 +282,26 @@ impl Shared {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
         while cursor < to && page.len() < limit && bytes < max_bytes {
             // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
-            let (overlay, view) = {
+            let (Overlay { entries, cuts }, view) = {
                 let state = self.state.lock();
                 (state.overlay(&cursor, to, STEP), state.view()?)
             };
-            let end = match overlay.last_key_value() {
-                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
+            let end = match entries.last_key_value() {
+                Some((last, _)) if entries.len() == STEP => [last, &[0][..]].concat().into(),
                 _ => Bytes::copy_from_slice(to),
             };
             let root = database::root_node(&view)?;
             view.dir.read(self.cache_bytes, |nodes| {
-                let mut tree = Walk::begin(nodes, root, &cursor, &end)?;
-                let mut overlay = overlay.into_iter().peekable();
+                // What the tree still has of a cut is stepped over.
+                let after_cut = |at: &[u8]| cuts.end_around(at).cloned();
+                let from = after_cut(&cursor).unwrap_or_else(|| cursor.clone());
+                let mut tree = Walk::begin(nodes, root, &from, &end)?;
+                let mut newer = entries.into_iter().peekable();
                 while page.len() < limit && bytes < max_bytes {
-                    let order = match (tree.peek()?, overlay.peek()) {
+                    while let Some(behind) = tree.peek()?.and_then(after_cut) {
+                        tree = Walk::begin(nodes, root, &behind, &end)?;
+                    }
+                    let order = match (tree.peek()?, newer.peek()) {
                         (None, None) => break,
                         (Some(stored), Some((newer, _))) => stored.cmp(newer),
                         (Some(_), None) => cmp::Ordering::Less,
@@ -313,8 +310,7 @@ impl Shared {
                     if order == cmp::Ordering::Equal {
                         tree.skip();
                     }
-                    let next =
-                        if order == cmp::Ordering::Less { tree.next()? } else { overlay.next().and_then(present) };
+                    let next = if order == cmp::Ordering::Less { tree.next()? } else { newer.next().and_then(present) };
                     let Some((key, value)) = next else { continue };
                     bytes += value.len();
                     page.push((key, value));
@@ -362,7 +358,7 @@ impl Engine for HaematiteEngine {
     fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
         let mut bytes = 0;
         let overlay = self.shared.state.lock().overlay(from, to, STEP);
-        let entries = overlay.into_iter().filter_map(present);
+        let entries = overlay.entries.into_iter().filter_map(present);
         entries
             .take_while(|(_, value)| {
                 let go_on = bytes < max_bytes;
@@ -380,15 +376,9 @@ impl Engine for HaematiteEngine {
                 state.view()?;
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
-                    for (key, value) in changes {
-                        let size = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
-                        state.active_bytes += key.len() + size(&value);
-                        // Counters and lists are written again and again, and fold once.
-                        if let Some(replaced) = state.active.insert(key, value) {
-                            state.active_bytes = state.active_bytes.saturating_sub(size(&replaced));
-                        }
-                    }
-                    if state.active_bytes > self.config.fold_bytes {
+                    changes.cuts.into_iter().for_each(|range| state.active.cut(range));
+                    changes.writes.into_iter().for_each(|(key, value)| state.active.put(key, value));
+                    if state.active.bytes() > self.config.fold_bytes {
                         self.folder.wake();
                     }
                     return Ok(());
@@ -581,8 +571,8 @@ mod tests {
         at_once.commit(WriteBatch { appends: copies(), applied: mark.clone(), ..WriteBatch::default() }).await.unwrap();
         {
             let state = at_once.engine.shared.state.lock();
-            assert!(state.active_bytes > 50 << 20, "they count as what they will take");
-            let encoded = state.active.values().flatten().filter_map(|value| match value {
+            assert!(state.active.bytes() > 50 << 20, "they count as what they will take");
+            let encoded = state.active.entries().values().flatten().filter_map(|value| match value {
                 Value::Encoded(bytes) => Some(bytes.len()),
                 Value::Batch(_) => None,
             });
