@@ -108,7 +108,7 @@ impl<E: Engine> Layered<E> {
     }
 
     /// Deletes the batches of a stream that end below `up_to`; gives what is left of it. What that costs does not grow
-    /// with their number: only where they are few they are named one by one, which is cheaper to write.
+    /// with their number.
     async fn cut(&self, stream: &str, end: End, up_to: u64, changes: &mut Changes) -> Result<End, StoreError> {
         // It holds the newest batch that goes, and all before it go as a whole.
         let Some((key, piece)) = self.last_piece(stream, up_to).await? else { return Ok(end) };
@@ -116,13 +116,14 @@ impl<E: Engine> Layered<E> {
         let alone = self.engine.range(&first_piece, &key, 1, usize::MAX).await?.is_empty();
         let followed = piece.is_followed_by(end.newest.as_ref());
         let (gone, rest) = piece.split(up_to);
-        if alone {
+        let batches = if alone {
             changes.writes.push((key, None));
-            changes.writes.extend(gone.iter().map(|last| (keys::batch(stream, *last), None)));
+            gone.len()
         } else {
-            changes.cuts.push(first_piece..keys::index(stream, up_to));
-            changes.cuts.push(keys::batch(stream, 0)..keys::batch(stream, up_to));
-        }
+            changes.cuts.push(Cut { range: first_piece..keys::index(stream, up_to), keys: usize::MAX });
+            usize::MAX
+        };
+        changes.cuts.push(Cut { range: keys::batch(stream, 0)..keys::batch(stream, up_to), keys: batches });
         // A batch begins where the one before it ends, or later where the stream was thinned.
         let first = gone.last().map_or(end.bounds.first, |last| last + 1);
         let (first, newest) = match rest {
@@ -161,10 +162,18 @@ impl<E: Engine> Layered<E> {
 /// What is written together.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Ranges of keys to delete; done first.
-    pub cuts: Vec<Range<Bytes>>,
+    /// Done first.
+    pub cuts: Vec<Cut>,
     /// Keys to set, or to delete (`None`).
     pub writes: Vec<(Bytes, Option<Value>)>,
+}
+
+/// A range of keys to delete.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    pub range: Range<Bytes>,
+    /// About how many there are; more where nobody has counted them.
+    pub keys: usize,
 }
 
 pub(super) fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
@@ -399,3 +408,6 @@ fn entries_of(batch: &StoredBatch) -> Vec<StoredEntry> {
     let entry = |(seq, payload)| StoredEntry { seq, payload, timestamp: batch.time_ms };
     (batch.first_seq..).zip(Frame::records(&batch.frame)).map(entry).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::{
     PlainKeys, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
-    engine::{Changes, Engine, Layered, Page},
+    engine::{Changes, Cut, Engine, Layered, Page},
     keys,
 };
 
@@ -87,8 +87,8 @@ impl Engine for MemoryEngine {
     async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let map = Arc::make_mut(&mut state.current);
-        for cut in changes.cuts.iter().filter(|cut| !cut.is_empty()) {
-            map.extract_if((Bound::Included(&cut.start), Bound::Excluded(&cut.end)), |_, _| true).for_each(drop);
+        for Cut { range, .. } in changes.cuts.iter().filter(|cut| !cut.range.is_empty()) {
+            map.extract_if((Bound::Included(&range.start), Bound::Excluded(&range.end)), |_, _| true).for_each(drop);
         }
         for (key, value) in changes.writes {
             match value {

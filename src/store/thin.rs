@@ -120,7 +120,7 @@ impl<E: Engine> Layered<E> {
             }
         }
         for cut in &changes.cuts {
-            pieces.retain(|key, _| !cut.contains(key));
+            pieces.retain(|key, _| !cut.range.contains(key));
         }
         for (key, value) in changes.writes.iter().filter(|(key, _)| (&begin..&to).contains(&key)) {
             match value {

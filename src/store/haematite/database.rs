@@ -1,15 +1,16 @@
 //! One haematite database with one named branch: everything that touches haematite's own types for writing.
 //!
 //! Haematite deletes a key at the price of reading, checking and building its leaf again, so a stream of many batches
-//! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a whole range, of which only the two ends are read; but a branch has no
-//! such operation. So a long run of deletes is cut out of the tree first, a second branch begins at what is left, and
-//! the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
+//! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a
+//! whole range, of which only the two ends are read; but a branch has no such operation. So ranges of many keys are cut out
+//! of the tree first, a second branch begins at what is left, and the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
 //! when it is found at the next open.
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
     fmt::Display,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -222,37 +223,47 @@ impl OpenDatabase {
 
     /// The same after ranges were cut out of the tree.
     pub(super) fn write_after(&mut self, cuts: &Cuts, changes: &Entries) -> Result<(), StoreError> {
-        let runs = runs(changes);
-        if !(cuts.is_empty() && runs.is_empty()) && self.write_cutting(cuts, changes, &runs)? {
+        let (runs, many) = (runs(changes), cuts.iter().any(|(_, keys)| keys >= RUN));
+        if (many || !runs.is_empty()) && self.write_cutting(cuts, changes, &runs)? {
             return Ok(());
         }
         let branch = self.branch.clone();
-        for cut in cuts.iter() {
-            self.delete_singly(&branch, cut.start, cut.end)?;
-        }
+        self.delete_singly(&branch, cuts.iter().map(|(cut, _)| cut))?;
         self.commit(&branch, changes.iter(), changes.contains_key(&keys::mark())).map(drop)
     }
 
-    /// Deletes what the tree has of a range key by key: nothing, or what no other change comes with.
-    fn delete_singly(&self, branch: &BranchHandle, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+    /// Deletes what the tree has of some ranges key by key: of few keys, of none, or of those that no other change comes
+    /// with.
+    fn delete_singly<'a>(
+        &self,
+        branch: &BranchHandle,
+        ranges: impl Iterator<Item = Range<&'a Bytes>>,
+    ) -> Result<(), StoreError> {
+        let mut ranges = ranges.peekable();
+        if ranges.peek().is_none() {
+            return Ok(());
+        }
         let root = branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
         let nodes = Nodes::open(&self.dir, SINGLY_CACHE_BYTES)?;
-        let mut walk = Walk::begin(&nodes, root, from, to)?;
-        while let Some(key) = walk.peek()? {
-            branch.delete(SHARD, key).map_err(|error| failed("write a key", &error))?;
-            walk.skip();
+        for range in ranges {
+            let mut walk = Walk::begin(&nodes, root, range.start, range.end)?;
+            while let Some(key) = walk.peek()? {
+                branch.delete(SHARD, key).map_err(|error| failed("write a key", &error))?;
+                walk.skip();
+            }
         }
         Ok(())
     }
 
-    /// Cuts the ranges and the runs out of the tree, begins the other branch there and commits the rest of the changes to
-    /// it. False when nothing was written, because the tree has nothing in them or the rest changes nothing.
+    /// Cuts the ranges of many keys and the runs out of the tree, begins the other branch there and commits the rest of the
+    /// changes to it. False when nothing was written, because the tree has nothing in them or the rest changes nothing.
     fn write_cutting(&mut self, cuts: &Cuts, changes: &Entries, runs: &[Run<'_>]) -> Result<bool, StoreError> {
         let before = self.branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
         let mut nodes = DiskStore::new(nodes_dir(&self.dir), self.cache)
             .map_err(|error| failed("open the nodes of a state", &error))?;
         let mut root = before;
-        let ranges = cuts.iter().map(|cut| (&cut.start[..], Cow::Borrowed(&cut.end[..])));
+        let large = cuts.iter().filter(|(_, keys)| *keys >= RUN);
+        let ranges = large.map(|(cut, _)| (&cut.start[..], Cow::Borrowed(&cut.end[..])));
         let runs_of = runs.iter().map(|run| (run.first, Cow::Owned([run.last, &[0]].concat())));
         for (from, to) in ranges.chain(runs_of) {
             root = delete_range(&mut nodes, root, from, &to, self.policy)
@@ -271,6 +282,7 @@ impl OpenDatabase {
         let kind = BranchKind::Work;
         let branch = create_branch_with_kind(other, roots, kind, &mut self.refs, &self.registry, self.timestamp)
             .map_err(|error| failed("create a branch", &error))?;
+        self.delete_singly(&branch, cuts.iter().filter(|(_, keys)| *keys < RUN).map(|(cut, _)| cut))?;
         let cut: HashSet<&[u8]> = runs.iter().flat_map(|run| run.keys.iter().copied()).collect();
         let rest = changes.iter().filter(|(key, _)| !cut.contains(&key[..]));
         if !self.commit(&branch, rest, changes.contains_key(&keys::mark()))? {
@@ -389,8 +401,9 @@ fn live_branch(refs: &mut BranchRefStore) -> Result<Option<&'static str>, haemat
     Ok(Some(live))
 }
 
-/// Deletes of batches of one stream, or of the claims of one channel, with no other change between them. Both are lost from
-/// the first on, without leaving any out, so the tree has nothing else between the first of them and the last.
+/// Deletes of the claims of one channel with no other change between them. They are lost from the first on, without leaving
+/// any out, so the tree has nothing else between the first of them and the last. That is not so of batches, which compaction
+/// takes from the middle of a stream: whoever deletes many of them says so by a cut.
 struct Run<'a> {
     first: &'a [u8],
     last: &'a [u8],
@@ -400,9 +413,9 @@ struct Run<'a> {
 fn runs(changes: &Entries) -> Vec<Run<'_>> {
     let (mut found, mut keys): (Vec<Run<'_>>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for (key, value) in changes {
-        let row = keys::row(key);
+        let row = keys::claims_row(key);
         let deleted = value.is_none() && row.is_some();
-        if !deleted || keys.last().is_some_and(|last| keys::row(last) != row) {
+        if !deleted || keys.last().is_some_and(|last| keys::claims_row(last) != row) {
             found.extend(Run::of(std::mem::take(&mut keys)));
         }
         if deleted {
@@ -424,6 +437,7 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::engine::Cut;
 
     fn open(dir: &Path) -> OpenDatabase {
         OpenDatabase::open(dir, &HaematiteConfig::default()).unwrap()
@@ -463,55 +477,58 @@ mod tests {
         }
     }
 
+    /// Of the batches of a stream that end below a number.
+    fn cut(stream: &str, up_to: u64, keys: usize) -> Cut {
+        Cut { range: keys::batch(stream, 0)..keys::batch(stream, up_to), keys }
+    }
+
+    fn cuts(all: impl IntoIterator<Item = Cut>) -> Cuts {
+        let mut cuts = Cuts::default();
+        all.into_iter().for_each(|cut| cuts.add(cut));
+        cuts
+    }
+
     #[test]
     fn a_range_that_is_cut_out_leaves_the_tree_that_single_deletes_would_leave() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = (keys::mark(), value(b"2"));
-        let whole: Entries = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
-        let prefix: Entries = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+        let mark = || (keys::mark(), value(b"2"));
         // Written again by a later stream of the same name.
-        let again = (0..400).map(|last| match last {
-            last if last % 150 == 0 => (keys::batch("b:0", last), value(b"another")),
-            last => delete("b:0", last),
-        });
-        let again: Entries = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
-        for (number, changes) in [whole, prefix, again].iter().enumerate() {
-            assert!(!runs(changes).is_empty());
-            let mut cut = filled(&dir.path().join(format!("cut{number}")));
-            cut.write(changes).unwrap();
-            assert_eq!(cut.name, BRANCHES[1], "it took the way of the cut");
+        let again = || [7, 150, 399].map(|last| (keys::batch("b:0", last), value(b"another")));
+        let few = || (0..9).map(|last| delete("a:0", last));
+        let rests: Vec<Entries> = vec![
+            Entries::from([mark()]),
+            again().into_iter().chain(few()).chain([mark()]).collect(),
+            again().into_iter().chain(few()).collect(),
+            Entries::new(),
+        ];
+        for (number, (up_to, rest)) in
+            [333, 400].iter().flat_map(|up_to| rests.iter().map(move |rest| (*up_to, rest))).enumerate()
+        {
+            let path = dir.path().join(format!("cut{number}"));
+            let mut database = filled(&path);
+            let nothing = Cut { range: keys::batch("n:0", 0)..keys::batches_end("n:0"), keys: usize::MAX };
+            // Where nothing else changes there is nothing to commit to another branch.
+            let others = if rest.is_empty() { 0 } else { 20 };
+            database.write_after(&cuts([cut("b:0", up_to, 400), cut("c:0", others, 20), nothing]), rest).unwrap();
+            assert_eq!(database.name == BRANCHES[1], others > 0, "it took the way of the cut");
+            let named = (0..up_to).map(|last| delete("b:0", last)).chain((0..others).map(|last| delete("c:0", last)));
             let mut single = filled(&dir.path().join(format!("single{number}")));
-            write_singly(&mut single, changes);
-            assert_eq!(single.name, BRANCHES[0]);
-            assert_eq!(root_of(&cut), root_of(&single));
+            write_singly(&mut single, &named.chain(rest.clone()).collect());
+            assert_eq!(root_of(&database), root_of(&single), "case {number}");
+            database.close();
+            assert_eq!(root_of(&open(&path)), root_of(&single), "case {number} after a restart");
         }
     }
 
-    /// Cuts that name no key, with what a later stream of the same name has written since, and without anything else.
     #[test]
-    fn a_range_that_is_named_by_its_ends_is_deleted_as_if_each_of_its_keys_were_named() {
+    fn batches_that_are_deleted_from_the_middle_of_a_stream_leave_those_between_them() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = || (keys::mark(), value(b"2"));
-        let again = || [batch("b:0", 7), batch("b:0", 399)].map(|(key, _)| (key, value(b"another")));
-        let of_b: Vec<Entries> = vec![
-            Entries::from([mark()]),
-            again().into_iter().chain([mark()]).collect(),
-            (0..50).map(|last| delete("a:0", last)).chain(again()).collect(),
-            Entries::new(),
-        ];
-        for (number, rest) in of_b.iter().enumerate() {
-            let mut cuts = Cuts::default();
-            cuts.add(keys::batch("b:0", 0)..keys::batch("b:0", 350));
-            cuts.add(keys::batch("nothing:0", 0)..keys::batches_end("nothing:0"));
-            let mut cut = filled(&dir.path().join(format!("cut{number}")));
-            cut.write_after(&cuts, rest).unwrap();
-            let named: Entries = (0..350).map(|last| delete("b:0", last)).chain(rest.clone()).collect();
-            let mut single = filled(&dir.path().join(format!("single{number}")));
-            write_singly(&mut single, &named);
-            assert_eq!(root_of(&cut), root_of(&single), "case {number}");
-            cut.close();
-            assert_eq!(root_of(&open(&dir.path().join(format!("cut{number}")))), root_of(&single), "after a restart");
-        }
+        let mut database = filled(&dir.path().join("state"));
+        let mark = (keys::mark(), value(b"2"));
+        database.write(&(0..400).step_by(2).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
+        let view = database.view().unwrap();
+        let there = |last: &u64| get(&view, &keys::batch("b:0", *last)).unwrap().is_some();
+        assert!((0..400).filter(there).eq((1..400).step_by(2)));
     }
 
     #[test]
@@ -520,10 +537,8 @@ mod tests {
         let path = dir.path().join("state");
         let mut database = filled(&path);
         for end in [100, 200, 300] {
-            let begin = end - 100;
             let mark = (keys::mark(), Some(Value::from(Bytes::from(end.to_string()))));
-            let changes: Entries = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
-            database.write(&changes).unwrap();
+            database.write_after(&cuts([cut("b:0", end, 100)]), &Entries::from([mark])).unwrap();
             let root = root_of(&database);
             database.close();
             database = open(&path);
@@ -568,7 +583,7 @@ mod tests {
         let mut database = filled(&path);
         let old: Vec<_> = records().into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
         let mark = (keys::mark(), value(b"2"));
-        database.write(&(0..300).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
+        database.write_after(&cuts([cut("b:0", 300, 300)]), &Entries::from([mark])).unwrap();
         let after = root_of(&database);
         database.close();
         let removed: Vec<_> = old.into_iter().filter(|(_, file)| !file.exists()).collect();
@@ -588,15 +603,12 @@ mod tests {
         let paths = ["whole", "pieces"].map(|name| dir.path().join(name));
         let [mut whole, mut pieces] = [&paths[0], &paths[1]].map(|path| filled(path));
         pieces.piece = 100 << 10;
-        for (number, cuts) in [false, true].into_iter().enumerate() {
+        for (number, cutting) in [false, true].into_iter().enumerate() {
             let mark = (keys::mark(), Some(Value::from(Bytes::from(format!("more {number}")))));
             let begin = 1000 * (number as u64 + 1);
             let mut changes: Entries = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
             changes.extend((0..9).map(|last| delete("c:0", last + 9 * number as u64)));
-            if cuts {
-                changes.extend((0..300).map(|last| delete("b:0", last)));
-            }
-            assert_eq!(runs(&changes).is_empty(), !cuts);
+            let cut = cuts(cutting.then(|| cut("b:0", 300, 300)));
             // A try that was given up on the way.
             let before = root_of(&whole);
             let branch = pieces.branch.clone();
@@ -610,8 +622,8 @@ mod tests {
             pieces = open(&paths[1]);
             assert_eq!(root_of(&pieces), before, "nothing of it is there");
             pieces.piece = 100 << 10;
-            whole.write(&changes).unwrap();
-            pieces.write(&changes).unwrap();
+            whole.write_after(&cut, &changes).unwrap();
+            pieces.write_after(&cut, &changes).unwrap();
             assert_eq!(root_of(&pieces), root_of(&whole));
             let root = root_of(&pieces);
             pieces.close();
@@ -678,18 +690,17 @@ mod tests {
     }
 
     #[test]
-    fn runs_end_where_a_batch_is_put_or_another_stream_begins() {
-        let few: Entries = (0..RUN as u64 - 1).map(|last| delete("a:0", last)).collect();
+    fn runs_end_where_claims_are_put_and_are_never_made_of_batches() {
+        let claims = |seq: u64| keys::plain(&[keys::CLAIMS, &[0; 8], &seq.to_be_bytes()].concat());
+        let few: Entries = (0..RUN as u64 - 1).map(|seq| (claims(seq), None)).collect();
         assert!(runs(&few).is_empty());
-        let mut changes: Entries = (0..200).map(|last| delete("a:0", last)).collect();
+        let mut changes: Entries = (0..200).map(|seq| (claims(seq), None)).collect();
         changes.extend((0..200).map(|last| delete("b:0", last)));
-        changes.extend([batch("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
+        changes.extend([(claims(100), value(b"keys")), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
         let found = runs(&changes);
         let ends = |run: &Run<'_>| (run.first.to_vec(), run.last.to_vec(), run.keys.len());
-        let expected = [("a:0", 0, 99, 100), ("a:0", 101, 199, 99), ("b:0", 0, 199, 200)];
-        let expected = expected.map(|(stream, first, last, count)| {
-            (keys::batch(stream, first).to_vec(), keys::batch(stream, last).to_vec(), count)
-        });
+        let expected = [(0, 99, 100), (101, 199, 99)];
+        let expected = expected.map(|(first, last, count)| (claims(first).to_vec(), claims(last).to_vec(), count));
         assert_eq!(found.iter().map(ends).collect::<Vec<_>>(), expected);
     }
 }

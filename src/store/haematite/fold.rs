@@ -262,7 +262,7 @@ impl Thread {
         // A leaf that is written again may take from the one behind it.
         let walked = |key| Walk::begin(&nodes, root, key, database::END).and_then(|mut walk| walk.next_leaf());
         // Of a cut only the leaves at its ends are read.
-        let ends = changes.cuts().iter().flat_map(|cut| [cut.start, cut.end]);
+        let ends = changes.cuts().iter().flat_map(|(cut, _)| [cut.start, cut.end]);
         changes.entries().keys().chain(ends).find_map(|key| walked(key).err())
     }
 

@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::store::value::Value;
+use crate::store::{engine::Cut, value::Value};
 
 /// Keys that were set, or deleted (`None`).
 pub(super) type Entries = BTreeMap<Bytes, Option<Value>>;
 
-/// Ranges of keys, apart from each other, by where they begin.
+/// Ranges of keys, apart from each other, by where they begin: where each ends, and about how many keys it has deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cuts(BTreeMap<Bytes, Bytes>);
+pub(super) struct Cuts(BTreeMap<Bytes, (Bytes, usize)>);
 
 /// Changes in the order of their keys. Entries came after the cuts.
 #[derive(Default)]
@@ -41,44 +41,47 @@ impl Cuts {
         self.0.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Range<&Bytes>> {
-        self.0.iter().map(|(from, to)| from..to)
+    /// Each with about how many keys it has deleted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Range<&Bytes>, usize)> {
+        self.0.iter().map(|(from, (to, keys))| (from..to, *keys))
     }
 
     /// Where the cut ends in which a key lies.
     pub(super) fn end_around(&self, key: &[u8]) -> Option<&Bytes> {
         let up_to_key = (Bound::Unbounded, Bound::Included(key));
-        let (_, to) = self.0.range::<[u8], _>(up_to_key).next_back()?;
+        let (_, (to, _)) = self.0.range::<[u8], _>(up_to_key).next_back()?;
         (to > key).then_some(to)
     }
 
     /// Adds a range, and makes one of those that it touches.
-    pub(super) fn add(&mut self, Range { mut start, mut end }: Range<Bytes>) {
+    pub(super) fn add(&mut self, Cut { range, mut keys }: Cut) {
+        let Range { mut start, mut end } = range;
         if start >= end {
             return;
         }
-        if let Some((from, to)) = self.0.range(..&start).next_back()
+        if let Some((from, (to, _))) = self.0.range::<Bytes, _>(..&start).next_back()
             && *to >= start
         {
-            end = end.max(to.clone());
             start = from.clone();
         }
-        for (_, to) in self.0.extract_if(&start..=&end.clone(), |_, _| true) {
+        let touched: Vec<Bytes> = self.0.range(start.clone()..=end.clone()).map(|(from, _)| from.clone()).collect();
+        for (to, more) in touched.iter().filter_map(|from| self.0.remove(from)) {
             end = end.max(to);
+            keys = keys.saturating_add(more);
         }
-        self.0.insert(start, end);
+        self.0.insert(start, (end, keys));
     }
 
-    /// Those of them that have a part of `[from, to)`.
-    fn within<'a>(&'a self, from: &'a [u8], to: &'a [u8]) -> impl Iterator<Item = Range<&'a Bytes>> {
+    /// Those of them that have a part of `[from, to)`, the last one first.
+    fn within<'a>(&'a self, from: &'a [u8], to: &'a [u8]) -> impl Iterator<Item = (Range<&'a Bytes>, usize)> {
         let before = self.0.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(to))).rev();
-        before.take_while(move |(_, end)| *end > from).map(|(from, to)| from..to)
+        before.take_while(move |(_, (end, _))| end > from).map(|(from, (to, keys))| (from..to, *keys))
     }
 
     /// What they leave of `[from, to)`.
     fn gaps<'a>(&'a self, from: &'a [u8], to: &'a [u8]) -> Vec<Range<&'a [u8]>> {
         let (mut gaps, mut end) = (Vec::new(), to);
-        for cut in self.within(from, to) {
+        for (cut, _) in self.within(from, to) {
             gaps.push(&cut.end[..]..end);
             end = cut.start;
         }
@@ -124,7 +127,8 @@ impl MemTable {
     }
 
     /// Deletes a range of keys.
-    pub(super) fn cut(&mut self, range: Range<Bytes>) {
+    pub(super) fn cut(&mut self, cut: Cut) {
+        let range = &cut.range;
         if range.is_empty() {
             return;
         }
@@ -133,7 +137,7 @@ impl MemTable {
             self.bytes = self.bytes.saturating_sub(key.len() + len(value.as_ref()));
         }
         self.bytes += range.start.len() + range.end.len();
-        self.cuts.add(range);
+        self.cuts.add(cut);
     }
 }
 
@@ -151,8 +155,8 @@ impl Overlay {
                     overlay.entries.entry(key.clone()).or_insert_with(|| value.clone());
                 }
             }
-            for cut in table.cuts.within(from, to) {
-                overlay.cuts.add(cut.start.clone()..cut.end.clone());
+            for (cut, keys) in table.cuts.within(from, to) {
+                overlay.cuts.add(Cut { range: cut.start.clone()..cut.end.clone(), keys });
             }
             while overlay.entries.len() > limit {
                 overlay.entries.pop_last();
@@ -185,14 +189,18 @@ mod tests {
         overlay.entries.iter().map(|(key, value)| (key.clone(), bytes(value))).collect()
     }
 
+    fn cut(from: u8, to: u8) -> Cut {
+        Cut { range: key(from)..key(to), keys: 1 }
+    }
+
     #[test]
     fn cuts_that_touch_become_one() {
         let mut cuts = Cuts::default();
         for (from, to) in [(10, 20), (30, 40), (50, 60), (20, 25), (5, 5), (39, 51)] {
-            cuts.add(key(from)..key(to));
+            cuts.add(cut(from, to));
         }
-        let found: Vec<_> = cuts.iter().map(|cut| (cut.start.clone(), cut.end.clone())).collect();
-        assert_eq!(found, [(key(10), key(25)), (key(30), key(60))]);
+        let found: Vec<_> = cuts.iter().map(|(cut, keys)| (cut.start.clone(), cut.end.clone(), keys)).collect();
+        assert_eq!(found, [(key(10), key(25), 2), (key(30), key(60), 3)]);
         let ends = [9, 10, 24, 25, 59].map(|at| cuts.end_around(&key(at)).cloned());
         assert_eq!(ends, [None, Some(key(25)), Some(key(25)), None, Some(key(60))]);
     }
@@ -203,7 +211,7 @@ mod tests {
         let keys = || (0..100_u32).map(|number| Bytes::from(format!("k{number:03}")));
         keys().for_each(|key| table.put(key, Some(vec![0; 1000].into())));
         assert!(table.bytes() > 100_000);
-        table.cut(Bytes::from("k000")..Bytes::from("k099"));
+        table.cut(Cut { range: Bytes::from("k000")..Bytes::from("k099"), keys: 99 });
         assert!(table.bytes() < 2_000 && table.entries().len() == 1, "{} bytes", table.bytes());
         table.put(Bytes::from("k050"), value(7));
         let said = ["k049", "k050", "k099", "k100"].map(|key| table.get(key.as_bytes()).map(|value| value.is_some()));
@@ -241,7 +249,7 @@ mod tests {
                         naive.insert(key(at), set.map(|set| Bytes::from(vec![set])));
                     }
                     Change::Cut(start, end) => {
-                        tables[0].cut(key(start)..key(end));
+                        tables[0].cut(cut(start, end));
                         naive.extend((start..end).map(|at| (key(at), None)));
                     }
                     Change::Freeze => tables.insert(0, MemTable::default()),

@@ -376,7 +376,7 @@ impl Engine for HaematiteEngine {
                 state.view()?;
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
-                    changes.cuts.into_iter().for_each(|range| state.active.cut(range));
+                    changes.cuts.into_iter().for_each(|cut| state.active.cut(cut));
                     changes.writes.into_iter().for_each(|(key, value)| state.active.put(key, value));
                     if state.active.bytes() > self.config.fold_bytes {
                         self.folder.wake();
