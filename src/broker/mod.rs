@@ -23,6 +23,7 @@ mod publish;
 mod quarantine;
 mod quotas;
 mod read;
+mod reclaim;
 mod request;
 mod retention;
 mod rules;
@@ -275,6 +276,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(reclaim::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(key_limit::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delivery::report(broker.clone())));
         Self { _in_use: Some(Arc::new(InUse { stopping })), ..broker }

@@ -19,6 +19,7 @@ mod key_queue;
 mod keys;
 mod marks;
 mod members;
+mod reclaim;
 mod redrive;
 mod restore;
 mod retention;
@@ -330,6 +331,7 @@ impl Machine {
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
+            Operation::Reclaim(reclaim) => self.reclaim(reclaim, effects),
             Operation::Redrive(redrive) => self.redrive(redrive, effects),
             Operation::Withdraw { channel, id } => self.withdraw(channel, id, effects),
             Operation::LimitKeys { live_keys, all_keys } => {
@@ -450,6 +452,9 @@ impl Machine {
         }
         if channel.orphans.is_some() {
             effects.delete(Key::Orphans(id));
+        }
+        if !channel.reclaimed.is_empty() {
+            effects.delete(Key::Reclaimed(id));
         }
         if channel.redriven.is_some() {
             effects.delete(Key::Redriven(id));

@@ -180,6 +180,11 @@ impl Restoring {
                 let record = decode_record("settled messages", value).map_err(|e| name(e.to_string()))?;
                 machine.restore_settled(id, record);
             }
+            Key::Reclaimed(id) => {
+                let record = decode_record("reclaimed messages", value).map_err(|e| name(e.to_string()))?;
+                let channel = machine.channels.get_mut(&id);
+                channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.reclaimed = record;
+            }
             Key::Redriven(id) => {
                 let record = decode_record("redriven letter", value).map_err(|e| name(e.to_string()))?;
                 let channel = machine.channels.get_mut(&id);
@@ -284,6 +289,7 @@ impl Machine {
             }
             channel.marks.check(&channel.stats).map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_compaction().map_err(|reason| format!("key `{key}`: {reason}"))?;
+            channel.check_reclaimed().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_orphans().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_redriven().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_forks().map_err(|reason| format!("key `{key}`: {reason}"))?;

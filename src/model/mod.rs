@@ -40,7 +40,7 @@ pub use command::{
     Assigned, ChannelReply, Command, Digest, Full, GroupReply, KeyClaim, KeyHash, KeyOutcome, PublishGroup, Refusal,
     Reply, Route,
 };
-pub use compaction::{Clean, Compact, Compaction, Gone};
+pub use compaction::{Clean, Compact, Compaction, Gone, Reclaim};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply,
     ConsumerStatus, Cursor, DeliveryOrigin, DeliveryToken, Failure, Hand, InvalidConsumerName, InvalidToken, Lost,
