@@ -5,7 +5,7 @@
 //! machine knows what is settled and refuses everything else. It remembers as runs what it has taken out: where that was is
 //! then known exactly, and nothing is taken out twice.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use super::{Effects, Machine, channel::Channel, consumers::Runs, keys::Key};
 use crate::model::{ChannelId, OperationReply, Reclaim, Refusal};
@@ -21,6 +21,13 @@ impl Machine {
         let end = channel.stats.next_seq.saturating_sub(1);
         runs.iter_mut().for_each(|run| run.end = run.end.min(end));
         runs.retain(|run| run.start < run.end);
+        // As many as can be remembered, the longest ones.
+        let room = Runs::MOST - channel.reclaimed.count();
+        if runs.len() > room {
+            runs.sort_unstable_by_key(|run| (Reverse(run.end - run.start), run.start));
+            runs.truncate(room);
+            runs.sort_unstable_by_key(|run| run.start);
+        }
         runs
     }
 

@@ -20,6 +20,9 @@ const MOST_RUNS: usize = 4_096;
 pub(in crate::machine) struct Runs(Vec<(u64, u64)>);
 
 impl Runs {
+    /// Those of a channel that are remembered.
+    pub(in crate::machine) const MOST: usize = MOST_RUNS;
+
     /// Of any runs.
     fn of(runs: Vec<(u64, u64)>) -> Self {
         let mut apart = apart(runs);
@@ -50,6 +53,11 @@ impl Runs {
     /// Whether all numbers of a range are in them.
     pub(in crate::machine) fn cover(&self, range: Range<u64>) -> bool {
         self.after(range.start) >= range.end
+    }
+
+    /// How many runs there are.
+    pub(in crate::machine) fn count(&self) -> usize {
+        self.0.len()
     }
 
     pub(in crate::machine) fn is_empty(&self) -> bool {
