@@ -82,6 +82,7 @@ async fn one_old_job_does_not_keep_the_space_of_those_that_were_done_after_it() 
     while next < JOBS {
         next = tokio::time::timeout(PATIENCE, subscription.next()).await.expect("it goes on").unwrap().end_seq();
     }
+    drop(subscription);
     running.stop().await;
     running.store().close().await.unwrap();
 

@@ -347,7 +347,11 @@ fn messages_of_very_many_channels_that_are_too_old_at_once_go_with_some_commands
     while machine.next_expiry_ms().is_some_and(|expiry| expiry <= 1_000) {
         let (_, effects) = machine.apply(Command::Tick { time_ms: 1_000 });
         // The last channel may have some more than there is room for.
-        assert!(effects.writes.puts.len() <= crate::machine::retention::AGED_AT_ONCE + marks::MOST, "{}", effects.writes.puts.len());
+        assert!(
+            effects.writes.puts.len() <= crate::machine::retention::AGED_AT_ONCE + marks::MOST,
+            "{}",
+            effects.writes.puts.len()
+        );
         commands += 1;
     }
     assert!((2..10).contains(&commands), "{commands} commands");
