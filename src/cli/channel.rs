@@ -460,7 +460,7 @@ mod tests {
         assert!(text.contains("messages      1,000\n"), "{text}");
         let text = describe(&Channel { compacted: 900, ..channel.clone() });
         assert!(text.contains("messages      100, redrive has removed 900\n"), "{text}");
-        let retention = Some(Retention { work_queue: true, ..Retention::default() });
+        let retention = Some(crate::proto::v1::Retention { work_queue: true, ..Default::default() });
         let config = Some(ChannelConfig { retention, ..ChannelConfig::default() });
         let text = describe(&Channel { compacted: 900, config, ..channel });
         assert!(text.contains("messages      100, settling has removed 900\n"), "{text}");

@@ -310,6 +310,8 @@ impl<E: Engine> DurableStore for Layered<E> {
             changes.writes.push(newest.entry(&stream));
             moved.insert(stream, Some(End { bounds, newest: Some(newest) }));
         }
+        let plain = |range: Range<Bytes>| keys::plain(&range.start)..keys::plain(&range.end);
+        changes.cuts.extend(batch.cuts.into_iter().map(|range| Cut { range: plain(range), keys: usize::MAX }));
         changes.writes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value.map(Value::from))));
         changes.writes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark.into()))));
         self.engine.write(changes).await?;

@@ -97,6 +97,7 @@ on_both_stores! {
     what_is_thinned_is_gone_and_the_rest_stays_where_it_was
     a_thinned_stream_is_cut_and_dropped_without_a_trace
     plain_keys_are_paged_in_byte_order_and_see_nothing_else
+    a_range_of_plain_keys_is_deleted_as_a_whole_and_before_what_the_same_commit_sets
     the_durable_mark_moves_only_with_a_flush
     a_snapshot_does_not_change_while_the_store_goes_on
     a_checkpoint_is_of_the_moment_it_was_asked_for
@@ -276,6 +277,28 @@ async fn plain_keys_are_paged_in_byte_order_and_see_nothing_else(store: &dyn Dur
     assert_eq!(keys(store.range(b"", None, 9).await.unwrap()), ["a", "b"]);
     assert_eq!(keys(store.range(b"", Some(b"a"), 9).await.unwrap()), ["b"]);
     assert_eq!(keys(store.range(b"", None, 1).await.unwrap()), ["a"]);
+}
+
+async fn a_range_of_plain_keys_is_deleted_as_a_whole_and_before_what_the_same_commit_sets(store: &dyn DurableStore) {
+    let key = |number: u32| Bytes::from(format!("k{number:04}"));
+    let put = |number: u32| (key(number), Some(Bytes::from("v")));
+    store.commit(append("k:0", batch(0, &["x"]))).await.unwrap();
+    store.commit(WriteBatch { puts: (0..800).map(put).collect(), ..WriteBatch::default() }).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(WriteBatch { puts: (800..1_000).map(put).collect(), ..WriteBatch::default() }).await.unwrap();
+    let cuts = vec![key(10)..key(990)];
+    store.commit(WriteBatch { cuts, puts: vec![put(500)], applied: mark("1"), ..WriteBatch::default() }).await.unwrap();
+    let left: Vec<Bytes> = (0..10).chain([500]).chain(990..1_000).map(key).collect();
+    for flushed in [false, true] {
+        if flushed {
+            store.flush().await.unwrap();
+        }
+        let found = store.range(b"", None, 2_000).await.unwrap();
+        assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), left);
+        assert_eq!(store.range(b"k", Some(&key(9)), 1).await.unwrap()[0].0, key(500));
+        assert_eq!((store.get(&key(11)).await.unwrap(), store.get(&key(9)).await.unwrap()), (None, put(9).1));
+        assert_eq!(payloads(store, "k:0", 0).await, numbered(0, &["x"]));
+    }
 }
 
 async fn the_durable_mark_moves_only_with_a_flush(store: &dyn DurableStore) {

@@ -148,6 +148,9 @@ impl Consumers {
                 None => effects.delete(key),
             }
         }
+        for (id, block) in std::mem::take(&mut self.schedule.deferred_from) {
+            effects.writes.cuts.push(Key::Deferred(id, 0).encode()..Key::Deferred(id, block).encode());
+        }
         for (id, block) in std::mem::take(&mut self.schedule.deferred) {
             let key = Key::Deferred(id, block);
             match self.by_id.get(&id).and_then(|consumer| consumer.deferred.mask(block)) {
