@@ -27,6 +27,8 @@ use crate::{
 pub(super) const PAGE: usize = 1024;
 /// How far back a piece of the list of a stream's batches is looked for first.
 const BACK: u64 = 1 << 10;
+/// Streams of which it is remembered where they end, at about two kilobytes each. Of others it is looked up.
+const MOST_ENDS: usize = 1 << 15;
 /// Batches of one commit that have more bytes than this are encoded one by one, when they are written: see [`Value`].
 const ENCODED_AT_ONCE: usize = 8 << 20;
 
@@ -315,6 +317,9 @@ impl<E: Engine> DurableStore for Layered<E> {
         changes.writes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value.map(Value::from))));
         changes.writes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark.into()))));
         self.engine.write(changes).await?;
+        if ends.len() > MOST_ENDS {
+            ends.clear();
+        }
         for (stream, end) in moved {
             match end {
                 Some(end) => ends.insert(stream, end),

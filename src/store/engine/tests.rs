@@ -26,3 +26,23 @@ async fn a_cut_is_as_large_whether_it_deletes_hundreds_of_batches_or_thousands()
         }
     }
 }
+
+#[tokio::test]
+async fn streams_beyond_those_whose_ends_are_remembered_go_on_where_they_ended() {
+    let store = MemoryStore::new();
+    let frame = Frame::encode(&[Message { payload: "x".into(), ..Message::default() }]);
+    let append = |number: usize, first_seq: u64| {
+        let batch = StoredBatch { first_seq, time_ms: 1, schema_id: 0, expires: false, frame: frame.clone() };
+        (Arc::from(format!("s{number}:0")), batch)
+    };
+    for first_seq in 0..3 {
+        for many in (0..=MOST_ENDS).collect::<Vec<_>>().chunks(1_000) {
+            let appends = many.iter().map(|number| append(*number, first_seq)).collect();
+            store.commit(WriteBatch { appends, ..WriteBatch::default() }).await.unwrap();
+            assert!(store.ends.lock().await.len() <= MOST_ENDS + 1_000);
+        }
+    }
+    store.remove("s0:0", 2).await.unwrap();
+    assert_eq!(store.bounds("s0:0").await.unwrap(), Some(StreamBounds { first: 2, next: 3 }));
+    assert_eq!(store.read_from("s0:0", 0, 9).await.unwrap().len(), 1);
+}
