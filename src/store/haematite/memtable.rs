@@ -265,7 +265,8 @@ mod tests {
                 };
                 prop_assert_eq!(said.as_ref(), naive.get(&key(at)), "key {}", at);
                 let one_by_one = tables.iter().find_map(|table| table.get(&key(at)));
-                prop_assert_eq!(one_by_one.map(|value| value.map(|value| value.bytes())).as_ref(), naive.get(&key(at)));
+                let one_by_one = one_by_one.map(|value| value.map(|value| value.bytes()));
+                prop_assert_eq!(one_by_one.as_ref(), naive.get(&key(at)));
             }
             prop_assert!(content(&overlay).iter().all(|(at, _)| (&key(from)..&key(to)).contains(&at)));
         }

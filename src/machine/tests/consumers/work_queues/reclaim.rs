@@ -25,7 +25,7 @@ impl Node {
         self.reclaim(step, &runs).unwrap();
     }
 
-    fn seqs(&self) -> Vec<u64> {
+    fn left_in_store(&self) -> Vec<u64> {
         self.streams.values().flatten().flat_map(|batch| batch.first_seq..batch.end_seq()).collect()
     }
 
@@ -34,12 +34,12 @@ impl Node {
     }
 
     /// Messages that the channel says it has.
-    fn stored(&self) -> u64 {
+    fn counted(&self) -> u64 {
         let (stats, removed) = (self.machine.stats(QUEUE).unwrap(), self.machine.compaction(QUEUE).unwrap().removed);
         stats.next_seq - stats.first_seq - removed
     }
 
-    fn comes_back(&mut self) {
+    fn restarts_alike(&mut self) {
         let shown = |node: &Self| {
             let channel = &node.machine.channels[&QUEUE];
             (channel.stats, channel.compaction, channel.reclaimed.clone(), node.machine.reclaimable(QUEUE))
@@ -59,14 +59,17 @@ fn settled_work_behind_an_old_job_goes_and_all_else_stays_where_it_was() {
     assert_eq!(node.reclaim(0, &[gone(1, 1)]), Ok(OperationReply::Compacted { step: 1 }));
     assert_eq!(node.machine.reclaimable(QUEUE), [2..3]);
     assert_eq!(node.reclaim(1, &[gone(2, 1)]), Ok(OperationReply::Compacted { step: 2 }));
-    assert_eq!((node.seqs(), node.stored(), node.machine.stats(QUEUE).unwrap().bytes), (vec![0, 3, 4], 3, 3 * BYTES));
+    assert_eq!(
+        (node.left_in_store(), node.counted(), node.machine.stats(QUEUE).unwrap().bytes),
+        (vec![0, 3, 4], 3, 3 * BYTES)
+    );
     assert_eq!((node.lag_of(worker), node.open(worker)), (3, vec![0, 3, 4]));
-    node.comes_back();
+    node.restarts_alike();
     // The old job is done: the beginning passes what went before.
     node.settle(5, &[(token(0, 1, 7), Verdict::Ack)]);
-    assert_eq!((node.first(), node.stored()), (3, 2));
+    assert_eq!((node.first(), node.counted()), (3, 2));
     assert!(!node.stored.contains_key(&Key::Reclaimed(QUEUE).encode()));
-    node.comes_back();
+    node.restarts_alike();
 }
 
 #[test]
@@ -112,7 +115,7 @@ fn what_nobody_answers_for_is_not_given_back() {
     node.work(late, 4);
     assert_eq!(node.machine.reclaimable(QUEUE), [3..4]);
     node.reclaim_all();
-    assert_eq!(node.seqs(), [0, 1, 2, 4]);
+    assert_eq!(node.left_in_store(), [0, 1, 2, 4]);
     let early = node.begin("early", Begin::Earliest);
     assert_eq!(node.lag_of(early), 4);
 }
@@ -193,19 +196,19 @@ proptest! {
                     prop_assert_eq!(node.open(worker), open);
                 }
             }
-            node.comes_back();
+            node.restarts_alike();
             let stats = node.machine.stats(QUEUE).unwrap();
-            let left: Vec<u64> = node.seqs().into_iter().filter(|seq| *seq >= stats.first_seq).collect();
+            let left: Vec<u64> = node.left_in_store().into_iter().filter(|seq| *seq >= stats.first_seq).collect();
             let open = node.open(worker);
             prop_assert!(open.iter().all(|seq| left.contains(seq)), "{:?} of {:?}", open, left);
-            prop_assert_eq!(node.stored(), left.len() as u64);
+            prop_assert_eq!(node.counted(), left.len() as u64);
             prop_assert_eq!(node.lag_of(worker), open.len() as u64);
         }
         node.reclaim_all();
         let stats = node.machine.stats(QUEUE).unwrap();
         let open = node.open(worker);
         let stays = |seq: &u64| *seq >= stats.first_seq && seq + 1 < stats.next_seq;
-        let left: Vec<u64> = node.seqs().into_iter().filter(stays).collect();
+        let left: Vec<u64> = node.left_in_store().into_iter().filter(stays).collect();
         prop_assert_eq!(left, open.into_iter().filter(stays).collect::<Vec<_>>());
     }
 }
