@@ -153,9 +153,12 @@ impl<E: Engine> Layered<E> {
         let mut found = None;
         loop {
             let mut page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
-            let Some((key, value)) = page.pop() else { break };
-            from = keys::after_prefix(&key);
-            found = Some((key, value));
+            let whole = page.len() < PAGE;
+            found = page.pop().or(found);
+            match &found {
+                Some((key, _)) if !whole => from = keys::after_prefix(key),
+                _ => break,
+            }
         }
         found.map(|(key, value)| Piece::decode(&key, value).map(|piece| (key, piece))).transpose()
     }
