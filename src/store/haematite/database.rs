@@ -3,8 +3,8 @@
 //! Haematite deletes a key at the price of reading, checking and building its leaf again, so a stream of many batches
 //! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a
 //! whole range, of which only the two ends are read; but a branch has no such operation. So ranges of many keys are cut out
-//! of the tree first, a second branch begins at what is left, and the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
-//! when it is found at the next open.
+//! of the tree first, a second branch begins at what is left, and the other changes are committed there. It is the state
+//! from that commit on: until then it has none, and is dropped when it is found at the next open.
 
 use std::{
     borrow::Cow,
