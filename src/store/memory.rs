@@ -88,7 +88,8 @@ impl Engine for MemoryEngine {
         let mut state = self.state.write();
         let map = Arc::make_mut(&mut state.current);
         for Cut { range, .. } in changes.cuts.iter().filter(|cut| !cut.range.is_empty()) {
-            map.extract_if((Bound::Included(&range.start), Bound::Excluded(&range.end)), |_, _| true).for_each(drop);
+            let gone: Vec<Bytes> = map.range(range.clone()).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| drop(map.remove(key)));
         }
         for (key, value) in changes.writes {
             match value {

@@ -132,8 +132,9 @@ impl MemTable {
         if range.is_empty() {
             return;
         }
-        let within = (Bound::Included(&range.start), Bound::Excluded(&range.end));
-        for (key, value) in self.entries.extract_if(within, |_, _| true) {
+        let gone: Vec<Bytes> = self.entries.range(range.clone()).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            let value = self.entries.remove(&key).flatten();
             self.bytes = self.bytes.saturating_sub(key.len() + len(value.as_ref()));
         }
         self.bytes += range.start.len() + range.end.len();
