@@ -226,7 +226,8 @@ impl<E: Engine> DurableStore for Layered<E> {
         if actual != old {
             return Err(StoreError::CasConflict { key: key.into(), expected: old, actual });
         }
-        self.engine.write(vec![(keys::number(key), Some(new.to_le_bytes().to_vec().into()))]).await
+        let writes = vec![(keys::number(key), Some(new.to_le_bytes().to_vec().into()))];
+        self.engine.write(Changes { writes, ..Changes::default() }).await
     }
 
     async fn read_value(&self, key: &str) -> Result<Option<u64>, StoreError> {
