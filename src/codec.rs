@@ -294,6 +294,7 @@ fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Schedule(_)
         | Operation::Claim(_)
         | Operation::Compact(_)
+        | Operation::Reclaim(_)
         | Operation::Trim { .. }
         | Operation::Withdraw { .. }
         | Operation::LimitKeys { .. }

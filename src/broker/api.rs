@@ -118,7 +118,7 @@ pub struct ChannelInfo {
     pub rejected: u64,
     /// Messages that wait for their time.
     pub delayed: u64,
-    /// Messages between the first and the next one that compaction has removed; after older ones have gone, about so
-    /// many.
+    /// Messages between the first and the next one that compaction, redrive or, in a work queue, settling has removed; after
+    /// older ones have gone, about so many.
     pub compacted: u64,
 }

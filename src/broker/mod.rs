@@ -34,6 +34,7 @@ mod publish;
 mod quarantine;
 mod quotas;
 mod read;
+mod reclaim;
 mod request;
 mod retention;
 mod router;

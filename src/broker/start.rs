@@ -17,6 +17,7 @@ use super::{
     operation_queue::Operations,
     operations, quarantine,
     quotas::Quotas,
+    reclaim,
     samples::Quarantine,
     stats::Counters,
     submission::Batcher,
@@ -72,6 +73,7 @@ impl Broker {
         tasks.spawn(stopping.clone().run_until_cancelled_owned(consume::run_dead(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(delayed::release(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(compaction::run(broker.clone())));
+        tasks.spawn(stopping.clone().run_until_cancelled_owned(reclaim::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(key_limit::run(broker.clone())));
         tasks.spawn(stopping.clone().run_until_cancelled_owned(interest::report(broker.clone())));
         Self { _in_use: Some(Arc::new(InUse { stopping })), ..broker }

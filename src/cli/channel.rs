@@ -374,8 +374,12 @@ fn compares(comparison: model::Comparison) -> &'static str {
 /// `2`, or `2, redrive has removed 9`: otherwise the numbers of the messages would not fit their count.
 fn messages(shown: &ChannelJson<'_>) -> String {
     let count = thousands(shown.messages);
-    // Only a channel that is compacted loses messages in other ways than by redrive.
-    let by = if shown.retention.compact_by.is_some() { "compaction" } else { "redrive" };
+    let by = match &shown.retention {
+        retention if retention.compact_by.is_some() => "compaction",
+        // What is settled behind a job that is not.
+        retention if retention.work_queue => "settling",
+        _ => "redrive",
+    };
     if shown.compacted == 0 { count } else { format!("{count}, {by} has removed {}", thousands(shown.compacted)) }
 }
 
@@ -454,7 +458,11 @@ mod tests {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
         assert!(text.contains("messages      1,000\n"), "{text}");
-        let text = describe(&Channel { compacted: 900, ..channel });
+        let text = describe(&Channel { compacted: 900, ..channel.clone() });
         assert!(text.contains("messages      100, redrive has removed 900\n"), "{text}");
+        let retention = Some(crate::proto::v1::Retention { work_queue: true, ..Default::default() });
+        let config = Some(ChannelConfig { retention, ..ChannelConfig::default() });
+        let text = describe(&Channel { compacted: 900, config, ..channel });
+        assert!(text.contains("messages      100, settling has removed 900\n"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     Begin, ClaimOperation, Clean, Compact, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId,
     ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota,
-    Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
+    Reclaim, Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -422,8 +422,11 @@ fn a_configuration_is_written_as_it_ever_was_unless_it_says_more() {
 }
 
 #[test]
-fn withdrawals_and_limits_of_keys_come_after_the_operations_of_earlier_versions() {
+fn withdrawals_limits_of_keys_and_reclaims_come_after_the_operations_of_earlier_versions() {
+    let reclaim = Reclaim { channel: ChannelId(3), step: 2, gone: vec![Gone { first_seq: 4, count: 5, bytes: 6 }] };
+    let reclaimed = ["03", "02", "01", "04", "05", "06"].map(|number| format!("{number}00000000000000")).concat();
     for (operation, golden) in [
+        (Operation::Reclaim(reclaim), ["0d000000", &reclaimed].concat().as_str()),
         (Operation::Withdraw { channel: ChannelId(3), id: 8 }, "0a00000003000000000000000800000000000000"),
         (Operation::LimitKeys { live_keys: 9, all_keys: 5 }, "0b00000009000000000000000500000000000000"),
     ] {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    consumers::Runs,
     dedup::{DedupWindow, ExpiryRoom, Run},
     delayed::Delays,
     key_limit::KeyRoom,
@@ -25,6 +26,8 @@ pub(super) struct Channel {
     /// The schemas that are kept: versions by id.
     pub(super) schemas: BTreeMap<u64, u64>,
     pub(super) compaction: Compaction,
+    /// What a work queue has given back the space of, behind its first message. All of it counts as missing.
+    pub(super) reclaimed: Runs,
     /// What of a work queue no consumer answers for.
     pub(super) orphans: Option<Orphans>,
     /// The newest message, where it is a letter that was redriven.
@@ -60,6 +63,7 @@ impl Channel {
             marks,
             schemas,
             compaction,
+            reclaimed: Runs::default(),
             orphans,
             redriven,
             forks,

@@ -119,6 +119,9 @@ impl Machine {
         if channel.orphans.is_some() {
             effects.delete(Key::Orphans(id));
         }
+        if !channel.reclaimed.is_empty() {
+            effects.delete(Key::Reclaimed(id));
+        }
         if channel.redriven.is_some() {
             effects.delete(Key::Redriven(id));
         }

@@ -228,6 +228,7 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                     | Operation::Claim(_)
                     | Operation::Trim { .. }
                     | Operation::Compact(_)
+                    | Operation::Reclaim(_)
                     | Operation::Withdraw { .. }
                     | Operation::LimitKeys { .. }
                     | Operation::LimitState(_) => {}

@@ -8,7 +8,7 @@ use super::{
     channel::Channel,
     keys::{Key, record},
 };
-use crate::model::{ChannelId, Clean, Compact, Compaction, Gone, OperationReply, Refusal};
+use crate::model::{ChannelId, ChannelStats, Clean, Compact, Compaction, Gone, OperationReply, Refusal};
 
 impl Machine {
     pub(super) fn restore_compaction(&mut self, id: ChannelId, value: &[u8]) -> Result<(), String> {
@@ -29,28 +29,12 @@ impl Machine {
         if !by_it || step != channel.compaction.step || !channel.can_lose(&gone) {
             return Err(Refusal::StaleCompaction { step: channel.compaction.step });
         }
-        // What lies below the beginning goes with it.
-        let gone: Vec<Gone> = gone.into_iter().filter_map(|gone| gone.from_seq(channel.stats.first_seq)).collect();
-        channel.compaction.step += 1;
-        let removed = channel.compaction.removed + gone.iter().map(|gone| gone.count).sum::<u64>();
-        // What it was before may be an estimate.
-        channel.compaction.removed = removed.min(channel.most_removed());
+        channel.lose(gone, effects);
         if let Some(Clean { first_seq, to, removed }) = clean {
             channel.compaction.clean_to = to.min(channel.stats.next_seq);
             if first_seq == channel.stats.first_seq {
-                channel.compaction.removed = removed.min(channel.most_removed());
+                channel.compaction.removed = removed.max(channel.count_reclaimed(0)).min(channel.most_removed());
             }
-        }
-        if !gone.is_empty() {
-            channel.forget_redriven(
-                |seq| gone.iter().any(|gone| (gone.first_seq..gone.end_seq()).contains(&seq)),
-                effects,
-            );
-            channel.marks.remove(&gone, &channel.stats);
-            let ranges = gone.iter().map(|gone| gone.first_seq..gone.end_seq()).collect();
-            effects.writes.thins.push((channel.stream.clone(), ranges));
-            channel.stats.bytes = channel.marks.bytes(channel.stats.first_seq, &channel.stats);
-            effects.put(Key::Stats(id), &channel.stats);
         }
         effects.put(Key::Compaction(id), &channel.compaction);
         let step = channel.compaction.step;
@@ -70,8 +54,27 @@ impl Machine {
 }
 
 impl Channel {
+    /// Takes messages out of the middle, as the next step; its record is to be written.
+    pub(super) fn lose(&mut self, gone: Vec<Gone>, effects: &mut Effects) {
+        // What lies below the beginning goes with it.
+        let gone: Vec<Gone> = gone.into_iter().filter_map(|gone| gone.from_seq(self.stats.first_seq)).collect();
+        self.compaction.step += 1;
+        let removed = self.compaction.removed + gone.iter().map(|gone| gone.count).sum::<u64>();
+        // What it was before may be an estimate.
+        self.compaction.removed = removed.min(self.most_removed());
+        if gone.is_empty() {
+            return;
+        }
+        self.forget_redriven(|seq| gone.iter().any(|gone| (gone.first_seq..gone.end_seq()).contains(&seq)), effects);
+        self.marks.remove(&gone, &self.stats);
+        let ranges = gone.iter().map(|gone| gone.first_seq..gone.end_seq()).collect();
+        effects.writes.thins.push((self.stream.clone(), ranges));
+        self.stats.bytes = self.marks.bytes(self.stats.first_seq, &self.stats);
+        effects.put(Key::Stats(self.meta.id), &self.stats);
+    }
+
     /// Whether messages are in order, and none of them is the newest or yet to come.
-    fn can_lose(&self, gone: &[Gone]) -> bool {
+    pub(super) fn can_lose(&self, gone: &[Gone]) -> bool {
         let mut from = 0;
         gone.iter().all(|gone| {
             let next = gone.first_seq >= from && gone.count > 0 && gone.end_seq() < self.stats.next_seq;
@@ -90,8 +93,9 @@ impl Channel {
     pub(super) fn stored_from(&self, seq: u64) -> u64 {
         let stats = &self.stats;
         let (places, removed) = (stats.next_seq.saturating_sub(seq.max(stats.first_seq)), self.compaction.removed);
-        if removed == 0 || places == 0 {
-            return places;
+        // Where else something is missing is not known.
+        if removed == self.count_reclaimed(0) || places == 0 {
+            return places - self.count_reclaimed(seq).min(places);
         }
         let stored = self.stored();
         let there = in_proportion(stored, self.marks.bytes(seq.max(stats.first_seq), stats), stats.bytes);
@@ -110,15 +114,20 @@ impl Channel {
         if removed == 0 {
             return;
         }
-        let below = in_proportion(removed, self.stats.first_seq - before, self.stats.next_seq - before);
-        let left = removed - below;
+        let others = removed.saturating_sub(self.count_reclaimed(0));
+        let below = in_proportion(others, self.stats.first_seq - before, self.stats.next_seq - before);
+        self.reclaimed_passed(effects);
+        let left = others - below + self.count_reclaimed(0);
         self.compaction.removed = left.min(self.most_removed());
         effects.put(Key::Compaction(self.meta.id), &self.compaction);
     }
 
     /// About how many of the channel's first places are without a message.
     pub(super) fn removed_within(&self, places: u64) -> u64 {
-        in_proportion(self.compaction.removed, places, self.stats.next_seq - self.stats.first_seq)
+        let ChannelStats { first_seq, next_seq, .. } = self.stats;
+        let others = self.compaction.removed.saturating_sub(self.count_reclaimed(0));
+        let reclaimed = self.reclaimed.count_within(first_seq..first_seq + places);
+        reclaimed + in_proportion(others, places, next_seq - first_seq)
     }
 
     /// Whether a restored record is one of a channel with these counters.

@@ -74,8 +74,10 @@ pub(super) enum Key {
     StateLimits,
     /// What was removed before a consumer had settled it.
     Lost(ConsumerId),
-    /// What of a work queue is settled for good and still stored.
+    /// What of a work queue is settled for good.
     Settled(ChannelId),
+    /// What of it is behind the channel's first message and has given its space back.
+    Reclaimed(ChannelId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -108,6 +110,7 @@ const ORPHANS: &[u8] = b"orphans/";
 const STATE_LIMITS: &[u8] = b"state-limits";
 const LOST: &[u8] = b"lost/";
 const SETTLED: &[u8] = b"settled/";
+const RECLAIMED: &[u8] = b"reclaimed/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
@@ -143,6 +146,7 @@ impl Key {
             Self::StateLimits => Bytes::from_static(STATE_LIMITS),
             Self::Lost(id) => [LOST, &id.0.to_be_bytes()].concat().into(),
             Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
+            Self::Reclaimed(id) => [RECLAIMED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
         }
@@ -182,6 +186,8 @@ impl Key {
             Some(Self::Lost(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(SETTLED) {
             Some(Self::Settled(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(RECLAIMED) {
+            Some(Self::Reclaimed(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(REDRIVEN) {
             Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(FORKS) {
@@ -263,6 +269,7 @@ mod tests {
             Key::Lost(ConsumerId(6)),
             Key::StateLimits,
             Key::Forks(id),
+            Key::Reclaimed(id),
             Key::MostKeys,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));

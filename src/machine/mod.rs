@@ -21,6 +21,7 @@ mod key_queue;
 mod keys;
 mod marks;
 mod members;
+mod reclaim;
 mod redrive;
 mod restore;
 mod retention;
@@ -265,6 +266,7 @@ impl Machine {
             Operation::Schedule(schedule) => self.schedule(schedule, effects),
             Operation::Due(due) => self.release(due, effects),
             Operation::Compact(compact) => self.compact(compact, effects),
+            Operation::Reclaim(reclaim) => self.reclaim(reclaim, effects),
             Operation::Redrive(redrive) => self.redrive(redrive, effects),
             Operation::Withdraw { channel, id } => self.withdraw(channel, id, effects),
             Operation::LimitKeys { live_keys, all_keys } => {

@@ -113,6 +113,7 @@ impl Restoring {
             Key::Delayed(channel, id) => machine.restore_delayed(channel, id, value),
             Key::LastDelayed => machine.restore_last_delayed(value),
             Key::Compaction(id) => machine.restore_compaction(id, value),
+            Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
@@ -149,6 +150,7 @@ impl Machine {
             }
             channel.marks.check(&channel.stats).map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_compaction().map_err(|reason| format!("key `{key}`: {reason}"))?;
+            channel.check_reclaimed().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_orphans().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_redriven().map_err(|reason| format!("key `{key}`: {reason}"))?;
             channel.check_forks().map_err(|reason| format!("key `{key}`: {reason}"))?;

@@ -14,6 +14,10 @@ use crate::model::{
     Route, WhenFull,
 };
 
+/// Changes of plain keys after which one command lets go of no more old messages: after a long rest those of all channels may
+/// be due at once. The next command goes on.
+pub(super) const AGED_AT_ONCE: usize = 16_384;
+
 /// What a channel still takes of a group: messages in order, until one does not fit.
 pub(super) struct Room {
     messages: u64,
@@ -181,10 +185,12 @@ impl Machine {
         self.retain(id, effects);
     }
 
-    /// What is too old by now, in all channels.
+    /// What is too old by now, in all channels, as far as one command goes.
     pub(super) fn expire_messages(&mut self, effects: &mut Effects) {
+        let most = effects.writes.puts.len() + AGED_AT_ONCE;
         while let Some((expiry, id)) = self.agings.first().copied()
             && expiry <= self.record.time_ms
+            && effects.writes.puts.len() < most
         {
             self.retain(id, effects);
         }

@@ -54,6 +54,9 @@ impl Node {
     fn apply(&mut self, command: Command) -> (Reply, Effects) {
         self.recall(&command);
         let (reply, effects) = self.machine.apply(command);
+        for cut in &effects.writes.cuts {
+            self.stored.retain(|key, _| !cut.contains(key));
+        }
         for (key, value) in &effects.writes.puts {
             match value {
                 Some(value) => self.stored.insert(key.clone(), value.clone()),

@@ -21,6 +21,18 @@ pub struct Compact {
     pub clean: Option<Clean>,
 }
 
+/// One step by which a work queue gives back the space of what its consumers have settled behind a message that they have
+/// not. Steps of a channel are counted together with those of its compaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    /// Of which channel.
+    pub channel: ChannelId,
+    /// Steps that were taken before this one.
+    pub step: u64,
+    /// What goes, in order.
+    pub gone: Vec<Gone>,
+}
+
 /// Consecutive messages that go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {

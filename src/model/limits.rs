@@ -167,6 +167,8 @@ impl Limits {
     pub const LIST_ITEMS: usize = 1_000;
     /// Bytes of their schemas or filters; a single larger one still fits.
     pub const LIST_BYTES: usize = 1 << 20;
+    /// Bytes of settled work behind an unsettled message that are worth taking out of a work queue.
+    pub const RECLAIMED_AT_ONCE: u64 = 1 << 20;
     /// Acks, nacks and extensions that one request may bring: they are one log entry.
     pub const SETTLEMENTS: usize = 4_096;
     /// Files of idempotency keys that a node has open at once; it may have many more of them.

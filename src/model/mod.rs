@@ -43,7 +43,7 @@ pub use claim_json::{ClaimJson, NamespaceJson};
 pub use command::{
     Assigned, ChannelReply, Command, Full, GroupReply, KeyClaim, KeyOutcome, PublishGroup, Reply, Route,
 };
-pub use compaction::{Clean, Compact, Compaction, Gone};
+pub use compaction::{Clean, Compact, Compaction, Gone, Reclaim};
 pub use consumer::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerMeta, ConsumerName, ConsumerStatus, Cursor, Failure,
     InvalidConsumerName, Lost, OrderingKey, Orphans, Pending,

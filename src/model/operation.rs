@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Redrive, Rule, Schedule, Scheduled, StateLimits, Transaction,
+    Reclaim, Redrive, Rule, Schedule, Scheduled, StateLimits, Transaction,
 };
 
 /// One operation of a log entry.
@@ -64,6 +64,8 @@ pub enum Operation {
     },
     /// Says how much state there may be from now on.
     LimitState(StateLimits),
+    /// Removes what the consumers of a work queue have settled behind a message that they have not.
+    Reclaim(Reclaim),
 }
 
 impl Operation {
@@ -83,6 +85,7 @@ impl Operation {
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.len()).sum(),
             Self::Due(due) => due.group.frame.len(),
             Self::Compact(compact) => size_of_val(&compact.gone[..]),
+            Self::Reclaim(reclaim) => size_of_val(&reclaim.gone[..]),
             Self::Redrive(redrive) => size_of_val(&redrive.gone[..]) + redrive.group.frame.len(),
         }
     }
@@ -119,7 +122,7 @@ pub enum OperationReply {
     Scheduled(Vec<Scheduled>),
     /// To messages whose time has come: how many of them were appended.
     Due(u32),
-    /// To a step of a compaction.
+    /// To a step of a compaction, or by which a work queue gives space back.
     Compacted {
         /// What the next one has to follow.
         step: u64,

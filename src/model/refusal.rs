@@ -162,7 +162,7 @@ pub enum Refusal {
     #[error("the channel is ephemeral")]
     Ephemeral,
     /// The step does not follow the one that was taken last, or the channel is not compacted by that header, or does not
-    /// hold what is to go.
+    /// hold what is to go, or somebody has yet to settle it.
     #[error("the channel's compaction is at step {step}, and goes by its present configuration")]
     StaleCompaction {
         /// Where it is.

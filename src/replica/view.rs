@@ -1,7 +1,7 @@
 //! The reading side of a replica.
 
 use std::{
-    ops::Bound,
+    ops::{Bound, Range},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -120,6 +120,11 @@ impl ReplicaView {
     /// How far a channel is compacted.
     pub fn compaction(&self, channel: ChannelId) -> Option<Compaction> {
         self.shared.machine.read().compaction(channel)
+    }
+
+    /// What of a work queue is settled, lies behind a message that is not, and still takes space: runs in order.
+    pub fn reclaimable(&self, channel: ChannelId) -> Vec<Range<u64>> {
+        self.shared.machine.read().reclaimable(channel)
     }
 
     /// About how many messages of a channel would go at once if it kept something else.

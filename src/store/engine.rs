@@ -2,7 +2,11 @@
 //!
 //! Memory and disk differ only in the [`Engine`]; streams, bounds, conflicts and cuts are written once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -21,6 +25,10 @@ use crate::{
 
 /// Keys read at a time while something is walked.
 pub(super) const PAGE: usize = 1024;
+/// How far back a piece of the list of a stream's batches is looked for first.
+const BACK: u64 = 1 << 10;
+/// Streams of which it is remembered where they end, at about two kilobytes each. Of others it is looked up.
+const MOST_ENDS: usize = 1 << 15;
 /// Batches of one commit that have more bytes than this are encoded one by one, when they are written: see [`Value`].
 const ENCODED_AT_ONCE: usize = 8 << 20;
 
@@ -89,14 +97,7 @@ impl<E: Engine> Layered<E> {
             return Ok(Some(end.clone()));
         }
         let Some(bounds) = self.stored_bounds(stream).await? else { return Ok(None) };
-        let (mut from, to) = (keys::index(stream, 0), keys::index_end(stream));
-        let mut newest = None;
-        loop {
-            let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
-            let Some((last, value)) = page.last() else { break };
-            newest = Some(Piece::decode(last, value.clone())?);
-            from = keys::after_prefix(last);
-        }
+        let newest = self.last_piece(stream, bounds.next).await?.map(|(_, piece)| piece);
         Ok(Some(End { bounds, newest }))
     }
 
@@ -108,40 +109,77 @@ impl<E: Engine> Layered<E> {
         Ok(Some(StreamBounds { first: value.get_u64_le(), next: value.get_u64_le() }))
     }
 
-    /// Deletes the batches of a stream that end below `up_to`; gives what is left of it.
+    /// Deletes the batches of a stream that end below `up_to`; gives what is left of it. What that costs does not grow
+    /// with their number.
     async fn cut(&self, stream: &str, end: End, up_to: u64, changes: &mut Changes) -> Result<End, StoreError> {
-        let (mut from, to) = (keys::index(stream, 0), keys::index_end(stream));
-        let mut first = end.bounds.first;
+        // It holds the newest batch that goes, and all before it go as a whole.
+        let Some((key, piece)) = self.last_piece(stream, up_to).await? else { return Ok(end) };
+        let first_piece = keys::index(stream, 0);
+        let alone = self.engine.range(&first_piece, &key, 1, usize::MAX).await?.is_empty();
+        let followed = piece.is_followed_by(end.newest.as_ref());
+        let (gone, rest) = piece.split(up_to);
+        let batches = if alone {
+            changes.writes.push((key, None));
+            gone.len()
+        } else {
+            changes.cuts.push(Cut { range: first_piece..keys::index(stream, up_to), keys: usize::MAX });
+            usize::MAX
+        };
+        changes.cuts.push(Cut { range: keys::batch(stream, 0)..keys::batch(stream, up_to), keys: batches });
+        // A batch begins where the one before it ends, or later where the stream was thinned.
+        let first = gone.last().map_or(end.bounds.first, |last| last + 1);
+        let (first, newest) = match rest {
+            Some(rest) => {
+                changes.writes.push(rest.entry(stream));
+                (first, if rest.is_followed_by(end.newest.as_ref()) { end.newest } else { Some(rest) })
+            }
+            None if followed => (first, end.newest),
+            None => (end.bounds.next, None),
+        };
+        Ok(End { bounds: StreamBounds { first, ..end.bounds }, newest })
+    }
+
+    /// The last piece of the list of a stream's batches whose first batch ends below `up_to`.
+    pub(super) async fn last_piece(&self, stream: &str, up_to: u64) -> Result<Option<(Bytes, Piece)>, StoreError> {
+        // There is no reading backwards, so it is looked for from further and further back.
+        let (mut back, to) = (BACK, keys::index(stream, up_to));
+        let mut from = loop {
+            let from = keys::index(stream, up_to.saturating_sub(back));
+            if back >= up_to || !self.engine.range(&from, &to, 1, usize::MAX).await?.is_empty() {
+                break from;
+            }
+            back = back.saturating_mul(8);
+        };
+        let mut found = None;
         loop {
-            let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
-            let Some((last, _)) = page.last() else {
-                let bounds = StreamBounds { first: end.bounds.next, ..end.bounds };
-                return Ok(End { bounds, newest: None });
-            };
-            from = keys::after_prefix(last);
-            for (key, value) in page {
-                let piece = Piece::decode(&key, value)?;
-                let (gone, rest) = piece.split(up_to);
-                if !gone.is_empty() {
-                    changes.push((key, None));
-                }
-                changes.extend(gone.iter().map(|last| (keys::batch(stream, *last), None)));
-                // A batch begins where the one before it ends, or later where the stream was thinned.
-                first = gone.last().map_or(first, |last| last + 1);
-                let Some(rest) = rest else { continue };
-                if !gone.is_empty() {
-                    changes.push(rest.entry(stream));
-                }
-                // Where the rest is the newest piece, that is it; later ones are as they were.
-                let newest = if rest.is_followed_by(end.newest.as_ref()) { end.newest } else { Some(rest) };
-                return Ok(End { bounds: StreamBounds { first, ..end.bounds }, newest });
+            let mut page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
+            let whole = page.len() < PAGE;
+            found = page.pop().or(found);
+            match &found {
+                Some((key, _)) if !whole => from = keys::after_prefix(key),
+                _ => break,
             }
         }
+        found.map(|(key, value)| Piece::decode(&key, value).map(|piece| (key, piece))).transpose()
     }
 }
 
-/// Keys to set, or to delete (`None`).
-pub type Changes = Vec<(Bytes, Option<Value>)>;
+/// What is written together.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Done first.
+    pub cuts: Vec<Cut>,
+    /// Keys to set, or to delete (`None`).
+    pub writes: Vec<(Bytes, Option<Value>)>,
+}
+
+/// A range of keys to delete.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    pub range: Range<Bytes>,
+    /// About how many there are; more where nobody has counted them.
+    pub keys: usize,
+}
 
 pub(super) fn decode_batch(key: &[u8], value: &Bytes) -> Result<StoredBatch, StoreError> {
     codec::decode_batch(value)
@@ -188,7 +226,8 @@ impl<E: Engine> DurableStore for Layered<E> {
         if actual != old {
             return Err(StoreError::CasConflict { key: key.into(), expected: old, actual });
         }
-        self.engine.write(vec![(keys::number(key), Some(new.to_le_bytes().to_vec().into()))]).await
+        let writes = vec![(keys::number(key), Some(new.to_le_bytes().to_vec().into()))];
+        self.engine.write(Changes { writes, ..Changes::default() }).await
     }
 
     async fn read_value(&self, key: &str) -> Result<Option<u64>, StoreError> {
@@ -217,20 +256,27 @@ impl<E: Engine> DurableStore for Layered<E> {
 
     async fn commit(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut ends = self.ends.lock().await;
-        let mut changes: Changes = Vec::with_capacity(batch.puts.len() + 2 * batch.appends.len() + 1);
+        let mut changes = Changes::default();
         let mut moved: HashMap<Arc<str>, Option<End>> = HashMap::new();
         for stream in batch.drops {
             if let Some(end) = self.end(&moved, &ends, &stream).await? {
-                self.cut(&stream, end, u64::MAX, &mut changes).await?;
+                let next = end.bounds.next;
+                self.cut(&stream, end, next, &mut changes).await?;
             }
-            changes.push((keys::bounds(&stream), None));
+            changes.writes.push((keys::bounds(&stream), None));
             moved.insert(stream, None);
         }
+        // Two cuts of one stream are the further one.
+        let mut removes: BTreeMap<Arc<str>, u64> = BTreeMap::new();
         for (stream, up_to) in batch.removes {
+            let furthest = removes.entry(stream).or_default();
+            *furthest = up_to.max(*furthest);
+        }
+        for (stream, up_to) in removes {
             let Some(end) = self.end(&moved, &ends, &stream).await? else { continue };
             let up_to = up_to.min(end.bounds.next);
             let end = self.cut(&stream, end, up_to, &mut changes).await?;
-            changes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds).into())));
+            changes.writes.push((keys::bounds(&stream), Some(encode_bounds(end.bounds).into())));
             moved.insert(stream, Some(end));
         }
         for (stream, ranges) in thin::by_stream(batch.thins) {
@@ -265,14 +311,19 @@ impl<E: Engine> DurableStore for Layered<E> {
             } else {
                 codec::encode_batch(&appended).into()
             };
-            changes.push((keys::batch(&stream, bounds.next - 1), Some(value)));
-            changes.push((keys::bounds(&stream), Some(encode_bounds(bounds).into())));
-            changes.push(newest.entry(&stream));
+            changes.writes.push((keys::batch(&stream, bounds.next - 1), Some(value)));
+            changes.writes.push((keys::bounds(&stream), Some(encode_bounds(bounds).into())));
+            changes.writes.push(newest.entry(&stream));
             moved.insert(stream, Some(End { bounds, newest: Some(newest) }));
         }
-        changes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value.map(Value::from))));
-        changes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark.into()))));
+        let plain = |range: Range<Bytes>| keys::plain(&range.start)..keys::plain(&range.end);
+        changes.cuts.extend(batch.cuts.into_iter().map(|range| Cut { range: plain(range), keys: usize::MAX }));
+        changes.writes.extend(batch.puts.into_iter().map(|(key, value)| (keys::plain(&key), value.map(Value::from))));
+        changes.writes.extend(batch.applied.map(|mark| (keys::mark(), Some(mark.into()))));
         self.engine.write(changes).await?;
+        if ends.len() > MOST_ENDS {
+            ends.clear();
+        }
         for (stream, end) in moved {
             match end {
                 Some(end) => ends.insert(stream, end),
@@ -368,3 +419,6 @@ fn entries_of(batch: &StoredBatch) -> Vec<StoredEntry> {
     let entry = |(seq, payload)| StoredEntry { seq, payload, timestamp: batch.time_ms };
     (batch.first_seq..).zip(Frame::records(&batch.frame)).map(entry).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ const STREAM: u8 = b's';
 const INDEX: u8 = b'i';
 
 /// How plain keys begin that hold what a channel remembers of its idempotency keys, followed by the channel's number and by
-/// a sequence number, each in 8 bytes. Like a stream's batches they are removed from the first on, leaving none out.
+/// a sequence number, each in 8 bytes. They are removed from the first on, leaving none out.
 pub const CLAIMS: &[u8] = b"claims/";
 
 pub(super) fn mark() -> Bytes {
@@ -55,20 +55,11 @@ pub(super) fn batch(stream: &str, last_seq: u64) -> Bytes {
     key.freeze()
 }
 
-/// The stream whose batch lies under a key; none for any other key.
-pub(super) fn batch_stream(key: &[u8]) -> Option<&[u8]> {
-    let (stream, _seq) = key.strip_prefix(&[STREAM])?.split_last_chunk::<8>()?;
-    stream.strip_suffix(&[0])
-}
-
-/// What a key belongs to whose like are removed in a row: all before its sequence number, of a batch or of claims. None
-/// for any other key.
-pub(super) fn row(key: &[u8]) -> Option<&[u8]> {
-    let claims = || {
-        let channel = key.strip_prefix(&[PLAIN])?.strip_prefix(CLAIMS)?;
-        (channel.len() == 16).then(|| &key[..key.len() - 8])
-    };
-    batch_stream(key).or_else(claims)
+/// What a key of claims belongs to, all of which are removed in a row: what comes before its sequence number. None for any
+/// other key.
+pub(super) fn claims_row(key: &[u8]) -> Option<&[u8]> {
+    let channel = key.strip_prefix(&[PLAIN])?.strip_prefix(CLAIMS)?;
+    (channel.len() == 16).then(|| &key[..key.len() - 8])
 }
 
 /// A piece of the list of a stream's batches, by the first of them.

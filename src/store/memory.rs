@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 
 use super::{
     PlainKeys, StateHash, StoreError, StoreInstall, StoreSnapshot, StoreUsage,
-    engine::{Changes, Engine, Layered, Page},
+    engine::{Changes, Cut, Engine, Layered, Page},
     keys,
 };
 
@@ -87,7 +87,11 @@ impl Engine for MemoryEngine {
     async fn write(&self, changes: Changes) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let map = Arc::make_mut(&mut state.current);
-        for (key, value) in changes {
+        for Cut { range, .. } in changes.cuts.iter().filter(|cut| !cut.range.is_empty()) {
+            let gone: Vec<Bytes> = map.range(range.clone()).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| drop(map.remove(key)));
+        }
+        for (key, value) in changes.writes {
             match value {
                 Some(value) => map.insert(key, value.bytes()),
                 None => map.remove(&key),

@@ -314,6 +314,8 @@ pub struct StoreUsage {
 pub struct WriteBatch {
     /// Appends; each must continue its stream at `batch.first_seq`. A fresh stream begins at any number.
     pub appends: Vec<(Arc<str>, StoredBatch)>,
+    /// Ranges of plain keys to delete; done before the puts.
+    pub cuts: Vec<Range<Bytes>>,
     /// Plain keys to set, or to delete (`None`).
     pub puts: Vec<(Bytes, Option<Bytes>)>,
     /// Streams to cut below a sequence number; done before the appends.
@@ -331,6 +333,7 @@ impl WriteBatch {
     /// Whether it changes nothing but possibly the mark.
     pub fn is_empty(&self) -> bool {
         self.appends.is_empty()
+            && self.cuts.is_empty()
             && self.puts.is_empty()
             && self.removes.is_empty()
             && self.thins.is_empty()

@@ -17,9 +17,6 @@ use super::{
 };
 use crate::{codec, model::StoredBatch};
 
-/// How far before a batch the beginning of its piece of the list is looked for first.
-const BACK: u64 = 1 << 10;
-
 /// Sorts what is to be removed by stream: two changes of one stream in one commit must not undo each other.
 pub(super) fn by_stream(thins: Vec<(Arc<str>, Vec<Range<u64>>)>) -> BTreeMap<Arc<str>, Vec<Range<u64>>> {
     let mut streams: BTreeMap<Arc<str>, Vec<Range<u64>>> = BTreeMap::new();
@@ -56,10 +53,10 @@ impl<E: Engine> Layered<E> {
             let kept = batch.without(left);
             if kept.first() != Some(&batch) {
                 if kept.last().is_none_or(|run| run.end_seq() < batch.end_seq()) {
-                    changes.push((key, None));
+                    changes.writes.push((key, None));
                 }
                 let stored = |run: &_| (keys::batch(stream, last_of(run)), Some(Value::from(codec::encode_batch(run))));
-                changes.extend(kept.iter().map(stored));
+                changes.writes.extend(kept.iter().map(stored));
                 replaced.insert(last_of(&batch), kept.iter().map(last_of).collect());
             }
             from = batch.end_seq();
@@ -85,8 +82,8 @@ impl<E: Engine> Layered<E> {
         let mut followed_by = newest.clone();
         for (key, piece) in self.pieces(stream, *first..=*last, changes).await? {
             let Some(pieces) = piece.replacing(replaced) else { continue };
-            changes.push((key, None));
-            changes.extend(pieces.iter().map(|piece| piece.entry(stream)));
+            changes.writes.push((key, None));
+            changes.writes.extend(pieces.iter().map(|piece| piece.entry(stream)));
             if newest.as_ref() == Some(&piece) {
                 lost_newest = pieces.is_empty();
                 followed_by = pieces.into_iter().last();
@@ -111,17 +108,8 @@ impl<E: Engine> Layered<E> {
         let (first, last) = lasts.into_inner();
         let to = if last == u64::MAX { keys::index_end(stream) } else { keys::index(stream, last + 1) };
         // A piece is found by the first batch in it, which may lie before any that is wanted.
-        let mut back = BACK;
-        let begin = loop {
-            let from = keys::index(stream, first.saturating_sub(back));
-            let up_to = keys::after_prefix(&keys::index(stream, first));
-            let before = self.engine.range(&from, &up_to, PAGE, usize::MAX).await?;
-            match before.last() {
-                Some((key, _)) if before.len() < PAGE => break key.clone(),
-                None if back < first => back = back.saturating_mul(8),
-                _ => break from,
-            }
-        };
+        let before = self.last_piece(stream, first.saturating_add(1)).await?;
+        let begin = before.map_or_else(|| keys::index(stream, first), |(key, _)| key);
         let (mut from, mut pieces) = (begin.clone(), BTreeMap::new());
         loop {
             let page = self.engine.range(&from, &to, PAGE, usize::MAX).await?;
@@ -131,7 +119,10 @@ impl<E: Engine> Layered<E> {
                 pieces.insert(key.clone(), Piece::decode(&key, value)?);
             }
         }
-        for (key, value) in changes.iter().filter(|(key, _)| (&begin..&to).contains(&key)) {
+        for cut in &changes.cuts {
+            pieces.retain(|key, _| !cut.range.contains(key));
+        }
+        for (key, value) in changes.writes.iter().filter(|(key, _)| (&begin..&to).contains(&key)) {
             match value {
                 Some(value) => pieces.insert(key.clone(), Piece::decode(key, value.bytes())?),
                 None => pieces.remove(key),

@@ -12,6 +12,7 @@ mod pages;
 mod positions;
 mod publishing;
 mod quarantine;
+mod reclaim;
 mod redrive;
 mod retention;
 mod rules;

@@ -22,7 +22,9 @@ use liminal::{
 use proptest::prelude::*;
 
 use self::thinning::{
-    a_thinned_stream_is_cut_and_dropped_without_a_trace, what_is_thinned_is_gone_and_the_rest_stays_where_it_was,
+    a_thinned_stream_is_cut_and_dropped_without_a_trace,
+    batches_that_are_taken_out_one_by_one_leave_those_between_them,
+    what_is_thinned_is_gone_and_the_rest_stays_where_it_was,
 };
 
 fn disk(dir: &Path) -> HaematiteStore {
@@ -89,9 +91,13 @@ on_both_stores! {
     removal_takes_whole_batches_and_keeps_the_numbers
     a_stream_can_be_dropped_and_made_again_in_one_commit
     whatever_was_cut_from_a_stream_of_many_batches_leaves_nothing_behind
+    a_stream_of_many_batches_is_gone_for_readers_at_once_and_its_name_can_be_used_again
+    two_cuts_of_one_stream_in_one_commit_are_the_further_one
+    batches_that_are_taken_out_one_by_one_leave_those_between_them
     what_is_thinned_is_gone_and_the_rest_stays_where_it_was
     a_thinned_stream_is_cut_and_dropped_without_a_trace
     plain_keys_are_paged_in_byte_order_and_see_nothing_else
+    a_range_of_plain_keys_is_deleted_as_a_whole_and_before_what_the_same_commit_sets
     the_durable_mark_moves_only_with_a_flush
     a_snapshot_does_not_change_while_the_store_goes_on
     a_checkpoint_is_of_the_moment_it_was_asked_for
@@ -208,6 +214,59 @@ async fn whatever_was_cut_from_a_stream_of_many_batches_leaves_nothing_behind(st
     assert_eq!(store.root_hash().await.unwrap(), empty);
 }
 
+/// Of so many batches with one record each.
+async fn filled(store: &dyn DurableStore, stream: &str, batches: u64) {
+    for number in 0..batches {
+        store.commit(append(stream, batch(number, &["old"]))).await.unwrap();
+    }
+}
+
+/// In the tree, in memory, and cut again before the first cut is in the tree.
+async fn a_stream_of_many_batches_is_gone_for_readers_at_once_and_its_name_can_be_used_again(store: &dyn DurableStore) {
+    let empty = store.root_hash().await.unwrap();
+    filled(store, "a:0", 900).await;
+    filled(store, "ab:0", 1).await;
+    store.flush().await.unwrap();
+    for number in 900..1000 {
+        store.commit(append("a:0", batch(number, &["old"]))).await.unwrap();
+    }
+    for up_to in [700, 701, 950] {
+        store.remove("a:0", up_to).await.unwrap();
+        assert_eq!(payloads(store, "a:0", 0).await.first(), numbered(up_to, &["old"]).first());
+        assert_eq!(payloads(store, "a:0", up_to - 1).await.len() as u64, 1000 - up_to);
+        assert_eq!(store.bounds("a:0").await.unwrap(), Some(StreamBounds { first: up_to, next: 1000 }));
+    }
+    let again = WriteBatch { drops: vec!["a:0".into()], ..append("a:0", batch(0, &["new"])) };
+    store.commit(again).await.unwrap();
+    for flushed in [false, true] {
+        if flushed {
+            store.flush().await.unwrap();
+        }
+        assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["new"]));
+        assert_eq!(payloads(store, "ab:0", 0).await, numbered(0, &["old"]));
+        assert_eq!(store.scan("a").await.unwrap().len(), 2);
+    }
+    store.commit(append("a:0", batch(1, &["newer"]))).await.unwrap();
+    assert_eq!(payloads(store, "a:0", 0).await, numbered(0, &["new", "newer"]));
+    let drops = vec!["a:0".into(), "ab:0".into()];
+    store.commit(WriteBatch { drops, ..WriteBatch::default() }).await.unwrap();
+    assert_eq!(store.root_hash().await.unwrap(), empty);
+}
+
+async fn two_cuts_of_one_stream_in_one_commit_are_the_further_one(store: &dyn DurableStore) {
+    let empty = store.root_hash().await.unwrap();
+    for (batches, cuts) in [(10, [3, 7]), (600, [500, 300])] {
+        filled(store, "a:0", batches).await;
+        let removes = cuts.map(|up_to| ("a:0".into(), up_to)).to_vec();
+        store.commit(WriteBatch { removes, ..WriteBatch::default() }).await.unwrap();
+        let first = cuts.into_iter().max().unwrap();
+        assert_eq!(store.bounds("a:0").await.unwrap(), Some(StreamBounds { first, next: batches }));
+        assert_eq!(payloads(store, "a:0", 0).await.len() as u64, batches - first);
+        store.commit(WriteBatch { drops: vec!["a:0".into()], ..WriteBatch::default() }).await.unwrap();
+        assert_eq!(store.root_hash().await.unwrap(), empty);
+    }
+}
+
 async fn plain_keys_are_paged_in_byte_order_and_see_nothing_else(store: &dyn DurableStore) {
     let put = |key: &str| (Bytes::from(key.to_owned()), Some(Bytes::from("v")));
     store.cas("number", None, 1).await.unwrap();
@@ -218,6 +277,28 @@ async fn plain_keys_are_paged_in_byte_order_and_see_nothing_else(store: &dyn Dur
     assert_eq!(keys(store.range(b"", None, 9).await.unwrap()), ["a", "b"]);
     assert_eq!(keys(store.range(b"", Some(b"a"), 9).await.unwrap()), ["b"]);
     assert_eq!(keys(store.range(b"", None, 1).await.unwrap()), ["a"]);
+}
+
+async fn a_range_of_plain_keys_is_deleted_as_a_whole_and_before_what_the_same_commit_sets(store: &dyn DurableStore) {
+    let key = |number: u32| Bytes::from(format!("k{number:04}"));
+    let put = |number: u32| (key(number), Some(Bytes::from("v")));
+    store.commit(append("k:0", batch(0, &["x"]))).await.unwrap();
+    store.commit(WriteBatch { puts: (0..800).map(put).collect(), ..WriteBatch::default() }).await.unwrap();
+    store.flush().await.unwrap();
+    store.commit(WriteBatch { puts: (800..1_000).map(put).collect(), ..WriteBatch::default() }).await.unwrap();
+    let cuts = vec![key(10)..key(990)];
+    store.commit(WriteBatch { cuts, puts: vec![put(500)], applied: mark("1"), ..WriteBatch::default() }).await.unwrap();
+    let left: Vec<Bytes> = (0..10).chain([500]).chain(990..1_000).map(key).collect();
+    for flushed in [false, true] {
+        if flushed {
+            store.flush().await.unwrap();
+        }
+        let found = store.range(b"", None, 2_000).await.unwrap();
+        assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), left);
+        assert_eq!(store.range(b"k", Some(&key(9)), 1).await.unwrap()[0].0, key(500));
+        assert_eq!((store.get(&key(11)).await.unwrap(), store.get(&key(9)).await.unwrap()), (None, put(9).1));
+        assert_eq!(payloads(store, "k:0", 0).await, numbered(0, &["x"]));
+    }
 }
 
 async fn the_durable_mark_moves_only_with_a_flush(store: &dyn DurableStore) {
@@ -313,6 +394,42 @@ async fn everything_is_there_again_after_a_restart() {
     assert_eq!(payloads(&store, "a:0", 0).await, numbered(0, &["a", "b"]));
     assert_eq!(store.durable_applied().await.unwrap(), mark("1"));
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_was_cut_is_cut_after_a_restart_too_and_its_state_is_that_of_what_is_left() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (cut, other) = (disk(a.path()), disk(b.path()));
+    let commit = async |store: &HaematiteStore, number: u64| {
+        let writes = WriteBatch { applied: mark("1"), ..append("a:0", batch(number, &["x"])) };
+        store.commit(writes).await.unwrap();
+    };
+    for number in 0..2_000 {
+        commit(&cut, number).await;
+        commit(&other, number).await;
+        // What was cut in many steps, each of some batches, leaves the state that one cut leaves.
+        if number % 100 == 0 {
+            other.remove("a:0", number * 9 / 10).await.unwrap();
+            other.flush().await.unwrap();
+        }
+    }
+    cut.flush().await.unwrap();
+    for store in [&cut, &other] {
+        let removes = vec![("a:0".into(), 1_900)];
+        store.commit(WriteBatch { removes, applied: mark("2"), ..WriteBatch::default() }).await.unwrap();
+        store.commit(append("a:0", batch(2_000, &["y"]))).await.unwrap();
+    }
+    cut.close().await.unwrap();
+    drop(cut);
+    let cut = disk(a.path());
+    assert_eq!(payloads(&cut, "a:0", 0).await.len(), 101);
+    assert_eq!(payloads(&cut, "a:0", 0).await, payloads(&other, "a:0", 0).await);
+    for store in [cut, other] {
+        store.commit(WriteBatch { drops: vec!["a:0".into()], ..WriteBatch::default() }).await.unwrap();
+        let left = store.snapshot().await.unwrap().page(None, usize::MAX).await.unwrap();
+        assert_eq!(left.len(), 1, "only the mark");
+        store.close().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -66,3 +66,17 @@ pub(super) async fn a_thinned_stream_is_cut_and_dropped_without_a_trace(store: &
     store.commit(WriteBatch { drops: vec!["s:0".into()], ..WriteBatch::default() }).await.unwrap();
     assert_eq!(store.root_hash().await.unwrap(), empty);
 }
+
+pub(super) async fn batches_that_are_taken_out_one_by_one_leave_those_between_them(store: &dyn DurableStore) {
+    for number in 0..400 {
+        store.commit(append("s:0", batch(number, &["a"]))).await.unwrap();
+    }
+    store.flush().await.unwrap();
+    let every_other: Vec<Range<u64>> = (0..399).step_by(2).map(|seq| seq..seq + 1).collect();
+    store.commit(thin("s:0", &every_other)).await.unwrap();
+    let seqs = || async { payloads(store, "s:0", 0).await.into_iter().map(|(seq, _)| seq).collect::<Vec<_>>() };
+    let left: Vec<u64> = (1..400).step_by(2).collect();
+    assert_eq!(seqs().await, left);
+    store.flush().await.unwrap();
+    assert_eq!(seqs().await, left);
+}

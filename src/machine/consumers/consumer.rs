@@ -12,6 +12,8 @@ use crate::model::{
 
 /// Pending messages that are stored as one value.
 pub(super) const BLOCK: u64 = 64;
+/// Blocks that are deleted one by one. A consumer may have hundreds of thousands of them, and lose all at once.
+const NAMED_BLOCKS: usize = 64;
 /// The ordering key of every message of an exclusive consumer.
 const EXCLUSIVE: u64 = 0;
 
@@ -46,6 +48,8 @@ pub(super) struct Schedule {
     pub(super) blocks: BTreeSet<(ConsumerId, u64)>,
     /// Blocks of messages that were passed over, where that changed.
     pub(super) deferred: BTreeSet<(ConsumerId, u64)>,
+    /// Below these, a consumer has no such blocks any more: there were too many to be named one by one.
+    pub(super) deferred_from: BTreeMap<ConsumerId, u64>,
     /// Consumers that changed in any way.
     pub(super) touched: BTreeSet<ConsumerId>,
     /// Consumers of which it changed what they have lost.
@@ -367,10 +371,16 @@ impl Consumer {
             let first = *first;
             self.take(first, schedule);
         }
-        let changed = self.deferred.remove_below(seq);
+        let mut changed = self.deferred.remove_below(seq);
         if !changed.is_empty() {
-            schedule.touched.insert(self.meta.id);
-            schedule.deferred.extend(changed.into_iter().map(|block| (self.meta.id, block)));
+            let id = self.meta.id;
+            schedule.touched.insert(id);
+            if changed.len() > NAMED_BLOCKS {
+                let from = schedule.deferred_from.entry(id).or_default();
+                *from = (seq / BLOCK).max(*from);
+                changed.retain(|block| *block >= seq / BLOCK);
+            }
+            schedule.deferred.extend(changed.into_iter().map(|block| (id, block)));
         }
     }
 

@@ -15,10 +15,8 @@ mod settled;
 
 use std::{cmp::Reverse, collections::BTreeMap, ops::Bound};
 
-pub(super) use self::consumer::PendingBlock;
 use self::consumer::{BLOCK, Schedule};
-#[cfg(test)]
-pub(super) use self::settled::Runs;
+pub(super) use self::{consumer::PendingBlock, settled::Runs};
 pub use self::{
     consumer::{Consumer, Held, Holder},
     deferred::Deferred,
@@ -150,6 +148,9 @@ impl Consumers {
                 None => effects.delete(key),
             }
         }
+        for (id, block) in std::mem::take(&mut self.schedule.deferred_from) {
+            effects.writes.cuts.push(Key::Deferred(id, 0).encode()..Key::Deferred(id, block).encode());
+        }
         for (id, block) in std::mem::take(&mut self.schedule.deferred) {
             let key = Key::Deferred(id, block);
             match self.by_id.get(&id).and_then(|consumer| consumer.deferred.mask(block)) {
@@ -224,8 +225,9 @@ impl Machine {
     /// Messages that a consumer has not settled. What is gone or settled for good is no work.
     fn lag(&self, consumer: &Consumer) -> u64 {
         let (id, next) = (consumer.meta.channel, consumer.cursor.next);
-        let there = self.channels.get(&id).map_or(0, |channel| channel.stored_from(next));
-        consumer.unsettled() + there.saturating_sub(self.consumers.count_settled(id, next))
+        let Some(channel) = self.channels.get(&id) else { return consumer.unsettled() };
+        let settled = self.consumers.count_settled(id, next, &channel.reclaimed);
+        consumer.unsettled() + channel.stored_from(next).saturating_sub(settled)
     }
 
     /// The lowest sequence number of a channel that some consumer has not settled; none when it has no consumer.

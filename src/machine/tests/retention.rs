@@ -330,3 +330,30 @@ fn what_other_limits_would_remove_is_what_they_remove() {
         assert_eq!(foreseen, node.stats(id).first_seq, "{retention:?}");
     }
 }
+
+#[test]
+fn messages_of_very_many_channels_that_are_too_old_at_once_go_with_some_commands() {
+    const CHANNELS: u64 = 20_000;
+    let mut machine = Machine::restore([]).unwrap();
+    let retention = Retention { max_age_ms: Some(100), ..Retention::default() };
+    let config = ChannelConfig { retention, ..ChannelConfig::default() };
+    for number in 0..CHANNELS {
+        let name = format!("c{number}").parse().unwrap();
+        machine.apply(Command::CreateChannel { time_ms: 1, name, config: config.clone() });
+    }
+    let groups = (1..=CHANNELS).map(|id| group(ChannelId(id), 0, &[("m", None)])).collect();
+    machine.apply(Command::Publish { time_ms: 1, groups });
+    let mut commands = 0;
+    while machine.next_expiry_ms().is_some_and(|expiry| expiry <= 1_000) {
+        let (_, effects) = machine.apply(Command::Tick { time_ms: 1_000 });
+        // The last channel may have some more than there is room for.
+        assert!(
+            effects.writes.puts.len() <= crate::machine::retention::AGED_AT_ONCE + marks::MOST,
+            "{}",
+            effects.writes.puts.len()
+        );
+        commands += 1;
+    }
+    assert!((2..10).contains(&commands), "{commands} commands");
+    assert!((1..=CHANNELS).all(|id| machine.stats(ChannelId(id)).unwrap().bytes == 0));
+}

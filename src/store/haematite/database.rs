@@ -1,17 +1,19 @@
 //! One haematite database with one named branch: everything that touches haematite's own types for writing.
 //!
 //! Haematite deletes a key at the price of reading, checking and building its leaf again, so a stream of many batches
-//! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a whole range, of which only the two ends are read; but a branch has no
-//! such operation. So a long run of deletes is cut out of the tree first, a second branch begins at what is left, and
-//! the other changes are committed there. It is the state from that commit on: until then it has none, and is dropped
-//! when it is found at the next open.
+//! took a minute to go, and so would the idempotency keys that a busy channel forgets in a minute. Its tree can also lose a
+//! whole range, of which only the two ends are read; but a branch has no such operation. So ranges of many keys are cut out
+//! of the tree first, a second branch begins at what is left, and the other changes are committed there. It is the state
+//! from that commit on: until then it has none, and is dropped when it is found at the next open.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     fmt::Display,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,9 +27,11 @@ use haematite::{
 
 use super::{
     config::HaematiteConfig,
-    memtable::MemTable,
+    memtable::{Cuts, Entries},
+    nodes::Nodes,
     refusal::{no_room, write_refusal},
-    runs::{Run, runs},
+    runs::{RUN, Run, runs},
+    scan::Walk,
 };
 use crate::{
     files::WAY_OUT,
@@ -43,6 +47,9 @@ pub(super) const END: &[u8] = b"\x7f";
 const REFS: &str = "branches";
 /// The state is one of these branches; the other comes and goes.
 const BRANCHES: [&str; 2] = ["state", "state-cut"];
+
+/// Bytes of nodes that are kept in memory while keys are deleted singly.
+const SINGLY_CACHE_BYTES: usize = 1 << 20;
 
 /// Changes of more bytes than this go into the tree in pieces.
 const PIECE: usize = 24 << 20;
@@ -177,25 +184,56 @@ impl OpenDatabase {
     }
 
     /// Writes changes durably and all together. Blocks.
-    pub(super) fn write(&mut self, changes: &MemTable) -> Result<(), StoreError> {
-        let runs = runs(changes);
-        if !runs.is_empty() && self.write_cutting(changes, &runs)? {
+    pub(super) fn write(&mut self, changes: &Entries) -> Result<(), StoreError> {
+        self.write_after(&Cuts::default(), changes)
+    }
+
+    /// The same after ranges were cut out of the tree.
+    pub(super) fn write_after(&mut self, cuts: &Cuts, changes: &Entries) -> Result<(), StoreError> {
+        let (runs, many) = (runs(changes), cuts.iter().any(|(_, keys)| keys >= RUN));
+        if (many || !runs.is_empty()) && self.write_cutting(cuts, changes, &runs)? {
             return Ok(());
         }
         let branch = self.branch.clone();
+        self.delete_singly(&branch, cuts.iter().map(|(cut, _)| cut))?;
         self.commit(&branch, changes.iter(), changes.contains_key(&keys::mark())).map(drop)
     }
 
-    /// Cuts the runs out of the tree, begins the other branch there and commits the rest of the changes to it. False
-    /// when nothing was written, because the tree has nothing in the runs or the rest changes nothing.
-    fn write_cutting(&mut self, changes: &MemTable, runs: &[Run<'_>]) -> Result<bool, StoreError> {
+    /// Deletes what the tree has of some ranges key by key: of few keys, of none, or of those that no other change comes
+    /// with.
+    fn delete_singly<'a>(
+        &self,
+        branch: &BranchHandle,
+        ranges: impl Iterator<Item = Range<&'a Bytes>>,
+    ) -> Result<(), StoreError> {
+        let mut ranges = ranges.peekable();
+        if ranges.peek().is_none() {
+            return Ok(());
+        }
+        let root = branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
+        let nodes = Nodes::open(&self.dir, SINGLY_CACHE_BYTES)?;
+        for range in ranges {
+            let mut walk = Walk::begin(&nodes, root, range.start, range.end)?;
+            while let Some(key) = walk.peek()? {
+                branch.delete(SHARD, key).map_err(|error| failed("write a key", &error))?;
+                walk.skip();
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the ranges of many keys and the runs out of the tree, begins the other branch there and commits the rest of the
+    /// changes to it. False when nothing was written, because the tree has nothing in them or the rest changes nothing.
+    fn write_cutting(&mut self, cuts: &Cuts, changes: &Entries, runs: &[Run<'_>]) -> Result<bool, StoreError> {
         let before = self.branch.shard_current_root(SHARD).ok_or_else(|| failed("cut the tree", &"it has no root"))?;
         let mut nodes = DiskStore::new(nodes_dir(&self.dir), self.cache)
             .map_err(|error| failed("open the nodes of a state", &error))?;
         let mut root = before;
-        for run in runs {
-            let after = [run.last, &[0]].concat();
-            root = delete_range(&mut nodes, root, run.first, &after, self.policy)
+        let large = cuts.iter().filter(|(_, keys)| *keys >= RUN);
+        let ranges = large.map(|(cut, _)| (&cut.start[..], Cow::Borrowed(&cut.end[..])));
+        let runs_of = runs.iter().map(|run| (run.first, Cow::Owned([run.last, &[0]].concat())));
+        for (from, to) in ranges.chain(runs_of) {
+            root = delete_range(&mut nodes, root, from, &to, self.policy)
                 .map_err(|error| failed("cut the tree", &error))?;
         }
         if root == before {
@@ -211,6 +249,7 @@ impl OpenDatabase {
         let kind = BranchKind::Work;
         let branch = create_branch_with_kind(other, roots, kind, &mut self.refs, &self.registry, self.timestamp)
             .map_err(|error| failed("create a branch", &error))?;
+        self.delete_singly(&branch, cuts.iter().filter(|(_, keys)| *keys < RUN).map(|(cut, _)| cut))?;
         let cut: HashSet<&[u8]> = runs.iter().flat_map(|run| run.keys.iter().copied()).collect();
         let rest = changes.iter().filter(|(key, _)| !cut.contains(&key[..]));
         if !self.commit(&branch, rest, changes.contains_key(&keys::mark()))? {

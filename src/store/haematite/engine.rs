@@ -29,7 +29,6 @@ use crate::store::{
     StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
     engine::{Changes, Engine, Layered, Page},
     keys,
-    value::Value,
 };
 
 /// Keeps state in a directory. See the module's description.
@@ -106,7 +105,7 @@ impl Engine for HaematiteEngine {
     fn recent(&self, from: &[u8], to: &[u8], max_bytes: usize) -> Page {
         let mut bytes = 0;
         let overlay = self.shared.state.lock().overlay(from, to, STEP);
-        let entries = overlay.into_iter().filter_map(present);
+        let entries = overlay.entries.into_iter().filter_map(present);
         entries
             .take_while(|(_, value)| {
                 let go_on = bytes < max_bytes;
@@ -124,15 +123,9 @@ impl Engine for HaematiteEngine {
                 state.view()?;
                 let behind = !state.frozen.is_empty() && state.waiting_bytes() > 2 * self.config.fold_bytes;
                 if !behind {
-                    for (key, value) in changes {
-                        let size = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
-                        state.active_bytes += key.len() + size(&value);
-                        // Counters and lists are written again and again, and fold once.
-                        if let Some(replaced) = state.active.insert(key, value) {
-                            state.active_bytes = state.active_bytes.saturating_sub(size(&replaced));
-                        }
-                    }
-                    if state.active_bytes > self.config.fold_bytes {
+                    changes.cuts.into_iter().for_each(|cut| state.active.cut(cut));
+                    changes.writes.into_iter().for_each(|(key, value)| state.active.put(key, value));
+                    if state.active.bytes() > self.config.fold_bytes {
                         self.folder.wake();
                     }
                     return Ok(());

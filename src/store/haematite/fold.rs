@@ -211,7 +211,7 @@ impl Thread {
         loop {
             self.shared.state.lock().freeze();
             self.drain()?;
-            if self.shared.state.lock().active_bytes <= self.config.fold_bytes {
+            if self.shared.state.lock().active.bytes() <= self.config.fold_bytes {
                 return Ok(());
             }
         }
@@ -222,7 +222,8 @@ impl Thread {
         loop {
             let oldest = self.shared.state.lock().frozen.front().map(|frozen| frozen.changes.clone());
             let Some(changes) = oldest else { return Ok(()) };
-            let written = self.database.write(&changes).and_then(|()| self.database.view());
+            let written =
+                self.database.write_after(changes.cuts(), changes.entries()).and_then(|()| self.database.view());
             let view = match written {
                 Ok(view) => Arc::new(View::new(view, self.dir.clone())),
                 Err(error) => {
@@ -263,7 +264,9 @@ impl Thread {
         let nodes = Nodes::open(&self.dir.path, self.config.accounting_cache_bytes).ok()?;
         // A leaf that is written again may take from the one behind it.
         let walked = |key| Walk::begin(&nodes, root, key, database::END).and_then(|mut walk| walk.next_leaf());
-        changes.keys().find_map(|key| walked(key).err())
+        // Of a cut only the leaves at its ends are read.
+        let ends = changes.cuts().iter().flat_map(|(cut, _)| [cut.start, cut.end]);
+        changes.entries().keys().chain(ends).find_map(|key| walked(key).err())
     }
 
     fn close(self) {

@@ -16,7 +16,7 @@ use super::{
     fold::Folder,
     healing,
     links::{Links, sync_rest},
-    memtable::MemTable,
+    memtable::Entries,
     nodes::Nodes,
     scan::Walk,
     view::View,
@@ -108,7 +108,7 @@ impl PlainKeys for Staged {
 #[async_trait]
 impl StoreInstall for Install {
     async fn put(&mut self, page: Page) -> Result<(), StoreError> {
-        let changes: MemTable = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
+        let changes: Entries = page.into_iter().map(|(key, value)| (key, Some(value.into()))).collect();
         let (content, dir, config) = (self.take(), self.dir.clone(), self.config.clone());
         let (database, written) = blocking(move || {
             let mut database = match content {

@@ -188,7 +188,7 @@ mod tests {
         super::{
             config::HaematiteConfig,
             database::{self, OpenDatabase},
-            memtable::MemTable,
+            memtable::Entries,
             view::StateDir,
         },
         *,
@@ -208,7 +208,7 @@ mod tests {
     fn a_walk_gives_what_lies_between_its_ends_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut database = OpenDatabase::open(&dir.path().join("state"), &HaematiteConfig::default()).unwrap();
-        let all: MemTable = (0..3000).map(|number| (key(number * 2), Some(value(number).into()))).collect();
+        let all: Entries = (0..3000).map(|number| (key(number * 2), Some(value(number).into()))).collect();
         database.write(&all).unwrap();
         let view = database.view().unwrap();
         let root = database::root_node(&view).unwrap();

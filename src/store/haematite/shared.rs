@@ -14,7 +14,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::{current, damages::Damages, database, memtable::MemTable, scan::Walk, view::View};
+use super::{
+    current,
+    damages::Damages,
+    database,
+    memtable::{MemTable, Overlay},
+    scan::Walk,
+    view::View,
+};
 use crate::store::{StateHash, StoreError, StoreUsage, engine::Page, value::Value};
 
 /// Entries looked at in one step of a range read, at most.
@@ -34,7 +41,6 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) active: MemTable,
-    pub(super) active_bytes: usize,
     /// On their way into the tree, oldest first; each stays until it is there.
     pub(super) frozen: VecDeque<Frozen>,
     /// The tree as of the newest fold; none once the store is closed.
@@ -51,7 +57,6 @@ pub(super) type Checkpointed = Result<(StateHash, Option<Bytes>), StoreError>;
 /// A memtable that takes no more changes.
 pub(super) struct Frozen {
     pub(super) changes: Arc<MemTable>,
-    pub(super) bytes: usize,
     /// Who wants the hash of the state that ends with these changes.
     pub(super) checkpoints: Vec<oneshot::Sender<Checkpointed>>,
 }
@@ -63,36 +68,29 @@ impl State {
 
     /// What the memtables say of a key: nothing, that it is deleted, or its value.
     pub(super) fn memory(&self, key: &[u8]) -> Option<Option<Value>> {
-        let frozen = || self.frozen.iter().rev().find_map(|frozen| frozen.changes.get(key));
-        self.active.get(key).or_else(frozen).cloned()
+        self.newest_first().find_map(|table| table.get(key))
     }
 
-    /// The memtables' entries of a range, the newer one first in force, at most `limit`.
-    pub(super) fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> MemTable {
-        let bounds = (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let mut overlay = MemTable::new();
-        for layer in self.frozen.iter().map(|frozen| &*frozen.changes).chain([&self.active]) {
-            let entries = layer.range::<[u8], _>(bounds).take(limit);
-            overlay.extend(entries.map(|(key, value)| (key.clone(), value.clone())));
-            while overlay.len() > limit {
-                overlay.pop_last();
-            }
-        }
-        overlay
+    fn newest_first(&self) -> impl Iterator<Item = &MemTable> {
+        [&self.active].into_iter().chain(self.frozen.iter().rev().map(|frozen| &*frozen.changes))
+    }
+
+    /// What the memtables say of a range, the newer ones first in force; at most `limit` entries.
+    pub(super) fn overlay(&self, from: &[u8], to: &[u8], limit: usize) -> Overlay {
+        Overlay::of(self.newest_first(), (from, to), limit)
     }
 
     /// Closes the memtable, if there is anything in it.
     pub(super) fn freeze(&mut self) {
         if !self.active.is_empty() {
             let changes = Arc::new(std::mem::take(&mut self.active));
-            let bytes = std::mem::take(&mut self.active_bytes);
-            self.frozen.push_back(Frozen { changes, bytes, checkpoints: Vec::new() });
+            self.frozen.push_back(Frozen { changes, checkpoints: Vec::new() });
         }
     }
 
     /// Bytes that wait behind the memtable that is being folded.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.active_bytes + self.frozen.iter().skip(1).map(|frozen| frozen.bytes).sum::<usize>()
+        self.active.bytes() + self.frozen.iter().skip(1).map(|frozen| frozen.changes.bytes()).sum::<usize>()
     }
 }
 
@@ -109,20 +107,26 @@ impl Shared {
         let (mut page, mut bytes, mut cursor) = (Page::new(), 0, Bytes::copy_from_slice(from));
         while cursor < to && page.len() < limit && bytes < max_bytes {
             // Each step sees one moment: what leaves the memtables is in the view that is taken with them.
-            let (overlay, view) = {
+            let (Overlay { entries, cuts }, view) = {
                 let state = self.state.lock();
                 (state.overlay(&cursor, to, STEP), state.view()?)
             };
-            let end = match overlay.last_key_value() {
-                Some((last, _)) if overlay.len() == STEP => [last, &[0][..]].concat().into(),
+            let end = match entries.last_key_value() {
+                Some((last, _)) if entries.len() == STEP => [last, &[0][..]].concat().into(),
                 _ => Bytes::copy_from_slice(to),
             };
             let root = database::root_node(&view)?;
             view.dir.read(self.cache_bytes, |nodes| {
-                let mut tree = Walk::begin(nodes, root, &cursor, &end)?;
-                let mut overlay = overlay.into_iter().peekable();
+                // What the tree still has of a cut is stepped over.
+                let after_cut = |at: &[u8]| cuts.end_around(at).cloned();
+                let from = after_cut(&cursor).unwrap_or_else(|| cursor.clone());
+                let mut tree = Walk::begin(nodes, root, &from, &end)?;
+                let mut newer = entries.into_iter().peekable();
                 while page.len() < limit && bytes < max_bytes {
-                    let order = match (tree.peek()?, overlay.peek()) {
+                    while let Some(behind) = tree.peek()?.and_then(after_cut) {
+                        tree = Walk::begin(nodes, root, &behind, &end)?;
+                    }
+                    let order = match (tree.peek()?, newer.peek()) {
                         (None, None) => break,
                         (Some(stored), Some((newer, _))) => stored.cmp(newer),
                         (Some(_), None) => cmp::Ordering::Less,
@@ -131,8 +135,7 @@ impl Shared {
                     if order == cmp::Ordering::Equal {
                         tree.skip();
                     }
-                    let next =
-                        if order == cmp::Ordering::Less { tree.next()? } else { overlay.next().and_then(present) };
+                    let next = if order == cmp::Ordering::Less { tree.next()? } else { newer.next().and_then(present) };
                     let Some((key, value)) = next else { continue };
                     bytes += value.len();
                     page.push((key, value));

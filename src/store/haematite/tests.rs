@@ -40,8 +40,8 @@ async fn the_batches_of_a_large_commit_take_no_memory_until_they_are_written() {
     at_once.commit(WriteBatch { appends: copies(), applied: mark.clone(), ..WriteBatch::default() }).await.unwrap();
     {
         let state = at_once.engine.shared.state.lock();
-        assert!(state.active_bytes > 50 << 20, "they count as what they will take");
-        let encoded = state.active.values().flatten().filter_map(|value| match value {
+        assert!(state.active.bytes() > 50 << 20, "they count as what they will take");
+        let encoded = state.active.entries().values().flatten().filter_map(|value| match value {
             Value::Encoded(bytes) => Some(bytes.len()),
             Value::Batch(_) => None,
         });

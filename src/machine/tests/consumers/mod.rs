@@ -506,6 +506,36 @@ fn keeping(operation: ConsumerOperation) -> ConsumerOperation {
 }
 
 #[test]
+fn a_consumer_that_loses_very_much_that_it_had_passed_over_loses_it_by_one_range() {
+    const BLOCKS: u64 = 2_000;
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    for _ in 0..BLOCKS / 50 {
+        node.publish(1, group(id, 0, &vec![("m", None); 50 * 64])).0.unwrap();
+    }
+    let stored = |node: &Node| node.stored.keys().filter(|key| key.starts_with(b"deferred/")).count() as u64;
+    for name in ["w", "other"] {
+        node.consumer(name, keyed()).unwrap();
+    }
+    for consumer in [ID, ConsumerId(2)] {
+        let (hands, deferred) = (vec![], (0..BLOCKS).map(|block| (block, u64::MAX)).collect());
+        let until = BLOCKS * 64;
+        let past = ConsumerOperation::AssignPast { consumer, next: 0, until, hands, parked: vec![], deferred };
+        node.operation(5, past).unwrap();
+    }
+    assert_eq!(stored(&node), 2 * BLOCKS);
+    let trim = Operation::Trim { channel: "c".parse().unwrap(), up_to: 1_000 * 64 + 3 };
+    let (_, effects) = node.operate(6, trim);
+    assert!(effects.writes.cuts.len() == 2 && effects.writes.puts.len() < 20, "{:?}", effects.writes);
+    node.restart();
+    assert_eq!((stored(&node), node.status().waiting), (2 * (BLOCKS - 1_000), (BLOCKS - 1_000) * 64 - 3));
+    let effects = node.apply(Command::DeleteChannel { time_ms: 7, name: "c".parse().unwrap() }).1;
+    assert!(effects.writes.cuts.len() == 2 && effects.writes.puts.len() < 40, "{:?}", effects.writes);
+    assert_eq!(stored(&node), 0);
+    node.restart();
+}
+
+#[test]
 fn acks_of_one_log_entry_are_written_once() {
     let mut node = Node::consuming(64, config());
     node.assign(5, 64, (0..64).map(|seq| hand(seq, 7)).collect()).unwrap();

@@ -1,5 +1,7 @@
 //! A work queue loses nothing that nobody has settled, wherever its consumers begin, go and end.
 
+mod reclaim;
+
 use super::*;
 use crate::model::Orphans;
 

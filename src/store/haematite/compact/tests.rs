@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::store::haematite::{damages::Damages, database::SHARD, memtable::MemTable, view::remove};
+use crate::store::haematite::{damages::Damages, database::SHARD, memtable::Entries, view::remove};
 
 /// The folding thread's part, one step at a time.
 struct Folding {
@@ -46,7 +46,7 @@ impl Folding {
     }
 
     fn fold(&mut self, changes: impl Iterator<Item = (u64, Option<u64>)>) {
-        let changes: MemTable = changes.map(|(k, v)| (key(k), v.map(|number| value(number).into()))).collect();
+        let changes: Entries = changes.map(|(k, v)| (key(k), v.map(|number| value(number).into()))).collect();
         self.database.write(&changes).unwrap();
         self.view = Arc::new(View::new(self.database.view().unwrap(), self.dir.clone()));
         self.space.folded(&self.database, &self.view);

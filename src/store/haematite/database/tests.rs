@@ -1,4 +1,5 @@
-use super::{super::runs::RUN, *};
+use super::*;
+use crate::store::engine::Cut;
 
 fn open(dir: &Path) -> OpenDatabase {
     OpenDatabase::open(dir, &HaematiteConfig::default()).unwrap()
@@ -24,7 +25,7 @@ fn value(bytes: &'static [u8]) -> Option<Value> {
 
 fn filled(dir: &Path) -> OpenDatabase {
     let mut database = open(dir);
-    let mut changes: MemTable = (0..400).map(|last| batch("b:0", last)).collect();
+    let mut changes: Entries = (0..400).map(|last| batch("b:0", last)).collect();
     changes.extend((0..50).flat_map(|last| [batch("a:0", last), batch("c:0", last)]));
     changes.insert(keys::mark(), value(b"1"));
     database.write(&changes).unwrap();
@@ -32,34 +33,64 @@ fn filled(dir: &Path) -> OpenDatabase {
 }
 
 /// As `write`, a delete at a time.
-fn write_singly(database: &mut OpenDatabase, changes: &MemTable) {
+fn write_singly(database: &mut OpenDatabase, changes: &Entries) {
     for (key, value) in changes {
-        database.write(&MemTable::from([(key.clone(), value.clone())])).unwrap();
+        database.write(&Entries::from([(key.clone(), value.clone())])).unwrap();
     }
+}
+
+/// Of the batches of a stream that end below a number.
+fn cut(stream: &str, up_to: u64, keys: usize) -> Cut {
+    Cut { range: keys::batch(stream, 0)..keys::batch(stream, up_to), keys }
+}
+
+fn cuts(all: impl IntoIterator<Item = Cut>) -> Cuts {
+    let mut cuts = Cuts::default();
+    all.into_iter().for_each(|cut| cuts.add(cut));
+    cuts
 }
 
 #[test]
 fn a_range_that_is_cut_out_leaves_the_tree_that_single_deletes_would_leave() {
     let dir = tempfile::tempdir().unwrap();
-    let mark = (keys::mark(), value(b"2"));
-    let whole: MemTable = (0..400).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
-    let prefix: MemTable = (0..333).map(|last| delete("b:0", last)).chain([mark.clone()]).collect();
+    let mark = || (keys::mark(), value(b"2"));
     // Written again by a later stream of the same name.
-    let again = (0..400).map(|last| match last {
-        last if last % 150 == 0 => (keys::batch("b:0", last), value(b"another")),
-        last => delete("b:0", last),
-    });
-    let again: MemTable = again.chain((0..50).map(|last| delete("a:0", last))).chain([mark]).collect();
-    for (number, changes) in [whole, prefix, again].iter().enumerate() {
-        assert!(!runs(changes).is_empty());
-        let mut cut = filled(&dir.path().join(format!("cut{number}")));
-        cut.write(changes).unwrap();
-        assert_eq!(cut.name, BRANCHES[1], "it took the way of the cut");
+    let again = || [7, 150, 399].map(|last| (keys::batch("b:0", last), value(b"another")));
+    let few = || (0..9).map(|last| delete("a:0", last));
+    let rests: Vec<Entries> = vec![
+        Entries::from([mark()]),
+        again().into_iter().chain(few()).chain([mark()]).collect(),
+        again().into_iter().chain(few()).collect(),
+        Entries::new(),
+    ];
+    for (number, (up_to, rest)) in
+        [333, 400].iter().flat_map(|up_to| rests.iter().map(move |rest| (*up_to, rest))).enumerate()
+    {
+        let path = dir.path().join(format!("cut{number}"));
+        let mut database = filled(&path);
+        let nothing = Cut { range: keys::batch("n:0", 0)..keys::batches_end("n:0"), keys: usize::MAX };
+        // Where nothing else changes there is nothing to commit to another branch.
+        let others = if rest.is_empty() { 0 } else { 20 };
+        database.write_after(&cuts([cut("b:0", up_to, 400), cut("c:0", others, 20), nothing]), rest).unwrap();
+        assert_eq!(database.name == BRANCHES[1], others > 0, "it took the way of the cut");
+        let named = (0..up_to).map(|last| delete("b:0", last)).chain((0..others).map(|last| delete("c:0", last)));
         let mut single = filled(&dir.path().join(format!("single{number}")));
-        write_singly(&mut single, changes);
-        assert_eq!(single.name, BRANCHES[0]);
-        assert_eq!(root_of(&cut), root_of(&single));
+        write_singly(&mut single, &named.chain(rest.clone()).collect());
+        assert_eq!(root_of(&database), root_of(&single), "case {number}");
+        database.close();
+        assert_eq!(root_of(&open(&path)), root_of(&single), "case {number} after a restart");
     }
+}
+
+#[test]
+fn batches_that_are_deleted_from_the_middle_of_a_stream_leave_those_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut database = filled(&dir.path().join("state"));
+    let mark = (keys::mark(), value(b"2"));
+    database.write(&(0..400).step_by(2).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
+    let view = database.view().unwrap();
+    let there = |last: &u64| get(&view, &keys::batch("b:0", *last)).unwrap().is_some();
+    assert!((0..400).filter(there).eq((1..400).step_by(2)));
 }
 
 #[test]
@@ -68,10 +99,8 @@ fn a_cut_state_is_found_again_and_cut_again() {
     let path = dir.path().join("state");
     let mut database = filled(&path);
     for end in [100, 200, 300] {
-        let begin = end - 100;
         let mark = (keys::mark(), Some(Value::from(Bytes::from(end.to_string()))));
-        let changes: MemTable = (begin..end).map(|last| delete("b:0", last)).chain([mark]).collect();
-        database.write(&changes).unwrap();
+        database.write_after(&cuts([cut("b:0", end, 100)]), &Entries::from([mark])).unwrap();
         let root = root_of(&database);
         database.close();
         database = open(&path);
@@ -116,7 +145,7 @@ fn a_crash_after_the_commit_to_the_new_branch_leaves_the_new_state() {
     let mut database = filled(&path);
     let old: Vec<_> = records().into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
     let mark = (keys::mark(), value(b"2"));
-    database.write(&(0..300).map(|last| delete("b:0", last)).chain([mark]).collect()).unwrap();
+    database.write_after(&cuts([cut("b:0", 300, 300)]), &Entries::from([mark])).unwrap();
     let after = root_of(&database);
     database.close();
     let removed: Vec<_> = old.into_iter().filter(|(_, file)| !file.exists()).collect();
@@ -136,15 +165,12 @@ fn what_is_written_in_pieces_is_what_is_written_at_once_and_is_the_state_only_as
     let paths = ["whole", "pieces"].map(|name| dir.path().join(name));
     let [mut whole, mut pieces] = [&paths[0], &paths[1]].map(|path| filled(path));
     pieces.piece = 100 << 10;
-    for (number, cuts) in [false, true].into_iter().enumerate() {
+    for (number, cutting) in [false, true].into_iter().enumerate() {
         let mark = (keys::mark(), Some(Value::from(Bytes::from(format!("more {number}")))));
         let begin = 1000 * (number as u64 + 1);
-        let mut changes: MemTable = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
+        let mut changes: Entries = (begin..begin + 200).map(|last| batch("b:0", last)).chain([mark]).collect();
         changes.extend((0..9).map(|last| delete("c:0", last + 9 * number as u64)));
-        if cuts {
-            changes.extend((0..300).map(|last| delete("b:0", last)));
-        }
-        assert_eq!(runs(&changes).is_empty(), !cuts);
+        let cut = cuts(cutting.then(|| cut("b:0", 300, 300)));
         // A try that was given up on the way.
         let before = root_of(&whole);
         let branch = pieces.branch.clone();
@@ -158,8 +184,8 @@ fn what_is_written_in_pieces_is_what_is_written_at_once_and_is_the_state_only_as
         pieces = open(&paths[1]);
         assert_eq!(root_of(&pieces), before, "nothing of it is there");
         pieces.piece = 100 << 10;
-        whole.write(&changes).unwrap();
-        pieces.write(&changes).unwrap();
+        whole.write_after(&cut, &changes).unwrap();
+        pieces.write_after(&cut, &changes).unwrap();
         assert_eq!(root_of(&pieces), root_of(&whole));
         let root = root_of(&pieces);
         pieces.close();
@@ -175,7 +201,7 @@ fn pieces_that_a_failure_has_left_behind_do_no_harm_to_the_next_try() {
     let [mut whole, mut pieces] = ["whole", "pieces"].map(|name| filled(&dir.path().join(name)));
     pieces.piece = 100 << 10;
     let mark = (keys::mark(), value(b"2"));
-    let changes: MemTable = (1000..1200).map(|last| batch("b:0", last)).chain([mark]).collect();
+    let changes: Entries = (1000..1200).map(|last| batch("b:0", last)).chain([mark]).collect();
     let branch = pieces.branch.clone();
     for (key, value) in changes.iter().filter(|(key, _)| **key != keys::mark()) {
         put(&branch, key, value.as_ref()).unwrap();
@@ -194,7 +220,7 @@ fn pieces_that_a_failure_has_left_behind_do_no_harm_to_the_next_try() {
 fn claims_that_a_channel_forgets_in_a_row_are_cut_out_too() {
     let claims =
         |channel: u64, seq: u64| keys::plain(&[keys::CLAIMS, &channel.to_be_bytes(), &seq.to_be_bytes()].concat());
-    let mut changes: MemTable = (0..200).map(|seq| (claims(1, seq), None)).collect();
+    let mut changes: Entries = (0..200).map(|seq| (claims(1, seq), None)).collect();
     changes.extend((0..200).map(|seq| (claims(2, seq), if seq < 100 { None } else { value(b"keys") })));
     changes.insert(keys::plain(b"claims/x"), None);
     let found = runs(&changes);
@@ -203,8 +229,8 @@ fn claims_that_a_channel_forgets_in_a_row_are_cut_out_too() {
     let dir = tempfile::tempdir().unwrap();
     let mark = |mark: &'static [u8]| (keys::mark(), value(mark));
     let all = (0..400).flat_map(|seq| [1, 2].map(|channel| (claims(channel, seq), value(b"keys"))));
-    let all: MemTable = all.chain([mark(b"1")]).collect();
-    let gone: MemTable = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
+    let all: Entries = all.chain([mark(b"1")]).collect();
+    let gone: Entries = (0..300).map(|seq| (claims(1, seq), None)).chain([mark(b"2")]).collect();
     let [mut cut, mut single] = ["cut", "single"].map(|name| open(&dir.path().join(name)));
     for database in [&mut cut, &mut single] {
         database.write(&all).unwrap();
@@ -226,17 +252,16 @@ fn a_write_that_is_refused_is_told_with_what_the_system_says() {
 }
 
 #[test]
-fn runs_end_where_a_batch_is_put_or_another_stream_begins() {
-    let few: MemTable = (0..RUN as u64 - 1).map(|last| delete("a:0", last)).collect();
+fn runs_end_where_claims_are_put_and_are_never_made_of_batches() {
+    let claims = |seq: u64| keys::plain(&[keys::CLAIMS, &[0; 8], &seq.to_be_bytes()].concat());
+    let few: Entries = (0..RUN as u64 - 1).map(|seq| (claims(seq), None)).collect();
     assert!(runs(&few).is_empty());
-    let mut changes: MemTable = (0..200).map(|last| delete("a:0", last)).collect();
+    let mut changes: Entries = (0..200).map(|seq| (claims(seq), None)).collect();
     changes.extend((0..200).map(|last| delete("b:0", last)));
-    changes.extend([batch("a:0", 100), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
+    changes.extend([(claims(100), value(b"keys")), (keys::index("a:0", 0), None), (keys::plain(b"x"), None)]);
     let found = runs(&changes);
     let ends = |run: &Run<'_>| (run.first.to_vec(), run.last.to_vec(), run.keys.len());
-    let expected = [("a:0", 0, 99, 100), ("a:0", 101, 199, 99), ("b:0", 0, 199, 200)];
-    let expected = expected.map(|(stream, first, last, count)| {
-        (keys::batch(stream, first).to_vec(), keys::batch(stream, last).to_vec(), count)
-    });
+    let expected = [(0, 99, 100), (101, 199, 99)];
+    let expected = expected.map(|(first, last, count)| (claims(first).to_vec(), claims(last).to_vec(), count));
     assert_eq!(found.iter().map(ends).collect::<Vec<_>>(), expected);
 }
