@@ -43,6 +43,7 @@ use crate::{
     replica::{OpenError, Replica},
     store::{DurableStore, HaematiteConfig, HaematiteStore, StoreError},
     telemetry,
+    tls::Tls,
 };
 
 /// A node whose applied index is this far behind the commit index is not caught up.
@@ -93,6 +94,9 @@ pub enum NodeError {
     /// The secret of the cluster cannot be read, or will not do.
     #[error("{0}")]
     Cookie(String),
+    /// Certificates or keys cannot be read, or will not do.
+    #[error("{0}")]
+    Tls(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -190,11 +194,12 @@ impl Node {
 
     async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
+        let tls = Tls::open(&config, storage.identity.node_name(), &env).await.map_err(NodeError::Tls)?;
         let listen = |face: FaceName, address: String| {
-            let (network, budgets) = (env.network.clone(), budgets.clone());
+            let (network, budgets, tls) = (env.network.clone(), budgets.clone(), tls.clone());
             async move {
                 let listener = network.bind(&address).await;
-                let listener = listener.map(|listener| budgets.guard(face, listener));
+                let listener = listener.map(|listener| tls.guard(face, budgets.guard(face, listener)));
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
@@ -229,7 +234,7 @@ impl Node {
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         if let Some(cluster) = &cluster {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
-            heal_from_seeds(&*store, env.clone(), &identity, keys.clone(), seeds);
+            heal_from_seeds(&*store, tls.between_nodes(&env), &identity, keys.clone(), seeds);
         }
         let (limits, clock) = (config.limits.clone(), env.clock.clone());
         let salt = [env.random.next_u64(), env.random.next_u64()];
@@ -263,7 +268,7 @@ impl Node {
             heartbeat: config.raft.heartbeat,
             election: config.raft.election,
         };
-        let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers);
+        let group = RaftGroup::start(group_config, tls.between_nodes(&env), identity, log, replica, peers);
         let group = on(thread.as_ref(), group).await?;
         let shared = Arc::new(group.clone());
         let broker = {
@@ -279,13 +284,14 @@ impl Node {
             broker: broker.clone(),
             group: group.clone(),
             budgets: budgets.clone(),
+            tls: tls.clone(),
             configured: configured.clone(),
             consumers: http::ConsumerMetrics::default(),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
-        let watching = AbortOnDropHandle::new(tokio::spawn(budgets.watch()));
+        let watching = AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(budgets.watch(), tls.watch()).0 }));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
@@ -430,6 +436,7 @@ struct View {
     broker: Broker,
     group: RaftGroup,
     budgets: Budgets,
+    tls: Tls,
     /// Whether the channels of the configuration exist.
     configured: Arc<AtomicBool>,
     consumers: http::ConsumerMetrics,
@@ -560,6 +567,7 @@ impl NodeView for View {
             },
         ];
         metrics.extend(budgets::metrics(&self.budgets));
+        metrics.extend(self.tls.metrics());
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
         metrics.push(Metric::counter(
             "refused_peer_messages",

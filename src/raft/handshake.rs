@@ -166,8 +166,10 @@ pub(super) enum Refused {
     OtherVersion { oldest: u8, newest: u8 },
     #[error("the other side is of an earlier build, which proves nothing: upgrade it")]
     EarlierBuild,
-    #[error("the other side is no node of liminal's, or of an earlier build")]
+    #[error("the other side is no node of liminal's, or of an earlier build, or takes connections over TLS only")]
     Stranger,
+    #[error("it is node `{known}` with id {id}, but its certificate is that of node `{certified}`")]
+    OtherCertificate { id: u64, known: String, certified: String },
     #[error("the other side does not know the cluster cookie")]
     Impostor,
     #[error(transparent)]

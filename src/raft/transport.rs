@@ -12,7 +12,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -74,6 +74,9 @@ pub(super) enum Lane {
 
 pub(super) type Client = PeerClient<InterceptedService<Bound, Credentials>>;
 
+/// What the cluster calls a node; none where it does not know it.
+type Names = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
+
 /// Makes clients for other nodes; connections are shared by node and lane.
 #[derive(Clone)]
 pub(super) struct Transport {
@@ -87,6 +90,7 @@ struct Inner {
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
     /// Where nodes said that they are, which may be newer than what the log says.
     book: Mutex<HashMap<u64, String>>,
+    names: OnceLock<Names>,
 }
 
 /// A connection that is shared by all requests to a node on one lane.
@@ -108,8 +112,15 @@ struct End {
 
 impl Transport {
     pub(super) fn new(env: Env, identity: Identity, keys: Arc<PeerKeys>) -> Self {
-        let inner = Inner { env, identity, keys, links: Mutex::default(), book: Mutex::default() };
+        let (links, book, names) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        let inner = Inner { env, identity, keys, links, book, names };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has certificates compared with what the cluster calls the nodes.
+    pub(super) fn knows(&self, names: impl Fn(u64) -> Option<String> + Send + Sync + 'static) {
+        // Once for a node.
+        let _ = self.inner.names.set(Box::new(names));
     }
 
     /// A client for the node with this id: where it last said that it is, else at this address.
@@ -153,7 +164,9 @@ impl Transport {
     /// When it is no node with the same cookie.
     pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Call, Refused> {
         let Inner { env, identity, keys, .. } = &*self.inner;
-        handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await
+        let call = handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await?;
+        self.inner.believe(connection, call.from)?;
+        Ok(call)
     }
 
     /// Remembers where a node says that it is: its next connection goes there, and so does one that has not reached the
@@ -255,7 +268,20 @@ impl Inner {
             nonce: self.env.random.nonce(),
         };
         let found = handshake::call(&mut connection, &self.keys, &call).await?;
+        self.believe(&connection, found)?;
         Ok((connection, found))
+    }
+
+    /// Whether a node that has proven its id has also shown its own certificate, where there are any. What the cluster does
+    /// not know yet goes by the certificate's name: see `peer_service`.
+    fn believe(&self, connection: &Connection, id: u64) -> Result<(), Refused> {
+        let known = self.names.get().and_then(|names| names(id));
+        match (connection.certified(), known) {
+            (Some(certified), Some(known)) if !known.eq_ignore_ascii_case(certified) => {
+                Err(Refused::OtherCertificate { id, known, certified: certified.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// That a node is at this address is not so, or not so any more.
@@ -386,6 +412,27 @@ impl Gate {
     pub(super) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
         let caller = request.extensions().get::<Arc<Account>>().and_then(|account| account.node());
         caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
+    }
+
+    /// Whether a caller says of nobody but itself who it is and where: by the id that it has proven, and by the name in its
+    /// certificate where it has shown one.
+    pub(super) fn speaks_for_itself<T>(
+        request: &Request<T>,
+        named: Option<&crate::proto::raft::NodeAddress>,
+    ) -> Result<(), Status> {
+        let caller = Self::caller(request)?;
+        let Some(named) = named else { return Ok(()) };
+        if named.id != caller {
+            return Err(Status::permission_denied(format!("node {caller} speaks for node {}", named.id)));
+        }
+        let account = request.extensions().get::<Arc<Account>>();
+        match account.and_then(|account| account.certified()) {
+            Some(certified) if !certified.eq_ignore_ascii_case(&named.name) => Err(Status::permission_denied(format!(
+                "node {caller} says that it is `{}`, but its certificate is that of node `{certified}`",
+                named.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the caller is of no other cluster, and means this node. Returns the caller's id.
