@@ -291,7 +291,8 @@ impl Node {
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
-        let watching = AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(budgets.watch(), tls.watch()).0 }));
+        let watching =
+            AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(budgets.watch(), tls.watch()).0 }));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;

@@ -112,7 +112,8 @@ impl Port {
         let mut node = None;
         if let Some(leaf) = shown.first() {
             if self.face == FaceName::Peers {
-                let named = node_of(leaf).map_err(|reason| io::Error::other(format!("its certificate will not do: {reason}")))?;
+                let named = node_of(leaf)
+                    .map_err(|reason| io::Error::other(format!("its certificate will not do: {reason}")))?;
                 node = Some(Arc::from(named));
             }
             self.reloading.remember(&account, shown);

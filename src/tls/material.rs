@@ -69,9 +69,8 @@ impl Material {
         let ca = files.ca.as_deref();
         let trusted = ca.and_then(|file| noted(&mut faults, files.ca_key(), roots(file)));
         let authorities = ca.filter(|_| trusted.is_some()).and_then(|file| certificates(file).ok());
-        let lists = files.crl.as_deref().map_or(Some(Vec::new()), |file| {
-            noted(&mut faults, "crl", revocation_lists(file))
-        });
+        let lists =
+            files.crl.as_deref().map_or(Some(Vec::new()), |file| noted(&mut faults, "crl", revocation_lists(file)));
         let provider = provider();
         let pair = chain.clone().zip(key).and_then(|(chain, key)| {
             let made = CertifiedKey::from_der(chain, key, &provider);

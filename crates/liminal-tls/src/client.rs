@@ -6,7 +6,7 @@ use std::{
     io,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -23,7 +23,8 @@ use tokio_rustls::{
 
 use crate::{
     files::{Fault, certificates, private_key, roots},
-    provider, why,
+    provider,
+    why::{self, Failure},
 };
 
 /// The files of a client.
@@ -102,13 +103,17 @@ pub async fn connect_with<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<ClientStream<S>> {
     let connected = TlsConnector::from(config).connect(name, stream).await;
     let stream = connected.map_err(|error| why::of_io(error, shown))?;
-    Ok(ClientStream { stream, other: shown.to_owned() })
+    Ok(ClientStream { stream, other: shown.to_owned(), refusal: Refusal::default() })
 }
+
+/// Why the other side ended the connection, once it has. Protocols above keep of an error only its text.
+pub type Refusal = Arc<OnceLock<Failure>>;
 
 /// A connection over TLS.
 pub struct ClientStream<S> {
     stream: TlsStream<S>,
     other: String,
+    refusal: Refusal,
 }
 
 impl<S> ClientStream<S> {
@@ -116,12 +121,26 @@ impl<S> ClientStream<S> {
     pub fn tls(&self) -> &tokio_rustls::rustls::ClientConnection {
         self.stream.get_ref().1
     }
+
+    /// What will be known of it when it has failed.
+    pub fn refusal(&self) -> Refusal {
+        self.refusal.clone()
+    }
+
+    fn explained(&self, error: io::Error) -> io::Error {
+        let error = why::of_io(error, &self.other);
+        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
+            // The first one is the cause of all others.
+            let _ = self.refusal.set(failure.clone());
+        }
+        error
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        read.map_err(|error| why::of_io(error, &self.other))
+        read.map_err(|error| self.explained(error))
     }
 }
 

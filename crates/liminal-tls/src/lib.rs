@@ -15,7 +15,7 @@ pub use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use certificate::{Certificate, NODE_SUFFIX, node_of};
-pub use client::{ClientFiles, ClientStream, connect, connect_with};
+pub use client::{ClientFiles, ClientStream, Refusal, connect, connect_with};
 pub use files::{Fault, certificates, private_key, read, revocation_lists, roots};
 pub use why::{Failure, explain, of_io};
 
