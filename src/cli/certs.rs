@@ -6,13 +6,14 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use liminal_tls::NODE_SUFFIX;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use time::OffsetDateTime;
 
 use super::{
     CliError, Global, OutputFormat,
@@ -39,7 +40,7 @@ pub(super) struct Args {
     /// Where to write them. A CA that is there already signs the others; without one it is made
     dir: PathBuf,
     /// Nodes, each of which gets NODE.crt and NODE.key, for clients and for other nodes
-    #[arg(long = "node", value_name = "NAME", value_delimiter = ',', default_value = "n1,n2,n3")]
+    #[arg(long = "node", value_name = "NAME", value_delimiter = ',', default_values = ["n1", "n2", "n3"])]
     nodes: Vec<String>,
     /// Clients, each of which gets NAME.crt and NAME.key
     #[arg(long = "client", value_name = "NAME", value_delimiter = ',', default_value = "client")]
@@ -51,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=CA_DAYS as i64))]
     days: u32,
     /// Replace files that are there without asking
-    #[arg(short, long)]
+    #[arg(long)]
     yes: bool,
 }
 
@@ -171,10 +172,10 @@ fn sign(
     Ok(files)
 }
 
-/// From when on and until when, in the form that certificates have.
-fn validity<T: From<SystemTime>>(days: u32) -> (T, T) {
-    let now = SystemTime::now();
-    ((now - BEFORE).into(), (now + DAY * days).into())
+/// From when on and until when.
+fn validity(days: u32) -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    (now - BEFORE, now + DAY * days)
 }
 
 /// Writes a file whole, under another name first: a node may be reading it.

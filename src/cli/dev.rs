@@ -68,7 +68,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
     let cookie = crate::env::Env::real().random.secret();
-    let certs = args.tls.then(|| Certs::make(&args, dir.as_deref(), &cookie)).transpose()?;
+    let certs = args.tls.then(|| Certs::make(&args, dir.as_deref())).transpose()?;
     for number in 1..=args.nodes {
         let config = config(&args, &cookie, dir.as_deref(), certs.as_ref(), number);
         nodes.push(start(config, args.nodes).await?);
@@ -142,8 +142,9 @@ struct Certs {
 }
 
 impl Certs {
-    fn make(args: &Args, data: Option<&Path>, random: &str) -> Result<Self, CliError> {
-        let temporary = || env::temp_dir().join(format!("liminal-certs-{}", &random[..16]));
+    fn make(args: &Args, data: Option<&Path>) -> Result<Self, CliError> {
+        let random = crate::env::Env::real().random;
+        let temporary = || env::temp_dir().join(format!("liminal-certs-{:016x}", random.next_u64()));
         let made = Self { dir: data.map_or_else(temporary, |dir| dir.join("certs")), is_kept: data.is_some() };
         let nodes: Vec<String> = (1..=args.nodes).map(|number| format!("n{number}")).collect();
         let clients = ["client".to_owned()];

@@ -7,13 +7,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use liminal_tls::{node_of, of_io, rustls};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -26,6 +28,10 @@ use crate::{
 
 /// How a TLS connection begins: a record of the handshake.
 const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How long a connection that is refused may still be read, and how many bytes of it.
+const PARTING: Duration = Duration::from_secs(1);
+const LAST_WORDS: u64 = 64 << 10;
 
 /// See the module.
 pub(super) struct Front {
@@ -78,42 +84,49 @@ impl Listener for Front {
     }
 }
 
+/// Why there is no connection; and what is left of it, where the other side is still to hear why.
+type Failed = (io::Error, Option<Connection>);
+
 impl Port {
     /// The connection when its handshake is done; none when it has failed.
     async fn begin(self: Arc<Self>, connection: Connection, from: String) -> Option<(Connection, String)> {
         match self.shake(connection, &from).await {
             Ok(connection) => Some((connection, from)),
-            Err(error) => {
+            Err((error, rest)) => {
                 self.complain(&error, &from);
+                if let Some(rest) = rest {
+                    part(rest).await;
+                }
                 None
             }
         }
     }
 
-    async fn shake(&self, mut connection: Connection, from: &str) -> io::Result<Connection> {
+    async fn shake(&self, mut connection: Connection, from: &str) -> Result<Connection, Failed> {
         let account = connection.account();
         if self.takes_plain {
             let mut first = [0];
-            connection.read_exact(&mut first).await?;
+            connection.read_exact(&mut first).await.map_err(|error| (error, None))?;
             connection = Connection::new(Unread { first: Some(first[0]), connection }).with_account(account.clone());
             if first != [HANDSHAKE_RECORD] {
                 return Ok(connection);
             }
         }
         let acceptor = TlsAcceptor::from(self.reloading.server(self.face));
-        let stream = acceptor.accept(connection).await.map_err(|error| of_io(error, from))?;
+        let shaken = acceptor.accept(connection).into_fallible().await;
+        let stream = shaken.map_err(|(error, rest)| (of_io(error, from), Some(rest)))?;
         let tls = stream.get_ref().1;
         // Who asks for another protocol was refused; who asks for none is taken where people write requests by hand.
         if tls.alpn_protocol().is_none() && self.face != FaceName::Http {
-            return Err(of_io(io::Error::other(rustls::Error::NoApplicationProtocol), from));
+            return Err((of_io(io::Error::other(rustls::Error::NoApplicationProtocol), from), None));
         }
-        let shown = tls.peer_certificates().map(|shown| shown.iter().map(|der| der.clone().into_owned()));
-        let shown: Vec<_> = shown.into_iter().flatten().collect();
+        let shown = tls.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
         let mut node = None;
         if let Some(leaf) = shown.first() {
             if self.face == FaceName::Peers {
-                let named = node_of(leaf)
-                    .map_err(|reason| io::Error::other(format!("its certificate will not do: {reason}")))?;
+                let named = node_of(leaf).map_err(|reason| {
+                    (io::Error::other(format!("its certificate will not do for a node: {reason}")), None)
+                })?;
                 node = Some(Arc::from(named));
             }
             self.reloading.remember(&account, shown);
@@ -133,6 +146,16 @@ impl Port {
             tracing::warn!(from, face = self.face.name(), reason = %error, "a connection over TLS is refused");
         }
     }
+}
+
+/// Ends a connection so that the other side hears why. With TLS 1.3 a client takes the handshake for done and has sent its
+/// first request; closed with that unread, the connection would be reset, and the reason lost with it.
+async fn part(mut rest: Connection) {
+    let told = async {
+        rest.shutdown().await?;
+        tokio::io::copy(&mut rest.take(LAST_WORDS), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(PARTING, told).await; // or it goes on talking
 }
 
 /// A connection of which one byte was looked at.

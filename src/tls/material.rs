@@ -4,7 +4,7 @@
 use std::{fmt::Display, path::Path, sync::Arc};
 
 use liminal_tls::{
-    Certificate, Fault, certificates, node_of, private_key, provider, revocation_lists, roots,
+    Certificate, Fault, NODE_SUFFIX, certificates, node_of, private_key, provider, revocation_lists, roots,
     rustls::{
         self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
         client::{
@@ -18,7 +18,7 @@ use liminal_tls::{
     },
 };
 
-use super::{NODE_SUFFIX, TlsFiles};
+use super::TlsFiles;
 use crate::budget::FaceName;
 
 /// What a client that speaks gRPC asks for, one that speaks HTTP, and a node.
@@ -78,7 +78,9 @@ impl Material {
             noted(&mut faults, "key", made)
         });
         let judge = trusted.clone().zip(lists.clone()).and_then(|(trusted, lists)| {
+            let file = files.crl.as_deref().or(ca).unwrap_or(&files.cert);
             let made = client_judge(trusted, lists, files.requires_certificate);
+            let made = made.map_err(|reason| Fault::of(file, reason));
             noted(&mut faults, if files.crl.is_some() { "crl" } else { files.ca_key() }, made)
         });
         let node = chain.as_deref().and_then(<[_]>::first).filter(|_| files.between_nodes).and_then(|leaf| {

@@ -19,8 +19,6 @@ mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use liminal_tls::NODE_SUFFIX;
-
 use self::{front::Front, material::Material, network::PeerNetwork, reload::Reloading};
 use crate::{
     budget::FaceName,
@@ -155,7 +153,6 @@ impl Tls {
             return Vec::new();
         }
         let now = self.clock.now_ms();
-        let table = |reloading: &Reloading| vec![("table", reloading.files().table().to_owned())];
         vec![
             Metric {
                 name: "tls_certificate_seconds_left",
@@ -167,13 +164,13 @@ impl Tls {
                 name: "tls_reload_failures",
                 help: "Changes of the files that would not do, which the log explains: the old ones are still in use",
                 kind: MetricKind::Counter,
-                values: self.all().map(|reloading| (table(reloading), reloading.failures())).collect(),
+                values: self.all().map(|reloading| (reloading.labels(), reloading.failures())).collect(),
             },
             Metric {
                 name: "tls_handshakes_failed",
                 help: "Connections that were refused for how they speak TLS, or for their certificate",
                 kind: MetricKind::Counter,
-                values: self.all().map(|reloading| (table(reloading), reloading.refusals())).collect(),
+                values: self.all().map(|reloading| (reloading.labels(), reloading.refusals())).collect(),
             },
         ]
     }

@@ -103,8 +103,14 @@ impl Reloading {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn files(&self) -> &TlsFiles {
         &self.files
+    }
+
+    /// Of its figures.
+    pub(super) fn labels(&self) -> Labels {
+        vec![("table", self.files.table().to_owned())]
     }
 
     /// The settings of a port, as of now.

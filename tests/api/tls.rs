@@ -97,8 +97,9 @@ async fn all_faces_are_served_over_tls() {
 async fn a_client_without_a_certificate_is_told_at_once_that_it_needs_one() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path()).await;
-    let servers = [format!("https://{}", node.client_address())];
-    let client = Client::builder().servers(servers.clone()).tls(Tls::new().ca(dir.path().join("ca.crt")));
+    let client = Client::builder()
+        .servers([format!("https://{}", node.client_address())])
+        .tls(Tls::new().ca(dir.path().join("ca.crt")));
     // With TLS 1.3 it may be told when it connects, or with the first answer.
     let error = match client.connect().await {
         Ok(client) => client.channel("orders").await.unwrap_err(),
@@ -107,12 +108,6 @@ async fn a_client_without_a_certificate_is_told_at_once_that_it_needs_one() {
     assert!(error.message().contains("requires a client certificate"), "{error:?}");
     assert!(error.help().unwrap().contains("--client-cert"), "{error:?}");
     assert!(!error.outcome_unknown());
-    let plain = Client::connect([node.client_address()]).await;
-    let error = match plain {
-        Ok(client) => tokio::time::timeout(PATIENCE, client.channel("orders")).await.unwrap().unwrap_err(),
-        Err(error) => error,
-    };
-    assert!(!error.message().is_empty());
     node.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use liminal::client::{Client, Message, Start};
+use liminal::client::{Client, Consistency, Message, Start};
 
 use super::support::{
     certificates::Ca,
@@ -106,7 +106,7 @@ async fn the_ca_of_nodes_is_changed_while_they_run_and_nothing_is_lost() {
         processes.ready().await;
         publish(&client, 4 + number as u64).await;
     }
-    let page = client.read("orders", Start::Earliest).await.unwrap();
+    let page = client.read("orders", Start::Earliest, 0, Consistency::Linearizable).await.unwrap();
     assert_eq!(page.messages.len(), 4 + NODES);
     processes.caught_up().await;
 }

@@ -58,7 +58,7 @@ impl Ca {
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        Pair { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
+        Pair { cert: params.signed_by(&key, &*self.0).unwrap().pem(), key: key.serialize_pem() }
     }
 
     /// A list of those that are revoked, by their serial numbers.
@@ -78,7 +78,7 @@ impl Ca {
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        params.signed_by(&self.0).unwrap().pem().unwrap()
+        params.signed_by(&*self.0).unwrap().pem().unwrap()
     }
 }
 
