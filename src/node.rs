@@ -2,6 +2,7 @@
 
 mod budgets;
 mod scrub;
+mod tls;
 
 use std::{
     path::PathBuf,
@@ -194,7 +195,8 @@ impl Node {
 
     async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
-        let tls = Tls::open(&config, storage.identity.node_name(), &env).await.map_err(NodeError::Tls)?;
+        let settings = tls::settings(&config, storage.identity.node_name());
+        let tls = Tls::open(settings, &env).await.map_err(NodeError::Tls)?;
         let listen = |face: FaceName, address: String| {
             let (network, budgets, tls) = (env.network.clone(), budgets.clone(), tls.clone());
             async move {
@@ -291,8 +293,9 @@ impl Node {
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
-        let watching =
-            AbortOnDropHandle::new(tokio::spawn(async move { tokio::join!(budgets.watch(), tls.watch()).0 }));
+        let watching = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::join!(budgets.watch(), tls.watch());
+        }));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
@@ -568,7 +571,7 @@ impl NodeView for View {
             },
         ];
         metrics.extend(budgets::metrics(&self.budgets));
-        metrics.extend(self.tls.metrics());
+        metrics.extend(tls::metrics(&self.tls));
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
         metrics.push(Metric::counter(
             "refused_peer_messages",

@@ -13,8 +13,8 @@
 //! a node that is made to call a stranger shows it nothing. All messages have fixed sizes, so nothing is allocated for
 //! a stranger.
 //!
-//! The proofs hold for the beginning of a connection. Nothing keeps somebody who can change packets from taking it over
-//! afterwards: the network between nodes has to be private.
+//! The proofs hold for the beginning of a connection. Without TLS around it (`crate::tls`) nothing keeps somebody who can
+//! change packets from taking it over afterwards: the network between nodes has to be private then.
 
 use std::{
     collections::BTreeMap,

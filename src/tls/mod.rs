@@ -22,9 +22,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use self::{front::Front, material::Material, network::PeerNetwork, reload::Reloading};
 use crate::{
     budget::FaceName,
-    config::{PeerTlsMode, ServerConfig},
     env::{Clock, Env, Listener},
-    http::{Metric, MetricKind},
 };
 
 /// How often the files are looked at.
@@ -71,29 +69,52 @@ pub fn check(files: &TlsFiles) -> Vec<(&'static str, String)> {
 pub struct Tls {
     clients: Option<Arc<Reloading>>,
     peers: Option<Arc<Reloading>>,
-    mode: PeerTlsMode,
+    peers_may_be_plain: bool,
     clock: Arc<dyn Clock>,
 }
 
+/// What one node's TLS is made of.
+pub struct TlsSettings {
+    /// For clients; none: without TLS.
+    pub clients: Option<TlsFiles>,
+    /// Between nodes; none: without TLS.
+    pub peers: Option<TlsFiles>,
+    /// Whether nodes without TLS are spoken to all the same.
+    pub peers_may_be_plain: bool,
+    /// What the node is called.
+    pub node: String,
+}
+
+/// What monitoring is told of the files of one table.
+pub struct TlsFigures {
+    /// Its name.
+    pub table: &'static str,
+    /// Of each certificate in use the key that names its file, its serial number, and the seconds until it expires.
+    pub seconds_left: Vec<(&'static str, String, u64)>,
+    /// Changes of the files that would not do.
+    pub reload_failures: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+}
+
 impl Tls {
-    /// Reads the files that a configuration names.
+    /// Reads the files.
     ///
     /// # Errors
-    /// When one of them will not do, or the certificate for nodes names another node than `node`. The text names the key
-    /// and the file.
-    pub async fn open(config: &ServerConfig, node: String, env: &Env) -> Result<Self, String> {
-        let (clients, peers, mode) = (config.tls.files(), config.peer_tls.files(), config.peer_tls.mode());
+    /// When one of them will not do, or the certificate for nodes names another node. The text names the key and the file.
+    pub async fn open(settings: TlsSettings, env: &Env) -> Result<Self, String> {
+        let TlsSettings { clients, peers, peers_may_be_plain, node } = settings;
         let clock = env.clock.clone();
         if clients.is_none() && peers.is_none() {
-            return Ok(Self { clients: None, peers: None, mode: PeerTlsMode::Off, clock });
+            return Ok(Self { clients: None, peers: None, peers_may_be_plain, clock });
         }
         let opened = tokio::task::spawn_blocking(move || {
             let clients = clients.map(|files| Reloading::open(files, None)).transpose()?;
             let peers = peers.map(|files| Reloading::open(files, Some(node))).transpose()?;
-            Ok((clients.map(Arc::new), peers.map(Arc::new)))
+            Ok::<_, String>((clients.map(Arc::new), peers.map(Arc::new)))
         });
         let (clients, peers) = opened.await.map_err(|error| error.to_string())??;
-        let tls = Self { clients, peers, mode, clock };
+        let tls = Self { clients, peers, peers_may_be_plain, clock };
         tls.warn();
         Ok(tls)
     }
@@ -105,7 +126,7 @@ impl Tls {
     /// A listener that hands on connections whose handshake is done; without TLS on this face, the same one.
     pub fn guard(&self, face: FaceName, listener: Box<dyn Listener>) -> Box<dyn Listener> {
         let (reloading, takes_plain) = match face {
-            FaceName::Peers => (&self.peers, self.mode == PeerTlsMode::Optional),
+            FaceName::Peers => (&self.peers, self.peers_may_be_plain),
             FaceName::Grpc | FaceName::Http => (&self.clients, false),
         };
         match reloading {
@@ -119,8 +140,7 @@ impl Tls {
     pub fn between_nodes(&self, env: &Env) -> Env {
         let mut env = env.clone();
         if let Some(peers) = &self.peers {
-            let falls_back = self.mode == PeerTlsMode::Optional;
-            env.network = Arc::new(PeerNetwork::new(env.network, peers.clone(), falls_back));
+            env.network = Arc::new(PeerNetwork::new(env.network, peers.clone(), self.peers_may_be_plain));
         }
         env
     }
@@ -128,7 +148,7 @@ impl Tls {
     /// Looks at the files for ever, and warns of certificates that are about to expire.
     pub async fn watch(self) {
         if self.all().next().is_none() {
-            return std::future::pending().await;
+            return;
         }
         loop {
             tokio::time::sleep(LOOK).await;
@@ -147,31 +167,8 @@ impl Tls {
         self.all().for_each(|reloading| reloading.warn_of_expiry(self.clock.now_ms()));
     }
 
-    /// For the metrics of the node.
-    pub fn metrics(&self) -> Vec<Metric> {
-        if self.all().next().is_none() {
-            return Vec::new();
-        }
-        let now = self.clock.now_ms();
-        vec![
-            Metric {
-                name: "tls_certificate_seconds_left",
-                help: "Until a certificate of the node's files expires; 0 when it has: raise an alarm below a week",
-                kind: MetricKind::Gauge,
-                values: self.all().flat_map(|reloading| reloading.seconds_left(now)).collect(),
-            },
-            Metric {
-                name: "tls_reload_failures",
-                help: "Changes of the files that would not do, which the log explains: the old ones are still in use",
-                kind: MetricKind::Counter,
-                values: self.all().map(|reloading| (reloading.labels(), reloading.failures())).collect(),
-            },
-            Metric {
-                name: "tls_handshakes_failed",
-                help: "Connections that were refused for how they speak TLS, or for their certificate",
-                kind: MetricKind::Counter,
-                values: self.all().map(|reloading| (reloading.labels(), reloading.refusals())).collect(),
-            },
-        ]
+    /// For monitoring; empty without TLS.
+    pub fn figures(&self) -> Vec<TlsFigures> {
+        self.all().map(|reloading| reloading.figures(self.clock.now_ms())).collect()
     }
 }

@@ -23,13 +23,10 @@ use liminal_tls::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    TlsFiles, expiry,
+    TlsFigures, TlsFiles, expiry,
     material::{Faults, Material},
 };
-use crate::{
-    budget::{Account, FaceName},
-    http::Labels,
-};
+use crate::budget::{Account, FaceName};
 
 /// Connections with certificates are gone through for closed ones when there are so many more than were open.
 const SLACK: usize = 64;
@@ -108,11 +105,6 @@ impl Reloading {
         &self.files
     }
 
-    /// Of its figures.
-    pub(super) fn labels(&self) -> Labels {
-        vec![("table", self.files.table().to_owned())]
-    }
-
     /// The settings of a port, as of now.
     pub(super) fn server(&self, face: FaceName) -> Arc<ServerConfig> {
         let current = self.current.read();
@@ -188,14 +180,6 @@ impl Reloading {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
     /// Warns of certificates that expire soon, or have expired, once a day.
     pub(super) fn warn_of_expiry(&self, now_ms: u64) {
         let current = self.current.read().clone();
@@ -210,15 +194,17 @@ impl Reloading {
         }
     }
 
-    /// Of each certificate, until it expires.
-    pub(super) fn seconds_left(&self, now_ms: u64) -> Vec<(Labels, u64)> {
+    pub(super) fn figures(&self, now_ms: u64) -> TlsFigures {
         let current = self.current.read();
         let left = current.material.known.iter().map(|known| {
-            let (table, serial) = (self.files.table().to_owned(), known.certificate.serial.clone());
-            let labels = vec![("table", table), ("key", known.key.to_owned()), ("serial", serial)];
-            (labels, expiry::seconds_left(known.certificate.not_after, now_ms))
+            (known.key, known.certificate.serial.clone(), expiry::seconds_left(known.certificate.not_after, now_ms))
         });
-        left.collect()
+        TlsFigures {
+            table: self.files.table(),
+            seconds_left: left.collect(),
+            reload_failures: self.failures.load(Ordering::Relaxed),
+            refused: self.refusals.load(Ordering::Relaxed),
+        }
     }
 }
 

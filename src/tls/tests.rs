@@ -162,7 +162,7 @@ async fn a_client_certificate_is_required_known_and_not_revoked() {
         let error = port.ask(&ca, shown.as_ref()).await.unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
-    assert_eq!(port.reloading.refusals(), 3);
+    assert_eq!(port.reloading.figures(0).refused, 3);
 }
 
 #[tokio::test]
@@ -232,12 +232,12 @@ async fn new_files_hold_from_the_next_handshake_on_and_broken_ones_change_nothin
     let pair = new.sign(&["localhost"]);
     std::fs::write(port.path("server.crt"), &pair.cert).unwrap();
     port.reloading.look();
-    assert_eq!(port.reloading.failures(), 0, "it may be about to be completed");
+    assert_eq!(port.reloading.figures(0).reload_failures, 0, "it may be about to be completed");
     port.ask(&old, None).await.unwrap();
     // Nothing follows.
     port.reloading.look();
     port.reloading.look();
-    assert_eq!(port.reloading.failures(), 1, "it is told of once");
+    assert_eq!(port.reloading.figures(0).reload_failures, 1, "it is told of once");
     let [(key, fault)]: [(&str, String); 1] = check(port.reloading.files()).try_into().unwrap();
     assert_eq!(key, "key");
     assert!(fault.contains("server.key: it is not the key of the certificate in"), "{fault}");
