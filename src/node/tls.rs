@@ -24,7 +24,7 @@ pub(super) fn metrics(tls: &Tls) -> Vec<Metric> {
     let certificates = tables.iter().flat_map(|figures| {
         figures.seconds_left.iter().map(move |(key, serial, left)| {
             let more = [("key", (*key).to_owned()), ("serial", serial.clone())];
-            (label(figures.table).into_iter().chain(more).collect(), *left)
+            (label(figures.table).into_iter().chain(more).collect::<Labels>(), *left)
         })
     });
     vec![
