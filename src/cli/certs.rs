@@ -110,7 +110,7 @@ pub(super) fn make(dir: &Path, wanted: &Wanted<'_>) -> io::Result<Vec<PathBuf>> 
     for node in wanted.nodes {
         let own = format!("{node}{NODE_SUFFIX}");
         let names: Vec<String> =
-            [own.as_str(), node].into_iter().chain(hosts.iter().copied()).map(str::to_owned).collect();
+            [own.as_str(), node.as_str()].into_iter().chain(hosts.iter().copied()).map(str::to_owned).collect();
         // A node is the one that is called, and the one that calls others.
         let purposes = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         made.extend(sign(dir, node, names, purposes, wanted.days, &ca)?);

@@ -465,3 +465,6 @@ impl Gate {
         metadata.get(CLUSTER).and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
 }
+
+#[cfg(test)]
+mod tests;

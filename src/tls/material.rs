@@ -7,6 +7,7 @@ use liminal_tls::{
     Certificate, Fault, NODE_SUFFIX, certificates, node_of, private_key, provider, revocation_lists, roots,
     rustls::{
         self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+        SupportedProtocolVersion,
         client::{
             Resumption, WebPkiServerVerifier,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -136,7 +137,7 @@ fn client_judge(
 
 /// The settings of the side that is called.
 fn answering(files: &TlsFiles, pair: Arc<CertifiedKey>, judge: Option<Arc<dyn ClientCertVerifier>>) -> ServerConfig {
-    let versions: &[_] = if files.takes_tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
+    let versions: &[&'static SupportedProtocolVersion] = if files.takes_tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
     let server = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("the provider has both versions");

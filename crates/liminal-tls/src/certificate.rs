@@ -75,7 +75,7 @@ struct Der<'a>(&'a [u8]);
 impl<'a> Der<'a> {
     /// The tag and the content of the next value.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&[tag, first], mut rest) = self.0.split_first_chunk()?;
+        let (&[tag, first], mut rest) = self.0.split_first_chunk::<2>()?;
         let length = if first < 0x80 {
             usize::from(first)
         } else {
