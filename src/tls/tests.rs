@@ -15,7 +15,7 @@ use self::certificates::Ca;
 use super::{TlsFiles, check, front::Front, network::PeerNetwork, reload::Reloading};
 use crate::{
     budget::{Budgets, FaceName},
-    env::{Connection, Env, Network as _, accept},
+    env::{Connection, Env, Listener, Network as _, accept},
     model::Limits,
 };
 
@@ -73,8 +73,7 @@ impl Port {
         let address = listener.local_address();
         let listener = Budgets::new(&Limits::default()).guard(face, listener);
         let reloading = Arc::new(Reloading::open(files, None).unwrap());
-        let mut front: Box<dyn crate::env::Listener> =
-            Box::new(Front::new(listener, face, reloading.clone(), takes_plain));
+        let mut front: Box<dyn Listener> = Box::new(Front::new(listener, face, reloading.clone(), takes_plain));
         let (sender, accepted) = mpsc::unbounded_channel();
         let serving = tokio::spawn(async move {
             loop {
