@@ -19,7 +19,7 @@ const LARGEST: u64 = 4 << 20;
 
 /// Why a file will not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {reason}", file.display())]
+#[error("{file}: {reason}")]
 pub struct Fault {
     /// Which one.
     pub file: PathBuf,
