@@ -23,7 +23,7 @@ use super::{
     log::LogStore,
     membership::Membership,
     survey::{Round, count_nodes},
-    transport::{Lane, Transport},
+    transport::{Lane, Transport, certified_as_another},
     types::Raft,
     wire::{from_address, position_to_log_id, to_address},
     witness,
@@ -370,7 +370,21 @@ impl Joining {
             committed: witness::committed(&*self.log),
         };
         match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
-            Ok(Ok(answer)) => Some((address, answer.into_inner())),
+            Ok(Ok(answer)) => {
+                let name = answer.get_ref().node.as_ref().map_or("", |node| node.name.as_str());
+                let Some(certified) = certified_as_another(answer.metadata(), name) else {
+                    return Some((address, answer.into_inner()));
+                };
+                if self.complaints.is_due(&address) {
+                    tracing::warn!(
+                        address,
+                        name,
+                        certified,
+                        "a node is passed over: its certificate is another node's"
+                    );
+                }
+                None
+            }
             Ok(Err(status)) if status.code() == Code::Unauthenticated => {
                 if self.complaints.is_due(&address) {
                     tracing::warn!(address, "{}", status.message());

@@ -58,6 +58,8 @@ const TO: &str = "liminal-to";
 const CLUSTER: &str = "liminal-cluster";
 /// In every answer: the id of the node that gives it.
 const NODE: &str = "liminal-node";
+/// In every answer over TLS: the node that the certificate of the connection names. This side says so, never the other.
+const CERTIFIED: &str = "liminal-certified";
 /// In an error that this node makes itself, because somebody else answered.
 const STRANGER: &str = "liminal-stranger";
 
@@ -106,6 +108,8 @@ struct End {
     address: Mutex<String>,
     /// The node that was meant has answered there.
     proven: AtomicBool,
+    /// The node that the certificate there names, over TLS.
+    certified: Mutex<Option<String>>,
     /// Why there is no connection, where whoever is there is no node with the same cookie.
     refusal: Mutex<Option<String>>,
 }
@@ -235,6 +239,8 @@ impl Transport {
                 end.proven.store(false, Ordering::Release);
                 address.clone_into(&mut end.address.lock());
                 let dialled = inner.dial(&address, node, Purpose::Requests).await;
+                let certified = dialled.as_ref().ok().and_then(|(connection, _)| connection.certified());
+                *end.certified.lock() = certified.map(str::to_owned);
                 *end.refusal.lock() = match &dialled {
                     Ok(_) | Err(Refused::Broken(_)) => None,
                     Err(refused) => Some(refused.to_string()),
@@ -322,18 +328,27 @@ impl tower::Service<http::Request<Body>> for Bound {
         let sent = tower::Service::call(&mut self.channel, request);
         let (end, meant) = (self.end.clone(), self.meant.clone());
         Box::pin(async move {
-            let answer = match sent.await {
+            let mut answer = match sent.await {
                 Ok(answer) => answer,
                 Err(error) => {
                     let refusal = end.refusal.lock().clone();
                     return refusal.map(|refusal| Status::unauthenticated(refusal).into_http()).ok_or(error);
                 }
             };
+            end.certify(answer.headers_mut());
             Ok(match meant {
                 Some(meant) => meant.judge(&end, answer),
                 None => answer,
             })
         })
+    }
+}
+
+impl End {
+    fn certify(&self, headers: &mut http::HeaderMap) {
+        headers.remove(CERTIFIED);
+        let certified = self.certified.lock().as_deref().and_then(|node| http::HeaderValue::from_str(node).ok());
+        headers.extend(certified.map(|node| (http::HeaderName::from_static(CERTIFIED), node)));
     }
 }
 
@@ -366,6 +381,12 @@ impl Meant {
 /// Whether a request failed because somebody else than the node that was meant answered: it was not carried out.
 pub(super) fn is_from_a_stranger(status: &Status) -> bool {
     status.metadata().contains_key(STRANGER)
+}
+
+/// The other node whose certificate was shown by one that introduces itself as this.
+pub(super) fn certified_as_another(answer: &MetadataMap, introduced: &str) -> Option<String> {
+    let certified = answer.get(CERTIFIED).and_then(|node| node.to_str().ok());
+    certified.filter(|certified| !certified.eq_ignore_ascii_case(introduced)).map(str::to_owned)
 }
 
 /// Signs every answer of a node.

@@ -45,3 +45,19 @@ fn a_node_speaks_only_for_the_node_in_its_certificate() {
     let refused = Gate::speaks_for_itself(&request, Some(&named("n2"))).unwrap_err();
     assert!(refused.message().contains("`n2`") && refused.message().contains("`n3`"), "{refused}");
 }
+
+#[test]
+fn what_an_answer_says_of_its_own_certificate_is_not_believed() {
+    let end = End::default();
+    let judged = |end: &End| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(CERTIFIED, http::HeaderValue::from_static("n3"));
+        end.certify(&mut headers);
+        certified_as_another(&MetadataMap::from_headers(headers), "n3")
+    };
+    assert_eq!(judged(&end), None);
+    *end.certified.lock() = Some("n2".to_owned());
+    assert_eq!(judged(&end).as_deref(), Some("n2"));
+    *end.certified.lock() = Some("n3".to_owned());
+    assert_eq!(judged(&end), None);
+}
