@@ -263,9 +263,15 @@ fn speaks_no_grpc(status: &tonic::Status) -> bool {
 /// What to do next where TLS failed.
 #[cfg(feature = "tls")]
 fn help_of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut inside = causes.filter_map(|error| error.downcast_ref::<std::io::Error>()?.get_ref());
-    inside.find_map(|inner| Some(inner.downcast_ref::<liminal_tls::Failure>()?.help))
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(failure) = inside.and_then(|inner| inner.downcast_ref::<liminal_tls::Failure>()) {
+            return Some(failure.help);
+        }
+        next = error.source();
+    }
+    None
 }
 
 #[cfg(not(feature = "tls"))]
