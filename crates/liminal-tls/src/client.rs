@@ -15,7 +15,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, Error, RootCertStore,
         pki_types::ServerName,
         version::{TLS12, TLS13},
     },
@@ -106,7 +106,7 @@ pub async fn connect_with<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(ClientStream { stream, other: shown.to_owned(), refusal: Refusal::default() })
 }
 
-/// Why the other side ended the connection, once it has. Protocols above keep of an error only its text.
+/// Why the other side has ended the connection, once it has said so. Protocols above keep of an error only its text.
 pub type Refusal = Arc<OnceLock<Failure>>;
 
 /// A connection over TLS.
@@ -128,12 +128,12 @@ impl<S> ClientStream<S> {
     }
 
     fn explained(&self, error: io::Error) -> io::Error {
-        let error = why::of_io(error, &self.other);
-        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
-            // The first one is the cause of all others.
-            let _ = self.refusal.set(failure.clone());
+        let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        // What else can break a connection is no judgement of the other side's.
+        if let Some(alert @ Error::AlertReceived(_)) = reason {
+            let _ = self.refusal.set(why::explain(alert, &self.other)); // the first one is the cause of all others
         }
-        error
+        why::of_io(error, &self.other)
     }
 }
 
