@@ -1,7 +1,7 @@
 //! What the files of one table are made into: the settings of both sides of a connection, and what is known of each certificate.
 //! It is made whole or not at all, so that a key is never used with another key's certificate.
 
-use std::{fmt::Display, path::Path, sync::Arc};
+use std::{fmt::Display, path::Path, sync::Arc, time::SystemTime};
 
 use liminal_tls::{
     Certificate, Fault, NODE_SUFFIX, certificates, node_of, private_key, provider, revocation_lists, roots,
@@ -41,6 +41,12 @@ pub(super) struct Known {
     /// The key of the table that names the file.
     pub(super) key: &'static str,
     pub(super) certificate: Certificate,
+}
+
+impl Known {
+    fn order(&self) -> (&'static str, &str, SystemTime) {
+        (self.key, &self.certificate.serial, self.certificate.not_after)
+    }
 }
 
 /// See the module.
@@ -98,6 +104,9 @@ impl Material {
         };
         let mut known = read("cert", chain.as_deref().unwrap_or_default());
         known.extend(read(files.ca_key(), authorities.as_deref().unwrap_or_default()));
+        // One figure for each: a bundle may have a certificate twice. Of equal numbers the one that expires first counts.
+        known.sort_by(|a, b| a.order().cmp(&b.order()));
+        known.dedup_by(|later, first| (later.key, &later.certificate.serial) == (first.key, &first.certificate.serial));
         Ok(Self { server: answering(files, pair, judge.clone()), client, judge, known, node })
     }
 
