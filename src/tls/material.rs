@@ -45,7 +45,7 @@ pub(super) struct Known {
 
 impl Known {
     fn order(&self) -> (&'static str, &str, SystemTime) {
-        (self.key, &self.certificate.serial, self.certificate.not_after)
+        (self.key, self.certificate.serial.as_str(), self.certificate.not_after)
     }
 }
 
