@@ -17,7 +17,10 @@ use super::{
     error::ClientError,
     retry::{self, Repeat},
 };
-use crate::environment::Environment;
+use crate::{
+    encryption::{Encryption, Said},
+    environment::{Environment, Io},
+};
 use liminal_wire::{Code, address, headers};
 
 /// How long attempts fail before that is said.
@@ -40,6 +43,8 @@ const MAX_FRAME: u32 = 256 << 10;
 #[derive(Clone)]
 pub(crate) struct Options {
     pub environment: Arc<dyn Environment>,
+    /// None: over plain TCP.
+    pub encryption: Option<Arc<Encryption>>,
     pub token: Option<MetadataValue<Ascii>>,
     pub retry_for: Duration,
     pub connect_timeout: Duration,
@@ -86,6 +91,8 @@ struct Node {
     /// Locked while connecting, so that many waiting calls make one connection.
     channel: tokio::sync::Mutex<Option<Channel>>,
     failed: Mutex<Option<Instant>>,
+    /// What it said of this client's certificate.
+    said: Said,
 }
 
 /// A node that answered when it was connected.
@@ -98,13 +105,23 @@ impl Connected {
     pub fn address(&self) -> &str {
         &self.node.address
     }
+
+    /// What a call on this connection has failed with.
+    fn error(&self, status: Status) -> ClientError {
+        #[cfg(feature = "tls")]
+        if let Some(refusal) = self.node.said.refusal() {
+            return ClientError::refused_by_tls(&refusal, status);
+        }
+        ClientError::from_status(self.address(), status)
+    }
 }
 
 impl Pool {
+    /// `servers` are those that [`authorities`] gives.
     pub fn new(servers: &[String], options: Options) -> Result<Self, ClientError> {
         let mut nodes = Nodes::default();
         for server in servers {
-            nodes.index_of(&authority(server)?);
+            nodes.index_of(server);
         }
         if nodes.list.is_empty() {
             return Err(ClientError::new(Code::InvalidArgument, "no server to connect to")
@@ -123,7 +140,7 @@ impl Pool {
         let mut slot = node.channel.lock().await;
         let channel = match &*slot {
             Some(channel) => channel.clone(),
-            None => match self.open(&node.address).await {
+            None => match open(&self.options, &node).await {
                 Ok(channel) => slot.insert(channel).clone(),
                 Err(error) => {
                     drop(slot);
@@ -135,10 +152,6 @@ impl Pool {
         drop(slot);
         let link = InterceptedService::new(channel, Auth(self.options.token.clone()));
         Ok(Connected { link, node })
-    }
-
-    async fn open(&self, address: &str) -> Result<Channel, ClientError> {
-        open(&self.options.environment, address, self.options.connect_timeout).await
     }
 
     /// The node could not be reached, or did not serve: try another one next.
@@ -159,7 +172,7 @@ impl Pool {
         let mut nodes = self.nodes.lock();
         if address.is_empty() {
             nodes.leader = None;
-        } else if let Ok(address) = authority(address) {
+        } else if let Ok((_, address)) = authority(address) {
             nodes.leader = nodes.index_of(&address);
         }
     }
@@ -193,7 +206,7 @@ impl Pool {
             }
             Ok(Err(status)) => {
                 self.learn(status.metadata());
-                ClientError::from_status(connected.address(), status)
+                connected.error(status)
             }
             Err(_) => ClientError::timeout(connected.address(), after),
         };
@@ -288,6 +301,7 @@ impl Nodes {
                 address: address.to_owned(),
                 channel: tokio::sync::Mutex::default(),
                 failed: Mutex::default(),
+                said: Said::default(),
             }));
             return Some(self.list.len() - 1);
         }
@@ -338,17 +352,30 @@ impl Backoff {
     }
 }
 
-async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duration) -> Result<Channel, ClientError> {
-    let environment = environment.clone();
+async fn open(options: &Options, node: &Node) -> Result<Channel, ClientError> {
+    let (environment, encryption, said) = (options.environment.clone(), options.encryption.clone(), node.said.clone());
+    let (address, within) = (&*node.address, options.connect_timeout);
     let connector = tower::service_fn(move |uri: Uri| {
-        let environment = environment.clone();
+        let (environment, encryption, said) = (environment.clone(), encryption.clone(), said.clone());
         async move {
             let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
-            environment.connect(&address).await.map(TokioIo::new)
+            let stream = environment.connect(&address).await?;
+            let stream: Box<dyn Io> = match encryption {
+                None => stream,
+                Some(encryption) => {
+                    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+                    Box::new(encryption.begin(host, stream, &said).await?)
+                }
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
+    let unusable = |error: &dyn std::fmt::Display| ClientError::unreachable(address, error.to_string());
+    let scheme = if options.encryption.is_some() { "https" } else { "http" };
+    let origin: Uri = format!("{scheme}://{address}").parse().map_err(|error| unusable(&error))?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ClientError::unreachable(address, error))?
+        .origin(origin)
         // Large enough that a replay is not bound by the round trip, small enough to bound memory.
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
@@ -363,16 +390,37 @@ async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duratio
     }
 }
 
-/// `host:port` of a server, given with or without `http://`.
-fn authority(server: &str) -> Result<String, ClientError> {
+/// `host:port` of each server, and whether they are spoken to over TLS: as their schemes say, or as is preferred where none
+/// has one.
+pub(crate) fn authorities(servers: &[String], prefers_tls: bool) -> Result<(Vec<String>, bool), ClientError> {
+    let (mut authorities, mut encrypted) = (Vec::new(), None);
+    for server in servers {
+        let (scheme, authority) = authority(server)?;
+        let over_tls = scheme.unwrap_or(prefers_tls);
+        if encrypted.replace(over_tls).is_some_and(|others| others != over_tls) {
+            return Err(ClientError::new(
+                Code::InvalidArgument,
+                format!("some servers are given as https:// and some are not, such as `{server}`"),
+            )
+            .with_help("all nodes of a cluster speak TLS to clients, or none"));
+        }
+        authorities.push(authority);
+    }
+    Ok((authorities, encrypted.unwrap_or(false)))
+}
+
+/// `host:port` of a server, given with or without `http://` or `https://`, and whether it was the latter.
+fn authority(server: &str) -> Result<(Option<bool>, String), ClientError> {
     let invalid = |reason: &str| {
         ClientError::new(Code::InvalidArgument, format!("`{server}` is no server address: {reason}"))
-            .with_help("write host:port or http://host:port, for example 127.0.0.1:7101")
+            .with_help("write host:port, http://host:port or https://host:port, for example 127.0.0.1:7101")
     };
-    if server.starts_with("https://") {
-        return Err(invalid("TLS is not supported"));
-    }
-    let rest = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+    let (scheme, rest) = match (server.strip_prefix("https://"), server.strip_prefix("http://")) {
+        (Some(rest), _) => (Some(true), rest),
+        (None, Some(rest)) => (Some(false), rest),
+        (None, None) => (None, server),
+    };
+    let rest = rest.trim_end_matches('/');
     if let Err(what) = address::split(rest)
         && what.contains("brackets")
     {
@@ -380,7 +428,7 @@ fn authority(server: &str) -> Result<String, ClientError> {
     }
     let uri: Uri = format!("http://{rest}").parse().map_err(|_| invalid("it cannot be read"))?;
     match uri.authority() {
-        Some(authority) if uri.path() == "/" && authority.port().is_some() => Ok(authority.to_string()),
+        Some(authority) if uri.path() == "/" && authority.port().is_some() => Ok((scheme, authority.to_string())),
         Some(_) => Err(invalid("the port is missing, or there is more than host and port")),
         None => Err(invalid("the host is missing")),
     }
@@ -395,6 +443,7 @@ mod tests {
         let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
         let options = Options {
             environment: Arc::new(World),
+            encryption: None,
             token: None,
             retry_for: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
@@ -415,12 +464,28 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_with_and_without_a_scheme() {
-        assert_eq!(authority("n1:7101").unwrap(), "n1:7101");
-        assert_eq!(authority("http://[::1]:7101/").unwrap(), "[::1]:7101");
+        assert_eq!(authority("n1:7101").unwrap(), (None, "n1:7101".into()));
+        assert_eq!(authority("http://[::1]:7101/").unwrap(), (Some(false), "[::1]:7101".into()));
+        assert_eq!(authority("https://n1:7101").unwrap(), (Some(true), "n1:7101".into()));
         let message = authority("::1:7101").unwrap_err().message().to_owned();
         assert!(message.contains("in brackets: [::1]:7101"), "{message}");
-        for wrong in ["n1", "https://n1:7101", "http://n1:7101/x", "", "a b:1"] {
+        for wrong in ["n1", "https://n1", "http://n1:7101/x", "", "a b:1"] {
             assert_eq!(authority(wrong).unwrap_err().code(), "INVALID_ARGUMENT", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn all_servers_are_spoken_to_over_tls_or_none() {
+        let asked = |servers: &[&str], prefers_tls| {
+            let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+            authorities(&servers, prefers_tls).map(|(_, encrypted)| encrypted)
+        };
+        assert!(asked(&["https://a:1", "https://b:1"], false).unwrap());
+        assert!(!asked(&["http://a:1", "b:1"], false).unwrap());
+        assert!(asked(&["a:1"], true).unwrap() && !asked(&["http://a:1"], true).unwrap());
+        for mixed in [["https://a:1", "http://b:1"], ["https://a:1", "b:1"]] {
+            let error = asked(&mixed, false).unwrap_err();
+            assert!(error.message().contains("b:1") && error.help().is_some(), "{error}");
         }
     }
 
