@@ -37,7 +37,6 @@ use crate::{
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
     replica::Replica,
     store::{DurableStore, StoreError},
-    tls::Tls,
 };
 
 /// Where a node without a cluster listens for peers that never come.
@@ -73,8 +72,7 @@ impl Node {
 
     async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
-        let settings = tls::settings(&config, storage.identity.node_name());
-        let tls = Tls::open(settings, &env).await.map_err(NodeError::Tls)?;
+        let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
             let (network, budgets, tls) = (env.network.clone(), budgets.clone(), tls.clone());
             async move {

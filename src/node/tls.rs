@@ -1,18 +1,25 @@
 //! TLS of a node: what its configuration says of it, and what monitoring is told.
 
+use super::NodeError;
 use crate::{
     config::{PeerTlsMode, ServerConfig},
-    http::{Labels, Metric, metrics},
+    env::Env,
+    http::{
+        Metric,
+        metrics::{self, Labels},
+    },
     tls::{Tls, TlsSettings},
 };
 
-pub(super) fn settings(config: &ServerConfig, node: String) -> TlsSettings {
-    TlsSettings {
+/// `node` is what the node is called.
+pub(super) async fn open(config: &ServerConfig, node: String, env: &Env) -> Result<Tls, NodeError> {
+    let settings = TlsSettings {
         clients: config.tls.files(),
         peers: config.peer_tls.files(),
         peers_may_be_plain: config.peer_tls.mode() == PeerTlsMode::Optional,
         node,
-    }
+    };
+    Tls::open(settings, env).await.map_err(NodeError::Tls)
 }
 
 /// None without TLS.

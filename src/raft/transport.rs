@@ -28,7 +28,7 @@ use tonic::{
     Status,
     body::Body,
     codegen::http,
-    metadata::MetadataValue,
+    metadata::{MetadataMap, MetadataValue},
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };

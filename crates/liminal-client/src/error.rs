@@ -153,7 +153,7 @@ impl ClientError {
     /// A node refuses this client's certificate, or wants one: nothing happened, and nothing will.
     #[cfg(feature = "tls")]
     pub(crate) fn refused_by_tls(refusal: &liminal_tls::Failure, status: tonic::Status) -> Self {
-        Self::new("UNAUTHENTICATED", refusal.what.clone()).with_help(refusal.help).with_source(status)
+        Self::new(Code::Unauthenticated, refusal.what.clone()).with_help(refusal.help).with_source(status)
     }
 
     /// The request was sent, and no answer came within `after`.

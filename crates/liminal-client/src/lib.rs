@@ -49,6 +49,7 @@ mod pool;
 mod publisher;
 mod requests;
 mod retry;
+mod servers;
 mod streams;
 mod subscription;
 #[cfg(test)]
@@ -178,7 +179,7 @@ impl Builder {
         let (prefers_tls, tls) = (self.tls.is_some(), self.tls.unwrap_or_default());
         #[cfg(not(feature = "tls"))]
         let prefers_tls = false;
-        let (servers, encrypted) = pool::authorities(&self.servers, prefers_tls)?;
+        let (servers, encrypted) = servers::authorities(&self.servers, prefers_tls)?;
         #[cfg(feature = "tls")]
         let encryption = encrypted.then(|| Arc::new(encryption::Encryption::new(tls)));
         #[cfg(feature = "tls")]
