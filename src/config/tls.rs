@@ -10,17 +10,18 @@ use crate::tls::{self, TlsFiles};
 /// TLS on the ports for clients; off without `cert`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The node's certificate, and those between it and its CA.
+    /// The PEM file with the certificate that clients see on both of their ports, followed by those between it and its CA. It
+    /// turns TLS on.
     pub cert: Option<String>,
-    /// The private key of it.
+    /// The PEM file with the certificate's private key.
     pub key: Option<String>,
-    /// CAs whose certificates clients may show.
+    /// The PEM file with the CAs of client certificates. With it a client may show a certificate, and a wrong one is refused.
     pub client_ca: Option<String>,
-    /// Revocation lists of these CAs.
+    /// The PEM file with the revocation lists, one of each CA in `client_ca`. A certificate whose CA has none is refused.
     pub crl: Option<String>,
-    /// Whether a client without a certificate is refused.
+    /// Whether a client without a certificate is refused, monitoring included.
     pub require_client_cert: bool,
-    /// `1.3` or `1.2`.
+    /// The oldest version of TLS that is spoken.
     pub min_version: String,
 }
 
@@ -36,15 +37,17 @@ const V12: &str = "1.2";
 /// TLS between nodes, where each shows the other a certificate that names it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PeerTlsConfig {
-    /// Whether it is required; none: it is where there is a certificate.
+    /// Whether nodes speak TLS to each other: `optional` takes and makes connections of both kinds, while TLS is turned on or
+    /// off in a running cluster.
     pub mode: Option<String>,
-    /// The node's certificate, with the DNS name `NODE.liminal`.
+    /// The PEM file with the node's certificate, followed by those between it and its CA. It has to have the DNS name
+    /// `NODE.liminal`, where `NODE` is `cluster.node_name`.
     pub cert: Option<String>,
-    /// The private key of it.
+    /// The PEM file with the certificate's private key.
     pub key: Option<String>,
-    /// CAs whose certificates nodes may show.
+    /// The PEM file with the CAs of the nodes' certificates.
     pub ca: Option<String>,
-    /// Revocation lists of these CAs.
+    /// The PEM file with the revocation lists, one of each CA in `ca`. A certificate whose CA has none is refused.
     pub crl: Option<String>,
 }
 
