@@ -1,6 +1,8 @@
 use tokio::io::duplex;
+use tonic::Request;
 
 use super::*;
+use crate::budget::Account;
 
 const COOKIE: &str = "a cookie of some length";
 const ID: u64 = 7;
