@@ -28,7 +28,7 @@ use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Command, Compaction, ConsumerId,
         ConsumerStatus, History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo,
-        NamespaceName, PublishGroup, Refusal, Reply, Retention, StateLimits, Waiting,
+        NamespaceName, PublishGroup, Refusal, Reply, Retention, SecurityState, StateLimits, Waiting,
     },
     store::{DurableStore, PlainKeys, StateHash, StoreError, WatchedStore},
 };
@@ -79,6 +79,8 @@ struct Shared {
     commits: watch::Sender<StoreHealth>,
     health: Health,
     checkpoints: watch::Sender<VecDeque<Checkpoint>>,
+    /// All tokens and roles, as they are from the newest entry on that changed them.
+    security: watch::Sender<Arc<SecurityState>>,
     /// When the first message that waits is due.
     due: watch::Sender<Option<u64>>,
 }
@@ -206,8 +208,10 @@ impl Replica {
         let has_calendar = AtomicBool::new(machine.has_calendar());
         let catalog = catalog_of(&machine);
         let due = watch::channel(machine.next_due_ms()).0;
+        let security = watch::channel(machine.security().clone()).0;
         let shared = Shared {
             due,
+            security,
             store,
             watched,
             fanout,
@@ -265,6 +269,9 @@ impl Replica {
         };
         effects.writes.applied = Some(mark);
         self.commit(&effects.writes).await;
+        if let Some(security) = effects.security {
+            shared.security.send_replace(security);
+        }
         if !effects.catalog.is_empty() {
             let mut catalog = Catalog::clone(&shared.catalog.read());
             for change in &effects.catalog {
@@ -385,6 +392,7 @@ impl Replica {
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
+        self.shared.security.send_replace(machine.security().clone());
         self.shared.pass_time(&machine);
         *self.shared.machine.write() = machine;
         self.announce_due(due);
@@ -535,6 +543,11 @@ impl ReplicaView {
     /// How much state there may be, as the log says.
     pub fn state_limits(&self) -> StateLimits {
         self.shared.machine.read().state_limits()
+    }
+
+    /// All tokens and roles as applied; whoever waits for a change of it is woken when one is.
+    pub fn security(&self) -> watch::Receiver<Arc<SecurityState>> {
+        self.shared.security.subscribe()
     }
 
     /// The limits.

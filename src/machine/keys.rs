@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::model::{ChannelId, ConsumerId, KeyHash, NamespaceId};
+use crate::model::{ChannelId, ConsumerId, KeyHash, NamespaceId, TokenId};
 
 /// What a plain key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub(super) enum Key {
     Lost(ConsumerId),
     /// What of a work queue is settled for good and still stored.
     Settled(ChannelId),
+    /// A role of tokens, by the hash of its name.
+    Role(KeyHash),
+    /// A token of a client.
+    Token(TokenId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -102,6 +106,8 @@ const SETTLED: &[u8] = b"settled/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
+const ROLE: &[u8] = b"role/";
+const TOKEN: &[u8] = b"token/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -136,6 +142,8 @@ impl Key {
             Self::Settled(id) => [SETTLED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
+            Self::Role(name) => [ROLE, &name.0[..]].concat().into(),
+            Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -177,6 +185,10 @@ impl Key {
             Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(FORKS) {
             Some(Self::Forks(ChannelId(number(id)?)))
+        } else if let Some(name) = key.strip_prefix(ROLE) {
+            Some(Self::Role(KeyHash(name.try_into().ok()?)))
+        } else if let Some(id) = key.strip_prefix(TOKEN) {
+            Some(Self::Token(TokenId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -255,6 +267,8 @@ mod tests {
             Key::StateLimits,
             Key::Forks(id),
             Key::MostKeys,
+            Key::Role(KeyHash([11; 16])),
+            Key::Token(TokenId(12)),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -24,6 +24,7 @@ mod restore;
 mod retention;
 mod rules;
 mod schemas;
+mod security;
 mod state_limits;
 mod transactions;
 
@@ -63,7 +64,7 @@ use crate::{
     model::{
         ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelStats, ChannelUpdate, Command,
         ConsumerId, Frame, GroupReply, MemberLogEntry, MemberRecord, Operation, OperationReply, PublishGroup, Refusal,
-        Reply, RuleSet, StateLimits, StoredBatch,
+        Reply, RuleSet, SecurityState, StateLimits, StoredBatch,
     },
     store::WriteBatch,
 };
@@ -106,6 +107,7 @@ pub struct Machine {
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
     calendar: Calendar,
+    security: Arc<SecurityState>,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -131,6 +133,8 @@ pub struct Effects {
     pub catalog: Vec<CatalogChange>,
     /// Consumers that changed in any way, or are gone.
     pub consumers: Vec<ConsumerId>,
+    /// All tokens and roles, where any of them changed.
+    pub security: Option<Arc<SecurityState>>,
     /// Hash the whole state once the writes are committed.
     pub checkpoint: bool,
     /// Bytes of the copies of parts of batches.
@@ -336,6 +340,7 @@ impl Machine {
                 Ok(self.limit_keys(KeyLimit { live_keys, all_keys }, effects))
             }
             Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
+            Operation::Security(operation) => self.operate_security(operation, effects),
         }
     }
 

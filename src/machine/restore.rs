@@ -61,6 +61,7 @@ impl Restoring {
             consumers: Consumers::default(),
             epoch: 1,
             calendar: Calendar::default(),
+            security: Arc::default(),
         };
         Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
     }
@@ -190,6 +191,7 @@ impl Restoring {
                 let channel = machine.channels.get_mut(&id);
                 channel.ok_or_else(|| name(format!("there is no channel {}", id.0)))?.forks = record;
             }
+            Key::Role(_) | Key::Token(_) => machine.restore_security(kind, value).map_err(name)?,
             Key::Claims(id, first_seq) => {
                 let claims = StoredClaims::decode(first_seq, value).map_err(name)?;
                 machine.restore_claims(id, &claims).map_err(name)?;
@@ -210,6 +212,7 @@ impl Restoring {
         machine.restore_rules(rules)?;
         machine.namespaces.restored()?;
         machine.check_consumers()?;
+        machine.check_security()?;
         Ok(machine)
     }
 }

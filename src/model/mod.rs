@@ -22,6 +22,7 @@ mod operation;
 mod position;
 mod redrive;
 mod rule;
+mod security;
 mod state_limits;
 mod times;
 mod transaction;
@@ -62,6 +63,10 @@ pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
+pub use security::{
+    ADMIN_ROLE, Action, Actions, Grant, NewToken, Pattern, Role, RoleName, Scope, SecurityOperation, SecurityReply,
+    SecurityState, Token, TokenHash, TokenId,
+};
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

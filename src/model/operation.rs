@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Redrive, Rule, Schedule, Scheduled, StateLimits, Transaction,
+    Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, Transaction,
 };
 
 /// One operation of a log entry.
@@ -64,6 +64,8 @@ pub enum Operation {
     },
     /// Says how much state there may be from now on.
     LimitState(StateLimits),
+    /// One on tokens and roles.
+    Security(SecurityOperation),
 }
 
 impl Operation {
@@ -78,7 +80,8 @@ impl Operation {
             | Self::Trim { .. }
             | Self::Withdraw { .. }
             | Self::LimitKeys { .. }
-            | Self::LimitState(_) => 0,
+            | Self::LimitState(_)
+            | Self::Security(_) => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.len()).sum(),
             Self::Due(due) => due.group.frame.len(),
@@ -137,4 +140,6 @@ pub enum OperationReply {
     KeysLimited,
     /// To limits of the state.
     StateLimited,
+    /// To an operation on tokens and roles.
+    Security(SecurityReply),
 }
