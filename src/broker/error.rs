@@ -385,6 +385,48 @@ pub enum BrokerError {
         /// What became of the channel's history; none where it is the consumer that is another one.
         change: Option<HistoryChange>,
     },
+    /// Nobody knows who asks.
+    #[error("{reason}")]
+    Unauthenticated {
+        /// Why.
+        reason: String,
+    },
+    /// No role of the caller grants it. Said in the same words whether or not the thing exists.
+    #[error("{who} has no right to {action} on {on}")]
+    PermissionDenied {
+        /// The caller, without its secret.
+        who: String,
+        /// What was to be done.
+        action: String,
+        /// To what.
+        on: String,
+    },
+    /// There is no such token.
+    #[error("there is no token `{id}`")]
+    TokenNotFound {
+        /// The id asked for.
+        id: String,
+    },
+    /// There is no such role.
+    #[error("there is no role `{name}`")]
+    RoleNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The name is taken by a role that grants something else.
+    #[error("role `{name}` exists already and grants something else")]
+    RoleExists {
+        /// The name.
+        name: String,
+    },
+    /// A role that tokens have cannot be deleted.
+    #[error("role `{name}` cannot be deleted: token {token} has it")]
+    RoleInUse {
+        /// The name.
+        name: String,
+        /// One of those tokens.
+        token: String,
+    },
 }
 
 /// Says why a delivery is none of a consumer's.
@@ -496,6 +538,12 @@ impl BrokerError {
             Self::ReplyTimeout { .. } => "REPLY_TIMEOUT",
             Self::InboxGone { .. } => "INBOX_GONE",
             Self::HistoryChanged(notice) => notice.change.code(),
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::PermissionDenied { .. } => "PERMISSION_DENIED",
+            Self::TokenNotFound { .. } => "TOKEN_NOT_FOUND",
+            Self::RoleNotFound { .. } => "ROLE_NOT_FOUND",
+            Self::RoleExists { .. } => "ROLE_EXISTS",
+            Self::RoleInUse { .. } => "ROLE_IN_USE",
         })
     }
 
@@ -596,6 +644,18 @@ impl BrokerError {
                 "undo what was done for it, or let it be done twice; extend deliveries that take long".into()
             }
             Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
+            Self::Unauthenticated { .. } => {
+                "send a token as `authorization: Bearer TOKEN`; commands take it from --token-file or LIMINAL_TOKEN".into()
+            }
+            Self::PermissionDenied { action, on, .. } => {
+                format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
+            }
+            Self::TokenNotFound { .. } => "look at the tokens with `liminal token list`".into(),
+            Self::RoleNotFound { .. } => "look at the roles with `liminal role list`".into(),
+            Self::RoleExists { name } => {
+                format!("look at it with `liminal role show {name}`, or change it with `liminal role update {name}`")
+            }
+            Self::RoleInUse { .. } => "revoke its tokens first, or take away what it grants with `liminal role update`".into(),
             _ => return None,
         })
     }

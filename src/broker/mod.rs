@@ -1,5 +1,6 @@
 //! What publishing, subscribing, reading and managing channels mean.
 
+mod access;
 mod batcher;
 mod channels;
 mod claims;
@@ -58,6 +59,9 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use access::{
+    Access, Caller, Delay, Gate, Need, Object, Refused, SecurityMode, Standing, TokenInfo, TokenText, Turned, Verdict,
+};
 pub use claims::{Claim, Completed};
 pub use consume::{
     ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,

@@ -64,6 +64,11 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::NotAMember { .. }
         | BrokerError::Stopping => Code::Unavailable,
         BrokerError::Internal { .. } => Code::Internal,
+        BrokerError::Unauthenticated { .. } => Code::Unauthenticated,
+        BrokerError::PermissionDenied { .. } => Code::PermissionDenied,
+        BrokerError::TokenNotFound { .. } | BrokerError::RoleNotFound { .. } => Code::NotFound,
+        BrokerError::RoleExists { .. } => Code::AlreadyExists,
+        BrokerError::RoleInUse { .. } => Code::FailedPrecondition,
     }
 }
 

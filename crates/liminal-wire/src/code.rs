@@ -143,6 +143,14 @@ codes! {
     Unauthenticated = "UNAUTHENTICATED",
     /// The caller may not do that.
     PermissionDenied = "PERMISSION_DENIED",
+    /// There is no token of that id.
+    TokenNotFound = "TOKEN_NOT_FOUND",
+    /// There is no such role.
+    RoleNotFound = "ROLE_NOT_FOUND",
+    /// A role of that name grants something else.
+    RoleExists = "ROLE_EXISTS",
+    /// A role that tokens have cannot be deleted.
+    RoleInUse = "ROLE_IN_USE",
     /// From the client: no node could be reached, and nothing was sent.
     Unreachable = "UNREACHABLE",
     /// From the client: the connection was lost after the request was sent.

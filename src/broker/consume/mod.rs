@@ -17,7 +17,7 @@ mod presence;
 mod redrive;
 mod settle;
 
-pub(super) use self::{dead::run as run_dead, group::Groups};
+pub(super) use self::{dead::run as run_dead, group::Groups, manage::DEAD};
 pub use self::{
     letters::{Letter, REDRIVEN},
     listing::{LetterPage, Letters},

@@ -92,6 +92,6 @@ fn a_role_and_a_token_of_the_state_have_golden_bytes() {
         Err(Refusal::TooManyTokens { limit: 9 }),
     ];
     let bytes = encode_record(&replies);
-    let again: Vec<Result<crate::model::OperationReply, Refusal>> = decode_record("replies", &bytes.into()).unwrap();
+    let again: Vec<Result<crate::model::OperationReply, Refusal>> = decode_record("replies", &bytes).unwrap();
     assert_eq!(again, replies);
 }
