@@ -1,5 +1,6 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
+mod access;
 mod budgets;
 mod scrub;
 
@@ -19,7 +20,7 @@ use tokio_util::{
 };
 
 use crate::{
-    broker::{Broker, BrokerError},
+    broker::{Broker, BrokerError, Gate},
     budget::{Budgets, FaceName},
     config::ServerConfig,
     env::Env,
@@ -274,17 +275,19 @@ impl Node {
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash);
         let configured = Arc::new(AtomicBool::new(false));
         let view = Arc::new(View {
             broker: broker.clone(),
             group: group.clone(),
             budgets: budgets.clone(),
+            gate: gate.clone(),
             configured: configured.clone(),
             consumers: http::ConsumerMetrics::default(),
             stopping: stopping.clone(),
         });
-        tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
+        tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
+        tasks.spawn(http::serve(config.limits.clone(), gate, view, browsers, web, stopping.clone()));
         let watching = AbortOnDropHandle::new(tokio::spawn(budgets.watch()));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
@@ -430,6 +433,7 @@ struct View {
     broker: Broker,
     group: RaftGroup,
     budgets: Budgets,
+    gate: Arc<Gate>,
     /// Whether the channels of the configuration exist.
     configured: Arc<AtomicBool>,
     consumers: http::ConsumerMetrics,
@@ -560,6 +564,7 @@ impl NodeView for View {
             },
         ];
         metrics.extend(budgets::metrics(&self.budgets));
+        metrics.extend(access::metrics(self.gate.refused()));
         metrics.extend(scrub::metrics(&self.group.scrubbed()));
         metrics.push(Metric::counter(
             "refused_peer_messages",

@@ -59,9 +59,7 @@ use crate::{
 };
 
 pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
-pub use access::{
-    Access, Caller, Delay, Gate, Need, Object, Refused, SecurityMode, Standing, TokenInfo, TokenText, Turned, Verdict,
-};
+pub use access::{Access, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict};
 pub use claims::{Claim, Completed};
 pub use consume::{
     ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,

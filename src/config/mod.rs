@@ -4,6 +4,7 @@ mod cookie;
 mod fields;
 mod file;
 mod reader;
+mod security;
 mod show;
 mod tree;
 mod variables;
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub use file::{ConfigErrors, Loaded};
+pub use security::SecurityConfig;
 pub use show::Origins;
 pub use tree::Overrides;
 
@@ -57,6 +59,8 @@ pub struct ServerConfig {
     pub raft: RaftConfig,
     /// The search for damage.
     pub scrub: ScrubConfig,
+    /// Who may do what.
+    pub security: SecurityConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -159,6 +163,7 @@ impl Default for ServerConfig {
             store: StoreConfig::default(),
             raft: RaftConfig::default(),
             scrub: ScrubConfig::default(),
+            security: SecurityConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

@@ -64,8 +64,8 @@ pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Not
 pub use redrive::Redrive;
 pub use rule::{Rule, RuleSet};
 pub use security::{
-    ADMIN_ROLE, Action, Actions, Grant, NewToken, Pattern, Role, RoleName, Scope, SecurityOperation, SecurityReply,
-    SecurityState, Token, TokenHash, TokenId,
+    ADMIN_ROLE, Action, Actions, Grant, NewToken, Pattern, Role, RoleName, Scope, SecurityMode, SecurityOperation,
+    SecurityReply, SecurityState, Token, TokenHash, TokenId,
 };
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};

@@ -15,6 +15,45 @@ pub type RoleName = ChannelName;
 /// The role that grants everything. It always is there, and cannot be changed or deleted.
 pub const ADMIN_ROLE: &str = "admin";
 
+/// Whether callers have to say who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecurityMode {
+    /// Whoever reaches the node may do everything.
+    #[default]
+    Off,
+    /// The same, but what would be refused is counted and logged.
+    Permissive,
+    /// What no role grants is refused.
+    Enforce,
+}
+
+impl SecurityMode {
+    /// As a configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Permissive => "permissive",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl fmt::Display for SecurityMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SecurityMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Off, Self::Permissive, Self::Enforce];
+        let found = all.into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| format!("`{text}` is no mode: there are off, permissive and enforce"))
+    }
+}
+
 /// The public part of a token, by which it is listed and revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TokenId(pub u64);

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Gate, Need, Object, SecurityMode, TokenText, policy::Policy};
+use super::{Gate, Need, Object, TokenText, policy::Policy};
 use crate::{
     broker::BrokerError,
-    model::{Action, SecurityState, TokenHash, TokenId},
+    model::{Action, SecurityMode, SecurityState, TokenHash, TokenId},
 };
 
 /// A token whose end is far away is looked at again after this time.

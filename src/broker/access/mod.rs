@@ -14,13 +14,9 @@ mod need;
 mod policy;
 mod token;
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -41,47 +37,8 @@ use self::{
 use super::{Broker, BrokerError};
 use crate::{
     budget::Origin,
-    model::{SecurityState, TokenHash},
+    model::{SecurityMode, SecurityState, TokenHash},
 };
-
-/// Whether callers have to say who they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SecurityMode {
-    /// Whoever reaches the node may do everything.
-    #[default]
-    Off,
-    /// The same, but what would be refused is counted and logged.
-    Permissive,
-    /// What no role grants is refused.
-    Enforce,
-}
-
-impl SecurityMode {
-    /// As a configuration says it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Permissive => "permissive",
-            Self::Enforce => "enforce",
-        }
-    }
-}
-
-impl fmt::Display for SecurityMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for SecurityMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Off, Self::Permissive, Self::Enforce];
-        let found = all.into_iter().find(|mode| mode.name() == text);
-        found.ok_or_else(|| format!("`{text}` is no mode: there are off, permissive and enforce"))
-    }
-}
 
 /// What was refused, and in the mode that only counts, what would have been.
 #[derive(Default)]
