@@ -96,12 +96,16 @@ async fn a_closed_node_answers_its_monitoring_and_nobody_else() {
     }
     assert!([200, 503].contains(&request(http, "GET", "/ready", &[], "").await.status));
     let wrong = format!("Bearer lim_00000000000000ff_{}", "A".repeat(43));
-    for headers in [&[][..], &[("Authorization", wrong.as_str())], &[("Authorization", "Bearer nonsense")]] {
-        for target in ["/metrics", "/v1/channels", "/v1/channels/orders/messages", "/v1/nothing"] {
-            let answer = request(http, "GET", target, headers, "").await;
-            assert_eq!(answer.code(), (401, "UNAUTHENTICATED".into()), "{target}");
-            assert!(answer.head.to_lowercase().contains("www-authenticate: bearer"), "{}", answer.head);
-        }
+    let closed_to = async |target: &str, headers: &[(&str, &str)]| {
+        let answer = request(http, "GET", target, headers, "").await;
+        assert_eq!(answer.code(), (401, "UNAUTHENTICATED".into()), "{target}");
+        assert!(answer.head.to_lowercase().contains("www-authenticate: bearer"), "{}", answer.head);
+    };
+    for target in ["/metrics", "/v1/channels", "/v1/channels/orders/messages", "/v1/nothing"] {
+        closed_to(target, &[]).await;
+    }
+    for token in [&wrong, "Bearer nonsense"] {
+        closed_to("/v1/channels", &[("Authorization", token)]).await;
     }
     let stranger = Client::connect([format!("http://{}", closed.node.client_address())]).await.unwrap();
     assert_eq!(stranger.list_channels().await.unwrap_err().code(), "UNAUTHENTICATED");
@@ -268,6 +272,12 @@ async fn each_call_over_grpc_asks_for_a_token_and_for_a_right() {
     closed.node.stop().await;
 }
 
+/// Waits for the end of something, which has to be that nobody knows the caller any more.
+async fn ends(what: &str, end: impl Future<Output = Code>) {
+    let code = tokio::time::timeout(PATIENCE, end).await;
+    assert_eq!(code.unwrap_or_else(|_| panic!("{what} goes on")), Code::Unauthenticated, "{what}");
+}
+
 #[tokio::test]
 async fn a_revoked_token_ends_with_all_that_is_open_by_it() {
     let closed = Closed::start(SecurityMode::Enforce).await;
@@ -301,10 +311,6 @@ async fn a_revoked_token_ends_with_all_that_is_open_by_it() {
     assert_eq!(answer.headers()["sec-websocket-protocol"], "liminal.v1", "the token is not sent back");
 
     closed.admin.revoke_token(id(&made)).await.unwrap();
-    let within = async |what: &str, ends: std::pin::Pin<Box<dyn Future<Output = Code> + '_>>| {
-        let code = tokio::time::timeout(PATIENCE, ends).await;
-        assert_eq!(code.unwrap_or_else(|_| panic!("{what} goes on")), Code::Unauthenticated, "{what}");
-    };
     let subscription = async {
         loop {
             match deliveries.message().await {
@@ -314,7 +320,7 @@ async fn a_revoked_token_ends_with_all_that_is_open_by_it() {
             }
         }
     };
-    within("the subscription", Box::pin(subscription)).await;
+    ends("the subscription", subscription).await;
     let member = async {
         loop {
             match consumed.message().await {
@@ -324,13 +330,15 @@ async fn a_revoked_token_ends_with_all_that_is_open_by_it() {
             }
         }
     };
-    within("the consumer's member", Box::pin(member)).await;
-    within("the publisher", Box::pin(async { acks.message().await.unwrap_err().code() })).await;
+    ends("the consumer's member", member).await;
+    ends("the publisher", async { acks.message().await.unwrap_err().code() }).await;
     until(&mut events, "UNAUTHENTICATED").await;
     let closing = async {
         loop {
-            if let Some(Ok(Frame::Close(Some(frame)))) = socket.next().await {
-                return frame.code;
+            match socket.next().await {
+                Some(Ok(Frame::Close(Some(frame)))) => return frame.code,
+                Some(Ok(_)) => {}
+                other => panic!("{other:?}"),
             }
         }
     };
@@ -390,6 +398,8 @@ async fn the_token_of_the_configuration_makes_administrators_and_does_nothing_el
     assert_eq!(first.channel("orders").await.unwrap_err().code(), "PERMISSION_DENIED");
     let publish = first.publish("orders", liminal::client::Message::new("1")).await;
     assert_eq!(publish.unwrap_err().code(), "PERMISSION_DENIED");
+    let backup = call(&closed.channel().await, "/liminal.v1.Admin/Backup", Some(&closed.bootstrap)).await;
+    assert_eq!(backup, Some(Code::PermissionDenied), "a backup holds every message");
     closed.node.stop().await;
 }
 

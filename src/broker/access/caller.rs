@@ -120,6 +120,7 @@ impl Caller {
             Need::Open => Ok(()),
             Need::Known => self.gate.conclude(self.known()),
             Need::Cluster(action) => self.may(action, Object::Cluster),
+            Need::Tokens => self.may(Action::Admin, Object::Tokens),
             // Where nothing is refused, the call itself counts what would be.
             Need::OneOf(_) if self.gate.mode == SecurityMode::Permissive => Ok(()),
             Need::OneOf(actions) => self.gate.conclude(self.may_somewhere(actions)),
@@ -163,7 +164,7 @@ impl Caller {
         let granted = match self.who {
             Who::Nobody => false,
             // It makes tokens that may do more, and leaves a trace by that.
-            Who::Bootstrap => object == Object::Cluster && actions.contains(&Action::Admin),
+            Who::Bootstrap => object == Object::Tokens && actions.contains(&Action::Admin),
             Who::Token { id, hash } => {
                 let policy = self.gate.policy();
                 let granted = policy.principal(id, &hash).map(|principal| principal.on(object)).unwrap_or_default();
@@ -177,6 +178,7 @@ impl Caller {
             Object::Channel(name) => format!("channel `{name}`"),
             Object::Claims(name) => format!("claim namespace `{name}`"),
             Object::Cluster => "the cluster".to_owned(),
+            Object::Tokens => "the tokens and roles of the cluster".to_owned(),
         };
         Err(self.denied(actions, &on))
     }

@@ -68,7 +68,7 @@ fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
 
 impl Access {
     fn may_admin(&self) -> Result<(), BrokerError> {
-        self.may_on_cluster(Action::Admin)
+        self.caller.may(Action::Admin, Object::Tokens)
     }
 
     /// Makes a token. The text is given here and nowhere else.

@@ -11,6 +11,8 @@ pub enum Need {
     Known,
     /// The right to do this to the cluster.
     Cluster(Action),
+    /// The right to make and end tokens and roles.
+    Tokens,
     /// The right to do one of these somewhere. The call checks whether it is where it goes.
     OneOf(&'static [Action]),
 }
@@ -38,6 +40,6 @@ impl Need {
     pub const SEE_CLUSTER: Self = Self::Cluster(Action::Read);
     /// To have the cluster's nodes look after their state.
     pub const TEND_CLUSTER: Self = Self::Cluster(Action::Manage);
-    /// To change the cluster, its tokens and its roles, or to copy everything.
+    /// To change the cluster, or to copy everything.
     pub const ADMIN: Self = Self::Cluster(Action::Admin);
 }

@@ -21,6 +21,8 @@ pub enum Object<'a> {
     Claims(&'a str),
     /// The cluster as a whole.
     Cluster,
+    /// Its tokens and roles: whoever may administer the cluster may administer them.
+    Tokens,
 }
 
 /// What one role grants.
@@ -80,7 +82,7 @@ impl Rights {
         match object {
             Object::Channel(name) => self.channels.of(name),
             Object::Claims(name) => self.claims.of(name),
-            Object::Cluster => self.cluster,
+            Object::Cluster | Object::Tokens => self.cluster,
         }
     }
 }
