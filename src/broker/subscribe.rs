@@ -157,15 +157,16 @@ impl Subscription {
     /// behind the subscription has changed, and where it goes on; unless it was to fail then, the next call does go on.
     /// `Unauthenticated` and `PermissionDenied` when the right to follow the channel has ended.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
+        let Self { source, standing, .. } = self;
         let next = async {
-            match &mut self.source {
+            match source {
                 Source::All(reader) => reader.next().await,
                 Source::Some(judged) => judged.next().await,
             }
         };
         let next = tokio::select! {
             biased;
-            error = Standing::ended_of(&mut self.standing) => Err(error),
+            error = Standing::ended_of(standing) => Err(error),
             next = next => next,
         };
         next.inspect_err(|error| self.take_note(error))

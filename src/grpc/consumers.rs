@@ -275,7 +275,7 @@ impl Attended {
         }
         if !request.settlements.is_empty() {
             self.member.goes_on();
-            let (broker, channel, consumer) = (broker.clone(), self.channel.clone(), self.consumer.clone());
+            let (broker, channel, consumer) = (self.broker.clone(), self.channel.clone(), self.consumer.clone());
             let settled = async move { settle(&broker, &channel, &consumer, request.settlements).await };
             self.settling.push_back(settled.boxed());
         }

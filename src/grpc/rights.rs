@@ -72,7 +72,7 @@ const RIGHTS: &[(&str, Need)] = &[
 
 /// What a call needs; none for one that is not of the services.
 pub(super) fn need(path: &str) -> Option<Need> {
-    let at = RIGHTS.binary_search_by_key(&path, |(path, _)| path).ok()?;
+    let at = RIGHTS.binary_search_by_key(&path, |(path, _)| *path).ok()?;
     RIGHTS.get(at).map(|(_, need)| *need)
 }
 

@@ -351,7 +351,7 @@ impl FromStr for Grant {
         let (scope, actions) = text.split_once('=').ok_or_else(|| {
             format!("`{text}` is no grant: write SCOPE=ACTIONS, such as channel:orders.*=publish,read")
         })?;
-        let actions = actions.split(',').map(str::parse).collect::<Result<Actions, String>>()?;
+        let actions = actions.split(',').map(str::parse::<Action>).collect::<Result<Actions, String>>()?;
         Self::new(scope.parse()?, actions)
     }
 }

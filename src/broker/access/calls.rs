@@ -8,10 +8,10 @@ use bytes::Bytes;
 use super::{Access, Object, Standing, caller::Right};
 use crate::{
     broker::{
-        Broker, BrokerError, ChannelInfo, Claim, Completed, Confirm, ConsumerDelivery, ConsumerInfo, ConsumerUpdate,
+        BrokerError, ChannelInfo, Claim, Completed, Confirm, ConsumerDelivery, ConsumerInfo, ConsumerUpdate,
         DeadLetters, DelayedPage, Envelope, Held, HistoryReport, LetterPage, Letters, Member, NamedPage, Outcome, Page,
         PublishOptions, ReadOptions, RedriveTo, Redriven, RuleInfo, Start, SubscribeOptions, Subscription,
-        TransactionRequest, Trim, Violation, consume::DEAD,
+        TransactionRequest, Trim, Violation, consume::DEAD, turns::Turn,
     },
     budget::Account,
     model::{
@@ -64,22 +64,22 @@ impl Access {
         self.broker.limits()
     }
 
-    /// See [`Broker::now_ms`].
+    /// See `Broker::now_ms`.
     pub fn now_ms(&self) -> u64 {
         self.broker.now_ms()
     }
 
-    /// See [`Broker::stopped`].
+    /// See `Broker::stopped`.
     pub async fn stopped(&self) {
         self.broker.stopped().await;
     }
 
-    /// See [`Broker::connection_room`].
+    /// See `Broker::connection_room`.
     pub fn connection_room(&self) -> usize {
         self.broker.connection_room()
     }
 
-    /// See [`Broker::check_size`].
+    /// See `Broker::check_size`.
     ///
     /// # Errors
     /// As there.
@@ -87,7 +87,7 @@ impl Access {
         self.broker.check_size(message)
     }
 
-    /// See [`Broker::admit_from`].
+    /// See `Broker::admit_from`.
     ///
     /// # Errors
     /// As there.
@@ -95,7 +95,7 @@ impl Access {
         self.broker.admit_from(connection, frame)
     }
 
-    /// See [`Broker::admit_together`].
+    /// See `Broker::admit_together`.
     ///
     /// # Errors
     /// As there.
@@ -103,7 +103,7 @@ impl Access {
         self.broker.admit_together(connection, messages, bytes)
     }
 
-    /// See [`Broker::admit_stream`].
+    /// See `Broker::admit_stream`.
     ///
     /// # Errors
     /// As there.
@@ -115,7 +115,7 @@ impl Access {
     ///
     /// # Errors
     /// As the broker says.
-    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<impl Send + use<>, BrokerError> {
+    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
         self.broker.turn_to_judge(connection).await
     }
 
@@ -126,7 +126,7 @@ impl Access {
 
     // Messages.
 
-    /// See [`Broker::publish_frame_with`]; needs `publish`.
+    /// See `Broker::publish_frame_with`; needs `publish`.
     pub async fn publish_frame_with(&self, channel: &str, frame: Frame, options: PublishOptions) -> Results {
         if let Err(error) = self.may(Action::Publish, channel) {
             return vec![Err(error); frame.count() as usize];
@@ -135,7 +135,7 @@ impl Access {
         results.into_iter().map(|result| result.map_err(|error| self.told(error))).collect()
     }
 
-    /// See [`Broker::transact`]; every part needs its right.
+    /// See `Broker::transact`; every part needs its right.
     ///
     /// # Errors
     /// As there.
@@ -152,7 +152,7 @@ impl Access {
         self.broker.transact(request, confirm).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::request_held`]; needs `publish`.
+    /// See `Broker::request_held`; needs `publish`.
     ///
     /// # Errors
     /// As there.
@@ -167,7 +167,7 @@ impl Access {
         self.broker.request_held(channel, envelope, timeout, held).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::reply`]. Who knows the inbox has read the request: it is a random number of 128 bits.
+    /// See `Broker::reply`. Who knows the inbox has read the request: it is a random number of 128 bits.
     ///
     /// # Errors
     /// As there.
@@ -175,7 +175,7 @@ impl Access {
         self.broker.reply(inbox, envelope).await
     }
 
-    /// See [`Broker::read_with`]; needs `read`.
+    /// See `Broker::read_with`; needs `read`.
     ///
     /// # Errors
     /// As there.
@@ -184,7 +184,7 @@ impl Access {
         self.broker.read_with(channel, start, options).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::subscribe_with`]; needs `read`, and ends with it.
+    /// See `Broker::subscribe_with`; needs `read`, and ends with it.
     ///
     /// # Errors
     /// As there.
@@ -200,7 +200,7 @@ impl Access {
         Ok(subscription.as_long_as(self.caller.standing(Right::Channel(Action::Read, channel.to_owned()))))
     }
 
-    /// See [`Broker::delayed_messages`]; needs `read`.
+    /// See `Broker::delayed_messages`; needs `read`.
     ///
     /// # Errors
     /// As there.
@@ -209,7 +209,7 @@ impl Access {
         self.broker.delayed_messages(channel, after, limit).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::withdraw_delayed`]; needs `manage`.
+    /// See `Broker::withdraw_delayed`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -220,7 +220,7 @@ impl Access {
 
     // Channels.
 
-    /// See [`Broker::create_channel`]; needs `manage`, and `publish` on its quarantine.
+    /// See `Broker::create_channel`; needs `manage`, and `publish` on its quarantine.
     ///
     /// # Errors
     /// As there.
@@ -232,7 +232,7 @@ impl Access {
         self.broker.create_channel(name, config).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::update_channel`]; needs what its creation needs.
+    /// See `Broker::update_channel`; needs what its creation needs.
     ///
     /// # Errors
     /// As there.
@@ -244,7 +244,7 @@ impl Access {
         self.broker.update_channel(name, update).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::try_update_channel`]; needs `manage`.
+    /// See `Broker::try_update_channel`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -258,7 +258,7 @@ impl Access {
         self.broker.try_update_channel(name, schema, mode).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::would_remove`]; needs `manage`.
+    /// See `Broker::would_remove`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -267,7 +267,7 @@ impl Access {
         self.broker.would_remove(name, retention).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::delete_channel`]; needs `manage`.
+    /// See `Broker::delete_channel`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -276,7 +276,7 @@ impl Access {
         self.broker.delete_channel(name).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::trim_channel`]; needs `manage`.
+    /// See `Broker::trim_channel`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -285,7 +285,7 @@ impl Access {
         self.broker.trim_channel(name, trim).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::channel`]; needs any right to it.
+    /// See `Broker::channel`; needs any right to it.
     ///
     /// # Errors
     /// As there.
@@ -294,7 +294,7 @@ impl Access {
         self.broker.channel(name).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::channels_after`]: those that the caller may see.
+    /// See `Broker::channels_after`: those that the caller may see.
     ///
     /// # Errors
     /// As there.
@@ -302,7 +302,7 @@ impl Access {
         self.broker.channels_seen(name, limit, |name| self.caller.sees(Object::Channel(name))).await
     }
 
-    /// See [`Broker::schemas_after`]; needs any right to the channel, as a publisher has to know what fits.
+    /// See `Broker::schemas_after`; needs any right to the channel, as a publisher has to know what fits.
     ///
     /// # Errors
     /// As there.
@@ -316,7 +316,7 @@ impl Access {
         self.broker.schemas_after(channel, after, limit).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::validate_history`]; needs `read`.
+    /// See `Broker::validate_history`; needs `read`.
     ///
     /// # Errors
     /// As there.
@@ -333,7 +333,7 @@ impl Access {
 
     // Rules.
 
-    /// See [`Broker::put_rule`]; needs `read` and `manage` on the source, and `publish` on the target.
+    /// See `Broker::put_rule`; needs `read` and `manage` on the source, and `publish` on the target.
     ///
     /// # Errors
     /// As there.
@@ -344,7 +344,7 @@ impl Access {
         self.broker.put_rule(source, target, predicate).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::delete_rule`]; needs `manage` on the source, and any right to the target.
+    /// See `Broker::delete_rule`; needs `manage` on the source, and any right to the target.
     ///
     /// # Errors
     /// As there.
@@ -354,7 +354,7 @@ impl Access {
         self.broker.delete_rule(source, target).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::rules`]: those of which the caller may see both channels.
+    /// See `Broker::rules`: those of which the caller may see both channels.
     ///
     /// # Errors
     /// As there.
@@ -373,7 +373,7 @@ impl Access {
         }
     }
 
-    /// See [`Broker::create_consumer`]; needs `manage`, and `publish` on a dead-letter channel that is not its own.
+    /// See `Broker::create_consumer`; needs `manage`, and `publish` on a dead-letter channel that is not its own.
     ///
     /// # Errors
     /// As there.
@@ -389,7 +389,7 @@ impl Access {
         self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::update_consumer`]; needs what its creation needs.
+    /// See `Broker::update_consumer`; needs what its creation needs.
     ///
     /// # Errors
     /// As there.
@@ -404,7 +404,7 @@ impl Access {
         self.broker.update_consumer(channel, name, update).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::delete_consumer`]; needs `manage`.
+    /// See `Broker::delete_consumer`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -413,7 +413,7 @@ impl Access {
         self.broker.delete_consumer(channel, name).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::reset_consumer`]; needs `manage`.
+    /// See `Broker::reset_consumer`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -422,7 +422,7 @@ impl Access {
         self.broker.reset_consumer(channel, name, start).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::consumer`]; needs any right to its channel.
+    /// See `Broker::consumer`; needs any right to its channel.
     ///
     /// # Errors
     /// As there.
@@ -431,7 +431,7 @@ impl Access {
         self.broker.consumer(channel, name).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::consumers_after`]; needs any right to their channel.
+    /// See `Broker::consumers_after`; needs any right to their channel.
     ///
     /// # Errors
     /// As there.
@@ -445,7 +445,7 @@ impl Access {
         self.broker.consumers_after(channel, name, limit).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::join_consumer`]; needs `consume`, and the membership ends with it.
+    /// See `Broker::join_consumer`; needs `consume`, and the membership ends with it.
     ///
     /// # Errors
     /// As there.
@@ -457,7 +457,7 @@ impl Access {
         Ok(member)
     }
 
-    /// See [`Broker::pull_told`]; needs `consume`.
+    /// See `Broker::pull_told`; needs `consume`.
     ///
     /// # Errors
     /// As there.
@@ -477,7 +477,7 @@ impl Access {
         }
     }
 
-    /// See [`Broker::settle`]; needs `consume`.
+    /// See `Broker::settle`; needs `consume`.
     ///
     /// # Errors
     /// As there.
@@ -491,7 +491,7 @@ impl Access {
         self.broker.settle(channel, name, settlements).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::dead_letters_of`]; needs `read` on the channel, and on a dead-letter channel that is not its own.
+    /// See `Broker::dead_letters_of`; needs `read` on the channel, and on a dead-letter channel that is not its own.
     ///
     /// # Errors
     /// As there.
@@ -500,7 +500,7 @@ impl Access {
         self.broker.dead_letters_of(wanted).await.map_err(|error| self.told(error))
     }
 
-    /// See [`Broker::redrive`]; needs `read` and `manage` on the channel and on a dead-letter channel that is not its own,
+    /// See `Broker::redrive`; needs `read` and `manage` on the channel and on a dead-letter channel that is not its own,
     /// and `publish` on the channel that the letters go to.
     ///
     /// # Errors
@@ -531,7 +531,7 @@ impl Access {
 
     // Claims.
 
-    /// See [`Broker::claim`]; needs `claim`.
+    /// See `Broker::claim`; needs `claim`.
     ///
     /// # Errors
     /// As there.
@@ -546,7 +546,7 @@ impl Access {
         self.broker.claim(namespace, key, lease, owner).await
     }
 
-    /// See [`Broker::complete_claim`]; needs `claim`.
+    /// See `Broker::complete_claim`; needs `claim`.
     ///
     /// # Errors
     /// As there.
@@ -561,7 +561,7 @@ impl Access {
         self.broker.complete_claim(namespace, key, token, receipt).await
     }
 
-    /// See [`Broker::release_claim`]; needs `claim`.
+    /// See `Broker::release_claim`; needs `claim`.
     ///
     /// # Errors
     /// As there.
@@ -570,7 +570,7 @@ impl Access {
         self.broker.release_claim(namespace, key, token).await
     }
 
-    /// See [`Broker::renew_claim`]; needs `claim`.
+    /// See `Broker::renew_claim`; needs `claim`.
     ///
     /// # Errors
     /// As there.
@@ -585,7 +585,7 @@ impl Access {
         self.broker.renew_claim(namespace, key, token, lease).await
     }
 
-    /// See [`Broker::show_claim`]; needs `claim` or `read`.
+    /// See `Broker::show_claim`; needs `claim` or `read`.
     ///
     /// # Errors
     /// As there.
@@ -594,7 +594,7 @@ impl Access {
         self.broker.show_claim(namespace, key).await
     }
 
-    /// See [`Broker::put_claim_namespace`]; needs `manage`.
+    /// See `Broker::put_claim_namespace`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -603,7 +603,7 @@ impl Access {
         self.broker.put_claim_namespace(name, window).await
     }
 
-    /// See [`Broker::delete_claim_namespace`]; needs `manage`.
+    /// See `Broker::delete_claim_namespace`; needs `manage`.
     ///
     /// # Errors
     /// As there.
@@ -612,7 +612,7 @@ impl Access {
         self.broker.delete_claim_namespace(name).await
     }
 
-    /// See [`Broker::claim_namespace`]; needs any right to it.
+    /// See `Broker::claim_namespace`; needs any right to it.
     ///
     /// # Errors
     /// As there.
@@ -621,7 +621,7 @@ impl Access {
         self.broker.claim_namespace(name).await
     }
 
-    /// See [`Broker::claim_namespaces`]: those that the caller may see.
+    /// See `Broker::claim_namespaces`: those that the caller may see.
     ///
     /// # Errors
     /// As there.

@@ -229,7 +229,7 @@ impl Access {
         let mut all: Vec<&Arc<Role>> = state.roles.values().chain(&admin).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(Role::clone(role)));
-        let bytes = |role: &Role| role.grants.iter().map(|grant| grant.to_string().len()).sum();
+        let bytes = |role: &Role| role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
         NamedPage::take(rest, limit, |role| role.name.as_str(), bytes)
     }
 
@@ -294,7 +294,7 @@ fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
     within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
     within("the number of grants of the role", grants.len(), Limits::ROLE_GRANTS)?;
     let grant = |grant: v1::Grant| {
-        let actions = grant.actions.iter().map(|action| action.parse()).collect::<Result<_, String>>()?;
+        let actions = grant.actions.iter().map(|action| action.parse::<Action>()).collect::<Result<_, String>>()?;
         crate::model::Grant::new(grant.scope.parse()?, actions)
     };
     let grants = grants.into_iter().map(grant).collect::<Result<_, String>>().map_err(invalid)?;

@@ -130,7 +130,8 @@ impl Policy {
     pub(super) fn compile(state: Arc<SecurityState>, before: &Self) -> Self {
         let mut roles: HashMap<&RoleName, (Arc<Rights>, Actions)> = HashMap::new();
         let admin = Role::admin();
-        for role in state.roles.values().map(|role| &**role).chain(&admin) {
+        let known = state.clone();
+        for role in known.roles.values().map(|role| &**role).chain(&admin) {
             let rights = Rights::of(role);
             let anywhere = rights.cluster.and(rights.channels.any()).and(rights.claims.any());
             roles.insert(&role.name, (Arc::new(rights), anywhere));
