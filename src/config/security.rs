@@ -25,7 +25,7 @@ impl ServerConfig {
         let faces = [("listen_address", &self.listen_address), ("health_listen_address", &self.health_listen_address)];
         let exposed = faces.into_iter().find(|(_, address)| !is_local(address));
         match (self.security.mode, exposed) {
-            (SecurityMode::Off, Some((key, address))) if !self.security.insecure => Err(format!(
+            (SecurityMode::Off | SecurityMode::Permissive, Some((key, address))) if !self.security.insecure => Err(format!(
                 "{key} is {address}, so whoever reaches this machine could do everything: set `security.mode = \
                  \"enforce\"` and make tokens (docs/SECURITY.md), listen on 127.0.0.1, or set `security.insecure = true` if \
                  only people who may do everything reach it"
@@ -35,6 +35,11 @@ impl ServerConfig {
             ))),
             (SecurityMode::Permissive, _) => Ok(Some(
                 "security.mode is `permissive`: what no role grants is counted and logged, and let through".to_owned(),
+            )),
+            (SecurityMode::Enforce, _) if self.security.bootstrap_token_hash.is_some() => Ok(Some(
+                "security.bootstrap_token_hash is set: who has its token may make tokens and roles; take it out as soon as \
+                 there is an administrator with another one"
+                    .to_owned(),
             )),
             (SecurityMode::Enforce, _) | (SecurityMode::Off, None) => Ok(None),
         }
@@ -68,8 +73,15 @@ mod tests {
                 config(open, SecurityMode::Off, true).check_exposure().unwrap().is_some(),
                 "it is said at each start"
             );
+            assert!(
+                config(open, SecurityMode::Permissive, false).check_exposure().is_err(),
+                "it lets everybody through"
+            );
             assert_eq!(config(open, SecurityMode::Enforce, false).check_exposure(), Ok(None));
         }
+        let mut first = config("0.0.0.0:7101", SecurityMode::Enforce, false);
+        first.security.bootstrap_token_hash = Some(TokenHash::of("lim_1"));
+        assert!(first.check_exposure().unwrap().unwrap().contains("bootstrap_token_hash"));
         let web = ServerConfig { health_listen_address: "0.0.0.0:7201".into(), ..ServerConfig::default() };
         assert!(web.check_exposure().unwrap_err().starts_with("health_listen_address"));
     }
