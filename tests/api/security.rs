@@ -104,7 +104,7 @@ async fn a_closed_node_answers_its_monitoring_and_nobody_else() {
     for target in ["/metrics", "/v1/channels", "/v1/channels/orders/messages", "/v1/nothing"] {
         closed_to(target, &[]).await;
     }
-    for token in [&wrong, "Bearer nonsense"] {
+    for token in [wrong.as_str(), "Bearer nonsense"] {
         closed_to("/v1/channels", &[("Authorization", token)]).await;
     }
     let stranger = Client::connect([format!("http://{}", closed.node.client_address())]).await.unwrap();
@@ -207,7 +207,7 @@ async fn each_role_may_make_the_calls_that_it_grants_and_no_others_over_http() {
         .as_object()
         .unwrap()
         .iter()
-        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(|m| (m.to_uppercase(), path.clone())))
+        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |m| (m.to_uppercase(), path.clone())))
         .collect();
     let called = CALLS.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()));
     assert_eq!(described, called.collect(), "every call is tried");
@@ -241,8 +241,8 @@ fn grpc_calls() -> Vec<String> {
 async fn call(channel: &Channel, path: &str, token: Option<&str>) -> Option<Code> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.unwrap();
-    let empty = v1::ListRulesRequest {};
-    let request = token.map_or_else(|| Request::new(empty), |token| with(token, empty));
+    let empty = || v1::ListRulesRequest {};
+    let request = token.map_or_else(|| Request::new(empty()), |token| with(token, empty()));
     let codec = ProstCodec::<v1::ListRulesRequest, v1::DeleteRoleResponse>::default();
     let answer = client.server_streaming(request, PathAndQuery::try_from(path).unwrap(), codec).await;
     answer.err().map(|status| status.code())
