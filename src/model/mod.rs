@@ -21,6 +21,7 @@ mod member;
 mod operation;
 mod position;
 mod redrive;
+mod role;
 mod rule;
 mod security;
 mod state_limits;
@@ -62,10 +63,10 @@ pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
 pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
+pub use role::{ADMIN_ROLE, Action, Actions, Grant, Pattern, Role, RoleName, Scope};
 pub use rule::{Rule, RuleSet};
 pub use security::{
-    ADMIN_ROLE, Action, Actions, Grant, NewToken, Pattern, Role, RoleName, Scope, SecurityMode, SecurityOperation,
-    SecurityReply, SecurityState, Token, TokenHash, TokenId,
+    NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
 };
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};

@@ -13,6 +13,7 @@ mod payloads;
 mod positions;
 mod publishing;
 mod redrive;
+mod rights;
 mod security;
 mod websocket;
 

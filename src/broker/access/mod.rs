@@ -7,9 +7,13 @@
 
 mod caller;
 mod calls;
+mod channels;
+mod claims;
 mod cluster;
+mod consumers;
 mod guesses;
 mod manage;
+mod messages;
 mod need;
 mod policy;
 mod token;
