@@ -149,7 +149,7 @@ impl Access {
         let policy = self.caller.policy();
         let all = policy.state.tokens.range((begin, Bound::Unbounded));
         let all = all.map(|(_, token)| Ok((token.id.to_string(), self.shown(&policy, token))));
-        let page = NamedPage::take(all, limit, |(id, _)| id, |(_, info)| info.token.description.len() + 64)?;
+        let page = NamedPage::take(all, limit, |(id, _)| id.as_str(), |(_, info)| info.token.description.len() + 64)?;
         let items = page.items.into_iter().map(|(_, info)| info).collect();
         Ok(NamedPage { items, next_after: page.next_after })
     }
