@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Gate, Need, Object, TokenText, policy::Policy};
 use crate::{
     broker::BrokerError,
-    model::{Action, SecurityMode, SecurityState, TokenHash, TokenId},
+    model::{Action, ChannelName, SecurityMode, SecurityState, TokenHash, TokenId},
 };
 
 /// A token whose end is far away is looked at again after this time.
@@ -175,8 +175,8 @@ impl Caller {
             return Ok(());
         }
         let on = match object {
-            Object::Channel(name) => format!("channel `{name}`"),
-            Object::Claims(name) => format!("claim namespace `{name}`"),
+            Object::Channel(name) => format!("channel `{}`", shown(name)),
+            Object::Claims(name) => format!("claim namespace `{}`", shown(name)),
             Object::Cluster => "the cluster".to_owned(),
             Object::Tokens => "the tokens and roles of the cluster".to_owned(),
         };
@@ -267,6 +267,12 @@ impl Standing {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A name as it is said. What is none is not repeated: it may be of any length and hold anything, and a refusal is said of each
+/// message of a batch and goes into the log.
+fn shown(name: &str) -> &str {
+    if name.parse::<ChannelName>().is_ok() { name } else { "(no name)" }
 }
 
 fn unknown(reason: &str) -> BrokerError {
