@@ -190,7 +190,8 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                     | Operation::Compact(_)
                     | Operation::Withdraw { .. }
                     | Operation::LimitKeys { .. }
-                    | Operation::LimitState(_) => {}
+                    | Operation::LimitState(_)
+                    | Operation::Security(_) => {}
                 }
             }
         }
