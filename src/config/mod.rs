@@ -6,6 +6,7 @@ mod file;
 mod reader;
 #[cfg(test)]
 mod reference;
+mod security;
 mod show;
 mod tree;
 mod variables;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use file::{ConfigErrors, Loaded};
+pub use security::SecurityConfig;
 pub use show::Origins;
 pub use tree::Overrides;
 
@@ -63,6 +65,8 @@ pub struct ServerConfig {
     pub raft: RaftConfig,
     /// The search for damage.
     pub scrub: ScrubConfig,
+    /// Who may do what.
+    pub security: SecurityConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -166,6 +170,7 @@ impl Default for ServerConfig {
             store: StoreConfig::default(),
             raft: RaftConfig::default(),
             scrub: ScrubConfig::default(),
+            security: SecurityConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

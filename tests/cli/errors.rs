@@ -99,13 +99,33 @@ const ASKING: &[&str] = &[
     "cluster snapshot",
     "cluster verify",
     "cluster backup {dir}/backup",
+    "token create --role admin",
+    "token list",
+    "token show 00000000000000ff",
+    "token revoke 00000000000000ff",
+    "token rotate 00000000000000ff",
+    "role create ops --grant cluster=read",
+    "role update ops --grant cluster=read",
+    "role list",
+    "role show ops",
+    "role delete ops",
+    "auth can-i read cluster",
     "bench publish",
     "bench fanout",
     "bench replay",
 ];
 /// Commands that ask no cluster.
-const ALONE: &[&str] =
-    &["dev", "serve", "completions", "config check", "config show", "cluster restore", "bench failover", "bench floor"];
+const ALONE: &[&str] = &[
+    "dev",
+    "serve",
+    "completions",
+    "config check",
+    "config show",
+    "cluster restore",
+    "token bootstrap",
+    "bench failover",
+    "bench floor",
+];
 
 #[test]
 fn no_node_that_answers_is_an_error_as_json_of_every_command_that_asks_one() {

@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 #[path = "../support/ports.rs"]
 mod ports;
+mod security;
 
 use std::{
     io::Read as _,
@@ -56,6 +57,9 @@ fn help_names_every_command() {
         "claim",
         "consumer",
         "cluster",
+        "token",
+        "role",
+        "auth",
         "bench",
         "config",
         "completions",
