@@ -213,7 +213,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         let why = "--token: whoever lists the processes of this machine sees what is on their command lines";
         return Err(CliError::usage(why.into()).with_help(
             "write the token into a file that only you can read and name it with --token-file, or set LIMINAL_TOKEN; \
-             if others may have seen it, revoke it with `liminal token rotate ID`"
+             if others may have seen it, replace it with `liminal token rotate ID`"
                 .into(),
         ));
     }

@@ -8,11 +8,14 @@ use crate::model::{SecurityMode, TokenHash};
 /// Who may do what on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecurityConfig {
-    /// Whether clients have to say who they are.
+    /// Whether clients have to send a token: `off`, nobody has to; `permissive`, everything is let through, and what `enforce`
+    /// would refuse is counted; `enforce`, what no role of the token grants is refused.
     pub mode: SecurityMode,
-    /// Everybody who reaches the node may do everything, and that is meant so.
+    /// Whether it is meant so that everybody who reaches the node may do everything. Without it, a node whose mode is not
+    /// `enforce` listens for clients on loopback only.
     pub insecure: bool,
-    /// Of the token that makes the first administrator's, as `liminal token bootstrap` prints it.
+    /// The hash of a token that may make tokens and roles and do nothing else, for the first administrator. `liminal token
+    /// bootstrap` prints both.
     pub bootstrap_token_hash: Option<TokenHash>,
 }
 

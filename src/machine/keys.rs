@@ -78,6 +78,10 @@ pub(super) enum Key {
     Settled(ChannelId),
     /// What of it is behind the channel's first message and has given its space back.
     Reclaimed(ChannelId),
+    /// A role of tokens, by the hash of its name.
+    Role(KeyHash),
+    /// A token of a client.
+    Token(TokenId),
 }
 
 const MACHINE: &[u8] = b"machine";
