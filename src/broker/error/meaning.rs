@@ -63,6 +63,12 @@ impl BrokerError {
             Self::ReplyTimeout { .. } => &Code::ReplyTimeout,
             Self::InboxGone { .. } => &Code::InboxGone,
             Self::HistoryChanged(notice) => notice.change.code(),
+            Self::Unauthenticated { .. } => &Code::Unauthenticated,
+            Self::PermissionDenied { .. } => &Code::PermissionDenied,
+            Self::TokenNotFound { .. } => &Code::TokenNotFound,
+            Self::RoleNotFound { .. } => &Code::RoleNotFound,
+            Self::RoleExists { .. } => &Code::RoleExists,
+            Self::RoleInUse { .. } => &Code::RoleInUse,
         }
     }
 
@@ -130,6 +136,12 @@ impl BrokerError {
                 format!("look at it with `liminal consumer show {channel} {name}`, or choose another name")
             }
             Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
+            Self::PermissionDenied { action, on, .. } => {
+                format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
+            }
+            Self::RoleExists { name } => {
+                format!("look at it with `liminal role show {name}`, or change it with `liminal role update {name}`")
+            }
             _ => self.code().meaning().next.into(),
         }
     }
