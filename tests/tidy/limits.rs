@@ -26,18 +26,20 @@ const OTHERS: &[(&str, &str)] = &[
     ("src/grpc/mod.rs MAX_FRAME", "a setting of HTTP/2, which peers are told"),
     ("src/keys/plan.rs MOST_MOVED", "the pace of background work"),
     ("src/machine/consumers/settled.rs MOST_RUNS", "part of the state: all nodes forget by it alike"),
+    ("src/machine/consumers/settled.rs MOST", "is MOST_RUNS"),
     ("src/machine/entry_list.rs LONGEST", "the layout of a structure in memory"),
     ("src/machine/marks.rs MOST", "part of the state: all nodes merge marks by it alike"),
     ("src/model/channel.rs MAX_NAME", "what a channel's name means"),
     ("src/quota.rs LONGEST", "what a quota means: no wait that is told is longer"),
     ("src/raft/complaints.rs MOST", "addresses that the log remembers to have named"),
-    ("src/raft/group.rs MAX_COMMAND", "follows from Limits::PEER_MESSAGE_BYTES"),
+    ("src/raft/propose.rs MAX_COMMAND", "follows from Limits::PEER_MESSAGE_BYTES"),
     ("src/raft/log/disk/mod.rs MAX_ENTRY", "part of the format: a longer length is damage"),
     ("src/raft/state_machine.rs RETRY_MAX", "the pace of retries"),
-    ("src/raft/transport.rs MAX_FRAME", "a setting of HTTP/2, which peers are told"),
-    ("src/raft/transport.rs MAX_MESSAGE", "is Limits::PEER_MESSAGE_BYTES"),
+    ("src/raft/sizes.rs MAX_FRAME", "a setting of HTTP/2, which peers are told"),
+    ("src/raft/sizes.rs MAX_MESSAGE", "is Limits::PEER_MESSAGE_BYTES"),
     ("src/raft/waiting.rs MOST", "nodes that ask to be let in again, which an operator reads"),
-    ("src/replica.rs RETRY_MAX", "the pace of retries"),
+    ("src/replica/commits.rs RETRY_MAX", "the pace of retries"),
+    ("src/store/engine.rs MOST_ENDS", "a cache: what is not in it is looked up"),
     ("src/store/haematite/check.rs MAX_NODE", "part of the format: a longer length is damage"),
 ];
 
@@ -45,7 +47,8 @@ const OTHERS: &[(&str, &str)] = &[
 fn constant(line: &str) -> Option<&str> {
     let (visibility, declared) = line.split_once("const ")?;
     let (name, _) = declared.split_once(':')?;
-    let is_declared = matches!(visibility.trim(), "" | "pub") || visibility.trim().starts_with("pub(");
+    let visibility = visibility.trim();
+    let is_declared = matches!(visibility, "" | "pub") || (visibility.starts_with("pub(") && visibility.ends_with(')'));
     let is_name = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
     (is_declared && is_name(name)).then_some(name)
 }
