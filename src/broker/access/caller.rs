@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Gate, Need, Object, TokenText, policy::Policy};
+use super::{Gate, Need, Object, TokenText, policy::{Policy, Principal}};
 use crate::{
     broker::BrokerError,
     model::{Action, ChannelName, SecurityMode, SecurityState, TokenHash, TokenId},
@@ -123,18 +123,21 @@ impl Caller {
             Need::Tokens => self.may(Action::Admin, Object::Tokens),
             // Where nothing is refused, the call itself counts what would be.
             Need::OneOf(_) if self.gate.mode == SecurityMode::Permissive => Ok(()),
-            Need::OneOf(actions) => self.gate.conclude(self.may_somewhere(actions)),
+            Need::OneOf(actions) => self.gate.conclude(self.may_one_somewhere(actions, Principal::may_somewhere)),
+            Need::ToSomeChannel(actions) => {
+                self.gate.conclude(self.may_one_somewhere(actions, Principal::may_to_some_channel))
+            }
         }
     }
 
-    fn may_somewhere(&self, actions: &[Action]) -> Result<(), BrokerError> {
+    fn may_one_somewhere(&self, actions: &[Action], may: fn(&Principal, Action) -> bool) -> Result<(), BrokerError> {
         self.known()?;
         let may = match self.who {
             Who::Nobody | Who::Bootstrap => false,
             Who::Token { id, hash } => {
                 let policy = self.gate.policy();
                 let principal = policy.principal(id, &hash);
-                principal.is_some_and(|principal| actions.iter().any(|action| principal.may_somewhere(*action)))
+                principal.is_some_and(|principal| actions.iter().any(|action| may(principal, *action)))
             }
         };
         if may { Ok(()) } else { Err(self.denied(actions, "anything")) }

@@ -13,8 +13,10 @@ pub enum Need {
     Cluster(Action),
     /// The right to make and end tokens and roles.
     Tokens,
-    /// The right to do one of these somewhere. The call checks whether it is where it goes.
+    /// The right to do one of these to some channel or claim. The call checks whether it is where it goes.
     OneOf(&'static [Action]),
+    /// The right to do one of these to some channel, which is all that the call can be asked for.
+    ToSomeChannel(&'static [Action]),
 }
 
 impl Need {
@@ -29,7 +31,7 @@ impl Need {
     /// To create, change and delete.
     pub const MANAGE: Self = Self::OneOf(&[Action::Manage]);
     /// To answer whoever has published a request.
-    pub const REPLY: Self = Self::OneOf(&[Action::Read, Action::Consume]);
+    pub const REPLY: Self = Self::ToSomeChannel(&[Action::Read, Action::Consume]);
     /// To publish, settle and complete together.
     pub const TRANSACT: Self = Self::OneOf(&[Action::Publish, Action::Consume, Action::Claim]);
     /// To do any of what a WebSocket is for.

@@ -91,8 +91,10 @@ impl Rights {
 pub(super) struct Principal {
     pub(super) token: Arc<Token>,
     roles: Vec<Arc<Rights>>,
-    /// What it may do to anything at all.
-    anywhere: Actions,
+    /// What it may do to some channel.
+    channels: Actions,
+    /// What it may do to some namespace of claims.
+    claims: Actions,
     /// When it was used last on this node, milliseconds since the Unix epoch; 0: never.
     pub(super) used_ms: Arc<AtomicU64>,
 }
@@ -103,9 +105,14 @@ impl Principal {
         self.roles.iter().fold(Actions::default(), |all, role| all.and(role.on(object)))
     }
 
-    /// Whether it may do so to anything at all.
+    /// Whether it may do so to some channel.
+    pub(super) fn may_to_some_channel(&self, action: Action) -> bool {
+        self.channels.contains(action)
+    }
+
+    /// Whether it may do so to some channel, or to some namespace of claims.
     pub(super) fn may_somewhere(&self, action: Action) -> bool {
-        self.anywhere.contains(action)
+        self.channels.and(self.claims).contains(action)
     }
 
     pub(super) fn has_expired(&self, now_ms: u64) -> bool {
@@ -133,8 +140,7 @@ impl Policy {
         let known = state.clone();
         for role in known.roles.values().map(|role| &**role).chain(&admin) {
             let rights = Rights::of(role);
-            let anywhere = rights.cluster.and(rights.channels.any()).and(rights.claims.any());
-            roles.insert(&role.name, (Arc::new(rights), anywhere));
+            roles.insert(&role.name, Arc::new(rights));
         }
         debug_assert!(roles.keys().any(|name| name.as_str() == ADMIN_ROLE));
         let principal = |token: &Arc<Token>| {
@@ -142,8 +148,9 @@ impl Policy {
             let used = before.principals.get(&token.id).map(|known| known.used_ms.clone());
             Principal {
                 token: token.clone(),
-                roles: granted.iter().map(|(rights, _)| rights.clone()).collect(),
-                anywhere: granted.iter().fold(Actions::default(), |all, (_, anywhere)| all.and(*anywhere)),
+                channels: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.channels.any())),
+                claims: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.claims.any())),
+                roles: granted.into_iter().cloned().collect(),
                 used_ms: used.unwrap_or_default(),
             }
         };
@@ -205,6 +212,7 @@ mod tests {
         assert!(on(Object::Claims("orders.eu")).is_empty() && on(Object::Channel("jobs")).is_empty());
         assert!(on(Object::Cluster).is_empty());
         assert!(principal.may_somewhere(Action::Claim) && !principal.may_somewhere(Action::Admin));
+        assert!(principal.may_to_some_channel(Action::Read) && !principal.may_to_some_channel(Action::Claim));
     }
 
     #[test]
