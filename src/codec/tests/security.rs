@@ -67,7 +67,7 @@ fn operations_on_tokens_and_roles_have_golden_bytes() {
         (SecurityOperation::RotateToken { id: TokenId(7), hash }, ["050000000700000000000000", &hash_text].concat()),
     ] {
         let operation = Operation::Security(operation);
-        assert_eq!(body(&operation), ["0d000000", &expected].concat());
+        assert_eq!(body(&operation), ["0e000000", &expected].concat());
         let command = Command::Operations { time_ms: 7, operations: vec![operation] };
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
     }
