@@ -8,6 +8,7 @@ mod reader;
 mod reference;
 mod security;
 mod show;
+mod tls;
 mod tree;
 mod variables;
 
@@ -24,6 +25,7 @@ use crate::{
 pub use file::{ConfigErrors, Loaded};
 pub use security::SecurityConfig;
 pub use show::Origins;
+pub use tls::{PeerTlsConfig, PeerTlsMode, TlsConfig};
 pub use tree::Overrides;
 
 /// A node's whole configuration, checked.
@@ -67,6 +69,10 @@ pub struct ServerConfig {
     pub scrub: ScrubConfig,
     /// Who may do what.
     pub security: SecurityConfig,
+    /// TLS for clients.
+    pub tls: TlsConfig,
+    /// TLS between nodes.
+    pub peer_tls: PeerTlsConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -171,6 +177,8 @@ impl Default for ServerConfig {
             raft: RaftConfig::default(),
             scrub: ScrubConfig::default(),
             security: SecurityConfig::default(),
+            tls: TlsConfig::default(),
+            peer_tls: PeerTlsConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

@@ -15,6 +15,7 @@ mod publishing;
 mod redrive;
 mod rights;
 mod security;
+mod tls;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};

@@ -118,6 +118,7 @@ const ASKING: &[&str] = &[
 const ALONE: &[&str] = &[
     "dev",
     "serve",
+    "certs",
     "completions",
     "config check",
     "config show",

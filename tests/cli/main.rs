@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod certs;
 mod channels;
 mod claims;
 mod consumers;
@@ -61,6 +62,7 @@ fn help_names_every_command() {
         "role",
         "auth",
         "bench",
+        "certs",
         "config",
         "completions",
     ] {
