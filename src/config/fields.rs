@@ -19,9 +19,9 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.table("store", &mut |v| store(&mut config.store, v));
     v.table("raft", &mut |v| raft(&mut config.raft, v));
     v.table("scrub", &mut |v| scrub(&mut config.scrub, v));
-    v.table("security", &mut |v| security(&mut config.security, v));
     v.table("tls", &mut |v| tls(&mut config.tls, v));
     v.table("peer_tls", &mut |v| peer_tls(&mut config.peer_tls, v));
+    v.table("security", &mut |v| security(&mut config.security, v));
 }
 
 pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {

@@ -67,12 +67,12 @@ pub struct ServerConfig {
     pub raft: RaftConfig,
     /// The search for damage.
     pub scrub: ScrubConfig,
-    /// Who may do what.
-    pub security: SecurityConfig,
     /// TLS for clients.
     pub tls: TlsConfig,
     /// TLS between nodes.
     pub peer_tls: PeerTlsConfig,
+    /// Who may do what.
+    pub security: SecurityConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -176,9 +176,9 @@ impl Default for ServerConfig {
             store: StoreConfig::default(),
             raft: RaftConfig::default(),
             scrub: ScrubConfig::default(),
-            security: SecurityConfig::default(),
             tls: TlsConfig::default(),
             peer_tls: PeerTlsConfig::default(),
+            security: SecurityConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

@@ -19,8 +19,8 @@ pub(super) struct View {
     pub(super) broker: Broker,
     pub(super) group: RaftGroup,
     pub(super) budgets: Budgets,
-    pub(super) gate: Arc<Gate>,
     pub(super) tls: Tls,
+    pub(super) gate: Arc<Gate>,
     /// Whether the channels of the configuration exist.
     pub(super) configured: Arc<AtomicBool>,
     pub(super) consumers: http::ConsumerMetrics,
