@@ -38,6 +38,7 @@ use crate::{
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
     replica::Replica,
     store::{DurableStore, StoreError},
+    tls::Tls,
 };
 
 /// Where a node without a cluster listens for peers that never come.
@@ -172,9 +173,7 @@ impl Node {
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(http::serve(config.limits.clone(), gate, view, browsers, web, stopping.clone()));
-        let watching = AbortOnDropHandle::new(tokio::spawn(async move {
-            tokio::join!(budgets.watch(), tls.watch());
-        }));
+        let watching = AbortOnDropHandle::new(tokio::spawn(watch(budgets, tls)));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;
@@ -271,6 +270,11 @@ async fn on<T: Send + 'static>(
         Ok(result) => result.map_err(Into::into),
         Err(error) => Err(NodeError::Thread(std::io::Error::other(error))),
     }
+}
+
+/// Looks after what has its time: connections of clients, and certificates.
+async fn watch(budgets: Budgets, tls: Tls) {
+    tokio::join!(budgets.watch(), tls.watch());
 }
 
 async fn report<E: std::fmt::Display>(face: &'static str, served: impl Future<Output = Result<(), E>>) {

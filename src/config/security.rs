@@ -12,7 +12,7 @@ pub struct SecurityConfig {
     /// would refuse is counted; `enforce`, what no role of the token grants is refused.
     pub mode: SecurityMode,
     /// Whether it is meant so that everybody who reaches the node may do everything. Without it, a node whose mode is not
-    /// `enforce` listens for clients on loopback only.
+    /// `enforce` and that asks for no client certificates listens for clients on loopback only.
     pub insecure: bool,
     /// The hash of a token that may make tokens and roles and do nothing else, for the first administrator. `liminal token
     /// bootstrap` prints both.
@@ -26,12 +26,14 @@ impl ServerConfig {
     /// When whoever reaches the machine could do everything, and nobody said that this is meant.
     pub fn check_exposure(&self) -> Result<Option<String>, String> {
         let faces = [("listen_address", &self.listen_address), ("health_listen_address", &self.health_listen_address)];
-        let exposed = faces.into_iter().find(|(_, address)| !is_local(address));
+        // Who has a certificate that is asked for is no stranger.
+        let asks_for_certificate = self.tls.files().is_some_and(|files| files.requires_certificate);
+        let exposed = faces.into_iter().find(|(_, address)| !asks_for_certificate && !is_local(address));
         match (self.security.mode, exposed) {
             (SecurityMode::Off | SecurityMode::Permissive, Some((key, address))) if !self.security.insecure => Err(format!(
                 "{key} is {address}, so whoever reaches this machine could do everything: set `security.mode = \
-                 \"enforce\"` and make tokens (docs/SECURITY.md), listen on 127.0.0.1, or set `security.insecure = true` if \
-                 only people who may do everything reach it"
+                 \"enforce\"` and make tokens (docs/SECURITY.md), ask clients for certificates (`tls.require_client_cert`), \
+                 listen on 127.0.0.1, or set `security.insecure = true` if only people who may do everything reach it"
             )),
             (SecurityMode::Off, Some((key, address))) => Ok(Some(format!(
                 "security.mode is `off` and {key} is {address}: whoever reaches this machine may do everything"
@@ -58,6 +60,7 @@ fn is_local(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsConfig;
 
     fn config(address: &str, mode: SecurityMode, insecure: bool) -> ServerConfig {
         let security = SecurityConfig { mode, insecure, bootstrap_token_hash: None };
@@ -85,6 +88,13 @@ mod tests {
         let mut first = config("0.0.0.0:7101", SecurityMode::Enforce, false);
         first.security.bootstrap_token_hash = Some(TokenHash::of("lim_1"));
         assert!(first.check_exposure().unwrap().unwrap().contains("bootstrap_token_hash"));
+        let mut certified = config("0.0.0.0:7101", SecurityMode::Off, false);
+        let file = |name: &str| Some(name.to_owned());
+        certified.tls =
+            TlsConfig { cert: file("n.crt"), key: file("n.key"), client_ca: file("ca.crt"), ..certified.tls };
+        assert!(certified.check_exposure().is_err(), "a client without a certificate is let in");
+        certified.tls.require_client_cert = true;
+        assert_eq!(certified.check_exposure(), Ok(None));
         let web = ServerConfig { health_listen_address: "0.0.0.0:7201".into(), ..ServerConfig::default() };
         assert!(web.check_exposure().unwrap_err().starts_with("health_listen_address"));
     }
