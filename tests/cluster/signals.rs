@@ -8,7 +8,10 @@ use std::{
 
 use liminal::client::{Consistency, Message};
 use rustix::process::Signal;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::support::{
     eventually,
@@ -19,9 +22,12 @@ use super::support::{
 /// A request whose end never comes: it holds a stopping node back until its drain timeout.
 async fn unfinished_request(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: ").await.unwrap();
-    // The node has read it when it has answered a later one.
-    assert_eq!(wire::http_status(address, "/health").await, Some(200));
+    let head = "POST /v1/channels/orders/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // That comes when the node waits for the body.
+    let mut answer = [0; 21];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 100 Continue");
     stream
 }
 

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Gate, Need, Object, TokenText, policy::{Policy, Principal}};
+use super::{
+    Gate, Need, Object, TokenText,
+    policy::{Policy, Principal},
+};
 use crate::{
     broker::BrokerError,
     model::{Action, ChannelName, SecurityMode, SecurityState, TokenHash, TokenId},
