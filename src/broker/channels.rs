@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, SequencerError,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, SequencerError,
     forward::{Request, Response, not_submitted},
+    leader::Asking,
     retention,
 };
 use crate::{
@@ -211,32 +212,14 @@ impl Broker {
     async fn order(&self, command: ChannelCommand) -> Result<(), BrokerError> {
         let _request = self.inner.requests.token();
         self.check_running()?;
-        let deadline = Instant::now() + self.limits().publish_timeout;
-        loop {
-            let response = match self.leader_now(deadline).await? {
-                Leader::Local { .. } => self.propose_channel(command.clone()).await,
-                Leader::Remote(node) => match self.call(&node, &Request::Channel(command.clone())).await {
-                    Ok(response) => response,
-                    Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-                    Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
-                },
-                Leader::Unknown => Response::NotProposed,
-            };
-            match response {
-                Response::Index(index) => {
-                    return self.see(index, deadline).await;
-                }
-                Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
-                    return Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }));
-                }
-                Response::Refused(error) => return Err(error),
-                Response::NotProposed if Instant::now() < deadline => {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout)),
-                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
-                other => return Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
+        let mut asking = Asking::until(Instant::now() + self.limits().publish_timeout);
+        match self.ask_leader(&Request::Channel(command), &mut asking).await {
+            Ok(Response::Index(index)) => self.see(index, asking.deadline()).await,
+            Ok(other) => Err(other.unexpected()),
+            Err(BrokerError::ChannelNotFound { name, .. }) => {
+                Err(self.find(&name).err().unwrap_or(BrokerError::ChannelNotFound { name, similar: None }))
             }
+            Err(error) => Err(error),
         }
     }
 

@@ -64,11 +64,11 @@ struct State {
 
 /// Where the followers of a channel on one node stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+pub(super) struct Place {
     /// For what lies below it is known whether a follower was handed it.
-    passed: u64,
+    pub(super) passed: u64,
     /// A follower may see later what it was not handed.
-    lagging: bool,
+    pub(super) lagging: bool,
 }
 
 /// Hand-offs by channel.
@@ -82,13 +82,13 @@ struct Handed {
 /// What a node tells the leader of one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelReport {
-    channel: ChannelId,
+    pub(super) channel: ChannelId,
     /// Where its followers stand; none when it has no followers.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// What they were handed since the last report.
-    handed: Vec<Range<u64>>,
+    pub(super) handed: Vec<Range<u64>>,
     /// Below it hand-offs may be missing.
-    known_from: u64,
+    pub(super) known_from: u64,
 }
 
 impl Observer for Delivery {
@@ -334,8 +334,7 @@ impl Broker {
         let interest = inner.view.fanout().interest();
         let mut unheard = Unheard::take(&inner.delivery);
         let request = Request::Interest(reports(&interest, &unheard.handed));
-        let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
-        if let Ok(Ok(Response::Index(applied))) = sent {
+        if let Response::Index(applied) = self.ask_node(leader, &request, Instant::now() + REFRESH).await {
             unheard.handed = Handed::default();
             Some(applied)
         } else {

@@ -385,6 +385,35 @@ pub enum BrokerError {
         /// What became of the channel's history; none where it is the consumer that is another one.
         change: Option<HistoryChange>,
     },
+    /// Another node is of an earlier version than what it was asked for. It did nothing.
+    #[error("node `{node}` is of an earlier version and does not understand the request: {what}")]
+    NotUnderstood {
+        /// Which node.
+        node: String,
+        /// What it does not know.
+        what: String,
+    },
+    /// A node of a newer version gave an error that this version does not know.
+    #[error("{text}{}", Unnamed(code))]
+    OfNewerVersion {
+        /// Its stable code.
+        code: String,
+        /// Its text.
+        text: String,
+        /// Whether what was asked for may have happened, or may yet happen.
+        unknown: bool,
+        /// When to try again, milliseconds; 0 where that is not known.
+        retry_after_ms: u64,
+    },
+}
+
+/// Names the code of an error where it cannot be given as one.
+struct Unnamed<'a>(&'a str);
+
+impl fmt::Display for Unnamed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if Code::known(self.0).is_some() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
 }
 
 /// Says why a delivery is none of a consumer's.
@@ -442,6 +471,13 @@ impl fmt::Display for Current<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(pub &'static str);
 
+impl Code {
+    /// The code of that text, where this version knows it.
+    fn known(text: &str) -> Option<Self> {
+        liminal_wire::Code::ALL.iter().map(|code| code.as_str()).find(|code| *code == text).map(Self)
+    }
+}
+
 impl BrokerError {
     /// A rule would copy a message into a channel that may never hold so much.
     pub(super) fn copy_too_large(channel: &str, value: u64, limit: u64) -> Self {
@@ -496,6 +532,8 @@ impl BrokerError {
             Self::ReplyTimeout { .. } => "REPLY_TIMEOUT",
             Self::InboxGone { .. } => "INBOX_GONE",
             Self::HistoryChanged(notice) => notice.change.code(),
+            Self::NotUnderstood { .. } => "UNIMPLEMENTED",
+            Self::OfNewerVersion { code, .. } => return Code::known(code).unwrap_or(Code("INTERNAL")),
         })
     }
 
@@ -596,6 +634,9 @@ impl BrokerError {
                 "undo what was done for it, or let it be done twice; extend deliveries that take long".into()
             }
             Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
+            Self::NotUnderstood { .. } => {
+                "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
+            }
             _ => return None,
         })
     }
@@ -648,7 +689,9 @@ impl BrokerError {
             | Self::StoreFailed { proposed: false, .. }
             | Self::Stopping
             | Self::Internal { .. }
-            | Self::NotAMember { .. } => true,
+            | Self::NotAMember { .. }
+            | Self::NotUnderstood { .. }
+            | Self::OfNewerVersion { .. } => true,
             _ => false,
         }
     }
@@ -668,6 +711,7 @@ impl BrokerError {
                 | Self::ClaimOutcomeUnknown { .. }
                 | Self::StoreFailed { proposed: true, .. }
                 | Self::ReplyTimeout { .. }
+                | Self::OfNewerVersion { unknown: true, .. }
         )
     }
 
@@ -687,6 +731,9 @@ impl BrokerError {
             Self::Overloaded { retry_after_ms, .. }
             | Self::QuotaExceeded { retry_after_ms, .. }
             | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::OfNewerVersion { retry_after_ms, .. } if *retry_after_ms > 0 => {
+                Some(Duration::from_millis(*retry_after_ms))
+            }
             Self::InTransaction { error, .. } => error.retry_after(),
             _ => None,
         }
@@ -703,7 +750,9 @@ impl BrokerError {
             | Self::StoreFailed { .. }
             | Self::Stopping
             | Self::Internal { .. }
-            | Self::NotAMember { .. } => None,
+            | Self::NotAMember { .. }
+            | Self::NotUnderstood { .. }
+            | Self::OfNewerVersion { unknown: true, .. } => None,
             _ => Some(Admission::Reject),
         }
     }

@@ -14,6 +14,7 @@ mod forward;
 mod housekeeping;
 mod joins;
 mod key_limit;
+mod leader;
 mod listing;
 mod local;
 mod operations;
@@ -57,7 +58,9 @@ use crate::{
     store::DurableStore,
 };
 
-pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use crate::sequencer::{
+    Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError,
+};
 pub use claims::{Claim, Completed};
 pub use consume::{
     ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,

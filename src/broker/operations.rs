@@ -2,7 +2,6 @@
 //! next entry.
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -12,6 +11,7 @@ use super::{
     Broker, BrokerError, SequencerError,
     batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
+    leader::Asking,
     stats::overloaded,
 };
 use crate::model::{Command, Operation, OperationReply, Refusal, Reply, StateLimits};
@@ -20,7 +20,7 @@ use crate::model::{Command, Operation, OperationReply, Refusal, Reply, StateLimi
 const QUEUE: usize = 16_384;
 
 /// An operation that was committed and applied by the leader.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Operated {
     /// Log index of its entry.
     pub(super) index: u64,
@@ -166,18 +166,22 @@ impl Broker {
         &self,
         operation: Operation,
     ) -> Result<Result<OperationReply, Refusal>, BrokerError> {
-        let deadline = Instant::now() + self.limits().publish_timeout;
-        Ok(self.operate_by(operation, deadline).await?.reply)
+        let mut asking = Asking::until(Instant::now() + self.limits().publish_timeout);
+        Ok(self.operate_by(operation, &mut asking).await?.reply)
     }
 
     /// The same within a request that is counted already, with all that is known of what was done.
-    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, BrokerError> {
-        match self.ask_leader(&Request::Operate(operation), deadline).await? {
+    pub(super) async fn operate_by(
+        &self,
+        operation: Operation,
+        asking: &mut Asking,
+    ) -> Result<Operated, BrokerError> {
+        match self.ask_leader(&Request::Operate(operation), asking).await? {
             Response::Operated(operated) => {
-                self.see(operated.index, deadline).await?;
+                self.see(operated.index, asking.deadline()).await?;
                 Ok(operated)
             }
-            other => Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
+            other => Err(other.unexpected()),
         }
     }
 

@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions, SequencerError,
+    Broker, BrokerError, Confirm, Envelope, Held, Leader, Outcome, PublishOptions,
     delivery::EXPIRY,
     forward::{Request, Response},
+    leader::Asking,
 };
 use crate::{
     model::{ChannelId, ChannelMeta, Durability, Frame},
@@ -147,18 +148,13 @@ impl Broker {
             return Err(gone("its node is not in the cluster"));
         };
         let request = Request::Reply { token, reply };
-        match tokio::time::timeout(self.limits().read_timeout, self.call(&address, &request)).await {
-            Ok(Ok(Response::Done)) => Ok(()),
-            Ok(Ok(Response::NoInbox)) => Err(gone(answered)),
-            Ok(Err(SequencerError::NotLeader | SequencerError::Stopped)) | Ok(Ok(Response::NotProposed)) => {
-                Err(gone("its node is not reached"))
-            }
-            Ok(Err(SequencerError::Unknown(reason))) => Err(BrokerError::OutcomeUnknown { reason }),
-            Ok(Ok(other)) => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
-            Err(_) => {
-                let reason = format!("node {} did not answer in time", address.name);
-                Err(BrokerError::OutcomeUnknown { reason })
-            }
+        match self.ask_node(&address, &request, Instant::now() + self.limits().read_timeout).await {
+            Response::Done => Ok(()),
+            Response::NoInbox => Err(gone(answered)),
+            Response::NotProposed => Err(gone("its node is not reached")),
+            Response::Unknown(reason) => Err(BrokerError::OutcomeUnknown { reason }),
+            Response::Refused(error) => Err(error),
+            other => Err(other.unexpected()),
         }
     }
 
@@ -174,11 +170,10 @@ impl Broker {
             return Ok(false);
         }
         let listens = Request::Listens { channel: meta.id };
-        let asked = self.ask_leader(&listens, deadline);
-        match tokio::time::timeout_at(deadline, asked).await {
+        match self.ask_leader(&listens, &mut Asking::until(deadline)).await {
             // A consumer may be newer than what this node knows.
-            Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),
-            Ok(Err(error @ (BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. }))) => Err(error),
+            Ok(Response::Listens(false)) => Ok(self.catch_up().await.is_ok() && !is_consumed()),
+            Err(error @ (BrokerError::NoLeader { .. } | BrokerError::NoMajority { .. })) => Err(error),
             // It is not certain, in time or from a leader of another version.
             Ok(_) | Err(_) => Ok(false),
         }

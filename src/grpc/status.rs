@@ -64,6 +64,10 @@ fn grpc_code(error: &BrokerError) -> Code {
         | BrokerError::NotAMember { .. }
         | BrokerError::Stopping => Code::Unavailable,
         BrokerError::Internal { .. } => Code::Internal,
+        BrokerError::NotUnderstood { .. } => Code::Unimplemented,
+        BrokerError::OfNewerVersion { unknown: true, .. } => Code::Unknown,
+        BrokerError::OfNewerVersion { .. } if error.retry_after().is_some() => Code::ResourceExhausted,
+        BrokerError::OfNewerVersion { .. } => Code::FailedPrecondition,
     }
 }
 

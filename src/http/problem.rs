@@ -103,6 +103,10 @@ fn status(error: &BrokerError) -> StatusCode {
         | BrokerError::NotAMember { .. }
         | BrokerError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         BrokerError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        BrokerError::NotUnderstood { .. } => StatusCode::NOT_IMPLEMENTED,
+        BrokerError::OfNewerVersion { unknown: true, .. } => StatusCode::GATEWAY_TIMEOUT,
+        BrokerError::OfNewerVersion { .. } if error.retry_after().is_some() => StatusCode::TOO_MANY_REQUESTS,
+        BrokerError::OfNewerVersion { .. } => StatusCode::CONFLICT,
     }
 }
 

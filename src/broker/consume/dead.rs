@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, Leader, publish::RETRY, rules::Judged},
+    super::{Broker, BrokerError, Leader, leader::RETRY, rules::Judged},
     letters::mark,
 };
 use crate::model::{

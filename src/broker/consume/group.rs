@@ -21,7 +21,7 @@ use super::{
         batcher::SubmitError,
         filter_of,
         forward::{Request, Response},
-        publish::RETRY,
+        leader::RETRY,
         stats::overloaded,
         turns::Asker,
     },
@@ -132,14 +132,8 @@ impl Broker {
 
     /// From a member's node.
     pub(super) async fn forget_member(&self, consumer: ConsumerId, member: u64) {
-        match self.leader() {
-            Leader::Local { .. } => self.unseat_member(consumer, member).await,
-            Leader::Remote(node) => {
-                let request = Request::ForgetMember { consumer, member };
-                let _ = tokio::time::timeout(NOTED, self.call(&node, &request)).await; // as above
-            }
-            Leader::Unknown => {}
-        }
+        let request = Request::ForgetMember { consumer, member };
+        let _ = self.ask(&self.leader(), &request, Instant::now() + NOTED).await; // as above
     }
 
     fn tell_group(&self, consumer: ConsumerId, word: Word) -> Result<(), BrokerError> {

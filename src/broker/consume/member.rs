@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{super::publish::RETRY, Broker, BrokerError, Named, presence::Presence};
+use super::{super::leader::RETRY, Broker, BrokerError, Named, presence::Presence};
 use crate::{
     fanout::Wake,
     machine::Consumer,

@@ -14,7 +14,8 @@ use super::{
     super::{
         Broker, BrokerError, Confirm, filter_of,
         outcomes::{excepted, named},
-        publish::{CHECK_TIME, RETRY},
+        leader::RETRY,
+        publish::CHECK_TIME,
         rules::Judged,
     },
     Letter, Letters,
