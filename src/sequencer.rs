@@ -87,8 +87,15 @@ pub struct PeerVersion(pub u8);
 impl PeerVersion {
     /// The oldest one that this build speaks: that of the version before it, so that a cluster is upgraded node by node.
     pub const OLDEST: Self = Self(2);
-    /// Since it, what brokers say to each other is protobuf.
+    /// The newest one.
     pub const NEWEST: Self = Self(3);
+    /// That in which brokers say everything by its position, in the encoding of the disk. Since then it is protobuf.
+    pub const POSITIONAL: Self = Self(2);
+
+    /// Whether it is that one.
+    pub fn is_positional(self) -> bool {
+        self == Self::POSITIONAL
+    }
 }
 
 /// What one broker says to another, as bytes of a version. An answer is of the version of its request.

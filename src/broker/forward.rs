@@ -125,21 +125,21 @@ impl Request {
     }
 
     pub(super) fn encode(&self, version: PeerVersion) -> Bytes {
-        if is_positional(version) { version2::encode_request(self) } else { wire::encode_request(self) }
+        if version.is_positional() { version2::encode_request(self) } else { wire::encode_request(self) }
     }
 
     fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
-        if is_positional(version) { version2::decode_request(&bytes) } else { wire::decode_request(bytes) }
+        if version.is_positional() { version2::decode_request(&bytes) } else { wire::decode_request(bytes) }
     }
 }
 
 impl Response {
-    fn encode(&self, version: PeerVersion) -> Bytes {
-        if is_positional(version) { version2::encode_response(self) } else { wire::encode_response(self) }
+    fn encode(self, version: PeerVersion) -> Bytes {
+        if version.is_positional() { version2::encode_response(self) } else { wire::encode_response(&self) }
     }
 
     pub(super) fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
-        if is_positional(version) { version2::decode_response(&bytes) } else { wire::decode_response(bytes) }
+        if version.is_positional() { version2::decode_response(&bytes) } else { wire::decode_response(bytes) }
     }
 
     /// As an error: whatever was asked for may have been done.
@@ -151,10 +151,6 @@ impl Response {
 /// Whether every message has a key, so that it is stored once however often it is sent.
 fn is_keyed(group: &PublishGroup) -> bool {
     group.keys.len() == group.frame.count() as usize
-}
-
-fn is_positional(version: PeerVersion) -> bool {
-    version <= version2::VERSION
 }
 
 pub(super) fn not_submitted(error: SubmitError) -> Response {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 use openraft::{
     ReadPolicy, ServerState, SnapshotPolicy,
@@ -52,7 +51,9 @@ use crate::{
     model::Command,
     proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
-    sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
+    sequencer::{
+        Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError,
+    },
     store::StoreError,
 };
 
@@ -367,7 +368,7 @@ impl RaftGroup {
     /// Says who answers the requests of other nodes' brokers.
     pub fn serve_calls<F>(&self, handler: F)
     where
-        F: Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync + 'static,
+        F: Fn(NodeAddress, PeerMessage) -> BoxFuture<'static, PeerMessage> + Send + Sync + 'static,
     {
         let handler: CallHandler = Arc::new(handler);
         // A second handler would mean two brokers over one group; the first one stays.
@@ -640,8 +641,12 @@ impl Sequencer for RaftGroup {
 
 #[async_trait]
 impl Peers for RaftGroup {
-    async fn call(&self, node: &NodeAddress, request: Bytes) -> Result<Bytes, SequencerError> {
+    async fn call(&self, node: &NodeAddress, request: PeerMessage) -> Result<PeerMessage, SequencerError> {
         self.inner.calls.call(node, request).await
+    }
+
+    fn version(&self, node: &NodeAddress) -> PeerVersion {
+        self.inner.calls.version(node)
     }
 
     fn others(&self) -> Vec<NodeAddress> {

@@ -21,6 +21,7 @@ use prost::Message;
 use super::{Request, Response};
 use crate::{
     budget::made_of,
+    codec,
     model::{ChannelId, ConsumerId, Digest, Frame, KeyHash, Limits, NamespaceId},
     proto::peer,
 };
@@ -41,7 +42,8 @@ impl Misread {
         Self::Unknown(format!("a kind of `{what}`"))
     }
 
-    fn malformed(error: impl ToString) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "it stands where a function of an error is wanted")]
+    pub(super) fn malformed(error: impl ToString) -> Self {
         Self::Malformed(error.to_string())
     }
 }
@@ -358,9 +360,13 @@ pub(super) fn decode_request(bytes: Bytes) -> Result<Request, Misread> {
     let message: peer::Request = decode(bytes, ".liminal.peer.v1.Request")?;
     // What is not known was left out.
     if message.encoded_len() != length {
-        return Err(Misread::Unknown("a field".into()));
+        return Err(Misread::Unknown("a field or a kind".into()));
     }
-    Request::from_wire(message)
+    let request = Request::from_wire(message)?;
+    if let Request::Operate(operation) = &request {
+        codec::check_operation(operation).map_err(Misread::malformed)?;
+    }
+    Ok(request)
 }
 
 /// An answer, as far as it is known.
