@@ -65,12 +65,7 @@ impl Broker {
         scheduled.map_err(|error| asking.conclude(error))
     }
 
-    async fn try_schedule(
-        &self,
-        channel: &str,
-        frame: &Frame,
-        asking: &mut Asking,
-    ) -> Result<Results, BrokerError> {
+    async fn try_schedule(&self, channel: &str, frame: &Frame, asking: &mut Asking) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
             let checked = self.check(meta, frame).await?;

@@ -9,18 +9,13 @@ use tokio::time::Instant;
 
 use self::wire::Misread;
 use super::{
-    Broker, BrokerError, Confirm, NodeAddress, Outcome, PeerMessage, PeerVersion, SequencerError,
-    batcher::SubmitError, channels::ChannelCommand, delivery::ChannelReport, operations::Operated,
+    Broker, BrokerError, Confirm, NodeAddress, Outcome, PeerMessage, PeerVersion, SequencerError, batcher::SubmitError,
+    channels::ChannelCommand, delivery::ChannelReport, operations::Operated,
 };
 use crate::{
     budget::Lease,
-    model::{
-        ChannelId, ConsumerId, ConsumerOperation, Frame, Operation, Part, PublishGroup, Schedule, Transaction,
-    },
+    model::{ChannelId, ConsumerId, ConsumerOperation, Frame, Operation, Part, PublishGroup, Schedule, Transaction},
 };
-
-#[cfg(test)]
-mod tests;
 
 /// What one broker asks another. How it is said is in [`wire`].
 #[derive(Clone, Debug)]

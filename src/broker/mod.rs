@@ -58,9 +58,7 @@ use crate::{
     store::DurableStore,
 };
 
-pub use crate::sequencer::{
-    Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError,
-};
+pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
 pub use claims::{Claim, Completed};
 pub use consume::{
     ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,

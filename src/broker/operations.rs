@@ -171,11 +171,7 @@ impl Broker {
     }
 
     /// The same within a request that is counted already, with all that is known of what was done.
-    pub(super) async fn operate_by(
-        &self,
-        operation: Operation,
-        asking: &mut Asking,
-    ) -> Result<Operated, BrokerError> {
+    pub(super) async fn operate_by(&self, operation: Operation, asking: &mut Asking) -> Result<Operated, BrokerError> {
         match self.ask_leader(&Request::Operate(operation), asking).await? {
             Response::Operated(operated) => {
                 self.see(operated.index, asking.deadline()).await?;

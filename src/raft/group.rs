@@ -51,9 +51,7 @@ use crate::{
     model::Command,
     proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::{Checkpoint, Replica, ReplicaView, StoreHealth},
-    sequencer::{
-        Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError,
-    },
+    sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError},
     store::StoreError,
 };
 

@@ -462,6 +462,58 @@ mod tests {
         assert!(answer[6..].iter().all(|byte| *byte == 0), "nothing is told to one that proved nothing");
     }
 
+    /// What a caller that speaks one version says first.
+    fn call_in(version: u8, keys: &PeerKeys) -> Vec<u8> {
+        let mut said = b"LIM2".to_vec();
+        said.put_slice(&[version, version, Purpose::Requests.to_wire()]);
+        said.put_slice(&keys.id);
+        said.put_u64(7);
+        said.put_u64(8);
+        said.put_slice(&[0; CLUSTER + NONCE]);
+        said
+    }
+
+    #[tokio::test]
+    async fn a_caller_of_an_earlier_version_is_answered_in_that_one() {
+        let keys = PeerKeys::of(COOKIE);
+        for version in OLDEST..=NEWEST {
+            let (mut caller, mut called) = duplex(1024);
+            let calls = async {
+                caller.write_all(&call_in(version, &keys)).await.unwrap();
+                let mut answered = [0; ANSWER + PROOF];
+                caller.read_exact(&mut answered).await.unwrap();
+                drop(caller);
+                answered
+            };
+            let (answered, _) = tokio::join!(calls, answer(&mut called, &keys, 8, [2; NONCE]));
+            assert_eq!(answered[4..6], [version, WELCOME]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_of_an_earlier_version_is_spoken_to_in_that_one() {
+        let keys = PeerKeys::of(COOKIE);
+        for version in OLDEST..=NEWEST {
+            let (mut caller, mut called) = duplex(1024);
+            let answers = async {
+                let mut said = vec![0; CALL];
+                called.read_exact(&mut said).await.unwrap();
+                let asked = said.len();
+                said.put_slice(&MAGIC);
+                said.put_slice(&[version, WELCOME]);
+                said.put_slice(&keys.id);
+                said.put_u64(8);
+                said.put_slice(&[2; NONCE]);
+                said.extend(*blake3::keyed_hash(&keys.called, &said).as_bytes());
+                called.write_all(&said[asked..]).await.unwrap();
+                called.read_exact(&mut [0; PROOF]).await.unwrap();
+            };
+            let asked = calling();
+            let (found, ()) = tokio::join!(call(&mut caller, &keys, &asked), answers);
+            assert_eq!(found.unwrap(), Found { id: 8, version: PeerVersion(version) });
+        }
+    }
+
     #[tokio::test]
     async fn every_byte_of_a_handshake_is_what_it_was() {
         let (by_caller, by_called) = recorded().await;
@@ -469,7 +521,7 @@ mod tests {
         assert_eq!((by_caller.len(), by_called.len()), (CALL + PROOF, ANSWER + PROOF));
         assert_eq!(
             (hash(&by_caller), hash(&by_called)),
-            ("3146e29e78ea0992".to_owned(), "e52a2545ce749a72".to_owned())
+            ("65d912a04d55340e".to_owned(), "080a05855ab77f17".to_owned())
         );
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{
     super::{
         Broker, BrokerError, Confirm, filter_of,
-        outcomes::{excepted, named},
         leader::RETRY,
+        outcomes::{excepted, named},
         publish::CHECK_TIME,
         rules::Judged,
     },

@@ -15,8 +15,8 @@ use crate::{
     },
     codec,
     model::{
-        ChannelId, ClaimInfo, ConsumerId, Frame, HistoryChange, Notice, Operation, OperationReply, PublishGroup, Refusal,
-        Transaction,
+        ChannelId, ClaimInfo, ConsumerId, Frame, HistoryChange, Notice, Operation, OperationReply, PublishGroup,
+        Refusal, Transaction,
     },
 };
 

@@ -64,7 +64,9 @@ impl Wire for ChannelUpdate {
             dedup_window_ms,
             compatibility: Wire::from_wire(compatibility)?,
             retention: Wire::from_wire(retention)?,
-            quarantine: quarantine.map(|name| Wire::from_wire(Some(name).filter(|name| !name.is_empty()))).transpose()?,
+            quarantine: quarantine
+                .map(|name| Wire::from_wire(Some(name).filter(|name| !name.is_empty())))
+                .transpose()?,
             quota: Wire::from_wire(quota)?,
         })
     }

@@ -1,7 +1,7 @@
 //! Errors as brokers say them to each other. Each has its fields, and beside them what holds of every error: its stable code,
 //! its text, whether the outcome is unknown, and when to try again. A node that does not know a kind of error hands on those.
 
-use super::{Misread, Wire, choices, kinds, messages, only_kinds, peer, required, Kinds};
+use super::{Kinds, Misread, Wire, choices, kinds, messages, only_kinds, peer, required};
 use crate::{
     broker::{BrokerError, TransactionPart, Violation},
     model::{HistoryChange, Notice, Position},
@@ -171,7 +171,10 @@ mod tests {
     #[test]
     fn an_error_of_a_kind_that_is_not_known_keeps_its_code_its_text_and_whether_its_outcome_is_known() {
         let error = newer(false);
-        assert_eq!((error.code().0, error.to_string().as_str()), ("QUOTA_EXCEEDED", "the quota of the tenant is used up"));
+        assert_eq!(
+            (error.code().0, error.to_string().as_str()),
+            ("QUOTA_EXCEEDED", "the quota of the tenant is used up")
+        );
         assert_eq!(error.retry_after(), Some(std::time::Duration::from_millis(70)));
         assert!(!error.outcome_unknown() && newer(true).outcome_unknown());
     }
