@@ -13,6 +13,9 @@ mod errors;
 mod machine;
 mod messages;
 
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
