@@ -18,7 +18,7 @@ pub struct Violation {
 }
 
 /// Why a request failed. Unless [`BrokerError::outcome_unknown`] says otherwise, nothing happened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No such channel.
     #[error("channel `{name}` does not exist")]
@@ -474,7 +474,7 @@ pub struct Code(pub &'static str);
 impl Code {
     /// The code of that text, where this version knows it.
     fn known(text: &str) -> Option<Self> {
-        liminal_wire::Code::ALL.iter().map(|code| code.as_str()).find(|code| *code == text).map(Self)
+        liminal_wire::Code::ALL.iter().map(liminal_wire::Code::as_str).find(|code| *code == text).map(Self)
     }
 }
 

@@ -163,7 +163,7 @@ impl Broker {
         &self,
     ) -> impl Fn(NodeAddress, PeerMessage) -> BoxFuture<'static, PeerMessage> + Send + Sync + use<> {
         let broker = std::sync::Arc::downgrade(&self.inner);
-        move |from, request| {
+        move |from: NodeAddress, request: PeerMessage| {
             let broker = broker.upgrade().map(|inner| Self { inner, _in_use: None });
             async move {
                 let version = request.version;

@@ -77,7 +77,7 @@ fn required<T: Wire>(message: Option<T::Message>, what: &str) -> Result<T, Misre
 }
 
 /// Types whose fields are called the same on the wire. Behind the semicolon: fields that are messages.
-macro_rules! messages {
+macro_rules! records {
     ($($model:ident = $wire:ident { $($field:ident),* $(; $($inner:ident),+)? })*) => {$(
         impl Wire for $model {
             type Message = peer::$wire;
@@ -120,7 +120,7 @@ macro_rules! choices {
 }
 
 /// Types of several kinds: those with nothing in them, those with one thing, those with a list, and those with fields, as in
-/// [`messages`]. `apart` are those that are said otherwise.
+/// [`records`]. `apart` are those that are said otherwise.
 macro_rules! kinds {
     ($model:ident in $module:ident {
         $(unit [$($unit:ident),+ $(,)?])?
@@ -230,7 +230,7 @@ macro_rules! as_texts {
     )+};
 }
 
-use {as_texts, choices, kinds, messages, only_kinds};
+use {as_texts, choices, kinds, only_kinds, records};
 
 as_they_are!(bool, u32, u64, String, Bytes);
 as_numbers!(ChannelId, ConsumerId, NamespaceId);

@@ -1,6 +1,6 @@
 //! Channels, and what is changed of them, as brokers say it.
 
-use super::{Kinds, Misread, Wire, as_texts, choices, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, as_texts, choices, kinds, only_kinds, peer, records, required};
 use crate::{
     broker::channels::ChannelCommand,
     model::{
@@ -18,7 +18,7 @@ choices! {
     WhenFull { DropOldest, RefuseNew }
 }
 
-messages! {
+records! {
     ChannelConfig = ChannelConfig {
         durability, comparison, schema, dedup_window_ms, compatibility, quarantine; retention, quota
     }

@@ -1,9 +1,9 @@
 //! Operations on claims, and their answers, as brokers say them.
 
-use super::{Kinds, Misread, Wire, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, kinds, only_kinds, peer, records, required};
 use crate::model::{ClaimInfo, ClaimOperation, ClaimReply, NamespaceInfo};
 
-messages! {
+records! {
     ClaimInfo = ClaimInfo { token, owner, completed, since_ms, expires_ms }
     NamespaceInfo = NamespaceInfo { id, name, window_ms, created_ms, live }
 }

@@ -1,6 +1,6 @@
 //! Operations on consumers, and their answers, as brokers say them.
 
-use super::{Kinds, Misread, Wire, as_texts, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, as_texts, kinds, only_kinds, peer, records, required};
 use crate::model::{
     Begin, ConsumeOrder, ConsumerConfig, ConsumerMeta, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus,
     Cursor, DeliveryToken, Hand, OrderingKey, Settlement, Verdict,
@@ -8,7 +8,7 @@ use crate::model::{
 
 as_texts!(ConsumerName);
 
-messages! {
+records! {
     ConsumerConfig = ConsumerConfig { ack_timeout_ms, max_attempts, dead_letter, max_in_flight, filter; order }
     ConsumerMeta = ConsumerMeta { id, channel, name, created_ms; config }
     ConsumerStatus = ConsumerStatus { in_flight, waiting, dying, floor, lag, lost; meta, cursor }

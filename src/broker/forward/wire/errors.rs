@@ -1,7 +1,7 @@
 //! Errors as brokers say them to each other. Each has its fields, and beside them what holds of every error: its stable code,
 //! its text, whether the outcome is unknown, and when to try again. A node that does not know a kind of error hands on those.
 
-use super::{Kinds, Misread, Wire, choices, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, choices, kinds, only_kinds, peer, records, required};
 use crate::{
     broker::{BrokerError, TransactionPart, Violation},
     model::{HistoryChange, Notice, Position},
@@ -11,7 +11,7 @@ choices! {
     HistoryChange { Cut, Rewound, Recreated, BeyondEnd }
 }
 
-messages! {
+records! {
     Violation = Violation { pointer, message }
     Position = Position { channel, epoch, history, seq }
     Notice = Notice { change, channel, from_seq, first_seq, end_seq; next }
@@ -110,17 +110,26 @@ impl Wire for BrokerError {
     fn to_wire(&self) -> peer::Error {
         let (part, error) = match self {
             Self::InTransaction { part, error } => (Some(part.to_wire()), &**error),
+            // As it came: its kind is not known.
+            Self::OfNewerVersion { code, text, unknown, retry_after_ms } => {
+                return peer::Error {
+                    code: code.clone(),
+                    text: text.clone(),
+                    outcome_unknown: *unknown,
+                    retry_after_ms: *retry_after_ms,
+                    ..peer::Error::default()
+                };
+            }
             error => (None, error),
         };
-        let said = fields(error).unwrap_or_else(|| match error {
+        let said = match error {
             Self::HistoryChanged(notice) => peer::Error {
                 kind: peer::ErrorKind::HistoryChanged.into(),
                 notice: Some(notice.to_wire()),
                 ..peer::Error::default()
             },
-            // It is handed on without its kind, which is not known here either.
-            _ => peer::Error::default(),
-        });
+            error => fields(error).unwrap_or_default(),
+        };
         let retry_after_ms = self.retry_after().map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         peer::Error {
             code: self.code().0.to_owned(),

@@ -1,7 +1,7 @@
 //! What is asked of the machine, and what it answers, as brokers say it. What is read is as sound as what was in the log
 //! would have to be: an entry that is not stops every node.
 
-use super::{Kinds, Misread, Wire, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, kinds, only_kinds, peer, records, required};
 use crate::{
     codec,
     model::{
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-messages! {
+records! {
     Route = Route { target, schema_id, positions }
     KeyClaim = KeyClaim { position, digest; key }
     StateLimits = StateLimits {

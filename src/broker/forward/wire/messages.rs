@@ -1,6 +1,6 @@
 //! Requests and answers of brokers, each with what is its own.
 
-use super::{Kinds, Misread, Wire, choices, kinds, messages, only_kinds, peer, required};
+use super::{Kinds, Misread, Wire, choices, kinds, only_kinds, peer, records, required};
 use crate::broker::{
     BrokerError, Confirm, Outcome,
     delivery::{ChannelReport, Place},
@@ -12,7 +12,7 @@ choices! {
     Confirm { Commit, Delivery, Certainty }
 }
 
-messages! {
+records! {
     Outcome = Outcome { seq, duplicate, delivered, term, scheduled_ms }
     ChannelReport = ChannelReport { channel, place, handed, known_from }
     Place = Place { passed, lagging }
