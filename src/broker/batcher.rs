@@ -44,6 +44,15 @@ pub(super) enum SubmitError {
     Refused(BrokerError),
 }
 
+impl From<SequencerError> for SubmitError {
+    fn from(error: SequencerError) -> Self {
+        match error {
+            SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
+            SequencerError::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
+}
+
 pub(super) type Answer = Result<Committed, SubmitError>;
 
 pub(super) struct Queued {
@@ -267,8 +276,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
             }
             other => answer_all(&mut places, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
         },
-        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(&mut places, &SubmitError::NotLeader),
-        Err(SequencerError::Unknown(reason)) => answer_all(&mut places, &SubmitError::Unknown(reason)),
+        Err(error) => answer_all(&mut places, &error.into()),
     }
 }
 

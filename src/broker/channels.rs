@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, SequencerError,
+    Broker, BrokerError, ChannelInfo, CompiledSchema,
     forward::{Request, Response, not_submitted},
     leader::Asking,
     retention,
@@ -257,8 +257,7 @@ impl Broker {
                 }
                 other => Response::Unknown(format!("an unexpected reply: {other:?}")),
             },
-            Err(SequencerError::NotLeader | SequencerError::Stopped) => Response::NotProposed,
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
+            Err(error) => not_submitted(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use self::wire::Misread;
 use super::{
-    Broker, BrokerError, Confirm, NodeAddress, Outcome, PeerMessage, PeerVersion, SequencerError, batcher::SubmitError,
+    Broker, BrokerError, Confirm, NodeAddress, Outcome, PeerMessage, PeerVersion, batcher::SubmitError,
     channels::ChannelCommand, delivery::ChannelReport, operations::Operated,
 };
 use crate::{
@@ -123,13 +123,13 @@ impl Request {
         if version.is_positional() { version2::encode_request(self) } else { wire::encode_request(self) }
     }
 
-    fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
+    pub(super) fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
         if version.is_positional() { version2::decode_request(&bytes) } else { wire::decode_request(bytes) }
     }
 }
 
 impl Response {
-    fn encode(self, version: PeerVersion) -> Bytes {
+    pub(super) fn encode(self, version: PeerVersion) -> Bytes {
         if version.is_positional() { version2::encode_response(self) } else { wire::encode_response(&self) }
     }
 
@@ -148,8 +148,9 @@ fn is_keyed(group: &PublishGroup) -> bool {
     group.keys.len() == group.frame.count() as usize
 }
 
-pub(super) fn not_submitted(error: SubmitError) -> Response {
-    match error {
+/// What is answered where something was not ordered, or may not have been.
+pub(super) fn not_submitted(error: impl Into<SubmitError>) -> Response {
+    match error.into() {
         SubmitError::NotLeader => Response::NotProposed,
         SubmitError::Unknown(reason) => Response::Unknown(reason),
         SubmitError::Refused(error) => Response::Refused(error),
@@ -202,8 +203,7 @@ impl Broker {
             }
             Request::ReadIndex => match self.confirm_leadership().await {
                 Ok(Ok(index)) => Response::Index(index),
-                Ok(Err(SequencerError::Unknown(reason))) => Response::Unknown(reason),
-                Ok(Err(_)) => Response::NotProposed,
+                Ok(Err(error)) => not_submitted(error),
                 Err(error) => Response::Refused(error),
             },
             Request::Channel(command) => self.propose_channel(command).await,

@@ -4,13 +4,16 @@
 //! again only where doing it twice is the same as doing it once ([`Request::repeating`]); then what the last attempt came to
 //! is not all that is known, so [`Asking`] remembers that an earlier one may have been carried out.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
     Broker, BrokerError, Leader, NodeAddress, PeerMessage, SequencerError,
-    forward::{Repeating, Request, Response},
+    forward::{Repeating, Request, Response, not_submitted},
 };
 use crate::health::Part;
 
@@ -96,8 +99,7 @@ impl Broker {
         tokio::select! {
             answered = tokio::time::timeout_at(deadline, self.call(node, request)) => match answered {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(SequencerError::NotLeader | SequencerError::Stopped)) => Response::NotProposed,
-                Ok(Err(SequencerError::Unknown(reason))) => Response::Unknown(reason),
+                Ok(Err(error)) => not_submitted(error),
                 Err(_) => Response::Unknown(format!("node {} did not answer in time", node.name)),
             },
             () = self.deposed(node) => {

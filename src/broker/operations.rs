@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Broker, BrokerError, SequencerError,
+    Broker, BrokerError,
     batcher::{PROPOSALS, SubmitError, failing},
     forward::{Request, Response},
     leader::Asking,
@@ -136,8 +136,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
             }
             other => answer_all(answers, &SubmitError::Unknown(format!("an unexpected reply: {other:?}"))),
         },
-        Err(SequencerError::NotLeader | SequencerError::Stopped) => answer_all(answers, &SubmitError::NotLeader),
-        Err(SequencerError::Unknown(reason)) => answer_all(answers, &SubmitError::Unknown(reason)),
+        Err(error) => answer_all(answers, &error.into()),
     }
 }
 

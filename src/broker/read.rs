@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Page, ReadOptions, SequencerError, Start,
-    forward::{Request, Response},
+    Broker, BrokerError, Consistency, Page, ReadOptions, Start,
+    forward::{Request, Response, not_submitted},
     leader::{Asking, RETRY},
 };
 use crate::model::{
@@ -200,8 +200,7 @@ impl Broker {
         }
         match self.inner.sequencer.propose(Command::Tick { time_ms }).await {
             Ok(proposed) => Response::Index(proposed.index),
-            Err(SequencerError::Unknown(reason)) => Response::Unknown(reason),
-            Err(_) => Response::NotProposed,
+            Err(error) => not_submitted(error),
         }
     }
 

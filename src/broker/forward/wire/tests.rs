@@ -10,7 +10,7 @@ use crate::broker::BrokerError;
 const GOLDEN: &str = include_str!("version3.golden");
 
 fn lines(kind: &'static str) -> impl Iterator<Item = (Bytes, &'static str)> {
-    let of_kind = |line: &'static str| line.strip_prefix(kind)?.strip_prefix(' ')?.split_once(' ');
+    let of_kind = move |line: &'static str| line.strip_prefix(kind)?.strip_prefix(' ')?.split_once(' ');
     GOLDEN.lines().filter_map(of_kind).map(|(hex, meaning)| (bytes(hex), meaning))
 }
 
@@ -84,8 +84,8 @@ fn a_request_with_a_field_or_a_kind_of_a_newer_version_is_refused_as_not_known()
     // Deep within it.
     let trim = [0x0a, 1, b'c', 0x10, 9];
     let operate = |trim: &[u8]| {
-        let operation = [&[0x22, trim.len() as u8], trim].concat();
-        [&[0x2a, operation.len() as u8], &operation[..]].concat()
+        let operation = [&[0x22, trim.len() as u8][..], trim].concat();
+        [&[0x2a, operation.len() as u8][..], &operation].concat()
     };
     assert!(decode_request(operate(&trim).into()).is_ok());
     assert!(refused(operate(&[&trim[..], &NEWER].concat())).contains("field"));
