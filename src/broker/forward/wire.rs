@@ -31,7 +31,7 @@ use crate::{
 
 /// Bytes that are no message of this version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Misread {
+pub(in crate::broker) enum Misread {
     /// A newer version may know it.
     #[error("{0}, which this version does not know")]
     Unknown(String),
