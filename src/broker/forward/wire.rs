@@ -186,7 +186,7 @@ macro_rules! as_they_are {
             type Message = Self;
 
             fn to_wire(&self) -> Self {
-                self.clone()
+                Clone::clone(self)
             }
 
             fn from_wire(message: Self) -> Result<Self, Misread> {
