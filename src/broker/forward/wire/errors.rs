@@ -48,7 +48,7 @@ macro_rules! errors {
                 peer::ErrorKind::HistoryChanged => {
                     BrokerError::HistoryChanged(Box::new(required(message.notice, "notice")?))
                 }
-                peer::ErrorKind::Unspecified => of_newer_version(message),
+                peer::ErrorKind::Unspecified => return Err(Misread::unknown("Error")),
             })
         }
     };
@@ -141,23 +141,29 @@ impl Wire for BrokerError {
         }
     }
 
-    fn from_wire(mut message: peer::Error) -> Result<Self, Misread> {
-        let Ok(kind) = peer::ErrorKind::try_from(message.kind) else {
-            // Its text says of which part it is.
-            return Ok(of_newer_version(message));
+    fn from_wire(message: peer::Error) -> Result<Self, Misread> {
+        let in_words = Self::OfNewerVersion {
+            code: message.code.clone(),
+            text: message.text.clone(),
+            unknown: message.outcome_unknown,
+            retry_after_ms: message.retry_after_ms,
         };
-        let part: Option<TransactionPart> = Wire::from_wire(message.part.take())?;
-        let error = of_fields(kind, message)?;
-        Ok(match part {
-            Some(part) if kind != peer::ErrorKind::Unspecified => Self::InTransaction { part, error: Box::new(error) },
-            _ => error,
-        })
+        match known(message) {
+            Err(Misread::Unknown(_)) => Ok(in_words),
+            error => error,
+        }
     }
 }
 
-fn of_newer_version(message: peer::Error) -> BrokerError {
-    let peer::Error { code, text, outcome_unknown, retry_after_ms, .. } = message;
-    BrokerError::OfNewerVersion { code, text, unknown: outcome_unknown, retry_after_ms }
+/// An error of which all is known that it says.
+fn known(mut message: peer::Error) -> Result<BrokerError, Misread> {
+    let kind = peer::ErrorKind::try_from(message.kind).map_err(|_| Misread::unknown("Error"))?;
+    let part: Option<TransactionPart> = Wire::from_wire(message.part.take())?;
+    let error = of_fields(kind, message)?;
+    Ok(match part {
+        Some(part) => BrokerError::InTransaction { part, error: Box::new(error) },
+        None => error,
+    })
 }
 
 #[cfg(test)]
