@@ -24,6 +24,7 @@ mod inboxes;
 mod interest;
 mod joins;
 mod key_limit;
+mod leader;
 mod listing;
 mod local;
 mod operation_queue;
@@ -52,7 +53,7 @@ mod transaction_part;
 mod turns;
 mod verdicts;
 
-pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
 pub use claims::{Claim, Completed};
 pub use consume::{

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Broker, BrokerError, publish::RETRY},
+    super::{Broker, BrokerError, leader::RETRY},
     named::Named,
     presence::Presence,
 };
