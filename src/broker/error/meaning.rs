@@ -272,5 +272,7 @@ mod tests {
         assert_eq!(admission(BrokerError::ClaimOutcomeUnknown { reason: "x".into() }), None);
         let quota = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 1 };
         assert_eq!(admission(quota), Some(Admission::Defer));
+        let not_understood = BrokerError::NotUnderstood { node: "b".into(), what: "a kind".into() };
+        assert_eq!(admission(not_understood), None, "it is understood when that node is upgraded");
     }
 }
