@@ -97,12 +97,25 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     /// None where nobody counts what comes through it.
     account: Option<Arc<Account>>,
+    /// The node that the other side's certificate names.
+    certified: Option<Arc<str>>,
 }
 
 impl Connection {
     /// Wraps a byte stream.
     pub fn new(stream: impl Stream) -> Self {
-        Self { stream: Box::new(stream), account: None }
+        Self { stream: Box::new(stream), account: None, certified: None }
+    }
+
+    /// The certificate of the other side names this node.
+    #[must_use]
+    pub(crate) fn with_certified(self, node: Option<Arc<str>>) -> Self {
+        Self { certified: node, ..self }
+    }
+
+    /// The node that the other side's certificate names; none without TLS between nodes.
+    pub fn certified(&self) -> Option<&str> {
+        self.certified.as_deref()
     }
 
     /// What comes through it counts on this account.
@@ -120,6 +133,9 @@ impl Connection {
     #[must_use]
     pub fn of_node(self, id: u64) -> Self {
         let account = self.account();
+        if let Some(node) = &self.certified {
+            account.certify(node.clone());
+        }
         account.prove_node(id);
         Self { account: Some(account), ..self }
     }

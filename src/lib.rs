@@ -73,6 +73,7 @@ pub mod replica;
 pub mod sequencer;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 
 pub use broker::Broker;
 /// The Rust client, which is a crate of its own: `liminal-client`.

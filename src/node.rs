@@ -8,6 +8,7 @@ mod error;
 mod metrics;
 mod scrub;
 mod storage;
+mod tls;
 mod view;
 
 use std::{
@@ -71,11 +72,12 @@ impl Node {
 
     async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
+        let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
-            let (network, budgets) = (env.network.clone(), budgets.clone());
+            let (network, budgets, tls) = (env.network.clone(), budgets.clone(), tls.clone());
             async move {
                 let listener = network.bind(&address).await;
-                let listener = listener.map(|listener| budgets.guard(face, listener));
+                let listener = listener.map(|listener| tls.guard(face, budgets.guard(face, listener)));
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
@@ -110,7 +112,7 @@ impl Node {
         let fanout = Fanout::new(config.limits.subscriber_bytes, config.limits.fanout_bytes);
         if let Some(cluster) = &cluster {
             let seeds = cluster.seed_nodes.iter().filter(|seed| **seed != cluster.listen_address).cloned().collect();
-            heal_from_seeds(&*store, env.clone(), &identity, keys.clone(), seeds);
+            heal_from_seeds(&*store, tls.between_nodes(&env), &identity, keys.clone(), seeds);
         }
         let (limits, clock) = (config.limits.clone(), env.clock.clone());
         let salt = [env.random.next_u64(), env.random.next_u64()];
@@ -144,7 +146,7 @@ impl Node {
             heartbeat: config.raft.heartbeat,
             election: config.raft.election,
         };
-        let group = RaftGroup::start(group_config, env.clone(), identity, log, replica, peers);
+        let group = RaftGroup::start(group_config, tls.between_nodes(&env), identity, log, replica, peers);
         let group = on(thread.as_ref(), group).await?;
         let shared = Arc::new(group.clone());
         let broker = {
@@ -160,13 +162,16 @@ impl Node {
             broker: broker.clone(),
             group: group.clone(),
             budgets: budgets.clone(),
+            tls: tls.clone(),
             configured: configured.clone(),
             consumers: http::ConsumerMetrics::default(),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
         tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
-        let watching = AbortOnDropHandle::new(tokio::spawn(budgets.watch()));
+        let watching = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::join!(budgets.watch(), tls.watch());
+        }));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
         let drain = config.drain_timeout;

@@ -69,6 +69,8 @@ pub struct Account {
     proven: AtomicBool,
     /// Which node it is, on the port for nodes.
     node: OnceLock<u64>,
+    /// Which node its certificate names.
+    certified: OnceLock<Arc<str>>,
     upgraded: AtomicBool,
     /// Why it has to end; 0 while it need not.
     ended: AtomicU8,
@@ -115,6 +117,7 @@ impl Account {
             pace: (AtomicU64::new(0), AtomicU64::new(0)),
             proven: AtomicBool::new(false),
             node: OnceLock::new(),
+            certified: OnceLock::new(),
             upgraded: AtomicBool::new(false),
             ended: AtomicU8::new(0),
             stalled: AtomicBool::new(false),
@@ -149,6 +152,22 @@ impl Account {
     /// Which node the other side has proven to be.
     pub fn node(&self) -> Option<u64> {
         self.node.get().copied()
+    }
+
+    /// Its certificate names this node.
+    pub(crate) fn certify(&self, node: Arc<str>) {
+        // Once for a connection.
+        let _ = self.certified.set(node);
+    }
+
+    /// The node that its certificate names; none without TLS between nodes.
+    pub fn certified(&self) -> Option<&str> {
+        self.certified.get().map(|node| &**node)
+    }
+
+    /// Ends the connection: its certificate is not valid any more.
+    pub(crate) fn distrust(self: &Arc<Self>) {
+        self.face.distrust(self);
     }
 
     /// A request begins, which is open until the lease is dropped.

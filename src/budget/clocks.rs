@@ -25,11 +25,21 @@ pub enum Why {
     Descriptors,
     /// It was let in for monitoring, and that takes no longer.
     Served,
+    /// Its certificate is not valid any more.
+    Certificate,
 }
 
 impl Why {
-    pub(super) const ALL: [Self; 7] =
-        [Self::FirstRequest, Self::Slow, Self::Idle, Self::Reader, Self::Room, Self::Descriptors, Self::Served];
+    pub(super) const ALL: [Self; 8] = [
+        Self::FirstRequest,
+        Self::Slow,
+        Self::Idle,
+        Self::Reader,
+        Self::Room,
+        Self::Descriptors,
+        Self::Served,
+        Self::Certificate,
+    ];
 
     /// As in metrics.
     pub fn name(self) -> &'static str {
@@ -41,6 +51,7 @@ impl Why {
             Self::Room => "room",
             Self::Descriptors => "descriptors",
             Self::Served => "served",
+            Self::Certificate => "certificate",
         }
     }
 

@@ -242,6 +242,11 @@ impl Face {
         self.remove(open, account);
     }
 
+    /// Ends a connection whose certificate is not valid any more.
+    pub(super) fn distrust(&self, account: &Arc<Account>) {
+        self.end(&mut self.open.lock(), account, Why::Certificate);
+    }
+
     /// The connection is closed.
     pub(super) fn closed(&self, account: &Account) {
         self.remove(&mut self.open.lock(), account);

@@ -9,12 +9,13 @@ use std::{
 
 use super::{
     CliError,
+    certs::{self, CA_CERT},
     remote::print_line,
     serve::{Signals, start},
 };
 use crate::{
     broker::{Consistency, Envelope, Start},
-    config::{ClusterConfig, ServerConfig},
+    config::{ClusterConfig, PeerTlsConfig, ServerConfig, TlsConfig},
     model::ChannelConfig,
     node::Node,
 };
@@ -25,6 +26,8 @@ const MAX_NODES: u16 = 9;
 const USUAL_PORT: u16 = 7100;
 /// How long the cluster may take to find its leader.
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the certificates are valid that are made at each start.
+const CERTIFICATE_DAYS: u32 = 90;
 /// Pause between two messages of the demonstration.
 const DEMO_PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,9 @@ pub struct Args {
     /// Node n listens on this + n for clients, + 100 + n for HTTP and + 200 + n for the other nodes
     #[arg(long, default_value_t = USUAL_PORT)]
     base_port: u16,
+    /// Speak TLS, to clients and between the nodes, with certificates made for it
+    #[arg(long)]
+    tls: bool,
     /// Publish a few messages, show them arriving on another node, and stop. Keeps nothing without --data-dir
     #[arg(long)]
     demo: bool,
@@ -62,8 +68,10 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
     let mut nodes = Vec::new();
     let cookie = crate::env::Env::real().random.secret();
+    let certs = args.tls.then(|| Certs::make(&args, dir.as_deref())).transpose()?;
     for number in 1..=args.nodes {
-        nodes.push(start(config(&args, &cookie, dir.as_deref(), number), args.nodes).await?);
+        let config = config(&args, &cookie, dir.as_deref(), certs.as_ref(), number);
+        nodes.push(start(config, args.nodes).await?);
     }
     let first = nodes.first().ok_or_else(|| CliError::failed("no nodes".into()))?;
     let formed = tokio::time::timeout(FORM_TIMEOUT, first.broker().channels()).await;
@@ -75,13 +83,14 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     print_line(&format!("{} node(s) are ready", args.nodes))?;
     for node in &nodes {
         let (name, client, http) = (node.broker().local().name, node.client_address(), node.http_address());
-        print_line(&format!("  {name}  clients http://{client}  http://{http}/ready"))?;
+        let scheme = scheme(&args);
+        print_line(&format!("  {name}  clients {scheme}://{client}  {scheme}://{http}/ready"))?;
     }
     match &dir {
         Some(dir) => print_line(&format!("  data in {}", dir.display()))?,
         None => print_line("  data in a temporary directory: it is gone when the cluster stops")?,
     }
-    let done = if args.demo { demo(&args, &nodes).await } else { instructions(&args, &nodes) };
+    let done = if args.demo { demo(&args, &nodes).await } else { instructions(&args, &nodes, certs.as_ref()) };
     if !args.demo && done.is_ok() {
         signals.next().await;
     }
@@ -122,9 +131,58 @@ fn check_size(dir: &Path, nodes: u16) -> Result<(), CliError> {
     }
 }
 
-fn config(args: &Args, cookie: &str, dir: Option<&Path>, number: u16) -> ServerConfig {
+fn scheme(args: &Args) -> &'static str {
+    if args.tls { "https" } else { "http" }
+}
+
+/// The directory of the certificates, which goes with a cluster that keeps nothing.
+struct Certs {
+    dir: PathBuf,
+    is_kept: bool,
+}
+
+impl Certs {
+    fn make(args: &Args, data: Option<&Path>) -> Result<Self, CliError> {
+        let random = crate::env::Env::real().random;
+        let temporary = || env::temp_dir().join(format!("liminal-certs-{:016x}", random.next_u64()));
+        let made = Self { dir: data.map_or_else(temporary, |dir| dir.join("certs")), is_kept: data.is_some() };
+        let nodes: Vec<String> = (1..=args.nodes).map(|number| format!("n{number}")).collect();
+        let clients = ["client".to_owned()];
+        let wanted = certs::Wanted { nodes: &nodes, clients: &clients, hosts: &[], days: CERTIFICATE_DAYS };
+        certs::make(&made.dir, &wanted).map_err(|error| {
+            CliError::failed(format!("cannot make certificates in {}: {error}", made.dir.display()))
+        })?;
+        Ok(made)
+    }
+
+    fn file(&self, name: &str) -> Option<String> {
+        Some(self.dir.join(name).to_string_lossy().into_owned())
+    }
+
+    fn of_node(&self, number: u16) -> (TlsConfig, PeerTlsConfig) {
+        let (cert, key) = (self.file(&format!("n{number}.crt")), self.file(&format!("n{number}.key")));
+        let ca = self.file(CA_CERT);
+        let clients = TlsConfig { cert: cert.clone(), key: key.clone(), client_ca: ca.clone(), ..TlsConfig::default() };
+        (clients, PeerTlsConfig { cert, key, ca, ..PeerTlsConfig::default() })
+    }
+}
+
+impl Drop for Certs {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = fs::remove_dir_all(&self.dir)
+        {
+            tracing::debug!(%error, dir = %self.dir.display(), "cannot remove a temporary directory");
+        }
+    }
+}
+
+fn config(args: &Args, cookie: &str, dir: Option<&Path>, certs: Option<&Certs>, number: u16) -> ServerConfig {
     let address = |offset: u16, number: u16| format!("127.0.0.1:{}", args.base_port + offset + number);
+    let (tls, peer_tls) = certs.map(|certs| certs.of_node(number)).unwrap_or_default();
     ServerConfig {
+        tls,
+        peer_tls,
         listen_address: address(0, number),
         health_listen_address: address(100, number),
         drain_timeout: Duration::from_secs(2),
@@ -143,9 +201,13 @@ fn config(args: &Args, cookie: &str, dir: Option<&Path>, number: u16) -> ServerC
     }
 }
 
-fn instructions(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
-    let servers: Vec<String> = nodes.iter().map(|node| format!("http://{}", node.client_address())).collect();
+fn instructions(args: &Args, nodes: &[Node], certs: Option<&Certs>) -> Result<(), CliError> {
+    let scheme = scheme(args);
+    let servers: Vec<String> = nodes.iter().map(|node| format!("{scheme}://{}", node.client_address())).collect();
     print_line("\nIn another terminal:\n")?;
+    if let Some(ca) = certs.and_then(|certs| certs.file(CA_CERT)) {
+        print_line(&format!("  export LIMINAL_CA={ca}"))?;
+    }
     if args.base_port != USUAL_PORT {
         print_line(&format!("  export LIMINAL_SERVER={}", servers.join(",")))?;
     }
@@ -218,7 +280,7 @@ mod tests {
     use super::*;
 
     fn args() -> Args {
-        Args { nodes: 3, data_dir: None, ephemeral: false, base_port: USUAL_PORT, demo: false }
+        Args { nodes: 3, data_dir: None, ephemeral: false, base_port: USUAL_PORT, tls: false, demo: false }
     }
 
     #[test]

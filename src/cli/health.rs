@@ -4,6 +4,7 @@
 use std::{error::Error, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use liminal_tls::ClientFiles;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -15,7 +16,7 @@ use super::{
     CliError, Global, OutputFormat,
     remote::{print_json, print_line},
 };
-use crate::address;
+use crate::{address, env::Connection};
 
 /// How long the node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,8 +28,8 @@ const USUAL: &str = "127.0.0.1:7201";
 /// What `health` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the node serves HTTP, which also says why it is not ready. Without it the nodes of `--server` are asked
-    /// where that is given; else 127.0.0.1:7201
+    /// Where the node serves HTTP, as HOST:PORT or https://HOST:PORT, which also says why it is not ready. Without it the
+    /// nodes of `--server` are asked where that is given; else 127.0.0.1:7201
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
 }
@@ -40,7 +41,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     if args.http.is_none() && !global.server.is_empty() {
         let mut all_ready = true;
         for server in &global.server {
-            let ready = serves(server).await.map_err(|why| silent(server, &why))?;
+            let ready = serves(server, global).await.map_err(|why| silent(server, &why))?;
             match global.output {
                 OutputFormat::Json => print_json(&serde_json::json!({ "server": server, "ready": ready }))?,
                 _ => print_line(&format!("{server}  {}", if ready { "ready" } else { "not ready" }))?,
@@ -50,8 +51,9 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         return if all_ready { Ok(()) } else { Err(CliError::exit(10)) };
     }
     let http = args.http.as_deref().unwrap_or(USUAL);
+    let (http, over_tls) = place(http, global);
     address::split(http).map_err(CliError::usage)?;
-    let answer = match timeout(TIMEOUT, ask(http)).await {
+    let answer = match timeout(TIMEOUT, ask(http, over_tls)).await {
         Ok(answer) => answer.map_err(|error| silent(http, &error))?,
         Err(_) => return Err(silent(http, &format!("nothing came within {} s", TIMEOUT.as_secs()))),
     };
@@ -66,8 +68,31 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     if ready { Ok(()) } else { Err(CliError::exit(10)) }
 }
 
-async fn ask(address: &str) -> std::io::Result<String> {
-    let mut stream = address::connect(address).await?;
+/// `HOST:PORT` of a URL, and which files TLS there is made of; none without TLS. Without a scheme it is over TLS where a CA is
+/// named.
+fn place<'a>(url: &'a str, global: &Global) -> (&'a str, Option<ClientFiles>) {
+    let (rest, over_tls) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => (url, global.ca.is_some()),
+    };
+    (rest.trim_end_matches('/'), over_tls.then(|| global.tls_files()))
+}
+
+async fn connected(
+    address: &str,
+    over_tls: Option<ClientFiles>,
+    protocol: &'static [u8],
+) -> std::io::Result<Connection> {
+    let stream = address::connect(address).await?;
+    let Some(files) = over_tls else { return Ok(Connection::new(stream)) };
+    let config = tokio::task::spawn_blocking(move || files.load(protocol)).await?.map_err(std::io::Error::other)?;
+    let (host, _) = address::split(address).map_err(std::io::Error::other)?;
+    Ok(Connection::new(liminal_tls::connect(config.into(), host, stream).await?))
+}
+
+async fn ask(address: &str, over_tls: Option<ClientFiles>) -> std::io::Result<String> {
+    let mut stream = connected(address, over_tls, b"http/1.1").await?;
     let request = format!("GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
@@ -76,13 +101,16 @@ async fn ask(address: &str) -> std::io::Result<String> {
 }
 
 /// Whether a node says over gRPC that clients should be sent to it.
-async fn serves(server: &str) -> Result<bool, String> {
+async fn serves(server: &str, global: &Global) -> Result<bool, String> {
     let asked = async {
-        let address = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
+        let (address, over_tls) = place(server, global);
         address::split(address)?;
-        let connector = tower::service_fn(|uri: Uri| async move {
-            let address = uri.authority().map(ToString::to_string).unwrap_or_default();
-            address::connect(&address).await.map(TokioIo::new)
+        let connector = tower::service_fn(move |uri: Uri| {
+            let over_tls = over_tls.clone();
+            async move {
+                let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+                connected(&address, over_tls, b"h2").await.map(TokioIo::new)
+            }
         });
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
         let channel = endpoint.connect_with_connector(connector).await;

@@ -1,6 +1,7 @@
 //! The command line. One file for each command; results on standard output, everything else on standard error.
 
 pub mod bench;
+mod certs;
 pub mod channel;
 pub mod claim;
 pub mod cluster;
@@ -18,9 +19,10 @@ pub mod rule;
 mod serve;
 pub mod subscribe;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use liminal_tls::ClientFiles;
 
 pub use self::error::CliError;
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
 };
 
 /// Where `liminal dev` and the sample configurations listen.
-const DEFAULT_SERVERS: [&str; 3] = ["http://127.0.0.1:7101", "http://127.0.0.1:7102", "http://127.0.0.1:7103"];
+const DEFAULT_SERVERS: [&str; 3] = ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"];
 
 /// A clustered, replicated message broker: acknowledged means fsynced on a majority.
 #[derive(Parser)]
@@ -47,12 +49,21 @@ struct Cli {
 /// What all commands share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// Nodes to talk to; any of them serves every request [default: http://127.0.0.1:7101 to 7103]
+    /// Nodes to talk to; any of them serves every request [default: http://127.0.0.1:7101 to 7103, or https:// with --ca]
     #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', value_name = "URL")]
     pub server: Vec<String>,
     /// Sent with every request
     #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Certificates of the CAs to trust for https:// servers; without it those that this machine trusts
+    #[arg(long, global = true, env = "LIMINAL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The certificate to show to https:// servers that ask for one
+    #[arg(long, global = true, env = "LIMINAL_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The private key of that certificate
+    #[arg(long, global = true, env = "LIMINAL_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// How results look; with json errors are JSON too, on standard error
     #[arg(short, long, global = true, value_enum, default_value = "table")]
     pub output: OutputFormat,
@@ -61,7 +72,16 @@ pub struct Global {
 impl Global {
     /// The nodes that were named, or the usual ones.
     pub fn servers(&self) -> Vec<String> {
-        if self.server.is_empty() { DEFAULT_SERVERS.map(str::to_owned).to_vec() } else { self.server.clone() }
+        if !self.server.is_empty() {
+            return self.server.clone();
+        }
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
+        DEFAULT_SERVERS.map(|server| format!("{scheme}://{server}")).to_vec()
+    }
+
+    /// The files of TLS that were named.
+    pub fn tls_files(&self) -> ClientFiles {
+        ClientFiles { ca: self.ca.clone(), identity: self.client_cert.clone().zip(self.client_key.clone()) }
     }
 }
 
@@ -110,6 +130,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Make certificates for development: a CA, and what it signs
+    Certs(certs::Args),
     /// Check and show configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -179,6 +201,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command {
         Command::Dev(args) => dev::run(args).await,
+        Command::Certs(args) => certs::run(args, global),
         Command::Serve(args) => serve::run(args, global.output).await,
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,

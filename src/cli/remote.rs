@@ -6,10 +6,11 @@ use std::{
 };
 
 use comfy_table::{CellAlignment, Table, presets};
+use liminal_tls::ClientFiles;
 
 use super::{CliError, Global};
 use crate::{
-    client::{Client, PublisherOptions},
+    client::{Client, PublisherOptions, Tls},
     model::{Form, unbroken},
 };
 
@@ -26,6 +27,11 @@ pub async fn connect_to(
     let mut builder = Client::builder().servers(servers);
     if let Some(token) = &global.token {
         builder = builder.token(token);
+    }
+    let ClientFiles { ca, identity } = global.tls_files();
+    if ca.is_some() || identity.is_some() {
+        let tls = ca.into_iter().fold(Tls::new(), Tls::ca);
+        builder = builder.tls(identity.into_iter().fold(tls, |tls, (cert, key)| tls.identity(cert, key)));
     }
     Ok(builder.connect().await?)
 }

@@ -1,6 +1,8 @@
 //! Every field of a node's configuration with its key, once: reading and showing both walk over this list.
 
-use super::{ClusterConfig, RaftConfig, ScrubConfig, ServerConfig, StoreConfig, reader::Visitor};
+use super::{
+    ClusterConfig, PeerTlsConfig, RaftConfig, ScrubConfig, ServerConfig, StoreConfig, TlsConfig, reader::Visitor,
+};
 use crate::model::Limits;
 
 /// Everything but channels, rules and the cluster, which may be missing or come many times.
@@ -16,6 +18,8 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.table("store", &mut |v| store(&mut config.store, v));
     v.table("raft", &mut |v| raft(&mut config.raft, v));
     v.table("scrub", &mut |v| scrub(&mut config.scrub, v));
+    v.table("tls", &mut |v| tls(&mut config.tls, v));
+    v.table("peer_tls", &mut |v| peer_tls(&mut config.peer_tls, v));
 }
 
 pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
@@ -47,6 +51,23 @@ fn raft(config: &mut RaftConfig, v: &mut dyn Visitor) {
 fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {
     v.size("bytes_per_second", &mut config.bytes_per_second);
     v.optional_duration("interval", &mut config.interval);
+}
+
+fn tls(config: &mut TlsConfig, v: &mut dyn Visitor) {
+    v.optional("cert", &mut config.cert);
+    v.optional("key", &mut config.key);
+    v.optional("client_ca", &mut config.client_ca);
+    v.optional("crl", &mut config.crl);
+    v.boolean("require_client_cert", &mut config.require_client_cert);
+    v.text("min_version", &mut config.min_version);
+}
+
+fn peer_tls(config: &mut PeerTlsConfig, v: &mut dyn Visitor) {
+    v.optional("mode", &mut config.mode);
+    v.optional("cert", &mut config.cert);
+    v.optional("key", &mut config.key);
+    v.optional("ca", &mut config.ca);
+    v.optional("crl", &mut config.crl);
 }
 
 fn limits(limits: &mut Limits, v: &mut dyn Visitor) {

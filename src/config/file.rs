@@ -10,6 +10,7 @@ use std::{
 use super::{
     ChannelEntry, ClusterConfig, Origins, RoutingRule, ServerConfig, fields,
     reader::{Reader, Visitor as _},
+    tls,
     tree::{self, Node, Origin, Overrides, Value},
 };
 use crate::model::{ChannelName, Limits};
@@ -45,7 +46,7 @@ pub struct Loaded {
     pub config: ServerConfig,
     /// For `config show`.
     pub origins: Origins,
-    /// About variables of the environment that set nothing.
+    /// About variables of the environment that set nothing, and private keys that others can read.
     pub warnings: Vec<String>,
 }
 
@@ -110,7 +111,7 @@ impl ServerConfig {
     ) -> Result<Loaded, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut tree = tree::parse(text, name, &mut errors);
-        let warnings = tree.overlay(overrides, &mut errors);
+        let mut warnings = tree.overlay(overrides, &mut errors);
         let mut config = Self { base_dir: base_dir.map(Path::to_owned), ..Self::default() };
         let mut reader = Reader::new("", &tree, &mut errors);
         fields::server(&mut config, &mut reader);
@@ -125,8 +126,10 @@ impl ServerConfig {
         cluster(&mut config, &mut reader);
         timing(&config, &mut reader);
         numbers(&config, &mut reader);
+        let of_files = tls::check(&config, &mut reader);
         reader.finish();
         if errors.0.is_empty() {
+            warnings.extend(of_files);
             let mut origins = BTreeMap::new();
             collect(&tree, "", &mut origins);
             return Ok(Loaded { config, origins: Origins(origins), warnings });

@@ -7,6 +7,7 @@ mod reader;
 #[cfg(test)]
 mod reference;
 mod show;
+mod tls;
 mod tree;
 mod variables;
 
@@ -22,6 +23,7 @@ use crate::{
 
 pub use file::{ConfigErrors, Loaded};
 pub use show::Origins;
+pub use tls::{PeerTlsConfig, PeerTlsMode, TlsConfig};
 pub use tree::Overrides;
 
 /// A node's whole configuration, checked.
@@ -63,6 +65,10 @@ pub struct ServerConfig {
     pub raft: RaftConfig,
     /// The search for damage.
     pub scrub: ScrubConfig,
+    /// TLS for clients.
+    pub tls: TlsConfig,
+    /// TLS between nodes.
+    pub peer_tls: PeerTlsConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -166,6 +172,8 @@ impl Default for ServerConfig {
             store: StoreConfig::default(),
             raft: RaftConfig::default(),
             scrub: ScrubConfig::default(),
+            tls: TlsConfig::default(),
+            peer_tls: PeerTlsConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

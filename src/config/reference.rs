@@ -18,7 +18,7 @@ const APART: [(&str, &str); 6] = [
 ];
 
 /// Defaults that depend on other keys or on the machine.
-const DEPENDS: [(&str, &str); 9] = [
+const DEPENDS: [(&str, &str); 10] = [
     ("advertise_address", "see its meaning"),
     ("advertise_http_address", "see its meaning"),
     ("persistence_path", "required, or `ephemeral_node = true`"),
@@ -28,10 +28,11 @@ const DEPENDS: [(&str, &str); 9] = [
     ("cluster.cookie", "required where `cluster.expect` is above 1"),
     ("cluster.cookie_file", "none"),
     ("cluster.expect", "as many as there are seeds and this node"),
+    ("peer_tls.mode", "`\"required\"` with a `cert`, `\"off\"` without"),
 ];
 
 /// Bounds of single keys, in place of those of their types.
-fn bounds() -> [(&'static str, String); 6] {
+fn bounds() -> [(&'static str, String); 8] {
     [
         ("limits.live_keys", format!("1 to {}", Limits::MOST_LIVE_KEYS)),
         ("limits.consumer_name_bytes", "1 to 200".to_owned()),
@@ -39,6 +40,8 @@ fn bounds() -> [(&'static str, String); 6] {
         ("cluster.cookie", format!("at least {} characters; fewer on loopback", ClusterConfig::SHORTEST_COOKIE)),
         ("raft.election_min", "at least twice `raft.heartbeat`".to_owned()),
         ("raft.election_max", "longer than `raft.election_min`".to_owned()),
+        ("tls.min_version", "`\"1.3\"` or `\"1.2\"`".to_owned()),
+        ("peer_tls.mode", "`\"off\"`, `\"optional\"` or `\"required\"`".to_owned()),
     ]
 }
 

@@ -8,9 +8,12 @@ use super::{ClusterConfig, ServerConfig, fields, reader::Visitor};
 
 const PREFIX: &str = "LIMINAL_";
 /// Variables with the same prefix that mean something else: for clients, for the compose file and for tests.
-const OTHERS: [&str; 13] = [
+const OTHERS: [&str; 16] = [
     "SERVER",
     "TOKEN",
+    "CA",
+    "CLIENT_CERT",
+    "CLIENT_KEY",
     "IMAGE",
     "SIM_SEED",
     "SIM_SEEDS",

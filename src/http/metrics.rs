@@ -114,6 +114,9 @@ metrics! {
     IN_FLIGHT_BYTES = Gauge "in_flight_bytes", Node: "Bytes of publishes that are not answered yet";
     BUDGET_HELD = Gauge "budget_held" by "face" "what", Node: "What clients and other nodes hold: connections, open streams, bytes that are no whole request yet";
     BUDGET_REFUSED = Counter "budget_refused" by "face" "what" "why", Node: "What was refused, and which level was full, or that it came too slowly";
+    TLS_CERTIFICATE_SECONDS_LEFT = Gauge "tls_certificate_seconds_left" by "table" "key" "serial", Node: "Seconds until a certificate of the node's files expires, 0 when it has: raise an alarm below a week";
+    TLS_RELOAD_FAILURES = Counter "tls_reload_failures" by "table", Node: "Changed certificate files that could not be used, which the log explains: the old ones are still in use";
+    TLS_HANDSHAKES_FAILED = Counter "tls_handshakes_failed" by "table", Node: "Connections that were refused for how they speak TLS, or for their certificate";
     PUBLISHED_MESSAGES = Counter "published_messages", Node: "Messages acknowledged to clients of this node";
     DUPLICATE_MESSAGES = Counter "duplicate_messages", Node: "Messages whose key had been used before";
     FAILED_MESSAGES = Counter "failed_messages" by "code", Node: "Messages that were refused or whose outcome is unknown, by error code";

@@ -25,6 +25,9 @@ pub enum NodeError {
     /// The secret of the cluster cannot be read, or will not do.
     #[error("{0}")]
     Cookie(String),
+    /// Certificates or keys cannot be read, or will not do.
+    #[error("{0}")]
+    Tls(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {

@@ -9,6 +9,7 @@ use crate::{
     budget::Budgets,
     http,
     raft::RaftGroup,
+    tls::Tls,
 };
 
 /// A node whose applied index is this far behind the commit index is not caught up.
@@ -18,6 +19,7 @@ pub(super) struct View {
     pub(super) broker: Broker,
     pub(super) group: RaftGroup,
     pub(super) budgets: Budgets,
+    pub(super) tls: Tls,
     /// Whether the channels of the configuration exist.
     pub(super) configured: Arc<AtomicBool>,
     pub(super) consumers: http::ConsumerMetrics,

@@ -14,11 +14,11 @@ const MOST: usize = 1024;
 
 /// See the module. Knows only the addresses of the last half minute.
 #[derive(Default)]
-pub(super) struct Complaints(Mutex<BTreeMap<String, Instant>>);
+pub(crate) struct Complaints(Mutex<BTreeMap<String, Instant>>);
 
 impl Complaints {
     /// Whether a line about the address is to be written now, which it then is.
-    pub(super) fn is_due(&self, address: &str) -> bool {
+    pub(crate) fn is_due(&self, address: &str) -> bool {
         let mut last = self.0.lock();
         last.retain(|_, at| at.elapsed() < PAUSE);
         // Those beyond are told of when others are forgotten.

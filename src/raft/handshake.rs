@@ -13,8 +13,8 @@
 //! a node that is made to call a stranger shows it nothing. All messages have fixed sizes, so nothing is allocated for
 //! a stranger.
 //!
-//! The proofs hold for the beginning of a connection. Nothing keeps somebody who can change packets from taking it over
-//! afterwards: the network between nodes has to be private.
+//! The proofs hold for the beginning of a connection. Without TLS around it (`crate::tls`) nothing keeps somebody who can
+//! change packets from taking it over afterwards: the network between nodes has to be private then.
 
 use std::{
     collections::BTreeMap,
@@ -166,8 +166,10 @@ pub(super) enum Refused {
     OtherVersion { oldest: u8, newest: u8 },
     #[error("the other side is of an earlier build, which proves nothing: upgrade it")]
     EarlierBuild,
-    #[error("the other side is no node of liminal's, or of an earlier build")]
+    #[error("the other side is no node of liminal's, or of an earlier build, or takes connections over TLS only")]
     Stranger,
+    #[error("it is node `{known}` with id {id}, but its certificate is that of node `{certified}`")]
+    OtherCertificate { id: u64, known: String, certified: String },
     #[error("the other side does not know the cluster cookie")]
     Impostor,
     #[error(transparent)]

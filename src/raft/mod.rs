@@ -50,6 +50,7 @@ mod witness;
 pub use self::scrub::{ScrubConfig, ScrubReport};
 pub use backup::{Backup, Restore, RestoreError};
 pub use clocks::ClockDifference;
+pub(crate) use complaints::Complaints;
 pub use group::{GroupConfig, RaftGroup, StartError};
 pub use handshake::PeerKeys;
 pub use healing::heal_from_seeds;

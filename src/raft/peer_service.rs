@@ -97,16 +97,6 @@ impl Drop for Watched {
     }
 }
 
-/// Whether a caller says of nobody but itself who it is and where.
-fn speaks_for_itself(caller: u64, named: Option<&proto::NodeAddress>) -> Result<(), Status> {
-    match named {
-        Some(named) if named.id != caller => {
-            Err(Status::permission_denied(format!("node {caller} speaks for node {}", named.id)))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn own_term(raft: &Raft) -> u64 {
     raft.metrics().borrow_watched().current_term
 }
@@ -290,9 +280,8 @@ impl Peer for PeerService {
 
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Result<Response<proto::HelloResponse>, Status> {
         // A stranger of another cluster may ask who is here: the answer tells it that it is one.
-        let caller = Gate::caller(&request)?;
+        Gate::speaks_for_itself(&request, request.get_ref().from.as_ref())?;
         let request = request.into_inner();
-        speaks_for_itself(caller, request.from.as_ref())?;
         let ours = !request.cluster_id.is_empty() && self.identity.cluster_id() == Some(request.cluster_id.clone());
         let refusal = if ours { self.witness.hear(&request) } else { None };
         let proto::HelloRequest { from, cluster_id, .. } = request;
@@ -304,7 +293,7 @@ impl Peer for PeerService {
     }
 
     async fn form(&self, request: Request<proto::FormRequest>) -> Result<Response<proto::FormResponse>, Status> {
-        speaks_for_itself(Gate::caller(&request)?, request.get_ref().from.as_ref())?;
+        Gate::speaks_for_itself(&request, request.get_ref().from.as_ref())?;
         match self.gate.check(&request) {
             // Another node is meant.
             Err(status) if matches!(status.code(), tonic::Code::NotFound) => Err(status),
@@ -316,9 +305,9 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::AnnounceRequest>,
     ) -> Result<Response<proto::AnnounceResponse>, Status> {
-        let from = self.gate.check(&request)?;
+        self.gate.check(&request)?;
+        Gate::speaks_for_itself(&request, request.get_ref().node.as_ref())?;
         let request = request.into_inner();
-        speaks_for_itself(from, request.node.as_ref())?;
         self.membership.announce(request).await.map(Response::new)
     }
 

@@ -14,7 +14,7 @@ mod credentials;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
@@ -28,7 +28,7 @@ use tonic::{
     Status,
     body::Body,
     codegen::http,
-    metadata::MetadataValue,
+    metadata::{MetadataMap, MetadataValue},
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
@@ -54,6 +54,8 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// In every answer: the id of the node that gives it.
 const NODE: &str = "liminal-node";
+/// In every answer over TLS: the node that the certificate of the connection names. This side says so, never the other.
+const CERTIFIED: &str = "liminal-certified";
 /// In an error that this node makes itself, because somebody else answered.
 const STRANGER: &str = "liminal-stranger";
 
@@ -70,6 +72,9 @@ pub(super) enum Lane {
 
 pub(super) type Client = PeerClient<InterceptedService<Bound, Credentials>>;
 
+/// What the cluster calls a node; none where it does not know it.
+type Names = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
+
 /// Makes clients for other nodes; connections are shared by node and lane.
 #[derive(Clone)]
 pub(super) struct Transport {
@@ -83,6 +88,7 @@ struct Inner {
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
     /// Where nodes said that they are, which may be newer than what the log says.
     book: Mutex<HashMap<u64, String>>,
+    names: OnceLock<Names>,
 }
 
 /// A connection that is shared by all requests to a node on one lane.
@@ -100,14 +106,23 @@ struct End {
     proven: AtomicBool,
     /// The version that both sides of the newest connection speak; 0 before there was one.
     version: AtomicU8,
+    /// The node that the certificate there names, over TLS.
+    certified: Mutex<Option<String>>,
     /// Why there is no connection, where whoever is there is no node with the same cookie.
     refusal: Mutex<Option<String>>,
 }
 
 impl Transport {
     pub(super) fn new(env: Env, identity: Identity, keys: Arc<PeerKeys>) -> Self {
-        let inner = Inner { env, identity, keys, links: Mutex::default(), book: Mutex::default() };
+        let (links, book, names) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        let inner = Inner { env, identity, keys, links, book, names };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has certificates compared with what the cluster calls the nodes.
+    pub(super) fn knows(&self, names: impl Fn(u64) -> Option<String> + Send + Sync + 'static) {
+        // Once for a node.
+        let _ = self.inner.names.set(Box::new(names));
     }
 
     /// A client for the node with this id: where it last said that it is, else at this address.
@@ -151,7 +166,9 @@ impl Transport {
     /// When it is no node with the same cookie.
     pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Call, Refused> {
         let Inner { env, identity, keys, .. } = &*self.inner;
-        handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await
+        let call = handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await?;
+        self.inner.believe(connection, call.from)?;
+        Ok(call)
     }
 
     /// Remembers where a node says that it is: its next connection goes there, and so does one that has not reached the
@@ -227,6 +244,8 @@ impl Transport {
                 end.proven.store(false, Ordering::Release);
                 address.clone_into(&mut end.address.lock());
                 let dialled = inner.dial(&address, node, Purpose::Requests).await;
+                let certified = dialled.as_ref().ok().and_then(|(connection, _)| connection.certified());
+                *end.certified.lock() = certified.map(str::to_owned);
                 *end.refusal.lock() = match &dialled {
                     Ok(_) | Err(Refused::Broken(_)) => None,
                     Err(refused) => Some(refused.to_string()),
@@ -263,7 +282,20 @@ impl Inner {
             nonce: self.env.random.nonce(),
         };
         let found = handshake::call(&mut connection, &self.keys, &call).await?;
+        self.believe(&connection, found.id)?;
         Ok((connection, found))
+    }
+
+    /// Whether a node that has proven its id has also shown its own certificate, where there are any. What the cluster does
+    /// not know yet goes by the certificate's name: see `peer_service`.
+    fn believe(&self, connection: &Connection, id: u64) -> Result<(), Refused> {
+        let known = self.names.get().and_then(|names| names(id));
+        match (connection.certified(), known) {
+            (Some(certified), Some(known)) if !known.eq_ignore_ascii_case(certified) => {
+                Err(Refused::OtherCertificate { id, known, certified: certified.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// That a node is at this address is not so, or not so any more.
@@ -304,18 +336,27 @@ impl tower::Service<http::Request<Body>> for Bound {
         let sent = tower::Service::call(&mut self.channel, request);
         let (end, meant) = (self.end.clone(), self.meant.clone());
         Box::pin(async move {
-            let answer = match sent.await {
+            let mut answer = match sent.await {
                 Ok(answer) => answer,
                 Err(error) => {
                     let refusal = end.refusal.lock().clone();
                     return refusal.map(|refusal| Status::unauthenticated(refusal).into_http()).ok_or(error);
                 }
             };
+            end.certify(answer.headers_mut());
             Ok(match meant {
                 Some(meant) => meant.judge(&end, answer),
                 None => answer,
             })
         })
+    }
+}
+
+impl End {
+    fn certify(&self, headers: &mut http::HeaderMap) {
+        headers.remove(CERTIFIED);
+        let certified = self.certified.lock().as_deref().and_then(|node| http::HeaderValue::from_str(node).ok());
+        headers.extend(certified.map(|node| (http::HeaderName::from_static(CERTIFIED), node)));
     }
 }
 
@@ -350,6 +391,12 @@ pub(super) fn is_from_a_stranger(status: &Status) -> bool {
     status.metadata().contains_key(STRANGER)
 }
 
+/// The other node whose certificate was shown by one that introduces itself as this.
+pub(super) fn certified_as_another(answer: &MetadataMap, introduced: &str) -> Option<String> {
+    let certified = answer.get(CERTIFIED).and_then(|node| node.to_str().ok());
+    certified.filter(|certified| !certified.eq_ignore_ascii_case(introduced)).map(str::to_owned)
+}
+
 /// Signs every answer of a node.
 pub(super) fn sign(node: u64) -> impl Fn(http::Response<Body>) -> http::Response<Body> + Clone + Send + Sync + 'static {
     let id = http::HeaderValue::from(node);
@@ -358,3 +405,6 @@ pub(super) fn sign(node: u64) -> impl Fn(http::Response<Body>) -> http::Response
         answer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod payloads;
 mod positions;
 mod publishing;
 mod redrive;
+mod tls;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};

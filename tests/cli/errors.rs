@@ -104,8 +104,17 @@ const ASKING: &[&str] = &[
     "bench replay",
 ];
 /// Commands that ask no cluster.
-const ALONE: &[&str] =
-    &["dev", "serve", "completions", "config check", "config show", "cluster restore", "bench failover", "bench floor"];
+const ALONE: &[&str] = &[
+    "dev",
+    "serve",
+    "certs",
+    "completions",
+    "config check",
+    "config show",
+    "cluster restore",
+    "bench failover",
+    "bench floor",
+];
 
 #[test]
 fn no_node_that_answers_is_an_error_as_json_of_every_command_that_asks_one() {

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod certs;
 mod channels;
 mod claims;
 mod consumers;
@@ -57,6 +58,7 @@ fn help_names_every_command() {
         "consumer",
         "cluster",
         "bench",
+        "certs",
         "config",
         "completions",
     ] {

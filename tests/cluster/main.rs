@@ -30,6 +30,7 @@ mod store_faults;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 
 use liminal::{
     broker::Start,

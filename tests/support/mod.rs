@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub mod certificates;
 pub mod cut;
 pub mod damage;
 pub mod in_process;

@@ -14,7 +14,7 @@ use super::{
 
 const CODES: &str = "docs/ERRORS.md";
 /// The tables of the configuration whose keys are written with a dot.
-const TABLES: [&str; 5] = ["cluster.", "limits.", "raft.", "scrub.", "store."];
+const TABLES: [&str; 7] = ["cluster.", "limits.", "peer_tls.", "raft.", "scrub.", "store.", "tls."];
 /// Upper-case words with underscores in documents that are no error codes.
 const OTHER_WORDS: [&str; 4] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH"];
 /// Prefixes of those.
@@ -68,7 +68,7 @@ fn metrics_that_documents_name_exist() {
             // Names of crates and files have the prefix too, and `liminal_consumer_*` stands for several.
             let is_prefix = word.ends_with('_');
             let exists = known.contains(word) || is_prefix && known.iter().any(|name| name.starts_with(word));
-            let is_crate = ["client", "json", "memory", "predicate", "schema", "wire"]
+            let is_crate = ["client", "json", "memory", "predicate", "schema", "tls", "wire"]
                 .iter()
                 .any(|name| word == format!("liminal_{name}"));
             if word.starts_with("liminal_") && word != "liminal_" && !exists && !is_crate {

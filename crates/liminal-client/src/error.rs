@@ -143,9 +143,17 @@ impl ClientError {
     /// No node could be reached: nothing was sent.
     pub(crate) fn unreachable(address: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let source = source.into();
+        let help = help_of_tls(source.as_ref());
+        let help = help.unwrap_or("check the address (`--server`, `LIMINAL_SERVER`) and that the node is running");
         Self::new(Code::Unreachable, format!("cannot reach {address}: {}", innermost(source.as_ref())))
-            .with_help("check the address (`--server`, `LIMINAL_SERVER`) and that the node is running")
+            .with_help(help)
             .with_source(source)
+    }
+
+    /// A node refuses this client's certificate, or wants one: nothing happened, and nothing will.
+    #[cfg(feature = "tls")]
+    pub(crate) fn refused_by_tls(refusal: &liminal_tls::Failure, status: tonic::Status) -> Self {
+        Self::new(Code::Unauthenticated, refusal.what.clone()).with_help(refusal.help).with_source(status)
     }
 
     /// The request was sent, and no answer came within `after`.
@@ -255,6 +263,25 @@ fn was_never_sent(status: &tonic::Status) -> bool {
 fn speaks_no_grpc(status: &tonic::Status) -> bool {
     let foreign = status.message().contains("invalid compression flag");
     foreign || (status.code() == tonic::Code::Unimplemented && status.message().is_empty())
+}
+
+/// What to do next where TLS failed.
+#[cfg(feature = "tls")]
+fn help_of_tls(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(failure) = inside.and_then(|inner| inner.downcast_ref::<liminal_tls::Failure>()) {
+            return Some(failure.help);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(not(feature = "tls"))]
+fn help_of_tls(_: &(dyn Error + 'static)) -> Option<&'static str> {
+    None
 }
 
 /// The cause of all causes: `transport error` says less than `connection refused`.

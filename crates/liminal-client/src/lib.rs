@@ -39,6 +39,8 @@
 mod calls;
 mod claims;
 mod consumer;
+#[cfg_attr(not(feature = "tls"), path = "plain.rs")]
+mod encryption;
 mod environment;
 mod error;
 mod exchanges;
@@ -47,6 +49,7 @@ mod pool;
 mod publisher;
 mod requests;
 mod retry;
+mod servers;
 mod streams;
 mod subscription;
 #[cfg(test)]
@@ -58,6 +61,8 @@ use std::{sync::Arc, time::Duration};
 
 pub use claims::{Claims, Once, OnceError, Taken};
 pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
+#[cfg(feature = "tls")]
+pub use encryption::Tls;
 pub use environment::{Connecting, Environment, Io};
 pub use error::{Admission, ClientError, ErrorDetail};
 pub use exchanges::Transaction;
@@ -106,6 +111,8 @@ pub struct Client {
 pub struct Builder {
     servers: Vec<String>,
     token: Option<String>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     environment: Arc<dyn Environment>,
     retry_for: Duration,
     connect_timeout: Duration,
@@ -113,7 +120,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds nodes, each as `host:port` or `http://host:port`. A few are enough: the leader is learned.
+    /// Adds nodes, each as `host:port`, `http://host:port` or `https://host:port`. A few are enough: the leader is learned.
+    /// All of them are spoken to over TLS, or none. Without a scheme they are where [`Builder::tls`] was called.
     pub fn servers(mut self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.servers.extend(servers.into_iter().map(Into::into));
         self
@@ -122,6 +130,13 @@ impl Builder {
     /// Sends this token with every request.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Whom to trust and what to show, over TLS. Without it the CAs that the machine trusts are trusted.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -160,14 +175,34 @@ impl Builder {
             ClientError::new(Code::InvalidArgument, "the token has characters that no token can have")
                 .with_help("use visible ASCII characters only")
         })?;
+        #[cfg(feature = "tls")]
+        let (prefers_tls, tls) = (self.tls.is_some(), self.tls.unwrap_or_default());
+        #[cfg(not(feature = "tls"))]
+        let prefers_tls = false;
+        let (servers, encrypted) = servers::authorities(&self.servers, prefers_tls)?;
+        #[cfg(feature = "tls")]
+        let encryption = encrypted.then(|| Arc::new(encryption::Encryption::new(tls)));
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = &encryption {
+            let read = encryption.config().await;
+            read.map_err(|fault| ClientError::new(Code::InvalidArgument, fault.to_string()))?;
+        }
+        #[cfg(not(feature = "tls"))]
+        let encryption = match encrypted {
+            true => {
+                return Err(ClientError::new(Code::InvalidArgument, "this program is built without TLS (`https://`)"));
+            }
+            false => None,
+        };
         let options = Options {
             environment: self.environment,
+            encryption,
             token,
             retry_for: self.retry_for,
             connect_timeout: self.connect_timeout,
             answer_timeout: self.answer_timeout,
         };
-        let pool = Pool::new(&self.servers, options)?;
+        let pool = Pool::new(&servers, options)?;
         let mut failures = Vec::new();
         for _ in 0..pool.len() {
             match pool.connect(Prefer::Any).await {
@@ -182,7 +217,7 @@ impl Builder {
 }
 
 impl Client {
-    /// Connects to a cluster by some of its nodes, each `host:port` or `http://host:port`.
+    /// Connects to a cluster by some of its nodes, each `host:port`, `http://host:port` or `https://host:port`.
     ///
     /// # Errors
     /// As [`Builder::connect`].
@@ -195,6 +230,8 @@ impl Client {
         Builder {
             servers: Vec::new(),
             token: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             environment: Arc::new(World),
             retry_for: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),

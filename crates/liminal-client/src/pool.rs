@@ -16,9 +16,13 @@ use tonic::{
 use super::{
     error::ClientError,
     retry::{self, Repeat},
+    servers::authority,
 };
-use crate::environment::Environment;
-use liminal_wire::{Code, address, headers};
+use crate::{
+    encryption::{Encryption, Said},
+    environment::{Environment, Io},
+};
+use liminal_wire::{Code, headers};
 
 /// How long attempts fail before that is said.
 const QUIET: Duration = Duration::from_secs(2);
@@ -40,6 +44,8 @@ const MAX_FRAME: u32 = 256 << 10;
 #[derive(Clone)]
 pub(crate) struct Options {
     pub environment: Arc<dyn Environment>,
+    /// None: over plain TCP.
+    pub encryption: Option<Arc<Encryption>>,
     pub token: Option<MetadataValue<Ascii>>,
     pub retry_for: Duration,
     pub connect_timeout: Duration,
@@ -86,6 +92,8 @@ struct Node {
     /// Locked while connecting, so that many waiting calls make one connection.
     channel: tokio::sync::Mutex<Option<Channel>>,
     failed: Mutex<Option<Instant>>,
+    /// What it said of this client's certificate.
+    said: Said,
 }
 
 /// A node that answered when it was connected.
@@ -98,13 +106,23 @@ impl Connected {
     pub fn address(&self) -> &str {
         &self.node.address
     }
+
+    /// What a call on this connection has failed with.
+    fn error(&self, status: Status) -> ClientError {
+        #[cfg(feature = "tls")]
+        if let Some(refusal) = self.node.said.refusal() {
+            return ClientError::refused_by_tls(&refusal, status);
+        }
+        ClientError::from_status(self.address(), status)
+    }
 }
 
 impl Pool {
+    /// `servers` are those that [`authorities`](super::servers::authorities) gives.
     pub fn new(servers: &[String], options: Options) -> Result<Self, ClientError> {
         let mut nodes = Nodes::default();
         for server in servers {
-            nodes.index_of(&authority(server)?);
+            nodes.index_of(server);
         }
         if nodes.list.is_empty() {
             return Err(ClientError::new(Code::InvalidArgument, "no server to connect to")
@@ -123,7 +141,7 @@ impl Pool {
         let mut slot = node.channel.lock().await;
         let channel = match &*slot {
             Some(channel) => channel.clone(),
-            None => match self.open(&node.address).await {
+            None => match open(&self.options, &node).await {
                 Ok(channel) => slot.insert(channel).clone(),
                 Err(error) => {
                     drop(slot);
@@ -135,10 +153,6 @@ impl Pool {
         drop(slot);
         let link = InterceptedService::new(channel, Auth(self.options.token.clone()));
         Ok(Connected { link, node })
-    }
-
-    async fn open(&self, address: &str) -> Result<Channel, ClientError> {
-        open(&self.options.environment, address, self.options.connect_timeout).await
     }
 
     /// The node could not be reached, or did not serve: try another one next.
@@ -159,7 +173,7 @@ impl Pool {
         let mut nodes = self.nodes.lock();
         if address.is_empty() {
             nodes.leader = None;
-        } else if let Ok(address) = authority(address) {
+        } else if let Ok((_, address)) = authority(address) {
             nodes.leader = nodes.index_of(&address);
         }
     }
@@ -193,7 +207,7 @@ impl Pool {
             }
             Ok(Err(status)) => {
                 self.learn(status.metadata());
-                ClientError::from_status(connected.address(), status)
+                connected.error(status)
             }
             Err(_) => ClientError::timeout(connected.address(), after),
         };
@@ -288,6 +302,7 @@ impl Nodes {
                 address: address.to_owned(),
                 channel: tokio::sync::Mutex::default(),
                 failed: Mutex::default(),
+                said: Said::default(),
             }));
             return Some(self.list.len() - 1);
         }
@@ -338,17 +353,30 @@ impl Backoff {
     }
 }
 
-async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duration) -> Result<Channel, ClientError> {
-    let environment = environment.clone();
+async fn open(options: &Options, node: &Node) -> Result<Channel, ClientError> {
+    let (environment, encryption, said) = (options.environment.clone(), options.encryption.clone(), node.said.clone());
+    let (address, within) = (&*node.address, options.connect_timeout);
     let connector = tower::service_fn(move |uri: Uri| {
-        let environment = environment.clone();
+        let (environment, encryption, said) = (environment.clone(), encryption.clone(), said.clone());
         async move {
             let address = uri.authority().map(std::string::ToString::to_string).unwrap_or_default();
-            environment.connect(&address).await.map(TokioIo::new)
+            let stream = environment.connect(&address).await?;
+            let stream: Box<dyn Io> = match encryption {
+                None => stream,
+                Some(encryption) => {
+                    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+                    Box::new(encryption.begin(host, stream, &said).await?)
+                }
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
+    let unusable = |error: &dyn std::fmt::Display| ClientError::unreachable(address, error.to_string());
+    let scheme = if options.encryption.is_some() { "https" } else { "http" };
+    let origin: Uri = format!("{scheme}://{address}").parse().map_err(|error| unusable(&error))?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ClientError::unreachable(address, error))?
+        .origin(origin)
         // Large enough that a replay is not bound by the round trip, small enough to bound memory.
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
@@ -363,29 +391,6 @@ async fn open(environment: &Arc<dyn Environment>, address: &str, within: Duratio
     }
 }
 
-/// `host:port` of a server, given with or without `http://`.
-fn authority(server: &str) -> Result<String, ClientError> {
-    let invalid = |reason: &str| {
-        ClientError::new(Code::InvalidArgument, format!("`{server}` is no server address: {reason}"))
-            .with_help("write host:port or http://host:port, for example 127.0.0.1:7101")
-    };
-    if server.starts_with("https://") {
-        return Err(invalid("TLS is not supported"));
-    }
-    let rest = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
-    if let Err(what) = address::split(rest)
-        && what.contains("brackets")
-    {
-        return Err(ClientError::new(Code::InvalidArgument, what));
-    }
-    let uri: Uri = format!("http://{rest}").parse().map_err(|_| invalid("it cannot be read"))?;
-    match uri.authority() {
-        Some(authority) if uri.path() == "/" && authority.port().is_some() => Ok(authority.to_string()),
-        Some(_) => Err(invalid("the port is missing, or there is more than host and port")),
-        None => Err(invalid("the host is missing")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +400,7 @@ mod tests {
         let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
         let options = Options {
             environment: Arc::new(World),
+            encryption: None,
             token: None,
             retry_for: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
@@ -411,17 +417,6 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert(headers::LEADER, MetadataValue::from_static(value));
         metadata
-    }
-
-    #[test]
-    fn an_address_is_taken_with_and_without_a_scheme() {
-        assert_eq!(authority("n1:7101").unwrap(), "n1:7101");
-        assert_eq!(authority("http://[::1]:7101/").unwrap(), "[::1]:7101");
-        let message = authority("::1:7101").unwrap_err().message().to_owned();
-        assert!(message.contains("in brackets: [::1]:7101"), "{message}");
-        for wrong in ["n1", "https://n1:7101", "http://n1:7101/x", "", "a b:1"] {
-            assert_eq!(authority(wrong).unwrap_err().code(), "INVALID_ARGUMENT", "{wrong}");
-        }
     }
 
     #[tokio::test]

@@ -75,6 +75,8 @@ impl RaftGroup {
         let view = replica.view();
         let local = NodeAddress { id: identity.node_id(), ..config.local.clone() };
         let transport = Transport::new(env.clone(), identity.clone(), config.keys.clone());
+        let known = view.clone();
+        transport.knows(move |node| known.member(node).map(|member| member.name));
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let machine = StateMachine::new(replica, log.clone()).await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;

@@ -13,7 +13,7 @@ use super::{
     super::{
         identity::Promise,
         survey::{Round, count_nodes},
-        transport::{Client, Lane},
+        transport::{Client, Lane, certified_as_another},
         wire::{from_address, position_to_log_id, to_address},
         witness,
     },
@@ -139,7 +139,21 @@ impl Joining {
             committed: witness::committed(&*self.log),
         };
         match tokio::time::timeout(TIMEOUT, client.hello(request)).await {
-            Ok(Ok(answer)) => Some((address, answer.into_inner())),
+            Ok(Ok(answer)) => {
+                let name = answer.get_ref().node.as_ref().map_or("", |node| node.name.as_str());
+                let Some(certified) = certified_as_another(answer.metadata(), name) else {
+                    return Some((address, answer.into_inner()));
+                };
+                if self.complaints.is_due(&address) {
+                    tracing::warn!(
+                        address,
+                        name,
+                        certified,
+                        "a node is passed over: its certificate is another node's"
+                    );
+                }
+                None
+            }
             Ok(Err(status)) if status.code() == Code::Unauthenticated => {
                 if self.complaints.is_due(&address) {
                     tracing::warn!(address, "{}", status.message());

@@ -47,6 +47,27 @@ impl Gate {
         caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
     }
 
+    /// Whether a caller says of nobody but itself who it is and where: by the id that it has proven, and by the name in its
+    /// certificate where it has shown one.
+    pub(in crate::raft) fn speaks_for_itself<T>(
+        request: &Request<T>,
+        named: Option<&crate::proto::raft::NodeAddress>,
+    ) -> Result<(), Status> {
+        let caller = Self::caller(request)?;
+        let Some(named) = named else { return Ok(()) };
+        if named.id != caller {
+            return Err(Status::permission_denied(format!("node {caller} speaks for node {}", named.id)));
+        }
+        let account = request.extensions().get::<Arc<Account>>();
+        match account.and_then(|account| account.certified()) {
+            Some(certified) if !certified.eq_ignore_ascii_case(&named.name) => Err(Status::permission_denied(format!(
+                "node {caller} says that it is `{}`, but its certificate is that of node `{certified}`",
+                named.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the caller is of no other cluster, and means this node. Returns the caller's id.
     pub(in crate::raft) fn check<T>(&self, request: &Request<T>) -> Result<u64, Status> {
         let metadata = request.metadata();
