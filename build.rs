@@ -15,8 +15,13 @@ use protox::prost_reflect::prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const PUBLIC: &[&str] =
-    &["liminal/v1/broker.proto", "liminal/v1/admin.proto", "liminal/v1/claims.proto", "liminal/v1/consumers.proto"];
+const PUBLIC: &[&str] = &[
+    "liminal/v1/broker.proto",
+    "liminal/v1/admin.proto",
+    "liminal/v1/claims.proto",
+    "liminal/v1/consumers.proto",
+    "liminal/v1/security.proto",
+];
 const PEERS: &[&str] = &["raft/v1/raft.proto", "peer/v1/broker.proto", "peer/v1/machine.proto"];
 /// The message that stays encoded.
 const ENCODED: &str = ".liminal.v1.MessageBatch";

@@ -309,7 +309,8 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::Trim { .. }
         | Operation::Withdraw { .. }
         | Operation::LimitKeys { .. }
-        | Operation::LimitState(_) => Ok(()),
+        | Operation::LimitState(_)
+        | Operation::Security(_) => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One node, wired together: store, log, Raft group, broker and the two faces; and its orderly end.
 
+mod access;
 mod admin;
 mod budgets;
 mod condition;
@@ -25,7 +26,7 @@ use tokio_util::{
 use self::{configured::create_channels, view::View};
 pub use self::{error::NodeError, storage::Storage};
 use crate::{
-    broker::Broker,
+    broker::{Broker, Gate},
     budget::{Budgets, FaceName},
     config::ServerConfig,
     env::Env,
@@ -157,18 +158,20 @@ impl Node {
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash);
         let configured = Arc::new(AtomicBool::new(false));
         let view = Arc::new(View {
             broker: broker.clone(),
             group: group.clone(),
             budgets: budgets.clone(),
             tls: tls.clone(),
+            gate: gate.clone(),
             configured: configured.clone(),
             consumers: http::ConsumerMetrics::default(),
             stopping: stopping.clone(),
         });
-        tasks.spawn(report("gRPC", grpc::serve(broker.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(http::serve(broker.clone(), view, browsers, web, stopping.clone()));
+        tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
+        tasks.spawn(http::serve(config.limits.clone(), gate, view, browsers, web, stopping.clone()));
         let watching = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::join!(budgets.watch(), tls.watch());
         }));

@@ -5,8 +5,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 use protox::prost::Message as _;
 use protox::prost_reflect::prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 
-const PUBLIC: &[&str] =
-    &["liminal/v1/broker.proto", "liminal/v1/admin.proto", "liminal/v1/claims.proto", "liminal/v1/consumers.proto"];
+const PUBLIC: &[&str] = &[
+    "liminal/v1/broker.proto",
+    "liminal/v1/admin.proto",
+    "liminal/v1/claims.proto",
+    "liminal/v1/consumers.proto",
+    "liminal/v1/security.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/liminal");

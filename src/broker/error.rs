@@ -408,4 +408,46 @@ pub enum BrokerError {
         /// When to try again, milliseconds; 0 where that is not known.
         retry_after_ms: u64,
     },
+    /// Nobody knows who asks.
+    #[error("{reason}")]
+    Unauthenticated {
+        /// Why.
+        reason: String,
+    },
+    /// No role of the caller grants it. Said in the same words whether or not the thing exists.
+    #[error("{who} has no right to {action} on {on}")]
+    PermissionDenied {
+        /// The caller, without its secret.
+        who: String,
+        /// What was to be done.
+        action: String,
+        /// To what.
+        on: String,
+    },
+    /// There is no such token.
+    #[error("there is no token `{id}`")]
+    TokenNotFound {
+        /// The id asked for.
+        id: String,
+    },
+    /// There is no such role.
+    #[error("there is no role `{name}`")]
+    RoleNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The name is taken by a role that grants something else.
+    #[error("role `{name}` exists already and grants something else")]
+    RoleExists {
+        /// The name.
+        name: String,
+    },
+    /// A role that tokens have cannot be deleted.
+    #[error("role `{name}` cannot be deleted: token {token} has it")]
+    RoleInUse {
+        /// The name.
+        name: String,
+        /// One of those tokens.
+        token: String,
+    },
 }

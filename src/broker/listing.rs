@@ -17,7 +17,7 @@ pub struct NamedPage<T> {
 
 impl<T> NamedPage<T> {
     /// Takes what fits: up to `limit` items (0: as many as fit) and [`Limits::LIST_BYTES`]; at least one.
-    fn take(
+    pub(super) fn take(
         all: impl Iterator<Item = Result<T, BrokerError>>,
         limit: usize,
         name: impl Fn(&T) -> &str,
@@ -55,9 +55,20 @@ impl Broker {
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
     pub async fn channels_after(&self, name: &str, limit: usize) -> Result<NamedPage<ChannelInfo>, BrokerError> {
+        self.channels_seen(name, limit, |_| true).await
+    }
+
+    /// The same of those channels that somebody may see.
+    pub(super) async fn channels_seen(
+        &self,
+        name: &str,
+        limit: usize,
+        sees: impl Fn(&str) -> bool,
+    ) -> Result<NamedPage<ChannelInfo>, BrokerError> {
         self.catch_up().await?;
         let catalog = self.inner.view.catalog();
-        let all = catalog.range(after(name)).map(|meta| self.info(meta));
+        let seen = catalog.range(after(name)).filter(|meta| sees(meta.name.as_str()));
+        let all = seen.map(|meta| self.info(meta));
         let schema = |info: &ChannelInfo| info.meta.config.schema.as_ref().map_or(0, String::len);
         NamedPage::take(all, limit, |info| info.meta.name.as_str(), schema)
     }

@@ -1,5 +1,6 @@
 //! What publishing, subscribing, reading and managing channels mean.
 
+mod access;
 mod admission;
 mod api;
 mod batcher;
@@ -54,6 +55,7 @@ mod turns;
 mod verdicts;
 
 pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
+pub use access::{Access, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict};
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
 pub use claims::{Claim, Completed};
 pub use consume::{

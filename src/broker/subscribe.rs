@@ -13,7 +13,7 @@ use self::{
     judge::Judged,
     reader::{Reader, gone},
 };
-use super::{Broker, BrokerError, Leader, Start, SubscribeOptions};
+use super::{Broker, BrokerError, Leader, Standing, Start, SubscribeOptions};
 use crate::{
     fanout::{Observer as _, Taking},
     model::{Durability, IfChanged, Position, Predicate, StoredBatch},
@@ -33,6 +33,8 @@ pub struct Subscription {
     history: Position,
     /// Messages of one batch, for `try_next`.
     messages: VecDeque<(u64, Message)>,
+    /// It ends with the right by which it was opened; none where that does not end.
+    standing: Option<Standing>,
 }
 
 enum Source {
@@ -144,7 +146,7 @@ impl Broker {
             }
         };
         let begins_told = told || matches!(&source, Source::All(reader) if reader.is_told());
-        Ok(Subscription { source, if_changed, begins_told, history, messages: VecDeque::new() })
+        Ok(Subscription { source, if_changed, begins_told, history, messages: VecDeque::new(), standing: None })
     }
 }
 
@@ -156,12 +158,26 @@ impl Subscription {
     /// # Errors
     /// When the channel is deleted, the node stops or what comes next was removed. `HistoryChanged` says that the history
     /// behind the subscription has changed, and where it goes on; unless it was to fail then, the next call does go on.
+    /// `Unauthenticated` and `PermissionDenied` when the right to follow the channel has ended.
     pub async fn next(&mut self) -> Result<StoredBatch, BrokerError> {
-        let next = match &mut self.source {
-            Source::All(reader) => reader.next().await,
-            Source::Some(judged) => judged.next().await,
+        let Self { source, standing, .. } = self;
+        let next = async {
+            match source {
+                Source::All(reader) => reader.next().await,
+                Source::Some(judged) => judged.next().await,
+            }
+        };
+        let next = tokio::select! {
+            biased;
+            error = Standing::ended_of(standing) => Err(error),
+            next = next => next,
         };
         next.inspect_err(|error| self.take_note(error))
+    }
+
+    /// It ends with a right.
+    pub(super) fn as_long_as(self, standing: Option<Standing>) -> Self {
+        Self { standing, ..self }
     }
 
     fn take_note(&mut self, error: &BrokerError) {

@@ -31,6 +31,11 @@ pub(super) fn run(command: Command, global: &Global) -> Result<(), CliError> {
     match command {
         Command::Check { file } => {
             let Loaded { config, .. } = load(Some(&file), Vec::new())?;
+            let refused =
+                |what| CliError::failed(format!("the configuration cannot be used\n{}: {what}", file.display()));
+            if let Some(warning) = config.check_exposure().map_err(refused)? {
+                tracing::warn!("{warning}");
+            }
             match config.cluster.map_or(Ok(None), |cluster| cluster.check_file()) {
                 Ok(None) => {}
                 Ok(Some(warning)) => tracing::warn!("{warning}"),

@@ -1,5 +1,6 @@
 //! The command line. One file for each command; results on standard output, everything else on standard error.
 
+pub mod auth;
 pub mod bench;
 mod certs;
 pub mod channel;
@@ -15,11 +16,13 @@ pub mod publish;
 mod reference;
 mod remote;
 pub mod request;
+pub mod role;
 pub mod rule;
 mod serve;
 pub mod subscribe;
+pub mod token;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use liminal_tls::ClientFiles;
@@ -52,8 +55,11 @@ pub struct Global {
     /// Nodes to talk to; any of them serves every request [default: http://127.0.0.1:7101 to 7103, or https:// with --ca]
     #[arg(long, global = true, env = "LIMINAL_SERVER", value_delimiter = ',', value_name = "URL")]
     pub server: Vec<String>,
-    /// Sent with every request
-    #[arg(long, global = true, env = "LIMINAL_TOKEN", hide_env_values = true)]
+    /// The file that holds the token to send; otherwise it is taken from the variable LIMINAL_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Refused: whoever lists the processes of a machine sees their command lines
+    #[arg(long, global = true, hide = true, value_name = "TOKEN")]
     pub token: Option<String>,
     /// Certificates of the CAs to trust for https:// servers; without it those that this machine trusts
     #[arg(long, global = true, env = "LIMINAL_CA", value_name = "FILE")]
@@ -82,6 +88,23 @@ impl Global {
     /// The files of TLS that were named.
     pub fn tls_files(&self) -> ClientFiles {
         ClientFiles { ca: self.ca.clone(), identity: self.client_cert.clone().zip(self.client_key.clone()) }
+    }
+
+    /// The token to send with every request: that of the file, else that of the environment, else none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is empty.
+    pub fn bearer(&self) -> Result<Option<String>, CliError> {
+        let Some(file) = &self.token_file else {
+            let variable = std::env::var("LIMINAL_TOKEN").ok().map(|token| token.trim().to_owned());
+            return Ok(variable.filter(|token| !token.is_empty()));
+        };
+        let unusable = |why: String| CliError::usage(format!("--token-file {}: {why}", file.display()));
+        let text = fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
+        match text.trim() {
+            "" => Err(unusable("it is empty; write a token into it".into())),
+            token => Ok(Some(token.to_owned())),
+        }
     }
 }
 
@@ -127,6 +150,15 @@ enum Command {
     /// Look at the cluster and change it
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Make, look at and end tokens of clients
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Make, look at and change roles, which say what tokens may do
+    #[command(subcommand)]
+    Role(role::Command),
+    /// Ask what a token may do
+    #[command(subcommand)]
+    Auth(auth::Command),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Command),
@@ -199,6 +231,14 @@ fn asks_for_json(words: impl IntoIterator<Item = String>) -> bool {
 
 async fn run(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
+    if global.token.is_some() {
+        let why = "--token: whoever lists the processes of this machine sees what is on their command lines";
+        return Err(CliError::usage(why.into()).with_help(
+            "write the token into a file that only you can read and name it with --token-file, or set LIMINAL_TOKEN; \
+             if others may have seen it, replace it with `liminal token rotate ID`"
+                .into(),
+        ));
+    }
     match cli.command {
         Command::Dev(args) => dev::run(args).await,
         Command::Certs(args) => certs::run(args, global),
@@ -213,6 +253,9 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Consumer(command) => consumer::run(command, global).await,
         Command::Health(args) => health::run(args, global).await,
         Command::Cluster(command) => cluster::run(command, global).await,
+        Command::Token(command) => token::run(command, global).await,
+        Command::Role(command) => role::run(command, global).await,
+        Command::Auth(command) => auth::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
         Command::Config(command) => config::run(command, global),
         Command::Completions { shell } => {

@@ -25,7 +25,7 @@ pub async fn connect_to(
     global: &Global,
 ) -> Result<Client, CliError> {
     let mut builder = Client::builder().servers(servers);
-    if let Some(token) = &global.token {
+    if let Some(token) = global.bearer()? {
         builder = builder.token(token);
     }
     let ClientFiles { ca, identity } = global.tls_files();

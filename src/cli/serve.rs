@@ -28,6 +28,11 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     if config.ephemeral_node {
         tracing::warn!("this node is ephemeral: all of its messages are gone when it stops");
     }
+    let refused =
+        |what| CliError::failed(format!("the configuration cannot be used\n{}: {what}", args.config.display()));
+    if let Some(warning) = config.check_exposure().map_err(refused)? {
+        tracing::warn!("{warning}");
+    }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
     let node = start(config, 1).await?;

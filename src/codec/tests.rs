@@ -1,4 +1,5 @@
 mod publishing;
+mod security;
 
 use proptest::prelude::*;
 

@@ -1,7 +1,8 @@
 //! Every field of a node's configuration with its key, once: reading and showing both walk over this list.
 
 use super::{
-    ClusterConfig, PeerTlsConfig, RaftConfig, ScrubConfig, ServerConfig, StoreConfig, TlsConfig, reader::Visitor,
+    ClusterConfig, PeerTlsConfig, RaftConfig, ScrubConfig, SecurityConfig, ServerConfig, StoreConfig, TlsConfig,
+    reader::Visitor,
 };
 use crate::model::Limits;
 
@@ -20,6 +21,7 @@ pub(super) fn server(config: &mut ServerConfig, v: &mut dyn Visitor) {
     v.table("scrub", &mut |v| scrub(&mut config.scrub, v));
     v.table("tls", &mut |v| tls(&mut config.tls, v));
     v.table("peer_tls", &mut |v| peer_tls(&mut config.peer_tls, v));
+    v.table("security", &mut |v| security(&mut config.security, v));
 }
 
 pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
@@ -46,6 +48,17 @@ fn raft(config: &mut RaftConfig, v: &mut dyn Visitor) {
     v.size("log_cache_bytes", &mut config.log_cache_bytes);
     v.count("log_keep_entries", &mut config.log_keep_entries);
     v.size("log_keep_bytes", &mut config.log_keep_bytes);
+}
+
+fn security(config: &mut SecurityConfig, v: &mut dyn Visitor) {
+    // What cannot be read stays as it is; whoever reads a file is told so.
+    let mut mode = config.mode.name().to_owned();
+    v.text("mode", &mut mode);
+    config.mode = mode.parse().unwrap_or(config.mode);
+    v.boolean("insecure", &mut config.insecure);
+    let mut hash = config.bootstrap_token_hash.map(|hash| hash.to_string());
+    v.optional("bootstrap_token_hash", &mut hash);
+    config.bootstrap_token_hash = hash.and_then(|hash| hash.parse().ok());
 }
 
 fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {

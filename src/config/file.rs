@@ -13,7 +13,7 @@ use super::{
     tls,
     tree::{self, Node, Origin, Overrides, Value},
 };
-use crate::model::{ChannelName, Limits};
+use crate::model::{ChannelName, Limits, SecurityMode, TokenHash};
 
 /// Everything that is wrong with a configuration, one line each: `FILE:LINE:COLUMN: key: what`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,6 +125,7 @@ impl ServerConfig {
         rules(&mut config, &mut reader);
         cluster(&mut config, &mut reader);
         timing(&config, &mut reader);
+        security(&mut reader);
         numbers(&config, &mut reader);
         let of_files = tls::check(&config, &mut reader);
         reader.finish();
@@ -304,6 +305,22 @@ fn numbers(config: &ServerConfig, reader: &mut Reader<'_>) {
     if keys > most {
         reader.wrong("limits.live_keys", &node.origin, format!("{keys} is too large; at most {most}"));
     }
+}
+
+/// What has to be understood before anybody is let in.
+fn security(reader: &mut Reader<'_>) {
+    let Some(node) = reader.get("security") else { return };
+    let mut table = Reader::new("security", node, reader.errors);
+    let mut check = |key: &'static str, parse: fn(&str) -> Result<(), String>| {
+        if let Some(node) = table.get(key)
+            && let Some(text) = table.text_of(key, node)
+            && let Err(what) = parse(&text)
+        {
+            table.wrong(key, &node.origin, what);
+        }
+    };
+    check("mode", |text| text.parse::<SecurityMode>().map(drop));
+    check("bootstrap_token_hash", |text| text.parse::<TokenHash>().map(drop));
 }
 
 /// Times that have to fit each other.

@@ -6,6 +6,7 @@ mod file;
 mod reader;
 #[cfg(test)]
 mod reference;
+mod security;
 mod show;
 mod tls;
 mod tree;
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use file::{ConfigErrors, Loaded};
+pub use security::SecurityConfig;
 pub use show::Origins;
 pub use tls::{PeerTlsConfig, PeerTlsMode, TlsConfig};
 pub use tree::Overrides;
@@ -69,6 +71,8 @@ pub struct ServerConfig {
     pub tls: TlsConfig,
     /// TLS between nodes.
     pub peer_tls: PeerTlsConfig,
+    /// Who may do what.
+    pub security: SecurityConfig,
 }
 
 /// How a node looks for damage on its disk.
@@ -174,6 +178,7 @@ impl Default for ServerConfig {
             scrub: ScrubConfig::default(),
             tls: TlsConfig::default(),
             peer_tls: PeerTlsConfig::default(),
+            security: SecurityConfig::default(),
             advertise_address: None,
             advertise_http_address: None,
             allowed_origins: Vec::new(),

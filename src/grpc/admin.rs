@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::status::to_status;
+use super::{guarding::access, status::to_status};
 use crate::{
-    broker::BrokerError,
+    broker::{BrokerError, Standing},
+    model::Action,
     proto::v1::{
         BackupChunk, BackupHead, BackupRequest, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
         JoinNodeRequest, ListEventsRequest, ListEventsResponse, MembershipChange, PromoteNodeRequest,
@@ -44,10 +45,34 @@ pub(super) struct AdminService {
 }
 
 impl AdminService {
-    async fn change(&self, change: Change) -> Result<Response<MembershipChange>, Status> {
+    async fn change<T>(&self, request: &Request<T>, change: Change) -> Result<Response<MembershipChange>, Status> {
+        may(request, Action::Admin)?;
         let done = self.admin.change(change).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(MembershipChange { done }))
     }
+}
+
+fn may<T>(request: &Request<T>, action: Action) -> Result<(), Status> {
+    access(request)?.may_on_cluster(action).map_err(|error| to_status(&error))
+}
+
+fn may_long<T>(request: &Request<T>, action: Action) -> Result<Option<Standing>, Status> {
+    access(request)?.may_long_on_cluster(action).map_err(|error| to_status(&error))
+}
+
+/// Ends an answer with the right by which it was asked for, and says so: half a backup must not look like a whole one.
+fn while_allowed<T: Send>(
+    answers: BoxStream<'static, Result<T, Status>>,
+    standing: Option<Standing>,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    futures::stream::unfold(Some((answers, standing)), |open| async move {
+        let (mut answers, mut standing) = open?;
+        tokio::select! {
+            biased;
+            error = Standing::ended_of(&mut standing) => Some((Err(to_status(&error)), None)),
+            next = answers.next() => Some((next?, Some((answers, standing)))),
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -58,31 +83,33 @@ impl Admin for AdminService {
 
     async fn cluster_status(
         &self,
-        _: Request<ClusterStatusRequest>,
+        request: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
+        may(&request, Action::Read)?;
         self.admin.status().await.map(Response::new).map_err(|error| to_status(&error))
     }
 
     async fn join_node(&self, request: Request<JoinNodeRequest>) -> Result<Response<MembershipChange>, Status> {
-        self.change(Change::Join { node: request.into_inner().node }).await
+        self.change(&request, Change::Join { node: request.get_ref().node.clone() }).await
     }
 
     async fn promote_node(&self, request: Request<PromoteNodeRequest>) -> Result<Response<MembershipChange>, Status> {
-        self.change(Change::Promote { name: request.into_inner().name }).await
+        self.change(&request, Change::Promote { name: request.get_ref().name.clone() }).await
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<MembershipChange>, Status> {
-        self.change(Change::Remove { name: request.into_inner().name }).await
+        self.change(&request, Change::Remove { name: request.get_ref().name.clone() }).await
     }
 
     async fn transfer_leadership(
         &self,
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<MembershipChange>, Status> {
-        self.change(Change::Transfer { name: request.into_inner().name }).await
+        self.change(&request, Change::Transfer { name: request.get_ref().name.clone() }).await
     }
 
-    async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        may(&request, Action::Manage)?;
         self.admin.verify().await.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -90,25 +117,30 @@ impl Admin for AdminService {
         &self,
         request: Request<VerifyDeepRequest>,
     ) -> Result<Response<Self::VerifyDeepStream>, Status> {
+        let standing = may_long(&request, Action::Manage)?;
         let answers = self.admin.verify_deep(request.into_inner().bytes_per_second);
-        Ok(Response::new(answers.map(Ok).boxed()))
+        Ok(Response::new(while_allowed(answers.map(Ok).boxed(), standing).boxed()))
     }
 
-    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let standing = may_long(&request, Action::Admin)?;
         let (head, backup) = self.admin.backup().await.map_err(|error| to_status(&error))?;
         let first = BackupChunk { head: Some(head), page: Bytes::new() };
         let pages = futures::stream::try_unfold(backup, |mut backup| async move {
             let page = backup.next().await.map_err(|error| Status::internal(error.to_string()))?;
             Ok(page.map(|page| (BackupChunk { head: None, page }, backup)))
         });
-        Ok(Response::new(Box::pin(futures::stream::once(async { Ok(first) }).chain(pages))))
+        let whole = futures::stream::once(async { Ok(first) }).chain(pages);
+        Ok(Response::new(Box::pin(while_allowed(whole.boxed(), standing))))
     }
 
-    async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+        may(&request, Action::Read)?;
         Ok(Response::new(ListEventsResponse { events: self.admin.events() }))
     }
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
+        may(&request, Action::Manage)?;
         self.admin.snapshot().await.map(Response::new).map_err(|error| to_status(&error))
     }
 }

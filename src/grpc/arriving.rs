@@ -22,7 +22,7 @@ pub(super) fn account<T>(request: &Request<T>) -> Arc<Account> {
     of_connection(request.extensions())
 }
 
-fn of_connection(extensions: &http::Extensions) -> Arc<Account> {
+pub(super) fn of_connection(extensions: &http::Extensions) -> Arc<Account> {
     extensions.get::<Arc<Account>>().cloned().unwrap_or_default()
 }
 

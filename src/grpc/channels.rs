@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Service, status::detail, subscribing::start_of, to_status};
+use super::{Service, guarding::access, status::detail, subscribing::start_of, to_status};
 use crate::{
     broker::{BrokerError, ChannelInfo, DelayedPage, RuleInfo, Start, Trim, Violation},
     model::{
@@ -18,9 +18,10 @@ impl Channels for Service {
         &self,
         request: Request<v1::CreateChannelRequest>,
     ) -> Result<Response<v1::CreateChannelResponse>, Status> {
+        let broker = access(&request)?;
         let v1::CreateChannelRequest { name, config } = request.into_inner();
         let config = config_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
-        let info = self.broker.create_channel(&name, config).await.map_err(|error| to_status(&error))?;
+        let info = broker.create_channel(&name, config).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::CreateChannelResponse { channel: Some(info.to_proto()) }))
     }
 
@@ -28,8 +29,9 @@ impl Channels for Service {
         &self,
         request: Request<v1::ListChannelsRequest>,
     ) -> Result<Response<v1::ListChannelsResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ListChannelsRequest { after, limit } = request.into_inner();
-        let page = self.broker.channels_after(&after, limit as usize).await.map_err(|error| to_status(&error))?;
+        let page = broker.channels_after(&after, limit as usize).await.map_err(|error| to_status(&error))?;
         let channels = page.items.iter().map(ChannelInfo::to_proto).collect();
         Ok(Response::new(v1::ListChannelsResponse { channels, next_after: page.next_after }))
     }
@@ -38,7 +40,8 @@ impl Channels for Service {
         &self,
         request: Request<v1::GetChannelRequest>,
     ) -> Result<Response<v1::GetChannelResponse>, Status> {
-        let info = self.broker.channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
+        let broker = access(&request)?;
+        let info = broker.channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::GetChannelResponse { channel: Some(info.to_proto()) }))
     }
 
@@ -46,16 +49,17 @@ impl Channels for Service {
         &self,
         request: Request<v1::UpdateChannelRequest>,
     ) -> Result<Response<v1::UpdateChannelResponse>, Status> {
+        let broker = access(&request)?;
         let dry_run = request.get_ref().dry_run;
         let (name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
         let removes = match update.retention.as_ref().filter(|_| dry_run) {
-            Some(retention) => self.broker.would_remove(&name, retention).await.map_err(|error| to_status(&error))?,
+            Some(retention) => broker.would_remove(&name, retention).await.map_err(|error| to_status(&error))?,
             None => 0,
         };
         let (info, incompatibilities) = if dry_run {
-            self.broker.try_update_channel(&name, update.schema.as_deref(), update.compatibility).await
+            broker.try_update_channel(&name, update.schema.as_deref(), update.compatibility).await
         } else {
-            self.broker.update_channel(&name, update).await.map(|info| (info, Vec::new()))
+            broker.update_channel(&name, update).await.map(|info| (info, Vec::new()))
         }
         .map_err(|error| to_status(&error))?;
         let incompatibilities = incompatibilities.iter().map(detail).collect();
@@ -66,8 +70,9 @@ impl Channels for Service {
         &self,
         request: Request<v1::ListSchemasRequest>,
     ) -> Result<Response<v1::ListSchemasResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ListSchemasRequest { channel, after_id, limit } = request.into_inner();
-        let page = self.broker.schemas_after(&channel, after_id, limit as usize).await;
+        let page = broker.schemas_after(&channel, after_id, limit as usize).await;
         let (schemas, next_after_id) = page.map_err(|error| to_status(&error))?;
         let schemas = schemas.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::ListSchemasResponse { schemas, next_after_id }))
@@ -77,9 +82,10 @@ impl Channels for Service {
         &self,
         request: Request<v1::ValidateHistoryRequest>,
     ) -> Result<Response<v1::ValidateHistoryResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ValidateHistoryRequest { channel, schema, start, limit } = request.into_inner();
         let start = start_of(start, Start::Earliest);
-        let report = self.broker.validate_history(&channel, &schema, start, limit).await;
+        let report = broker.validate_history(&channel, &schema, start, limit).await;
         let report = report.map_err(|error| to_status(&error))?;
         let sample = |(seq, violations): &(u64, Vec<Violation>)| v1::InvalidMessage {
             seq: *seq,
@@ -99,14 +105,15 @@ impl Channels for Service {
         &self,
         request: Request<v1::DeleteChannelRequest>,
     ) -> Result<Response<v1::DeleteChannelResponse>, Status> {
-        self.broker.delete_channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
+        let broker = access(&request)?;
+        broker.delete_channel(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteChannelResponse {}))
     }
 
     async fn put_rule(&self, request: Request<v1::PutRuleRequest>) -> Result<Response<v1::PutRuleResponse>, Status> {
+        let broker = access(&request)?;
         let v1::Rule { source, target, predicate } = request.into_inner().rule.unwrap_or_default();
-        let rule =
-            self.broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error.into()))?;
+        let rule = broker.put_rule(&source, &target, Some(&predicate)).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::PutRuleResponse { rule: Some(rule.to_proto()) }))
     }
 
@@ -114,13 +121,18 @@ impl Channels for Service {
         &self,
         request: Request<v1::DeleteRuleRequest>,
     ) -> Result<Response<v1::DeleteRuleResponse>, Status> {
+        let broker = access(&request)?;
         let v1::DeleteRuleRequest { source, target } = request.into_inner();
-        let rule = self.broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error.into()))?;
+        let rule = broker.delete_rule(&source, &target).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteRuleResponse { rule: Some(rule.to_proto()) }))
     }
 
-    async fn list_rules(&self, _: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
-        let rules = self.broker.rules().await.map_err(|error| to_status(&error.into()))?;
+    async fn list_rules(
+        &self,
+        request: Request<v1::ListRulesRequest>,
+    ) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let broker = access(&request)?;
+        let rules = broker.rules().await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::ListRulesResponse { rules: rules.iter().map(RuleInfo::to_proto).collect() }))
     }
 
@@ -128,6 +140,7 @@ impl Channels for Service {
         &self,
         request: Request<v1::TrimChannelRequest>,
     ) -> Result<Response<v1::TrimChannelResponse>, Status> {
+        let broker = access(&request)?;
         let v1::TrimChannelRequest { name, keep } = request.into_inner();
         let nothing = || BrokerError::InvalidArgument { reason: "a trim has to say which messages stay".into() };
         let trim = match keep.ok_or_else(nothing).map_err(|error| to_status(&error))? {
@@ -135,7 +148,7 @@ impl Channels for Service {
             v1::trim_channel_request::Keep::Newest(messages) => Trim::Keep(messages),
             v1::trim_channel_request::Keep::LastMs(age_ms) => Trim::OlderThan(age_ms),
         };
-        let first_seq = self.broker.trim_channel(&name, trim).await.map_err(|error| to_status(&error))?;
+        let first_seq = broker.trim_channel(&name, trim).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::TrimChannelResponse { first_seq }))
     }
 
@@ -143,8 +156,9 @@ impl Channels for Service {
         &self,
         request: Request<v1::ListDelayedRequest>,
     ) -> Result<Response<v1::ListDelayedResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ListDelayedRequest { channel, after_id, limit } = request.into_inner();
-        let page = self.broker.delayed_messages(&channel, after_id, limit as usize).await;
+        let page = broker.delayed_messages(&channel, after_id, limit as usize).await;
         let DelayedPage { messages, next_after } = page.map_err(|error| to_status(&error))?;
         let messages = messages.into_iter().map(Into::into).collect();
         Ok(Response::new(v1::ListDelayedResponse { messages, next_after_id: next_after }))
@@ -154,8 +168,9 @@ impl Channels for Service {
         &self,
         request: Request<v1::WithdrawDelayedRequest>,
     ) -> Result<Response<v1::WithdrawDelayedResponse>, Status> {
+        let broker = access(&request)?;
         let v1::WithdrawDelayedRequest { channel, id } = request.into_inner();
-        let withdrawn = self.broker.withdraw_delayed(&channel, id).await.map_err(|error| to_status(&error))?;
+        let withdrawn = broker.withdraw_delayed(&channel, id).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::WithdrawDelayedResponse { withdrawn }))
     }
 }

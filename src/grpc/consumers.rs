@@ -7,11 +7,11 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Service, arriving, status::stream_error, subscribing::start_of, to_status};
+use super::{Service, arriving, guarding::access, status::stream_error, subscribing::start_of, to_status};
 use crate::{
     broker::{
-        Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, Letters, Member,
-        RedriveTo, Start, place_on_connection,
+        Access, Broker, BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, Letters,
+        Member, RedriveTo, Start, place_on_connection,
     },
     model::{self, ConsumeOrder, OrderingKey},
     proto::v1::{self, consumers_server::Consumers},
@@ -34,10 +34,11 @@ impl Consumers for Service {
         &self,
         request: Request<v1::CreateConsumerRequest>,
     ) -> Result<Response<v1::CreateConsumerResponse>, Status> {
+        let broker = access(&request)?;
         let v1::CreateConsumerRequest { channel, name, config, start } = request.into_inner();
         let wanted = wanted_of(config.unwrap_or_default()).map_err(|error| to_status(&error))?;
         let start = start_of(start, Start::Earliest);
-        let info = self.broker.create_consumer(&channel, &name, wanted, start).await;
+        let info = broker.create_consumer(&channel, &name, wanted, start).await;
         let info = info.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::CreateConsumerResponse { consumer: Some(info.to_proto()) }))
     }
@@ -46,8 +47,9 @@ impl Consumers for Service {
         &self,
         request: Request<v1::ListConsumersRequest>,
     ) -> Result<Response<v1::ListConsumersResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ListConsumersRequest { channel, after, limit } = request.into_inner();
-        let page = self.broker.consumers_after(&channel, &after, limit as usize).await;
+        let page = broker.consumers_after(&channel, &after, limit as usize).await;
         let page = page.map_err(|error| to_status(&error))?;
         let consumers = page.items.iter().map(ConsumerInfo::to_proto).collect();
         Ok(Response::new(v1::ListConsumersResponse { consumers, next_after: page.next_after }))
@@ -57,8 +59,9 @@ impl Consumers for Service {
         &self,
         request: Request<v1::GetConsumerRequest>,
     ) -> Result<Response<v1::GetConsumerResponse>, Status> {
+        let broker = access(&request)?;
         let v1::GetConsumerRequest { channel, name } = request.into_inner();
-        let info = self.broker.consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
+        let info = broker.consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::GetConsumerResponse { consumer: Some(info.to_proto()) }))
     }
 
@@ -66,8 +69,9 @@ impl Consumers for Service {
         &self,
         request: Request<v1::UpdateConsumerRequest>,
     ) -> Result<Response<v1::UpdateConsumerResponse>, Status> {
+        let broker = access(&request)?;
         let (channel, name, update) = update_of(request.into_inner()).map_err(|error| to_status(&error))?;
-        let info = self.broker.update_consumer(&channel, &name, update).await;
+        let info = broker.update_consumer(&channel, &name, update).await;
         let info = info.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::UpdateConsumerResponse { consumer: Some(info.to_proto()) }))
     }
@@ -76,8 +80,9 @@ impl Consumers for Service {
         &self,
         request: Request<v1::DeleteConsumerRequest>,
     ) -> Result<Response<v1::DeleteConsumerResponse>, Status> {
+        let broker = access(&request)?;
         let v1::DeleteConsumerRequest { channel, name } = request.into_inner();
-        self.broker.delete_consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
+        broker.delete_consumer(&channel, &name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteConsumerResponse {}))
     }
 
@@ -85,8 +90,9 @@ impl Consumers for Service {
         &self,
         request: Request<v1::ResetConsumerRequest>,
     ) -> Result<Response<v1::ResetConsumerResponse>, Status> {
+        let broker = access(&request)?;
         let v1::ResetConsumerRequest { channel, name, start } = request.into_inner();
-        let info = self.broker.reset_consumer(&channel, &name, start_of(start, Start::Earliest)).await;
+        let info = broker.reset_consumer(&channel, &name, start_of(start, Start::Earliest)).await;
         let info = info.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::ResetConsumerResponse { consumer: Some(info.to_proto()) }))
     }
@@ -95,6 +101,7 @@ impl Consumers for Service {
         &self,
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let broker = access(&request)?;
         let connection = arriving::account(&request);
         let place = place_on_connection(&connection.subscriptions, "subscriptions");
         let place = place.map_err(|error| to_status(&error))?;
@@ -102,7 +109,7 @@ impl Consumers for Service {
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let service = self.clone();
         tokio::spawn(async move {
-            if let Err(status) = attend(service, requests, &answers).await {
+            if let Err(status) = attend(service, broker, requests, &answers).await {
                 let _ = answers.send(Err(status)).await; // the client may be gone
             }
             drop(place);
@@ -111,17 +118,19 @@ impl Consumers for Service {
     }
 
     async fn pull(&self, request: Request<v1::PullRequest>) -> Result<Response<v1::PullResponse>, Status> {
+        let broker = access(&request)?;
         let v1::PullRequest { channel, consumer, max, wait_ms } = request.into_inner();
-        let wait = Duration::from_millis(wait_ms).min(self.broker.limits().long_poll);
-        let pulled = self.broker.pull_told(&channel, &consumer, max.max(1), wait).await;
+        let wait = Duration::from_millis(wait_ms).min(broker.limits().long_poll);
+        let pulled = broker.pull_told(&channel, &consumer, max.max(1), wait).await;
         let (deliveries, notice) = pulled.map_err(|error| to_status(&error))?;
         let deliveries = deliveries.into_iter().map(delivery).collect();
         Ok(Response::new(v1::PullResponse { deliveries, notice: notice.as_ref().map(Into::into) }))
     }
 
     async fn settle(&self, request: Request<v1::SettleRequest>) -> Result<Response<v1::SettleResponse>, Status> {
+        let broker = access(&request)?;
         let v1::SettleRequest { channel, consumer, settlements } = request.into_inner();
-        let results = settle(&self.broker, &channel, &consumer, settlements).await;
+        let results = settle(&broker, &channel, &consumer, settlements).await;
         let results = results.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::SettleResponse { results }))
     }
@@ -130,18 +139,20 @@ impl Consumers for Service {
         &self,
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        let broker = access(&request)?;
         let wanted = letters_of(request.into_inner().selection.unwrap_or_default());
-        let page = self.broker.dead_letters_of(&wanted).await.map_err(|error| to_status(&error))?;
+        let page = broker.dead_letters_of(&wanted).await.map_err(|error| to_status(&error))?;
         let letters = page.letters.iter().map(Letter::to_proto).collect();
         let (dead_letter, next_seq, done) = (page.dead_letter, page.next_seq, page.done);
         Ok(Response::new(v1::ListDeadLettersResponse { dead_letter, letters, next_seq, done }))
     }
 
     async fn redrive(&self, request: Request<v1::RedriveRequest>) -> Result<Response<v1::RedriveResponse>, Status> {
+        let broker = access(&request)?;
         let v1::RedriveRequest { selection, to, dry_run } = request.into_inner();
         let wanted = letters_of(selection.unwrap_or_default());
         let to = RedriveTo { channel: Some(to).filter(|to| !to.is_empty()), dry_run };
-        let redriven = self.broker.redrive(&wanted, &to).await.map_err(|error| to_status(&error))?;
+        let redriven = broker.redrive(&wanted, &to).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(redriven.to_proto(stream_error)))
     }
 }
@@ -155,6 +166,7 @@ fn letters_of(selection: v1::DeadLetterSelection) -> Letters {
 /// Serves one member until the client goes away, or is done and has all its answers.
 async fn attend(
     service: Service,
+    broker: Access,
     mut requests: Streaming<v1::ConsumeRequest>,
     answers: &mpsc::Sender<Result<v1::ConsumeResponse, Status>>,
 ) -> Result<(), Status> {
@@ -165,12 +177,12 @@ async fn attend(
         })
     })?;
     let v1::ConsumeOpen { channel, consumer, credit, reports_begun } = open;
-    let member = service.broker.join_consumer(&channel, &consumer, credit).await;
+    let member = broker.join_consumer(&channel, &consumer, credit).await;
     let mut attended = Attended {
         member: member.map_err(|error| to_status(&error))?,
         settling: FuturesOrdered::new(),
         done: false,
-        broker: service.broker.clone(),
+        broker,
         channel,
         consumer,
     };
@@ -241,7 +253,7 @@ async fn attend(
 }
 
 struct Attended {
-    broker: Broker,
+    broker: Access,
     channel: String,
     consumer: String,
     member: Member,
@@ -272,7 +284,7 @@ impl Attended {
 }
 
 /// Answers in the order of the settlements; one that makes no sense does not hold back the others.
-async fn settle(broker: &Broker, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
+async fn settle(broker: &Access, channel: &str, consumer: &str, settlements: Vec<v1::Settlement>) -> Settled {
     Broker::check_settlements(settlements.len())?;
     let parsed: Vec<Result<Option<model::Settlement>, BrokerError>> = settlements.iter().map(settlement_of).collect();
     let sound: Vec<model::Settlement> = parsed.iter().filter_map(|parsed| parsed.clone().ok().flatten()).collect();

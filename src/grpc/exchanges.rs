@@ -9,7 +9,7 @@ use super::{
     to_status,
 };
 use crate::{
-    broker::{Broker, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
+    broker::{Access, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest},
     budget::{Account, Progress},
     model::InvalidToken,
     proto::v1::{self, Message},
@@ -19,7 +19,7 @@ use crate::{
 const REQUEST_TIMEOUT_MS: u64 = 5000;
 
 pub(super) async fn transaction(
-    broker: &Broker,
+    broker: &Access,
     connection: &Account,
     request: v1::PublishTransactionRequest,
 ) -> Result<v1::PublishTransactionResponse, Status> {
@@ -50,7 +50,7 @@ pub(super) async fn transaction(
 }
 
 pub(super) async fn request(
-    broker: &Broker,
+    broker: &Access,
     connection: &Account,
     request: v1::RequestRequest,
     arrived: Option<Progress>,
@@ -66,7 +66,7 @@ pub(super) async fn request(
     Ok(v1::RequestResponse { message: Some(reply) })
 }
 
-pub(super) async fn reply(broker: &Broker, request: v1::ReplyRequest) -> Result<v1::ReplyResponse, Status> {
+pub(super) async fn reply(broker: &Access, request: v1::ReplyRequest) -> Result<v1::ReplyResponse, Status> {
     let v1::ReplyRequest { inbox, message } = request;
     let envelope = envelope(message, "a reply")?;
     broker.reply(&inbox, envelope).await.map_err(|error| to_status(&error))?;

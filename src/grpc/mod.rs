@@ -6,7 +6,10 @@ mod channels;
 mod claims;
 mod consumers;
 mod exchanges;
+mod guarding;
 mod publishing;
+mod rights;
+mod security;
 mod status;
 mod subscribing;
 
@@ -20,16 +23,17 @@ use tower::util::MapResponseLayer;
 
 use self::admin::AdminService;
 pub(crate) use self::arriving::Counting;
+use self::guarding::Guarding;
 pub use self::{
     admin::ClusterAdmin,
     status::{stream_error, to_status},
 };
 use crate::{
-    broker::{Broker, Leader},
+    broker::{Broker, Gate, Leader},
     env::{Listener, incoming},
     proto::v1::{
         self, admin_server::AdminServer, broker_server::BrokerServer, channels_server::ChannelsServer,
-        claims_server::ClaimsServer, consumers_server::ConsumersServer,
+        claims_server::ClaimsServer, consumers_server::ConsumersServer, security_server::SecurityServer,
     },
 };
 
@@ -54,7 +58,6 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 /// The services of one node.
 #[derive(Clone)]
 struct Service {
-    broker: Broker,
     stopping: CancellationToken,
 }
 
@@ -94,6 +97,7 @@ async fn follow_readiness(admin: Arc<dyn ClusterAdmin>, reporter: HealthReporter
                 ChannelsServer::<Service>::NAME,
                 ClaimsServer::<Service>::NAME,
                 ConsumersServer::<Service>::NAME,
+                SecurityServer::<Service>::NAME,
                 AdminServer::<AdminService>::NAME,
             ] {
                 reporter.set_service_status(service, status).await;
@@ -112,14 +116,15 @@ async fn follow_readiness(admin: Arc<dyn ClusterAdmin>, reporter: HealthReporter
 /// When the services cannot be set up or the listener fails.
 pub async fn serve(
     broker: Broker,
+    gate: Arc<Gate>,
     admin: Arc<dyn ClusterAdmin>,
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let limits = broker.view().limits().clone();
     let message = limits.batch_bytes.max(limits.message_bytes) + SLACK;
-    let annotated = broker.clone();
-    let service = Service { broker, stopping: shutdown.clone() };
+    let annotated = broker;
+    let service = Service { stopping: shutdown.clone() };
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(follow_readiness(admin.clone(), reporter, shutdown.clone()));
     let reflection = tonic_reflection::server::Builder::configure()
@@ -140,6 +145,7 @@ pub async fn serve(
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .layer(MapResponseLayer::new(move |response| annotate(&annotated, response)))
         .layer(Counting { most: message })
+        .layer(Guarding { gate })
         .add_service(health)
         .add_service(reflection)
         .add_service(
@@ -148,8 +154,11 @@ pub async fn serve(
         .add_service(ClaimsServer::new(service.clone()).max_decoding_message_size(message))
         .add_service(ChannelsServer::new(service.clone()).max_decoding_message_size(message))
         .add_service(
-            ConsumersServer::new(service).max_decoding_message_size(message).max_encoding_message_size(usize::MAX),
+            ConsumersServer::new(service.clone())
+                .max_decoding_message_size(message)
+                .max_encoding_message_size(usize::MAX),
         )
+        .add_service(SecurityServer::new(service))
         .add_service(AdminServer::new(AdminService { admin }))
         .serve_with_incoming_shutdown(incoming(listener), async move { stopping.cancelled().await })
         .await?;

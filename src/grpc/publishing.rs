@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Service, arriving, exchanges, status::stream_error, subscribing, to_status};
+use super::{Service, arriving, exchanges, guarding::access, status::stream_error, subscribing, to_status};
 use crate::{
-    broker::{BrokerError, Confirm, Outcome, PublishOptions, place_on_connection},
+    broker::{Access, BrokerError, Confirm, Outcome, PublishOptions, Standing, place_on_connection},
     budget::Account,
     model::{Frame, Limits},
     proto::v1::{self, broker_server::Broker},
@@ -32,13 +32,14 @@ impl Broker for Service {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::Delivery, Status>> + Send>>;
 
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
+        let broker = access(&request)?;
         let connection = arriving::account(&request);
         let v1::PublishRequest { channel, message, confirm, expected_seq } = request.into_inner();
         let message = message.ok_or_else(|| invalid("a publish needs a message"))?;
         let options = PublishOptions::new().confirm(confirm_of(confirm)?).expected_seq(expected_seq);
         let frame = Frame::encode([&message]);
-        let _held = self.broker.admit_from(&connection, &frame).map_err(|error| to_status(&error))?;
-        let mut results = self.broker.publish_frame_with(&channel, frame, options).await;
+        let _held = broker.admit_from(&connection, &frame).map_err(|error| to_status(&error))?;
+        let mut results = broker.publish_frame_with(&channel, frame, options).await;
         match results.pop() {
             Some(Ok(outcome)) => Ok(Response::new(ack(&outcome))),
             Some(Err(error)) => Err(to_status(&error)),
@@ -50,9 +51,10 @@ impl Broker for Service {
         &self,
         request: Request<Streaming<v1::PublishBatch>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let broker = access(&request)?;
         let (answers, receiver) = mpsc::channel(ANSWERS);
         let connection = arriving::account(&request);
-        tokio::spawn(pump(self.clone(), connection, request.into_inner(), answers));
+        tokio::spawn(pump(self.clone(), broker, connection, request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -60,6 +62,7 @@ impl Broker for Service {
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let broker = access(&request)?;
         let connection = arriving::account(&request);
         let place = place_on_connection(&connection.subscriptions, "subscriptions");
         let place = place.map_err(|error| to_status(&error))?;
@@ -68,13 +71,14 @@ impl Broker for Service {
         let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
         let if_changed = subscribing::if_changed_of(if_changed).map_err(|error| to_status(&error))?;
         let options = crate::broker::SubscribeOptions { filter, if_changed, connection: Some(connection.clone()) };
-        let subscription = self.broker.subscribe_with(&channel, start, options).await;
+        let subscription = broker.subscribe_with(&channel, start, options).await;
         let subscription = subscription.map_err(|error| to_status(&error))?;
         Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<v1::ReadResponse>, Status> {
-        let page = subscribing::read(&self.broker, request.into_inner()).await;
+        let broker = access(&request)?;
+        let page = subscribing::read(&broker, request.into_inner()).await;
         page.map(Response::new).map_err(|error| to_status(&error))
     }
 
@@ -82,19 +86,22 @@ impl Broker for Service {
         &self,
         request: Request<v1::PublishTransactionRequest>,
     ) -> Result<Response<v1::PublishTransactionResponse>, Status> {
+        let broker = access(&request)?;
         let connection = arriving::account(&request);
-        exchanges::transaction(&self.broker, &connection, request.into_inner()).await.map(Response::new)
+        exchanges::transaction(&broker, &connection, request.into_inner()).await.map(Response::new)
     }
 
     async fn request(&self, request: Request<v1::RequestRequest>) -> Result<Response<v1::RequestResponse>, Status> {
+        let broker = access(&request)?;
         let (connection, arrived) = (arriving::account(&request), arriving::progress(&request));
         let place = place_on_connection(&connection.requests, "requests that wait");
         let _place = place.map_err(|error| to_status(&error))?;
-        exchanges::request(&self.broker, &connection, request.into_inner(), arrived).await.map(Response::new)
+        exchanges::request(&broker, &connection, request.into_inner(), arrived).await.map(Response::new)
     }
 
     async fn reply(&self, request: Request<v1::ReplyRequest>) -> Result<Response<v1::ReplyResponse>, Status> {
-        exchanges::reply(&self.broker, request.into_inner()).await.map(Response::new)
+        let broker = access(&request)?;
+        exchanges::reply(&broker, request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -102,12 +109,14 @@ impl Broker for Service {
 /// stream ends, what was taken is answered first; then the reason is told, unless the publisher itself was done.
 async fn pump(
     service: Service,
+    broker: Access,
     connection: Arc<Account>,
     mut batches: Streaming<v1::PublishBatch>,
     answers: mpsc::Sender<Result<v1::PublishAcks, Status>>,
 ) {
-    let room = service.broker.connection_room();
-    let limits = service.broker.limits().clone();
+    let room = broker.connection_room();
+    let limits = broker.limits().clone();
+    let mut standing = broker.standing();
     let read = |batch| parse(batch, &limits);
     let mut working: FuturesOrdered<BoxFuture<'static, Results>> = FuturesOrdered::new();
     let mut first = 0;
@@ -119,12 +128,13 @@ async fn pump(
         tokio::select! {
             batch = batches.message(), if take => match batch.and_then(|batch| batch.map(&read).transpose()) {
                 Ok(Some((channel, frame, options))) => {
-                    working.push_back(publish(service.clone(), &connection, channel, frame, options));
+                    working.push_back(publish(broker.clone(), &connection, channel, frame, options));
                 }
                 Ok(None) => end = Some(Ok(())),
                 Err(status) => end = Some(Err(status)),
             },
             () = service.stopping.cancelled(), if end.is_none() => end = Some(Err(to_status(&BrokerError::Stopping))),
+            error = Standing::ended_of(&mut standing), if end.is_none() => end = Some(Err(to_status(&error))),
             Some(answered) = working.next() => {
                 let mut acks = Acks { first, ..Acks::default() };
                 let mut next = Some(answered);
@@ -195,16 +205,16 @@ fn parse(batch: v1::PublishBatch, limits: &Limits) -> Result<(String, Frame, Pub
 
 /// Counts as in flight from the call on: what is not read does.
 fn publish(
-    service: Service,
+    broker: Access,
     connection: &Account,
     channel: String,
     frame: Frame,
     options: PublishOptions,
 ) -> BoxFuture<'static, Results> {
-    let held = service.broker.admit_stream(connection, &frame);
+    let held = broker.admit_stream(connection, &frame);
     async move {
         match held {
-            Ok(_held) => service.broker.publish_frame_with(&channel, frame, options).await,
+            Ok(_held) => broker.publish_frame_with(&channel, frame, options).await,
             Err(error) => vec![Err(error); frame.count() as usize],
         }
     }

@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::to_status;
 use crate::{
-    broker::{Broker, BrokerError, Consistency, ReadOptions, Start, Subscription},
+    broker::{Access, BrokerError, Consistency, ReadOptions, Start, Subscription},
     model::{IfChanged, Notice, Position, StoredBatch},
     proto::v1,
 };
@@ -100,7 +100,7 @@ fn told(notice: &Notice) -> v1::Delivery {
     }
 }
 
-pub(super) async fn read(broker: &Broker, request: v1::ReadRequest) -> Result<v1::ReadResponse, BrokerError> {
+pub(super) async fn read(broker: &Access, request: v1::ReadRequest) -> Result<v1::ReadResponse, BrokerError> {
     let consistency = match request.consistency() {
         v1::ReadConsistency::ReadLocal => Consistency::Local,
         v1::ReadConsistency::ReadLinearizable | v1::ReadConsistency::ReadUnspecified => Consistency::Linearizable,

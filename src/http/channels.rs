@@ -1,9 +1,9 @@
 //! Creating, showing, changing and deleting channels over HTTP.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{delayed::ListQuery, messages::start, problem::Problem};
 use crate::{
-    broker::{Broker, BrokerError, ChannelInfo, NamedPage, Trim},
+    broker::{Access, BrokerError, ChannelInfo, NamedPage, Trim},
     model::{
         ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, QuotaJson,
         RetentionJson, SchemaJson,
@@ -128,7 +128,7 @@ fn shown(info: &ChannelInfo) -> Response {
 }
 
 pub(super) async fn list(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
     let NamedPage { items, next_after } = broker.channels_after(&after, limit).await?;
@@ -137,12 +137,15 @@ pub(super) async fn list(
     Ok(Json(json!({ "channels": channels, "next_after": next_after })).into_response())
 }
 
-pub(super) async fn show(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    Extension(broker): Extension<Access>,
+    Path(channel): Path<String>,
+) -> Result<Response, Problem> {
     Ok(shown(&broker.channel(&channel).await?))
 }
 
 pub(super) async fn create(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -165,7 +168,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn update(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     Query(UpdateQuery { dry_run }): Query<UpdateQuery>,
     body: Bytes,
@@ -201,7 +204,7 @@ pub(super) async fn update(
 
 /// The schemas that a channel has, or has had.
 pub(super) async fn schemas(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     Query(ListQuery { after, limit }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
@@ -213,7 +216,7 @@ pub(super) async fn schemas(
 
 /// Checks stored messages against the schema in the body, and changes nothing.
 pub(super) async fn validate(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     Query(ValidateQuery { from, limit }): Query<ValidateQuery>,
     body: Bytes,
@@ -236,7 +239,7 @@ pub(super) async fn validate(
 }
 
 pub(super) async fn trim(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -253,7 +256,10 @@ pub(super) async fn trim(
     Ok(Json(json!({ "channel": channel, "first_seq": first_seq })).into_response())
 }
 
-pub(super) async fn delete(State(broker): State<Broker>, Path(channel): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    Extension(broker): Extension<Access>,
+    Path(channel): Path<String>,
+) -> Result<StatusCode, Problem> {
     broker.delete_channel(&channel).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::Path,
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
@@ -18,7 +18,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{channels::parse, content, problem::Problem};
 use crate::{
-    broker::{Broker, BrokerError, Claim, Completed},
+    broker::{Access, BrokerError, Claim, Completed},
     model::{ClaimInfo, ClaimJson, DEFAULT_RECEIPT_WINDOW_MS, Form, NamespaceInfo, NamespaceJson, timestamp},
 };
 
@@ -60,7 +60,7 @@ struct Namespace {
 type Named = Path<(String, String)>;
 
 pub(super) async fn take(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((namespace, key)): Named,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -81,7 +81,10 @@ pub(super) async fn take(
     }
 }
 
-pub(super) async fn show(State(broker): State<Broker>, Path((namespace, key)): Named) -> Result<Response, Problem> {
+pub(super) async fn show(
+    Extension(broker): Extension<Access>,
+    Path((namespace, key)): Named,
+) -> Result<Response, Problem> {
     Ok(match broker.show_claim(&namespace, &key).await? {
         None => Json(ClaimJson::free(&namespace, &key)).into_response(),
         Some(Claim::Claimed { claim, .. } | Claim::InFlight(claim)) => {
@@ -99,7 +102,7 @@ pub(super) fn receipt_of(receipt: Option<Box<RawValue>>, receipt_base64: Option<
 }
 
 pub(super) async fn complete(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((namespace, key)): Named,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -119,7 +122,7 @@ pub(super) async fn complete(
 }
 
 pub(super) async fn release(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((namespace, key)): Named,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -129,7 +132,7 @@ pub(super) async fn release(
 }
 
 pub(super) async fn renew(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((namespace, key)): Named,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -143,18 +146,21 @@ fn shown(info: &NamespaceInfo) -> Response {
     Json(NamespaceJson::of(&info.to_proto())).into_response()
 }
 
-pub(super) async fn namespaces(State(broker): State<Broker>) -> Result<Response, Problem> {
+pub(super) async fn namespaces(Extension(broker): Extension<Access>) -> Result<Response, Problem> {
     let namespaces: Vec<_> = broker.claim_namespaces().await?.iter().map(NamespaceInfo::to_proto).collect();
     let namespaces: Vec<_> = namespaces.iter().map(NamespaceJson::of).collect();
     Ok(Json(json!({ "namespaces": namespaces })).into_response())
 }
 
-pub(super) async fn namespace(State(broker): State<Broker>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn namespace(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
     Ok(shown(&broker.claim_namespace(&name).await?))
 }
 
 pub(super) async fn put_namespace(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -164,7 +170,7 @@ pub(super) async fn put_namespace(
 }
 
 pub(super) async fn delete_namespace(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     broker.delete_claim_namespace(&name).await?;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
@@ -22,7 +22,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
+    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
     model::{
         ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Position,
         Settlement, Verdict,
@@ -89,7 +89,7 @@ fn shown(info: &ConsumerInfo) -> Response {
 }
 
 pub(super) async fn create(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -100,7 +100,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn list(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -112,12 +112,15 @@ pub(super) async fn list(
 
 type Names = Path<(String, String)>;
 
-pub(super) async fn show(State(broker): State<Broker>, Path((channel, name)): Names) -> Result<Response, Problem> {
+pub(super) async fn show(
+    Extension(broker): Extension<Access>,
+    Path((channel, name)): Names,
+) -> Result<Response, Problem> {
     Ok(shown(&broker.consumer(&channel, &name).await?))
 }
 
 pub(super) async fn update(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, name)): Names,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -128,7 +131,10 @@ pub(super) async fn update(
     Ok(shown(&broker.update_consumer(&channel, &name, wanted.update()?).await?))
 }
 
-pub(super) async fn delete(State(broker): State<Broker>, Path((channel, name)): Names) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(
+    Extension(broker): Extension<Access>,
+    Path((channel, name)): Names,
+) -> Result<StatusCode, Problem> {
     broker.delete_consumer(&channel, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -140,7 +146,7 @@ struct Reset {
 }
 
 pub(super) async fn reset(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, name)): Names,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -177,7 +183,7 @@ struct Handed<'a> {
 }
 
 pub(super) async fn pull(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, name)): Names,
     Query(PullQuery { max, wait }): Query<PullQuery>,
 ) -> Result<Response, Problem> {
@@ -272,7 +278,7 @@ struct Late {
 
 /// Answers with those that came too late, mostly none.
 pub(super) async fn settle(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, name)): Names,
     body: Bytes,
 ) -> Result<Response, Problem> {

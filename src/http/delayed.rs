@@ -1,15 +1,15 @@
 //! Messages that wait for their time, over HTTP: looking at them and taking them back.
 
 use axum::{
-    Json,
-    extract::{Path, Query, State},
+    Extension, Json,
+    extract::{Path, Query},
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::{
-    broker::{Broker, DelayedPage},
+    broker::{Access, DelayedPage},
     model::{DelayedJson, Form},
 };
 
@@ -41,7 +41,7 @@ struct Withdrawn<'a> {
 }
 
 pub(super) async fn list(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(channel): Path<String>,
     Query(ListQuery { after, limit }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
@@ -54,7 +54,7 @@ pub(super) async fn list(
 
 /// As often as anybody likes: the answer says whether this one did it.
 pub(super) async fn withdraw(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let wrong = |_| Problem::invalid(format!("`{id}` is no id of a message that waits: take one from the list"));

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use axum::{
     Extension,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     http::HeaderMap,
     response::{
         IntoResponse as _, Response,
@@ -20,7 +20,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, Start, SubscribeOptions, Subscription, filter_of},
+    broker::{Access, BrokerError, Start, SubscribeOptions, Subscription, filter_of},
     budget::Account,
     model::{Form, IfChanged, NoticeJson, Position, unbroken},
 };
@@ -43,7 +43,7 @@ struct Following {
 
 /// `Last-Event-ID` wins over `from`, which is `latest` unless given.
 pub(super) async fn follow(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(query): Query<FollowQuery>,

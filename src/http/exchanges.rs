@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Broker, BrokerError, Envelope, TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest,
+        Access, Broker, BrokerError, Envelope, TransactionAck, TransactionCompletion, TransactionMessage,
+        TransactionRequest,
     },
     budget::{Account, Progress},
     model::{DeliveryToken, InvalidToken, Limits},
@@ -86,7 +87,7 @@ struct Transacted<'a> {
 
 /// All of it or nothing.
 pub(super) async fn transaction(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -156,7 +157,7 @@ pub(super) struct RequestQuery {
 
 /// The answer is the reply: its payload, and its headers with the prefix of message headers.
 pub(super) async fn request(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     arrived: Option<Extension<Progress>>,
     Path(channel): Path<String>,
@@ -182,7 +183,7 @@ pub(super) async fn request(
 
 /// Answers a request at its inbox.
 pub(super) async fn reply(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path(inbox): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -191,7 +192,7 @@ pub(super) async fn reply(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn envelope(broker: &Broker, headers: &HeaderMap, payload: Bytes) -> Result<Envelope, Problem> {
+fn envelope(broker: &Access, headers: &HeaderMap, payload: Bytes) -> Result<Envelope, Problem> {
     let template = template(headers, broker.now_ms())?;
     if template.key.is_some() {
         return Err(Problem::invalid("a request or a reply is sent at most once: leave the Idempotency-Key out"));

@@ -1,16 +1,16 @@
 //! Dead letters over HTTP: looking at them, and sending them back.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{channels::parse, problem::Problem};
 use crate::{
-    broker::{Broker, BrokerError, Letter, Letters, RedriveTo, Redriven},
+    broker::{Access, BrokerError, Letter, Letters, RedriveTo, Redriven},
     model::{Form, LetterJson},
 };
 
@@ -34,7 +34,7 @@ struct Listed<'a> {
 }
 
 pub(super) async fn list(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, consumer)): Names,
     Query(ListQuery { dead_letter, filter, from_seq, limit }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
@@ -90,7 +90,7 @@ struct Refused {
 }
 
 pub(super) async fn redrive(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((channel, consumer)): Names,
     body: Bytes,
 ) -> Result<Response, Problem> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::Problem;
 use crate::{
     broker::{
-        Broker, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, ReadOptions, Start, SubscribeOptions,
+        Access, BrokerError, Confirm, Consistency, Outcome, Page, PublishOptions, ReadOptions, Start, SubscribeOptions,
         filter_of,
     },
     budget::Account,
@@ -101,7 +101,7 @@ struct Failed {
 
 /// One message, whatever the body; or with a media type of lines, such as `application/x-ndjson`, one for each line.
 pub(super) async fn publish(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
@@ -128,7 +128,7 @@ pub(super) async fn publish(
 }
 
 async fn publish_lines(
-    broker: &Broker,
+    broker: &Access,
     connection: &Account,
     channel: &str,
     template: &Message,
@@ -180,7 +180,7 @@ async fn publish_lines(
 }
 
 /// Counts the lines of a request, and refuses what would become too much of them, before anything is copied or stored.
-fn check_lines(broker: &Broker, template: &Message, body: &Bytes) -> Result<usize, Problem> {
+fn check_lines(broker: &Access, template: &Message, body: &Bytes) -> Result<usize, Problem> {
     let (mut lines, mut last) = (0, 0);
     message_lines(body).for_each(|(number, _)| (lines, last) = (lines + 1, number));
     if lines == 0 {
@@ -292,7 +292,7 @@ struct PageJson<'a> {
 
 /// A page of stored messages; with `wait`, and nothing there yet, the next ones.
 pub(super) async fn read(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
     Query(query): Query<ReadQuery>,
@@ -362,7 +362,7 @@ pub(super) async fn read(
 /// Reads on until there are enough messages for which a predicate holds, by their number or their bytes, or the channel
 /// ends, or [`SEARCHED_PAGES`] were looked through: the answer says where the next search begins.
 async fn search(
-    broker: &Broker,
+    broker: &Access,
     connection: &Account,
     channel: &str,
     mut start: Start,
@@ -394,7 +394,7 @@ async fn search(
         {
             page.next = page.next.at(last.seq + 1);
         }
-        let page_is_full = full || bytes >= broker.view().limits().page_bytes as u64;
+        let page_is_full = full || bytes >= broker.limits().page_bytes as u64;
         if page_is_full || page.next.seq >= page.end_seq || searched == SEARCHED_PAGES {
             page.notice = notice;
             return Ok((page, found));

@@ -117,6 +117,8 @@ metrics! {
     TLS_CERTIFICATE_SECONDS_LEFT = Gauge "tls_certificate_seconds_left" by "table" "key" "serial", Node: "Seconds until a certificate of the node's files expires, 0 when it has: raise an alarm below a week";
     TLS_RELOAD_FAILURES = Counter "tls_reload_failures" by "table", Node: "Changed certificate files that could not be used, which the log explains: the old ones are still in use";
     TLS_HANDSHAKES_FAILED = Counter "tls_handshakes_failed" by "table", Node: "Connections that were refused for how they speak TLS, or for their certificate";
+    ACCESS_REFUSED = Counter "access_refused" by "reason", Node: "Requests refused because of who asks: a rise of wrong tokens means that somebody tries them";
+    ACCESS_WOULD_REFUSE = Counter "access_would_refuse", Node: "Requests let through that security.mode = enforce would refuse";
     PUBLISHED_MESSAGES = Counter "published_messages", Node: "Messages acknowledged to clients of this node";
     DUPLICATE_MESSAGES = Counter "duplicate_messages", Node: "Messages whose key had been used before";
     FAILED_MESSAGES = Counter "failed_messages" by "code", Node: "Messages that were refused or whose outcome is unknown, by error code";

@@ -9,6 +9,7 @@ mod content;
 mod delayed;
 mod events;
 mod exchanges;
+mod guarding;
 mod lag;
 mod letters;
 mod messages;
@@ -16,8 +17,11 @@ pub mod metrics;
 mod monitoring;
 mod openapi;
 mod problem;
+mod rights;
+mod roles;
 mod rules;
 mod serving;
+mod tokens;
 mod websocket;
 
 use std::sync::Arc;
@@ -36,13 +40,13 @@ pub use self::lag::{ConsumerCounts, ConsumerMetrics};
 pub use self::metrics::Metric;
 pub use self::monitoring::NodeView;
 use self::serving::Serving;
-use crate::{broker::Broker, env::Listener, model::Limits};
+use crate::{broker::Gate, env::Listener, model::Limits};
 
 /// Paths, each with what is done there. Not one call after the other, so that a test can compare them with the document
 /// that describes them.
 type Routes<S> = &'static [(&'static str, fn() -> MethodRouter<S>)];
 
-const ROUTES: Routes<Broker> = &[
+const ROUTES: Routes<()> = &[
     ("/", || get(index)),
     ("/v1/openapi.json", || get(openapi::show)),
     ("/v1/channels", || get(channels::list)),
@@ -76,10 +80,16 @@ const ROUTES: Routes<Broker> = &[
     ("/v1/channels/{channel}/consumers/{consumer}/reset", || post(consumers::reset)),
     ("/v1/channels/{channel}/consumers/{consumer}/dead-letters", || get(letters::list)),
     ("/v1/channels/{channel}/consumers/{consumer}/redrive", || post(letters::redrive)),
+    ("/v1/tokens", || get(tokens::list).post(tokens::create)),
+    ("/v1/tokens/{id}", || get(tokens::show).delete(tokens::revoke)),
+    ("/v1/tokens/{id}/rotate", || post(tokens::rotate)),
+    ("/v1/roles", || get(roles::list)),
+    ("/v1/roles/{role}", || get(roles::show).put(roles::create).patch(roles::update).delete(roles::delete)),
+    ("/v1/can-i", || get(tokens::can_i)),
 ];
 
 /// Their bodies may be larger.
-const TRANSACTIONS: Routes<Broker> = &[("/v1/transactions", || post(exchanges::transaction))];
+const TRANSACTIONS: Routes<()> = &[("/v1/transactions", || post(exchanges::transaction))];
 
 /// What a message in a body of JSON takes beside what is in it: names, quotes and commas.
 const AROUND_A_MESSAGE: usize = 256;
@@ -119,19 +129,19 @@ fn routed<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Router<S> {
 
 /// Serves until `shutdown`; then requests under way may end.
 pub async fn serve(
-    broker: Broker,
+    limits: Limits,
+    gate: Arc<Gate>,
     view: Arc<dyn NodeView>,
     browsers: Browsers,
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) {
-    let limits = broker.view().limits();
-    let (sizes, header_bytes) = (Sizes::of(limits), limits.header_bytes);
+    let (sizes, header_bytes) = (Sizes::of(&limits), limits.header_bytes);
     let api = routed(ROUTES)
         .layer(DefaultBodyLimit::max(sizes.body.saturating_add(1)))
-        .merge(routed(TRANSACTIONS).layer(DefaultBodyLimit::max(sizes.transaction)))
-        .with_state(broker);
+        .merge(routed(TRANSACTIONS).layer(DefaultBodyLimit::max(sizes.transaction)));
     let router = routed(MONITORING).with_state(view).merge(api);
+    let router = router.layer(middleware::from_fn_with_state(gate, guarding::guard));
     let router = router.layer(middleware::from_fn_with_state(sizes, problem::explain));
     let router = router.layer(middleware::from_fn_with_state(browsers, browsers::guard));
     Serving { router, sizes, header_bytes }.run(listener, shutdown).await;

@@ -19,6 +19,8 @@ use crate::{
 };
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+/// How a caller says who it is (RFC 6750).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"liminal\"");
 /// Of what the HTTP library says of a request that it refused.
 const LIBRARY_TEXT: usize = 4 << 10;
 
@@ -119,9 +121,13 @@ problems!(ClaimError, RuleError, Unserved);
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.0;
+        let asks_for_token = body.http == StatusCode::UNAUTHORIZED;
         let retry_after = body.retry_after_ms.map(|delay| HeaderValue::from(delay.div_ceil(1000).max(1)));
         let mut response = (body.http, Json(body)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        if asks_for_token {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
+        }
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }

@@ -1,9 +1,9 @@
 //! Rules between channels over HTTP.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::Path,
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{channels::parse, problem::Problem};
-use crate::broker::{Broker, RuleInfo};
+use crate::broker::{Access, RuleInfo};
 
 /// The body of a PUT; it may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -34,14 +34,14 @@ impl<'a> RuleJson<'a> {
     }
 }
 
-pub(super) async fn list(State(broker): State<Broker>) -> Result<Response, Problem> {
+pub(super) async fn list(Extension(broker): Extension<Access>) -> Result<Response, Problem> {
     let rules = broker.rules().await?;
     let rules: Vec<_> = rules.iter().map(RuleJson::of).collect();
     Ok(Json(json!({ "rules": rules })).into_response())
 }
 
 pub(super) async fn put(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((source, target)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -51,7 +51,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn delete(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Path((source, target)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     broker.delete_rule(&source, &target).await?;

@@ -3,16 +3,14 @@
 //! Every frame is one JSON object. A request has an `id` of the client's choice and one of `publish`, `subscribe` and
 //! `unsubscribe`; the answer carries the same `id` with `ok` or `error` (a problem as elsewhere). The messages of a
 //! subscription carry its `id` as `subscription`, and where to go on as `next`. One task serves a connection: while the client does not read, nothing
-//! more is taken from it or from its subscriptions, so a slow one makes nothing grow.
+//! more is taken from it or from its subscriptions, so a slow one makes nothing grow. A connection ends with the token by
+//! which it was opened.
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Extension,
-    extract::{
-        State,
-        ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
-    },
+    extract::ws::{CloseFrame, Message as Frame, WebSocket, WebSocketUpgrade, close_code},
     response::Response,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -26,14 +24,19 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Broker, BrokerError, PublishOptions, SubscribeOptions, filter_of, place_on_connection},
+    broker::{Access, BrokerError, PublishOptions, Standing, SubscribeOptions, filter_of, place_on_connection},
     budget::{Account, Lease},
     model::{self, MessageJson, Notice, NoticeJson, Position},
     proto::v1::Message,
 };
 
+/// What is spoken here, for clients that name it. Browsers, which cannot send a header of their own, name their token
+/// beside it: see [`super::guarding`].
+const PROTOCOL: &str = "liminal.v1";
 /// Publishes of one connection that wait for their outcome.
 const PUBLISHES: usize = 256;
+/// Bytes of the reason in a closing frame: it is a control frame, which has at most 125 with its code.
+const CLOSE_REASON: usize = 120;
 /// Every connection has one.
 const READ_BUFFER: usize = 16 << 10;
 /// So many times the largest request is read before it is refused; what is larger ends the connection.
@@ -98,7 +101,7 @@ struct Delivered<'a> {
 }
 
 pub(super) async fn upgrade(
-    State(broker): State<Broker>,
+    Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -107,6 +110,7 @@ pub(super) async fn upgrade(
     // What is somewhat larger is read, so that it is refused by its id and the subscriptions stay.
     let readable = most.saturating_mul(READABLE);
     upgrade
+        .protocols([PROTOCOL])
         .max_message_size(readable)
         .max_frame_size(readable)
         // It waits until this is sent, so nothing more than one answer is ever buffered.
@@ -126,7 +130,7 @@ enum Followed {
 }
 
 struct Connection {
-    broker: Broker,
+    broker: Access,
     /// What is counted of it, over all that it does.
     account: Arc<Account>,
     socket: WebSocket,
@@ -146,10 +150,12 @@ enum End {
     TooLarge,
     /// The node stops.
     Stopping,
+    /// The token by which it was opened is not valid any more.
+    Revoked(BrokerError),
 }
 
 impl Connection {
-    fn new(broker: Broker, account: Arc<Account>, socket: WebSocket, most: usize) -> Self {
+    fn new(broker: Access, account: Arc<Account>, socket: WebSocket, most: usize) -> Self {
         Self {
             broker,
             account,
@@ -174,6 +180,11 @@ impl Connection {
                 let reason = format!("a request has at most {} bytes; subscribe again from where you were", self.most);
                 Some(CloseFrame { code: close_code::SIZE, reason: reason.into() })
             }
+            End::Revoked(error) => {
+                let mut reason = error.to_string();
+                reason.truncate(reason.floor_char_boundary(CLOSE_REASON));
+                Some(CloseFrame { code: close_code::POLICY, reason: reason.into() })
+            }
             End::Stopping => {
                 Some(CloseFrame { code: close_code::RESTART, reason: "this node is stopping: try another one".into() })
             }
@@ -184,9 +195,11 @@ impl Connection {
     async fn run(&mut self) -> Result<Infallible, End> {
         let broker = self.broker.clone();
         let mut stopping = std::pin::pin!(broker.stopped());
+        let mut standing = broker.standing();
         loop {
             tokio::select! {
                 () = &mut stopping => return Err(End::Stopping),
+                error = Standing::ended_of(&mut standing) => return Err(End::Revoked(error)),
                 frame = self.socket.recv(), if self.publishes.len() < PUBLISHES => match self.took(frame) {
                     Some(Ok(Frame::Text(text))) => self.take(text.as_bytes()).await?,
                     Some(Ok(Frame::Binary(bytes))) => self.take(&bytes).await?,
@@ -332,7 +345,7 @@ impl Connection {
 }
 
 impl Publish {
-    async fn run(self, broker: Broker, connection: Arc<Account>, id: u64) -> String {
+    async fn run(self, broker: Access, connection: Arc<Account>, id: u64) -> String {
         let channel = self.channel.clone();
         let options = PublishOptions::new().confirm(self.confirm.into()).expected_seq(self.expected_seq);
         let message = match self.message() {

@@ -231,7 +231,8 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                     | Operation::Reclaim(_)
                     | Operation::Withdraw { .. }
                     | Operation::LimitKeys { .. }
-                    | Operation::LimitState(_) => {}
+                    | Operation::LimitState(_)
+                    | Operation::Security(_) => {}
                 }
             }
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{channel::Channel, keys::Key};
 use crate::{
     codec,
-    model::{ChannelId, ChannelMeta, ConsumerId, Frame, RuleSet, StoredBatch},
+    model::{ChannelId, ChannelMeta, ConsumerId, Frame, RuleSet, SecurityState, StoredBatch},
     store::WriteBatch,
 };
 
@@ -25,6 +25,8 @@ pub struct Effects {
     pub catalog: Vec<CatalogChange>,
     /// Consumers that changed in any way, or are gone.
     pub consumers: Vec<ConsumerId>,
+    /// All tokens and roles, where any of them changed.
+    pub security: Option<Arc<SecurityState>>,
     /// Hash the whole state once the writes are committed.
     pub checkpoint: bool,
     /// Bytes of the copies of parts of batches.

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     codec,
-    model::{ChannelId, ConsumerId, KeyHash, NamespaceId},
+    model::{ChannelId, ConsumerId, KeyHash, NamespaceId, TokenId},
 };
 
 /// The record under a plain key; `what` it is, for the error.
@@ -78,6 +78,10 @@ pub(super) enum Key {
     Settled(ChannelId),
     /// What of it is behind the channel's first message and has given its space back.
     Reclaimed(ChannelId),
+    /// A role of tokens, by the hash of its name.
+    Role(KeyHash),
+    /// A token of a client.
+    Token(TokenId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -114,6 +118,8 @@ const RECLAIMED: &[u8] = b"reclaimed/";
 const REDRIVEN: &[u8] = b"redriven/";
 pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
+const ROLE: &[u8] = b"role/";
+const TOKEN: &[u8] = b"token/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -149,6 +155,8 @@ impl Key {
             Self::Reclaimed(id) => [RECLAIMED, &id.0.to_be_bytes()].concat().into(),
             Self::Redriven(id) => [REDRIVEN, &id.0.to_be_bytes()].concat().into(),
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
+            Self::Role(name) => [ROLE, &name.0[..]].concat().into(),
+            Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -192,6 +200,10 @@ impl Key {
             Some(Self::Redriven(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(FORKS) {
             Some(Self::Forks(ChannelId(number(id)?)))
+        } else if let Some(name) = key.strip_prefix(ROLE) {
+            Some(Self::Role(KeyHash(name.try_into().ok()?)))
+        } else if let Some(id) = key.strip_prefix(TOKEN) {
+            Some(Self::Token(TokenId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -271,6 +283,8 @@ mod tests {
             Key::Forks(id),
             Key::Reclaimed(id),
             Key::MostKeys,
+            Key::Role(KeyHash([11; 16])),
+            Key::Token(TokenId(12)),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -27,6 +27,7 @@ mod restore;
 mod retention;
 mod rules;
 mod schemas;
+mod security;
 mod state_limits;
 mod transactions;
 
@@ -64,7 +65,7 @@ pub use self::{
 };
 use crate::model::{
     ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, Operation,
-    OperationReply, PublishGroup, Refusal, Reply, RuleSet, StateLimits,
+    OperationReply, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
 };
 
 /// State of all channels.
@@ -102,6 +103,7 @@ pub struct Machine {
     /// How often the state was restored from a backup, plus one.
     epoch: u64,
     calendar: Calendar,
+    security: Arc<SecurityState>,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -273,6 +275,7 @@ impl Machine {
                 Ok(self.limit_keys(KeyLimit { live_keys, all_keys }, effects))
             }
             Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
+            Operation::Security(operation) => self.operate_security(operation, effects),
         }
     }
 

@@ -64,6 +64,7 @@ impl Restoring {
             consumers: Consumers::default(),
             epoch: 1,
             calendar: Calendar::default(),
+            security: Arc::default(),
         };
         Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
     }
@@ -116,6 +117,7 @@ impl Restoring {
             Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
+            Key::Role(_) | Key::Token(_) => machine.restore_security(kind, value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
         };
         restored.map_err(name)
@@ -133,6 +135,7 @@ impl Restoring {
         machine.restore_rules(rules)?;
         machine.namespaces.restored()?;
         machine.check_consumers()?;
+        machine.check_security()?;
         Ok(machine)
     }
 }

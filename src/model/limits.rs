@@ -194,6 +194,20 @@ impl Limits {
     pub const CONNECTIONS_OF_NODE: usize = 16;
     /// Voters of a cluster: more make every publish slower and no cluster safer. Other nodes are learners.
     pub const MOST_VOTERS: usize = 7;
+    /// Tokens of clients. As all limits of tokens and roles, it is the same in every configuration.
+    pub const TOKENS: usize = 10_000;
+    /// Roles.
+    pub const ROLES: usize = 1_000;
+    /// Roles of one token.
+    pub const TOKEN_ROLES: usize = 16;
+    /// Grants of one role.
+    pub const ROLE_GRANTS: usize = 256;
+    /// Bytes of the description of a token or a role.
+    pub const DESCRIPTION_BYTES: usize = 256;
+    /// Addresses from which wrong tokens came lately that a node remembers.
+    pub const GUESSING_ADDRESSES: usize = 4_096;
+    /// Refusals of wrong tokens that wait for their delay; further ones are told at once.
+    pub const DELAYED_REFUSALS: usize = 1_024;
     /// What a live key in memory is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
     /// What keys in files are reckoned at: so many bytes of memory for so many keys.

@@ -25,7 +25,9 @@ mod operation;
 mod position;
 mod redrive;
 mod refusal;
+mod role;
 mod rule;
+mod security;
 mod state_limits;
 mod times;
 mod transaction;
@@ -67,7 +69,11 @@ pub use operation::{Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
 pub use refusal::Refusal;
+pub use role::{ADMIN_ROLE, Action, Actions, Grant, Pattern, Role, RoleName, Scope};
 pub use rule::{Rule, RuleSet};
+pub use security::{
+    NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
+};
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Reclaim, Redrive, Rule, Schedule, Scheduled, StateLimits, Transaction,
+    Reclaim, Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, Transaction,
 };
 
 /// One operation of a log entry.
@@ -66,6 +66,8 @@ pub enum Operation {
     LimitState(StateLimits),
     /// Removes what the consumers of a work queue have settled behind a message that they have not.
     Reclaim(Reclaim),
+    /// One on tokens and roles.
+    Security(SecurityOperation),
 }
 
 impl Operation {
@@ -80,7 +82,8 @@ impl Operation {
             | Self::Trim { .. }
             | Self::Withdraw { .. }
             | Self::LimitKeys { .. }
-            | Self::LimitState(_) => 0,
+            | Self::LimitState(_)
+            | Self::Security(_) => 0,
             Self::Transaction(transaction) => transaction.bytes(),
             Self::Schedule(schedule) => schedule.messages.iter().map(|message| message.frame.len()).sum(),
             Self::Due(due) => due.group.frame.len(),
@@ -140,4 +143,6 @@ pub enum OperationReply {
     KeysLimited,
     /// To limits of the state.
     StateLimited,
+    /// To an operation on tokens and roles.
+    Security(SecurityReply),
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelId, ChannelName, ClaimInfo, ConsumerName,
+    ChannelId, ChannelName, ClaimInfo, ConsumerName, RoleName, TokenId,
     command::{ChannelReply, Full, KeyOutcome},
 };
 
@@ -204,4 +204,42 @@ pub enum Refusal {
     /// A channel with such a consumer does not become a work queue.
     #[error("consumer `{0}` has a filter: in a work queue, what it keeps back would go")]
     FilteredConsumer(ConsumerName),
+    /// No role of that name.
+    #[error("role `{0}` does not exist")]
+    NoSuchRole(RoleName),
+    /// The name is taken by a role that grants something else.
+    #[error("role `{0}` exists already")]
+    RoleExists(RoleName),
+    /// A token has the role.
+    #[error("token {token} has the role `{role}`")]
+    RoleInUse {
+        /// Which role.
+        role: RoleName,
+        /// The first such token.
+        token: TokenId,
+    },
+    /// More grants, or a longer description, than a role may have.
+    #[error("role `{0}` is too large")]
+    RoleTooLarge(RoleName),
+    /// As many roles as there may be.
+    #[error("there are {limit} roles already")]
+    TooManyRoles {
+        /// How many that is.
+        limit: u64,
+    },
+    /// No token of that id.
+    #[error("token {0} does not exist")]
+    NoSuchToken(TokenId),
+    /// The id is taken by another token.
+    #[error("token {0} exists already")]
+    TokenExists(TokenId),
+    /// More roles, or a longer description, than a token may have.
+    #[error("the token is too large")]
+    TokenTooLarge,
+    /// As many tokens as there may be.
+    #[error("there are {limit} tokens already")]
+    TooManyTokens {
+        /// How many that is.
+        limit: u64,
+    },
 }

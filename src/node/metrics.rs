@@ -1,6 +1,6 @@
 //! The node's figures: every metric has its name and its explanation here, or in the module of what it measures.
 
-use super::{budgets, scrub, tls, view::View};
+use super::{access, budgets, scrub, tls, view::View};
 use crate::{
     broker::Broker,
     health::Part,
@@ -56,6 +56,7 @@ pub(super) fn all(node: &View, ready: bool) -> Vec<Metric> {
     ];
     metrics.extend(budgets::metrics(&node.budgets));
     metrics.extend(tls::metrics(&node.tls));
+    metrics.extend(access::metrics(node.gate.refused()));
     metrics.extend(scrub::metrics(&node.group.scrubbed()));
     metrics.push(metrics::REFUSED_PEER_MESSAGES.of(node.group.refused_messages()));
     if node.broker.leads() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::{Broker, BrokerError},
+    broker::{Broker, BrokerError, Gate},
     budget::Budgets,
     http,
     raft::RaftGroup,
@@ -20,6 +20,7 @@ pub(super) struct View {
     pub(super) group: RaftGroup,
     pub(super) budgets: Budgets,
     pub(super) tls: Tls,
+    pub(super) gate: Arc<Gate>,
     /// Whether the channels of the configuration exist.
     pub(super) configured: Arc<AtomicBool>,
     pub(super) consumers: http::ConsumerMetrics,

@@ -57,6 +57,7 @@ impl Replica {
         let ends: HashMap<ChannelId, u64> = machine.channels().map(|(meta, stats)| (meta.id, stats.next_seq)).collect();
         *self.shared.catalog.write() = Arc::new(catalog_of(&machine));
         let due = machine.next_due_ms();
+        self.shared.security.send_replace(machine.security().clone());
         self.shared.pass_time(&machine);
         *self.shared.machine.write() = machine;
         self.shared.announce_due(due);

@@ -18,7 +18,7 @@ use crate::{
     keys::ColdKeys,
     log_clock::LogClock,
     machine::Machine,
-    model::{Catalog, Limits},
+    model::{Catalog, Limits, SecurityState},
     store::{DurableStore, WatchedStore},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) commits: watch::Sender<StoreHealth>,
     pub(super) health: Health,
     pub(super) checkpoints: watch::Sender<VecDeque<Checkpoint>>,
+    /// All tokens and roles, as they are from the newest entry on that changed them.
+    pub(super) security: watch::Sender<Arc<SecurityState>>,
     /// When the first message that waits is due.
     pub(super) due: watch::Sender<Option<u64>>,
 }

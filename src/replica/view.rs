@@ -17,7 +17,7 @@ use crate::{
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
         History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
-        PublishGroup, Refusal, Retention, StateLimits, Waiting,
+        PublishGroup, Refusal, Retention, SecurityState, StateLimits, Waiting,
     },
     store::DurableStore,
 };
@@ -89,6 +89,11 @@ impl ReplicaView {
     /// How much state there may be, as the log says.
     pub fn state_limits(&self) -> StateLimits {
         self.shared.machine.read().state_limits()
+    }
+
+    /// All tokens and roles as applied; whoever waits for a change of it is woken when one is.
+    pub fn security(&self) -> watch::Receiver<Arc<SecurityState>> {
+        self.shared.security.subscribe()
     }
 
     /// The limits.

@@ -76,8 +76,10 @@ impl Replica {
         let has_calendar = AtomicBool::new(machine.has_calendar());
         let catalog = catalog_of(&machine);
         let due = watch::channel(machine.next_due_ms()).0;
+        let security = watch::channel(machine.security().clone()).0;
         let shared = Shared {
             due,
+            security,
             store,
             watched,
             fanout,
@@ -135,6 +137,9 @@ impl Replica {
         };
         effects.writes.applied = Some(mark);
         shared.commit(&effects.writes).await;
+        if let Some(security) = effects.security {
+            shared.security.send_replace(security);
+        }
         if !effects.catalog.is_empty() {
             let mut catalog = Catalog::clone(&shared.catalog.read());
             for change in &effects.catalog {

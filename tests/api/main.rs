@@ -13,6 +13,8 @@ mod payloads;
 mod positions;
 mod publishing;
 mod redrive;
+mod rights;
+mod security;
 mod tls;
 mod websocket;
 

@@ -179,7 +179,7 @@ async fn the_document_names_every_parameter_and_every_field_of_a_body() {
         }
         assert_eq!(taken, body, "{method} {path}");
     }
-    assert_eq!(bodies, 15);
+    assert_eq!(bodies, 18);
     described.node.stop().await;
 }
 
@@ -340,6 +340,39 @@ async fn rules_consumers_and_claims_are_answered_as_described() {
     assert_eq!((take("a").await.status, show().await), (200, json!("completed")));
     assert_eq!(ask("DELETE", namespace, jobs, "").await.status, 204);
     assert_eq!(ask("GET", namespace, jobs, "").await.code().1, "NAMESPACE_NOT_FOUND");
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_and_roles_are_answered_as_described() {
+    let described = Described::start().await;
+    let ask =
+        async |method: &str, path: &str, target: &str, body: &str| described.ask(method, path, target, &[], body).await;
+    let (role, ops) = ("/v1/roles/{role}", "/v1/roles/ops");
+    let grants = json!({"description": "d", "grants": [{"scope": "channel:orders.*", "actions": ["publish", "read"]}]});
+    assert_eq!(ask("PUT", role, ops, &grants.to_string()).await.status, 200);
+    assert_eq!(ask("PUT", role, ops, r#"{"grants":[]}"#).await.code().1, "ROLE_EXISTS");
+    assert_eq!(ask("PATCH", role, ops, r#"{"grants":[{"scope":"cluster","actions":["read"]}]}"#).await.status, 200);
+    assert_eq!(ask("GET", role, ops, "").await.json()["grants"][0]["scope"], "cluster");
+    assert_eq!(ask("GET", "/v1/roles", "/v1/roles", "").await.json()["roles"].as_array().unwrap().len(), 2);
+
+    let create = r#"{"description":"ci","roles":["ops"],"lifetime":"90d"}"#;
+    let made = ask("POST", "/v1/tokens", "/v1/tokens", create).await;
+    assert_eq!(made.status, 201);
+    let made = made.json();
+    let (token, target) = ("/v1/tokens/{id}", format!("/v1/tokens/{}", made["id"].as_str().unwrap()));
+    let shown = ask("GET", token, &target, "").await.json();
+    assert_eq!((&shown["expires"], shown.get("token")), (&made["expires"], None), "the text is told once");
+    let rotated = ask("POST", "/v1/tokens/{id}/rotate", &format!("{target}/rotate"), "").await.json();
+    assert_ne!(rotated["token"], made["token"]);
+    assert_eq!(ask("GET", "/v1/tokens", "/v1/tokens?limit=1", "").await.json()["tokens"].as_array().unwrap().len(), 1);
+    assert_eq!(ask("DELETE", role, ops, "").await.code(), (409, "ROLE_IN_USE".into()));
+    assert_eq!(ask("DELETE", token, &target, "").await.status, 204);
+    assert_eq!(ask("DELETE", token, &target, "").await.code(), (404, "TOKEN_NOT_FOUND".into()));
+    assert_eq!(ask("DELETE", role, ops, "").await.status, 204);
+    assert_eq!(ask("GET", role, ops, "").await.code(), (404, "ROLE_NOT_FOUND".into()));
+    let asked = ask("GET", "/v1/can-i", "/v1/can-i?action=read&scope=cluster", "").await.json();
+    assert_eq!(asked["allowed"], false, "nobody is known, whatever the mode: {asked}");
     described.node.stop().await;
 }
 

@@ -10,6 +10,7 @@ mod documents;
 mod errors;
 #[path = "../support/ports.rs"]
 mod ports;
+mod security;
 
 use std::{
     io::Read as _,
@@ -57,6 +58,9 @@ fn help_names_every_command() {
         "claim",
         "consumer",
         "cluster",
+        "token",
+        "role",
+        "auth",
         "bench",
         "certs",
         "config",

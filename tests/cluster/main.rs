@@ -25,6 +25,7 @@ mod redrive;
 mod restored;
 mod retention;
 mod reviews;
+mod security;
 mod signals;
 mod store_faults;
 mod strangers;

@@ -16,6 +16,7 @@ const CLIENT: &str = "src/cli/";
 
 /// Other constants: the path and the name, and the reason.
 const OTHERS: &[(&str, &str)] = &[
+    ("src/broker/access/guesses.rs MOST_TOLD", "different lines that the log is told of refusals in a minute"),
     ("src/broker/consume/letters.rs MOST_HOPS", "what letters mean, on all nodes alike"),
     ("src/broker/consume/manage.rs MAX_HEADER", "what a consumer's configuration means"),
     ("src/broker/consume/member.rs LONGEST_MS", "the range of a field of the protocol"),

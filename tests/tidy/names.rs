@@ -14,7 +14,7 @@ use super::{
 
 const CODES: &str = "docs/ERRORS.md";
 /// The tables of the configuration whose keys are written with a dot.
-const TABLES: [&str; 7] = ["cluster.", "limits.", "peer_tls.", "raft.", "scrub.", "store.", "tls."];
+const TABLES: [&str; 8] = ["cluster.", "limits.", "peer_tls.", "raft.", "scrub.", "security.", "store.", "tls."];
 /// Upper-case words with underscores in documents that are no error codes.
 const OTHER_WORDS: [&str; 4] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH"];
 /// Prefixes of those.

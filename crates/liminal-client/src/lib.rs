@@ -49,6 +49,7 @@ mod pool;
 mod publisher;
 mod requests;
 mod retry;
+mod security;
 mod servers;
 mod streams;
 mod subscription;
@@ -73,12 +74,12 @@ pub use requests::{Publish, Subscribe};
 pub use streams::Progress;
 pub use subscription::Subscription;
 pub use types::{
-    BackupHead, BackupPart, CausalContext, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace,
+    Allowed, BackupHead, BackupPart, CausalContext, Channel, ChannelConfig, ClaimHolder, ClaimLease, ClaimNamespace,
     ClaimReceipt, ClusterEvent, ClusterStatus, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerState,
-    DeadLetter, DeadLetterPage, DeadLetterSelection, DelayedMessage, DelayedPage, Durability, Header, HistoryReport,
-    InvalidMessage, Keep, Message, NodeHash, NodeHealth, NodeRole, NodeScrub, NodeStatus, Quota, Redrive, Redriven,
-    RefusedLetter, Retention, Rule, SchemaVersion, Scrub, Snapshot, TraceContext, UpdateChannel, UpdateConsumer,
-    VectorClockEntry, Verified, WhenFull,
+    DeadLetter, DeadLetterPage, DeadLetterSelection, DelayedMessage, DelayedPage, Durability, Grant, Header,
+    HistoryReport, InvalidMessage, Keep, Message, NewToken, NodeHash, NodeHealth, NodeRole, NodeScrub, NodeStatus,
+    Quota, Redrive, Redriven, RefusedLetter, Retention, Role, Rule, SchemaVersion, Scrub, Snapshot, Token,
+    TraceContext, UpdateChannel, UpdateConsumer, VectorClockEntry, Verified, WhenFull,
 };
 
 use environment::World;

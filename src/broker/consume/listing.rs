@@ -142,7 +142,7 @@ impl Broker {
     }
 
     /// The channel in which a consumer's letters lie.
-    pub(super) async fn letters_channel(&self, wanted: &Letters) -> Result<Arc<ChannelMeta>, BrokerError> {
+    pub(in crate::broker) async fn letters_channel(&self, wanted: &Letters) -> Result<Arc<ChannelMeta>, BrokerError> {
         let name = match &wanted.dead_letter {
             Some(name) => Cow::Borrowed(name.as_str()),
             None => {

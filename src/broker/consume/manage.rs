@@ -21,7 +21,7 @@ const MIN_ACK_TIMEOUT_MS: u64 = 100;
 const COUNTED: usize = 4 << 20;
 const COUNTED_PAGE: usize = 256 << 10;
 /// What comes after a channel's name in that of its usual dead-letter channel.
-const DEAD: &str = ".dead";
+pub(in crate::broker) const DEAD: &str = ".dead";
 /// The longest name of a header that messages are ordered by.
 const MAX_HEADER: usize = 200;
 

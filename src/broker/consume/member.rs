@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Broker, BrokerError, leader::RETRY},
+    super::{Broker, BrokerError, Standing, leader::RETRY},
     named::Named,
     presence::Presence,
 };
@@ -74,6 +74,8 @@ pub struct Member {
     told_to: u64,
     /// Where it says goodbye: it may be dropped by a thread that serves no tasks.
     runtime: Handle,
+    /// It ends with the right by which it joined; none where that does not end.
+    standing: Option<Standing>,
 }
 
 /// A message that was handed on.
@@ -121,6 +123,7 @@ impl Broker {
             stays: false,
             told_to,
             runtime: Handle::current(),
+            standing: None,
         })
     }
 
@@ -184,13 +187,20 @@ impl Member {
         }
     }
 
+    /// It ends with a right.
+    pub(in crate::broker) fn as_long_as(&mut self, standing: Option<Standing>) {
+        self.standing = standing;
+    }
+
     /// The next messages, never none; waits for them. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// `ConsumerNotFound` when the consumer is gone; `LimitExceeded` when it has too many members; `Stopping`.
+    /// `ConsumerNotFound` when the consumer is gone; `LimitExceeded` when it has too many members; `Stopping`;
+    /// `Unauthenticated` and `PermissionDenied` when the right to consume the channel has ended.
     pub async fn next(&mut self) -> Result<Vec<ConsumerDelivery>, BrokerError> {
         loop {
             self.broker.check_shown()?;
+            Standing::holds(self.standing.as_ref())?;
             let fresh = self.fresh()?;
             if !fresh.is_empty() {
                 let (deliveries, gone) = self.read(&fresh).await?;
@@ -214,6 +224,7 @@ impl Member {
                 () = self.wake.woken() => {}
                 error = refused => return Err(error),
                 error = broker.unserved() => return Err(error.into()),
+                error = Standing::ended_of(&mut self.standing) => return Err(error),
             }
         }
     }

@@ -19,7 +19,7 @@ mod redrive;
 mod seats;
 mod settle;
 
-pub(super) use self::{dead::run as run_dead, named::Named};
+pub(super) use self::{dead::run as run_dead, manage::DEAD, named::Named};
 pub use self::{
     letters::{Letter, REDRIVEN},
     listing::{LetterPage, Letters},

@@ -72,6 +72,12 @@ impl BrokerError {
             Self::OfNewerVersion { code, unknown, .. } => {
                 known_code(code).unwrap_or(if *unknown { &Code::OutcomeUnknown } else { &Code::Internal })
             }
+            Self::Unauthenticated { .. } => &Code::Unauthenticated,
+            Self::PermissionDenied { .. } => &Code::PermissionDenied,
+            Self::TokenNotFound { .. } => &Code::TokenNotFound,
+            Self::RoleNotFound { .. } => &Code::RoleNotFound,
+            Self::RoleExists { .. } => &Code::RoleExists,
+            Self::RoleInUse { .. } => &Code::RoleInUse,
         }
     }
 
@@ -141,6 +147,12 @@ impl BrokerError {
             Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
             Self::NotUnderstood { .. } => {
                 "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
+            }
+            Self::PermissionDenied { action, on, .. } => {
+                format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
+            }
+            Self::RoleExists { name } => {
+                format!("look at it with `liminal role show {name}`, or change it with `liminal role update {name}`")
             }
             _ => self.code().meaning().next.into(),
         }

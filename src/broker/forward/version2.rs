@@ -100,7 +100,14 @@ macro_rules! errors {
                     $(BrokerError::$next { $($next_field),* } => Self::$next { $($next_field),* },)*
                     BrokerError::HistoryChanged(notice) => Self::HistoryChanged(notice),
                     $(BrokerError::$last { $($last_field),* } => Self::$last { $($last_field),* },)*
-                    BrokerError::NotUnderstood { .. } | BrokerError::OfNewerVersion { .. } => {
+                    BrokerError::NotUnderstood { .. }
+                    | BrokerError::OfNewerVersion { .. }
+                    | BrokerError::Unauthenticated { .. }
+                    | BrokerError::PermissionDenied { .. }
+                    | BrokerError::TokenNotFound { .. }
+                    | BrokerError::RoleNotFound { .. }
+                    | BrokerError::RoleExists { .. }
+                    | BrokerError::RoleInUse { .. } => {
                         let reason = error.to_string();
                         if error.outcome_unknown() { Self::OutcomeUnknown { reason } } else { Self::Internal { reason } }
                     }

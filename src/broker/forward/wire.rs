@@ -12,6 +12,7 @@ mod consumers;
 mod errors;
 mod machine;
 mod messages;
+mod security;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use super::{Request, Response};
 use crate::{
     budget::made_of,
     codec,
-    model::{ChannelId, ConsumerId, Digest, Frame, KeyHash, Limits, NamespaceId},
+    model::{ChannelId, ConsumerId, Digest, Frame, KeyHash, Limits, NamespaceId, TokenId},
     proto::peer,
 };
 
@@ -233,7 +234,7 @@ macro_rules! as_texts {
 use {as_texts, choices, kinds, only_kinds, records};
 
 as_they_are!(bool, u32, u64, String, Bytes);
-as_numbers!(ChannelId, ConsumerId, NamespaceId);
+as_numbers!(ChannelId, ConsumerId, NamespaceId, TokenId);
 
 impl<T: Wire> Wire for Vec<T> {
     type Message = Vec<T::Message>;

@@ -6,6 +6,7 @@ mod claim;
 mod cluster;
 mod consumer;
 mod message;
+mod security;
 
 pub use channel::{
     Channel, ChannelConfig, Comparison, Compatibility, DelayedMessage, DelayedPage, Durability, HistoryReport,
@@ -21,6 +22,7 @@ pub use consumer::{
     RefusedLetter, UpdateConsumer,
 };
 pub use message::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
+pub use security::{Allowed, Grant, NewToken, Role, Token};
 
 /// Makes a struct that stands for a message of the protocol. Each field names the field that it stands for, and how one
 /// becomes the other: see [`via`].

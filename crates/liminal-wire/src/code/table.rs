@@ -120,10 +120,11 @@ table! {
             "Call given up", "repeat the request with the same idempotency key, and a longer deadline";
         /// The caller did not say who it is.
         Unauthenticated = "UNAUTHENTICATED": Unauthenticated, 401, Definite, retry false, exit 1,
-            "Not authenticated", "send a valid token (`--token`, `LIMINAL_TOKEN`)";
+            "Not authenticated",
+            "send a valid token as `authorization: Bearer TOKEN`; commands take it from `--token-file` or `LIMINAL_TOKEN`";
         /// The caller may not do that.
         PermissionDenied = "PERMISSION_DENIED": PermissionDenied, 403, Definite, retry false, exit 1,
-            "Permission denied", "use a token that has the permission, or have it granted";
+            "Permission denied", "ask an administrator for a role that grants it (docs/SECURITY.md)";
         /// The server does not know the call, or another node is of an earlier version and does not know the request.
         Unimplemented = "UNIMPLEMENTED": Unimplemented, 501, Definite, retry false, exit 1,
             "Call not known", "check that the server is as new as the client, and that all nodes are upgraded";
@@ -255,6 +256,20 @@ table! {
         /// Who sent the request does not wait for a reply any longer.
         InboxGone = "INBOX_GONE": NotFound, 410, Definite, retry false, exit 1,
             "Nobody waits for the reply", "drop the reply: it was answered, or the time for it is over";
+    }
+    "Tokens and roles" {
+        /// There is no token of that id.
+        TokenNotFound = "TOKEN_NOT_FOUND": NotFound, 404, Definite, retry false, exit 1,
+            "Token not found", "look at the tokens with `liminal token list`";
+        /// There is no such role.
+        RoleNotFound = "ROLE_NOT_FOUND": NotFound, 404, Definite, retry false, exit 1,
+            "Role not found", "look at the roles with `liminal role list`";
+        /// A role of that name grants something else.
+        RoleExists = "ROLE_EXISTS": AlreadyExists, 409, Definite, retry false, exit 1,
+            "Role exists", "look at it with `liminal role show`, or change it with `liminal role update`";
+        /// A role that tokens have cannot be deleted.
+        RoleInUse = "ROLE_IN_USE": FailedPrecondition, 409, Definite, retry false, exit 1,
+            "Role in use", "revoke its tokens first, or take away what it grants with `liminal role update`";
     }
     "Nodes and the cluster" {
         /// The cluster has no leader, or the leader has no majority.

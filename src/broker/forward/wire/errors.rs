@@ -34,6 +34,7 @@ macro_rules! errors {
                 }),)*
                 BrokerError::InTransaction { .. }
                 | BrokerError::HistoryChanged(_)
+                | BrokerError::RoleInUse { .. }
                 | BrokerError::OfNewerVersion { .. } => None,
             }
         }
@@ -48,6 +49,7 @@ macro_rules! errors {
                 peer::ErrorKind::HistoryChanged => {
                     BrokerError::HistoryChanged(Box::new(required(message.notice, "notice")?))
                 }
+                peer::ErrorKind::RoleInUse => BrokerError::RoleInUse { name: message.name, token: message.id },
                 peer::ErrorKind::Unspecified => return Err(Misread::unknown("Error")),
             })
         }
@@ -102,6 +104,11 @@ errors! {
     TooManyKeysInAll { limit }
     ForeignDelivery { seq, change }
     NotUnderstood { node, what }
+    Unauthenticated { reason }
+    PermissionDenied { who, action, on }
+    TokenNotFound { id }
+    RoleNotFound { name }
+    RoleExists { name }
 }
 
 impl Wire for BrokerError {
@@ -126,6 +133,13 @@ impl Wire for BrokerError {
             Self::HistoryChanged(notice) => peer::Error {
                 kind: peer::ErrorKind::HistoryChanged.into(),
                 notice: Some(notice.to_wire()),
+                ..peer::Error::default()
+            },
+            // `token` is a number, that of a claim.
+            Self::RoleInUse { name, token } => peer::Error {
+                kind: peer::ErrorKind::RoleInUse.into(),
+                name: name.clone(),
+                id: token.clone(),
                 ..peer::Error::default()
             },
             error => fields(error).unwrap_or_default(),

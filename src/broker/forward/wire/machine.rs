@@ -32,7 +32,7 @@ records! {
 }
 
 kinds! { Operation in operation {
-    one [Claim, Consumer, Transaction, Schedule, Due, Compact, Redrive, LimitState, Reclaim]
+    one [Claim, Consumer, Transaction, Schedule, Due, Compact, Redrive, LimitState, Reclaim, Security]
     with [
         PutRule = PutRule { source, target, predicate },
         DeleteRule = DeleteRule { source, target },
@@ -52,7 +52,7 @@ kinds! { Part in part {
 
 kinds! { OperationReply in operation_reply {
     unit [KeysLimited, StateLimited]
-    one [Rule, Claim, Consumer, Due, Withdrawn]
+    one [Rule, Claim, Consumer, Due, Withdrawn, Security]
     list [Transaction = PartReplies.parts, Scheduled = ScheduledReplies.messages]
     with [
         Trimmed = Trimmed { first_seq },
@@ -89,11 +89,11 @@ only_kinds!(Operation, Part, OperationReply, PartReply, Scheduled, KeyOutcome, F
 kinds! { Refusal in refusal {
     unit [
         NoSuchChannel, NodeRemoved, NoSuchRule, RuleCycle, NoSuchNamespace, NoSuchConsumer, ConsumerExists, NotStored,
-        StaleAssignment, NotDead, Ephemeral, WorkWouldBeSkipped,
+        StaleAssignment, NotDead, Ephemeral, WorkWouldBeSkipped, TokenTooLarge,
     ]
     one [
         ChannelExists, NoChannelNamed, ClaimCompleted, NoDeadLetterChannel, LetterRefused, DeadLetterCycle,
-        FilteredConsumer,
+        FilteredConsumer, NoSuchRole, RoleExists, RoleTooLarge, NoSuchToken, TokenExists,
     ]
     with [
         StaleSchema = Current { current },
@@ -115,6 +115,9 @@ kinds! { Refusal in refusal {
         StaleRedrive = Step { step },
         RedriveRefused = KeyRefused { position; outcome },
         CopyRefused = CopyRefused { channel, position; outcome },
+        RoleInUse = RoleInUse { role, token },
+        TooManyRoles = Limit { limit },
+        TooManyTokens = Limit { limit },
     ]
     apart [Self::Part { .. }]
 } }

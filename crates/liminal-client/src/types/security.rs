@@ -1,0 +1,82 @@
+//! Tokens and roles.
+
+use std::{fmt, time::SystemTime};
+
+use super::{mirror, setters};
+
+mirror! {
+    /// A token of a client, without its text.
+    Token = Token {
+        /// Its public part: 16 hexadecimal digits.
+        id: String = id as same,
+        /// For people.
+        description: String = description as same,
+        /// What it may do.
+        roles: Vec<String> = roles as same,
+        /// When it was made.
+        created: SystemTime = created_ms as time,
+        /// When its text was made.
+        rotated: SystemTime = rotated_ms as time,
+        /// From when on it is refused; none: not before it is revoked.
+        expires: Option<SystemTime> = expires_ms as some_time,
+        /// When the node that answered saw it last; none: not since that node started.
+        used: Option<SystemTime> = used_ms as some_time,
+    }
+
+    /// What a role lets its tokens do, and to what.
+    #[derive(Default)]
+    Grant = Grant {
+        /// `channel:NAME` or `claim:NAME`, where the name may end with `*`, or `cluster`.
+        scope: String = scope as same,
+        /// Such as `publish` and `read`.
+        actions: Vec<String> = actions as same,
+    }
+
+    /// A named list of grants.
+    #[derive(Default)]
+    Role = Role {
+        /// Its name.
+        name: String = name as same,
+        /// For people.
+        description: String = description as same,
+        /// What it grants.
+        grants: Vec<Grant> = grants as list,
+    }
+
+    /// Whether something may be done.
+    #[derive(Default)]
+    Allowed = CanIResponse {
+        /// Whether it may.
+        allowed: bool = allowed as same,
+        /// Of whom that is said.
+        who: String = who as same,
+        /// Why not.
+        reason: Option<String> = reason as some_text,
+    }
+}
+
+setters!(Grant { scope: impl Into<String>, actions: Vec<String>, });
+setters!(Role { name: impl Into<String>, description: impl Into<String>, grants: Vec<Grant>, });
+
+/// A token that was just made, with its text. Nobody can tell the text again.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NewToken {
+    /// What is known of it.
+    pub token: Token,
+    /// What its holder sends.
+    pub text: String,
+}
+
+impl NewToken {
+    pub(crate) fn of(token: Token, text: String) -> Self {
+        Self { token, text }
+    }
+}
+
+/// Without the text.
+impl fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewToken").field("token", &self.token).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,280 @@
+//! One caller, and the check.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Gate, Need, Object, TokenText, policy::Policy};
+use crate::{
+    broker::BrokerError,
+    model::{Action, ChannelName, SecurityMode, SecurityState, TokenHash, TokenId},
+};
+
+/// A token whose end is far away is looked at again after this time.
+const LOOK_AGAIN_MS: u64 = 60_000;
+
+/// Whoever asks.
+#[derive(Clone)]
+pub struct Caller {
+    gate: Arc<Gate>,
+    who: Who,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Without a token, or where nobody is asked for one.
+    Nobody,
+    /// With the token whose hash is in the configuration.
+    Bootstrap,
+    Token {
+        id: TokenId,
+        hash: TokenHash,
+    },
+}
+
+impl Caller {
+    pub(super) fn nobody(gate: Arc<Gate>) -> Self {
+        Self { gate, who: Who::Nobody }
+    }
+
+    /// Whoever shows a token.
+    ///
+    /// # Errors
+    /// `Unauthenticated` where it is not valid.
+    pub(super) fn of(gate: Arc<Gate>, text: &str) -> Result<Self, BrokerError> {
+        let hash = TokenHash::of(text);
+        let who = match TokenText::id_in(text) {
+            None => return Err(unknown("what was sent has not the form of a token")),
+            Some(_) if gate.bootstrap == Some(hash) => Who::Bootstrap,
+            Some(id) => Who::Token { id, hash },
+        };
+        let caller = Self { gate, who };
+        caller.known()?;
+        if let Who::Token { id, hash } = who
+            && let Some(principal) = caller.gate.policy().principal(id, &hash)
+        {
+            principal.use_at(caller.gate.broker.now_ms());
+        }
+        Ok(caller)
+    }
+
+    /// Which token it is; none without one, and for that of the configuration.
+    pub(super) fn token(&self) -> Option<TokenId> {
+        match self.who {
+            Who::Token { id, .. } => Some(id),
+            Who::Nobody | Who::Bootstrap => None,
+        }
+    }
+
+    /// The same gate before the holder of another token; none where there is no such token.
+    pub(super) fn as_token(&self, id: TokenId) -> Option<Self> {
+        let hash = self.gate.policy().state.tokens.get(&id)?.hash;
+        Some(Self { gate: self.gate.clone(), who: Who::Token { id, hash } })
+    }
+
+    /// The tokens and roles as this node has applied them.
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        self.gate.policy()
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        match self.who {
+            Who::Nobody => "a caller without a token".to_owned(),
+            Who::Bootstrap => "the bootstrap token".to_owned(),
+            Who::Token { id, .. } => format!("token {id}"),
+        }
+    }
+
+    /// The check: whether this may be done to that, now.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `PermissionDenied`. They are the same whether or not the thing exists.
+    pub fn may(&self, action: Action, object: Object<'_>) -> Result<(), BrokerError> {
+        self.may_one_of(&[action], object)
+    }
+
+    /// The same where any of some actions will do.
+    ///
+    /// # Errors
+    /// As [`Caller::may`].
+    pub fn may_one_of(&self, actions: &[Action], object: Object<'_>) -> Result<(), BrokerError> {
+        match self.gate.mode {
+            SecurityMode::Off => Ok(()),
+            _ => self.gate.conclude(self.judge(actions, object)),
+        }
+    }
+
+    /// Whether the caller may do anything to a thing, and so know of it. Nothing is counted: it is asked of all that is
+    /// listed.
+    pub fn sees(&self, object: Object<'_>) -> bool {
+        self.gate.mode != SecurityMode::Enforce || self.judge(&Action::ALL, object).is_ok()
+    }
+
+    /// What a call needs before it is read.
+    pub(super) fn needs(&self, need: Need) -> Result<(), BrokerError> {
+        if self.gate.mode == SecurityMode::Off {
+            return Ok(());
+        }
+        match need {
+            Need::Open => Ok(()),
+            Need::Known => self.gate.conclude(self.known()),
+            Need::Cluster(action) => self.may(action, Object::Cluster),
+            Need::Tokens => self.may(Action::Admin, Object::Tokens),
+            // Where nothing is refused, the call itself counts what would be.
+            Need::OneOf(_) if self.gate.mode == SecurityMode::Permissive => Ok(()),
+            Need::OneOf(actions) => self.gate.conclude(self.may_somewhere(actions)),
+        }
+    }
+
+    fn may_somewhere(&self, actions: &[Action]) -> Result<(), BrokerError> {
+        self.known()?;
+        let may = match self.who {
+            Who::Nobody | Who::Bootstrap => false,
+            Who::Token { id, hash } => {
+                let policy = self.gate.policy();
+                let principal = policy.principal(id, &hash);
+                principal.is_some_and(|principal| actions.iter().any(|action| principal.may_somewhere(*action)))
+            }
+        };
+        if may { Ok(()) } else { Err(self.denied(actions, "anything")) }
+    }
+
+    /// Whether the token is valid, now.
+    fn known(&self) -> Result<(), BrokerError> {
+        match self.who {
+            Who::Nobody => Err(unknown("the request has no token")),
+            Who::Bootstrap => Ok(()),
+            Who::Token { id, hash } => {
+                let policy = self.gate.policy();
+                match policy.principal(id, &hash) {
+                    None => Err(unknown("the token is not known, or was revoked")),
+                    Some(principal) if principal.has_expired(self.gate.broker.now_ms()) => {
+                        Err(unknown("the token has expired"))
+                    }
+                    Some(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Without counting, whatever the mode.
+    pub(super) fn judge(&self, actions: &[Action], object: Object<'_>) -> Result<(), BrokerError> {
+        self.known()?;
+        let granted = match self.who {
+            Who::Nobody => false,
+            // It makes tokens that may do more, and leaves a trace by that.
+            Who::Bootstrap => object == Object::Tokens && actions.contains(&Action::Admin),
+            Who::Token { id, hash } => {
+                let policy = self.gate.policy();
+                let granted = policy.principal(id, &hash).map(|principal| principal.on(object)).unwrap_or_default();
+                actions.iter().any(|action| granted.contains(*action))
+            }
+        };
+        if granted {
+            return Ok(());
+        }
+        let on = match object {
+            Object::Channel(name) => format!("channel `{}`", shown(name)),
+            Object::Claims(name) => format!("claim namespace `{}`", shown(name)),
+            Object::Cluster => "the cluster".to_owned(),
+            Object::Tokens => "the tokens and roles of the cluster".to_owned(),
+        };
+        Err(self.denied(actions, &on))
+    }
+
+    fn denied(&self, actions: &[Action], on: &str) -> BrokerError {
+        let action = match actions {
+            [action] => action.name().to_owned(),
+            actions if actions.len() == Action::ALL.len() => "any action".to_owned(),
+            actions => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" or "),
+        };
+        BrokerError::PermissionDenied { who: self.name(), action, on: on.to_owned() }
+    }
+
+    /// Until when the token is certainly valid, unless it is revoked: milliseconds from now.
+    fn look_again_ms(&self) -> u64 {
+        let Who::Token { id, hash } = self.who else { return LOOK_AGAIN_MS };
+        let policy = self.gate.policy();
+        let expires = policy.principal(id, &hash).and_then(|principal| principal.token.expires_ms);
+        expires
+            .map_or(LOOK_AGAIN_MS, |expires| expires.saturating_sub(self.gate.broker.now_ms()).clamp(1, LOOK_AGAIN_MS))
+    }
+
+    /// Watches over something that stays open by a right that the caller has now; none where nothing is refused.
+    pub(super) fn standing(&self, right: Right) -> Option<Standing> {
+        let changes = self.gate.security.clone();
+        (self.gate.mode == SecurityMode::Enforce).then(|| Standing { caller: self.clone(), right, changes })
+    }
+}
+
+/// By what something stays open.
+pub(super) enum Right {
+    /// By a token that is valid.
+    Valid,
+    /// By a right to a channel.
+    Channel(Action, String),
+    /// By a right to the cluster.
+    Cluster(Action),
+}
+
+/// Watches over something that stays open: it ends with the right by which it was opened.
+pub struct Standing {
+    caller: Caller,
+    right: Right,
+    changes: watch::Receiver<Arc<SecurityState>>,
+}
+
+impl Standing {
+    /// Resolves when the right has ended, and says why. Nothing is lost when the future is dropped.
+    pub async fn ended(&mut self) -> BrokerError {
+        loop {
+            self.changes.mark_unchanged();
+            if let Err(error) = self.judge() {
+                return error;
+            }
+            let look_again = Duration::from_millis(self.caller.look_again_ms());
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() {
+                    // The node ends, and all that is open with it.
+                    std::future::pending::<()>().await;
+                },
+                () = tokio::time::sleep(look_again) => {}
+            }
+        }
+    }
+
+    fn judge(&self) -> Result<(), BrokerError> {
+        match &self.right {
+            Right::Valid => self.caller.known(),
+            Right::Cluster(action) => self.caller.judge(&[*action], Object::Cluster),
+            Right::Channel(action, channel) => self.caller.judge(&[*action], Object::Channel(channel)),
+        }
+    }
+
+    /// Whether the right is still there, where there is something to watch over.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn holds(standing: Option<&Self>) -> Result<(), BrokerError> {
+        standing.map_or(Ok(()), Self::judge)
+    }
+
+    /// As [`Standing::ended`], where there may be nothing to watch over.
+    pub async fn ended_of(standing: &mut Option<Self>) -> BrokerError {
+        match standing {
+            Some(standing) => standing.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A name as it is said. What is none is not repeated: it may be of any length and hold anything, and a refusal is said of each
+/// message of a batch and goes into the log.
+fn shown(name: &str) -> &str {
+    if name.parse::<ChannelName>().is_ok() { name } else { "(no name)" }
+}
+
+fn unknown(reason: &str) -> BrokerError {
+    BrokerError::Unauthenticated { reason: reason.to_owned() }
+}

@@ -1,0 +1,336 @@
+//! Making, listing and ending tokens and roles, and asking what a token may do.
+
+use std::{ops::Bound, sync::Arc, time::Duration};
+
+use super::{Access, Object, TokenText, policy::Policy};
+use crate::{
+    broker::{Broker, BrokerError, NamedPage},
+    model::{
+        ADMIN_ROLE, Action, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern, Refusal, Role, RoleName,
+        Scope, SecurityOperation, SecurityReply, Token, TokenId,
+    },
+    proto::v1,
+};
+
+/// A token as an administrator sees it.
+#[derive(Clone, Debug)]
+pub struct TokenInfo {
+    /// What the state says of it.
+    pub token: Arc<Token>,
+    /// When it was used last on the node that was asked, milliseconds since the Unix epoch; 0: not since that node started.
+    pub used_ms: u64,
+}
+
+impl TokenInfo {
+    /// As the public API says it.
+    pub fn to_proto(&self) -> v1::Token {
+        let Token { id, hash: _, description, roles, created_ms, rotated_ms, expires_ms } = &*self.token;
+        v1::Token {
+            id: id.to_string(),
+            description: description.clone(),
+            roles: roles.iter().map(ToString::to_string).collect(),
+            created_ms: *created_ms,
+            rotated_ms: *rotated_ms,
+            expires_ms: expires_ms.unwrap_or(0),
+            used_ms: self.used_ms,
+        }
+    }
+}
+
+/// The answer to whether something may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it would be done if `security.mode` were `enforce`.
+    pub allowed: bool,
+    /// Of whom that is said.
+    pub who: String,
+    /// Why not; empty where it is allowed.
+    pub reason: String,
+}
+
+fn invalid(reason: String) -> BrokerError {
+    BrokerError::InvalidArgument { reason }
+}
+
+fn role_name(text: &str) -> Result<RoleName, BrokerError> {
+    let why = "it has 1 to 200 of the characters A-Z a-z 0-9 . _ -";
+    text.parse::<ChannelName>().map_err(|_| invalid(format!("`{text}` is no name of a role: {why}")))
+}
+
+fn token_id(text: &str) -> Result<TokenId, BrokerError> {
+    text.parse().map_err(invalid)
+}
+
+fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
+    let (value, limit) = (value as u64, limit as u64);
+    if value > limit { Err(BrokerError::LimitExceeded { what: what.to_owned(), value, limit }) } else { Ok(()) }
+}
+
+impl Access {
+    fn may_admin(&self) -> Result<(), BrokerError> {
+        self.caller.may(Action::Admin, Object::Tokens)
+    }
+
+    /// Makes a token. The text is given here and nowhere else.
+    ///
+    /// # Errors
+    /// `RoleNotFound`, `LimitExceeded`, `InvalidArgument`; after an unknown outcome, a token of which nobody knows the text
+    /// may be listed: revoke it.
+    pub async fn create_token(
+        &self,
+        description: &str,
+        roles: &[String],
+        lifetime: Option<Duration>,
+    ) -> Result<(TokenText, TokenInfo), BrokerError> {
+        self.may_admin()?;
+        within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
+        within("the number of roles of the token", roles.len(), Limits::TOKEN_ROLES)?;
+        if roles.is_empty() {
+            return Err(invalid("the token has no role, so it could do nothing: give it at least one".into()));
+        }
+        let roles = roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
+        let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+        if lifetime_ms == Some(0) {
+            return Err(invalid("a token that lives for 0 ms is refused at once: give a longer time, or none".into()));
+        }
+        let text = TokenText::random(&*self.broker.inner.env.random);
+        let new =
+            NewToken { id: text.id(), hash: text.hash(), description: description.to_owned(), roles, lifetime_ms };
+        let token = self.token_of(SecurityOperation::CreateToken(new)).await?;
+        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was made");
+        Ok((text, token))
+    }
+
+    /// Gives a token another secret. The former one is worth nothing as soon as this is answered.
+    ///
+    /// # Errors
+    /// `TokenNotFound`.
+    pub async fn rotate_token(&self, id: &str) -> Result<(TokenText, TokenInfo), BrokerError> {
+        self.may_admin()?;
+        let text = TokenText::with_id(token_id(id)?, &*self.broker.inner.env.random);
+        let rotate = SecurityOperation::RotateToken { id: text.id(), hash: text.hash() };
+        let token = self.token_of(rotate).await?;
+        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was given another secret");
+        Ok((text, token))
+    }
+
+    /// Ends a token for good, and what is open by it, on each node as soon as that has applied it.
+    ///
+    /// # Errors
+    /// `TokenNotFound`.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenInfo, BrokerError> {
+        self.may_admin()?;
+        let token = self.token_of(SecurityOperation::RevokeToken(token_id(id)?)).await?;
+        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was revoked");
+        Ok(token)
+    }
+
+    /// A token, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `TokenNotFound`.
+    pub async fn token(&self, id: &str) -> Result<TokenInfo, BrokerError> {
+        self.may_admin()?;
+        let id = token_id(id)?;
+        self.broker.catch_up().await?;
+        let policy = self.caller.policy();
+        let found = policy.state.tokens.get(&id).map(|token| self.shown(&policy, token));
+        found.ok_or_else(|| BrokerError::TokenNotFound { id: id.to_string() })
+    }
+
+    /// Tokens whose ids come after one, in their order, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn tokens_after(&self, after: &str, limit: usize) -> Result<NamedPage<TokenInfo>, BrokerError> {
+        self.may_admin()?;
+        let begin = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(token_id(after)?) };
+        self.broker.catch_up().await?;
+        let policy = self.caller.policy();
+        let all = policy.state.tokens.range((begin, Bound::Unbounded));
+        let all = all.map(|(_, token)| Ok((token.id.to_string(), self.shown(&policy, token))));
+        let page = NamedPage::take(all, limit, |(id, _)| id.as_str(), |(_, info)| info.token.description.len() + 64)?;
+        let items = page.items.into_iter().map(|(_, info)| info).collect();
+        Ok(NamedPage { items, next_after: page.next_after })
+    }
+
+    fn shown(&self, policy: &Policy, token: &Arc<Token>) -> TokenInfo {
+        TokenInfo { token: token.clone(), used_ms: policy.used_ms(token.id) }
+    }
+
+    async fn token_of(&self, operation: SecurityOperation) -> Result<TokenInfo, BrokerError> {
+        match self.broker.operate_security(operation).await? {
+            SecurityReply::Token(token) => Ok(self.shown(&self.caller.policy(), &Arc::new(token))),
+            SecurityReply::Role(_) => Err(BrokerError::Internal { reason: "a role in the place of a token".into() }),
+        }
+    }
+
+    /// Makes a role. The same once more is no error.
+    ///
+    /// # Errors
+    /// `RoleExists`, `LimitExceeded`, `InvalidArgument`.
+    pub async fn create_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+        self.may_admin()?;
+        let role = role_of(role)?;
+        let role = self.role_of(SecurityOperation::CreateRole(role)).await?;
+        tracing::info!(by = self.caller.name(), role = %role.name, "a role was made");
+        Ok(role)
+    }
+
+    /// Replaces what a role grants, for all tokens that have it.
+    ///
+    /// # Errors
+    /// `RoleNotFound`, `LimitExceeded`, `InvalidArgument`.
+    pub async fn update_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+        self.may_admin()?;
+        let role = role_of(role)?;
+        let role = self.role_of(SecurityOperation::UpdateRole(role)).await?;
+        tracing::info!(by = self.caller.name(), role = %role.name, "a role was changed");
+        Ok(role)
+    }
+
+    /// Deletes a role that no token has.
+    ///
+    /// # Errors
+    /// `RoleNotFound`, `RoleInUse`.
+    pub async fn delete_role(&self, name: &str) -> Result<Role, BrokerError> {
+        self.may_admin()?;
+        let name = role_name(name)?;
+        check_changeable(&name)?;
+        let role = self.role_of(SecurityOperation::DeleteRole(name)).await?;
+        tracing::info!(by = self.caller.name(), role = %role.name, "a role was deleted");
+        Ok(role)
+    }
+
+    /// A role, as of now (linearizable).
+    ///
+    /// # Errors
+    /// `RoleNotFound`.
+    pub async fn role(&self, name: &str) -> Result<Role, BrokerError> {
+        self.may_admin()?;
+        let name = role_name(name)?;
+        self.broker.catch_up().await?;
+        let state = self.caller.policy().state.clone();
+        let found = state.roles.get(&name).map(|role| Role::clone(role));
+        let built_in = || Role::admin().filter(|admin| admin.name == name);
+        found.or_else(built_in).ok_or_else(|| BrokerError::RoleNotFound { name: name.to_string() })
+    }
+
+    /// Roles whose names come after one, in their order, as of now (linearizable). The one that always is there is among
+    /// them.
+    ///
+    /// # Errors
+    /// `NoLeader` or `NotConfirmed` without a majority.
+    pub async fn roles_after(&self, after: &str, limit: usize) -> Result<NamedPage<Role>, BrokerError> {
+        self.may_admin()?;
+        self.broker.catch_up().await?;
+        let state = self.caller.policy().state.clone();
+        let admin = Role::admin().map(Arc::new);
+        let mut all: Vec<&Arc<Role>> = state.roles.values().chain(&admin).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(Role::clone(role)));
+        let bytes = |role: &Role| role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
+        NamedPage::take(rest, limit, |role| role.name.as_str(), bytes)
+    }
+
+    async fn role_of(&self, operation: SecurityOperation) -> Result<Role, BrokerError> {
+        match self.broker.operate_security(operation).await? {
+            SecurityReply::Role(role) => Ok(role),
+            SecurityReply::Token(_) => Err(BrokerError::Internal { reason: "a token in the place of a role".into() }),
+        }
+    }
+
+    /// Whether the caller may do something, or another token where an administrator asks. `on` is `channel:NAME`,
+    /// `claim:NAME` or `cluster`. What is answered does not depend on the mode.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `TokenNotFound`.
+    pub fn can_i(&self, action: &str, on: &str, token: &str) -> Result<Verdict, BrokerError> {
+        let action: Action = action.parse().map_err(invalid)?;
+        let scope: Scope = on.parse().map_err(invalid)?;
+        let name = |pattern: &Pattern| match pattern.prefix() {
+            Some(_) => Err(invalid(format!("`{on}` is a pattern: ask about one name"))),
+            None => Ok(pattern.as_str().to_owned()),
+        };
+        let (channel, claims);
+        let object = match &scope {
+            Scope::Channels(pattern) => {
+                channel = name(pattern)?;
+                Object::Channel(&channel)
+            }
+            Scope::Claims(pattern) => {
+                claims = name(pattern)?;
+                Object::Claims(&claims)
+            }
+            Scope::Cluster => Object::Cluster,
+        };
+        let asked = if token.is_empty() {
+            self.caller.clone()
+        } else {
+            let id = token_id(token)?;
+            if self.caller.token() != Some(id) {
+                self.may_admin()?;
+            }
+            self.caller.as_token(id).ok_or_else(|| BrokerError::TokenNotFound { id: id.to_string() })?
+        };
+        let reason = asked.judge(&[action], object).err().map(|error| error.to_string());
+        Ok(Verdict { allowed: reason.is_none(), who: asked.name(), reason: reason.unwrap_or_default() })
+    }
+}
+
+fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
+    if name.as_str() == ADMIN_ROLE {
+        return Err(invalid(format!(
+            "the role `{ADMIN_ROLE}` grants everything and cannot be changed: make another one"
+        )));
+    }
+    Ok(())
+}
+
+fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
+    let v1::Role { name, description, grants } = role;
+    let name = role_name(&name)?;
+    check_changeable(&name)?;
+    within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
+    within("the number of grants of the role", grants.len(), Limits::ROLE_GRANTS)?;
+    let grant = |grant: v1::Grant| {
+        let actions = grant.actions.iter().map(|action| action.parse::<Action>()).collect::<Result<_, String>>()?;
+        crate::model::Grant::new(grant.scope.parse()?, actions)
+    };
+    let grants = grants.into_iter().map(grant).collect::<Result<_, String>>().map_err(invalid)?;
+    Ok(Role { name, description, grants })
+}
+
+impl Role {
+    /// As the public API says it.
+    pub fn to_proto(&self) -> v1::Role {
+        let grant = |grant: &crate::model::Grant| v1::Grant {
+            scope: grant.scope.to_string(),
+            actions: grant.actions.iter().map(|action| action.name().to_owned()).collect(),
+        };
+        v1::Role {
+            name: self.name.to_string(),
+            description: self.description.clone(),
+            grants: self.grants.iter().map(grant).collect(),
+        }
+    }
+}
+
+impl Broker {
+    async fn operate_security(&self, operation: SecurityOperation) -> Result<SecurityReply, BrokerError> {
+        let limit_of =
+            |what: &str, limit: u64| BrokerError::LimitExceeded { what: what.into(), value: limit + 1, limit };
+        Err(match self.operate(Operation::Security(operation)).await? {
+            Ok(OperationReply::Security(reply)) => return Ok(reply),
+            Err(Refusal::NoSuchRole(name)) => BrokerError::RoleNotFound { name: name.to_string() },
+            Err(Refusal::RoleExists(name)) => BrokerError::RoleExists { name: name.to_string() },
+            Err(Refusal::RoleInUse { role, token }) => {
+                BrokerError::RoleInUse { name: role.to_string(), token: token.to_string() }
+            }
+            Err(Refusal::NoSuchToken(id)) => BrokerError::TokenNotFound { id: id.to_string() },
+            Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
+            Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),
+            other => BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") },
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! The bytes of operations on tokens and roles, and of what the state keeps of them.
+
+use super::{super::*, hex};
+use crate::model::{
+    Action, Grant, NewToken, Refusal, Role, Scope, SecurityOperation, SecurityReply, Token, TokenHash, TokenId,
+};
+
+fn role() -> Role {
+    let grant = |scope: Scope, action| Grant { scope, actions: [action].into_iter().collect() };
+    Role {
+        name: "ops".parse().unwrap(),
+        description: "d".into(),
+        grants: vec![
+            grant(Scope::Channels("a*".parse().unwrap()), Action::Publish),
+            grant(Scope::Claims("b".parse().unwrap()), Action::Claim),
+            grant(Scope::Cluster, Action::Admin),
+        ],
+    }
+}
+
+const ROLE: &str = concat!(
+    "0300000000000000",
+    "6f7073",
+    "0100000000000000",
+    "64",
+    "0300000000000000",
+    "00000000",
+    "0200000000000000",
+    "612a",
+    "01",
+    "01000000",
+    "0100000000000000",
+    "62",
+    "08",
+    "02000000",
+    "20",
+);
+
+/// The id, the hash, the description and the roles of a token.
+const NEW: &str = concat!(
+    "0700000000000000",
+    "0505050505050505050505050505050505050505050505050505050505050505",
+    "0100000000000000",
+    "74",
+    "0100000000000000",
+    "0300000000000000",
+    "6f7073",
+);
+
+fn body<T: serde::Serialize>(value: &T) -> String {
+    let bytes = encode_record(value);
+    hex(&bytes[HEAD..bytes.len() - CRC])
+}
+
+#[test]
+fn operations_on_tokens_and_roles_have_golden_bytes() {
+    let hash = TokenHash([5; 32]);
+    let roles = vec!["ops".parse().unwrap()];
+    let new = NewToken { id: TokenId(7), hash, description: "t".into(), roles, lifetime_ms: Some(9) };
+    let hash_text = "05".repeat(32);
+    for (operation, expected) in [
+        (SecurityOperation::CreateRole(role()), ["00000000", ROLE].concat()),
+        (SecurityOperation::UpdateRole(role()), ["01000000", ROLE].concat()),
+        (SecurityOperation::DeleteRole("ops".parse().unwrap()), "0200000003000000000000006f7073".into()),
+        (SecurityOperation::CreateToken(new), ["03000000", NEW, "010900000000000000"].concat()),
+        (SecurityOperation::RevokeToken(TokenId(7)), "040000000700000000000000".into()),
+        (SecurityOperation::RotateToken { id: TokenId(7), hash }, ["050000000700000000000000", &hash_text].concat()),
+    ] {
+        let operation = Operation::Security(operation);
+        assert_eq!(body(&operation), ["0d000000", &expected].concat());
+        let command = Command::Operations { time_ms: 7, operations: vec![operation] };
+        assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
+    }
+}
+
+#[test]
+fn a_role_and_a_token_of_the_state_have_golden_bytes() {
+    assert_eq!(body(&role()), ROLE);
+    let token = Token {
+        id: TokenId(7),
+        hash: TokenHash([5; 32]),
+        description: "t".into(),
+        roles: vec!["ops".parse().unwrap()],
+        created_ms: 1,
+        rotated_ms: 2,
+        expires_ms: None,
+    };
+    assert_eq!(body(&token), [NEW, "0100000000000000", "0200000000000000", "00"].concat());
+    let replies: Vec<Result<crate::model::OperationReply, Refusal>> = vec![
+        Ok(crate::model::OperationReply::Security(SecurityReply::Token(token))),
+        Err(Refusal::NoSuchRole("ops".parse().unwrap())),
+        Err(Refusal::TooManyTokens { limit: 9 }),
+    ];
+    let bytes = encode_record(&replies);
+    let again: Vec<Result<crate::model::OperationReply, Refusal>> = decode_record("replies", &bytes).unwrap();
+    assert_eq!(again, replies);
+}

@@ -1,0 +1,100 @@
+//! Whether clients have to say who they are, and what a node without that may be reached by.
+
+use std::net::IpAddr;
+
+use super::ServerConfig;
+use crate::model::{SecurityMode, TokenHash};
+
+/// Who may do what on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityConfig {
+    /// Whether clients have to send a token: `off`, nobody has to; `permissive`, everything is let through, and what `enforce`
+    /// would refuse is counted; `enforce`, what no role of the token grants is refused.
+    pub mode: SecurityMode,
+    /// Whether it is meant so that everybody who reaches the node may do everything. Without it, a node whose mode is not
+    /// `enforce` listens for clients on loopback only.
+    pub insecure: bool,
+    /// The hash of a token that may make tokens and roles and do nothing else, for the first administrator. `liminal token
+    /// bootstrap` prints both.
+    pub bootstrap_token_hash: Option<TokenHash>,
+}
+
+impl ServerConfig {
+    /// Whether what the node's addresses let in is meant so. Gives what its operator should be told at each start.
+    ///
+    /// # Errors
+    /// When whoever reaches the machine could do everything, and nobody said that this is meant.
+    pub fn check_exposure(&self) -> Result<Option<String>, String> {
+        let faces = [("listen_address", &self.listen_address), ("health_listen_address", &self.health_listen_address)];
+        let exposed = faces.into_iter().find(|(_, address)| !is_local(address));
+        match (self.security.mode, exposed) {
+            (SecurityMode::Off | SecurityMode::Permissive, Some((key, address))) if !self.security.insecure => Err(format!(
+                "{key} is {address}, so whoever reaches this machine could do everything: set `security.mode = \
+                 \"enforce\"` and make tokens (docs/SECURITY.md), listen on 127.0.0.1, or set `security.insecure = true` if \
+                 only people who may do everything reach it"
+            )),
+            (SecurityMode::Off, Some((key, address))) => Ok(Some(format!(
+                "security.mode is `off` and {key} is {address}: whoever reaches this machine may do everything"
+            ))),
+            (SecurityMode::Permissive, _) => Ok(Some(
+                "security.mode is `permissive`: what no role grants is counted and logged, and let through".to_owned(),
+            )),
+            (SecurityMode::Enforce, _) if self.security.bootstrap_token_hash.is_some() => Ok(Some(
+                "security.bootstrap_token_hash is set: who has its token may make tokens and roles; take it out as soon as \
+                 there is an administrator with another one"
+                    .to_owned(),
+            )),
+            (SecurityMode::Enforce, _) | (SecurityMode::Off, None) => Ok(None),
+        }
+    }
+}
+
+/// Whether only this machine reaches an address.
+fn is_local(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(address: &str, mode: SecurityMode, insecure: bool) -> ServerConfig {
+        let security = SecurityConfig { mode, insecure, bootstrap_token_hash: None };
+        ServerConfig { listen_address: address.into(), security, ..ServerConfig::default() }
+    }
+
+    #[test]
+    fn a_node_that_strangers_reach_says_that_it_is_meant_so_or_asks_for_tokens() {
+        for local in ["127.0.0.1:7101", "[::1]:7101", "localhost:7101", "127.8.0.1:1"] {
+            assert_eq!(config(local, SecurityMode::Off, false).check_exposure(), Ok(None), "{local}");
+        }
+        for open in ["0.0.0.0:7101", "[::]:7101", "10.0.0.1:7101", "broker.example.com:7101"] {
+            let refused = config(open, SecurityMode::Off, false).check_exposure().unwrap_err();
+            assert!(refused.contains(open) && refused.contains("security.insecure = true"), "{refused}");
+            assert!(
+                config(open, SecurityMode::Off, true).check_exposure().unwrap().is_some(),
+                "it is said at each start"
+            );
+            assert!(
+                config(open, SecurityMode::Permissive, false).check_exposure().is_err(),
+                "it lets everybody through"
+            );
+            assert_eq!(config(open, SecurityMode::Enforce, false).check_exposure(), Ok(None));
+        }
+        let mut first = config("0.0.0.0:7101", SecurityMode::Enforce, false);
+        first.security.bootstrap_token_hash = Some(TokenHash::of("lim_1"));
+        assert!(first.check_exposure().unwrap().unwrap().contains("bootstrap_token_hash"));
+        let web = ServerConfig { health_listen_address: "0.0.0.0:7201".into(), ..ServerConfig::default() };
+        assert!(web.check_exposure().unwrap_err().starts_with("health_listen_address"));
+    }
+
+    #[test]
+    fn what_is_no_mode_and_no_hash_is_a_mistake_of_the_configuration() {
+        let text = "ephemeral_node = true\n[security]\nmode = \"on\"\nbootstrap_token_hash = \"lim_1_secret\"\n";
+        let errors = ServerConfig::parse(text, "f.toml", None).unwrap_err().to_string();
+        assert!(errors.contains("security.mode: `on` is no mode"), "{errors}");
+        assert!(errors.contains("security.bootstrap_token_hash: it is no hash of a token"), "{errors}");
+        assert!(!errors.contains("secret"), "{errors}");
+    }
+}

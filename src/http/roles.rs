@@ -1,0 +1,102 @@
+//! Roles over HTTP.
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, Query},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    channels::{PageQuery, parse},
+    problem::Problem,
+};
+use crate::{
+    broker::{Access, NamedPage},
+    model::Role,
+    proto::v1,
+};
+
+/// The body of a PUT and of a PATCH, which replaces the whole role.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    description: String,
+    grants: Vec<GrantJson>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantJson {
+    scope: String,
+    actions: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RoleJson {
+    name: String,
+    description: String,
+    grants: Vec<GrantJson>,
+}
+
+impl Wanted {
+    fn role(self, name: String) -> v1::Role {
+        let grant = |GrantJson { scope, actions }| v1::Grant { scope, actions };
+        v1::Role { name, description: self.description, grants: self.grants.into_iter().map(grant).collect() }
+    }
+}
+
+impl RoleJson {
+    fn of(role: &Role) -> Self {
+        let v1::Role { name, description, grants } = role.to_proto();
+        let grant = |v1::Grant { scope, actions }| GrantJson { scope, actions };
+        Self { name, description, grants: grants.into_iter().map(grant).collect() }
+    }
+}
+
+fn shown(role: &Role) -> Response {
+    Json(RoleJson::of(role)).into_response()
+}
+
+pub(super) async fn list(
+    Extension(broker): Extension<Access>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.roles_after(&after, limit).await?;
+    let roles: Vec<RoleJson> = items.iter().map(RoleJson::of).collect();
+    Ok(Json(json!({ "roles": roles, "next_after": next_after })).into_response())
+}
+
+pub(super) async fn show(Extension(broker): Extension<Access>, Path(name): Path<String>) -> Result<Response, Problem> {
+    Ok(shown(&broker.role(&name).await?))
+}
+
+pub(super) async fn create(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let wanted: Wanted = parse(&body)?;
+    Ok(shown(&broker.create_role(wanted.role(name)).await?))
+}
+
+pub(super) async fn update(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let wanted: Wanted = parse(&body)?;
+    Ok(shown(&broker.update_role(wanted.role(name)).await?))
+}
+
+pub(super) async fn delete(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    broker.delete_role(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,130 @@
+//! Tokens over HTTP, and what they may do.
+
+use std::time::Duration;
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, Query},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    channels::{PageQuery, parse},
+    problem::Problem,
+};
+use crate::{
+    broker::{Access, NamedPage, TokenInfo, TokenText, Verdict},
+    model::timestamp,
+};
+
+/// The body of a POST.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    #[serde(default)]
+    description: String,
+    roles: Vec<String>,
+    /// Such as `90d`; none: until it is revoked.
+    lifetime: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenJson {
+    id: String,
+    description: String,
+    roles: Vec<String>,
+    created: String,
+    rotated: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    /// As the node that was asked has seen it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<String>,
+    /// Only in the answer that makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl TokenJson {
+    fn of(info: &TokenInfo) -> Self {
+        let token = info.to_proto();
+        let at = |ms: u64| (ms > 0).then(|| timestamp(ms));
+        Self {
+            id: token.id,
+            description: token.description,
+            roles: token.roles,
+            created: timestamp(token.created_ms),
+            rotated: timestamp(token.rotated_ms),
+            expires: at(token.expires_ms),
+            used: at(token.used_ms),
+            token: None,
+        }
+    }
+
+    fn with(self, text: &TokenText) -> Self {
+        Self { token: Some(text.reveal().to_owned()), ..self }
+    }
+}
+
+pub(super) async fn list(
+    Extension(broker): Extension<Access>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.tokens_after(&after, limit).await?;
+    let tokens: Vec<TokenJson> = items.iter().map(TokenJson::of).collect();
+    Ok(Json(json!({ "tokens": tokens, "next_after": next_after })).into_response())
+}
+
+pub(super) async fn create(Extension(broker): Extension<Access>, body: Bytes) -> Result<Response, Problem> {
+    let Create { description, roles, lifetime } = parse(&body)?;
+    let lifetime = lifetime.as_deref().map(lifetime_of).transpose()?;
+    let (text, token) = broker.create_token(&description, &roles, lifetime).await?;
+    Ok((StatusCode::CREATED, Json(TokenJson::of(&token).with(&text))).into_response())
+}
+
+fn lifetime_of(text: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(text)
+        .map_err(|_| Problem::invalid(format!("lifetime is `{text}`: write a time like 90d")))
+}
+
+pub(super) async fn show(Extension(broker): Extension<Access>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(Json(TokenJson::of(&broker.token(&id).await?)).into_response())
+}
+
+pub(super) async fn revoke(
+    Extension(broker): Extension<Access>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    broker.revoke_token(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rotate(Extension(broker): Extension<Access>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (text, token) = broker.rotate_token(&id).await?;
+    Ok(Json(TokenJson::of(&token).with(&text)).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CanIQuery {
+    action: String,
+    scope: String,
+    #[serde(default)]
+    token: String,
+}
+
+pub(super) async fn can_i(
+    Extension(broker): Extension<Access>,
+    Query(CanIQuery { action, scope, token }): Query<CanIQuery>,
+) -> Result<Response, Problem> {
+    let Verdict { allowed, who, reason } = broker.can_i(&action, &scope, &token)?;
+    let mut answer = json!({ "allowed": allowed, "who": who });
+    if !reason.is_empty() {
+        answer["reason"] = reason.into();
+    }
+    Ok(Json(answer).into_response())
+}

@@ -1,0 +1,181 @@
+//! Tokens and roles: who may do what. They change by the log alone, so that they are the same on every node, and hold on
+//! each from the moment on at which it applies the entry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Effects, Machine, keys::Key};
+use crate::{
+    codec::decode_record,
+    model::{
+        ADMIN_ROLE, KeyHash, Limits, NewToken, OperationReply, Refusal, Role, RoleName, SecurityOperation,
+        SecurityReply, SecurityState, Token, TokenHash, TokenId,
+    },
+};
+
+/// How long a token that has expired is still listed, milliseconds: its owner wants to know why it is refused.
+const LISTED_AFTER_EXPIRY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+fn role_key(name: &RoleName) -> Key {
+    Key::Role(KeyHash::of(name.as_str()))
+}
+
+impl Machine {
+    /// All tokens and roles.
+    pub fn security(&self) -> &Arc<SecurityState> {
+        &self.security
+    }
+
+    pub(super) fn operate_security(
+        &mut self,
+        operation: SecurityOperation,
+        effects: &mut Effects,
+    ) -> Result<OperationReply, Refusal> {
+        self.forget_expired_tokens(effects);
+        let before = self.security.clone();
+        let reply = match operation {
+            SecurityOperation::CreateRole(role) => self.create_role(role, effects).map(SecurityReply::Role),
+            SecurityOperation::UpdateRole(role) => self.update_role(role, effects).map(SecurityReply::Role),
+            SecurityOperation::DeleteRole(name) => self.delete_role(&name, effects).map(SecurityReply::Role),
+            SecurityOperation::CreateToken(new) => self.create_token(new, effects).map(SecurityReply::Token),
+            SecurityOperation::RevokeToken(id) => self.revoke_token(id, effects).map(SecurityReply::Token),
+            SecurityOperation::RotateToken { id, hash } => {
+                self.rotate_token(id, hash, effects).map(SecurityReply::Token)
+            }
+        };
+        if !Arc::ptr_eq(&before, &self.security) {
+            effects.security = Some(self.security.clone());
+        }
+        reply.map(OperationReply::Security)
+    }
+
+    fn create_role(&mut self, role: Role, effects: &mut Effects) -> Result<Role, Refusal> {
+        match self.security.roles.get(&role.name) {
+            Some(present) if **present == role => return Ok(role),
+            Some(_) => return Err(Refusal::RoleExists(role.name)),
+            None if role.name.as_str() == ADMIN_ROLE => return Err(Refusal::RoleExists(role.name)),
+            None => {}
+        }
+        if self.security.roles.len() >= Limits::ROLES {
+            return Err(Refusal::TooManyRoles { limit: Limits::ROLES as u64 });
+        }
+        self.put_role(role, effects)
+    }
+
+    fn update_role(&mut self, role: Role, effects: &mut Effects) -> Result<Role, Refusal> {
+        match self.security.roles.get(&role.name) {
+            None => Err(Refusal::NoSuchRole(role.name)),
+            Some(present) if **present == role => Ok(role),
+            Some(_) => self.put_role(role, effects),
+        }
+    }
+
+    fn put_role(&mut self, role: Role, effects: &mut Effects) -> Result<Role, Refusal> {
+        if !role.is_within_limits() {
+            return Err(Refusal::RoleTooLarge(role.name));
+        }
+        effects.put(role_key(&role.name), &role);
+        Arc::make_mut(&mut self.security).roles.insert(role.name.clone(), Arc::new(role.clone()));
+        Ok(role)
+    }
+
+    /// A role that tokens have stays: one of the same name that is made later would be theirs.
+    fn delete_role(&mut self, name: &RoleName, effects: &mut Effects) -> Result<Role, Refusal> {
+        let role = self.security.roles.get(name).ok_or_else(|| Refusal::NoSuchRole(name.clone()))?.clone();
+        if let Some(token) = self.security.tokens.values().find(|token| token.roles.contains(name)) {
+            return Err(Refusal::RoleInUse { role: name.clone(), token: token.id });
+        }
+        effects.delete(role_key(name));
+        Arc::make_mut(&mut self.security).roles.remove(name);
+        Ok(Role::clone(&role))
+    }
+
+    fn create_token(&mut self, new: NewToken, effects: &mut Effects) -> Result<Token, Refusal> {
+        let NewToken { id, hash, description, roles, lifetime_ms } = new;
+        if let Some(present) = self.security.tokens.get(&id) {
+            let same = present.hash == hash && present.description == description && present.roles == roles;
+            return if same { Ok(Token::clone(present)) } else { Err(Refusal::TokenExists(id)) };
+        }
+        if let Some(missing) = roles.iter().find(|role| !self.security.has_role(role)) {
+            return Err(Refusal::NoSuchRole(missing.clone()));
+        }
+        if self.security.tokens.len() >= Limits::TOKENS {
+            return Err(Refusal::TooManyTokens { limit: Limits::TOKENS as u64 });
+        }
+        if roles.len() > Limits::TOKEN_ROLES || description.len() > Limits::DESCRIPTION_BYTES {
+            return Err(Refusal::TokenTooLarge);
+        }
+        let created_ms = self.today_ms();
+        let expires_ms = lifetime_ms.map(|lifetime| created_ms.saturating_add(lifetime));
+        let token = Token { id, hash, description, roles, created_ms, rotated_ms: created_ms, expires_ms };
+        Ok(self.put_token(token, effects))
+    }
+
+    fn put_token(&mut self, token: Token, effects: &mut Effects) -> Token {
+        effects.put(Key::Token(token.id), &token);
+        Arc::make_mut(&mut self.security).tokens.insert(token.id, Arc::new(token.clone()));
+        token
+    }
+
+    fn revoke_token(&mut self, id: TokenId, effects: &mut Effects) -> Result<Token, Refusal> {
+        let token = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?.clone();
+        effects.delete(Key::Token(id));
+        Arc::make_mut(&mut self.security).tokens.remove(&id);
+        Ok(Token::clone(&token))
+    }
+
+    fn rotate_token(&mut self, id: TokenId, hash: TokenHash, effects: &mut Effects) -> Result<Token, Refusal> {
+        let present = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?;
+        if present.hash == hash {
+            return Ok(Token::clone(present));
+        }
+        let token = Token { hash, rotated_ms: self.today_ms(), ..Token::clone(present) };
+        Ok(self.put_token(token, effects))
+    }
+
+    /// With whatever changes next: an expired token is refused anyway.
+    fn forget_expired_tokens(&mut self, effects: &mut Effects) {
+        let now = self.today_ms();
+        let is_old = |token: &Arc<Token>| {
+            token.expires_ms.is_some_and(|expires| expires.saturating_add(LISTED_AFTER_EXPIRY_MS) <= now)
+        };
+        let old: Vec<TokenId> =
+            self.security.tokens.values().filter(|token| is_old(token)).map(|token| token.id).collect();
+        for id in &old {
+            effects.delete(Key::Token(*id));
+            Arc::make_mut(&mut self.security).tokens.remove(id);
+        }
+        if !old.is_empty() {
+            effects.security = Some(self.security.clone());
+        }
+    }
+
+    /// A role or a token of the store.
+    pub(super) fn restore_security(&mut self, key: Key, value: &Bytes) -> Result<(), String> {
+        let state = Arc::make_mut(&mut self.security);
+        let fits = if let Key::Token(id) = key {
+            let token: Token = decode_record("token", value).map_err(|error| error.to_string())?;
+            let fits = token.id == id;
+            state.tokens.insert(id, Arc::new(token));
+            fits
+        } else {
+            let role: Role = decode_record("role", value).map_err(|error| error.to_string())?;
+            let fits = role_key(&role.name) == key;
+            state.roles.insert(role.name.clone(), Arc::new(role));
+            fits
+        };
+        if fits { Ok(()) } else { Err("it is of another name".into()) }
+    }
+
+    /// No token has a role that is not there.
+    pub(super) fn check_security(&self) -> Result<(), String> {
+        for token in self.security.tokens.values() {
+            if let Some(role) = token.roles.iter().find(|role| !self.security.has_role(role)) {
+                let key = Key::Token(token.id).encode();
+                return Err(format!("key `{}`: there is no role `{role}`", key.escape_ascii()));
+            }
+        }
+        Ok(())
+    }
+}

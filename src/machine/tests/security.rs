@@ -1,0 +1,152 @@
+//! Tokens and roles.
+
+use super::*;
+use crate::model::{
+    ADMIN_ROLE, Grant, NewToken, Role, RoleName, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash,
+    TokenId,
+};
+
+fn name(text: &str) -> RoleName {
+    text.parse().unwrap()
+}
+
+fn role(text: &str, grants: &[&str]) -> Role {
+    let grants = grants.iter().map(|grant| grant.parse::<Grant>().unwrap());
+    Role { name: name(text), description: String::new(), grants: grants.collect() }
+}
+
+fn token(id: u64, roles: &[&str]) -> NewToken {
+    let roles = roles.iter().map(|role| name(role)).collect();
+    NewToken { id: TokenId(id), hash: TokenHash([1; 32]), description: "ci".into(), roles, lifetime_ms: None }
+}
+
+fn operate(node: &mut Node, time_ms: u64, operation: SecurityOperation) -> Result<SecurityReply, Refusal> {
+    let before = node.machine.security().clone();
+    let (reply, effects) = node.operate(time_ms, Operation::Security(operation));
+    let told = effects.security.is_some();
+    assert_eq!(told, before != *node.machine.security(), "whoever checks is told of every change, and of nothing else");
+    reply.map(|reply| match reply {
+        OperationReply::Security(reply) => reply,
+        other => panic!("{other:?}"),
+    })
+}
+
+fn made(node: &mut Node, time_ms: u64, new: NewToken) -> Result<Token, Refusal> {
+    operate(node, time_ms, SecurityOperation::CreateToken(new)).map(|reply| match reply {
+        SecurityReply::Token(token) => token,
+        SecurityReply::Role(role) => panic!("{role:?}"),
+    })
+}
+
+#[test]
+fn tokens_and_roles_are_made_changed_and_ended_and_are_there_after_a_restart() {
+    let mut node = Node::new();
+    let reader = role("reader", &["channel:*=read"]);
+    assert_eq!(operate(&mut node, 1, SecurityOperation::CreateRole(reader.clone())), Ok(SecurityReply::Role(reader)));
+    let made_at_5 =
+        made(&mut node, 5, NewToken { lifetime_ms: Some(10), ..token(1, &["reader", ADMIN_ROLE]) }).unwrap();
+    assert_eq!((made_at_5.created_ms, made_at_5.rotated_ms, made_at_5.expires_ms), (5, 5, Some(15)));
+    let wider = role("reader", &["channel:*=read,publish"]);
+    operate(&mut node, 6, SecurityOperation::UpdateRole(wider.clone())).unwrap();
+    let hash = TokenHash([2; 32]);
+    operate(&mut node, 7, SecurityOperation::RotateToken { id: TokenId(1), hash }).unwrap();
+    let before = SecurityState::clone(node.machine.security());
+    node.restart();
+    assert_eq!(**node.machine.security(), before);
+    assert_eq!(*before.roles[&name("reader")], wider);
+    assert_eq!(*before.tokens[&TokenId(1)], Token { hash, rotated_ms: 7, ..made_at_5 });
+    operate(&mut node, 8, SecurityOperation::RevokeToken(TokenId(1))).unwrap();
+    operate(&mut node, 9, SecurityOperation::DeleteRole(name("reader"))).unwrap();
+    node.restart();
+    assert_eq!(**node.machine.security(), SecurityState::default());
+}
+
+#[test]
+fn a_request_that_comes_twice_is_done_once() {
+    let mut node = Node::new();
+    for time in [1, 2] {
+        operate(&mut node, time, SecurityOperation::CreateRole(role("r", &["cluster=read"]))).unwrap();
+        assert_eq!(made(&mut node, time, token(1, &["r"])).unwrap().created_ms, 1);
+        operate(&mut node, 3, SecurityOperation::RotateToken { id: TokenId(1), hash: TokenHash([1; 32]) }).unwrap();
+    }
+    let other = NewToken { hash: TokenHash([9; 32]), ..token(1, &["r"]) };
+    assert_eq!(made(&mut node, 4, other), Err(Refusal::TokenExists(TokenId(1))));
+    let another = SecurityOperation::CreateRole(role("r", &["cluster=manage"]));
+    assert_eq!(operate(&mut node, 4, another), Err(Refusal::RoleExists(name("r"))));
+}
+
+#[test]
+fn a_role_that_a_token_has_stays_and_one_that_is_not_there_is_not_given() {
+    let mut node = Node::new();
+    assert_eq!(made(&mut node, 1, token(1, &["r"])), Err(Refusal::NoSuchRole(name("r"))));
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("r", &["cluster=read"]))).unwrap();
+    made(&mut node, 1, token(1, &["r"])).unwrap();
+    let delete = SecurityOperation::DeleteRole(name("r"));
+    let in_use = Refusal::RoleInUse { role: name("r"), token: TokenId(1) };
+    assert_eq!(operate(&mut node, 2, delete.clone()), Err(in_use));
+    operate(&mut node, 3, SecurityOperation::RevokeToken(TokenId(1))).unwrap();
+    operate(&mut node, 4, delete).unwrap();
+}
+
+#[test]
+fn the_role_of_administrators_cannot_be_replaced() {
+    let mut node = Node::new();
+    let admin = role(ADMIN_ROLE, &["cluster=read"]);
+    let create = SecurityOperation::CreateRole(admin.clone());
+    assert_eq!(operate(&mut node, 1, create), Err(Refusal::RoleExists(name(ADMIN_ROLE))));
+    let update = SecurityOperation::UpdateRole(admin);
+    assert_eq!(operate(&mut node, 1, update), Err(Refusal::NoSuchRole(name(ADMIN_ROLE))));
+    let delete = SecurityOperation::DeleteRole(name(ADMIN_ROLE));
+    assert_eq!(operate(&mut node, 1, delete), Err(Refusal::NoSuchRole(name(ADMIN_ROLE))));
+}
+
+#[test]
+fn what_is_not_there_is_neither_ended_nor_changed() {
+    let mut node = Node::new();
+    let id = TokenId(4);
+    assert_eq!(operate(&mut node, 1, SecurityOperation::RevokeToken(id)), Err(Refusal::NoSuchToken(id)));
+    let rotate = SecurityOperation::RotateToken { id, hash: TokenHash([3; 32]) };
+    assert_eq!(operate(&mut node, 1, rotate), Err(Refusal::NoSuchToken(id)));
+}
+
+#[test]
+fn tokens_and_roles_have_limits() {
+    let mut node = Node::new();
+    let grants = vec!["cluster=read"; Limits::ROLE_GRANTS + 1];
+    let large = SecurityOperation::CreateRole(role("large", &grants));
+    assert_eq!(operate(&mut node, 1, large), Err(Refusal::RoleTooLarge(name("large"))));
+    let many = vec![ADMIN_ROLE; Limits::TOKEN_ROLES + 1];
+    assert_eq!(made(&mut node, 1, token(1, &many)), Err(Refusal::TokenTooLarge));
+    let description = "d".repeat(Limits::DESCRIPTION_BYTES + 1);
+    assert_eq!(made(&mut node, 1, NewToken { description, ..token(1, &[]) }), Err(Refusal::TokenTooLarge));
+    for number in 0..Limits::ROLES {
+        operate(&mut node, 1, SecurityOperation::CreateRole(role(&format!("r{number}"), &[]))).unwrap();
+    }
+    let limit = Limits::ROLES as u64;
+    let one_more = SecurityOperation::CreateRole(role("one-more", &[]));
+    assert_eq!(operate(&mut node, 1, one_more), Err(Refusal::TooManyRoles { limit }));
+}
+
+#[test]
+fn a_token_that_expired_long_ago_makes_room_with_the_next_change() {
+    let mut node = Node::new();
+    made(&mut node, 1, NewToken { lifetime_ms: Some(10), ..token(1, &[]) }).unwrap();
+    const WEEK: u64 = 7 * 24 * 60 * 60 * 1000;
+    made(&mut node, WEEK, token(2, &[])).unwrap();
+    assert!(node.machine.security().tokens.contains_key(&TokenId(1)), "its owner may want to know why it is refused");
+    made(&mut node, WEEK + 11, token(3, &[])).unwrap();
+    let left: Vec<u64> = node.machine.security().tokens.keys().map(|id| id.0).collect();
+    assert_eq!(left, [2, 3]);
+    node.restart();
+    assert_eq!(node.machine.security().tokens.len(), 2);
+}
+
+#[test]
+fn a_store_with_a_token_of_a_role_that_is_not_there_is_refused() {
+    let mut node = Node::new();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("r", &["cluster=read"]))).unwrap();
+    made(&mut node, 1, token(1, &["r"])).unwrap();
+    node.stored.remove(&Key::Role(KeyHash::of("r")).encode());
+    let error = Machine::restore(node.stored).unwrap_err();
+    assert!(error.contains("there is no role `r`"), "{error}");
+}
