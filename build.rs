@@ -22,23 +22,36 @@ const PUBLIC: &[&str] = &[
     "liminal/v1/consumers.proto",
     "liminal/v1/security.proto",
 ];
-const PEERS: &[&str] = &["raft/v1/raft.proto"];
+const PEERS: &[&str] = &["raft/v1/raft.proto", "peer/v1/broker.proto", "peer/v1/machine.proto"];
 /// The message that stays encoded.
 const ENCODED: &str = ".liminal.v1.MessageBatch";
+/// What brokers say to each other. It comes encoded within another message and is decoded later, but counted with that one.
+const BROKERS: [&str; 2] = [".liminal.peer.v1.Request", ".liminal.peer.v1.Response"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let (public, peers) = (protox::compile(PUBLIC, ["proto"])?, protox::compile(PEERS, ["proto"])?);
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("shapes.rs"), Shapes::of([&public, &peers]).generate()?)?;
-    tonic_prost_build::configure().bytes(".").compile_fds(peers)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(brokers_as_bytes(peers))?;
     Ok(())
 }
 
-/// What the methods' requests are made of, for `src/proto/shapes.rs`.
+/// The code for the connections between nodes hands on what brokers say as it came: bytes and a message look the same on the
+/// wire.
+fn brokers_as_bytes(mut files: FileDescriptorSet) -> FileDescriptorSet {
+    let fields = files.file.iter_mut().flat_map(|file| &mut file.message_type).flat_map(|message| &mut message.field);
+    for field in fields.filter(|field| BROKERS.contains(&field.type_name())) {
+        field.set_type(Type::Bytes);
+        field.type_name = None;
+    }
+    files
+}
+
+/// What the methods' requests, and what brokers say to each other, are made of, for `src/proto/shapes.rs`.
 struct Shapes<'a> {
     /// By full name, with a dot in front.
     messages: BTreeMap<String, &'a DescriptorProto>,
-    /// Paths, each with its request's name.
+    /// Paths, each with its request's name; and what brokers say to each other, by its own names.
     methods: BTreeMap<String, String>,
 }
 
@@ -61,6 +74,7 @@ impl<'a> Shapes<'a> {
                 }
             }
         }
+        methods.extend(BROKERS.map(|name| (name.to_owned(), name.to_owned())));
         Self { messages, methods }
     }
 

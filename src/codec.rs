@@ -254,9 +254,20 @@ fn check_positions(keys: &[KeyClaim], routes: &[Route], count: u32) -> Result<()
     Ok(())
 }
 
-/// The same for the groups of an operation.
-fn check_operation(operation: &Operation) -> Result<(), CodecError> {
-    let check = |group: &PublishGroup| check_positions(&group.keys, &group.routes, group.frame.count());
+/// The same for a group that came from another node, before it can become a part of a log entry.
+///
+/// # Errors
+/// When no log entry may hold it.
+pub fn check_group(group: &PublishGroup) -> Result<(), CodecError> {
+    check_positions(&group.keys, &group.routes, group.frame.count())
+}
+
+/// The same for an operation and its groups.
+///
+/// # Errors
+/// When no log entry may hold it.
+pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
+    let check = check_group;
     match operation {
         Operation::Transaction(transaction) => transaction.parts.iter().try_for_each(|part| match part {
             Part::Publish(group) => check(group),

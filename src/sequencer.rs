@@ -90,14 +90,45 @@ pub trait Sequencer: Send + Sync + 'static {
     fn withheld(&self) -> watch::Receiver<Option<String>>;
 }
 
+/// A version of the protocol that nodes speak with each other. It has nothing to do with the versions of what is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerVersion(pub u8);
+
+impl PeerVersion {
+    /// The oldest one that this build speaks: that of the version before it, so that a cluster is upgraded node by node.
+    pub const OLDEST: Self = Self(2);
+    /// The newest one.
+    pub const NEWEST: Self = Self(3);
+    /// That in which brokers say everything by its position, in the encoding of the disk. Since then it is protobuf.
+    pub const POSITIONAL: Self = Self(2);
+
+    /// Whether it is that one.
+    pub fn is_positional(self) -> bool {
+        self == Self::POSITIONAL
+    }
+}
+
+/// What one broker says to another, as bytes of a version. An answer is of the version of its request.
+#[derive(Clone, Debug)]
+pub struct PeerMessage {
+    /// The version.
+    pub version: PeerVersion,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
 /// Requests of the broker to the brokers of other nodes. Bytes are opaque to the transport.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
     /// One request to the broker of another node, and its answer. Calls to one node may overtake each other.
     ///
     /// # Errors
-    /// [`SequencerError::NotLeader`] when the request surely was not delivered, `Unknown` when it may have been.
-    async fn call(&self, node: &NodeAddress, request: Bytes) -> Result<Bytes, SequencerError>;
+    /// [`SequencerError::NotLeader`] when the request surely was not delivered, also because that node speaks another
+    /// version; `Unknown` when it may have been.
+    async fn call(&self, node: &NodeAddress, request: PeerMessage) -> Result<PeerMessage, SequencerError>;
+
+    /// The newest version that a node understands, as far as it is known: it is learned with the connection to it.
+    fn version(&self, node: &NodeAddress) -> PeerVersion;
 
     /// All other nodes of the cluster.
     fn others(&self) -> Vec<NodeAddress>;

@@ -68,8 +68,8 @@ pub struct Outcome {
     pub position: Option<Position>,
 }
 
-/// Between brokers a position is its numbers. Everywhere else it is a text, which each message of a batch would have to be
-/// parsed from.
+/// In version 2 of what brokers say to each other a position is its numbers. Everywhere else that serde writes it, it is a text,
+/// which each message of a batch would have to be parsed from.
 mod between_brokers {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 pub(super) use super::channel_command::ChannelCommand;
 use super::{
-    Broker, BrokerError, ChannelInfo, CompiledSchema, Leader, NoChannel,
+    Broker, BrokerError, ChannelInfo, CompiledSchema, NoChannel,
     forward::{Request, Response, not_submitted},
+    leader::Asking,
     retention,
 };
 use crate::{
@@ -187,31 +188,12 @@ impl Broker {
     async fn order(&self, command: ChannelCommand) -> Result<(), BrokerError> {
         let _request = self.inner.requests.token();
         self.check_running()?;
-        let deadline = Instant::now() + self.limits().publish_timeout;
-        loop {
-            let response = match self.leader_now(deadline).await? {
-                Leader::Local { .. } => self.propose_channel(command.clone()).await,
-                Leader::Remote(node) => match self.call(&node, &Request::Channel(command.clone())).await {
-                    Ok(response) => response,
-                    Err(error) => error.into(),
-                },
-                Leader::Unknown => Response::NotProposed,
-            };
-            match response {
-                Response::Index(index) => {
-                    return Ok(self.see(index, deadline).await?);
-                }
-                Response::Refused(BrokerError::ChannelNotFound { name, .. }) => {
-                    return Err(self.no_channel(&name).into());
-                }
-                Response::Refused(error) => return Err(error),
-                Response::NotProposed if Instant::now() < deadline => {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                Response::NotProposed => return Err(self.no_leader(self.limits().publish_timeout).into()),
-                Response::Unknown(reason) => return Err(BrokerError::OutcomeUnknown { reason }),
-                other => return Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
-            }
+        let mut asking = Asking::until(Instant::now() + self.limits().publish_timeout);
+        match self.ask_leader(&Request::Channel(command), &mut asking).await {
+            Ok(Response::Index(index)) => Ok(self.see(index, asking.deadline()).await?),
+            Ok(other) => Err(other.unexpected().into()),
+            Err(BrokerError::ChannelNotFound { name, .. }) => Err(self.no_channel(&name).into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -249,7 +231,7 @@ impl Broker {
                 }
                 other => Response::Unknown(format!("an unexpected reply: {other:?}")),
             },
-            Err(error) => error.into(),
+            Err(error) => not_submitted(error),
         }
     }
 }

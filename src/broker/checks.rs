@@ -48,11 +48,6 @@ impl Checked {
             frame: self.frame.clone(),
         }
     }
-
-    /// Whether every message has a key, so that it may be sent again.
-    pub(super) fn keyed(&self) -> bool {
-        self.keys.len() == self.frame.count() as usize
-    }
 }
 
 impl Broker {

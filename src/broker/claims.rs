@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, ClaimError, Unserved, publish::RETRY};
+use super::{Broker, ClaimError, Unserved, leader::RETRY};
 use crate::{
     codec,
     machine::receipt_key,

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Leader, Outcome, Unserved,
+    Broker, BrokerError, Confirm, Leader, Outcome,
     checks::Checked,
+    leader::{Asking, RETRY},
     outcomes::{Results, excepted, merge, name_keys, refusals},
-    publish::RETRY,
     routing::{Judged, Routing},
 };
 use crate::{
@@ -60,18 +60,12 @@ impl Broker {
         frame: &Frame,
         deadline: Instant,
     ) -> Result<Results, BrokerError> {
-        let mut unknown = None;
-        let scheduled = self.try_schedule(channel, frame, deadline, &mut unknown).await;
-        scheduled.map_err(|error| error.after_unknown(unknown))
+        let mut asking = Asking::until(deadline);
+        let scheduled = self.try_schedule(channel, frame, &mut asking).await;
+        scheduled.map_err(|error| asking.conclude(error))
     }
 
-    async fn try_schedule(
-        &self,
-        channel: &str,
-        frame: &Frame,
-        deadline: Instant,
-        unknown: &mut Option<String>,
-    ) -> Result<Results, BrokerError> {
+    async fn try_schedule(&self, channel: &str, frame: &Frame, asking: &mut Asking) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
             let checked = self.check(meta, frame).await?;
@@ -80,35 +74,23 @@ impl Broker {
             }
             let schedule = schedule_of(&checked)?;
             let due: Vec<u64> = schedule.messages.iter().map(|message| message.due_ms).collect();
-            match self.operate_by(Operation::Schedule(schedule), deadline).await {
-                Ok(operated) => match operated.reply {
-                    Ok(OperationReply::Scheduled(scheduled)) => {
-                        let each = due.into_iter().zip(scheduled);
-                        let mut results = each.map(|(due, done)| outcome(channel, due, done, operated.term)).collect();
-                        name_keys(&mut results, &checked);
-                        return Ok(merge(results, refusals(checked.refused)));
-                    }
-                    Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. }) => self.catch_up().await?,
-                    Err(Refusal::Ephemeral) => {
-                        let reason = format!(
-                            "channel `{channel}` is ephemeral: it stores no messages, so none can wait; publish when \
-                             the time has come"
-                        );
-                        return Err(BrokerError::InvalidArgument { reason });
-                    }
-                    other => return Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
-                },
-                Err(Unserved::OutcomeUnknown { reason }) if checked.keyed() && Instant::now() < deadline => {
-                    *unknown = Some(reason);
-                    tokio::time::sleep(RETRY).await;
+            let operated = self.operate_by(Operation::Schedule(schedule), asking).await?;
+            match operated.reply {
+                Ok(OperationReply::Scheduled(scheduled)) => {
+                    let each = due.into_iter().zip(scheduled);
+                    let mut results = each.map(|(due, done)| outcome(channel, due, done, operated.term)).collect();
+                    name_keys(&mut results, &checked);
+                    return Ok(merge(results, refusals(checked.refused)));
                 }
-                Err(error) => {
-                    let error = BrokerError::from(error);
-                    match error.worth_waiting(unknown.as_deref(), deadline) {
-                        Some(wait) => tokio::time::sleep(wait).await,
-                        None => return Err(error),
-                    }
+                Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. }) => self.catch_up().await?,
+                Err(Refusal::Ephemeral) => {
+                    let reason = format!(
+                        "channel `{channel}` is ephemeral: it stores no messages, so none can wait; publish when the time \
+                         has come"
+                    );
+                    return Err(BrokerError::InvalidArgument { reason });
                 }
+                other => return Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
             }
         }
     }

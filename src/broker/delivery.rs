@@ -61,11 +61,11 @@ struct State {
 
 /// Where the followers of a channel on one node stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+pub(super) struct Place {
     /// For what lies below it is known whether a follower was handed it.
-    passed: u64,
+    pub(super) passed: u64,
     /// A follower may see later what it was not handed.
-    lagging: bool,
+    pub(super) lagging: bool,
 }
 
 /// Hand-offs by channel.
@@ -79,13 +79,13 @@ pub(super) struct Handed {
 /// What a node tells the leader of one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChannelReport {
-    channel: ChannelId,
+    pub(super) channel: ChannelId,
     /// Where its followers stand; none when it has no followers.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// What they were handed since the last report.
-    handed: Vec<Range<u64>>,
+    pub(super) handed: Vec<Range<u64>>,
     /// Below it hand-offs may be missing.
-    known_from: u64,
+    pub(super) known_from: u64,
 }
 
 impl Observer for Delivery {

@@ -1,7 +1,7 @@
 //! Everything that a request can be refused with. What programs and people are told beyond the message is in `meaning.rs`,
 //! and what is the same for all errors with one code in the table of codes (`crates/liminal-wire/src/code/table.rs`).
 
-use self::text::{Current, Foreign, Held, Whose};
+use self::text::{Current, Foreign, Held, Unnamed, Whose};
 use super::TransactionPart;
 use crate::model::{ClaimInfo, HistoryChange, Notice, timestamp};
 
@@ -21,7 +21,7 @@ pub struct Violation {
 }
 
 /// Why a request failed. Unless [`BrokerError::outcome_unknown`] says otherwise, nothing happened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No such channel.
     #[error("channel `{name}` does not exist")]
@@ -387,6 +387,26 @@ pub enum BrokerError {
         seq: u64,
         /// What became of the channel's history; none where it is the consumer that is another one.
         change: Option<HistoryChange>,
+    },
+    /// Another node is of an earlier version than what it was asked for. It did nothing.
+    #[error("node `{node}` is of an earlier version and does not understand the request: {what}")]
+    NotUnderstood {
+        /// Which node.
+        node: String,
+        /// What it does not know.
+        what: String,
+    },
+    /// A node of a newer version gave an error that this version does not know.
+    #[error("{text}{}", Unnamed(code))]
+    OfNewerVersion {
+        /// Its stable code.
+        code: String,
+        /// Its text.
+        text: String,
+        /// Whether what was asked for may have happened, or may yet happen.
+        unknown: bool,
+        /// When to try again, milliseconds; 0 where that is not known.
+        retry_after_ms: u64,
     },
     /// Nobody knows who asks.
     #[error("{reason}")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     Broker, Leader, NodeAddress,
     delivery::{Handed, Unheard, reports},
@@ -62,8 +64,7 @@ impl Broker {
         let interest = inner.view.fanout().interest();
         let mut unheard = Unheard::take(&inner.delivery);
         let request = Request::Interest(reports(&interest, &unheard.handed));
-        let sent = tokio::time::timeout(REFRESH, self.call(leader, &request)).await;
-        if let Ok(Ok(Response::Index(applied))) = sent {
+        if let Response::Index(applied) = self.ask_node(leader, &request, Instant::now() + REFRESH).await {
             unheard.handed = Handed::default();
             Some(applied)
         } else {

@@ -4,13 +4,14 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{
     sync::{Mutex, watch},
     time::Instant,
 };
 
-use super::{Broker, BrokerError, Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+use super::{
+    Broker, BrokerError, Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError,
+};
 use crate::{
     codec,
     config::{ChannelEntry, RoutingRule, ServerConfig},
@@ -178,9 +179,13 @@ impl Sequencer for Local {
 
 #[async_trait]
 impl Peers for Local {
-    async fn call(&self, node: &NodeAddress, _: Bytes) -> Result<Bytes, SequencerError> {
+    async fn call(&self, node: &NodeAddress, _: PeerMessage) -> Result<PeerMessage, SequencerError> {
         tracing::debug!(node = node.name, "a process alone has no peers");
         Err(SequencerError::NotLeader)
+    }
+
+    fn version(&self, _: &NodeAddress) -> PeerVersion {
+        PeerVersion::NEWEST
     }
 
     fn others(&self) -> Vec<NodeAddress> {

@@ -25,6 +25,7 @@ mod inboxes;
 mod interest;
 mod joins;
 mod key_limit;
+mod leader;
 mod listing;
 mod local;
 mod operation_queue;
@@ -53,7 +54,7 @@ mod transaction_part;
 mod turns;
 mod verdicts;
 
-pub use crate::sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError};
+pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
 pub use access::{Access, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict};
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
 pub use claims::{Claim, Completed};

@@ -1,6 +1,5 @@
 //! Operations that wait on this node for the next log entry, and what becomes of them.
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::submission::SubmitError;
@@ -10,7 +9,7 @@ use crate::model::{Operation, OperationReply, Refusal};
 pub(super) const QUEUE: usize = 16_384;
 
 /// An operation that was committed and applied by the leader.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Operated {
     /// Log index of its entry.
     pub(super) index: u64,

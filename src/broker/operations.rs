@@ -11,6 +11,7 @@ pub(super) use super::operation_queue::Operated;
 use super::{
     Broker, Unserved,
     forward::{Request, Response},
+    leader::Asking,
     operation_queue::{Answer, QUEUE, Queued},
     stats::overloaded,
     submission::{PROPOSALS, SubmitError, failing},
@@ -134,18 +135,19 @@ impl Broker {
         &self,
         operation: Operation,
     ) -> Result<Result<OperationReply, Refusal>, Unserved> {
-        let deadline = Instant::now() + self.limits().publish_timeout;
-        Ok(self.operate_by(operation, deadline).await?.reply)
+        let mut asking = Asking::until(Instant::now() + self.limits().publish_timeout);
+        Ok(self.operate_by(operation, &mut asking).await?.reply)
     }
 
     /// The same within a request that is counted already, with all that is known of what was done.
-    pub(super) async fn operate_by(&self, operation: Operation, deadline: Instant) -> Result<Operated, Unserved> {
-        match self.ask_leader(&Request::Operate(operation), deadline).await? {
+    pub(super) async fn operate_by(&self, operation: Operation, asking: &mut Asking) -> Result<Operated, Unserved> {
+        let answer = self.ask_leader(&Request::Operate(operation), asking).await;
+        match answer.map_err(Unserved::of_leader)? {
             Response::Operated(operated) => {
-                self.see(operated.index, deadline).await?;
+                self.see(operated.index, asking.deadline()).await?;
                 Ok(operated)
             }
-            other => Err(Unserved::OutcomeUnknown { reason: format!("an unexpected answer: {other:?}") }),
+            other => Err(other.unexpected()),
         }
     }
 

@@ -1,38 +1,16 @@
 //! A publish from its arrival on any node to its acknowledgement.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
-    Broker, BrokerError, Confirm, Envelope, Leader, Outcome, PublishOptions, Unserved,
-    checks::Checked,
+    Broker, BrokerError, Confirm, Envelope, Outcome, PublishOptions, Unserved,
+    forward::{Request, Response, not_submitted},
     joins::Original,
+    leader::Asking,
     outcomes::{Results, merge, name_keys, named, place, refusals, results},
-    submission::{Committed, SubmitError},
+    submission::Committed,
 };
 use crate::model::{ChannelId, Frame, KeyHash, PublishGroup, Refusal};
-
-/// How long to wait before a publish that was surely not proposed is tried again.
-pub(super) const RETRY: Duration = Duration::from_millis(20);
-
-/// One try's failure.
-pub(super) enum Failure {
-    /// Surely not proposed.
-    NotProposed,
-    /// May be committed.
-    Unknown(String),
-    /// The channel or its schema changed meanwhile.
-    Stale,
-    /// For every message.
-    Definite(BrokerError),
-}
-
-impl From<Unserved> for Failure {
-    fn from(error: Unserved) -> Self {
-        Self::Definite(error.into())
-    }
-}
 
 impl Broker {
     /// Publishes one message and waits until it is acknowledged and its delivery is known. An empty key is refused: a
@@ -99,44 +77,37 @@ impl Broker {
         }
         let _admitted = self.admit(bytes)?;
         let deadline = Instant::now() + self.limits().publish_timeout;
-        let mut unknown = None;
-        let published = self.try_publish(channel, &frame, options, deadline, &mut unknown).await;
-        published.map_err(|error| error.after_unknown(unknown))
+        let mut asking = Asking::until(deadline);
+        let published = self.try_publish(channel, &frame, options, &mut asking).await;
+        published.map_err(|error| asking.conclude(error))
     }
 
-    /// Tries until it is certain what became of it. `unknown` says why it may have happened already.
+    /// Checks it and has it published by the leader, again where what it was checked against has changed meanwhile.
     async fn try_publish(
         &self,
         channel: &str,
         frame: &Frame,
         options: PublishOptions,
-        deadline: Instant,
-        unknown: &mut Option<String>,
+        asking: &mut Asking,
     ) -> Result<Results, BrokerError> {
         loop {
             let meta = self.resolve(channel).await?;
             let checked = self.check(meta, frame).await?;
             if !checked.later.is_empty() {
-                return self.publish_apart(channel, frame, &checked.later, options, deadline).await;
+                return self.publish_apart(channel, frame, &checked.later, options, asking.deadline()).await;
             }
             if checked.frame.is_empty() {
                 return Ok(merge(Vec::new(), refusals(checked.refused)));
             }
-            match self.try_once(&checked, options, deadline).await {
-                Ok(results) => return Ok(merge(results, refusals(checked.refused))),
-                Err(Failure::Definite(error)) => match error.worth_waiting(unknown.as_deref(), deadline) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(error),
-                },
-                Err(Failure::Stale) => self.catch_up().await?,
-                Err(Failure::NotProposed) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
-                Err(Failure::NotProposed) => return Err(self.no_leader(self.limits().publish_timeout).into()),
-                // The same keys make a repeated publish safe.
-                Err(Failure::Unknown(reason)) if checked.keyed() && Instant::now() < deadline => {
-                    *unknown = Some(reason);
-                    tokio::time::sleep(RETRY).await;
+            let request = Request::Publish { group: checked.group(options.expected_seq), confirm: options.confirm };
+            match self.ask_leader(&request, asking).await {
+                Ok(Response::Published(mut results)) => {
+                    name_keys(&mut results, &checked);
+                    return Ok(merge(results, refusals(checked.refused)));
                 }
-                Err(Failure::Unknown(reason)) => return Err(BrokerError::OutcomeUnknown { reason }),
+                Ok(Response::Stale) => self.catch_up().await?,
+                Ok(other) => return Err(other.unexpected().into()),
+                Err(error) => return Err(named(error, checked.meta.name.as_str(), "")),
             }
         }
     }
@@ -158,76 +129,51 @@ impl Broker {
         let results = if now.is_empty() {
             Vec::new()
         } else {
-            let (count, mut unknown) = (now.count() as usize, None);
+            let (count, mut asking) = (now.count() as usize, Asking::until(deadline));
             // By now they are due, and always will be.
-            let published = Box::pin(self.try_publish(channel, &now, options, deadline, &mut unknown)).await;
-            published.unwrap_or_else(|error| vec![Err(error.after_unknown(unknown)); count])
+            let published = Box::pin(self.try_publish(channel, &now, options, &mut asking)).await;
+            published.unwrap_or_else(|error| vec![Err(asking.conclude(error)); count])
         };
         let scheduled = self.schedule(channel, &frame.select(later), deadline).await;
         let scheduled = scheduled.unwrap_or_else(|error| vec![Err(error); later.len()]);
         Ok(merge(results, later.iter().copied().zip(scheduled).collect()))
     }
 
-    async fn try_once(
-        &self,
-        checked: &Checked,
-        options: PublishOptions,
-        deadline: Instant,
-    ) -> Result<Results, Failure> {
-        let (submission, confirm) = (checked.group(options.expected_seq), options.confirm);
-        let results = match self.leader_now(deadline).await? {
-            Leader::Local { .. } => self.submit(submission, confirm, deadline).await,
-            Leader::Remote(node) => self.forward_publish(&node, submission, confirm, deadline).await,
-            Leader::Unknown => return Err(Failure::NotProposed),
-        };
-        let mut results = results.map_err(|failure| match failure {
-            Failure::Definite(error) => Failure::Definite(named(error, checked.meta.name.as_str(), "")),
-            other => other,
-        })?;
-        name_keys(&mut results, checked);
-        Ok(results)
-    }
-
-    /// On the leader: into the log, and the answer with its delivery.
+    /// On the leader: into the log, and the result of each message with its delivery.
+    ///
+    /// # Errors
+    /// The answer where there are no results.
     pub(super) async fn submit(
         &self,
         submission: PublishGroup,
         confirm: Confirm,
         deadline: Instant,
-    ) -> Result<Results, Failure> {
+    ) -> Result<Results, Response> {
+        let refused = |error: Unserved| Response::Refused(error.into());
         if let Some(error) = self.refusal() {
-            return Err(error.into());
+            return Err(refused(error));
         }
         let (channel, count) = (submission.channel, submission.frame.count());
-        self.charge(&[(channel, u64::from(count), submission.frame.len())])?;
+        self.charge(&[(channel, u64::from(count), submission.frame.len())]).map_err(refused)?;
         let keys = submission.keys.clone();
         let next_seq = || self.inner.view.stats(channel).unwrap_or_default().next_seq;
         let taken = self.inner.flights.take_off(submission, &self.inner.batcher, next_seq);
-        let (mut flight, answer) = taken?;
-        let committed = match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(committed))) => committed,
-            Ok(Ok(Err(SubmitError::NotLeader))) => return Err(Failure::NotProposed),
-            Ok(Ok(Err(SubmitError::Unknown(reason)))) => return Err(Failure::Unknown(reason)),
-            Ok(Ok(Err(SubmitError::Refused(error)))) => return Err(error.into()),
-            Ok(Err(_)) => return Err(Failure::Unknown("this node is stopping".into())),
-            Err(_) => return Err(Failure::Unknown("no outcome in time".into())),
+        let (mut flight, answer) = taken.map_err(refused)?;
+        let Committed { term, reply } = match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer.map_err(not_submitted)?,
+            Ok(Err(_)) => return Err(Response::Unknown("this node is stopping".into())),
+            Err(_) => return Err(Response::Unknown("no outcome in time".into())),
         };
-        let Committed { term, reply } = committed;
-        let assigned = match reply {
-            Ok(assigned) => assigned,
-            Err(Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. }) => {
-                return Err(Failure::Stale);
+        let assigned = reply.map_err(|refusal| match refusal {
+            Refusal::NoSuchChannel | Refusal::StaleSchema { .. } | Refusal::StaleRules { .. } => Response::Stale,
+            Refusal::WrongSeq { expected, actual } => {
+                Response::Refused(BrokerError::WrongSeq { channel: String::new(), expected, actual })
             }
-            Err(Refusal::WrongSeq { expected, actual }) => {
-                let error = BrokerError::WrongSeq { channel: String::new(), expected, actual };
-                return Err(Failure::Definite(error));
-            }
-            Err(other) => {
+            other => {
                 let internal = || BrokerError::Internal { reason: other.to_string() };
-                let error = self.copy_refused(&other).map_or_else(internal, |(_, error)| error);
-                return Err(Failure::Definite(error));
+                Response::Refused(self.copy_refused(&other).map_or_else(internal, |(_, error)| error))
             }
-        };
+        })?;
         let delivered = self.delivered(channel, &assigned, count, confirm, term).await;
         let mut results = results(&assigned, count, term, &delivered, confirm);
         for claim in &keys {

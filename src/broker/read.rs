@@ -5,16 +5,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Broker, BrokerError, Consistency, Leader, NoChannel, Page, ReadOptions, SequencerError, Start, Unserved,
-    forward::{Request, Response},
+    Broker, BrokerError, Consistency, NoChannel, Page, ReadOptions, Start, Unserved,
+    forward::{Request, Response, not_submitted},
+    leader::{Asking, RETRY},
 };
 use crate::model::{
     ChannelId, ChannelMeta, ChannelStats, Command, Durability, HistoryChange, IfChanged, Notice, StoredBatch,
     stream_key,
 };
 
-/// How long to wait before a leader that was not one is asked again.
-const RETRY: Duration = Duration::from_millis(20);
 /// Pages that one read passes over because everything in them has expired.
 const EXPIRED_PAGES: usize = 16;
 /// How long a reader waits for the leader's time.
@@ -185,15 +184,8 @@ impl Broker {
             return;
         }
         let passed = async {
-            let response = match self.leader() {
-                Leader::Local { .. } => self.pass_time().await,
-                Leader::Remote(node) => match self.call(&node, &Request::PassTime).await {
-                    Ok(response) => response,
-                    Err(_) => return,
-                },
-                Leader::Unknown => return,
-            };
-            if let Response::Index(index) = response {
+            let deadline = Instant::now() + TIME_PATIENCE;
+            if let Response::Index(index) = self.ask(&self.leader(), &Request::PassTime, deadline).await {
                 self.inner.view.wait_applied(index).await;
             }
         };
@@ -208,7 +200,7 @@ impl Broker {
         }
         match self.inner.sequencer.propose(Command::Tick { time_ms }).await {
             Ok(proposed) => Response::Index(proposed.index),
-            Err(error) => error.into(),
+            Err(error) => not_submitted(error),
         }
     }
 
@@ -242,29 +234,17 @@ impl Broker {
         let deadline = Instant::now() + patience;
         let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let confirmed = async {
-            loop {
-                let index = match self.leader_now(deadline).await? {
-                    Leader::Local { .. } => self.confirm_leadership().await?.ok(),
-                    Leader::Remote(node) => match self.call(&node, &Request::ReadIndex).await {
-                        Ok(Response::Index(index)) => Some(index),
-                        Ok(Response::Refused(error)) => return Err(Unserved::of_leader(error)),
-                        Err(SequencerError::Stopped) => return Err(Unserved::Stopping),
-                        _ => None,
-                    },
-                    Leader::Unknown => None,
-                };
-                match index {
-                    Some(index) => {
-                        return {
-                            let _: () = self.inner.view.wait_applied(index).await;
-                            Ok(())
-                        };
-                    }
-                    None => tokio::time::sleep(RETRY).await,
+            let answer = self.ask_leader(&Request::ReadIndex, &mut Asking::until(deadline)).await;
+            match answer.map_err(Unserved::of_leader)? {
+                Response::Index(index) => {
+                    self.inner.view.wait_applied(index).await;
+                    Ok(())
                 }
+                other => Err(other.unexpected()),
             }
         };
         match tokio::time::timeout_at(deadline, confirmed).await {
+            Ok(Err(error)) if error.outcome_unknown() => Err(Unserved::NotConfirmed { waited_ms }),
             Ok(result) => result,
             Err(_) => Err(Unserved::NotConfirmed { waited_ms }),
         }

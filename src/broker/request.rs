@@ -13,6 +13,7 @@ use super::{
     delivery::EXPIRY,
     forward::{Request, Response},
     inboxes::Inbox,
+    leader::Asking,
 };
 use crate::{
     model::{ChannelId, ChannelMeta, Durability, Frame},
@@ -121,19 +122,13 @@ impl Broker {
             return Err(gone("its node is not in the cluster"));
         };
         let request = Request::Reply { token, reply };
-        match tokio::time::timeout(self.limits().read_timeout, self.call(&address, &request)).await {
-            Ok(answer) => match answer.unwrap_or_else(Response::from) {
-                Response::Done => Ok(()),
-                Response::NoInbox => Err(gone(answered)),
-                Response::NotProposed => Err(gone("its node is not reached")),
-                Response::Unknown(reason) => Err(BrokerError::OutcomeUnknown { reason }),
-                Response::Refused(error) => Err(error),
-                other => Err(BrokerError::Internal { reason: format!("an unexpected answer: {other:?}") }),
-            },
-            Err(_) => {
-                let reason = format!("node {} did not answer in time", address.name);
-                Err(BrokerError::OutcomeUnknown { reason })
-            }
+        match self.ask_node(&address, &request, Instant::now() + self.limits().read_timeout).await {
+            Response::Done => Ok(()),
+            Response::NoInbox => Err(gone(answered)),
+            Response::NotProposed => Err(gone("its node is not reached")),
+            Response::Unknown(reason) => Err(BrokerError::OutcomeUnknown { reason }),
+            Response::Refused(error) => Err(error),
+            other => Err(other.unexpected().into()),
         }
     }
 
@@ -149,7 +144,8 @@ impl Broker {
             return Ok(false);
         }
         let listens = Request::Listens { channel: meta.id };
-        let asked = self.ask_leader(&listens, deadline);
+        let mut asking = Asking::until(deadline);
+        let asked = async { self.ask_leader(&listens, &mut asking).await.map_err(Unserved::of_leader) };
         match tokio::time::timeout_at(deadline, asked).await {
             // A consumer may be newer than what this node knows.
             Ok(Ok(Response::Listens(false))) => Ok(self.catch_up().await.is_ok() && !is_consumed()),

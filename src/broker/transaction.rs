@@ -9,10 +9,10 @@ use self::parts::Prepared;
 pub use self::parts::{TransactionAck, TransactionCompletion, TransactionMessage, TransactionRequest};
 use super::{
     Broker, BrokerError, Confirm, Outcome, TransactionPart,
-    forward::{Request, Response},
+    forward::{Deliveries, Request, Response},
+    leader::Asking,
     operation_queue::Operated,
     outcomes::{place, results},
-    publish::RETRY,
     submission::SubmitError,
 };
 use crate::model::{Assigned, Frame, Operation, OperationReply, Part, PartReply, Refusal, Transaction};
@@ -69,9 +69,9 @@ impl Broker {
     /// `InTransaction` names the part that cannot be done; otherwise see [`BrokerError`].
     pub async fn transact(&self, request: &TransactionRequest, confirm: Confirm) -> Result<Vec<Outcome>, BrokerError> {
         let _request = self.inner.requests.token();
-        let mut unknown = None;
-        let done = self.admit_transaction(request, confirm, &mut unknown).await;
-        let done = done.map_err(|error| error.after_unknown(unknown));
+        let mut asking = Asking::until(Instant::now() + self.limits().publish_timeout);
+        let done = self.admit_transaction(request, confirm, &mut asking).await;
+        let done = done.map_err(|error| asking.conclude(error));
         match &done {
             Ok(outcomes) => self.count(&outcomes.iter().copied().map(Ok).collect::<Vec<_>>()),
             Err(error) => {
@@ -86,25 +86,16 @@ impl Broker {
         &self,
         request: &TransactionRequest,
         confirm: Confirm,
-        unknown: &mut Option<String>,
+        asking: &mut Asking,
     ) -> Result<Vec<Outcome>, BrokerError> {
         self.check_running()?;
         let bytes = self.check_shape(request)?;
         let _admitted = self.admit(bytes)?;
-        let deadline = Instant::now() + self.limits().publish_timeout;
         loop {
             let prepared = self.prepare(request).await?;
-            match self.try_transaction(&prepared, confirm, deadline).await {
-                Ok(Tried::Done(outcomes)) => return Ok(outcomes),
-                Ok(Tried::Stale) => self.catch_up().await?,
-                Err(BrokerError::OutcomeUnknown { reason }) if request.repeatable() && Instant::now() < deadline => {
-                    *unknown = Some(reason);
-                    tokio::time::sleep(RETRY).await;
-                }
-                Err(error) => match error.worth_waiting(unknown.as_deref(), deadline) {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(error),
-                },
+            match self.try_transaction(&prepared, confirm, asking).await? {
+                Tried::Done(outcomes) => return Ok(outcomes),
+                Tried::Stale => self.catch_up().await?,
             }
         }
     }
@@ -120,20 +111,20 @@ impl Broker {
         &self,
         prepared: &Prepared<'_>,
         confirm: Confirm,
-        deadline: Instant,
+        asking: &mut Asking,
     ) -> Result<Tried, BrokerError> {
         let transaction = prepared.transaction();
         let unexpected = |what: String| BrokerError::Internal { reason: format!("an unexpected answer: {what}") };
-        let response = self.ask_leader(&Request::Transact { transaction, confirm }, deadline).await?;
-        let Response::Transacted(Operated { index, term, reply }, delivered) = response else {
-            return Err(BrokerError::OutcomeUnknown { reason: format!("an unexpected answer: {response:?}") });
+        let response = self.ask_leader(&Request::Transact { transaction, confirm }, asking).await?;
+        let Response::Transacted { operated: Operated { index, term, reply }, delivered } = response else {
+            return Err(response.unexpected().into());
         };
-        self.see(index, deadline).await?;
+        self.see(index, asking.deadline()).await?;
         match reply {
             Ok(OperationReply::Transaction(replies)) => {
                 let mut outcomes = Vec::new();
                 let published = prepared.publishes.iter().zip(replies.iter().filter_map(assigned)).zip(&delivered);
-                for ((part, assigned), delivered) in published {
+                for ((part, assigned), Deliveries(delivered)) in published {
                     let count = part.checked.frame.count();
                     let mut results = results(assigned, count, term, delivered, confirm);
                     place(results.iter_mut().flatten(), self.inner.view.history(part.checked.meta.id).as_ref());
@@ -153,7 +144,7 @@ impl Broker {
         &self,
         transaction: Transaction,
         confirm: Confirm,
-    ) -> Result<(Operated, Vec<Vec<Option<bool>>>), SubmitError> {
+    ) -> Result<(Operated, Vec<Deliveries>), SubmitError> {
         let part = |part: &Part| match part {
             Part::Publish(group) => Some((group.channel, group.frame.count(), group.frame.len())),
             Part::Ack { .. } | Part::Complete { .. } => None,
@@ -169,7 +160,7 @@ impl Broker {
                 let published = parts.into_iter().zip(replies.iter().filter_map(assigned));
                 let each = published
                     .map(|((channel, count, _), assigned)| self.delivered(channel, assigned, count, confirm, term));
-                futures::future::join_all(each).await
+                futures::future::join_all(each).await.into_iter().map(Deliveries).collect()
             }
             _ => Vec::new(),
         };

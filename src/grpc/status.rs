@@ -146,6 +146,14 @@ mod tests {
         assert_eq!(to_status(&failed(true)).code(), Code::Unknown);
         assert_eq!(to_status(&failed(false)).code(), Code::Unavailable);
         assert!(!stream_error(&BrokerError::Stopping).unknown_outcome);
+        let of_newer = |unknown| BrokerError::OfNewerVersion {
+            code: "NEWEST".into(),
+            text: "so it is".into(),
+            unknown,
+            retry_after_ms: 0,
+        };
+        assert_eq!(to_status(&of_newer(true)).code(), Code::Unknown);
+        assert_eq!(to_status(&of_newer(false)).code(), Code::Internal);
     }
 
     #[test]

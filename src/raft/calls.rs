@@ -1,15 +1,18 @@
-//! Requests between brokers: many at a time over one stream to each node, matched to their answers by number.
+//! Requests between brokers: many at a time over one stream to each node, matched to their answers by number. They are in the
+//! newest version that both nodes speak, which is known when the stream is open: a request that waited for that and is in
+//! another one is given back, as not delivered.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,8 +20,8 @@ use tonic::Request;
 
 use super::transport::{Client, Lane, Transport, is_from_a_stranger};
 use crate::{
-    proto::raft::{CallRequest, StatusRequest},
-    sequencer::{NodeAddress, SequencerError},
+    proto::raft::{CallRequest, CallResponse, StatusRequest},
+    sequencer::{NodeAddress, PeerMessage, PeerVersion, SequencerError},
 };
 
 /// Requests that may wait to be written to one node. The broker bounds their bytes.
@@ -35,12 +38,14 @@ pub(super) struct Calls {
 
 /// One stream. It lives until it breaks; the next call then opens another.
 struct Link {
-    requests: mpsc::Sender<CallRequest>,
+    requests: mpsc::Sender<(u64, PeerMessage)>,
     waiting: Arc<Waiting>,
+    /// What both sides speak, once the stream is open.
+    version: Arc<OnceLock<PeerVersion>>,
 }
 
 /// Who waits for an answer; none once the stream is broken.
-type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<Bytes, SequencerError>>>>>;
+type Waiting = Mutex<Option<HashMap<u64, oneshot::Sender<Result<PeerMessage, SequencerError>>>>>;
 
 impl Calls {
     pub(super) fn new(transport: Transport) -> Self {
@@ -48,7 +53,7 @@ impl Calls {
     }
 
     /// Sends a request and waits for its answer. The caller bounds the wait.
-    pub(super) async fn call(&self, node: &NodeAddress, request: Bytes) -> Result<Bytes, SequencerError> {
+    pub(super) async fn call(&self, node: &NodeAddress, request: PeerMessage) -> Result<PeerMessage, SequencerError> {
         let link = self.link(node);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
@@ -57,12 +62,18 @@ impl Calls {
             None => return Err(SequencerError::NotLeader),
         };
         let _forget = Forget { waiting: &link.waiting, id };
-        if link.requests.send(CallRequest { id, request }).await.is_err() {
+        if link.requests.send((id, request)).await.is_err() {
             return Err(SequencerError::NotLeader); // never written
         }
         answered
             .await
             .unwrap_or_else(|_| Err(SequencerError::Unknown(format!("the connection to node {} was lost", node.name))))
+    }
+
+    /// What a node speaks, as far as it is known.
+    pub(super) fn version(&self, node: &NodeAddress) -> PeerVersion {
+        let links = self.links.lock();
+        links.get(&node.id).and_then(|link| link.version.get().copied()).unwrap_or(PeerVersion::NEWEST)
     }
 
     fn link(&self, node: &NodeAddress) -> Arc<Link> {
@@ -74,9 +85,12 @@ impl Calls {
             return link.clone();
         }
         let (requests, receiver) = mpsc::channel(QUEUE);
-        let link = Arc::new(Link { requests, waiting: Arc::new(Mutex::new(Some(HashMap::new()))) });
+        let waiting = Arc::new(Mutex::new(Some(HashMap::new())));
+        let link = Arc::new(Link { requests, waiting, version: Arc::default() });
         let client = self.transport.client(node.id, &node.peer, Lane::Calls);
-        tokio::spawn(run(client, receiver, link.waiting.clone()));
+        let (transport, to) = (self.transport.clone(), node.id);
+        let agreed = move || transport.version(to, Lane::Calls);
+        tokio::spawn(run(client, receiver, link.waiting.clone(), link.version.clone(), agreed));
         links.insert(node.id, link.clone());
         link
     }
@@ -103,22 +117,38 @@ fn not_delivered(waiting: &Waiting) {
     }
 }
 
-async fn run(mut client: Client, requests: mpsc::Receiver<CallRequest>, waiting: Arc<Waiting>) {
+async fn run(
+    mut client: Client,
+    requests: mpsc::Receiver<(u64, PeerMessage)>,
+    waiting: Arc<Waiting>,
+    version: Arc<OnceLock<PeerVersion>>,
+    agreed: impl Fn() -> Option<PeerVersion>,
+) {
     // Nothing is written before the node has answered once, so that a call to a node that is not there fails as
     // not delivered instead of as unknown.
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.status(StatusRequest {})).await;
-    if !matches!(opened, Ok(Ok(_))) {
+    let (Ok(Ok(_)), Some(agreed)) = (opened, agreed()) else {
         not_delivered(&waiting);
         return;
-    }
-    let stream = Request::new(ReceiverStream::new(requests));
-    match tokio::time::timeout(OPEN_TIMEOUT, client.calls(stream)).await {
+    };
+    let version = *version.get_or_init(|| agreed);
+    let to_take_back = waiting.clone();
+    let written = ReceiverStream::new(requests).filter_map(move |(id, request)| {
+        let written = (request.version == version).then(|| to_call(id, request));
+        if written.is_none()
+            && let Some(waiter) = to_take_back.lock().as_mut().and_then(|waiting| waiting.remove(&id))
+        {
+            let _ = waiter.send(Err(SequencerError::NotLeader)); // or it gave up meanwhile
+        }
+        std::future::ready(written)
+    });
+    match tokio::time::timeout(OPEN_TIMEOUT, client.calls(Request::new(written))).await {
         Ok(Ok(answers)) => {
             let mut answers = answers.into_inner();
             while let Ok(Some(answer)) = answers.message().await {
                 let waiter = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&answer.id));
                 if let Some(waiter) = waiter {
-                    let _ = waiter.send(Ok(answer.answer)); // or it gave up meanwhile
+                    let _ = waiter.send(from_answer(answer)); // or it gave up meanwhile
                 }
             }
         }
@@ -127,4 +157,37 @@ async fn run(mut client: Client, requests: mpsc::Receiver<CallRequest>, waiting:
     }
     // Dropping the senders tells every caller that its answer will not come.
     waiting.lock().take();
+}
+
+/// What is positional has a checksum of its own.
+fn to_call(id: u64, PeerMessage { version, bytes }: PeerMessage) -> CallRequest {
+    if version.is_positional() {
+        return CallRequest { id, positional: bytes, ..CallRequest::default() };
+    }
+    CallRequest { id, crc: crc32fast::hash(&bytes), request: bytes, ..CallRequest::default() }
+}
+
+fn from_answer(answer: CallResponse) -> Result<PeerMessage, SequencerError> {
+    let CallResponse { id: _, positional, answer, crc } = answer;
+    message(positional, answer, crc).ok_or_else(|| SequencerError::Unknown("an answer was damaged on its way".into()))
+}
+
+/// What a node's broker asks, and in which form; none where it was damaged on its way.
+pub(super) fn from_call(call: CallRequest) -> Option<PeerMessage> {
+    let CallRequest { id: _, positional, request, crc } = call;
+    message(positional, request, crc)
+}
+
+pub(super) fn to_answer(id: u64, PeerMessage { version, bytes }: PeerMessage) -> CallResponse {
+    if version.is_positional() {
+        return CallResponse { id, positional: bytes, ..CallResponse::default() };
+    }
+    CallResponse { id, crc: crc32fast::hash(&bytes), answer: bytes, ..CallResponse::default() }
+}
+
+fn message(positional: Bytes, bytes: Bytes, crc: u32) -> Option<PeerMessage> {
+    if !positional.is_empty() {
+        return Some(PeerMessage { version: PeerVersion::POSITIONAL, bytes: positional });
+    }
+    (crc32fast::hash(&bytes) == crc).then_some(PeerMessage { version: PeerVersion::NEWEST, bytes })
 }

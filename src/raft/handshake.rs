@@ -27,15 +27,15 @@ use bytes::{Buf as _, BufMut as _};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::env::Random;
+use crate::{env::Random, sequencer::PeerVersion};
 
 /// How both sides begin.
 const MAGIC: [u8; 4] = *b"LIM2";
 /// How connections of earlier builds began: HTTP/2's preface, and that of a lane.
 const EARLIER: [[u8; 4]; 2] = [*b"PRI ", *b"LIM1"];
 /// The versions of the nodes' protocol that this build speaks.
-const OLDEST: u8 = 2;
-const NEWEST: u8 = 2;
+const OLDEST: u8 = PeerVersion::OLDEST.0;
+const NEWEST: u8 = PeerVersion::NEWEST.0;
 
 const CALL: usize = 4 + 3 + KEY_ID + 8 + 8 + CLUSTER + NONCE;
 const ANSWER: usize = 4 + 2 + KEY_ID + 8 + NONCE;
@@ -176,15 +176,24 @@ pub(super) enum Refused {
     Broken(#[from] io::Error),
 }
 
-/// The calling side. Gives the id of the node that is there, which may be another than the one that was meant.
+/// The node that was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// It may be another than the one that was meant.
+    pub(super) id: u64,
+    /// The newest version that both sides speak.
+    pub(super) version: PeerVersion,
+}
+
+/// The calling side. Gives who is there.
 ///
 /// # Errors
-/// When it is no node with the same cookie.
+/// When it is no node with the same cookie, or none that speaks a version of this one's.
 pub(super) async fn call(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     keys: &PeerKeys,
     call: &Call,
-) -> Result<u64, Refused> {
+) -> Result<Found, Refused> {
     let mut said = Vec::with_capacity(CALL + ANSWER + PROOF);
     said.put_slice(&MAGIC);
     said.put_slice(&[OLDEST, NEWEST, call.purpose.to_wire()]);
@@ -223,7 +232,7 @@ pub(super) async fn call(
     }
     said.put_slice(proof);
     stream.write_all(blake3::keyed_hash(&keys.caller, &said).as_bytes()).await?;
-    Ok(id)
+    Ok(Found { id, version: PeerVersion(version) })
 }
 
 /// The side that is called, which is the node with this id. Gives what the caller says of itself once it has proven it.
@@ -314,7 +323,7 @@ mod tests {
     }
 
     /// Both sides.
-    async fn meet(ours: &str, theirs: &str) -> (Result<u64, Refused>, Result<Call, Refused>) {
+    async fn meet(ours: &str, theirs: &str) -> (Result<Found, Refused>, Result<Call, Refused>) {
         let (mut caller, mut called) = duplex(1024);
         let (ours, theirs) = (PeerKeys::of(ours), PeerKeys::of(theirs));
         let asked = calling();
@@ -346,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn two_nodes_with_one_cookie_learn_who_the_other_is() {
         let (found, caller) = meet(COOKIE, COOKIE).await;
-        assert_eq!(found.unwrap(), 8);
+        assert_eq!(found.unwrap(), Found { id: 8, version: PeerVersion::NEWEST });
         let caller = caller.unwrap();
         assert_eq!((caller.from, caller.to, caller.purpose), (7, Some(8), Purpose::Entries));
         assert_eq!(caller.cluster, ClusterMark::of(Some("orders")));
@@ -377,7 +386,7 @@ mod tests {
     }
 
     /// What somebody who knows no cookie gets when it hands on what others say, changed by `change`.
-    async fn relayed(change: impl Fn(&mut [u8])) -> (Result<u64, Refused>, Result<Call, Refused>) {
+    async fn relayed(change: impl Fn(&mut [u8])) -> (Result<Found, Refused>, Result<Call, Refused>) {
         let (mut caller, mut middle) = duplex(1024);
         let (mut onwards, mut called) = duplex(1024);
         let keys = PeerKeys::of(COOKIE);
@@ -455,6 +464,58 @@ mod tests {
         assert!(answer[6..].iter().all(|byte| *byte == 0), "nothing is told to one that proved nothing");
     }
 
+    /// What a caller that speaks one version says first.
+    fn call_in(version: u8, keys: &PeerKeys) -> Vec<u8> {
+        let mut said = b"LIM2".to_vec();
+        said.put_slice(&[version, version, Purpose::Requests.to_wire()]);
+        said.put_slice(&keys.id);
+        said.put_u64(7);
+        said.put_u64(8);
+        said.put_slice(&[0; CLUSTER + NONCE]);
+        said
+    }
+
+    #[tokio::test]
+    async fn a_caller_of_an_earlier_version_is_answered_in_that_one() {
+        let keys = PeerKeys::of(COOKIE);
+        for version in OLDEST..=NEWEST {
+            let (mut caller, mut called) = duplex(1024);
+            let calls = async {
+                caller.write_all(&call_in(version, &keys)).await.unwrap();
+                let mut answered = [0; ANSWER + PROOF];
+                caller.read_exact(&mut answered).await.unwrap();
+                drop(caller);
+                answered
+            };
+            let (answered, _) = tokio::join!(calls, answer(&mut called, &keys, 8, [2; NONCE]));
+            assert_eq!(answered[4..6], [version, WELCOME]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_of_an_earlier_version_is_spoken_to_in_that_one() {
+        let keys = PeerKeys::of(COOKIE);
+        for version in OLDEST..=NEWEST {
+            let (mut caller, mut called) = duplex(1024);
+            let answers = async {
+                let mut said = vec![0; CALL];
+                called.read_exact(&mut said).await.unwrap();
+                let asked = said.len();
+                said.put_slice(&MAGIC);
+                said.put_slice(&[version, WELCOME]);
+                said.put_slice(&keys.id);
+                said.put_u64(8);
+                said.put_slice(&[2; NONCE]);
+                said.extend(*blake3::keyed_hash(&keys.called, &said).as_bytes());
+                called.write_all(&said[asked..]).await.unwrap();
+                called.read_exact(&mut [0; PROOF]).await.unwrap();
+            };
+            let asked = calling();
+            let (found, ()) = tokio::join!(call(&mut caller, &keys, &asked), answers);
+            assert_eq!(found.unwrap(), Found { id: 8, version: PeerVersion(version) });
+        }
+    }
+
     #[tokio::test]
     async fn every_byte_of_a_handshake_is_what_it_was() {
         let (by_caller, by_called) = recorded().await;
@@ -462,7 +523,7 @@ mod tests {
         assert_eq!((by_caller.len(), by_called.len()), (CALL + PROOF, ANSWER + PROOF));
         assert_eq!(
             (hash(&by_caller), hash(&by_called)),
-            ("3146e29e78ea0992".to_owned(), "e52a2545ce749a72".to_owned())
+            ("65d912a04d55340e".to_owned(), "080a05855ab77f17".to_owned())
         );
     }
 }

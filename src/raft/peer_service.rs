@@ -2,7 +2,6 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use openraft::{
     SnapshotMeta,
@@ -15,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    calls::{from_call, to_answer},
     failover::Failover,
     formation::Formation,
     group::NodeState,
@@ -38,7 +38,7 @@ use crate::{
     env::Connection,
     proto::raft::{self as proto, peer_server::Peer},
     replica::ReplicaView,
-    sequencer::NodeAddress,
+    sequencer::{NodeAddress, PeerMessage},
     store::StateHash,
 };
 
@@ -49,7 +49,7 @@ const NOT_LET_IN: &str = "this node is not let in yet";
 const CALLS_AT_ONCE: usize = 256;
 
 /// Answers a request of another node's broker.
-pub(super) type CallHandler = Arc<dyn Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync>;
+pub(super) type CallHandler = Arc<dyn Fn(NodeAddress, PeerMessage) -> BoxFuture<'static, PeerMessage> + Send + Sync>;
 
 /// Everything that the service needs of its node.
 pub(super) struct PeerService {
@@ -399,12 +399,18 @@ impl Peer for PeerService {
         let (answers, receiver) = mpsc::channel(CALLS_AT_ONCE);
         let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
         tokio::spawn(async move {
-            while let Ok(Some(proto::CallRequest { id, request })) = requests.message().await {
+            while let Ok(Some(call)) = requests.message().await {
                 let Ok(permit) = permits.clone().acquire_owned().await else { break };
+                let id = call.id;
+                // Neither it nor what comes behind it can be believed: the caller opens another stream.
+                let Some(request) = from_call(call) else {
+                    tracing::warn!(from = from.name, "a request of another node was damaged on its way");
+                    break;
+                };
                 // The first poll is here, in order: the broker takes publishes at their first poll.
                 let mut work = handler(from.clone(), request);
                 if let Some(answer) = (&mut work).now_or_never() {
-                    if answers.send(Ok(proto::CallResponse { id, answer })).await.is_err() {
+                    if answers.send(Ok(to_answer(id, answer))).await.is_err() {
                         break;
                     }
                     continue;
@@ -412,7 +418,7 @@ impl Peer for PeerService {
                 let answers = answers.clone();
                 tokio::spawn(async move {
                     let answer = work.await;
-                    let _ = answers.send(Ok(proto::CallResponse { id, answer })).await; // or the caller is gone
+                    let _ = answers.send(Ok(to_answer(id, answer))).await; // or the caller is gone
                     drop(permit);
                 });
             }

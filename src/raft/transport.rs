@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -36,7 +36,7 @@ use tonic::{
 use self::credentials::Credentials;
 pub(super) use self::credentials::Gate;
 use super::{
-    handshake::{self, Call, ClusterMark, PeerKeys, Purpose, Refused},
+    handshake::{self, Call, ClusterMark, Found, PeerKeys, Purpose, Refused},
     identity::Identity,
     lane,
     sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
@@ -44,6 +44,7 @@ use super::{
 use crate::{
     env::{Connection, Env},
     proto::raft::{HelloRequest, peer_client::PeerClient},
+    sequencer::PeerVersion,
 };
 
 /// How long to wait for a connection.
@@ -103,6 +104,8 @@ struct End {
     address: Mutex<String>,
     /// The node that was meant has answered there.
     proven: AtomicBool,
+    /// The version that both sides of the newest connection speak; 0 before there was one.
+    version: AtomicU8,
     /// The node that the certificate there names, over TLS.
     certified: Mutex<Option<String>>,
     /// Why there is no connection, where whoever is there is no node with the same cookie.
@@ -149,9 +152,9 @@ impl Transport {
         let failed = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
         let dialled = self.inner.dial(&place, Some(node), Purpose::Entries).await;
         let (mut connection, found) = dialled.map_err(|refused| failed(&refused))?;
-        if found != node {
+        if found.id != node {
             self.inner.forget(node, &place);
-            return Err(Status::unavailable(format!("{place} is node {found}, not node {node}")));
+            return Err(Status::unavailable(format!("{place} is node {}, not node {node}", found.id)));
         }
         lane::admitted(&mut connection).await.map_err(|error| failed(&error))?;
         Ok(connection)
@@ -187,6 +190,13 @@ impl Transport {
     pub(super) fn reached(&self, node: u64) -> Option<String> {
         let link = self.inner.links.lock().get(&(node, Lane::Control)).cloned()?;
         link.end.proven.load(Ordering::Acquire).then(|| link.end.address.lock().clone())
+    }
+
+    /// The version that is spoken on the connection that was opened last to a node on a lane; none where none was.
+    pub(super) fn version(&self, node: u64, lane: Lane) -> Option<PeerVersion> {
+        let link = self.inner.links.lock().get(&(node, lane)).cloned()?;
+        let version = link.end.version.load(Ordering::Acquire);
+        (version > 0).then_some(PeerVersion(version))
     }
 
     /// Where a node last said that it is.
@@ -240,7 +250,10 @@ impl Transport {
                     Ok(_) | Err(Refused::Broken(_)) => None,
                     Err(refused) => Some(refused.to_string()),
                 };
-                dialled.map(|(connection, _)| TokioIo::new(connection))
+                dialled.map(|(connection, found)| {
+                    end.version.store(found.version.0, Ordering::Release);
+                    TokioIo::new(connection)
+                })
             }
         });
         // The connector knows the address; the URI only fills the `:authority` header.
@@ -258,8 +271,8 @@ impl Transport {
 }
 
 impl Inner {
-    /// A connection to whoever is at an address, if it knows the cookie, and its id.
-    async fn dial(&self, address: &str, to: Option<u64>, purpose: Purpose) -> Result<(Connection, u64), Refused> {
+    /// A connection to whoever is at an address, if it knows the cookie, and who that is.
+    async fn dial(&self, address: &str, to: Option<u64>, purpose: Purpose) -> Result<(Connection, Found), Refused> {
         let mut connection = self.env.network.connect(address).await?;
         let call = Call {
             from: self.identity.node_id(),
@@ -269,7 +282,7 @@ impl Inner {
             nonce: self.env.random.nonce(),
         };
         let found = handshake::call(&mut connection, &self.keys, &call).await?;
-        self.believe(&connection, found)?;
+        self.believe(&connection, found.id)?;
         Ok((connection, found))
     }
 

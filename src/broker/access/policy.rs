@@ -135,7 +135,7 @@ pub(super) struct Policy {
 impl Policy {
     /// Of a state; what is known of the use of tokens is kept.
     pub(super) fn compile(state: Arc<SecurityState>, before: &Self) -> Self {
-        let mut roles: HashMap<&RoleName, (Arc<Rights>, Actions)> = HashMap::new();
+        let mut roles: HashMap<&RoleName, Arc<Rights>> = HashMap::new();
         let admin = Role::admin();
         let known = state.clone();
         for role in known.roles.values().map(|role| &**role).chain(&admin) {

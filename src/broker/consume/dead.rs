@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    super::{Broker, BrokerError, Leader, publish::RETRY, routing::Judged},
+    super::{Broker, BrokerError, Leader, leader::RETRY, routing::Judged},
     letters::{Dead, mark},
 };
 use crate::model::{ChannelConfig, ConsumerId, ConsumerOperation, Frame, Operation, PublishGroup, Refusal, stream_key};

@@ -19,7 +19,7 @@ use super::{
         Broker, BrokerError, Leader, filter_of,
         forward::{Request, Response},
         groups::Word,
-        publish::RETRY,
+        leader::RETRY,
         stats::overloaded,
         submission::SubmitError,
         turns::Asker,
@@ -117,14 +117,8 @@ impl Broker {
 
     /// From a member's node.
     pub(super) async fn forget_member(&self, consumer: ConsumerId, member: u64) {
-        match self.leader() {
-            Leader::Local { .. } => self.unseat_member(consumer, member).await,
-            Leader::Remote(node) => {
-                let request = Request::ForgetMember { consumer, member };
-                let _ = tokio::time::timeout(NOTED, self.call(&node, &request)).await; // as above
-            }
-            Leader::Unknown => {}
-        }
+        let request = Request::ForgetMember { consumer, member };
+        let _ = self.ask(&self.leader(), &request, Instant::now() + NOTED).await; // as above
     }
 
     fn tell_group(&self, consumer: ConsumerId, word: Word) -> Result<(), BrokerError> {

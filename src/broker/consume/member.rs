@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Broker, BrokerError, Standing, publish::RETRY},
+    super::{Broker, BrokerError, Standing, leader::RETRY},
     named::Named,
     presence::Presence,
 };

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::{
     sync::watch,
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::super::{
-    Broker, BrokerError, Leader,
+    Broker, BrokerError,
     forward::{Request, Response},
-    publish::RETRY,
+    leader::RETRY,
 };
 use crate::model::ConsumerId;
 
@@ -45,9 +45,10 @@ impl Presence {
             let mut leader = broker.inner.sequencer.leader();
             loop {
                 let (to, window) = (leader.borrow_and_update().clone(), *wanted.borrow_and_update());
-                let again = match announce(&broker, to, consumer, member, window, once).await {
-                    Some(Response::Done) => LEASE / 3,
-                    Some(Response::Refused(error @ BrokerError::LimitExceeded { .. })) => {
+                let seat = Request::SeatMember { consumer, member, window, once };
+                let again = match broker.ask(&to, &seat, Instant::now() + ANSWER).await {
+                    Response::Done => LEASE / 3,
+                    Response::Refused(error @ BrokerError::LimitExceeded { .. }) => {
                         refusal.send_replace(Some(error));
                         return;
                     }
@@ -77,23 +78,5 @@ impl Presence {
             // The task ends otherwise only with the broker, of which the member hears by itself.
             _ => std::future::pending().await,
         }
-    }
-}
-
-async fn announce(
-    broker: &Broker,
-    leader: Leader,
-    consumer: ConsumerId,
-    member: u64,
-    window: u32,
-    once: bool,
-) -> Option<Response> {
-    match leader {
-        Leader::Local { .. } => Some(broker.seat_member(consumer, member, window, once).await),
-        Leader::Remote(node) => {
-            let request = Request::SeatMember { consumer, member, window, once };
-            timeout(ANSWER, broker.call(&node, &request)).await.ok()?.ok()
-        }
-        Leader::Unknown => None,
     }
 }

@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
-
 use super::{
-    super::{Broker, BrokerError, Unserved, publish::RETRY},
+    super::{Broker, BrokerError},
     named::Named,
 };
 use crate::model::{
@@ -113,7 +111,7 @@ impl Broker {
         consumer: ConsumerId,
         settlements: Vec<Settlement>,
     ) -> Result<Result<Vec<u32>, Refusal>, BrokerError> {
-        match self.operate_again(ConsumerOperation::Settle { consumer, settlements }).await? {
+        match self.operate_still(Operation::Consumer(ConsumerOperation::Settle { consumer, settlements })).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Settled { stale })) => Ok(Ok(stale)),
             Ok(other) => Err(BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") }),
             Err(refusal) => Ok(Err(refusal)),
@@ -142,7 +140,7 @@ impl Broker {
         if let Err(error) = self.say_of_all(consumer, member, idle, &Verdict::Return).await {
             tracing::debug!(%error, consumer = consumer.0, "a member's messages were not given back");
         }
-        let left = self.operate_again(ConsumerOperation::Leave { consumer, member }).await;
+        let left = self.operate_still(Operation::Consumer(ConsumerOperation::Leave { consumer, member })).await;
         if let Err(error) = left {
             // Its messages come again after the ack timeout.
             tracing::debug!(%error, consumer = consumer.0, "a member's leave was not ordered");
@@ -166,18 +164,5 @@ impl Broker {
             let _ = self.settle_part(consumer, part.iter().map(settlement).collect()).await?;
         }
         Ok(())
-    }
-
-    /// An operation that may be done twice.
-    async fn operate_again(&self, operation: ConsumerOperation) -> Result<Result<OperationReply, Refusal>, Unserved> {
-        let deadline = Instant::now() + self.limits().publish_timeout;
-        loop {
-            match self.operate_still(Operation::Consumer(operation.clone())).await {
-                Err(error) if error.outcome_unknown() && Instant::now() < deadline => {
-                    tokio::time::sleep(RETRY).await;
-                }
-                done => return done,
-            }
-        }
     }
 }

@@ -9,6 +9,11 @@ use tokio::time::Instant;
 use super::{BrokerError, Violation, text::Whose};
 use crate::model::{HistoryChange, Notice};
 
+/// The code of that text, where this version knows it.
+pub(super) fn known_code(text: &str) -> Option<&'static Code> {
+    Code::ALL.iter().find(|code| code.as_str() == text)
+}
+
 impl BrokerError {
     /// A rule would copy a message into a channel that may never hold so much.
     pub(in crate::broker) fn copy_too_large(channel: &str, value: u64, limit: u64) -> Self {
@@ -63,6 +68,10 @@ impl BrokerError {
             Self::ReplyTimeout { .. } => &Code::ReplyTimeout,
             Self::InboxGone { .. } => &Code::InboxGone,
             Self::HistoryChanged(notice) => notice.change.code(),
+            Self::NotUnderstood { .. } => &Code::Unimplemented,
+            Self::OfNewerVersion { code, unknown, .. } => {
+                known_code(code).unwrap_or(if *unknown { &Code::OutcomeUnknown } else { &Code::Internal })
+            }
             Self::Unauthenticated { .. } => &Code::Unauthenticated,
             Self::PermissionDenied { .. } => &Code::PermissionDenied,
             Self::TokenNotFound { .. } => &Code::TokenNotFound,
@@ -136,6 +145,9 @@ impl BrokerError {
                 format!("look at it with `liminal consumer show {channel} {name}`, or choose another name")
             }
             Self::ForeignDelivery { .. } => "undo what was done for it: what is to be done is handed out anew".into(),
+            Self::NotUnderstood { .. } => {
+                "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
+            }
             Self::PermissionDenied { action, on, .. } => {
                 format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
             }
@@ -186,7 +198,8 @@ impl BrokerError {
     /// that of a log entry which the message shares with others.
     fn leaves_unknown(&self) -> bool {
         let code = self.code();
-        let of_this_attempt = matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
+        let of_this_attempt = matches!(self, Self::NotUnderstood { .. } | Self::OfNewerVersion { .. })
+            || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
         (code.meaning().retry || of_this_attempt) && !self.outcome_unknown()
     }
 
@@ -201,6 +214,7 @@ impl BrokerError {
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::StoreFailed { proposed, .. } => *proposed,
+            Self::OfNewerVersion { unknown, .. } => *unknown,
             _ => self.code().meaning().outcome == Outcome::Unknown,
         }
     }
@@ -221,6 +235,9 @@ impl BrokerError {
             Self::Overloaded { retry_after_ms, .. }
             | Self::QuotaExceeded { retry_after_ms, .. }
             | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
+            Self::OfNewerVersion { retry_after_ms, .. } if *retry_after_ms > 0 => {
+                Some(Duration::from_millis(*retry_after_ms))
+            }
             Self::InTransaction { error, .. } => error.retry_after(),
             _ => None,
         }
@@ -228,7 +245,7 @@ impl BrokerError {
 
     /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
     pub fn admission(&self) -> Option<Admission> {
-        let in_trouble = self.code().meaning().retry || *self.code() == Code::Internal;
+        let in_trouble = self.code().meaning().retry || matches!(self.code(), Code::Internal | Code::Unimplemented);
         match self.retry_after() {
             Some(_) => Some(Admission::Defer),
             None if in_trouble || self.outcome_unknown() => None,
@@ -267,5 +284,7 @@ mod tests {
         assert_eq!(admission(BrokerError::ClaimOutcomeUnknown { reason: "x".into() }), None);
         let quota = BrokerError::QuotaExceeded { what: "x".into(), limit: 1, retry_after_ms: 1 };
         assert_eq!(admission(quota), Some(Admission::Defer));
+        let not_understood = BrokerError::NotUnderstood { node: "b".into(), what: "a kind".into() };
+        assert_eq!(admission(not_understood), None, "it is understood when that node is upgraded");
     }
 }

@@ -84,6 +84,8 @@ errors! {
         LimitExceeded { what: String, value: u64, limit: u64 },
         OutcomeUnknown { reason: String },
         Internal { reason: String },
+        NotUnderstood { node: String, what: String },
+        OfNewerVersion { code: String, text: String, unknown: bool, retry_after_ms: u64 },
     }
 }
 
@@ -111,6 +113,10 @@ impl Unserved {
             BrokerError::LimitExceeded { what, value, limit } => Self::LimitExceeded { what, value, limit },
             BrokerError::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason },
             BrokerError::Internal { reason } => Self::Internal { reason },
+            BrokerError::NotUnderstood { node, what } => Self::NotUnderstood { node, what },
+            BrokerError::OfNewerVersion { code, text, unknown, retry_after_ms } => {
+                Self::OfNewerVersion { code, text, unknown, retry_after_ms }
+            }
             other => Self::Internal { reason: format!("the leader refused it with what it never should: {other}") },
         }
     }
@@ -165,6 +171,8 @@ mod tests {
             Unserved::entry_too_large(3, limit),
             Unserved::OutcomeUnknown { reason: text() },
             Unserved::Internal { reason: text() },
+            Unserved::NotUnderstood { node: text(), what: text() },
+            Unserved::OfNewerVersion { code: text(), text: text(), unknown: true, retry_after_ms },
         ]
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::meaning::known_code;
 use crate::model::{ClaimInfo, HistoryChange, timestamp};
 
 /// Says why a delivery is none of a consumer's.
@@ -25,6 +26,15 @@ pub(super) struct Whose<'a>(pub(super) &'a str);
 impl fmt::Display for Whose<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("this process") } else { write!(f, "node `{}`", self.0) }
+    }
+}
+
+/// Names the code of an error where it cannot be given as one.
+pub(super) struct Unnamed<'a>(pub(super) &'a str);
+
+impl fmt::Display for Unnamed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if known_code(self.0).is_some() { Ok(()) } else { write!(f, " ({})", self.0) }
     }
 }
 

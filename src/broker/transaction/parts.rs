@@ -90,11 +90,6 @@ impl TransactionRequest {
         let receipts = self.completions.iter().map(|one| one.receipt.len()).sum::<usize>();
         (u32::try_from(count).unwrap_or(u32::MAX), messages + tokens * size_of::<DeliveryToken>() + receipts)
     }
-
-    /// Whether it may be repeated: what is not a message knows by itself that it was done.
-    pub(super) fn repeatable(&self) -> bool {
-        self.messages.iter().all(|one| one.message.key.is_some())
-    }
 }
 
 impl Prepared<'_> {

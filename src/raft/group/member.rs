@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::{OnceCell, watch};
@@ -31,7 +30,7 @@ use super::super::{
 use crate::{
     proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::ReplicaView,
-    sequencer::{Leader, NodeAddress},
+    sequencer::{Leader, NodeAddress, PeerMessage},
     store::StoreError,
 };
 
@@ -76,7 +75,7 @@ impl RaftGroup {
     /// Says who answers the requests of other nodes' brokers.
     pub fn serve_calls<F>(&self, handler: F)
     where
-        F: Fn(NodeAddress, Bytes) -> BoxFuture<'static, Bytes> + Send + Sync + 'static,
+        F: Fn(NodeAddress, PeerMessage) -> BoxFuture<'static, PeerMessage> + Send + Sync + 'static,
     {
         let handler: CallHandler = Arc::new(handler);
         // A second handler would mean two brokers over one group; the first one stays.

@@ -1,7 +1,6 @@
 //! What the broker sees of the group: it orders commands, says who leads, and reaches the other nodes' brokers.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use openraft::{
     ReadPolicy,
     errors::{LinearizableReadError, RaftError},
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 use super::{super::propose::propose, member::RaftGroup};
 use crate::{
     model::Command,
-    sequencer::{Leader, NodeAddress, Peers, Proposed, Sequencer, SequencerError},
+    sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError},
 };
 
 #[async_trait]
@@ -40,8 +39,12 @@ impl Sequencer for RaftGroup {
 
 #[async_trait]
 impl Peers for RaftGroup {
-    async fn call(&self, node: &NodeAddress, request: Bytes) -> Result<Bytes, SequencerError> {
+    async fn call(&self, node: &NodeAddress, request: PeerMessage) -> Result<PeerMessage, SequencerError> {
         self.inner.calls.call(node, request).await
+    }
+
+    fn version(&self, node: &NodeAddress) -> PeerVersion {
+        self.inner.calls.version(node)
     }
 
     fn others(&self) -> Vec<NodeAddress> {

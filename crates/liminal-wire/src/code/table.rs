@@ -125,9 +125,9 @@ table! {
         /// The caller may not do that.
         PermissionDenied = "PERMISSION_DENIED": PermissionDenied, 403, Definite, retry false, exit 1,
             "Permission denied", "ask an administrator for a role that grants it (docs/SECURITY.md)";
-        /// The server does not know the call.
-        Unimplemented = "UNIMPLEMENTED": Unimplemented, -, Definite, retry false, exit 1,
-            "Call not known", "check that the server is as new as the client";
+        /// The server does not know the call, or another node is of an earlier version and does not know the request.
+        Unimplemented = "UNIMPLEMENTED": Unimplemented, 501, Definite, retry false, exit 1,
+            "Call not known", "check that the server is as new as the client, and that all nodes are upgraded";
         /// There is nothing at this path, over HTTP.
         NoSuchPath = "NO_SUCH_PATH": -, 404, Definite, retry false, exit 1,
             "No such path", "check the path against `/v1/openapi.json`";
