@@ -49,7 +49,7 @@ impl From<Message> for Envelope {
 }
 
 /// An acknowledged publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Position in the channel; for a duplicate, the original one. Has no meaning for a message that waits.
     pub seq: u64,
@@ -64,28 +64,7 @@ pub struct Outcome {
     pub scheduled_ms: Option<u64>,
     /// `seq` with the history that it is of: who reads from here gets this message first, or is told that the history
     /// has changed. None for a message that waits, and where the channel has been deleted since.
-    #[serde(with = "between_brokers")]
     pub position: Option<Position>,
-}
-
-/// In version 2 of what brokers say to each other a position is its numbers. Everywhere else that serde writes it, it is a text,
-/// which each message of a batch would have to be parsed from.
-mod between_brokers {
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    use crate::model::{ChannelId, Position};
-
-    type Numbers = Option<(u64, u64, u32, u64)>;
-
-    pub(super) fn serialize<S: Serializer>(position: &Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
-        let numbers = |Position { channel, epoch, history, seq }: Position| (channel.0, epoch, history, seq);
-        position.map(numbers).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Position>, D::Error> {
-        let position = |(channel, epoch, history, seq)| Position { channel: ChannelId(channel), epoch, history, seq };
-        Ok(Numbers::deserialize(deserializer)?.map(position))
-    }
 }
 
 /// A page of stored messages.

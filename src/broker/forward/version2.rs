@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{Deliveries, Misread};
 use crate::{
     broker::{
-        BrokerError, Confirm, Outcome, TransactionPart, Violation, channel_command::ChannelCommand,
+        self, BrokerError, Confirm, TransactionPart, Violation, channel_command::ChannelCommand,
         delivery::ChannelReport,
     },
     codec,
     model::{
-        ChannelId, ClaimInfo, ConsumerId, Frame, HistoryChange, Notice, Operation, OperationReply, PublishGroup,
-        Refusal, Transaction,
+        ChannelId, ClaimInfo, ConsumerId, Frame, Notice, Operation, OperationReply, PublishGroup, Refusal, Transaction,
     },
 };
 
@@ -34,6 +33,30 @@ enum Request {
     PassTime,
     Reply { token: u128, reply: Frame },
     Listens { channel: ChannelId },
+}
+
+/// An outcome without its position, which came later.
+#[derive(Debug, Serialize, Deserialize)]
+struct Outcome {
+    seq: u64,
+    duplicate: bool,
+    delivered: Option<bool>,
+    term: u64,
+    scheduled_ms: Option<u64>,
+}
+
+impl From<Outcome> for broker::Outcome {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { seq, duplicate, delivered, term, scheduled_ms } = outcome;
+        Self { seq, duplicate, delivered, term, scheduled_ms, position: None }
+    }
+}
+
+impl From<broker::Outcome> for Outcome {
+    fn from(outcome: broker::Outcome) -> Self {
+        let broker::Outcome { seq, duplicate, delivered, term, scheduled_ms, position: _ } = outcome;
+        Self { seq, duplicate, delivered, term, scheduled_ms }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +123,7 @@ macro_rules! errors {
                     $(BrokerError::$next { $($next_field),* } => Self::$next { $($next_field),* },)*
                     BrokerError::HistoryChanged(notice) => Self::HistoryChanged(notice),
                     $(BrokerError::$last { $($last_field),* } => Self::$last { $($last_field),* },)*
+                    BrokerError::ForeignDelivery { seq, .. } => Self::StaleDelivery { seq },
                     BrokerError::NotUnderstood { .. }
                     | BrokerError::OfNewerVersion { .. }
                     | BrokerError::Unauthenticated { .. }
@@ -170,7 +194,6 @@ errors! {
     HistoryChanged
     [
         TooManyKeysInAll { limit: u64 }
-        ForeignDelivery { seq: u64, change: Option<HistoryChange> }
     ]
 }
 
@@ -217,9 +240,9 @@ impl From<super::Response> for Response {
     fn from(response: super::Response) -> Self {
         use super::Response as Now;
         match response {
-            Now::Published(results) => {
-                Self::Published(results.into_iter().map(|result| result.map_err(Error::from)).collect())
-            }
+            Now::Published(results) => Self::Published(
+                results.into_iter().map(|result| result.map(Outcome::from).map_err(Error::from)).collect(),
+            ),
             Now::NotProposed => Self::NotProposed,
             Now::Unknown(reason) => Self::Unknown(reason),
             Now::Stale => Self::Stale,
@@ -239,9 +262,12 @@ impl From<super::Response> for Response {
 impl From<Response> for super::Response {
     fn from(response: Response) -> Self {
         match response {
-            Response::Published(results) => {
-                Self::Published(results.into_iter().map(|result| result.map_err(BrokerError::from)).collect())
-            }
+            Response::Published(results) => Self::Published(
+                results
+                    .into_iter()
+                    .map(|result| result.map(broker::Outcome::from).map_err(BrokerError::from))
+                    .collect(),
+            ),
             Response::NotProposed => Self::NotProposed,
             Response::Unknown(reason) => Self::Unknown(reason),
             Response::Stale => Self::Stale,
