@@ -176,7 +176,7 @@ impl Subscription {
     }
 
     /// It ends with a right.
-    pub(super) fn as_long_as(self, standing: Option<Standing>) -> Self {
+    pub(super) fn while_standing(self, standing: Option<Standing>) -> Self {
         Self { standing, ..self }
     }
 

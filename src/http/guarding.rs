@@ -41,7 +41,7 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
             if let Some(delay) = delay {
                 delay.pass().await;
             }
-            Problem::from(error).into_response()
+            Problem::from(*error).into_response()
         }
     }
 }

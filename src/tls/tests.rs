@@ -30,7 +30,7 @@ struct Port {
     reloading: Arc<Reloading>,
     address: String,
     /// The node that the certificate of each connection named, of those that were accepted.
-    accepted: mpsc::UnboundedReceiver<Option<String>>,
+    accepted: mpsc::Receiver<Option<String>>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -74,11 +74,11 @@ impl Port {
         let listener = Budgets::new(&Limits::default()).guard(face, listener);
         let reloading = Arc::new(Reloading::open(files, None).unwrap());
         let mut front: Box<dyn Listener> = Box::new(Front::new(listener, face, reloading.clone(), takes_plain));
-        let (sender, accepted) = mpsc::unbounded_channel();
+        let (sender, accepted) = mpsc::channel(16);
         let serving = tokio::spawn(async move {
             loop {
                 let (connection, _) = accept(&mut front).await;
-                sender.send(connection.certified().map(str::to_owned)).ok();
+                sender.try_send(connection.certified().map(str::to_owned)).ok();
                 tokio::spawn(echo(connection));
             }
         });

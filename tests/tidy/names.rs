@@ -149,13 +149,13 @@ fn commands_and_options_that_documents_name_exist() {
     for file in guides() {
         for (number, line) in (1..).zip(file.text.lines()) {
             for words in commands(line) {
-                let names = (1..=words.len().min(3)).map(|count| format!("liminal {}", words[..count].join(" ")));
+                let mut names = (1..=words.len().min(3)).map(|count| format!("liminal {}", words[..count].join(" ")));
                 // `liminal channel` alone stands for all that begin so.
                 let all = format!("liminal {} ", words.join(" "));
                 let exists =
                     names.clone().any(|name| known.contains(&name)) || known.iter().any(|name| name.starts_with(&all));
                 if !words.is_empty() && !exists {
-                    let name = names.last().unwrap_or_default();
+                    let name = names.next_back().unwrap_or_default();
                     findings.push(format!("{}:{number}: there is no command `{name}`", file.path));
                 }
                 for option in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {

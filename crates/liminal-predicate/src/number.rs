@@ -9,14 +9,15 @@ use liminal_json::Decimal;
 pub(super) struct Number {
     /// The one way to write it.
     text: String,
-    value: Decimal<'static>,
+    /// Apart, because an expression moves its numbers about while it is parsed.
+    value: Box<Decimal<'static>>,
 }
 
 impl Number {
     /// Of a valid JSON number; none beyond the range of doubles.
     pub(super) fn of(text: &str) -> Option<Self> {
         let double = text.parse().ok().filter(|double: &f64| double.is_finite())?;
-        let value = Decimal::of(text).into_owned();
+        let value = Box::new(Decimal::of(text).into_owned());
         let text = match text.parse::<i128>() {
             Ok(whole) => whole.to_string(),
             Err(_) => written(text, &value, double),

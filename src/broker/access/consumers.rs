@@ -104,7 +104,7 @@ impl Access {
         self.may(Action::Consume, channel)?;
         let member = self.broker.join_consumer(channel, name, window).await;
         let mut member = member.map_err(|error| self.told(error))?;
-        member.as_long_as(self.caller.standing(Right::Channel(Action::Consume, channel.to_owned())));
+        member.while_standing(self.caller.standing(Right::Channel(Action::Consume, channel.to_owned())));
         Ok(member)
     }
 

@@ -87,7 +87,7 @@ impl Access {
         self.may(Action::Read, channel)?;
         let subscription = self.broker.subscribe_with(channel, start, options).await;
         let subscription = subscription.map_err(|error| self.told(error))?;
-        Ok(subscription.as_long_as(self.caller.standing(Right::Channel(Action::Read, channel.to_owned()))))
+        Ok(subscription.while_standing(self.caller.standing(Right::Channel(Action::Read, channel.to_owned()))))
     }
 
     /// See `Broker::delayed_messages`; needs `read`.

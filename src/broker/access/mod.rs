@@ -90,7 +90,7 @@ pub struct Access {
 #[derive(Debug)]
 pub struct Turned {
     /// Why.
-    pub error: BrokerError,
+    pub error: Box<BrokerError>,
     /// For whoever tries tokens.
     pub delay: Option<Delay>,
 }
@@ -145,13 +145,13 @@ impl Gate {
                     self.tell(&format!("a token from {from} is refused: {error}"));
                     let delay = self.guesses.wrong(from);
                     if mode == SecurityMode::Enforce {
-                        return Err(Turned { error, delay: Some(delay) });
+                        return Err(Turned { error: Box::new(error), delay: Some(delay) });
                     }
                     Caller::nobody(self.clone())
                 }
             },
         };
-        caller.needs(need).map_err(|error| Turned { error, delay: None })?;
+        caller.needs(need).map_err(|error| Turned { error: Box::new(error), delay: None })?;
         Ok(Access { broker: self.broker.clone(), caller })
     }
 

@@ -188,7 +188,7 @@ impl Member {
     }
 
     /// It ends with a right.
-    pub(in crate::broker) fn as_long_as(&mut self, standing: Option<Standing>) {
+    pub(in crate::broker) fn while_standing(&mut self, standing: Option<Standing>) {
         self.standing = standing;
     }
 
