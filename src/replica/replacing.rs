@@ -16,7 +16,7 @@ use crate::{keys::RestoreError, machine::Machine, model::ChannelId, store::Plain
 pub struct Prepared(Box<Machine>);
 
 impl Replica {
-    /// Keeps those who hold [`ReplicaView::whole`] out, for as long as the answer lives.
+    /// Keeps those who hold `ReplicaView::whole` out, for as long as the answer lives.
     pub async fn replacing(&self) -> RwLockWriteGuard<'_, ()> {
         let guard = self.shared.replacing.write().await;
         self.shared.keys.rest().await;

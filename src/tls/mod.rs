@@ -1,11 +1,11 @@
 //! TLS around the one place where connections are made: for clients over gRPC and HTTP, and between nodes.
 //!
-//! A port is a listener around a listener ([`front`]): what the budgets let in begins with a TLS handshake, in a task of
+//! A port is a listener around a listener (`front`): what the budgets let in begins with a TLS handshake, in a task of
 //! its own and under the clocks and limits of its connection, and only then is it handed on. Nothing above knows of TLS.
-//! Connections to other nodes are made by a network around the network ([`network`]), so that both sides show a
+//! Connections to other nodes are made by a network around the network (`network`), so that both sides show a
 //! certificate before the proofs of the cookie begin, and each learns which node the other's names.
 //!
-//! Certificates are renewed while nodes run. So the files are looked at again and again ([`reload`]); new ones hold from
+//! Certificates are renewed while nodes run. So the files are looked at again and again (`reload`); new ones hold from
 //! the next handshake on, and files that will not do change nothing but the log.
 
 mod expiry;

@@ -45,7 +45,7 @@ pub fn unbroken(json: String, form: Form) -> String {
 
 /// The bytes as JSON; none when they are not.
 ///
-/// The text is that of RFC 8259, and every reader understands it: it nests at most [`MAX_DEPTH`] levels, its escapes name
+/// The text is that of RFC 8259, and every reader understands it: it nests at most 60 levels, its escapes name
 /// whole characters (no half of a surrogate pair), and its numbers lie within the range of a double. Names that stand twice
 /// in an object are the publisher's business. White space around the value is not part of it.
 pub fn json_text(payload: &[u8]) -> Option<&str> {
