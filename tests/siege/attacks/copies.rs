@@ -25,7 +25,7 @@ pub async fn rules(target: Target) {
     });
     made.buffer_unordered(64).collect::<Vec<_>>().await;
     let (_, rules) = http(target.http(), "GET", "/v1/rules", "", b"").await;
-    assert_eq!(rules.matches("\"source\"").count(), RULES, "all rules are there");
+    assert_eq!(rules.matches(r#""source":"source""#).count(), RULES, "all rules are there");
 }
 
 /// Nothing of it may be there, at the source or elsewhere.
