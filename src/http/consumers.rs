@@ -99,6 +99,17 @@ pub(super) async fn create(
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
+/// Those of all channels: the place after which a page begins is a channel and a consumer.
+pub(super) async fn list_all(
+    Extension(broker): Extension<Access>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.all_consumers_after(&after, limit).await?;
+    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
+    let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
+    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
+}
+
 pub(super) async fn list(
     Extension(broker): Extension<Access>,
     Path(channel): Path<String>,

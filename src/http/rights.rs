@@ -7,6 +7,7 @@ use crate::broker::Need;
 /// Methods and paths, each with what its call needs before it is read.
 const RIGHTS: &[(&str, &str, Need)] = &[
     ("GET", "/", Need::Open),
+    ("GET", "/console/{asset}", Need::Open),
     ("GET", "/health", Need::Open),
     ("GET", "/metrics", Need::SEE_CLUSTER),
     ("GET", "/ready", Need::Open),
@@ -44,6 +45,15 @@ const RIGHTS: &[(&str, &str, Need)] = &[
     ("POST", "/v1/claims/{namespace}/{key}/complete", Need::CLAIM),
     ("POST", "/v1/claims/{namespace}/{key}/release", Need::CLAIM),
     ("POST", "/v1/claims/{namespace}/{key}/renew", Need::CLAIM),
+    ("GET", "/v1/cluster", Need::SEE_CLUSTER),
+    ("GET", "/v1/cluster/events", Need::SEE_CLUSTER),
+    ("DELETE", "/v1/cluster/nodes/{node}", Need::ADMIN),
+    ("POST", "/v1/cluster/nodes/{node}/lead", Need::ADMIN),
+    ("POST", "/v1/cluster/nodes/{node}/promote", Need::ADMIN),
+    ("GET", "/v1/consumers", Need::Known),
+    ("GET", "/v1/history", Need::SEE_CLUSTER),
+    ("GET", "/v1/live", Need::SEE_CLUSTER),
+    ("GET", "/v1/node", Need::SEE_CLUSTER),
     ("GET", "/v1/openapi.json", Need::Open),
     ("POST", "/v1/replies/{inbox}", Need::REPLY),
     ("GET", "/v1/roles", Need::Tokens),

@@ -6,7 +6,7 @@ use liminal::{model::Limits, node::Node};
 use serde_json::{Value, json};
 
 use super::{
-    http::{Answer, request},
+    http::{Answer, open, request, until},
     node,
 };
 
@@ -396,9 +396,39 @@ async fn an_answer_with_a_field_too_many_or_too_few_would_be_found() {
 #[tokio::test]
 async fn what_watches_a_node_is_answered_as_described() {
     let described = Described::start().await;
-    for path in ["/", "/health", "/ready", "/metrics", "/v1/openapi.json"] {
+    let node = ["/", "/health", "/ready", "/metrics", "/v1/openapi.json", "/v1/node", "/v1/history"];
+    let cluster = ["/v1/cluster", "/v1/cluster/events", "/v1/consumers"];
+    for path in node.into_iter().chain(cluster) {
         assert_eq!(described.ask("GET", path, path, &[], "").await.status, 200, "{path}");
     }
+    for (file, status) in [("main.js", 200), ("console.css", 200), ("icon.svg", 200), ("index.html", 200), ("x", 404)] {
+        let target = format!("/console/{file}");
+        assert_eq!(described.ask("GET", "/console/{asset}", &target, &[], "").await.status, status, "{file}");
+    }
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn changes_of_the_cluster_are_answered_as_described() {
+    let described = Described::start().await;
+    let node = "/v1/cluster/nodes/{node}";
+    for (method, step) in [("POST", "/lead"), ("POST", "/promote"), ("DELETE", "")] {
+        let (path, target) = (format!("{node}{step}"), format!("/v1/cluster/nodes/n9{step}"));
+        assert_eq!(described.ask(method, &path, &target, &[], "").await.code().1, "CHANGE_REFUSED", "{method} {path}");
+    }
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn live_figures_are_answered_as_described() {
+    let described = Described::start().await;
+    let mut stream = open(described.node.http_address(), "GET", "/v1/live", &[], b"").await;
+    let said = until(&mut stream, "\n\n").await;
+    let data = said.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let overview: Value = serde_json::from_str(data).unwrap();
+    described.assert_valid(&json!({"$ref": "#/components/schemas/Overview"}), &overview);
+    assert_eq!((&overview["leader"], &overview["nodes"][0]["health"]), (&json!("n1"), &json!("ok")));
+    drop(stream);
     described.node.stop().await;
 }
 
