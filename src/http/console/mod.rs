@@ -53,6 +53,7 @@ assets! {
     "main.js" SCRIPT
     "messages.js" SCRIPT
     "overview.js" SCRIPT
+    "pointer.js" SCRIPT
     "publish.js" SCRIPT
     "schemas.js" SCRIPT
     "security.js" SCRIPT
