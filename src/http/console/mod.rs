@@ -55,6 +55,7 @@ assets! {
     "overview.js" SCRIPT
     "pointer.js" SCRIPT
     "publish.js" SCRIPT
+    "repeat.js" SCRIPT
     "schemas.js" SCRIPT
     "security.js" SCRIPT
     "settings.js" SCRIPT
@@ -77,13 +78,19 @@ pub(super) async fn page(headers: HeaderMap) -> Result<Response, Problem> {
 }
 
 pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    // The page is at `/`: what it loads is named relative to that.
+    if name == PAGE {
+        return Err(unknown(&name));
+    }
     serve(&name, &headers)
 }
 
+fn unknown(name: &str) -> Problem {
+    Problem::new(&Code::NoSuchPath, format!("the console has no file `{name}`"))
+}
+
 fn serve(name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let Some(Asset { kind, text, tag }) = SERVED.get(name) else {
-        return Err(Problem::new(&Code::NoSuchPath, format!("the console has no file `{name}`")));
-    };
+    let Asset { kind, text, tag } = SERVED.get(name).ok_or_else(|| unknown(name))?;
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_known = known.flat_map(|value| value.split(',')).any(|one| {
         let one = one.trim();

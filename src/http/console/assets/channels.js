@@ -3,6 +3,7 @@
 import { call, list } from "./api.js";
 import { button, field, form, h, modal, say, select, table } from "./dom.js";
 import { bytes, number } from "./format.js";
+import { repeat } from "./repeat.js";
 
 const AGAIN_MS = 5000;
 
@@ -21,7 +22,7 @@ export async function channels(root, _rest, signal) {
     shown.replaceChildren(rowsOf(rows, before), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
-  while (!signal.aborted) {
+  await repeat(signal, AGAIN_MS, async () => {
     const asked = performance.now();
     const next = await list("GET", "/v1/channels", "channels", { signal });
     // The rate is what each gained since the look before this one.
@@ -32,8 +33,7 @@ export async function channels(root, _rest, signal) {
     }));
     found = { ...next, all: next.all.map((channel) => ({ ...channel, asked })) };
     if (!shown.contains(document.activeElement)) draw();
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-  }
+  });
 }
 
 function rowsOf(rows, rates) {

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { button, confirmed, h, say, table } from "./dom.js";
 import { bytes, number, time } from "./format.js";
+import { repeat } from "./repeat.js";
 
 const AGAIN_MS = 2000;
 
@@ -12,7 +13,7 @@ export async function cluster(root, _rest, signal) {
   const own = h("div", { "data-testid": "own" });
   const events = h("div", {});
   root.append(about, shown, h("h2", {}, "This node"), own, h("h2", {}, "What happened to the nodes"), events);
-  while (!signal.aborted) {
+  await repeat(signal, AGAIN_MS, async () => {
     const [status, node, log] = await Promise.all([
       call("GET", "/v1/cluster", { signal }),
       call("GET", "/v1/node", { signal }),
@@ -23,8 +24,7 @@ export async function cluster(root, _rest, signal) {
     if (!shown.contains(document.activeElement)) shown.replaceChildren(rows(status, node));
     own.replaceChildren(figures(node));
     events.replaceChildren(happened(log.events));
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-  }
+  });
 }
 
 function rows({ nodes, answered_by }, own) {

@@ -4,6 +4,7 @@ import { call, list } from "./api.js";
 import { button, confirmed, field, form, h, problem, say, select, table } from "./dom.js";
 import { bytes, number, span, time } from "./format.js";
 import { whole } from "./messages.js";
+import { repeat } from "./repeat.js";
 
 const AGAIN_MS = 5000;
 
@@ -18,11 +19,10 @@ export async function consumers(root, _rest, signal) {
     shown.replaceChildren(rowsOf(rows), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
-  while (!signal.aborted) {
+  await repeat(signal, AGAIN_MS, async () => {
     found = await list("GET", "/v1/consumers", "consumers", { signal });
     if (!shown.contains(document.activeElement)) draw();
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-  }
+  });
 }
 
 const address = ({ channel, name }) => `#/consumers/${encodeURIComponent(channel)}/${encodeURIComponent(name)}`;
@@ -85,10 +85,7 @@ export async function consumer(root, [channel, name], signal) {
   const info = await draw();
   root.append(h("h2", {}, "Dead letters"), info.drop_dead ? h("p", {}, "Messages that were given up are dropped.") : letters(path, info));
   root.append(h("h2", {}, "Moving and ending"), moving(path, draw));
-  while (!signal.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-    if (!signal.aborted) await draw();
-  }
+  await repeat(signal, AGAIN_MS, draw);
 }
 
 function facts(info) {

@@ -40,10 +40,9 @@ export function say(text) {
 export function table(caption, columns, rows, { id, empty = "Nothing here." } = {}) {
   const head = columns.map(({ title, number }) => h("th", { scope: "col", class: number && "number" }, title));
   const line = (row) =>
-    h("tr", {}, columns.map(({ cell, number, title }, at) => {
-      const content = cell(row);
-      const attributes = { class: number && "number", "data-title": title };
-      return at === 0 ? h("th", { scope: "row", ...attributes }, content) : h("td", attributes, content);
+    h("tr", {}, columns.map(({ cell, number }, at) => {
+      const attributes = { class: number && "number" };
+      return at === 0 ? h("th", { scope: "row", ...attributes }, cell(row)) : h("td", attributes, cell(row));
     }));
   const body = rows.length > 0
     ? rows.map(line)
