@@ -22,10 +22,10 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
+    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, NamedPage},
     model::{
         ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Position,
-        Settlement, Verdict,
+        Settlement, Verdict, timestamp,
     },
 };
 
@@ -108,6 +108,22 @@ pub(super) async fn list_all(
     let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
     let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
     Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
+}
+
+/// The members that hold messages.
+pub(super) async fn members(
+    Extension(broker): Extension<Access>,
+    Path((channel, name)): Names,
+) -> Result<Response, Problem> {
+    let holdings = broker.holdings(&channel, &name).await?;
+    let members = holdings.into_iter().map(|Holding { member, held, first_seq, attempts, due_ms }| {
+        // As text, because JavaScript has no numbers of that size.
+        let member = member.map(|id| id.to_string());
+        json!({
+            "member": member, "held": held, "first_seq": first_seq, "attempts": attempts, "due": timestamp(due_ms),
+        })
+    });
+    Ok(Json(json!({ "members": members.collect::<Vec<_>>() })).into_response())
 }
 
 pub(super) async fn list(

@@ -81,6 +81,7 @@ const ROUTES: Routes<()> = &[
     ("/v1/channels/{channel}/consumers/{consumer}", || {
         get(consumers::show).patch(consumers::update).delete(consumers::delete)
     }),
+    ("/v1/channels/{channel}/consumers/{consumer}/members", || get(consumers::members)),
     ("/v1/channels/{channel}/consumers/{consumer}/pull", || post(consumers::pull)),
     ("/v1/channels/{channel}/consumers/{consumer}/settle", || post(consumers::settle)),
     ("/v1/channels/{channel}/consumers/{consumer}/reset", || post(consumers::reset)),

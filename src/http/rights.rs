@@ -23,6 +23,7 @@ const RIGHTS: &[(&str, &str, Need)] = &[
     ("GET", "/v1/channels/{channel}/consumers/{consumer}", Need::Known),
     ("PATCH", "/v1/channels/{channel}/consumers/{consumer}", Need::MANAGE),
     ("GET", "/v1/channels/{channel}/consumers/{consumer}/dead-letters", Need::READ),
+    ("GET", "/v1/channels/{channel}/consumers/{consumer}/members", Need::Known),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/pull", Need::CONSUME),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/redrive", Need::MANAGE),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/reset", Need::MANAGE),

@@ -289,6 +289,9 @@ async fn rules_consumers_and_claims_are_answered_as_described() {
     let pulled = ask("POST", &path, &format!("{target}?max=3&wait=5s"), "").await.json();
     let tokens: Vec<_> = pulled["messages"].as_array().unwrap().iter().map(|one| one["token"].clone()).collect();
     assert_eq!(tokens.len(), 3);
+    let (path, target) = of("members");
+    let members = ask("GET", &path, &target, "").await.json();
+    assert_eq!((&members["members"][0]["member"], &members["members"][0]["held"]), (&Value::Null, &json!(3)));
     let (path, target) = of("settle");
     let settle = json!({
         "ack": [tokens[0]], "nack": [tokens[1], {"token": tokens[2], "delay_ms": 60_000, "reason": "busy"}],

@@ -83,6 +83,7 @@ const CALLS: &[(&str, &str, &str, &[&str])] = &[
     ("GET", "/v1/channels/{channel}/consumers/{consumer}", "", SEEING),
     ("PATCH", "/v1/channels/{channel}/consumers/{consumer}", "{}", MANAGER),
     ("DELETE", "/v1/channels/{channel}/consumers/{consumer}", "", MANAGER),
+    ("GET", "/v1/channels/{channel}/consumers/{consumer}/members", "", SEEING),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/pull", "", CONSUMER),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/settle", r#"{"ack":["1.1.1"]}"#, CONSUMER),
     ("POST", "/v1/channels/{channel}/consumers/{consumer}/reset", r#"{"start":"latest"}"#, MANAGER),

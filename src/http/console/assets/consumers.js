@@ -81,11 +81,17 @@ export async function consumer(root, [channel, name], signal) {
     shown.replaceChildren(...facts(info).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
     return info;
   };
-  root.append(shown);
+  const holders = h("div", {});
+  const drawAll = async () => {
+    await draw();
+    const { members } = await call("GET", "/v1/channels/{channel}/consumers/{consumer}/members", { path, signal });
+    holders.replaceChildren(memberRows(members));
+  };
+  root.append(shown, h("h2", {}, "Members that hold messages"), holders);
   const info = await draw();
   root.append(h("h2", {}, "Dead letters"), info.drop_dead ? h("p", {}, "Messages that were given up are dropped.") : letters(path, info));
-  root.append(h("h2", {}, "Moving and ending"), moving(path, draw));
-  await repeat(signal, AGAIN_MS, draw);
+  root.append(h("h2", {}, "Moving and ending"), moving(path, drawAll));
+  await repeat(signal, AGAIN_MS, drawAll);
 }
 
 function facts(info) {
@@ -106,6 +112,16 @@ function facts(info) {
     ["Dead letters go to", info.dead_letter || "–"],
     ["Created", time(info.created)],
   ];
+}
+
+function memberRows(members) {
+  return table("Members that hold messages", [
+    { title: "Member", cell: ({ member }) => member ?? "all that pulled" },
+    { title: "Holds", number: true, cell: ({ held }) => number(held) },
+    { title: "From", number: true, cell: ({ first_seq }) => number(first_seq) },
+    { title: "Attempts, at most", number: true, cell: ({ attempts }) => number(attempts) },
+    { title: "Comes again", cell: ({ due }) => time(due) },
+  ], members, { id: "members", empty: "No member holds a message." });
 }
 
 function letters(path, info) {

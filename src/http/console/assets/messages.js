@@ -102,6 +102,7 @@ export function whole(one) {
 
 /** So many of the newest are shown. */
 const SHOWN = 200;
+const FLUSH_MS = 250;
 
 export async function tail(root, channel, signal) {
   const filter = h("input", { type: "text", class: "code", spellcheck: "false", "data-testid": "tail-filter" });
@@ -112,32 +113,30 @@ export async function tail(root, channel, signal) {
   let held = [];
   let missed = 0;
   const paused = () => pause.getAttribute("aria-pressed") === "true";
-  const put = (one) => {
-    shown.prepend(message(one));
-    if (shown.children.length > SHOWN) shown.lastElementChild.remove();
+  // What came is shown a few times in a second, however much it is: what is too much is counted.
+  const flush = () => {
+    if (paused() || held.length === 0) return;
+    held.forEach((one) => shown.prepend(message(one)));
+    while (shown.children.length > SHOWN) shown.lastElementChild.remove();
+    state.textContent = missed > 0 ? `Following; ${number(missed)} messages were too many to be shown` : "Following";
+    held = [];
   };
+  const flushing = setInterval(flush, FLUSH_MS);
+  signal.addEventListener("abort", () => clearInterval(flushing));
   pause.addEventListener("click", () => {
     pause.setAttribute("aria-pressed", String(!paused()));
-    if (paused()) {
-      state.textContent = "Paused";
-      return;
-    }
-    held.forEach(put);
-    state.textContent = missed > 0 ? `Following; ${number(missed)} messages came in the pause that are not shown` : "Following";
-    held = [];
-    missed = 0;
+    state.textContent = paused() ? "Paused" : "Following";
+    flush();
   });
   const told = (one, name) => {
     if (name === "notice") {
       state.textContent = one.detail;
-    } else if (!paused()) {
-      put(one);
-    } else {
-      held.push(one);
-      if (held.length > SHOWN) {
-        held.shift();
-        missed += 1;
-      }
+      return;
+    }
+    held.push(one);
+    if (held.length > SHOWN) {
+      held.shift();
+      missed += 1;
     }
   };
   const follow = () => {
@@ -154,6 +153,7 @@ export async function tail(root, channel, signal) {
   const start = () => follow().catch((error) => signal.aborted || state.replaceChildren(problem(error)));
   const choice = form({ class: "bar" }, async () => {
     shown.replaceChildren();
+    [held, missed] = [[], 0];
     start();
   }, field("Only where", filter, "A predicate"), h("button", { type: "submit" }, "Apply"), pause);
   root.append(choice, state, shown);

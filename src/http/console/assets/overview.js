@@ -37,7 +37,7 @@ export async function overview(root, _rest, signal) {
   draw(cards, samples);
   await stream("GET", "/v1/live", {
     signal,
-    state: (word) => (state.textContent = { open: "Live", lost: "The node does not answer. Trying again.", ended: "Ended" }[word]),
+    state: (word) => (state.textContent = { open: "Live", lost: "The connection broke. Trying again.", ended: "Ended" }[word]),
     told: (now) => {
       if (samples.at(-1)?.time !== now.figures.time) samples.push(now.figures);
       if (samples.length > kept) samples.shift();
