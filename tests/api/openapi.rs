@@ -431,6 +431,8 @@ async fn live_figures_are_answered_as_described() {
     let overview: Value = serde_json::from_str(data).unwrap();
     described.assert_valid(&json!({"$ref": "#/components/schemas/Overview"}), &overview);
     assert_eq!((&overview["leader"], &overview["nodes"][0]["health"]), (&json!("n1"), &json!("ok")));
+    let figures = &overview["figures"];
+    assert_eq!((&figures["channels"], &figures["consumers"], &figures["stored"]), (&json!(1), &json!(0), &json!(0)));
     drop(stream);
     described.node.stop().await;
 }

@@ -32,7 +32,7 @@ impl Broker {
         let view = &self.inner.view;
         let mut found = BTreeMap::<Option<u64>, Holding>::new();
         view.consumers(|all| {
-            let pending = all.get(named.id).into_iter().flat_map(|consumer| consumer.pending());
+            let pending = all.get(named.id).into_iter().flat_map(|consumer| consumer.pending().iter());
             for (seq, pending) in pending {
                 let Some(id) = pending.member else { continue };
                 let member = Some(id).filter(|id| !is_pull(*id));

@@ -1,7 +1,7 @@
 // All channels, with what each holds and how fast it grows.
 
 import { call, list } from "./api.js";
-import { button, field, form, h, modal, say, select, table } from "./dom.js";
+import { button, field, form, h, modal, refresh, say, select, table } from "./dom.js";
 import { bytes, number } from "./format.js";
 import { repeat } from "./repeat.js";
 
@@ -19,7 +19,7 @@ export async function channels(root, _rest, signal) {
   let found = { all: [], more: false };
   const draw = () => {
     const rows = found.all.filter((channel) => channel.name.includes(name.value));
-    shown.replaceChildren(rowsOf(rows, before), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
+    refresh(shown, rowsOf(rows, before), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
   await repeat(signal, AGAIN_MS, async () => {
@@ -32,7 +32,7 @@ export async function channels(root, _rest, signal) {
       return [channel.name, old && ((channel.next_seq - old.next_seq) * 1000) / (asked - old.asked)];
     }));
     found = { ...next, all: next.all.map((channel) => ({ ...channel, asked })) };
-    if (!shown.contains(document.activeElement)) draw();
+    draw();
   });
 }
 

@@ -1,7 +1,7 @@
 // The nodes of the cluster: what each does, whether their states agree, and changes of the membership.
 
 import { call } from "./api.js";
-import { button, confirmed, h, say, table } from "./dom.js";
+import { button, confirmed, h, refresh, say, table } from "./dom.js";
 import { bytes, number, time } from "./format.js";
 import { repeat } from "./repeat.js";
 
@@ -20,10 +20,9 @@ export async function cluster(root, _rest, signal) {
       call("GET", "/v1/cluster/events", { signal }),
     ]);
     about.textContent = `Cluster ${status.cluster_id}, led by ${status.leader || "nobody"}. Answered by ${status.answered_by}.`;
-    // A button that has the focus is not taken away.
-    if (!shown.contains(document.activeElement)) shown.replaceChildren(rows(status, node));
-    own.replaceChildren(figures(node));
-    events.replaceChildren(happened(log.events));
+    refresh(shown, rows(status, node));
+    refresh(own, figures(node));
+    refresh(events, happened(log.events));
   });
 }
 

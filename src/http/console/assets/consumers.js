@@ -1,7 +1,7 @@
 // Consumers: how far behind each is, and what became of the messages that it gave up.
 
 import { call, list } from "./api.js";
-import { button, confirmed, field, form, h, problem, say, select, table } from "./dom.js";
+import { button, confirmed, field, form, h, problem, refresh, say, select, table } from "./dom.js";
 import { bytes, number, span, time } from "./format.js";
 import { whole } from "./messages.js";
 import { repeat } from "./repeat.js";
@@ -16,12 +16,12 @@ export async function consumers(root, _rest, signal) {
   let found = { all: [], more: false };
   const draw = () => {
     const rows = found.all.filter((one) => one.name.includes(name.value) || one.channel.includes(name.value));
-    shown.replaceChildren(rowsOf(rows), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
+    refresh(shown, rowsOf(rows), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
   await repeat(signal, AGAIN_MS, async () => {
     found = await list("GET", "/v1/consumers", "consumers", { signal });
-    if (!shown.contains(document.activeElement)) draw();
+    draw();
   });
 }
 
@@ -78,14 +78,14 @@ export async function consumer(root, [channel, name], signal) {
   const shown = h("dl", { class: "facts", "data-testid": "consumer" });
   const draw = async () => {
     const info = await call("GET", "/v1/channels/{channel}/consumers/{consumer}", { path, signal });
-    shown.replaceChildren(...facts(info).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+    refresh(shown, ...facts(info).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
     return info;
   };
   const holders = h("div", {});
   const drawAll = async () => {
     await draw();
     const { members } = await call("GET", "/v1/channels/{channel}/consumers/{consumer}/members", { path, signal });
-    holders.replaceChildren(memberRows(members));
+    refresh(holders, memberRows(members));
   };
   root.append(shown, h("h2", {}, "Members that hold messages"), holders);
   const info = await draw();

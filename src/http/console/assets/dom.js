@@ -54,6 +54,25 @@ export function table(caption, columns, rows, { id, empty = "Nothing here." } = 
       h("tbody", {}, body)));
 }
 
+const named = (element) => element.getAttribute("aria-label") ?? element.getAttribute("href");
+
+/**
+ * Replaces what is shown by what is newer, and leaves the reader where they are: with the focus on the same thing and a table at
+ * the same column. Nothing changes while text is selected there, or a dialog asks about it.
+ */
+export function refresh(container, ...content) {
+  const selection = document.getSelection();
+  const selects = !selection.isCollapsed && container.contains(selection.anchorNode);
+  if (selects || document.querySelector("dialog[open]")) return;
+  const had = container.contains(document.activeElement) ? named(document.activeElement) : null;
+  const columns = [...container.querySelectorAll(".scroll")].map((area) => area.scrollLeft);
+  container.replaceChildren(...content);
+  container.querySelectorAll(".scroll").forEach((area, at) => (area.scrollLeft = columns[at] ?? 0));
+  if (had === null) return;
+  const same = [...container.querySelectorAll("a, button, [tabindex]")].find((element) => named(element) === had);
+  same?.focus({ preventScroll: true });
+}
+
 let fields = 0;
 
 /** A labelled field; `control` is its input, select or textarea. */
@@ -99,17 +118,18 @@ export function problem(error) {
       h("li", {}, h("code", {}, pointer || "(the whole)"), " ", message))));
 }
 
-/** A button for what is done at once; an error is told below it. */
+/** A button for what is done at once; an error is told at the top. It stays enabled, so that it keeps the focus. */
 export function button(text, act, attributes) {
   const element = h("button", { type: "button", ...attributes }, text);
   element.addEventListener("click", async () => {
-    element.disabled = true;
+    if (element.hasAttribute("aria-busy")) return;
+    element.setAttribute("aria-busy", "true");
     try {
       await act(element);
     } catch (error) {
       show(error);
     } finally {
-      element.disabled = false;
+      element.removeAttribute("aria-busy");
     }
   });
   return element;
