@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod budgets;
+mod cluster;
 mod condition;
 mod configured;
 mod error;

@@ -59,8 +59,8 @@ pub use access::{Access, Caller, Delay, Gate, Need, Object, Refused, Standing, T
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
 pub use claims::{Claim, Completed};
 pub use consume::{
-    ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,
-    RedriveTo, Redriven,
+    ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, Letter, LetterPage, Letters, Member,
+    REDRIVEN, RedriveTo, Redriven,
 };
 pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{BrokerError, ClaimError, NoChannel, RuleError, Unserved, Violation};

@@ -20,10 +20,13 @@ use prometheus_client::{
 };
 use serde_json::json;
 
-use super::metrics::{Metric, MetricKind};
+use super::{
+    cluster::ClusterView,
+    metrics::{Metric, MetricKind},
+};
 
 /// What the HTTP face shows of its node.
-pub trait NodeView: Send + Sync + 'static {
+pub trait NodeView: ClusterView {
     /// Why the process cannot do its work at all; none while it can.
     fn failure(&self) -> Option<String>;
     /// The parts of the node that do not work now, with the reasons; empty when all do.

@@ -54,7 +54,7 @@ pub use self::{
     calendar::behind,
     claims::receipt_key,
     cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
-    consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards},
+    consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards, Totals},
     delayed::delayed_key,
     effects::{CatalogChange, Effects},
     entry_list::{ClaimEntry, EntryBytes, decode_entries},

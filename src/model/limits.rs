@@ -208,6 +208,8 @@ impl Limits {
     pub const GUESSING_ADDRESSES: usize = 4_096;
     /// Refusals of wrong tokens that wait for their delay; further ones are told at once.
     pub const DELAYED_REFUSALS: usize = 1_024;
+    /// Moments of which a node keeps its figures for the console, two seconds apart: fifteen minutes.
+    pub const HISTORY_SAMPLES: usize = 450;
     /// What a live key in memory is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
     /// What keys in files are reckoned at: so many bytes of memory for so many keys.

@@ -13,7 +13,7 @@ use crate::{
     health::Health,
     keys::KeyPlaces,
     log_clock::LogClock,
-    machine::{Consumers, Laggards, LiveKeys},
+    machine::{Consumers, Laggards, LiveKeys, Totals},
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
         History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
@@ -84,6 +84,11 @@ impl ReplicaView {
     /// The consumers that are furthest behind, at most `most`.
     pub fn laggards(&self, most: usize) -> Laggards {
         self.shared.machine.read().laggards(most)
+    }
+
+    /// All channels and all consumers summed up.
+    pub fn totals(&self) -> Totals {
+        self.shared.machine.read().totals()
     }
 
     /// How much state there may be, as the log says.

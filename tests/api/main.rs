@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod claims;
+mod console;
 mod consumers;
 mod faces;
 mod http;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Access, Standing, caller::Right};
+use super::{Access, Object, Standing, caller::Right};
 use crate::{
     broker::{
-        BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, LetterPage, Letters, Member,
+        BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, LetterPage, Letters, Member,
         NamedPage, RedriveTo, Redriven, Start, consume::DEAD,
     },
     model::{Action, Notice, Settlement},
@@ -94,6 +94,23 @@ impl Access {
     ) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
         self.may_see(channel)?;
         self.broker.consumers_after(channel, name, limit).await.map_err(|error| self.told(error))
+    }
+
+    /// See `Broker::holdings`; needs any right to their channel.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn holdings(&self, channel: &str, name: &str) -> Result<Vec<Holding>, BrokerError> {
+        self.may_see(channel)?;
+        self.broker.holdings(channel, name).await.map_err(|error| self.told(error))
+    }
+
+    /// The consumers of all channels that the caller may see, after a place `channel/consumer`.
+    ///
+    /// # Errors
+    /// As `Broker::consumers_after`.
+    pub async fn all_consumers_after(&self, place: &str, limit: usize) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
+        self.broker.consumers_seen(place, limit, |name| self.caller.sees(Object::Channel(name))).await
     }
 
     /// See `Broker::join_consumer`; needs `consume`, and the membership ends with it.
