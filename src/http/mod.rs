@@ -2,6 +2,7 @@
 //! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod browsers;
+mod channel_metrics;
 mod channels;
 mod claims;
 mod consumers;
@@ -9,6 +10,7 @@ mod content;
 mod delayed;
 mod events;
 mod exchanges;
+mod exposition;
 mod guarding;
 mod lag;
 mod letters;
@@ -21,6 +23,7 @@ mod rights;
 mod roles;
 mod rules;
 mod serving;
+mod shown;
 mod tokens;
 mod websocket;
 
@@ -36,7 +39,8 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
-pub use self::lag::{ConsumerCounts, ConsumerMetrics};
+pub use self::channel_metrics::{ChannelMetrics, RejectedMetrics};
+pub use self::lag::ConsumerMetrics;
 pub use self::metrics::Metric;
 pub use self::monitoring::NodeView;
 use self::serving::Serving;
