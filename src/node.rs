@@ -6,6 +6,7 @@ mod budgets;
 mod cluster;
 mod condition;
 mod configured;
+mod disk;
 mod error;
 mod metrics;
 mod scrub;
@@ -24,7 +25,7 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 
-use self::{configured::create_channels, view::View};
+use self::{configured::create_channels, disk::Disk, view::View};
 pub use self::{error::NodeError, storage::Storage};
 use crate::{
     broker::{Broker, Gate},
@@ -84,7 +85,7 @@ impl Node {
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
-        let Storage { log, store, identity, keys: key_files, scrub, temporary } = storage;
+        let Storage { log, store, identity, keys: key_files, dir, scrub, temporary } = storage;
         let cluster = config.cluster.clone();
         let secret = cluster.as_ref().map(|cluster| cluster.secret(&*env.random)).transpose();
         let keys = match secret.map_err(NodeError::Cookie)?.filter(|secret| !secret.is_empty()) {
@@ -169,7 +170,10 @@ impl Node {
             tls: tls.clone(),
             gate: gate.clone(),
             configured: configured.clone(),
+            channels: http::ChannelMetrics::default(),
             consumers: http::ConsumerMetrics::default(),
+            rejected: http::RejectedMetrics::default(),
+            disk: Disk::of(dir),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));

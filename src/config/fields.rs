@@ -101,6 +101,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("connections_per_address", &mut limits.connections_per_address);
     number("streams", &mut limits.streams);
     number("streams_per_connection", &mut limits.streams_per_connection);
+    number("metric_series", &mut limits.metric_series);
     number("subscriptions", &mut limits.subscriptions);
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
     number("requests", &mut limits.requests);

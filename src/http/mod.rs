@@ -2,6 +2,7 @@
 //! health, readiness, metrics and the console. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod browsers;
+mod channel_metrics;
 mod channels;
 mod claims;
 mod cluster;
@@ -11,6 +12,7 @@ mod content;
 mod delayed;
 mod events;
 mod exchanges;
+mod exposition;
 mod guarding;
 mod lag;
 mod letters;
@@ -24,6 +26,7 @@ mod rights;
 mod roles;
 mod rules;
 mod serving;
+mod shown;
 mod tokens;
 mod websocket;
 
@@ -38,8 +41,9 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
+pub use self::channel_metrics::{ChannelMetrics, RejectedMetrics};
 pub use self::cluster::{ClusterView, MemberChange};
-pub use self::lag::{ConsumerCounts, ConsumerMetrics};
+pub use self::lag::ConsumerMetrics;
 pub use self::live::Figures;
 pub use self::metrics::Metric;
 pub use self::monitoring::NodeView;

@@ -52,6 +52,7 @@ use self::{
 };
 pub use self::{
     calendar::behind,
+    channel::ChannelFigures,
     claims::receipt_key,
     cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
     consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards, Totals},

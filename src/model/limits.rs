@@ -103,6 +103,9 @@ pub struct Limits {
     pub unread_bytes: usize,
     /// Bytes of answers that clients have not taken; one address has at most half of them.
     pub answer_bytes: usize,
+    /// Channels that have series of their own in the metrics, and as many consumers and namespaces of claims; the others are
+    /// summed up as `(others)`.
+    pub metric_series: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -294,6 +297,7 @@ impl Default for Limits {
             arriving_bytes: 64 << 20,
             unread_bytes: 32 << 20,
             answer_bytes: 64 << 20,
+            metric_series: 100,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,

@@ -13,7 +13,8 @@ use crate::{
     health::Health,
     keys::KeyPlaces,
     log_clock::LogClock,
-    machine::{Consumers, Laggards, LiveKeys, Totals},
+    machine::{ChannelFigures, Consumers, Laggards, LiveKeys, Totals},
+    meter::Meters,
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
         History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
@@ -219,6 +220,11 @@ impl ReplicaView {
         self.shared.machine.read().due(now_ms, limit)
     }
 
+    /// What each channel holds and has taken, by id. Looks at every channel.
+    pub fn channel_figures(&self) -> Vec<ChannelFigures> {
+        self.shared.machine.read().channel_figures().collect()
+    }
+
     /// How many idempotency keys there are. Looks at every channel.
     pub fn live_keys(&self) -> LiveKeys {
         self.shared.machine.read().live_keys()
@@ -284,6 +290,11 @@ impl ReplicaView {
     /// What keeps this node from doing its work.
     pub fn health(&self) -> &Health {
         &self.shared.health
+    }
+
+    /// What this node measures.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.shared.meters
     }
 
     /// Tries what could not be read again; see [`read_again`](crate::store::WatchedStore::read_again).

@@ -9,6 +9,7 @@ mod consumers;
 mod faces;
 mod http;
 mod listing;
+mod metrics;
 mod openapi;
 mod payloads;
 mod positions;

@@ -18,6 +18,7 @@ mod filters;
 mod kills;
 mod large_entries;
 mod membership;
+mod metrics;
 mod publishing;
 mod readers;
 mod recorded;

@@ -88,7 +88,7 @@ impl RaftGroup {
             local.id,
             Arc::new(raft_config),
             Network::new(transport.clone(), follows.clone(), doubts.clone()),
-            LogAdapter::new(log.clone(), follows.clone(), pace.clone()),
+            LogAdapter::new(log.clone(), follows.clone(), pace.clone(), view.meters().clone()),
             machine,
         )
         .await
