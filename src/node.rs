@@ -22,6 +22,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
+use zeroize::Zeroizing;
 
 use self::{configured::create_channels, view::View};
 pub use self::{error::NodeError, storage::Storage};
@@ -72,7 +73,7 @@ impl Node {
         Box::pin(Self::start_parts(config, env, storage)).await
     }
 
-    async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+    async fn start_parts(mut config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
         let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
@@ -84,12 +85,8 @@ impl Node {
             }
         };
         let Storage { log, store, identity, keys: key_files, scrub, temporary } = storage;
+        let keys = peer_keys(&mut config, &env)?;
         let cluster = config.cluster.clone();
-        let secret = cluster.as_ref().map(|cluster| cluster.secret(&*env.random)).transpose();
-        let keys = match secret.map_err(NodeError::Cookie)?.filter(|secret| !secret.is_empty()) {
-            Some(secret) => PeerKeys::of(&secret),
-            None => PeerKeys::nobodys(&*env.random),
-        };
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
         let peers = cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone());
         let peers = listen(FaceName::Peers, peers);
@@ -258,6 +255,14 @@ impl Node {
         }
         closed
     }
+}
+
+/// The keys by which nodes know each other, in place of the cookie.
+fn peer_keys(config: &mut ServerConfig, env: &Env) -> Result<Arc<PeerKeys>, NodeError> {
+    let Some(cluster) = &mut config.cluster else { return Ok(PeerKeys::nobodys(&*env.random)) };
+    let secret = Zeroizing::new(cluster.secret(&*env.random).map_err(NodeError::Cookie)?);
+    cluster.forget_secret();
+    Ok(if secret.is_empty() { PeerKeys::nobodys(&*env.random) } else { PeerKeys::of(&secret) })
 }
 
 /// Runs to the end on Raft's thread, where there is one.

@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{CliError, OutputFormat, config};
 use crate::{
     budget::descriptors,
-    config::ServerConfig,
+    config::{ClusterConfig, ServerConfig},
     env::Env,
+    files,
     node::{Node, Storage},
 };
 
@@ -32,6 +33,11 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         |what| CliError::failed(format!("the configuration cannot be used\n{}: {what}", args.config.display()));
     if let Some(warning) = config.check_exposure().map_err(refused)? {
         tracing::warn!("{warning}");
+    }
+    if !config.security.core_dumps
+        && let Err(error) = files::keep_memory_private()
+    {
+        tracing::warn!(%error, "a crash of this node may write its secrets to disk: core dumps cannot be turned off");
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
@@ -67,7 +73,8 @@ pub(super) async fn start(mut config: ServerConfig, nodes: u16) -> Result<Node, 
     }
     let env = Env::real();
     let storage = {
-        let (config, env) = (config.clone(), env.clone());
+        let (mut config, env) = (config.clone(), env.clone());
+        config.cluster.iter_mut().for_each(ClusterConfig::forget_secret);
         tokio::task::spawn_blocking(move || Storage::open(&config, &env)).await
     };
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;

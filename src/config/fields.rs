@@ -59,6 +59,7 @@ fn security(config: &mut SecurityConfig, v: &mut dyn Visitor) {
     let mut hash = config.bootstrap_token_hash.map(|hash| hash.to_string());
     v.optional("bootstrap_token_hash", &mut hash);
     config.bootstrap_token_hash = hash.and_then(|hash| hash.parse().ok());
+    v.boolean("core_dumps", &mut config.core_dumps);
 }
 
 fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {

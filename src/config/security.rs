@@ -17,6 +17,9 @@ pub struct SecurityConfig {
     /// The hash of a token that may make tokens and roles and do nothing else, for the first administrator. `liminal token
     /// bootstrap` prints both.
     pub bootstrap_token_hash: Option<TokenHash>,
+    /// Whether a node that crashes may leave a core dump, and debuggers of its user may attach to it. Its memory holds the
+    /// cookie, keys of certificates and tokens.
+    pub core_dumps: bool,
 }
 
 impl ServerConfig {
@@ -63,7 +66,7 @@ mod tests {
     use crate::config::TlsConfig;
 
     fn config(address: &str, mode: SecurityMode, insecure: bool) -> ServerConfig {
-        let security = SecurityConfig { mode, insecure, bootstrap_token_hash: None };
+        let security = SecurityConfig { mode, insecure, ..SecurityConfig::default() };
         ServerConfig { listen_address: address.into(), security, ..ServerConfig::default() }
     }
 

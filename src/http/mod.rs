@@ -10,6 +10,7 @@ mod delayed;
 mod events;
 mod exchanges;
 mod guarding;
+mod hardening;
 mod lag;
 mod letters;
 mod messages;

@@ -43,6 +43,9 @@ impl Machine {
             SecurityOperation::RotateToken { id, hash } => {
                 self.rotate_token(id, hash, effects).map(SecurityReply::Token)
             }
+            SecurityOperation::RevokeTokenUnlessLast(id) => {
+                self.revoke_unless_last(id, effects).map(SecurityReply::Token)
+            }
         };
         if !Arc::ptr_eq(&before, &self.security) {
             effects.security = Some(self.security.clone());
@@ -123,6 +126,17 @@ impl Machine {
         effects.delete(Key::Token(id));
         Arc::make_mut(&mut self.security).tokens.remove(&id);
         Ok(Token::clone(&token))
+    }
+
+    /// Here and not where it is asked, so that of two administrators who revoke each other's token at the same time one stays.
+    fn revoke_unless_last(&mut self, id: TokenId, effects: &mut Effects) -> Result<Token, Refusal> {
+        let (state, now) = (&self.security, self.today_ms());
+        let administers = |token: &Arc<Token>| state.administers(token, now);
+        let is_one = state.tokens.get(&id).is_some_and(administers);
+        if is_one && !state.tokens.values().any(|token| token.id != id && administers(token)) {
+            return Err(Refusal::LastAdministrator(id));
+        }
+        self.revoke_token(id, effects)
     }
 
     fn rotate_token(&mut self, id: TokenId, hash: TokenHash, effects: &mut Effects) -> Result<Token, Refusal> {

@@ -242,4 +242,7 @@ pub enum Refusal {
         /// How many that is.
         limit: u64,
     },
+    /// Nobody could administer the cluster without the token.
+    #[error("token {0} is the last one that may administer the cluster")]
+    LastAdministrator(TokenId),
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADMIN_ROLE, Role, RoleName};
+use super::{ADMIN_ROLE, Action, Role, RoleName, Scope};
 
 /// Whether callers have to say who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +171,8 @@ pub enum SecurityOperation {
         /// Of the new text.
         hash: TokenHash,
     },
+    /// Ends a token for good, unless nobody could administer the cluster without it.
+    RevokeTokenUnlessLast(TokenId),
 }
 
 /// The machine's answer: what was made or changed; what was deleted, as it was.
@@ -195,6 +197,17 @@ impl SecurityState {
     /// Whether tokens may have this role.
     pub fn has_role(&self, name: &RoleName) -> bool {
         name.as_str() == ADMIN_ROLE || self.roles.contains_key(name)
+    }
+
+    /// Whether a token may administer the cluster at a time.
+    pub fn administers(&self, token: &Token, now_ms: u64) -> bool {
+        let is_valid = token.expires_ms.is_none_or(|expires| now_ms < expires);
+        let grants_it = |role: &Role| {
+            role.grants.iter().any(|grant| grant.scope == Scope::Cluster && grant.actions.contains(Action::Admin))
+        };
+        let may =
+            |name: &RoleName| name.as_str() == ADMIN_ROLE || self.roles.get(name).is_some_and(|role| grants_it(role));
+        is_valid && token.roles.iter().any(may)
     }
 }
 

@@ -26,6 +26,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use bytes::{Buf as _, BufMut as _};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
 
 use crate::{env::Random, sequencer::PeerVersion};
 
@@ -81,8 +82,8 @@ impl Purpose {
 pub struct PeerKeys {
     /// By which both sides see whether they have the same cookie.
     id: [u8; KEY_ID],
-    called: [u8; 32],
-    caller: [u8; 32],
+    called: Zeroizing<[u8; 32]>,
+    caller: Zeroizing<[u8; 32]>,
 }
 
 impl PeerKeys {
@@ -95,14 +96,14 @@ impl PeerKeys {
 
     /// Of a node without a cookie: nobody else has them.
     pub fn nobodys(random: &dyn Random) -> Arc<Self> {
-        Arc::new(Self::from_secret(&random.nonce()))
+        Arc::new(Self::from_secret(&Zeroizing::new(random.nonce())))
     }
 
     fn derive(cookie: &str) -> Self {
-        let mut secret = [0; 32];
+        let mut secret = Zeroizing::new([0; 32]);
         let params = Params::new(MEMORY_KIB, PASSES, 1, Some(secret.len())).expect("the parameters are valid");
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(cookie.as_bytes(), b"liminal peer v2", &mut secret)
+            .hash_password_into(cookie.as_bytes(), b"liminal peer v2", &mut *secret)
             .expect("a configuration's text is no longer than 4 GiB");
         Self::from_secret(&secret)
     }
@@ -111,8 +112,8 @@ impl PeerKeys {
         let [a, b, c, d, ..] = blake3::derive_key("liminal peer v2: which key", secret);
         Self {
             id: [a, b, c, d],
-            called: blake3::derive_key("liminal peer v2: the called side", secret),
-            caller: blake3::derive_key("liminal peer v2: the calling side", secret),
+            called: Zeroizing::new(blake3::derive_key("liminal peer v2: the called side", secret)),
+            caller: Zeroizing::new(blake3::derive_key("liminal peer v2: the calling side", secret)),
         }
     }
 }

@@ -114,13 +114,17 @@ impl Access {
         Ok((text, token))
     }
 
-    /// Ends a token for good, and what is open by it, on each node as soon as that has applied it.
+    /// Ends a token for good, and what is open by it, on each node as soon as that has applied it. The last one by which
+    /// the cluster is administered is ended only by force.
     ///
     /// # Errors
-    /// `TokenNotFound`.
-    pub async fn revoke_token(&self, id: &str) -> Result<TokenInfo, BrokerError> {
+    /// `TokenNotFound`; `LastAdministrator` without force.
+    pub async fn revoke_token(&self, id: &str, force: bool) -> Result<TokenInfo, BrokerError> {
         self.may_admin()?;
-        let token = self.token_of(SecurityOperation::RevokeToken(token_id(id)?)).await?;
+        let id = token_id(id)?;
+        let revoke =
+            if force { SecurityOperation::RevokeToken(id) } else { SecurityOperation::RevokeTokenUnlessLast(id) };
+        let token = self.token_of(revoke).await?;
         tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was revoked");
         Ok(token)
     }
@@ -328,6 +332,7 @@ impl Broker {
                 BrokerError::RoleInUse { name: role.to_string(), token: token.to_string() }
             }
             Err(Refusal::NoSuchToken(id)) => BrokerError::TokenNotFound { id: id.to_string() },
+            Err(Refusal::LastAdministrator(id)) => BrokerError::LastAdministrator { id: id.to_string() },
             Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
             Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),
             other => BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") },

@@ -65,6 +65,7 @@ fn operations_on_tokens_and_roles_have_golden_bytes() {
         (SecurityOperation::CreateToken(new), ["03000000", NEW, "010900000000000000"].concat()),
         (SecurityOperation::RevokeToken(TokenId(7)), "040000000700000000000000".into()),
         (SecurityOperation::RotateToken { id: TokenId(7), hash }, ["050000000700000000000000", &hash_text].concat()),
+        (SecurityOperation::RevokeTokenUnlessLast(TokenId(7)), "060000000700000000000000".into()),
     ] {
         let operation = Operation::Security(operation);
         assert_eq!(body(&operation), ["0e000000", &expected].concat());
@@ -90,6 +91,7 @@ fn a_role_and_a_token_of_the_state_have_golden_bytes() {
         Ok(crate::model::OperationReply::Security(SecurityReply::Token(token))),
         Err(Refusal::NoSuchRole("ops".parse().unwrap())),
         Err(Refusal::TooManyTokens { limit: 9 }),
+        Err(Refusal::LastAdministrator(TokenId(7))),
     ];
     let bytes = encode_record(&replies);
     let again: Vec<Result<crate::model::OperationReply, Refusal>> = decode_record("replies", &bytes).unwrap();

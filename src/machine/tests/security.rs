@@ -101,6 +101,25 @@ fn the_role_of_administrators_cannot_be_replaced() {
 }
 
 #[test]
+fn the_last_token_that_administers_the_cluster_stays_unless_that_is_meant() {
+    let mut node = Node::new();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("ops", &["cluster=admin"]))).unwrap();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("reader", &["cluster=read"]))).unwrap();
+    made(&mut node, 1, token(1, &[ADMIN_ROLE])).unwrap();
+    made(&mut node, 1, token(2, &["ops"])).unwrap();
+    made(&mut node, 1, token(3, &["reader"])).unwrap();
+    made(&mut node, 1, NewToken { lifetime_ms: Some(10), ..token(4, &[ADMIN_ROLE]) }).unwrap();
+    let revoke = |id| SecurityOperation::RevokeTokenUnlessLast(TokenId(id));
+    operate(&mut node, 20, revoke(1)).unwrap();
+    let last = Err(Refusal::LastAdministrator(TokenId(2)));
+    assert_eq!(operate(&mut node, 20, revoke(2)), last, "token 4 has expired, and token 3 may only look");
+    operate(&mut node, 20, revoke(3)).unwrap();
+    assert_eq!(operate(&mut node, 21, revoke(9)), Err(Refusal::NoSuchToken(TokenId(9))));
+    operate(&mut node, 22, SecurityOperation::RevokeToken(TokenId(2))).unwrap();
+    assert!(!node.machine.security().tokens.contains_key(&TokenId(2)));
+}
+
+#[test]
 fn what_is_not_there_is_neither_ended_nor_changed() {
     let mut node = Node::new();
     let id = TokenId(4);

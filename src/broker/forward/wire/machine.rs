@@ -94,6 +94,7 @@ kinds! { Refusal in refusal {
     one [
         ChannelExists, NoChannelNamed, ClaimCompleted, NoDeadLetterChannel, LetterRefused, DeadLetterCycle,
         FilteredConsumer, NoSuchRole, RoleExists, RoleTooLarge, NoSuchToken, TokenExists,
+        LastAdministrator,
     ]
     with [
         StaleSchema = Current { current },

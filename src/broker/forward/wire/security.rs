@@ -21,7 +21,7 @@ records! {
 kinds! { Scope in scope { unit [Cluster] one [Channels, Claims] } }
 
 kinds! { SecurityOperation in security_operation {
-    one [CreateRole, UpdateRole, DeleteRole, CreateToken, RevokeToken]
+    one [CreateRole, UpdateRole, DeleteRole, CreateToken, RevokeToken, RevokeTokenUnlessLast]
     with [RotateToken = RotateToken { id, hash }]
 } }
 
