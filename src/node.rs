@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use self::{configured::create_channels, view::View};
 pub use self::{error::NodeError, storage::Storage};
 use crate::{
-    broker::{Broker, Gate},
+    broker::{Audit, AuditWriter, Broker, Gate},
     budget::{Budgets, FaceName},
     config::ServerConfig,
     env::Env,
@@ -156,7 +156,15 @@ impl Node {
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash);
+        let audit = match config.security.audit_retention() {
+            None => Audit::lines_only(),
+            Some(retention) => {
+                let (audit, writer) = AuditWriter::new(broker.clone(), retention);
+                tasks.spawn(writer.run(stopping.clone()));
+                audit
+            }
+        };
+        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash, audit);
         let configured = Arc::new(AtomicBool::new(false));
         let view = Arc::new(View {
             broker: broker.clone(),

@@ -60,6 +60,11 @@ fn security(config: &mut SecurityConfig, v: &mut dyn Visitor) {
     v.optional("bootstrap_token_hash", &mut hash);
     config.bootstrap_token_hash = hash.and_then(|hash| hash.parse().ok());
     v.boolean("core_dumps", &mut config.core_dumps);
+    let mut audit = config.audit.name().to_owned();
+    v.text("audit", &mut audit);
+    config.audit = audit.parse().unwrap_or(config.audit);
+    v.optional_duration("audit_max_age", &mut config.audit_max_age);
+    v.size("audit_max_bytes", &mut config.audit_max_bytes);
 }
 
 fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {

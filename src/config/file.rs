@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ChannelEntry, ClusterConfig, Origins, RoutingRule, ServerConfig, fields,
+    AuditMode, ChannelEntry, ClusterConfig, Origins, RoutingRule, ServerConfig, fields,
     reader::{Reader, Visitor as _},
     tls,
     tree::{self, Node, Origin, Overrides, Value},
@@ -320,6 +320,7 @@ fn security(reader: &mut Reader<'_>) {
         }
     };
     check("mode", |text| text.parse::<SecurityMode>().map(drop));
+    check("audit", |text| text.parse::<AuditMode>().map(drop));
     check("bootstrap_token_hash", |text| text.parse::<TokenHash>().map(drop));
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use file::{ConfigErrors, Loaded};
-pub use security::SecurityConfig;
+pub use security::{AuditMode, SecurityConfig};
 pub use show::Origins;
 pub use tls::{PeerTlsConfig, PeerTlsMode, TlsConfig};
 pub use tree::Overrides;

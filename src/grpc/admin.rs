@@ -19,6 +19,11 @@ use crate::{
     raft::{Backup, Change},
 };
 
+/// As records name what is done to all of it.
+const CLUSTER: &str = "cluster";
+/// Bytes of a node's name, id or address in a record.
+const NODE_NAME: usize = 256;
+
 /// Knows the cluster that a node is in.
 #[tonic::async_trait]
 pub trait ClusterAdmin: Send + Sync + 'static {
@@ -47,9 +52,25 @@ pub(super) struct AdminService {
 impl AdminService {
     async fn change<T>(&self, request: &Request<T>, change: Change) -> Result<Response<MembershipChange>, Status> {
         may(request, Action::Admin)?;
-        let done = self.admin.change(change).await.map_err(|error| to_status(&error))?;
+        let (act, node) = match &change {
+            Change::Join { node } => ("member.join", node),
+            Change::Promote { name } => ("member.promote", name),
+            Change::Remove { name } => ("member.remove", name),
+            Change::Transfer { name } => ("leadership.transfer", name),
+        };
+        let act = access(request)?.begin(act, of_node(node));
+        let done = act.end(self.admin.change(change).await).map_err(|error| to_status(&error))?;
         Ok(Response::new(MembershipChange { done }))
     }
+}
+
+/// As records name a node. What is none of its names is not repeated, since it may be anything.
+fn of_node(node: &str) -> String {
+    if node.is_empty() {
+        return CLUSTER.to_owned();
+    }
+    let is_name = node.len() <= NODE_NAME && node.chars().all(|c| c.is_ascii_graphic());
+    format!("node:{}", if is_name { node } else { "(no name)" })
 }
 
 fn may<T>(request: &Request<T>, action: Action) -> Result<(), Status> {
@@ -124,7 +145,8 @@ impl Admin for AdminService {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let standing = may_long(&request, Action::Admin)?;
-        let (head, backup) = self.admin.backup().await.map_err(|error| to_status(&error))?;
+        let act = access(&request)?.begin("backup", CLUSTER.to_owned());
+        let (head, backup) = act.end(self.admin.backup().await).map_err(|error| to_status(&error))?;
         let first = BackupChunk { head: Some(head), page: Bytes::new() };
         let pages = futures::stream::try_unfold(backup, |mut backup| async move {
             let page = backup.next().await.map_err(|error| Status::internal(error.to_string()))?;
@@ -141,6 +163,7 @@ impl Admin for AdminService {
 
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
         may(&request, Action::Manage)?;
-        self.admin.snapshot().await.map(Response::new).map_err(|error| to_status(&error))
+        let act = access(&request)?.begin("snapshot", CLUSTER.to_owned());
+        act.end(self.admin.snapshot().await).map(Response::new).map_err(|error| to_status(&error))
     }
 }

@@ -119,6 +119,8 @@ metrics! {
     TLS_HANDSHAKES_FAILED = Counter "tls_handshakes_failed" by "table", Node: "Connections that were refused for how they speak TLS, or for their certificate";
     ACCESS_REFUSED = Counter "access_refused" by "reason", Node: "Requests refused because of who asks: a rise of wrong tokens means that somebody tries them";
     ACCESS_WOULD_REFUSE = Counter "access_would_refuse", Node: "Requests let through that security.mode = enforce would refuse";
+    AUDIT_RECORDS = Counter "audit_records", Node: "Records of acts and refusals that are in the channel $audit";
+    AUDIT_LOST = Counter "audit_lost" by "why", Node: "Acts and refusals that are not in the channel $audit, by why: the queue was full, they could not be published, or one address had too many refusals; raise an alarm for the first two";
     PUBLISHED_MESSAGES = Counter "published_messages", Node: "Messages acknowledged to clients of this node";
     DUPLICATE_MESSAGES = Counter "duplicate_messages", Node: "Messages whose key had been used before";
     FAILED_MESSAGES = Counter "failed_messages" by "code", Node: "Messages that were refused or whose outcome is unknown, by error code";

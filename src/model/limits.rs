@@ -206,6 +206,8 @@ impl Limits {
     pub const DESCRIPTION_BYTES: usize = 256;
     /// Addresses from which wrong tokens came lately that a node remembers.
     pub const GUESSING_ADDRESSES: usize = 4_096;
+    /// Records of the audit that wait to be published; further ones are in the node's log only.
+    pub const AUDIT_WAITING: usize = 1_024;
     /// Refusals of wrong tokens that wait for their delay; further ones are told at once.
     pub const DELAYED_REFUSALS: usize = 1_024;
     /// What a live key in memory is reckoned at, where memory is limited.

@@ -34,8 +34,8 @@ mod transaction;
 
 pub use batch::StoredBatch;
 pub use channel::{
-    Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison, Compatibility,
-    Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
+    AUDIT_CHANNEL, Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
+    Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
 };
 pub use claim::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,

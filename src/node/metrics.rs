@@ -56,7 +56,7 @@ pub(super) fn all(node: &View, ready: bool) -> Vec<Metric> {
     ];
     metrics.extend(budgets::metrics(&node.budgets));
     metrics.extend(tls::metrics(&node.tls));
-    metrics.extend(access::metrics(node.gate.refused()));
+    metrics.extend(access::metrics(node.gate.refused(), node.gate.audited()));
     metrics.extend(scrub::metrics(&node.group.scrubbed()));
     metrics.push(metrics::REFUSED_PEER_MESSAGES.of(node.group.refused_messages()));
     if node.broker.leads() {

@@ -96,8 +96,8 @@ impl Access {
         let text = TokenText::random(&*self.broker.inner.env.random);
         let new =
             NewToken { id: text.id(), hash: text.hash(), description: description.to_owned(), roles, lifetime_ms };
-        let token = self.token_of(SecurityOperation::CreateToken(new)).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was made");
+        let act = self.begin("token.create", token_name(text.id())).with(listed("roles", &new.roles));
+        let token = act.end(self.token_of(SecurityOperation::CreateToken(new)).await)?;
         Ok((text, token))
     }
 
@@ -109,8 +109,8 @@ impl Access {
         self.may_admin()?;
         let text = TokenText::with_id(token_id(id)?, &*self.broker.inner.env.random);
         let rotate = SecurityOperation::RotateToken { id: text.id(), hash: text.hash() };
-        let token = self.token_of(rotate).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was given another secret");
+        let act = self.begin("token.rotate", token_name(text.id()));
+        let token = act.end(self.token_of(rotate).await)?;
         Ok((text, token))
     }
 
@@ -124,9 +124,8 @@ impl Access {
         let id = token_id(id)?;
         let revoke =
             if force { SecurityOperation::RevokeToken(id) } else { SecurityOperation::RevokeTokenUnlessLast(id) };
-        let token = self.token_of(revoke).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was revoked");
-        Ok(token)
+        let act = self.begin("token.revoke", token_name(id));
+        act.end(self.token_of(revoke).await)
     }
 
     /// A token, as of now (linearizable).
@@ -176,9 +175,8 @@ impl Access {
     pub async fn create_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
-        let role = self.role_of(SecurityOperation::CreateRole(role)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was made");
-        Ok(role)
+        let act = self.begin("role.create", role_act(&role.name)).with(listed("grants", &role.grants));
+        act.end(self.role_of(SecurityOperation::CreateRole(role)).await)
     }
 
     /// Replaces what a role grants, for all tokens that have it.
@@ -188,9 +186,8 @@ impl Access {
     pub async fn update_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
-        let role = self.role_of(SecurityOperation::UpdateRole(role)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was changed");
-        Ok(role)
+        let act = self.begin("role.update", role_act(&role.name)).with(listed("grants", &role.grants));
+        act.end(self.role_of(SecurityOperation::UpdateRole(role)).await)
     }
 
     /// Deletes a role that no token has.
@@ -201,9 +198,8 @@ impl Access {
         self.may_admin()?;
         let name = role_name(name)?;
         check_changeable(&name)?;
-        let role = self.role_of(SecurityOperation::DeleteRole(name)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was deleted");
-        Ok(role)
+        let act = self.begin("role.delete", role_act(&name));
+        act.end(self.role_of(SecurityOperation::DeleteRole(name)).await)
     }
 
     /// A role, as of now (linearizable).
@@ -280,6 +276,22 @@ impl Access {
         let reason = asked.judge(&[action], object).err().map(|error| error.to_string());
         Ok(Verdict { allowed: reason.is_none(), who: asked.name(), reason: reason.unwrap_or_default() })
     }
+}
+
+/// As records name a token.
+fn token_name(id: TokenId) -> String {
+    format!("token:{id}")
+}
+
+/// As records name a role.
+fn role_act(name: &RoleName) -> String {
+    format!("role:{name}")
+}
+
+/// What an act gives, for its record.
+fn listed(what: &str, all: &[impl ToString]) -> String {
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    format!("{what} {}", all.join(" "))
 }
 
 fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
