@@ -29,7 +29,7 @@ pub use self::{error::NodeError, storage::Storage};
 use crate::{
     broker::{Audit, AuditWriter, Broker, Gate},
     budget::{Budgets, FaceName},
-    config::ServerConfig,
+    config::{JoinMode, ServerConfig},
     env::Env,
     fanout::Fanout,
     grpc,
@@ -128,6 +128,7 @@ impl Node {
         let group_config = GroupConfig {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
+            join_token: cluster.as_ref().and_then(|cluster| cluster.join_token.clone()),
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),
@@ -135,6 +136,7 @@ impl Node {
                 auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
                 remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),
                 expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+                by_invitation: cluster.as_ref().is_some_and(|cluster| cluster.join == JoinMode::Token),
             },
             keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
             scrub: ScrubConfig {

@@ -1,8 +1,9 @@
 //! `liminal serve`: one node, until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::{CliError, OutputFormat, config};
 use crate::{
@@ -10,8 +11,12 @@ use crate::{
     config::{ClusterConfig, ServerConfig},
     env::Env,
     files,
+    model::JoinToken,
     node::{Node, Storage},
 };
+
+/// The variable that may hold a join token.
+const JOIN_TOKEN: &str = "LIMINAL_JOIN_TOKEN";
 
 /// What `serve` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,10 +27,31 @@ pub struct Args {
     /// A value that wins over the file and over LIMINAL_* variables, for example `limits.message_bytes=2MiB`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// The file with the token of `cluster invite` by which this node joins; LIMINAL_JOIN_TOKEN may hold the token instead.
+    /// A node that is in a cluster already needs none
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+}
+
+/// The token by which a new node joins.
+fn join_token(file: Option<&Path>) -> Result<Option<JoinToken>, CliError> {
+    let (from, text) = match (file, std::env::var(JOIN_TOKEN)) {
+        (Some(file), _) => {
+            let unreadable = |error| CliError::usage(format!("--join-token-file: {}: {error}", file.display()));
+            (file.display().to_string(), std::fs::read_to_string(file).map_err(unreadable)?)
+        }
+        (None, Ok(text)) if !text.is_empty() => (JOIN_TOKEN.to_owned(), text),
+        (None, _) => return Ok(None),
+    };
+    let text = Zeroizing::new(text);
+    text.trim().parse().map(Some).map_err(|what: String| CliError::usage(format!("{from}: {what}")))
 }
 
 pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError> {
-    let config = config::load(Some(&args.config), args.set)?.config;
+    let mut config = config::load(Some(&args.config), args.set)?.config;
+    if let Some(cluster) = &mut config.cluster {
+        cluster.join_token = join_token(args.join_token_file.as_deref())?;
+    }
     if config.ephemeral_node {
         tracing::warn!("this node is ephemeral: all of its messages are gone when it stops");
     }

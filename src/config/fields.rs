@@ -33,6 +33,9 @@ pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
     v.texts("seed_nodes", &mut config.seed_nodes);
     v.boolean("auto_promote", &mut config.auto_promote);
     v.optional_duration("remove_departed_after", &mut config.remove_departed_after);
+    let mut join = config.join.name().to_owned();
+    v.text("join", &mut join);
+    config.join = join.parse().unwrap_or(config.join);
 }
 
 fn store(config: &mut StoreConfig, v: &mut dyn Visitor) {

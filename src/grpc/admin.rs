@@ -1,6 +1,6 @@
 //! Looking at the cluster, and changing it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
@@ -12,9 +12,10 @@ use crate::{
     model::Action,
     proto::v1::{
         BackupChunk, BackupHead, BackupRequest, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
-        JoinNodeRequest, ListEventsRequest, ListEventsResponse, MembershipChange, PromoteNodeRequest,
-        RemoveNodeRequest, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, VerifyDeepRequest,
-        VerifyDeepResponse, VerifyRequest, VerifyResponse, admin_server::Admin,
+        InviteNodeRequest, InviteNodeResponse, JoinNodeRequest, ListEventsRequest, ListEventsResponse,
+        MembershipChange, PromoteNodeRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
+        TransferLeadershipRequest, VerifyDeepRequest, VerifyDeepResponse, VerifyRequest, VerifyResponse,
+        admin_server::Admin,
     },
     raft::{Backup, Change},
 };
@@ -112,6 +113,16 @@ impl Admin for AdminService {
 
     async fn join_node(&self, request: Request<JoinNodeRequest>) -> Result<Response<MembershipChange>, Status> {
         self.change(&request, Change::Join { node: request.get_ref().node.clone() }).await
+    }
+
+    async fn invite_node(&self, request: Request<InviteNodeRequest>) -> Result<Response<InviteNodeResponse>, Status> {
+        let broker = access(&request)?;
+        let InviteNodeRequest { description, lifetime_ms } = request.into_inner();
+        let lifetime = (lifetime_ms > 0).then(|| Duration::from_millis(lifetime_ms));
+        let (token, invitation) =
+            broker.invite_node(&description, lifetime).await.map_err(|error| to_status(&error))?;
+        let (id, text) = (invitation.id.to_string(), token.reveal().to_owned());
+        Ok(Response::new(InviteNodeResponse { id, text, expires_ms: invitation.expires_ms }))
     }
 
     async fn promote_node(&self, request: Request<PromoteNodeRequest>) -> Result<Response<MembershipChange>, Status> {

@@ -202,6 +202,10 @@ impl Limits {
     pub const TOKEN_ROLES: usize = 16;
     /// Grants of one role.
     pub const ROLE_GRANTS: usize = 256;
+    /// Invitations of nodes that have not expired.
+    pub const INVITATIONS: usize = 100;
+    /// How long an invitation of a node may last, milliseconds.
+    pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
     /// Bytes of the description of a token or a role.
     pub const DESCRIPTION_BYTES: usize = 256;
     /// Addresses from which wrong tokens came lately that a node remembers.

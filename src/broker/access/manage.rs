@@ -61,7 +61,7 @@ fn token_id(text: &str) -> Result<TokenId, BrokerError> {
     text.parse().map_err(invalid)
 }
 
-fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
+pub(super) fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
     let (value, limit) = (value as u64, limit as u64);
     if value > limit { Err(BrokerError::LimitExceeded { what: what.to_owned(), value, limit }) } else { Ok(()) }
 }
@@ -164,7 +164,7 @@ impl Access {
     async fn token_of(&self, operation: SecurityOperation) -> Result<TokenInfo, BrokerError> {
         match self.broker.operate_security(operation).await? {
             SecurityReply::Token(token) => Ok(self.shown(&self.caller.policy(), &Arc::new(token))),
-            SecurityReply::Role(_) => Err(BrokerError::Internal { reason: "a role in the place of a token".into() }),
+            other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a token") }),
         }
     }
 
@@ -236,7 +236,7 @@ impl Access {
     async fn role_of(&self, operation: SecurityOperation) -> Result<Role, BrokerError> {
         match self.broker.operate_security(operation).await? {
             SecurityReply::Role(role) => Ok(role),
-            SecurityReply::Token(_) => Err(BrokerError::Internal { reason: "a token in the place of a role".into() }),
+            other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a role") }),
         }
     }
 
@@ -333,7 +333,7 @@ impl Role {
 }
 
 impl Broker {
-    async fn operate_security(&self, operation: SecurityOperation) -> Result<SecurityReply, BrokerError> {
+    pub(super) async fn operate_security(&self, operation: SecurityOperation) -> Result<SecurityReply, BrokerError> {
         let limit_of =
             |what: &str, limit: u64| BrokerError::LimitExceeded { what: what.into(), value: limit + 1, limit };
         Err(match self.operate(Operation::Security(operation)).await? {
@@ -347,6 +347,7 @@ impl Broker {
             Err(Refusal::LastAdministrator(id)) => BrokerError::LastAdministrator { id: id.to_string() },
             Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
             Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),
+            Err(Refusal::TooManyInvitations { limit }) => limit_of("the number of invitations", limit),
             other => BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") },
         })
     }

@@ -13,6 +13,7 @@ mod claims;
 mod cluster;
 mod consumers;
 mod guesses;
+mod invitations;
 mod manage;
 mod messages;
 mod need;

@@ -26,13 +26,16 @@ pub struct AuditWriter {
     waiting: mpsc::Receiver<Record>,
     /// What the channel keeps.
     retention: Retention,
+    /// Whether the channel is there and keeps that. Another node, which is configured otherwise, may have it keep something
+    /// else later: it stays so until a node starts.
+    is_kept: bool,
 }
 
 impl AuditWriter {
     /// With what takes the records.
     pub fn new(broker: Broker, retention: Retention) -> (Audit, Self) {
         let (audit, waiting) = Audit::queued();
-        (audit.clone(), Self { broker, audit, waiting, retention })
+        (audit.clone(), Self { broker, audit, waiting, retention, is_kept: false })
     }
 
     /// Publishes records until `stopping`, and then what is there.
@@ -49,14 +52,12 @@ impl AuditWriter {
             if count == 0 {
                 return;
             }
-            let attempts = if stopping.is_cancelled() { 1 } else { ATTEMPTS };
-            self.write(&records, attempts).await;
+            self.write(&records, &stopping).await;
             records.clear();
         }
     }
 
-    async fn write(&self, records: &[Record], attempts: u32) {
-        let counters = &self.audit.shared.counters;
+    async fn write(&mut self, records: &[Record], stopping: &CancellationToken) {
         let node = self.broker.local().name;
         let message = |record: &Record| Message {
             payload: record.to_json(&node).into(),
@@ -66,23 +67,30 @@ impl AuditWriter {
         };
         let messages: Vec<Message> = records.iter().map(message).collect();
         let frame = Frame::encode(&messages);
-        for attempt in 1..=attempts {
+        for attempt in 1..=ATTEMPTS {
             let Err(error) = self.publish(frame.clone()).await else {
-                counters.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+                self.audit.shared.counters.written.fetch_add(records.len() as u64, Ordering::Relaxed);
                 return;
             };
-            if attempt < attempts {
-                tokio::time::sleep(PAUSE).await;
+            if attempt < ATTEMPTS && !stopping.is_cancelled() {
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = stopping.cancelled() => {}
+                }
                 continue;
             }
             let count = records.len();
-            counters.not_published.fetch_add(count as u64, Ordering::Relaxed);
+            self.audit.shared.counters.not_published.fetch_add(count as u64, Ordering::Relaxed);
             tracing::warn!(%error, count, channel = AUDIT_CHANNEL, "records of the audit are in this log only");
+            return;
         }
     }
 
-    async fn publish(&self, frame: Frame) -> Result<(), BrokerError> {
-        self.broker.keep_audit_channel(&self.retention).await?;
+    async fn publish(&mut self, frame: Frame) -> Result<(), BrokerError> {
+        if !self.is_kept {
+            self.broker.keep_audit_channel(&self.retention).await?;
+            self.is_kept = true;
+        }
         let options = PublishOptions::new().confirm(Confirm::Commit);
         let results = self.broker.admit_publish(AUDIT_CHANNEL, frame, options).await?;
         results.into_iter().try_for_each(|result| result.map(drop))
