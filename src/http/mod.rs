@@ -14,6 +14,7 @@ mod events;
 mod exchanges;
 mod exposition;
 mod guarding;
+mod hardening;
 mod lag;
 mod letters;
 mod live;

@@ -205,10 +205,16 @@ impl Limits {
     pub const TOKEN_ROLES: usize = 16;
     /// Grants of one role.
     pub const ROLE_GRANTS: usize = 256;
+    /// Invitations of nodes that have not expired.
+    pub const INVITATIONS: usize = 100;
+    /// How long an invitation of a node may last, milliseconds.
+    pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
     /// Bytes of the description of a token or a role.
     pub const DESCRIPTION_BYTES: usize = 256;
     /// Addresses from which wrong tokens came lately that a node remembers.
     pub const GUESSING_ADDRESSES: usize = 4_096;
+    /// Records of the audit that wait to be published; further ones are in the node's log only.
+    pub const AUDIT_WAITING: usize = 1_024;
     /// Refusals of wrong tokens that wait for their delay; further ones are told at once.
     pub const DELAYED_REFUSALS: usize = 1_024;
     /// Moments of which a node keeps its figures for the console, two seconds apart: fifteen minutes.

@@ -15,6 +15,7 @@ mod delivered;
 mod disks;
 mod equality;
 mod filters;
+mod invitations;
 mod kills;
 mod large_entries;
 mod membership;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Access, Object, Standing, caller::Right};
+use super::{Access, Object, Standing, caller::Right, policy::shown};
 use crate::{
     broker::{
         BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, LetterPage, Letters, Member,
@@ -37,7 +37,8 @@ impl Access {
     ) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
         self.may_have_letters(channel, wanted.dead_letters.as_ref())?;
-        self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.create", consumer_name(channel, name));
+        act.end(self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::update_consumer`; needs what its creation needs.
@@ -52,7 +53,8 @@ impl Access {
     ) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
         self.may_have_letters(channel, update.dead_letters.as_ref())?;
-        self.broker.update_consumer(channel, name, update).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.update", consumer_name(channel, name));
+        act.end(self.broker.update_consumer(channel, name, update).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::delete_consumer`; needs `manage`.
@@ -61,7 +63,8 @@ impl Access {
     /// As there.
     pub async fn delete_consumer(&self, channel: &str, name: &str) -> Result<(), BrokerError> {
         self.may(Action::Manage, channel)?;
-        self.broker.delete_consumer(channel, name).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.delete", consumer_name(channel, name));
+        act.end(self.broker.delete_consumer(channel, name).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::reset_consumer`; needs `manage`.
@@ -70,7 +73,8 @@ impl Access {
     /// As there.
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
-        self.broker.reset_consumer(channel, name, start).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.reset", consumer_name(channel, name));
+        act.end(self.broker.reset_consumer(channel, name, start).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::consumer`; needs any right to its channel.
@@ -176,7 +180,8 @@ impl Access {
     pub async fn redrive(&self, wanted: &Letters, to: &RedriveTo) -> Result<Redriven, BrokerError> {
         self.may(Action::Publish, to.channel.as_deref().unwrap_or(&wanted.channel))?;
         self.may_with_letters_of(&[Action::Read, Action::Manage], wanted).await?;
-        self.broker.redrive(wanted, to).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.redrive", consumer_name(&wanted.channel, &wanted.consumer));
+        act.end(self.broker.redrive(wanted, to).await.map_err(|error| self.told(error)))
     }
 
     /// What is done to letters is done to the channel in which they died and to the one in which they are.
@@ -196,4 +201,9 @@ impl Access {
         }
         Ok(())
     }
+}
+
+/// As records name a consumer.
+fn consumer_name(channel: &str, name: &str) -> String {
+    format!("consumer:{}:{}", shown(channel), shown(name))
 }

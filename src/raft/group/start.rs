@@ -193,6 +193,7 @@ impl RaftGroup {
             formation: formation.clone(),
             membership: membership.clone(),
             seeds: config.seeds,
+            invited_by: config.join_token,
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
             complaints: Complaints::default(),
