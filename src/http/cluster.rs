@@ -9,7 +9,12 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Operating, live::Figures, metrics::Metric, problem::Problem};
+use super::{
+    Operating,
+    live::Figures,
+    metrics::{self, Metric},
+    problem::Problem,
+};
 use crate::{
     broker::{Access, BrokerError},
     model::{Action, timestamp},
@@ -176,7 +181,7 @@ pub(super) async fn node(
     Extension(access): Extension<Access>,
 ) -> Result<Response, Problem> {
     access.may_on_cluster(Action::Read)?;
-    let metrics: Map<String, Value> = view.metrics().into_iter().map(figure).collect();
+    let metrics: Map<String, Value> = view.metrics().await.into_iter().map(figure).collect();
     let answer = json!({
         "name": view.name(), "version": env!("CARGO_PKG_VERSION"), "unmet": view.unmet(), "warnings": view.warnings(),
         "metrics": metrics,
@@ -187,15 +192,26 @@ pub(super) async fn node(
 /// A number, or a list of numbers with their labels.
 fn figure(Metric { declared, values }: Metric) -> (String, Value) {
     let value = match (declared.labels, values.as_slice()) {
-        ([], [(_, value)]) => json!(value),
+        ([], [(_, value)]) => number(value),
         _ => {
             let each = values.into_iter().map(|(labels, value)| {
                 let labels: Map<String, Value> =
                     labels.into_iter().map(|(name, label)| (name.to_owned(), label.into())).collect();
-                json!({ "labels": labels, "value": value })
+                json!({ "labels": labels, "value": number(&value) })
             });
             Value::Array(each.collect())
         }
     };
     (declared.name.to_owned(), value)
+}
+
+/// Of a histogram how many there were, and how long all of them took.
+fn number(value: &metrics::Value) -> Value {
+    match value {
+        metrics::Value::Number(number) => json!(number),
+        metrics::Value::Decimal(number) => json!(number),
+        metrics::Value::Times(times) => {
+            json!({ "count": times.counts.iter().sum::<u64>(), "sum_seconds": times.sum.as_secs_f64() })
+        }
+    }
 }

@@ -43,8 +43,8 @@ impl Process {
     }
 }
 
-/// The second figure of `statm` counts resident pages: proc(5).
-fn resident_bytes() -> u64 {
+/// Bytes of this process in memory. The second figure of `statm` counts resident pages: proc(5).
+pub fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * param::page_size() as u64
