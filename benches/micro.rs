@@ -1,7 +1,17 @@
 //! What each step of a message's way costs by itself, per entry of 128 messages of 256 B unless it says otherwise.
 //! `cargo bench` compares with the run before it, so a change shows what it did.
 
-use std::{fs, hint::black_box, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    hint::black_box,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -10,6 +20,7 @@ use liminal::{
     codec,
     fanout::{Fanout, Next, Taking},
     machine::Machine,
+    meter::{Histogram, TracedHistogram},
     model::{
         ChannelConfig, ChannelId, Command, Digest, Durability, Frame, KeyClaim, KeyHash, Limits, PublishGroup,
         StoredBatch,
@@ -109,7 +120,7 @@ fn stores(c: &mut Criterion) {
     let mut next = 0;
     group.bench_function("commit and fold", |b| {
         b.iter_custom(|rounds| {
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             for _ in 0..rounds {
                 let appends = vec![(Arc::from("bench:0"), batch(next))];
                 next += u64::from(MESSAGES);
@@ -210,5 +221,40 @@ fn schemas(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codecs, apply, stores, log, fan_out, schemas);
+/// What a step costs by being measured: its clock is read twice, and a bucket and a sum are counted up. Of the traces, most
+/// observations ask for none.
+fn observations(c: &mut Criterion) {
+    let mut group = c.benchmark_group("meter");
+    let (histogram, traced) = (Histogram::default(), TracedHistogram::default());
+    group.bench_function("observe", |b| b.iter(|| histogram.observe(black_box(Duration::from_micros(700)))));
+    group.bench_function("measure", |b| {
+        b.iter(|| {
+            let begun = Instant::now();
+            histogram.since(black_box(begun));
+        });
+    });
+    group.bench_function("measure with exemplars", |b| {
+        b.iter(|| {
+            let begun = Instant::now();
+            traced.since(black_box(begun), || Some(("4bf92f3577b34da6a3ce929d0e0e4736".to_owned(), 1)));
+        });
+    });
+    // As many threads as a small machine has cores observe into one histogram.
+    group.bench_function("observe while another thread does", |b| {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    histogram.observe(Duration::from_micros(700));
+                }
+            });
+            b.iter(|| histogram.observe(black_box(Duration::from_micros(700))));
+            stop.store(true, Ordering::Relaxed);
+        });
+    });
+    group.bench_function("read", |b| b.iter(|| histogram.read()));
+    group.finish();
+}
+
+criterion_group!(benches, codecs, apply, stores, log, fan_out, schemas, observations);
 criterion_main!(benches);

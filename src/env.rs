@@ -129,14 +129,14 @@ impl Connection {
         self.account.clone().unwrap_or_default()
     }
 
-    /// The connection of a node that has proven who it is.
+    /// The connection of a node that has proven who it is. `bond` stands for this very connection.
     #[must_use]
-    pub fn of_node(self, id: u64) -> Self {
+    pub fn of_node(self, id: u64, bond: [u8; 32]) -> Self {
         let account = self.account();
         if let Some(node) = &self.certified {
             account.certify(node.clone());
         }
-        account.prove_node(id);
+        account.prove_node(id, bond);
         Self { account: Some(account), ..self }
     }
 }

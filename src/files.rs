@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::Mode;
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit},
+};
 
 /// What the owner may do with a directory.
 const PRIVATE: Mode = Mode::RWXU;
@@ -20,6 +23,15 @@ pub(crate) const WAY_OUT: &str = "put back what was there; if it is lost, run `l
 /// Whatever this process creates from now on is its user's alone: logs, states and backups hold what others published.
 pub(crate) fn keep_private() {
     rustix::process::umask(PRIVATE.complement());
+}
+
+/// The process's memory holds secrets: the kernel does not write it to disk when the process crashes, and lets no other
+/// process of its user look into it.
+pub(crate) fn keep_memory_private() -> io::Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Programs that collect dumps ask for the former, plain files for this.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
 /// Makes a directory that nobody but its owner can look into, or one that is there already.

@@ -64,6 +64,7 @@ pub mod keys;
 pub mod liveness;
 pub mod log_clock;
 pub mod machine;
+pub mod meter;
 pub mod model;
 pub mod node;
 pub mod proto;

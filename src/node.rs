@@ -3,8 +3,10 @@
 mod access;
 mod admin;
 mod budgets;
+mod cluster;
 mod condition;
 mod configured;
+mod disk;
 mod error;
 mod metrics;
 mod scrub;
@@ -22,13 +24,14 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
+use zeroize::Zeroizing;
 
-use self::{configured::create_channels, view::View};
+use self::{configured::create_channels, disk::Disk, view::View};
 pub use self::{error::NodeError, storage::Storage};
 use crate::{
-    broker::{Broker, Gate},
+    broker::{Audit, AuditWriter, Broker, Gate},
     budget::{Budgets, FaceName},
-    config::ServerConfig,
+    config::{JoinMode, ServerConfig},
     env::Env,
     fanout::Fanout,
     grpc,
@@ -72,7 +75,7 @@ impl Node {
         Box::pin(Self::start_parts(config, env, storage)).await
     }
 
-    async fn start_parts(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+    async fn start_parts(mut config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
         let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
@@ -83,13 +86,9 @@ impl Node {
                 listener.map_err(|error| NodeError::Listen { address, reason: error.to_string() })
             }
         };
-        let Storage { log, store, identity, keys: key_files, scrub, temporary } = storage;
+        let Storage { log, store, identity, keys: key_files, dir, scrub, temporary } = storage;
+        let keys = peer_keys(&mut config, &env)?;
         let cluster = config.cluster.clone();
-        let secret = cluster.as_ref().map(|cluster| cluster.secret(&*env.random)).transpose();
-        let keys = match secret.map_err(NodeError::Cookie)?.filter(|secret| !secret.is_empty()) {
-            Some(secret) => PeerKeys::of(&secret),
-            None => PeerKeys::nobodys(&*env.random),
-        };
         let thread = env.threads.then(RaftThread::start).transpose().map_err(NodeError::Thread)?;
         let peers = cluster.as_ref().map_or(ALONE.into(), |cluster| cluster.listen_address.clone());
         let peers = listen(FaceName::Peers, peers);
@@ -131,6 +130,7 @@ impl Node {
         let group_config = GroupConfig {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
+            join_token: cluster.as_ref().and_then(|cluster| cluster.join_token.clone()),
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),
@@ -138,6 +138,7 @@ impl Node {
                 auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
                 remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),
                 expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
+                by_invitation: cluster.as_ref().is_some_and(|cluster| cluster.join == JoinMode::Token),
             },
             keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
             scrub: ScrubConfig {
@@ -159,7 +160,15 @@ impl Node {
         group.serve_calls(broker.peer_handler());
 
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash);
+        let audit = match config.security.audit_retention() {
+            None => Audit::lines_only(),
+            Some(retention) => {
+                let (audit, writer) = AuditWriter::new(broker.clone(), retention);
+                tasks.spawn(writer.run(stopping.clone()));
+                audit
+            }
+        };
+        let gate = Gate::new(broker.clone(), config.security.mode, config.security.bootstrap_token_hash, audit);
         let configured = Arc::new(AtomicBool::new(false));
         let view = Arc::new(View {
             broker: broker.clone(),
@@ -168,7 +177,10 @@ impl Node {
             tls: tls.clone(),
             gate: gate.clone(),
             configured: configured.clone(),
+            channels: http::ChannelMetrics::default(),
             consumers: http::ConsumerMetrics::default(),
+            rejected: http::RejectedMetrics::default(),
+            disk: Disk::of(dir),
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
@@ -258,6 +270,14 @@ impl Node {
         }
         closed
     }
+}
+
+/// The keys by which nodes know each other, in place of the cookie.
+fn peer_keys(config: &mut ServerConfig, env: &Env) -> Result<Arc<PeerKeys>, NodeError> {
+    let Some(cluster) = &mut config.cluster else { return Ok(PeerKeys::nobodys(&*env.random)) };
+    let secret = Zeroizing::new(cluster.secret(&*env.random).map_err(NodeError::Cookie)?);
+    cluster.forget_secret();
+    Ok(if secret.is_empty() { PeerKeys::nobodys(&*env.random) } else { PeerKeys::of(&secret) })
 }
 
 /// Runs to the end on Raft's thread, where there is one.

@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     model::{
-        ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, Quota, Refusal,
-        Reply, Retention, WhenFull,
+        AUDIT_CHANNEL, ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability,
+        Quota, Refusal, Reply, Retention, WhenFull,
     },
     proto::v1,
 };
+
+/// How long the audit's channel knows a record again that is published twice.
+const AUDIT_WINDOW_MS: u64 = 10 * 60 * 1000;
 
 impl ChannelInfo {
     /// As the public API says it.
@@ -122,6 +125,32 @@ impl Broker {
     /// `ChannelNotFound`.
     pub async fn delete_channel(&self, name: &str) -> Result<(), BrokerError> {
         self.order(ChannelCommand::Delete { name: parse(name)? }).await
+    }
+
+    /// Makes the channel of the audit, or has it keep what it should.
+    pub(super) async fn keep_audit_channel(&self, retention: &Retention) -> Result<(), BrokerError> {
+        let name = ChannelName::audit();
+        let present = self.inner.view.catalog().get(AUDIT_CHANNEL).map(|meta| meta.config.retention.clone());
+        let command = match present {
+            Some(present) if present == *retention => return Ok(()),
+            Some(_) => {
+                let update = ChannelUpdate { retention: Some(retention.clone()), ..ChannelUpdate::default() };
+                ChannelCommand::Update { name, update }
+            }
+            None => {
+                let config = ChannelConfig {
+                    retention: retention.clone(),
+                    dedup_window_ms: AUDIT_WINDOW_MS,
+                    ..ChannelConfig::default()
+                };
+                ChannelCommand::Create { name, config }
+            }
+        };
+        match self.order(command).await {
+            // Another node was faster, or this one has yet to see the channel: what it keeps is changed with the next records.
+            Err(BrokerError::ChannelExists { .. }) => Ok(self.catch_up().await?),
+            ordered => ordered,
+        }
     }
 
     /// A channel, as of now (linearizable).

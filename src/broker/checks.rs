@@ -1,6 +1,9 @@
 //! What a message has to be before anything is proposed: within the limits, and as its channel's schema says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{self, Duration},
+};
 
 use tokio::time::Instant;
 
@@ -53,11 +56,17 @@ impl Checked {
 impl Broker {
     /// Looks at all messages of a frame. What may take long is done on a thread that serves nobody else.
     pub(super) async fn check(&self, meta: Arc<ChannelMeta>, frame: &Frame) -> Result<Checked, BrokerError> {
-        if self.is_checked_quickly(&meta, frame.len()) {
-            return self.check_now(meta, frame);
+        let begun = meta.config.schema.is_some().then(time::Instant::now);
+        let checked = if self.is_checked_quickly(&meta, frame.len()) {
+            self.check_now(meta, frame)
+        } else {
+            let (broker, frame) = (self.clone(), frame.clone());
+            self.in_turn(move || broker.check_now(meta, &frame)).await.flatten()
+        };
+        if let Some(begun) = begun {
+            self.inner.view.meters().check.since(begun);
         }
-        let (broker, frame) = (self.clone(), frame.clone());
-        self.in_turn(move || broker.check_now(meta, &frame)).await?
+        checked
     }
 
     /// Does what may take long on a thread that serves nobody else, when it is its turn.

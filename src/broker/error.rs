@@ -450,4 +450,10 @@ pub enum BrokerError {
         /// One of those tokens.
         token: String,
     },
+    /// Nobody could administer the cluster without the token.
+    #[error("token {id} is the last one that may administer the cluster")]
+    LastAdministrator {
+        /// Its id.
+        id: String,
+    },
 }

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use tokio::time::Instant;
 
@@ -95,8 +95,10 @@ impl Broker {
     /// One attempt with another node. `NotProposed` where it surely did not hear of it.
     pub(super) async fn ask_node(&self, node: &NodeAddress, request: &Request, deadline: Instant) -> Response {
         // This node will have to apply what it asks for; a publish is answered without that.
-        let _expecting = (!matches!(request, Request::Publish { .. })).then(|| self.inner.view.expect());
-        tokio::select! {
+        let publishes = matches!(request, Request::Publish { .. });
+        let _expecting = (!publishes).then(|| self.inner.view.expect());
+        let begun = publishes.then(time::Instant::now);
+        let answer = tokio::select! {
             answered = tokio::time::timeout_at(deadline, self.call(node, request)) => match answered {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => not_submitted(error),
@@ -105,7 +107,13 @@ impl Broker {
             () = self.deposed(node) => {
                 Response::Unknown(format!("node {} leads no longer, and did not answer", node.name))
             }
+        };
+        if let Some(begun) = begun
+            && matches!(answer, Response::Published(_))
+        {
+            self.inner.view.meters().forward.since(begun);
         }
+        answer
     }
 
     /// In the newest version that the node understands, which is certain only when it is connected.

@@ -90,4 +90,30 @@ impl Broker {
         let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, String::len);
         NamedPage::take(all, limit, |info| info.status.meta.name.as_str(), filter)
     }
+
+    /// Consumers of all channels that somebody may see, in the order of channels and names, after a place that an earlier
+    /// page ended at: `channel/consumer` (linearizable).
+    pub(super) async fn consumers_seen(
+        &self,
+        place: &str,
+        limit: usize,
+        sees: impl Fn(&str) -> bool,
+    ) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
+        self.catch_up().await?;
+        let (first, name) = place.split_once('/').unwrap_or((place, ""));
+        let begin = if first.is_empty() { Bound::Unbounded } else { Bound::Included(first) };
+        let catalog = self.inner.view.catalog();
+        let seen = catalog.range((begin, Bound::Unbounded)).filter(|meta| sees(meta.name.as_str()));
+        let all = seen.flat_map(|meta| {
+            let names = after(if meta.name.as_str() == first { name } else { "" });
+            let statuses = self.inner.view.consumer_statuses(meta.id, names, Limits::LIST_ITEMS + 1);
+            let channel = meta.name.to_string();
+            statuses.into_iter().map(move |status| Ok(ConsumerInfo { channel: channel.clone(), status }))
+        });
+        let filter = |info: &ConsumerInfo| info.status.meta.config.filter.as_ref().map_or(0, String::len);
+        let page = NamedPage::take(all, limit, |info| info.status.meta.name.as_str(), filter)?;
+        let last = page.items.last().filter(|_| page.next_after.is_some());
+        let next_after = last.map(|last| format!("{}/{}", last.channel, last.status.meta.name));
+        Ok(NamedPage { next_after, ..page })
+    }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod api;
+mod audit;
 mod batcher;
 mod blocking;
 mod channel_command;
@@ -55,12 +56,15 @@ mod turns;
 mod verdicts;
 
 pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
-pub use access::{Access, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict};
+pub use access::{
+    Access, Act, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict,
+};
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
+pub use audit::{Audit, AuditWriter, Audited};
 pub use claims::{Claim, Completed};
 pub use consume::{
-    ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Letter, LetterPage, Letters, Member, REDRIVEN,
-    RedriveTo, Redriven,
+    ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, Letter, LetterPage, Letters, Member,
+    REDRIVEN, RedriveTo, Redriven,
 };
 pub use delayed::{DelayedMessage, DelayedPage};
 pub use error::{BrokerError, ClaimError, NoChannel, RuleError, Unserved, Violation};

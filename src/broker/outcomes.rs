@@ -1,5 +1,7 @@
 //! What publishers are told of each message, out of what the log says of groups.
 
+use std::time::Instant;
+
 use super::{Broker, BrokerError, Confirm, Outcome, checks::Checked, delivery::EXPIRY};
 use crate::model::{Assigned, ChannelId, Full, History, KeyOutcome, Refusal};
 
@@ -23,12 +25,16 @@ impl Broker {
         let end = assigned.first_seq + new;
         let (delivery, fanout, limit) =
             (&self.inner.delivery, self.inner.view.fanout(), self.limits().delivery_timeout);
-        if confirm == Confirm::Certainty {
+        let begun = Instant::now();
+        let delivered = if confirm == Confirm::Certainty {
             let others = self.inner.peers.others().into_iter().map(|node| node.id).collect();
             let certain = (term, others, limit + EXPIRY);
-            return delivery.wait_certain(fanout, channel, assigned.first_seq..end, certain).await;
-        }
-        delivery.wait(fanout, channel, assigned.first_seq..end, limit).await
+            delivery.wait_certain(fanout, channel, assigned.first_seq..end, certain).await
+        } else {
+            delivery.wait(fanout, channel, assigned.first_seq..end, limit).await
+        };
+        self.inner.view.meters().delivery.since(begun);
+        delivered
     }
 }
 

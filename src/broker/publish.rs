@@ -1,5 +1,7 @@
 //! A publish from its arrival on any node to its acknowledgement.
 
+use std::time;
+
 use tokio::time::Instant;
 
 use super::{
@@ -11,6 +13,21 @@ use super::{
     submission::Committed,
 };
 use crate::model::{ChannelId, Frame, KeyHash, PublishGroup, Refusal};
+
+/// The trace that the first message of a frame belongs to; none where it says none, or not as W3C Trace Context has it.
+fn trace_id(frame: &Frame) -> Option<String> {
+    let message = frame.messages().next()?.ok()?;
+    let context = message.trace_context?;
+    let mut parts = context.traceparent.split('-');
+    let (version, id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_whole = is_hex(version, 2) && is_hex(id, 32) && is_hex(parent, 16) && is_hex(flags, 2);
+    // Later versions may have more parts; an id of zeros is none.
+    let is_valid = is_whole && version != "ff" && id.bytes().any(|byte| byte != b'0');
+    is_valid.then(|| id.to_owned())
+}
 
 impl Broker {
     /// Publishes one message and waits until it is acknowledged and its delivery is known. An empty key is refused: a
@@ -46,13 +63,21 @@ impl Broker {
 
     /// The same with more choices.
     pub async fn publish_frame_with(&self, channel: &str, frame: Frame, options: PublishOptions) -> Results {
-        let count = frame.count() as usize;
+        let (count, begun) = (frame.count() as usize, time::Instant::now());
         let _request = self.inner.requests.token();
         let results = match self.admit_publish(channel, frame.clone(), options).await {
             Ok(results) => results,
             Err(error) => vec![Err(error); count],
         };
         self.count(&results);
+        if results.iter().any(Result::is_ok) {
+            let meters = self.inner.view.meters();
+            let to = match options.confirm {
+                Confirm::Commit => &meters.publish_to_commit,
+                Confirm::Delivery | Confirm::Certainty => &meters.publish_to_delivery,
+            };
+            to.since(begun, || Some((trace_id(&frame)?, self.inner.view.clock().wall_ms())));
+        }
         self.sample_refused(channel, &frame, &results);
         results
     }
@@ -218,5 +243,34 @@ impl Broker {
             }
         };
         Outcome { duplicate: false, delivered, ..outcome }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::{Message, TraceContext};
+
+    #[test]
+    fn a_trace_id_is_taken_from_a_traceparent_and_from_nothing_else() {
+        let of = |traceparent: &str| {
+            let trace = TraceContext { traceparent: traceparent.into(), tracestate: String::new() };
+            trace_id(&Frame::encode([&Message { trace_context: Some(trace), ..Message::default() }]))
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(of(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        assert_eq!(of(&format!("01-{id}-00f067aa0ba902b7-01-more")).as_deref(), Some(id), "a later version");
+        for other in [
+            String::new(),
+            id.to_owned(),
+            format!("ff-{id}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{id}-00f067aa0ba902b7"),
+            format!("00-{id}\"-00f067aa0ba902b7-01"),
+        ] {
+            assert_eq!(of(&other), None, "{other}");
+        }
+        assert_eq!(trace_id(&Frame::encode([&Message::default()])), None);
     }
 }

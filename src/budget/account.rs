@@ -69,6 +69,8 @@ pub struct Account {
     proven: AtomicBool,
     /// Which node it is, on the port for nodes.
     node: OnceLock<u64>,
+    /// Stands for that node's connection.
+    bond: OnceLock<[u8; 32]>,
     /// Which node its certificate names.
     certified: OnceLock<Arc<str>>,
     upgraded: AtomicBool,
@@ -117,6 +119,7 @@ impl Account {
             pace: (AtomicU64::new(0), AtomicU64::new(0)),
             proven: AtomicBool::new(false),
             node: OnceLock::new(),
+            bond: OnceLock::new(),
             certified: OnceLock::new(),
             upgraded: AtomicBool::new(false),
             ended: AtomicU8::new(0),
@@ -141,10 +144,11 @@ impl Account {
         }
     }
 
-    /// The other side is this node of the cluster.
-    pub fn prove_node(&self, id: u64) {
+    /// The other side is this node of the cluster; `bond` stands for the connection, on both sides.
+    pub fn prove_node(&self, id: u64, bond: [u8; 32]) {
         // Once for a connection.
         let _ = self.node.set(id);
+        let _ = self.bond.set(bond);
         self.prove();
         self.face.proved_node(id);
     }
@@ -152,6 +156,11 @@ impl Account {
     /// Which node the other side has proven to be.
     pub fn node(&self) -> Option<u64> {
         self.node.get().copied()
+    }
+
+    /// What stands for the connection of a node, on both sides.
+    pub fn bond(&self) -> Option<&[u8; 32]> {
+        self.bond.get()
     }
 
     /// Its certificate names this node.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod deep;
+mod invite;
 
 use std::{
     path::PathBuf,
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{confirm, connect, on_the_wire, print_json, print_line, table, thousands},
+    remote::{confirm, connect, on_the_wire, parse_duration, print_json, print_line, table, thousands},
 };
 use crate::{
     client::Client,
@@ -31,6 +32,15 @@ pub enum Command {
     Join {
         /// Its name, its id, or its address for other nodes (HOST:PORT)
         node: String,
+    },
+    /// Make a token by which one new node may join, and print it: nobody can tell it again
+    Invite {
+        /// Which node it is for
+        #[arg(long, default_value = "")]
+        description: String,
+        /// For how long a node may join with it, for example 30m; at most 7 days, an hour unless given
+        #[arg(long, value_parser = parse_duration)]
+        lifetime: Option<Duration>,
     },
     /// Make a learner a voter, where that does not happen by itself
     Promote {
@@ -90,6 +100,9 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Verify { deep: true, rate } => {
             let compared = verify(&client, global).await;
             return deep::verify(&client, rate.as_u64(), global).await.and(compared);
+        }
+        Command::Invite { description, lifetime } => {
+            return invite::invite(&client, &description, lifetime, global).await;
         }
         Command::Backup { file } => return backup::backup(&client, &file, global).await,
         Command::Restore { .. } => return Ok(()), // done above, without a server

@@ -1,16 +1,22 @@
 //! `liminal serve`: one node, until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::{CliError, OutputFormat, config};
 use crate::{
     budget::descriptors,
-    config::ServerConfig,
+    config::{ClusterConfig, ServerConfig},
     env::Env,
+    files,
+    model::JoinToken,
     node::{Node, Storage},
 };
+
+/// The variable that may hold a join token.
+const JOIN_TOKEN: &str = "LIMINAL_JOIN_TOKEN";
 
 /// What `serve` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,10 +27,31 @@ pub struct Args {
     /// A value that wins over the file and over LIMINAL_* variables, for example `limits.message_bytes=2MiB`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// The file with the token of `cluster invite` by which this node joins; LIMINAL_JOIN_TOKEN may hold the token instead.
+    /// A node that is in a cluster already needs none
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+}
+
+/// The token by which a new node joins.
+fn join_token(file: Option<&Path>) -> Result<Option<JoinToken>, CliError> {
+    let (from, text) = match (file, std::env::var(JOIN_TOKEN)) {
+        (Some(file), _) => {
+            let unreadable = |error| CliError::usage(format!("--join-token-file: {}: {error}", file.display()));
+            (file.display().to_string(), std::fs::read_to_string(file).map_err(unreadable)?)
+        }
+        (None, Ok(text)) if !text.is_empty() => (JOIN_TOKEN.to_owned(), text),
+        (None, _) => return Ok(None),
+    };
+    let text = Zeroizing::new(text);
+    text.trim().parse().map(Some).map_err(|what: String| CliError::usage(format!("{from}: {what}")))
 }
 
 pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError> {
-    let config = config::load(Some(&args.config), args.set)?.config;
+    let mut config = config::load(Some(&args.config), args.set)?.config;
+    if let Some(cluster) = &mut config.cluster {
+        cluster.join_token = join_token(args.join_token_file.as_deref())?;
+    }
     if config.ephemeral_node {
         tracing::warn!("this node is ephemeral: all of its messages are gone when it stops");
     }
@@ -32,6 +59,11 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
         |what| CliError::failed(format!("the configuration cannot be used\n{}: {what}", args.config.display()));
     if let Some(warning) = config.check_exposure().map_err(refused)? {
         tracing::warn!("{warning}");
+    }
+    if !config.security.core_dumps
+        && let Err(error) = files::keep_memory_private()
+    {
+        tracing::warn!(%error, "a crash of this node may write its secrets to disk: core dumps cannot be turned off");
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
@@ -67,7 +99,8 @@ pub(super) async fn start(mut config: ServerConfig, nodes: u16) -> Result<Node, 
     }
     let env = Env::real();
     let storage = {
-        let (config, env) = (config.clone(), env.clone());
+        let (mut config, env) = (config.clone(), env.clone());
+        config.cluster.iter_mut().for_each(ClusterConfig::forget_secret);
         tokio::task::spawn_blocking(move || Storage::open(&config, &env)).await
     };
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;

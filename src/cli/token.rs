@@ -42,6 +42,9 @@ pub enum Command {
     Revoke {
         /// Its id
         id: String,
+        /// Also when it is the last one by which the cluster can be administered
+        #[arg(long)]
+        force: bool,
     },
     /// Give a token another text, and print it; the former one is refused from then on
     Rotate {
@@ -99,7 +102,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         }
         Command::Rotate { id } => made(&client.rotate_token(&id).await?, global),
         Command::Show { id } => one(&client.token(&id).await?, "", global),
-        Command::Revoke { id } => one(&client.revoke_token(&id).await?, "  revoked", global),
+        Command::Revoke { id, force: false } => one(&client.revoke_token(&id).await?, "  revoked", global),
+        Command::Revoke { id, force: true } => one(&client.revoke_token_by_force(&id).await?, "  revoked", global),
         Command::List => {
             let tokens = client.tokens().await?;
             match global.output {

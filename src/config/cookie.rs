@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use zeroize::Zeroize as _;
+
 use super::ClusterConfig;
 use crate::env::Random;
 
@@ -50,6 +52,11 @@ impl ClusterConfig {
                 self.read(path)?.ok_or_else(|| named(path, &"it was made, and is gone again"))
             }
         }
+    }
+
+    /// Overwrites the secret, which nothing needs once the keys are made of it.
+    pub fn forget_secret(&mut self) {
+        self.cookie.zeroize();
     }
 
     /// Looks at the secret's file as a start would, without making it. Gives what a person should know of a file that will

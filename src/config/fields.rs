@@ -33,6 +33,9 @@ pub(super) fn cluster(config: &mut ClusterConfig, v: &mut dyn Visitor) {
     v.texts("seed_nodes", &mut config.seed_nodes);
     v.boolean("auto_promote", &mut config.auto_promote);
     v.optional_duration("remove_departed_after", &mut config.remove_departed_after);
+    let mut join = config.join.name().to_owned();
+    v.text("join", &mut join);
+    config.join = join.parse().unwrap_or(config.join);
 }
 
 fn store(config: &mut StoreConfig, v: &mut dyn Visitor) {
@@ -59,6 +62,12 @@ fn security(config: &mut SecurityConfig, v: &mut dyn Visitor) {
     let mut hash = config.bootstrap_token_hash.map(|hash| hash.to_string());
     v.optional("bootstrap_token_hash", &mut hash);
     config.bootstrap_token_hash = hash.and_then(|hash| hash.parse().ok());
+    v.boolean("core_dumps", &mut config.core_dumps);
+    let mut audit = config.audit.name().to_owned();
+    v.text("audit", &mut audit);
+    config.audit = audit.parse().unwrap_or(config.audit);
+    v.optional_duration("audit_max_age", &mut config.audit_max_age);
+    v.size("audit_max_bytes", &mut config.audit_max_bytes);
 }
 
 fn scrub(config: &mut ScrubConfig, v: &mut dyn Visitor) {
@@ -101,6 +110,7 @@ fn limits(limits: &mut Limits, v: &mut dyn Visitor) {
     number("connections_per_address", &mut limits.connections_per_address);
     number("streams", &mut limits.streams);
     number("streams_per_connection", &mut limits.streams_per_connection);
+    number("metric_series", &mut limits.metric_series);
     number("subscriptions", &mut limits.subscriptions);
     number("subscriptions_per_connection", &mut limits.subscriptions_per_connection);
     number("requests", &mut limits.requests);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ChannelEntry, ClusterConfig, Origins, RoutingRule, ServerConfig, fields,
+    AuditMode, ChannelEntry, ClusterConfig, JoinMode, Origins, RoutingRule, ServerConfig, fields,
     reader::{Reader, Visitor as _},
     tls,
     tree::{self, Node, Origin, Overrides, Value},
@@ -236,6 +236,11 @@ fn cluster(config: &mut ServerConfig, reader: &mut Reader<'_>) {
     let mut table = Reader::new(&path, node, reader.errors);
     let mut cluster = ClusterConfig::default();
     fields::cluster(&mut cluster, &mut table);
+    if let Some(node) = table.get("join")
+        && let Some(Err(what)) = table.text_of("join", node).map(|text| text.parse::<JoinMode>())
+    {
+        table.wrong("join", &node.origin, what);
+    }
     if table.get("listen_address").is_none() {
         table.missing("listen_address", "write HOST:PORT");
     }
@@ -320,6 +325,7 @@ fn security(reader: &mut Reader<'_>) {
         }
     };
     check("mode", |text| text.parse::<SecurityMode>().map(drop));
+    check("audit", |text| text.parse::<AuditMode>().map(drop));
     check("bootstrap_token_hash", |text| text.parse::<TokenHash>().map(drop));
 }
 

@@ -15,15 +15,15 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     address::{self, is_unspecified},
-    model::Limits,
+    model::{JoinToken, Limits},
 };
 
 pub use file::{ConfigErrors, Loaded};
-pub use security::SecurityConfig;
+pub use security::{AuditMode, SecurityConfig};
 pub use show::Origins;
 pub use tls::{PeerTlsConfig, PeerTlsMode, TlsConfig};
 pub use tree::Overrides;
@@ -157,6 +157,40 @@ pub struct ClusterConfig {
     /// A node that has been away for so long is removed, if the others have a majority without it and at least `expect` voters
     /// stay; off: never.
     pub remove_departed_after: Option<Duration>,
+    /// How new nodes come into a cluster that is there: `cookie`, whoever knows it and asks; `token`, with a token of
+    /// `liminal cluster invite` as well. It is the leader's configuration that counts.
+    pub join: JoinMode,
+    /// The token of `liminal cluster invite` with which this node joins.
+    pub join_token: Option<JoinToken>,
+}
+
+/// How new nodes come into a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JoinMode {
+    /// By the cookie alone.
+    #[default]
+    Cookie,
+    /// By an invitation as well.
+    Token,
+}
+
+impl JoinMode {
+    /// As a configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cookie => "cookie",
+            Self::Token => "token",
+        }
+    }
+}
+
+impl FromStr for JoinMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Cookie, Self::Token].into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| format!("`{text}` is no way to join: there are cookie and token"))
+    }
 }
 
 impl Default for ServerConfig {
@@ -235,11 +269,13 @@ impl Default for ClusterConfig {
             counts_seeds: false,
             auto_promote: true,
             remove_departed_after: None,
+            join: JoinMode::default(),
+            join_token: None,
         }
     }
 }
 
-/// Never shows the cookie.
+/// Shows neither the cookie nor the secret of a join token.
 impl fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -253,6 +289,8 @@ impl fmt::Debug for ClusterConfig {
             counts_seeds,
             auto_promote,
             remove_departed_after,
+            join,
+            join_token,
         } = self;
         f.debug_struct("ClusterConfig")
             .field("node_name", node_name)
@@ -264,6 +302,8 @@ impl fmt::Debug for ClusterConfig {
             .field("counts_seeds", counts_seeds)
             .field("auto_promote", auto_promote)
             .field("remove_departed_after", remove_departed_after)
+            .field("join", join)
+            .field("join_token", join_token)
             .finish_non_exhaustive()
     }
 }

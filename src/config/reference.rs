@@ -32,15 +32,17 @@ const DEPENDS: [(&str, &str); 10] = [
 ];
 
 /// Bounds of single keys, in place of those of their types.
-fn bounds() -> [(&'static str, String); 9] {
+fn bounds() -> [(&'static str, String); 11] {
     [
         ("limits.live_keys", format!("1 to {}", Limits::MOST_LIVE_KEYS)),
         ("limits.consumer_name_bytes", "1 to 200".to_owned()),
         ("cluster.expect", format!("1 to {}", Limits::MOST_VOTERS)),
         ("cluster.cookie", format!("at least {} characters; fewer on loopback", ClusterConfig::SHORTEST_COOKIE)),
+        ("cluster.join", "`\"cookie\"` or `\"token\"`".to_owned()),
         ("raft.election_min", "at least twice `raft.heartbeat`".to_owned()),
         ("raft.election_max", "longer than `raft.election_min`".to_owned()),
         ("security.mode", "`\"off\"`, `\"permissive\"` or `\"enforce\"`".to_owned()),
+        ("security.audit", "`\"auto\"`, `\"on\"` or `\"off\"`".to_owned()),
         ("tls.min_version", "`\"1.3\"` or `\"1.2\"`".to_owned()),
         ("peer_tls.mode", "`\"off\"`, `\"optional\"` or `\"required\"`".to_owned()),
     ]

@@ -1,12 +1,12 @@
 //! Whether clients have to say who they are, and what a node without that may be reached by.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use super::ServerConfig;
-use crate::model::{SecurityMode, TokenHash};
+use crate::model::{Retention, SecurityMode, TokenHash};
 
 /// Who may do what on a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityConfig {
     /// Whether clients have to send a token: `off`, nobody has to; `permissive`, everything is let through, and what `enforce`
     /// would refuse is counted; `enforce`, what no role of the token grants is refused.
@@ -17,6 +17,79 @@ pub struct SecurityConfig {
     /// The hash of a token that may make tokens and roles and do nothing else, for the first administrator. `liminal token
     /// bootstrap` prints both.
     pub bootstrap_token_hash: Option<TokenHash>,
+    /// Whether a node that crashes may leave a core dump, and debuggers of its user may attach to it. Its memory holds the
+    /// cookie, keys of certificates and tokens.
+    pub core_dumps: bool,
+    /// Whether acts of administrators and refusals are recorded in the channel `$audit`: `auto`, where `security.mode` is not
+    /// `off`; `on`; `off`, they are lines of the node's log only.
+    pub audit: AuditMode,
+    /// How long the channel `$audit` keeps a record; off: as long as there is room.
+    pub audit_max_age: Option<Duration>,
+    /// Bytes of records that the channel `$audit` keeps.
+    pub audit_max_bytes: usize,
+}
+
+impl Default for SecurityConfig {
+    /// Open, on loopback; records of a year, if somebody asks for them.
+    fn default() -> Self {
+        Self {
+            mode: SecurityMode::default(),
+            insecure: false,
+            bootstrap_token_hash: None,
+            core_dumps: false,
+            audit: AuditMode::default(),
+            audit_max_age: Some(Duration::from_secs(31_557_600)),
+            audit_max_bytes: 64 << 20,
+        }
+    }
+}
+
+impl SecurityConfig {
+    /// What the channel of the audit keeps; none where there is none.
+    pub fn audit_retention(&self) -> Option<Retention> {
+        let is_kept = match self.audit {
+            AuditMode::Auto => self.mode != SecurityMode::Off,
+            AuditMode::On => true,
+            AuditMode::Off => false,
+        };
+        is_kept.then(|| Retention {
+            max_age_ms: self.audit_max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            max_bytes: Some(self.audit_max_bytes as u64),
+            ..Retention::default()
+        })
+    }
+}
+
+/// Where acts and refusals are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditMode {
+    /// In the channel where callers are known, else in the node's log.
+    #[default]
+    Auto,
+    /// In the channel.
+    On,
+    /// In the node's log.
+    Off,
+}
+
+impl AuditMode {
+    /// As a configuration says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl FromStr for AuditMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Auto, Self::On, Self::Off].into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| format!("`{text}` says nothing of the audit: there are auto, on and off"))
+    }
 }
 
 impl ServerConfig {
@@ -63,7 +136,7 @@ mod tests {
     use crate::config::TlsConfig;
 
     fn config(address: &str, mode: SecurityMode, insecure: bool) -> ServerConfig {
-        let security = SecurityConfig { mode, insecure, bootstrap_token_hash: None };
+        let security = SecurityConfig { mode, insecure, ..SecurityConfig::default() };
         ServerConfig { listen_address: address.into(), security, ..ServerConfig::default() }
     }
 
@@ -97,6 +170,21 @@ mod tests {
         assert_eq!(certified.check_exposure(), Ok(None));
         let web = ServerConfig { health_listen_address: "0.0.0.0:7201".into(), ..ServerConfig::default() };
         assert!(web.check_exposure().unwrap_err().starts_with("health_listen_address"));
+    }
+
+    #[test]
+    fn the_audit_has_a_channel_where_callers_are_known_or_where_it_is_asked_for() {
+        let kept =
+            |mode, audit| SecurityConfig { mode, audit, ..SecurityConfig::default() }.audit_retention().is_some();
+        assert!(!kept(SecurityMode::Off, AuditMode::Auto) && kept(SecurityMode::Off, AuditMode::On));
+        assert!(kept(SecurityMode::Permissive, AuditMode::Auto) && kept(SecurityMode::Enforce, AuditMode::Auto));
+        assert!(!kept(SecurityMode::Enforce, AuditMode::Off));
+        let text =
+            "ephemeral_node = true\n[security]\naudit = \"on\"\naudit_max_age = \"30d\"\naudit_max_bytes = \"1MiB\"\n";
+        let retention = ServerConfig::parse(text, "f.toml", None).unwrap().security.audit_retention().unwrap();
+        assert_eq!((retention.max_age_ms, retention.max_bytes), (Some(30 * 24 * 3_600_000), Some(1 << 20)));
+        let wrong = ServerConfig::parse("ephemeral_node = true\n[security]\naudit = \"yes\"\n", "f.toml", None);
+        assert!(wrong.unwrap_err().to_string().contains("security.audit: `yes` says nothing"));
     }
 
     #[test]

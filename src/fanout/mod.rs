@@ -82,9 +82,10 @@ impl Fanout {
         let _ = self.observer.set(observer);
     }
 
-    /// New messages; never blocks. Costs nothing for a channel that nobody follows.
-    pub fn publish(&self, channel: ChannelId, batch: StoredBatch) {
-        let Some(tail) = self.tails.lock().get(&channel).cloned() else { return };
+    /// New messages; never blocks. Costs nothing for a channel that nobody follows. Says whether a follower of this node has
+    /// them in its inbox now.
+    pub fn publish(&self, channel: ChannelId, batch: StoredBatch) -> bool {
+        let Some(tail) = self.tails.lock().get(&channel).cloned() else { return false };
         let range = batch.first_seq..batch.end_seq();
         let end = range.end;
         let handed = tail.push(batch, &self.room);
@@ -97,6 +98,7 @@ impl Fanout {
         if let Some(observer) = observer.filter(|_| !handed) {
             observer.settled();
         }
+        handed
     }
 
     /// The channel is gone: its followers end.
@@ -248,7 +250,9 @@ mod tests {
         let fanout = Fanout::new(1 << 20, 200);
         let followers: Vec<Follower> = (0..5).map(|channel| follow(&fanout, ChannelId(channel))).collect();
         for seq in 0..100 {
-            (0..5).for_each(|channel| fanout.publish(ChannelId(channel), batch(seq, 1)));
+            (0..5).for_each(|channel| {
+                fanout.publish(ChannelId(channel), batch(seq, 1));
+            });
         }
         assert!(fanout.room.held.load(Ordering::Relaxed) <= 200);
         drop(followers);
@@ -268,9 +272,13 @@ mod tests {
         let fanout = Fanout::new(100, 1 << 20);
         let told = observed(&fanout);
         let follower = follow(&fanout, CHANNEL);
-        (0..3).for_each(|seq| fanout.publish(CHANNEL, batch(seq, 1)));
+        (0..3).for_each(|seq| {
+            fanout.publish(CHANNEL, batch(seq, 1));
+        });
         assert_eq!(*told.0.lock(), [0..1, 1..2, 2..3]);
-        (3..50).for_each(|seq| fanout.publish(CHANNEL, batch(seq, 1)));
+        (3..50).for_each(|seq| {
+            fanout.publish(CHANNEL, batch(seq, 1));
+        });
         let handed = told.0.lock().len();
         assert!((3..50).contains(&handed), "{handed}");
         assert!(fanout.interest_in(CHANNEL).unwrap().lagging, "it will read the rest from the store");
@@ -314,7 +322,9 @@ mod tests {
         for follower in &stalled {
             follower.begin(None, 0);
         }
-        (0..50).for_each(|seq| fanout.publish(CHANNEL, batch(seq, 1)));
+        (0..50).for_each(|seq| {
+            fanout.publish(CHANNEL, batch(seq, 1));
+        });
         let held = fanout.room.held.load(Ordering::Relaxed);
         assert!((50..=100).contains(&held), "as much as one of them may hold: {held}");
         drop(stalled);

@@ -1,6 +1,6 @@
 //! Looking at the cluster, and changing it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
@@ -12,12 +12,18 @@ use crate::{
     model::Action,
     proto::v1::{
         BackupChunk, BackupHead, BackupRequest, ClusterEvent, ClusterStatusRequest, ClusterStatusResponse,
-        JoinNodeRequest, ListEventsRequest, ListEventsResponse, MembershipChange, PromoteNodeRequest,
-        RemoveNodeRequest, SnapshotRequest, SnapshotResponse, TransferLeadershipRequest, VerifyDeepRequest,
-        VerifyDeepResponse, VerifyRequest, VerifyResponse, admin_server::Admin,
+        InviteNodeRequest, InviteNodeResponse, JoinNodeRequest, ListEventsRequest, ListEventsResponse,
+        MembershipChange, PromoteNodeRequest, RemoveNodeRequest, SnapshotRequest, SnapshotResponse,
+        TransferLeadershipRequest, VerifyDeepRequest, VerifyDeepResponse, VerifyRequest, VerifyResponse,
+        admin_server::Admin,
     },
     raft::{Backup, Change},
 };
+
+/// As records name what is done to all of it.
+const CLUSTER: &str = "cluster";
+/// Bytes of a node's name, id or address in a record.
+const NODE_NAME: usize = 256;
 
 /// Knows the cluster that a node is in.
 #[tonic::async_trait]
@@ -47,9 +53,25 @@ pub(super) struct AdminService {
 impl AdminService {
     async fn change<T>(&self, request: &Request<T>, change: Change) -> Result<Response<MembershipChange>, Status> {
         may(request, Action::Admin)?;
-        let done = self.admin.change(change).await.map_err(|error| to_status(&error))?;
+        let (act, node) = match &change {
+            Change::Join { node } => ("member.join", node),
+            Change::Promote { name } => ("member.promote", name),
+            Change::Remove { name } => ("member.remove", name),
+            Change::Transfer { name } => ("leadership.transfer", name),
+        };
+        let act = access(request)?.begin(act, of_node(node));
+        let done = act.end(self.admin.change(change).await).map_err(|error| to_status(&error))?;
         Ok(Response::new(MembershipChange { done }))
     }
+}
+
+/// As records name a node. What is none of its names is not repeated, since it may be anything.
+fn of_node(node: &str) -> String {
+    if node.is_empty() {
+        return CLUSTER.to_owned();
+    }
+    let is_name = node.len() <= NODE_NAME && node.chars().all(|c| c.is_ascii_graphic());
+    format!("node:{}", if is_name { node } else { "(no name)" })
 }
 
 fn may<T>(request: &Request<T>, action: Action) -> Result<(), Status> {
@@ -93,6 +115,16 @@ impl Admin for AdminService {
         self.change(&request, Change::Join { node: request.get_ref().node.clone() }).await
     }
 
+    async fn invite_node(&self, request: Request<InviteNodeRequest>) -> Result<Response<InviteNodeResponse>, Status> {
+        let broker = access(&request)?;
+        let InviteNodeRequest { description, lifetime_ms } = request.into_inner();
+        let lifetime = (lifetime_ms > 0).then(|| Duration::from_millis(lifetime_ms));
+        let (token, invitation) =
+            broker.invite_node(&description, lifetime).await.map_err(|error| to_status(&error))?;
+        let (id, text) = (invitation.id.to_string(), token.reveal().to_owned());
+        Ok(Response::new(InviteNodeResponse { id, text, expires_ms: invitation.expires_ms }))
+    }
+
     async fn promote_node(&self, request: Request<PromoteNodeRequest>) -> Result<Response<MembershipChange>, Status> {
         self.change(&request, Change::Promote { name: request.get_ref().name.clone() }).await
     }
@@ -124,7 +156,8 @@ impl Admin for AdminService {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
         let standing = may_long(&request, Action::Admin)?;
-        let (head, backup) = self.admin.backup().await.map_err(|error| to_status(&error))?;
+        let act = access(&request)?.begin("backup", CLUSTER.to_owned());
+        let (head, backup) = act.end(self.admin.backup().await).map_err(|error| to_status(&error))?;
         let first = BackupChunk { head: Some(head), page: Bytes::new() };
         let pages = futures::stream::try_unfold(backup, |mut backup| async move {
             let page = backup.next().await.map_err(|error| Status::internal(error.to_string()))?;
@@ -141,6 +174,7 @@ impl Admin for AdminService {
 
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
         may(&request, Action::Manage)?;
-        self.admin.snapshot().await.map(Response::new).map_err(|error| to_status(&error))
+        let act = access(&request)?.begin("snapshot", CLUSTER.to_owned());
+        act.end(self.admin.snapshot().await).map(Response::new).map_err(|error| to_status(&error))
     }
 }

@@ -10,6 +10,7 @@ const RIGHTS: &[(&str, Need)] = &[
     ("/liminal.v1.Admin/Backup", Need::ADMIN),
     ("/liminal.v1.Admin/ClusterStatus", Need::SEE_CLUSTER),
     ("/liminal.v1.Admin/JoinNode", Need::ADMIN),
+    ("/liminal.v1.Admin/InviteNode", Need::ADMIN),
     ("/liminal.v1.Admin/ListEvents", Need::SEE_CLUSTER),
     ("/liminal.v1.Admin/PromoteNode", Need::ADMIN),
     ("/liminal.v1.Admin/RemoveNode", Need::ADMIN),

@@ -47,7 +47,8 @@ impl Security for Service {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let gone = access(&request)?.revoke_token(&request.get_ref().id).await.map_err(|error| to_status(&error))?;
+        let v1::RevokeTokenRequest { id, force } = request.get_ref();
+        let gone = access(&request)?.revoke_token(id, *force).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::RevokeTokenResponse { token: Some(gone.to_proto()) }))
     }
 

@@ -22,10 +22,10 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, NamedPage},
+    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, NamedPage},
     model::{
         ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Position,
-        Settlement, Verdict,
+        Settlement, Verdict, timestamp,
     },
 };
 
@@ -97,6 +97,33 @@ pub(super) async fn create(
     let name = wanted.name.take().ok_or_else(|| Problem::invalid("the body has no name for the consumer"))?;
     let begin = start(wanted.start.take().as_deref().unwrap_or("earliest"), broker.now_ms())?;
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
+}
+
+/// Those of all channels: the place after which a page begins is a channel and a consumer.
+pub(super) async fn list_all(
+    Extension(broker): Extension<Access>,
+    Query(PageQuery { after, limit }): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let NamedPage { items, next_after } = broker.all_consumers_after(&after, limit).await?;
+    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
+    let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
+    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
+}
+
+/// The members that hold messages.
+pub(super) async fn members(
+    Extension(broker): Extension<Access>,
+    Path((channel, name)): Names,
+) -> Result<Response, Problem> {
+    let holdings = broker.holdings(&channel, &name).await?;
+    let members = holdings.into_iter().map(|Holding { member, held, first_seq, attempts, due_ms }| {
+        // As text, because JavaScript has no numbers of that size.
+        let member = member.map(|id| id.to_string());
+        json!({
+            "member": member, "held": held, "first_seq": first_seq, "attempts": attempts, "due": timestamp(due_ms),
+        })
+    });
+    Ok(Json(json!({ "members": members.collect::<Vec<_>>() })).into_response())
 }
 
 pub(super) async fn list(

@@ -134,7 +134,7 @@ impl Following {
 }
 
 /// What an event carries. Readers that find line breaks at other characters than the standard does find none.
-fn json_data(value: &impl Serialize) -> Result<String, BrokerError> {
+pub(super) fn json_data(value: &impl Serialize) -> Result<String, BrokerError> {
     let text = serde_json::to_string(value).map_err(|error| BrokerError::Internal { reason: error.to_string() })?;
     Ok(unbroken(text, Form::Document))
 }

@@ -1,17 +1,23 @@
 //! The HTTP face: publishing, reading, following and managing channels for whoever has no gRPC, `curl` for one; and
-//! health, readiness and metrics. Errors are problem details (RFC 9457) with the codes of the gRPC face.
+//! health, readiness, metrics and the console. Errors are problem details (RFC 9457) with the codes of the gRPC face.
 
 mod browsers;
+mod channel_metrics;
 mod channels;
 mod claims;
+mod cluster;
+mod console;
 mod consumers;
 mod content;
 mod delayed;
 mod events;
 mod exchanges;
+mod exposition;
 mod guarding;
+mod hardening;
 mod lag;
 mod letters;
+mod live;
 mod messages;
 pub mod metrics;
 mod monitoring;
@@ -21,6 +27,7 @@ mod rights;
 mod roles;
 mod rules;
 mod serving;
+mod shown;
 mod tokens;
 mod websocket;
 
@@ -30,16 +37,18 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    response::Html,
     routing::{MethodRouter, delete, get, post, put},
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::browsers::Browsers;
-pub use self::lag::{ConsumerCounts, ConsumerMetrics};
+pub use self::channel_metrics::{ChannelMetrics, RejectedMetrics};
+pub use self::cluster::{ClusterView, MemberChange};
+pub use self::lag::ConsumerMetrics;
+pub use self::live::Figures;
 pub use self::metrics::Metric;
 pub use self::monitoring::NodeView;
-use self::serving::Serving;
+use self::{live::Feed, serving::Serving};
 use crate::{broker::Gate, env::Listener, model::Limits};
 
 /// Paths, each with what is done there. Not one call after the other, so that a test can compare them with the document
@@ -47,7 +56,8 @@ use crate::{broker::Gate, env::Listener, model::Limits};
 type Routes<S> = &'static [(&'static str, fn() -> MethodRouter<S>)];
 
 const ROUTES: Routes<()> = &[
-    ("/", || get(index)),
+    ("/", || get(console::page)),
+    ("/console/{asset}", || get(console::asset)),
     ("/v1/openapi.json", || get(openapi::show)),
     ("/v1/channels", || get(channels::list)),
     ("/v1/channels/{channel}", || {
@@ -71,10 +81,12 @@ const ROUTES: Routes<()> = &[
     ("/v1/claims/{namespace}/{key}/complete", || post(claims::complete)),
     ("/v1/claims/{namespace}/{key}/release", || post(claims::release)),
     ("/v1/claims/{namespace}/{key}/renew", || post(claims::renew)),
+    ("/v1/consumers", || get(consumers::list_all)),
     ("/v1/channels/{channel}/consumers", || get(consumers::list).post(consumers::create)),
     ("/v1/channels/{channel}/consumers/{consumer}", || {
         get(consumers::show).patch(consumers::update).delete(consumers::delete)
     }),
+    ("/v1/channels/{channel}/consumers/{consumer}/members", || get(consumers::members)),
     ("/v1/channels/{channel}/consumers/{consumer}/pull", || post(consumers::pull)),
     ("/v1/channels/{channel}/consumers/{consumer}/settle", || post(consumers::settle)),
     ("/v1/channels/{channel}/consumers/{consumer}/reset", || post(consumers::reset)),
@@ -123,6 +135,25 @@ const MONITORING: Routes<Arc<dyn NodeView>> = &[
     ("/metrics", || get(monitoring::metrics)),
 ];
 
+/// What operators ask of the node and of its cluster.
+const OPERATING: Routes<Operating> = &[
+    ("/v1/cluster", || get(cluster::status)),
+    ("/v1/cluster/events", || get(cluster::events)),
+    ("/v1/cluster/nodes/{node}", || delete(cluster::remove)),
+    ("/v1/cluster/nodes/{node}/lead", || post(cluster::lead)),
+    ("/v1/cluster/nodes/{node}/promote", || post(cluster::promote)),
+    ("/v1/node", || get(cluster::node)),
+    ("/v1/history", || get(live::history)),
+    ("/v1/live", || get(live::follow)),
+];
+
+/// What the calls of operators answer from.
+#[derive(Clone)]
+struct Operating {
+    view: Arc<dyn NodeView>,
+    feed: Arc<Feed>,
+}
+
 fn routed<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Router<S> {
     routes.iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods()))
 }
@@ -140,17 +171,13 @@ pub async fn serve(
     let api = routed(ROUTES)
         .layer(DefaultBodyLimit::max(sizes.body.saturating_add(1)))
         .merge(routed(TRANSACTIONS).layer(DefaultBodyLimit::max(sizes.transaction)));
+    let operating = Operating { view: view.clone(), feed: Arc::default() };
+    let feeding = shutdown.run_until_cancelled(operating.feed.clone().keep(view.clone()));
+    let api = api.merge(routed(OPERATING).with_state(operating));
     let router = routed(MONITORING).with_state(view).merge(api);
     let router = router.layer(middleware::from_fn_with_state(gate, guarding::guard));
     let router = router.layer(middleware::from_fn_with_state(sizes, problem::explain));
     let router = router.layer(middleware::from_fn_with_state(browsers, browsers::guard));
-    Serving { router, sizes, header_bytes }.run(listener, shutdown).await;
-}
-
-async fn index() -> Html<&'static str> {
-    Html(
-        "<!doctype html><title>liminal</title><h1>liminal</h1><ul><li><a href=health>health</a>\
-         <li><a href=ready>ready</a><li><a href=metrics>metrics</a><li><a href=v1/channels>v1/channels</a>\
-         <li><a href=v1/openapi.json>v1/openapi.json</a></ul>",
-    )
+    let serving = Serving { router, sizes, header_bytes }.run(listener, shutdown.clone());
+    tokio::join!(feeding, serving);
 }

@@ -29,7 +29,7 @@ mod tests {
     use serde_json::Value;
 
     use super::{
-        super::{MONITORING, ROUTES, TRANSACTIONS},
+        super::{MONITORING, OPERATING, ROUTES, TRANSACTIONS},
         SERVED,
     };
 
@@ -38,7 +38,8 @@ mod tests {
         let document: Value = serde_json::from_str(&SERVED).unwrap();
         let described: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
         let of_broker = ROUTES.iter().chain(TRANSACTIONS).map(|(path, _)| *path);
-        let routed = of_broker.chain(MONITORING.iter().map(|(path, _)| *path));
+        let of_node = MONITORING.iter().map(|(path, _)| *path).chain(OPERATING.iter().map(|(path, _)| *path));
+        let routed = of_broker.chain(of_node);
         assert_eq!(described, routed.collect());
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     }

@@ -18,7 +18,7 @@ use liminal_wire::Code;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::{MONITORING, Sizes, problem::Problem};
+use super::{MONITORING, Sizes, hardening::harden, problem::Problem};
 use crate::{
     broker::over_budget,
     budget::{Account, Arriving, Holding, OPEN, Refusal, UNFINISHED, UNTAKEN},
@@ -76,8 +76,20 @@ impl Serving {
     async fn answer(
         self,
         account: Arc<Account>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Result<Response<Holding<Body>>, Infallible> {
+        let path = request.uri().path().to_owned();
+        let mut answer = self.answer_plainly(account, &path, request).await;
+        harden(&path, answer.headers_mut());
+        Ok(answer)
+    }
+
+    async fn answer_plainly(
+        self,
+        account: Arc<Account>,
+        path: &str,
+        mut request: Request<Incoming>,
+    ) -> Response<Holding<Body>> {
         account.prove();
         account.took_all();
         let open = match account.begin() {
@@ -86,14 +98,13 @@ impl Serving {
                 // It counts all the same until it is told so.
                 let open = account.begin_anyway();
                 let refused = ending(over_budget(OPEN, full).into());
-                return Ok(refused.map(|body| Holding::new(body, account, open)));
+                return refused.map(|body| Holding::new(body, account, open));
             }
         };
-        let path = request.uri().path();
         let monitors = MONITORING.iter().any(|(known, _)| *known == path);
         if account.is_for_monitoring() && !monitors {
             let refused = ending(crowded());
-            return Ok(refused.map(|body| Holding::new(body, account, open)));
+            return refused.map(|body| Holding::new(body, account, open));
         }
         let most = self.sizes.most(path).saturating_add(1);
         request.extensions_mut().insert(account.clone());
@@ -118,7 +129,7 @@ impl Serving {
             body.say_instead(instead);
             parts = refused;
         }
-        Ok(Response::from_parts(parts, body))
+        Response::from_parts(parts, body)
     }
 
     async fn route(self, request: Request<Body>) -> Response<Body> {

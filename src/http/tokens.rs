@@ -95,11 +95,19 @@ pub(super) async fn show(Extension(broker): Extension<Access>, Path(id): Path<St
     Ok(Json(TokenJson::of(&broker.token(&id).await?)).into_response())
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeQuery {
+    #[serde(default)]
+    force: bool,
+}
+
 pub(super) async fn revoke(
     Extension(broker): Extension<Access>,
     Path(id): Path<String>,
+    Query(RevokeQuery { force }): Query<RevokeQuery>,
 ) -> Result<StatusCode, Problem> {
-    broker.revoke_token(&id).await?;
+    broker.revoke_token(&id, force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

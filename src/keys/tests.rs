@@ -577,7 +577,7 @@ async fn measure() {
         let keys = (0..50).map(claim).collect();
         Command::Publish { time_ms, groups: vec![PublishGroup { channel: id, keys, frame, ..PublishGroup::default() }] }
     };
-    let resident = || crate::telemetry::resident_bytes() >> 20;
+    let resident = || crate::telemetry::Process::now().resident_bytes >> 20;
     let (mut index, mut longest, begun, before) = (2, Duration::ZERO, Now::now(), resident());
     for first in (0..millions * 1_000_000).step_by(50) {
         index += 1;

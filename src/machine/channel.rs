@@ -11,8 +11,8 @@ use super::{
     retention::Room,
 };
 use crate::model::{
-    Assigned, ChannelMeta, ChannelStats, Compaction, Digest, Durability, Fork, Frame, Gone, KeyClaim, KeyHash,
-    KeyOutcome, Orphans, PublishGroup, StoredBatch, stream_key,
+    Assigned, ChannelId, ChannelMeta, ChannelName, ChannelStats, Compaction, Digest, Durability, Fork, Frame, Gone,
+    KeyClaim, KeyHash, KeyOutcome, Orphans, PublishGroup, StoredBatch, stream_key,
 };
 
 #[derive(Debug)]
@@ -36,6 +36,25 @@ pub(super) struct Channel {
     pub(super) forks: Vec<Fork>,
     /// When its oldest messages are too old, as the machine has taken note of it.
     pub(super) aging_ms: Option<u64>,
+}
+
+/// What a channel holds and has taken, for who watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelFigures {
+    /// Which one.
+    pub id: ChannelId,
+    /// Its name.
+    pub name: ChannelName,
+    /// Messages that it holds.
+    pub messages: u64,
+    /// Their encoded bytes.
+    pub bytes: u64,
+    /// Messages that it has taken since it was created.
+    pub published: u64,
+    /// Their encoded bytes; of what an ephemeral channel passes on none are counted.
+    pub published_bytes: u64,
+    /// Idempotency keys in its window.
+    pub live_keys: u64,
 }
 
 /// What a group of publishes did to its channel.
@@ -68,6 +87,19 @@ impl Channel {
             redriven,
             forks,
             aging_ms: None,
+        }
+    }
+
+    pub(super) fn figures(&self) -> ChannelFigures {
+        let ChannelStats { first_seq, next_seq, bytes, appended_bytes, .. } = self.stats;
+        ChannelFigures {
+            id: self.meta.id,
+            name: self.meta.name.clone(),
+            messages: self.stored_from(first_seq),
+            bytes,
+            published: next_seq,
+            published_bytes: appended_bytes,
+            live_keys: self.dedup.len(),
         }
     }
 

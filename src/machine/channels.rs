@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Machine,
-    channel::Channel,
+    channel::{Channel, ChannelFigures},
     dedup::ExpiryRoom,
     effects::{CatalogChange, Effects},
     keys::{Key, record},
@@ -12,6 +12,11 @@ use super::{
 use crate::model::{ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelReply, ChannelUpdate, Refusal};
 
 impl Machine {
+    /// What each channel holds and has taken, by id. Looks at every channel.
+    pub fn channel_figures(&self) -> impl Iterator<Item = ChannelFigures> {
+        self.channels.values().map(Channel::figures)
+    }
+
     pub(super) fn create(
         &mut self,
         name: ChannelName,

@@ -82,6 +82,8 @@ pub(super) enum Key {
     Role(KeyHash),
     /// A token of a client.
     Token(TokenId),
+    /// An invitation of a node.
+    Invitation(TokenId),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -120,6 +122,7 @@ pub(super) const FORKS: &[u8] = b"forks/";
 const KEY_LIMIT: &[u8] = b"key-limit";
 const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
+const INVITATION: &[u8] = b"invitation/";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -157,6 +160,7 @@ impl Key {
             Self::Forks(id) => [FORKS, &id.0.to_be_bytes()].concat().into(),
             Self::Role(name) => [ROLE, &name.0[..]].concat().into(),
             Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
+            Self::Invitation(id) => [INVITATION, &id.0.to_be_bytes()].concat().into(),
         }
     }
 
@@ -204,6 +208,8 @@ impl Key {
             Some(Self::Role(KeyHash(name.try_into().ok()?)))
         } else if let Some(id) = key.strip_prefix(TOKEN) {
             Some(Self::Token(TokenId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(INVITATION) {
+            Some(Self::Invitation(TokenId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -285,6 +291,7 @@ mod tests {
             Key::MostKeys,
             Key::Role(KeyHash([11; 16])),
             Key::Token(TokenId(12)),
+            Key::Invitation(TokenId(13)),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -52,9 +52,10 @@ use self::{
 };
 pub use self::{
     calendar::behind,
+    channel::ChannelFigures,
     claims::receipt_key,
     cold::{COUNTERS_PREFIX, StoredClaims, claims_key, claims_of, claims_prefix, counted_keys},
-    consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards},
+    consumers::{Consumer, Consumers, Deferred, Held, Holder, Laggards, Totals},
     delayed::delayed_key,
     effects::{CatalogChange, Effects},
     entry_list::{ClaimEntry, EntryBytes, decode_entries},

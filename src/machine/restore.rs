@@ -117,7 +117,7 @@ impl Restoring {
             Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
-            Key::Role(_) | Key::Token(_) => machine.restore_security(kind, value),
+            Key::Role(_) | Key::Token(_) | Key::Invitation(_) => machine.restore_security(kind, value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
         };
         restored.map_err(name)

@@ -9,8 +9,8 @@ use super::{Effects, Machine, keys::Key};
 use crate::{
     codec::decode_record,
     model::{
-        ADMIN_ROLE, KeyHash, Limits, NewToken, OperationReply, Refusal, Role, RoleName, SecurityOperation,
-        SecurityReply, SecurityState, Token, TokenHash, TokenId,
+        ADMIN_ROLE, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal, Role, RoleName,
+        SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
 };
 
@@ -33,6 +33,7 @@ impl Machine {
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
         self.forget_expired_tokens(effects);
+        self.forget_expired_invitations(effects);
         let before = self.security.clone();
         let reply = match operation {
             SecurityOperation::CreateRole(role) => self.create_role(role, effects).map(SecurityReply::Role),
@@ -42,6 +43,13 @@ impl Machine {
             SecurityOperation::RevokeToken(id) => self.revoke_token(id, effects).map(SecurityReply::Token),
             SecurityOperation::RotateToken { id, hash } => {
                 self.rotate_token(id, hash, effects).map(SecurityReply::Token)
+            }
+            SecurityOperation::RevokeTokenUnlessLast(id) => {
+                self.revoke_unless_last(id, effects).map(SecurityReply::Token)
+            }
+            SecurityOperation::Invite(new) => self.invite(new, effects).map(SecurityReply::Invitation),
+            SecurityOperation::UseInvitation { id, node } => {
+                self.use_invitation(id, node, effects).map(SecurityReply::Invitation)
             }
         };
         if !Arc::ptr_eq(&before, &self.security) {
@@ -125,6 +133,17 @@ impl Machine {
         Ok(Token::clone(&token))
     }
 
+    /// Here and not where it is asked, so that of two administrators who revoke each other's token at the same time one stays.
+    fn revoke_unless_last(&mut self, id: TokenId, effects: &mut Effects) -> Result<Token, Refusal> {
+        let (state, now) = (&self.security, self.today_ms());
+        let administers = |token: &Arc<Token>| state.administers(token, now);
+        let is_one = state.tokens.get(&id).is_some_and(administers);
+        if is_one && !state.tokens.values().any(|token| token.id != id && administers(token)) {
+            return Err(Refusal::LastAdministrator(id));
+        }
+        self.revoke_token(id, effects)
+    }
+
     fn rotate_token(&mut self, id: TokenId, hash: TokenHash, effects: &mut Effects) -> Result<Token, Refusal> {
         let present = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?;
         if present.hash == hash {
@@ -132,6 +151,55 @@ impl Machine {
         }
         let token = Token { hash, rotated_ms: self.today_ms(), ..Token::clone(present) };
         Ok(self.put_token(token, effects))
+    }
+
+    fn invite(&mut self, new: NewInvitation, effects: &mut Effects) -> Result<Invitation, Refusal> {
+        let NewInvitation { id, key, description, lifetime_ms } = new;
+        if let Some(present) = self.security.invitations.get(&id) {
+            return if present.key == key { Ok(Invitation::clone(present)) } else { Err(Refusal::TokenExists(id)) };
+        }
+        if self.security.invitations.len() >= Limits::INVITATIONS {
+            return Err(Refusal::TooManyInvitations { limit: Limits::INVITATIONS as u64 });
+        }
+        if description.len() > Limits::DESCRIPTION_BYTES {
+            return Err(Refusal::TokenTooLarge);
+        }
+        let expires_ms = self.today_ms().saturating_add(lifetime_ms.min(Limits::INVITATION_MS));
+        Ok(self.put_invitation(Invitation { id, key, description, expires_ms, used_by: None }, effects))
+    }
+
+    /// Of two nodes that join with it at the same time, the log says which was first.
+    fn use_invitation(&mut self, id: TokenId, node: u64, effects: &mut Effects) -> Result<Invitation, Refusal> {
+        let present = self.security.invitations.get(&id).ok_or(Refusal::NoSuchInvitation(id))?;
+        match present.used_by {
+            Some(other) if other != node => Err(Refusal::NoSuchInvitation(id)),
+            Some(_) => Ok(Invitation::clone(present)),
+            None => {
+                let used = Invitation { used_by: Some(node), ..Invitation::clone(present) };
+                Ok(self.put_invitation(used, effects))
+            }
+        }
+    }
+
+    fn put_invitation(&mut self, invitation: Invitation, effects: &mut Effects) -> Invitation {
+        effects.put(Key::Invitation(invitation.id), &invitation);
+        let invitations = &mut Arc::make_mut(&mut self.security).invitations;
+        invitations.insert(invitation.id, Arc::new(invitation.clone()));
+        invitation
+    }
+
+    /// With whatever changes next, that one's own use included: nobody joins by what has expired.
+    fn forget_expired_invitations(&mut self, effects: &mut Effects) {
+        let now = self.today_ms();
+        let all = self.security.invitations.values();
+        let old: Vec<TokenId> = all.filter(|one| one.expires_ms <= now).map(|one| one.id).collect();
+        for id in &old {
+            effects.delete(Key::Invitation(*id));
+            Arc::make_mut(&mut self.security).invitations.remove(id);
+        }
+        if !old.is_empty() {
+            effects.security = Some(self.security.clone());
+        }
     }
 
     /// With whatever changes next: an expired token is refused anyway.
@@ -151,10 +219,15 @@ impl Machine {
         }
     }
 
-    /// A role or a token of the store.
+    /// A role, a token or an invitation of the store.
     pub(super) fn restore_security(&mut self, key: Key, value: &Bytes) -> Result<(), String> {
         let state = Arc::make_mut(&mut self.security);
-        let fits = if let Key::Token(id) = key {
+        let fits = if let Key::Invitation(id) = key {
+            let invitation: Invitation = decode_record("invitation", value).map_err(|error| error.to_string())?;
+            let fits = invitation.id == id;
+            state.invitations.insert(id, Arc::new(invitation));
+            fits
+        } else if let Key::Token(id) = key {
             let token: Token = decode_record("token", value).map_err(|error| error.to_string())?;
             let fits = token.id == id;
             state.tokens.insert(id, Arc::new(token));

@@ -526,3 +526,19 @@ fn every_schema_of_a_channel_is_kept_with_its_version_until_the_channel_is_gone(
     assert!(kept(&node).is_empty());
     node.restart();
 }
+
+#[test]
+fn the_figures_of_a_channel_say_what_it_holds_and_what_it_has_taken() {
+    let mut node = Node::new();
+    let id = node.create("c", window(100)).meta.id;
+    let ephemeral = ChannelConfig { durability: Durability::Ephemeral, ..window(100) };
+    let passing = node.create("d", ephemeral).meta.id;
+    node.publish(5, group(id, 0, &[("a", Some("1")), ("b", None), ("c", None)])).0.unwrap();
+    node.publish(5, group(passing, 0, &[("a", None)])).0.unwrap();
+    node.operate(6, Operation::Trim { channel: "c".parse().unwrap(), up_to: 1 }).0.unwrap();
+    let figures: Vec<_> = node.machine.channel_figures().collect();
+    let counts = |one: &ChannelFigures| (one.id, one.messages, one.published, one.live_keys);
+    assert_eq!(figures.iter().map(counts).collect::<Vec<_>>(), [(id, 2, 3, 1), (passing, 0, 1, 0)]);
+    assert!(figures[0].bytes > 0 && figures[0].bytes < figures[0].published_bytes);
+    assert_eq!((figures[1].bytes, figures[1].published_bytes), (0, 0));
+}

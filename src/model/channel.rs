@@ -11,7 +11,11 @@ use crate::proto::v1;
 /// Longest channel name in bytes.
 pub const MAX_NAME: usize = 200;
 
-/// 1 to 200 of `[A-Za-z0-9._-]`, not `.` or `..`. Cloning is cheap.
+/// The channel of the audit. Only the nodes publish to it, and whoever may administer the cluster reads it. Nobody can ask
+/// for a channel of such a name, because no text is read as one.
+pub const AUDIT_CHANNEL: &str = "$audit";
+
+/// 1 to 200 of `[A-Za-z0-9._-]`, not `.` or `..`; or [`AUDIT_CHANNEL`]. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChannelName(Arc<str>);
@@ -39,6 +43,11 @@ pub enum InvalidName {
 }
 
 impl ChannelName {
+    /// That of [`AUDIT_CHANNEL`].
+    pub fn audit() -> Self {
+        Self(AUDIT_CHANNEL.into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,8 +77,9 @@ impl FromStr for ChannelName {
 impl TryFrom<String> for ChannelName {
     type Error = InvalidName;
 
+    /// Of what a node has written, which may be a name that nobody can ask for.
     fn try_from(name: String) -> Result<Self, InvalidName> {
-        name.parse()
+        if name == AUDIT_CHANNEL { Ok(Self::audit()) } else { name.parse() }
     }
 }
 

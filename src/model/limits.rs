@@ -103,6 +103,9 @@ pub struct Limits {
     pub unread_bytes: usize,
     /// Bytes of answers that clients have not taken; one address has at most half of them.
     pub answer_bytes: usize,
+    /// Channels that have series of their own in the metrics, and as many consumers and namespaces of claims; the others are
+    /// summed up as `(others)`.
+    pub metric_series: usize,
     /// Subscriptions on a node.
     pub subscriptions: usize,
     /// Subscriptions on one connection.
@@ -202,12 +205,20 @@ impl Limits {
     pub const TOKEN_ROLES: usize = 16;
     /// Grants of one role.
     pub const ROLE_GRANTS: usize = 256;
+    /// Invitations of nodes that have not expired.
+    pub const INVITATIONS: usize = 100;
+    /// How long an invitation of a node may last, milliseconds.
+    pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
     /// Bytes of the description of a token or a role.
     pub const DESCRIPTION_BYTES: usize = 256;
     /// Addresses from which wrong tokens came lately that a node remembers.
     pub const GUESSING_ADDRESSES: usize = 4_096;
+    /// Records of the audit that wait to be published; further ones are in the node's log only.
+    pub const AUDIT_WAITING: usize = 1_024;
     /// Refusals of wrong tokens that wait for their delay; further ones are told at once.
     pub const DELAYED_REFUSALS: usize = 1_024;
+    /// Moments of which a node keeps its figures for the console, two seconds apart: fifteen minutes.
+    pub const HISTORY_SAMPLES: usize = 450;
     /// What a live key in memory is reckoned at, where memory is limited.
     pub const KEY_BYTES: u64 = 48;
     /// What keys in files are reckoned at: so many bytes of memory for so many keys.
@@ -292,6 +303,7 @@ impl Default for Limits {
             arriving_bytes: 64 << 20,
             unread_bytes: 32 << 20,
             answer_bytes: 64 << 20,
+            metric_series: 100,
             subscriptions: 10_000,
             subscriptions_per_connection: 1_000,
             subscriber_bytes: 8 << 20,

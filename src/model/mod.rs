@@ -16,6 +16,7 @@ mod delayed;
 mod delivery;
 mod expiry;
 mod hashes;
+mod join_token;
 mod json;
 mod letter_json;
 mod limits;
@@ -34,8 +35,8 @@ mod transaction;
 
 pub use batch::StoredBatch;
 pub use channel::{
-    Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison, Compatibility,
-    Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
+    AUDIT_CHANNEL, Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
+    Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
 };
 pub use claim::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, NamespaceId, NamespaceInfo,
@@ -55,6 +56,7 @@ pub use delayed::{Delayed, Due, Schedule, Scheduled, Waiting, WaitingRecord};
 pub use delivery::{DeliveryOrigin, DeliveryToken, InvalidToken};
 pub use expiry::{LiveRuns, has_expired};
 pub use hashes::{Digest, KeyHash};
+pub use join_token::JoinToken;
 pub use json::{ChannelJson, ConsumerJson, DelayedJson, MessageJson, QuotaJson, ReplyJson, RetentionJson, SchemaJson};
 pub use letter_json::LetterJson;
 #[cfg(test)]
@@ -72,7 +74,8 @@ pub use refusal::Refusal;
 pub use role::{ADMIN_ROLE, Action, Actions, Grant, Pattern, Role, RoleName, Scope};
 pub use rule::{Rule, RuleSet};
 pub use security::{
-    NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
+    Invitation, NewInvitation, NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token,
+    TokenHash, TokenId,
 };
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};

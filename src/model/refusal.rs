@@ -242,4 +242,16 @@ pub enum Refusal {
         /// How many that is.
         limit: u64,
     },
+    /// Nobody could administer the cluster without the token.
+    #[error("token {0} is the last one that may administer the cluster")]
+    LastAdministrator(TokenId),
+    /// No such invitation, or not any more, or another node has joined with it.
+    #[error("join token {0} is not known, has expired, or was used by another node")]
+    NoSuchInvitation(TokenId),
+    /// As many invitations as there may be.
+    #[error("there are {limit} invitations already")]
+    TooManyInvitations {
+        /// How many that is.
+        limit: u64,
+    },
 }

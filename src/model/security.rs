@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADMIN_ROLE, Role, RoleName};
+use super::{ADMIN_ROLE, Action, Role, RoleName, Scope};
 
 /// Whether callers have to say who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +151,34 @@ pub struct Token {
     pub expires_ms: Option<u64>,
 }
 
+/// An invitation for one node that is about to be made. The secret has left the node in the answer only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewInvitation {
+    /// Chosen at random by the node that was asked.
+    pub id: TokenId,
+    /// Of the join token: see [`JoinToken::key`](super::JoinToken::key).
+    pub key: TokenHash,
+    /// For people.
+    pub description: String,
+    /// For how long a node may join with it, milliseconds of log time.
+    pub lifetime_ms: u64,
+}
+
+/// An invitation as the state keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The public part of its token.
+    pub id: TokenId,
+    /// Of the join token.
+    pub key: TokenHash,
+    /// For people.
+    pub description: String,
+    /// From when on nobody joins with it.
+    pub expires_ms: u64,
+    /// The node that has joined with it. It may say so again, if it has not heard of that; nobody else can.
+    pub used_by: Option<u64>,
+}
+
 /// What is asked of tokens and roles. Variants are append-only: their order is part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecurityOperation {
@@ -171,6 +199,17 @@ pub enum SecurityOperation {
         /// Of the new text.
         hash: TokenHash,
     },
+    /// Ends a token for good, unless nobody could administer the cluster without it.
+    RevokeTokenUnlessLast(TokenId),
+    /// Makes an invitation. The same once more is no error.
+    Invite(NewInvitation),
+    /// A node joins by an invitation.
+    UseInvitation {
+        /// Which one.
+        id: TokenId,
+        /// The node's id.
+        node: u64,
+    },
 }
 
 /// The machine's answer: what was made or changed; what was deleted, as it was.
@@ -180,6 +219,8 @@ pub enum SecurityReply {
     Role(Role),
     /// To an operation on a token.
     Token(Token),
+    /// To an operation on an invitation.
+    Invitation(Invitation),
 }
 
 /// All tokens and roles. Cheap to clone, and rarely changed.
@@ -189,12 +230,25 @@ pub struct SecurityState {
     pub roles: BTreeMap<RoleName, Arc<Role>>,
     /// By id.
     pub tokens: BTreeMap<TokenId, Arc<Token>>,
+    /// By id.
+    pub invitations: BTreeMap<TokenId, Arc<Invitation>>,
 }
 
 impl SecurityState {
     /// Whether tokens may have this role.
     pub fn has_role(&self, name: &RoleName) -> bool {
         name.as_str() == ADMIN_ROLE || self.roles.contains_key(name)
+    }
+
+    /// Whether a token may administer the cluster at a time.
+    pub fn administers(&self, token: &Token, now_ms: u64) -> bool {
+        let is_valid = token.expires_ms.is_none_or(|expires| now_ms < expires);
+        let grants_it = |role: &Role| {
+            role.grants.iter().any(|grant| grant.scope == Scope::Cluster && grant.actions.contains(Action::Admin))
+        };
+        let may =
+            |name: &RoleName| name.as_str() == ADMIN_ROLE || self.roles.get(name).is_some_and(|role| grants_it(role));
+        is_valid && token.roles.iter().any(may)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::{FutureExt as _, future::BoxFuture};
+
 use super::{
     metrics,
     view::{BEHIND, View},
@@ -53,7 +55,7 @@ impl NodeView for View {
         wrong.chain(self.broker.near_key_limit()).collect()
     }
 
-    fn metrics(&self) -> Vec<Metric> {
-        metrics::all(self, self.unmet().is_empty())
+    fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
+        metrics::all(self, self.unmet().is_empty()).boxed()
     }
 }

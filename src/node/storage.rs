@@ -25,6 +25,8 @@ pub struct Storage {
     pub identity: Identity,
     /// Where the files of the idempotency keys are that memory does not hold.
     pub(super) keys: Arc<dyn KeyFiles>,
+    /// The directory of all of it; none where there is none.
+    pub(super) dir: Option<PathBuf>,
     /// Where the node notes how far its search for damage is.
     pub(super) scrub: Option<PathBuf>,
     /// A directory that goes with the node.
@@ -64,11 +66,12 @@ impl Storage {
         let store = HaematiteStore::open(&dir.join("state"), store_config)?;
         let keys = KeyDirectory::open(&dir.join("keys")).map_err(unusable)?;
         let scrub = Some(dir.join("scrub"));
-        Ok(Self { log: Arc::new(log), store: Arc::new(store), identity, keys: Arc::new(keys), scrub, temporary })
+        let (log, store, keys) = (Arc::new(log), Arc::new(store), Arc::new(keys));
+        Ok(Self { log, store, identity, keys, dir: Some(dir), scrub, temporary })
     }
 
     /// Of other parts: for simulations.
     pub fn of(log: Arc<dyn LogStore>, store: Arc<dyn DurableStore>, identity: Identity) -> Self {
-        Self { log, store, identity, keys: Arc::new(KeyMemory::default()), scrub: None, temporary: None }
+        Self { log, store, identity, keys: Arc::new(KeyMemory::default()), dir: None, scrub: None, temporary: None }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio_util::sync::CancellationToken;
 
+use super::disk::Disk;
 use crate::{
     broker::{Broker, BrokerError, Gate},
     budget::Budgets,
@@ -23,7 +24,10 @@ pub(super) struct View {
     pub(super) gate: Arc<Gate>,
     /// Whether the channels of the configuration exist.
     pub(super) configured: Arc<AtomicBool>,
+    pub(super) channels: http::ChannelMetrics,
     pub(super) consumers: http::ConsumerMetrics,
+    pub(super) rejected: http::RejectedMetrics,
+    pub(super) disk: Disk,
     pub(super) stopping: CancellationToken,
 }
 

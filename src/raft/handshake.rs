@@ -26,6 +26,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use bytes::{Buf as _, BufMut as _};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
 
 use crate::{env::Random, sequencer::PeerVersion};
 
@@ -81,8 +82,8 @@ impl Purpose {
 pub struct PeerKeys {
     /// By which both sides see whether they have the same cookie.
     id: [u8; KEY_ID],
-    called: [u8; 32],
-    caller: [u8; 32],
+    called: Zeroizing<[u8; 32]>,
+    caller: Zeroizing<[u8; 32]>,
 }
 
 impl PeerKeys {
@@ -95,14 +96,14 @@ impl PeerKeys {
 
     /// Of a node without a cookie: nobody else has them.
     pub fn nobodys(random: &dyn Random) -> Arc<Self> {
-        Arc::new(Self::from_secret(&random.nonce()))
+        Arc::new(Self::from_secret(&Zeroizing::new(random.nonce())))
     }
 
     fn derive(cookie: &str) -> Self {
-        let mut secret = [0; 32];
+        let mut secret = Zeroizing::new([0; 32]);
         let params = Params::new(MEMORY_KIB, PASSES, 1, Some(secret.len())).expect("the parameters are valid");
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(cookie.as_bytes(), b"liminal peer v2", &mut secret)
+            .hash_password_into(cookie.as_bytes(), b"liminal peer v2", &mut *secret)
             .expect("a configuration's text is no longer than 4 GiB");
         Self::from_secret(&secret)
     }
@@ -111,8 +112,8 @@ impl PeerKeys {
         let [a, b, c, d, ..] = blake3::derive_key("liminal peer v2: which key", secret);
         Self {
             id: [a, b, c, d],
-            called: blake3::derive_key("liminal peer v2: the called side", secret),
-            caller: blake3::derive_key("liminal peer v2: the calling side", secret),
+            called: Zeroizing::new(blake3::derive_key("liminal peer v2: the called side", secret)),
+            caller: Zeroizing::new(blake3::derive_key("liminal peer v2: the calling side", secret)),
         }
     }
 }
@@ -176,11 +177,27 @@ pub(super) enum Refused {
     Broken(#[from] io::Error),
 }
 
+/// Stands for one connection: both sides make it of all that they said to each other, and no other connection has it.
+pub(super) type Bond = [u8; 32];
+
+fn bond(said: &[u8]) -> Bond {
+    blake3::derive_key("liminal peer v2: a connection", said)
+}
+
+/// A caller that has proven itself.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// What it says of itself.
+    pub(super) call: Call,
+    pub(super) bond: Bond,
+}
+
 /// The node that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// It may be another than the one that was meant.
     pub(super) id: u64,
+    pub(super) bond: Bond,
     /// The newest version that both sides speak.
     pub(super) version: PeerVersion,
 }
@@ -232,7 +249,7 @@ pub(super) async fn call(
     }
     said.put_slice(proof);
     stream.write_all(blake3::keyed_hash(&keys.caller, &said).as_bytes()).await?;
-    Ok(Found { id, version: PeerVersion(version) })
+    Ok(Found { id, bond: bond(&said), version: PeerVersion(version) })
 }
 
 /// The side that is called, which is the node with this id. Gives what the caller says of itself once it has proven it.
@@ -244,7 +261,7 @@ pub(super) async fn answer(
     keys: &PeerKeys,
     id: u64,
     nonce: Nonce,
-) -> Result<Call, Refused> {
+) -> Result<Caller, Refused> {
     let mut said = [0; CALL + ANSWER + PROOF];
     let (first, more) = said.split_at_mut(MAGIC.len());
     stream.read_exact(first).await?;
@@ -290,7 +307,10 @@ pub(super) async fn answer(
     stream.write_all(&said[CALL..]).await?;
     let mut theirs = [0; PROOF];
     stream.read_exact(&mut theirs).await?;
-    if is_proof(&keys.caller, &said, &theirs) { Ok(call) } else { Err(Refused::Impostor) }
+    if !is_proof(&keys.caller, &said, &theirs) {
+        return Err(Refused::Impostor);
+    }
+    Ok(Caller { call, bond: bond(&said) })
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
@@ -323,7 +343,7 @@ mod tests {
     }
 
     /// Both sides.
-    async fn meet(ours: &str, theirs: &str) -> (Result<Found, Refused>, Result<Call, Refused>) {
+    async fn meet(ours: &str, theirs: &str) -> (Result<Found, Refused>, Result<Caller, Refused>) {
         let (mut caller, mut called) = duplex(1024);
         let (ours, theirs) = (PeerKeys::of(ours), PeerKeys::of(theirs));
         let asked = calling();
@@ -355,8 +375,8 @@ mod tests {
     #[tokio::test]
     async fn two_nodes_with_one_cookie_learn_who_the_other_is() {
         let (found, caller) = meet(COOKIE, COOKIE).await;
-        assert_eq!(found.unwrap(), Found { id: 8, version: PeerVersion::NEWEST });
-        let caller = caller.unwrap();
+        let (found, Caller { call: caller, bond }) = (found.unwrap(), caller.unwrap());
+        assert_eq!(found, Found { id: 8, bond, version: PeerVersion::NEWEST });
         assert_eq!((caller.from, caller.to, caller.purpose), (7, Some(8), Purpose::Entries));
         assert_eq!(caller.cluster, ClusterMark::of(Some("orders")));
         assert!(!caller.cluster.is_none() && ClusterMark::of(None).is_none());
@@ -386,7 +406,7 @@ mod tests {
     }
 
     /// What somebody who knows no cookie gets when it hands on what others say, changed by `change`.
-    async fn relayed(change: impl Fn(&mut [u8])) -> (Result<Found, Refused>, Result<Call, Refused>) {
+    async fn relayed(change: impl Fn(&mut [u8])) -> (Result<Found, Refused>, Result<Caller, Refused>) {
         let (mut caller, mut middle) = duplex(1024);
         let (mut onwards, mut called) = duplex(1024);
         let keys = PeerKeys::of(COOKIE);
@@ -512,7 +532,8 @@ mod tests {
             };
             let asked = calling();
             let (found, ()) = tokio::join!(call(&mut caller, &keys, &asked), answers);
-            assert_eq!(found.unwrap(), Found { id: 8, version: PeerVersion(version) });
+            let found = found.unwrap();
+            assert_eq!((found.id, found.version), (8, PeerVersion(version)));
         }
     }
 

@@ -12,7 +12,7 @@ mod sight;
 use std::{collections::BTreeSet, time::Duration};
 
 use openraft::async_runtime::WatchReceiver as _;
-use tonic::Code;
+use tonic::{Code, Status};
 
 pub(super) use self::parts::Joining;
 use self::sight::Sight;
@@ -22,7 +22,7 @@ use super::{
     transport::Lane,
     wire::{position_to_log_id, to_address},
 };
-use crate::{proto::raft as proto, sequencer::NodeAddress};
+use crate::{model::JoinToken, proto::raft as proto, sequencer::NodeAddress};
 
 /// How often a node that is in no cluster looks for one.
 const SEARCH: Duration = Duration::from_millis(100);
@@ -193,9 +193,14 @@ impl Joining {
             starts: self.identity.starts(),
             incarnation: self.identity.incarnation(),
             last_log_id: self.log.bounds().last.map(position_to_log_id),
+            join: None,
         };
+        let invited = self.invited_by.as_ref().filter(|_| self.identity.cluster_id().is_none());
         let answer = if leader.id == self.local.id {
-            self.membership.announce(request).await
+            self.membership.announce(request, None).await
+        } else if let Some(token) = invited {
+            let announced = self.announce_with(token, leader, request);
+            tokio::time::timeout(ANNOUNCE_TIMEOUT, announced).await.ok()?
         } else {
             let mut client = self.transport.client(leader.id, &leader.peer, Lane::Control);
             let answer = tokio::time::timeout(ANNOUNCE_TIMEOUT, client.announce(request)).await.ok()?;
@@ -217,6 +222,20 @@ impl Joining {
                 _ => None,
             },
         }
+    }
+
+    /// Announces itself on a connection of its own, for which it proves that it has a join token.
+    async fn announce_with(
+        &self,
+        token: &JoinToken,
+        leader: &NodeAddress,
+        mut request: proto::AnnounceRequest,
+    ) -> Result<proto::AnnounceResponse, Status> {
+        let (mut client, bond) = self.transport.client_of_one_connection(&leader.peer);
+        client.hello(proto::HelloRequest::default()).await?;
+        let bond = bond().ok_or_else(|| Status::unavailable("the connection has gone"))?;
+        request.join = Some(proto::JoinProof { id: token.id().0, proof: token.proof(&bond).to_vec().into() });
+        client.announce(request).await.map(tonic::Response::into_inner)
     }
 
     fn tell_patience(&self) {

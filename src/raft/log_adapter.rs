@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use openraft::{
@@ -25,6 +25,7 @@ use super::{
     },
     log::{LogStore, OnDurable},
 };
+use crate::meter::Meters;
 
 /// Entries of about this many bytes are read, and sent to a follower, at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -37,11 +38,12 @@ pub(super) struct LogAdapter {
     log: Arc<dyn LogStore>,
     follows: Follows,
     pace: Pace,
+    meters: Arc<Meters>,
 }
 
 impl LogAdapter {
-    pub(super) fn new(log: Arc<dyn LogStore>, follows: Follows, pace: Pace) -> Self {
-        Self { log, follows, pace }
+    pub(super) fn new(log: Arc<dyn LogStore>, follows: Follows, pace: Pace, meters: Arc<Meters>) -> Self {
+        Self { log, follows, pace, meters }
     }
 }
 
@@ -202,10 +204,11 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(encode_entry).collect();
-        let pace = self.pace.clone();
+        let (pace, meters, begun) = (self.pace.clone(), self.meters.clone(), StdInstant::now());
         pace.begun();
         let on_durable: OnDurable = Box::new(move |result| {
             pace.done();
+            meters.append.since(begun);
             callback.io_completed(result);
         });
         if self.follows.0.load(Ordering::Relaxed) {
@@ -248,7 +251,7 @@ mod tests {
             (LogPosition { term: 1, index }, bytes)
         });
         log.append(entries.collect(), Box::new(|_| ())).unwrap();
-        let mut adapter = LogAdapter::new(log, Follows::default(), Pace::default());
+        let mut adapter = LogAdapter::new(log, Follows::default(), Pace::default(), Arc::default());
         let read = adapter.try_get_log_entries(0..10).await.unwrap();
         assert_eq!(read.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         let bytes: usize = read

@@ -307,8 +307,8 @@ impl Peer for PeerService {
     ) -> Result<Response<proto::AnnounceResponse>, Status> {
         self.gate.check(&request)?;
         Gate::speaks_for_itself(&request, request.get_ref().node.as_ref())?;
-        let request = request.into_inner();
-        self.membership.announce(request).await.map(Response::new)
+        let bond = Gate::bond(&request);
+        self.membership.announce(request.into_inner(), bond).await.map(Response::new)
     }
 
     async fn change(&self, request: Request<proto::ChangeRequest>) -> Result<Response<proto::ChangeResponse>, Status> {

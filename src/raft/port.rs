@@ -12,7 +12,7 @@ use tower::util::MapResponseLayer;
 
 use super::{
     complaints::Complaints,
-    handshake::{Purpose, Refused},
+    handshake::{Caller, Purpose, Refused},
     peer_service::PeerService,
     sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
     transport::sign,
@@ -92,7 +92,8 @@ async fn begin(
             return;
         }
     };
-    let connection = connection.of_node(caller.from);
+    let Caller { call: caller, bond } = caller;
+    let connection = connection.of_node(caller.from, bond);
     match caller.purpose {
         Purpose::Requests => {
             let _ = http2.send(Ok(connection)).await; // or the node is stopping

@@ -36,7 +36,7 @@ use tonic::{
 use self::credentials::Credentials;
 pub(super) use self::credentials::Gate;
 use super::{
-    handshake::{self, Call, ClusterMark, Found, PeerKeys, Purpose, Refused},
+    handshake::{self, Bond, Call, Caller, ClusterMark, Found, PeerKeys, Purpose, Refused},
     identity::Identity,
     lane,
     sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
@@ -108,6 +108,8 @@ struct End {
     version: AtomicU8,
     /// The node that the certificate there names, over TLS.
     certified: Mutex<Option<String>>,
+    /// Stands for the newest connection.
+    bond: Mutex<Option<Bond>>,
     /// Why there is no connection, where whoever is there is no node with the same cookie.
     refusal: Mutex<Option<String>>,
 }
@@ -143,6 +145,14 @@ impl Transport {
         self.signed(Bound { channel, end, meant: None })
     }
 
+    /// The same for somebody who proves something for that connection. What it gives says which connection was opened last;
+    /// none before the first request.
+    pub(super) fn client_of_one_connection(&self, address: &str) -> (Client, impl Fn() -> Option<Bond> + use<>) {
+        let Link { channel, end } = self.connect(None, address.to_owned());
+        let bond = end.clone();
+        (self.signed(Bound { channel, end, meant: None }), move || *bond.bond.lock())
+    }
+
     /// A connection for log entries.
     ///
     /// # Errors
@@ -164,11 +174,11 @@ impl Transport {
     ///
     /// # Errors
     /// When it is no node with the same cookie.
-    pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Call, Refused> {
+    pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Caller, Refused> {
         let Inner { env, identity, keys, .. } = &*self.inner;
-        let call = handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await?;
-        self.inner.believe(connection, call.from)?;
-        Ok(call)
+        let caller = handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await?;
+        self.inner.believe(connection, caller.call.from)?;
+        Ok(caller)
     }
 
     /// Remembers where a node says that it is: its next connection goes there, and so does one that has not reached the
@@ -251,6 +261,7 @@ impl Transport {
                     Err(refused) => Some(refused.to_string()),
                 };
                 dialled.map(|(connection, found)| {
+                    *end.bond.lock() = Some(found.bond);
                     end.version.store(found.version.0, Ordering::Release);
                     TokioIo::new(connection)
                 })

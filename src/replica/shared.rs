@@ -18,6 +18,7 @@ use crate::{
     keys::ColdKeys,
     log_clock::LogClock,
     machine::Machine,
+    meter::Meters,
     model::{Catalog, Limits, SecurityState},
     store::{DurableStore, WatchedStore},
 };
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) expecting: AtomicUsize,
     pub(super) commits: watch::Sender<StoreHealth>,
     pub(super) health: Health,
+    pub(super) meters: Arc<Meters>,
     pub(super) checkpoints: watch::Sender<VecDeque<Checkpoint>>,
     /// All tokens and roles, as they are from the newest entry on that changed them.
     pub(super) security: watch::Sender<Arc<SecurityState>>,

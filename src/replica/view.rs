@@ -13,7 +13,8 @@ use crate::{
     health::Health,
     keys::KeyPlaces,
     log_clock::LogClock,
-    machine::{Consumers, Laggards, LiveKeys},
+    machine::{ChannelFigures, Consumers, Laggards, LiveKeys, Totals},
+    meter::Meters,
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
         History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
@@ -84,6 +85,11 @@ impl ReplicaView {
     /// The consumers that are furthest behind, at most `most`.
     pub fn laggards(&self, most: usize) -> Laggards {
         self.shared.machine.read().laggards(most)
+    }
+
+    /// All channels and all consumers summed up.
+    pub fn totals(&self) -> Totals {
+        self.shared.machine.read().totals()
     }
 
     /// How much state there may be, as the log says.
@@ -214,6 +220,11 @@ impl ReplicaView {
         self.shared.machine.read().due(now_ms, limit)
     }
 
+    /// What each channel holds and has taken, by id. Looks at every channel.
+    pub fn channel_figures(&self) -> Vec<ChannelFigures> {
+        self.shared.machine.read().channel_figures().collect()
+    }
+
     /// How many idempotency keys there are. Looks at every channel.
     pub fn live_keys(&self) -> LiveKeys {
         self.shared.machine.read().live_keys()
@@ -279,6 +290,11 @@ impl ReplicaView {
     /// What keeps this node from doing its work.
     pub fn health(&self) -> &Health {
         &self.shared.health
+    }
+
+    /// What this node measures.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.shared.meters
     }
 
     /// Tries what could not be read again; see [`read_again`](crate::store::WatchedStore::read_again).

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::{
     keys::{ColdKeys, Found, KeyFiles, KeyMemory},
     log_clock::LogClock,
     machine::{CatalogChange, Machine},
+    meter::Meters,
     model::{Catalog, Command, Limits, Reply},
     store::{DurableStore, WatchedStore, WriteBatch},
 };
@@ -95,6 +97,7 @@ impl Replica {
             expecting: AtomicUsize::new(0),
             commits: watch::channel(StoreHealth::Working).0,
             health,
+            meters: Arc::new(Meters::default()),
             checkpoints: watch::channel(VecDeque::new()).0,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -113,7 +116,7 @@ impl Replica {
     /// Applies the command at a log index; `mark` is stored with its effects. While the store fails, the very same
     /// effects are tried again until they succeed, and [`ReplicaView::commits`] says so: a command is never skipped.
     pub async fn apply(&mut self, index: u64, command: Command, mark: Bytes) -> Reply {
-        let shared = &self.shared;
+        let (shared, begun) = (&self.shared, Instant::now());
         let hot = shared.machine.read().hot_keys();
         if shared.keys.must_wait(hot) {
             shared.make_room().await;
@@ -156,7 +159,9 @@ impl Replica {
         }
         shared.wakes.applied(&effects.consumers, &effects.deliveries);
         for (channel, batch) in effects.deliveries {
-            shared.fanout.publish(channel, batch);
+            if shared.fanout.publish(channel, batch) {
+                shared.meters.fan_out.since(begun);
+            }
         }
         if effects.checkpoint {
             shared.checkpoint(index);
@@ -164,6 +169,7 @@ impl Replica {
         shared.announce_due(due);
         shared.applied.send_replace(index);
         shared.keys.tend(hot, &shared.machine);
+        shared.meters.apply.since(begun);
         reply
     }
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     codec,
+    meter::Reading,
     model::{Frame, FrameBuilder, StoredBatch},
 };
 
@@ -52,6 +53,10 @@ pub trait Engine: Send + Sync + 'static {
         None
     }
     fn usage(&self) -> Option<StoreUsage>;
+    /// See [`DurableStore::folds`].
+    fn folds(&self) -> Option<Reading> {
+        None
+    }
     /// See [`DurableStore::failure`].
     fn failure(&self) -> Option<String> {
         None
@@ -404,6 +409,10 @@ impl<E: Engine> DurableStore for Layered<E> {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.engine.usage()
+    }
+
+    fn folds(&self) -> Option<Reading> {
+        self.engine.folds()
     }
 
     fn failure(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use super::{
     DurableStore, StateHash, StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage, StoredEntry,
     StreamBounds, WriteBatch,
 };
-use crate::model::StoredBatch;
+use crate::{meter::Reading, model::StoredBatch};
 
 /// Passes everything on to another store, except what it was told to refuse.
 pub struct FaultyStore {
@@ -200,6 +200,10 @@ impl DurableStore for FaultyStore {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.inner.usage()
+    }
+
+    fn folds(&self) -> Option<Reading> {
+        self.inner.folds()
     }
 
     fn failure(&self) -> Option<String> {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::model::StoredBatch;
+use crate::{meter::Reading, model::StoredBatch};
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::faulty::FaultyStore;
@@ -123,6 +123,11 @@ pub trait DurableStore: Send + Sync + 'static {
 
     /// How many bytes the store takes; none while it is not known.
     fn usage(&self) -> Option<StoreUsage> {
+        None
+    }
+
+    /// How long it took each time to make what was committed durable; none where nothing is made durable.
+    fn folds(&self) -> Option<Reading> {
         None
     }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     health::{Health, Part},
+    meter::Reading,
     model::StoredBatch,
 };
 
@@ -183,6 +184,10 @@ impl DurableStore for WatchedStore {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.inner.usage()
+    }
+
+    fn folds(&self) -> Option<Reading> {
+        self.inner.folds()
     }
 
     fn failure(&self) -> Option<String> {

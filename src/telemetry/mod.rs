@@ -1,8 +1,12 @@
-//! Logs: on standard error, filtered by `RUST_LOG`, as text or as JSON lines.
+//! Logs: on standard error, filtered by `RUST_LOG`, as text or as JSON lines. And what the process takes of its machine.
+
+mod process;
 
 use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
+
+pub use self::process::{Process, resident_bytes};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -30,12 +34,4 @@ pub fn init(format: LogFormat, default: &str) -> Result<(), String> {
         LogFormat::Json => lines.json().try_init(),
     };
     Ok(())
-}
-
-/// Bytes of memory that the process holds; 0 where the system does not say.
-pub fn resident_bytes() -> u64 {
-    // The second figure of `statm` counts resident pages: proc(5).
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
 }

@@ -3,11 +3,14 @@
 
 #![allow(missing_docs)]
 
+mod audit;
 mod claims;
+mod console;
 mod consumers;
 mod faces;
 mod http;
 mod listing;
+mod metrics;
 mod openapi;
 mod payloads;
 mod positions;

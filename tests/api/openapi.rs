@@ -6,7 +6,7 @@ use liminal::{model::Limits, node::Node};
 use serde_json::{Value, json};
 
 use super::{
-    http::{Answer, request},
+    http::{Answer, open, request, until},
     node,
 };
 
@@ -289,6 +289,9 @@ async fn rules_consumers_and_claims_are_answered_as_described() {
     let pulled = ask("POST", &path, &format!("{target}?max=3&wait=5s"), "").await.json();
     let tokens: Vec<_> = pulled["messages"].as_array().unwrap().iter().map(|one| one["token"].clone()).collect();
     assert_eq!(tokens.len(), 3);
+    let (path, target) = of("members");
+    let members = ask("GET", &path, &target, "").await.json();
+    assert_eq!((&members["members"][0]["member"], &members["members"][0]["held"]), (&Value::Null, &json!(3)));
     let (path, target) = of("settle");
     let settle = json!({
         "ack": [tokens[0]], "nack": [tokens[1], {"token": tokens[2], "delay_ms": 60_000, "reason": "busy"}],
@@ -396,9 +399,41 @@ async fn an_answer_with_a_field_too_many_or_too_few_would_be_found() {
 #[tokio::test]
 async fn what_watches_a_node_is_answered_as_described() {
     let described = Described::start().await;
-    for path in ["/", "/health", "/ready", "/metrics", "/v1/openapi.json"] {
+    let node = ["/", "/health", "/ready", "/metrics", "/v1/openapi.json", "/v1/node", "/v1/history"];
+    let cluster = ["/v1/cluster", "/v1/cluster/events", "/v1/consumers"];
+    for path in node.into_iter().chain(cluster) {
         assert_eq!(described.ask("GET", path, path, &[], "").await.status, 200, "{path}");
     }
+    for (file, status) in [("main.js", 200), ("console.css", 200), ("icon.svg", 200), ("x", 404)] {
+        let target = format!("/console/{file}");
+        assert_eq!(described.ask("GET", "/console/{asset}", &target, &[], "").await.status, status, "{file}");
+    }
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn changes_of_the_cluster_are_answered_as_described() {
+    let described = Described::start().await;
+    let node = "/v1/cluster/nodes/{node}";
+    for (method, step) in [("POST", "/lead"), ("POST", "/promote"), ("DELETE", "")] {
+        let (path, target) = (format!("{node}{step}"), format!("/v1/cluster/nodes/n9{step}"));
+        assert_eq!(described.ask(method, &path, &target, &[], "").await.code().1, "CHANGE_REFUSED", "{method} {path}");
+    }
+    described.node.stop().await;
+}
+
+#[tokio::test]
+async fn live_figures_are_answered_as_described() {
+    let described = Described::start().await;
+    let mut stream = open(described.node.http_address(), "GET", "/v1/live", &[], b"").await;
+    let said = until(&mut stream, "\n\n").await;
+    let data = said.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let overview: Value = serde_json::from_str(data).unwrap();
+    described.assert_valid(&json!({"$ref": "#/components/schemas/Overview"}), &overview);
+    assert_eq!((&overview["leader"], &overview["nodes"][0]["health"]), (&json!("n1"), &json!("ok")));
+    let figures = &overview["figures"];
+    assert_eq!((&figures["channels"], &figures["consumers"], &figures["stored"]), (&json!(1), &json!(0), &json!(0)));
+    drop(stream);
     described.node.stop().await;
 }
 

@@ -38,7 +38,12 @@ pub struct Closed {
 impl Closed {
     pub async fn start(mode: SecurityMode) -> Self {
         let bootstrap = TokenText::random(&*Env::real().random);
-        let security = SecurityConfig { mode, insecure: false, bootstrap_token_hash: Some(bootstrap.hash()) };
+        let security = SecurityConfig {
+            mode,
+            insecure: false,
+            bootstrap_token_hash: Some(bootstrap.hash()),
+            ..SecurityConfig::default()
+        };
         let config = ServerConfig { security, ..ServerConfig::default() };
         let node = start(config, Arc::new(MemoryStore::new())).await;
         let first = connect(&node, bootstrap.reveal()).await;

@@ -72,7 +72,12 @@ async fn closed(hash: TokenHash) -> Node {
     let config = ServerConfig {
         listen_address: "127.0.0.1:0".into(),
         health_listen_address: "127.0.0.1:0".into(),
-        security: SecurityConfig { mode: SecurityMode::Enforce, insecure: false, bootstrap_token_hash: Some(hash) },
+        security: SecurityConfig {
+            mode: SecurityMode::Enforce,
+            insecure: false,
+            bootstrap_token_hash: Some(hash),
+            ..SecurityConfig::default()
+        },
         ..ServerConfig::default()
     };
     let env = Env::real();

@@ -23,7 +23,8 @@ async fn a_token_that_is_revoked_on_one_node_ends_what_is_open_on_another_one_an
     let mut cluster = Cluster::prepare(dir.path());
     for config in &mut cluster.configs {
         let (mode, hash) = (SecurityMode::Enforce, Some(bootstrap.hash()));
-        config.security = SecurityConfig { mode, insecure: false, bootstrap_token_hash: hash };
+        config.security =
+            SecurityConfig { mode, insecure: false, bootstrap_token_hash: hash, ..SecurityConfig::default() };
     }
     cluster.start_nodes().await;
     cluster.create("orders").await;

@@ -23,9 +23,10 @@ const OTHER_PREFIXES: [&str; 3] = ["LIMINAL_", "CARGO_", "ADMISSION_"];
 /// Written from the code, as [`CODES`] is, with other names that look like error codes.
 const COMMANDS: &str = "docs/COMMANDS.md";
 
-/// The documents that people wrote, without the history of changes.
+/// The documents that people wrote, without the history of changes, and the alert rules, which are read as one.
 fn guides() -> Vec<File> {
     let all = files("docs", &[".md"]).into_iter().chain(files("crates", &["README.md"]));
+    let all = all.chain(files("cluster/prometheus", &[".yml"]));
     let readme = File { path: "README.md".into(), text: read("README.md") };
     all.chain([readme]).filter(|file| ![CODES, COMMANDS].contains(&file.path.as_str())).collect()
 }
@@ -67,7 +68,10 @@ fn metrics_that_documents_name_exist() {
         for (line, word) in words(&file.text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
             // Names of crates and files have the prefix too, and `liminal_consumer_*` stands for several.
             let is_prefix = word.ends_with('_');
-            let exists = known.contains(word) || is_prefix && known.iter().any(|name| name.starts_with(word));
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix));
+            let exists = known.contains(word)
+                || of_histogram.is_some_and(|name| known.contains(name))
+                || is_prefix && known.iter().any(|name| name.starts_with(word));
             let is_crate = ["client", "json", "memory", "predicate", "schema", "tls", "wire"]
                 .iter()
                 .any(|name| word == format!("liminal_{name}"));

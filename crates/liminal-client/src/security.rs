@@ -61,10 +61,24 @@ impl Client {
     /// Ends a token for good, and whatever is open by it. Gives it as it was.
     ///
     /// # Errors
-    /// When there is no such token, or the caller is no administrator.
+    /// When there is no such token, when it is the last one by which the cluster can be administered, or when the caller
+    /// is no administrator.
     pub async fn revoke_token(&self, id: &str) -> Result<Token, ClientError> {
+        self.revoke(id, false).await
+    }
+
+    /// The same also when nobody can administer the cluster without it: only a bootstrap token in the nodes'
+    /// configurations is a way in then.
+    ///
+    /// # Errors
+    /// When there is no such token, or the caller is no administrator.
+    pub async fn revoke_token_by_force(&self, id: &str) -> Result<Token, ClientError> {
+        self.revoke(id, true).await
+    }
+
+    async fn revoke(&self, id: &str, force: bool) -> Result<Token, ClientError> {
         let revoke = |link| {
-            let request = RevokeTokenRequest { id: id.to_owned() };
+            let request = RevokeTokenRequest { id: id.to_owned(), force };
             async move { SecurityClient::new(link).revoke_token(request).await }
         };
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, revoke).await?;

@@ -1,16 +1,20 @@
 //! One caller, and the check.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{
     Gate, Need, Object, TokenText,
-    policy::{Policy, Principal},
+    policy::{Policy, Principal, shown},
 };
 use crate::{
-    broker::BrokerError,
-    model::{Action, ChannelName, SecurityMode, SecurityState, TokenHash, TokenId},
+    broker::{
+        BrokerError,
+        audit::{self, Audit, Fate, Record},
+    },
+    budget::Origin,
+    model::{Action, SecurityMode, SecurityState, TokenHash, TokenId},
 };
 
 /// A token whose end is far away is looked at again after this time.
@@ -21,6 +25,7 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 pub struct Caller {
     gate: Arc<Gate>,
     who: Who,
+    from: Origin,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,22 +41,22 @@ enum Who {
 }
 
 impl Caller {
-    pub(super) fn nobody(gate: Arc<Gate>) -> Self {
-        Self { gate, who: Who::Nobody }
+    pub(super) fn nobody(gate: Arc<Gate>, from: Origin) -> Self {
+        Self { gate, who: Who::Nobody, from }
     }
 
     /// Whoever shows a token.
     ///
     /// # Errors
     /// `Unauthenticated` where it is not valid.
-    pub(super) fn of(gate: Arc<Gate>, text: &str) -> Result<Self, BrokerError> {
+    pub(super) fn of(gate: Arc<Gate>, from: Origin, text: &str) -> Result<Self, BrokerError> {
         let hash = TokenHash::of(text);
         let who = match TokenText::id_in(text) {
             None => return Err(unknown("what was sent has not the form of a token")),
             Some(_) if gate.bootstrap == Some(hash) => Who::Bootstrap,
             Some(id) => Who::Token { id, hash },
         };
-        let caller = Self { gate, who };
+        let caller = Self { gate, who, from };
         caller.known()?;
         if let Who::Token { id, hash } = who
             && let Some(principal) = caller.gate.policy().principal(id, &hash)
@@ -72,7 +77,7 @@ impl Caller {
     /// The same gate before the holder of another token; none where there is no such token.
     pub(super) fn as_token(&self, id: TokenId) -> Option<Self> {
         let hash = self.gate.policy().state.tokens.get(&id)?.hash;
-        Some(Self { gate: self.gate.clone(), who: Who::Token { id, hash } })
+        Some(Self { gate: self.gate.clone(), who: Who::Token { id, hash }, from: self.from.clone() })
     }
 
     /// The tokens and roles as this node has applied them.
@@ -102,10 +107,66 @@ impl Caller {
     /// # Errors
     /// As [`Caller::may`].
     pub fn may_one_of(&self, actions: &[Action], object: Object<'_>) -> Result<(), BrokerError> {
+        if object.is_kept_from(actions) {
+            return Err(self.keep_from(actions, object));
+        }
         match self.gate.mode {
             SecurityMode::Off => Ok(()),
-            _ => self.gate.conclude(self.judge(actions, object)),
+            _ => self.conclude(self.judge(actions, object), actions, || object.to_string()),
         }
+    }
+
+    /// What nobody may do, whatever the mode.
+    fn keep_from(&self, actions: &[Action], object: Object<'_>) -> BrokerError {
+        let error = self.denied(actions, &spelled(object));
+        let code = Some(error.code().as_str().to_owned());
+        self.audit()
+            .refused(&self.from, || self.record(names_of(actions).into(), object.to_string(), Fate::Denied, code));
+        self.gate.count_refused(&error);
+        error
+    }
+
+    /// Counts and records what was refused, or lets it through where the mode says so.
+    fn conclude(
+        &self,
+        judged: Result<(), BrokerError>,
+        actions: &[Action],
+        on: impl FnOnce() -> String,
+    ) -> Result<(), BrokerError> {
+        if let Err(error) = &judged
+            && self.gate.mode == SecurityMode::Enforce
+        {
+            let code = Some(error.code().as_str().to_owned());
+            let record = || self.record(names_of(actions).into(), on(), Fate::Denied, code);
+            self.audit().refused(&self.from, record);
+        }
+        self.gate.conclude(judged)
+    }
+
+    /// What takes the records of acts and refusals.
+    pub(super) fn audit(&self) -> &Audit {
+        &self.gate.audit
+    }
+
+    /// A record of what this caller did, or was not let do.
+    pub(super) fn record(&self, act: Cow<'static, str>, on: String, fate: Fate, code: Option<String>) -> Record {
+        let who = match self.who {
+            Who::Nobody => audit::Who::default(),
+            Who::Bootstrap => audit::Who { token: "bootstrap".into(), description: String::new() },
+            Who::Token { id, .. } => {
+                let policy = self.gate.policy();
+                let description = policy.state.tokens.get(&id).map(|token| token.description.clone());
+                audit::Who { token: id.to_string(), description: description.unwrap_or_default() }
+            }
+        };
+        let (time_ms, from) = (self.gate.broker.now_ms(), self.from.to_string());
+        Record { time_ms, act, on, fate, code, who, from, detail: String::new(), skipped: 0 }
+    }
+
+    /// A record of a token that is not valid. Its id is no secret, and whoever sent it may have made it up.
+    pub(super) fn wrong_token(&self, text: &str, error: &BrokerError) -> Record {
+        let named = TokenText::id_in(text).map_or_else(|| "token".to_owned(), |id| format!("token:{id}"));
+        self.record("login".into(), named, Fate::Denied, Some(error.code().as_str().to_owned()))
     }
 
     /// Whether the caller may do anything to a thing, and so know of it. Nothing is counted: it is asked of all that is
@@ -121,14 +182,18 @@ impl Caller {
         }
         match need {
             Need::Open => Ok(()),
-            Need::Known => self.gate.conclude(self.known()),
+            Need::Known => self.conclude(self.known(), &[], || "anything".to_owned()),
             Need::Cluster(action) => self.may(action, Object::Cluster),
             Need::Tokens => self.may(Action::Admin, Object::Tokens),
             // Where nothing is refused, the call itself counts what would be.
             Need::OneOf(_) if self.gate.mode == SecurityMode::Permissive => Ok(()),
-            Need::OneOf(actions) => self.gate.conclude(self.may_one_somewhere(actions, Principal::may_somewhere)),
+            Need::OneOf(actions) => {
+                let judged = self.may_one_somewhere(actions, Principal::may_somewhere);
+                self.conclude(judged, actions, || "anything".to_owned())
+            }
             Need::ToSomeChannel(actions) => {
-                self.gate.conclude(self.may_one_somewhere(actions, Principal::may_to_some_channel))
+                let judged = self.may_one_somewhere(actions, Principal::may_to_some_channel);
+                self.conclude(judged, actions, || "any channel".to_owned())
             }
         }
     }
@@ -180,22 +245,11 @@ impl Caller {
         if granted {
             return Ok(());
         }
-        let on = match object {
-            Object::Channel(name) => format!("channel `{}`", shown(name)),
-            Object::Claims(name) => format!("claim namespace `{}`", shown(name)),
-            Object::Cluster => "the cluster".to_owned(),
-            Object::Tokens => "the tokens and roles of the cluster".to_owned(),
-        };
-        Err(self.denied(actions, &on))
+        Err(self.denied(actions, &spelled(object)))
     }
 
     fn denied(&self, actions: &[Action], on: &str) -> BrokerError {
-        let action = match actions {
-            [action] => action.name().to_owned(),
-            actions if actions.len() == Action::ALL.len() => "any action".to_owned(),
-            actions => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" or "),
-        };
-        BrokerError::PermissionDenied { who: self.name(), action, on: on.to_owned() }
+        BrokerError::PermissionDenied { who: self.name(), action: names_of(actions), on: on.to_owned() }
     }
 
     /// Until when the token is certainly valid, unless it is revoked: milliseconds from now.
@@ -275,10 +329,22 @@ impl Standing {
     }
 }
 
-/// A name as it is said. What is none is not repeated: it may be of any length and hold anything, and a refusal is said of each
-/// message of a batch and goes into the log.
-fn shown(name: &str) -> &str {
-    if name.parse::<ChannelName>().is_ok() { name } else { "(no name)" }
+/// For people.
+fn spelled(object: Object<'_>) -> String {
+    match object {
+        Object::Channel(name) => format!("channel `{}`", shown(name)),
+        Object::Claims(name) => format!("claim namespace `{}`", shown(name)),
+        Object::Cluster => "the cluster".to_owned(),
+        Object::Tokens => "the tokens and roles of the cluster".to_owned(),
+    }
+}
+
+fn names_of(actions: &[Action]) -> String {
+    match actions {
+        [action] => action.name().to_owned(),
+        actions if actions.len() == Action::ALL.len() => "any action".to_owned(),
+        actions => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" or "),
+    }
 }
 
 fn unknown(reason: &str) -> BrokerError {

@@ -1,6 +1,6 @@
 //! What a caller may do with channels, and with the rules between them.
 
-use super::{Access, Object};
+use super::{Access, Object, policy::shown};
 use crate::{
     broker::{BrokerError, ChannelInfo, HistoryReport, NamedPage, RuleInfo, Start, Trim, Violation},
     model::{Action, ChannelConfig, ChannelUpdate, Compatibility, Retention, SchemaVersion},
@@ -16,7 +16,8 @@ impl Access {
         if let Some(quarantine) = &config.quarantine {
             self.may(Action::Publish, quarantine.as_str())?;
         }
-        self.broker.create_channel(name, config).await.map_err(|error| self.told(error))
+        let act = self.begin("channel.create", Object::Channel(name).to_string());
+        act.end(self.broker.create_channel(name, config).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::update_channel`; needs what its creation needs.
@@ -28,7 +29,8 @@ impl Access {
         if let Some(Some(quarantine)) = &update.quarantine {
             self.may(Action::Publish, quarantine.as_str())?;
         }
-        self.broker.update_channel(name, update).await.map_err(|error| self.told(error))
+        let act = self.begin("channel.update", Object::Channel(name).to_string());
+        act.end(self.broker.update_channel(name, update).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::try_update_channel`; needs `manage`.
@@ -60,7 +62,8 @@ impl Access {
     /// As there.
     pub async fn delete_channel(&self, name: &str) -> Result<(), BrokerError> {
         self.may(Action::Manage, name)?;
-        self.broker.delete_channel(name).await.map_err(|error| self.told(error))
+        let act = self.begin("channel.delete", Object::Channel(name).to_string());
+        act.end(self.broker.delete_channel(name).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::trim_channel`; needs `manage`.
@@ -69,7 +72,8 @@ impl Access {
     /// As there.
     pub async fn trim_channel(&self, name: &str, trim: Trim) -> Result<u64, BrokerError> {
         self.may(Action::Manage, name)?;
-        self.broker.trim_channel(name, trim).await.map_err(|error| self.told(error))
+        let act = self.begin("channel.trim", Object::Channel(name).to_string());
+        act.end(self.broker.trim_channel(name, trim).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::channel`; needs any right to it.
@@ -126,7 +130,8 @@ impl Access {
         self.may(Action::Manage, source)?;
         self.may(Action::Read, source)?;
         self.may(Action::Publish, target)?;
-        self.broker.put_rule(source, target, predicate).await.map_err(|error| self.told(error.into()))
+        let act = self.begin("rule.put", rule_name(source, target));
+        act.end(self.broker.put_rule(source, target, predicate).await.map_err(|error| self.told(error.into())))
     }
 
     /// See `Broker::delete_rule`; needs `manage` on the source, and any right to the target.
@@ -136,7 +141,8 @@ impl Access {
     pub async fn delete_rule(&self, source: &str, target: &str) -> Result<RuleInfo, BrokerError> {
         self.may(Action::Manage, source)?;
         self.may_see(target)?;
-        self.broker.delete_rule(source, target).await.map_err(|error| self.told(error.into()))
+        let act = self.begin("rule.delete", rule_name(source, target));
+        act.end(self.broker.delete_rule(source, target).await.map_err(|error| self.told(error.into())))
     }
 
     /// See `Broker::rules`: those of which the caller may see both channels.
@@ -148,4 +154,9 @@ impl Access {
         let sees = |name: &str| self.caller.sees(Object::Channel(name));
         Ok(rules.into_iter().filter(|rule| sees(&rule.source) && sees(&rule.target)).collect())
     }
+}
+
+/// As records name a rule.
+fn rule_name(source: &str, target: &str) -> String {
+    format!("rule:{}:{}", shown(source), shown(target))
 }

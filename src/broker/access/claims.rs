@@ -84,7 +84,8 @@ impl Access {
     /// As there.
     pub async fn put_claim_namespace(&self, name: &str, window: Duration) -> Result<NamespaceInfo, BrokerError> {
         self.may_claim(Action::Manage, name)?;
-        Ok(self.broker.put_claim_namespace(name, window).await?)
+        let act = self.begin("claims.put", Object::Claims(name).to_string());
+        act.end(self.broker.put_claim_namespace(name, window).await.map_err(BrokerError::from))
     }
 
     /// See `Broker::delete_claim_namespace`; needs `manage`.
@@ -93,7 +94,8 @@ impl Access {
     /// As there.
     pub async fn delete_claim_namespace(&self, name: &str) -> Result<(), BrokerError> {
         self.may_claim(Action::Manage, name)?;
-        Ok(self.broker.delete_claim_namespace(name).await?)
+        let act = self.begin("claims.delete", Object::Claims(name).to_string());
+        act.end(self.broker.delete_claim_namespace(name).await.map_err(BrokerError::from))
     }
 
     /// See `Broker::claim_namespace`; needs any right to it.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Access, Standing, caller::Right};
+use super::{Access, Object, Standing, caller::Right, policy::shown};
 use crate::{
     broker::{
-        BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, LetterPage, Letters, Member,
+        BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, LetterPage, Letters, Member,
         NamedPage, RedriveTo, Redriven, Start, consume::DEAD,
     },
     model::{Action, Notice, Settlement},
@@ -37,7 +37,8 @@ impl Access {
     ) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
         self.may_have_letters(channel, wanted.dead_letters.as_ref())?;
-        self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.create", consumer_name(channel, name));
+        act.end(self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::update_consumer`; needs what its creation needs.
@@ -52,7 +53,8 @@ impl Access {
     ) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
         self.may_have_letters(channel, update.dead_letters.as_ref())?;
-        self.broker.update_consumer(channel, name, update).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.update", consumer_name(channel, name));
+        act.end(self.broker.update_consumer(channel, name, update).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::delete_consumer`; needs `manage`.
@@ -61,7 +63,8 @@ impl Access {
     /// As there.
     pub async fn delete_consumer(&self, channel: &str, name: &str) -> Result<(), BrokerError> {
         self.may(Action::Manage, channel)?;
-        self.broker.delete_consumer(channel, name).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.delete", consumer_name(channel, name));
+        act.end(self.broker.delete_consumer(channel, name).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::reset_consumer`; needs `manage`.
@@ -70,7 +73,8 @@ impl Access {
     /// As there.
     pub async fn reset_consumer(&self, channel: &str, name: &str, start: Start) -> Result<ConsumerInfo, BrokerError> {
         self.may(Action::Manage, channel)?;
-        self.broker.reset_consumer(channel, name, start).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.reset", consumer_name(channel, name));
+        act.end(self.broker.reset_consumer(channel, name, start).await.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::consumer`; needs any right to its channel.
@@ -94,6 +98,23 @@ impl Access {
     ) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
         self.may_see(channel)?;
         self.broker.consumers_after(channel, name, limit).await.map_err(|error| self.told(error))
+    }
+
+    /// See `Broker::holdings`; needs any right to their channel.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn holdings(&self, channel: &str, name: &str) -> Result<Vec<Holding>, BrokerError> {
+        self.may_see(channel)?;
+        self.broker.holdings(channel, name).await.map_err(|error| self.told(error))
+    }
+
+    /// The consumers of all channels that the caller may see, after a place `channel/consumer`.
+    ///
+    /// # Errors
+    /// As `Broker::consumers_after`.
+    pub async fn all_consumers_after(&self, place: &str, limit: usize) -> Result<NamedPage<ConsumerInfo>, BrokerError> {
+        self.broker.consumers_seen(place, limit, |name| self.caller.sees(Object::Channel(name))).await
     }
 
     /// See `Broker::join_consumer`; needs `consume`, and the membership ends with it.
@@ -159,7 +180,8 @@ impl Access {
     pub async fn redrive(&self, wanted: &Letters, to: &RedriveTo) -> Result<Redriven, BrokerError> {
         self.may(Action::Publish, to.channel.as_deref().unwrap_or(&wanted.channel))?;
         self.may_with_letters_of(&[Action::Read, Action::Manage], wanted).await?;
-        self.broker.redrive(wanted, to).await.map_err(|error| self.told(error))
+        let act = self.begin("consumer.redrive", consumer_name(&wanted.channel, &wanted.consumer));
+        act.end(self.broker.redrive(wanted, to).await.map_err(|error| self.told(error)))
     }
 
     /// What is done to letters is done to the channel in which they died and to the one in which they are.
@@ -179,4 +201,9 @@ impl Access {
         }
         Ok(())
     }
+}
+
+/// As records name a consumer.
+fn consumer_name(channel: &str, name: &str) -> String {
+    format!("consumer:{}:{}", shown(channel), shown(name))
 }

@@ -61,7 +61,7 @@ fn token_id(text: &str) -> Result<TokenId, BrokerError> {
     text.parse().map_err(invalid)
 }
 
-fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
+pub(super) fn within(what: &str, value: usize, limit: usize) -> Result<(), BrokerError> {
     let (value, limit) = (value as u64, limit as u64);
     if value > limit { Err(BrokerError::LimitExceeded { what: what.to_owned(), value, limit }) } else { Ok(()) }
 }
@@ -96,8 +96,8 @@ impl Access {
         let text = TokenText::random(&*self.broker.inner.env.random);
         let new =
             NewToken { id: text.id(), hash: text.hash(), description: description.to_owned(), roles, lifetime_ms };
-        let token = self.token_of(SecurityOperation::CreateToken(new)).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was made");
+        let act = self.begin("token.create", token_name(text.id())).with(listed("roles", &new.roles));
+        let token = act.end(self.token_of(SecurityOperation::CreateToken(new)).await)?;
         Ok((text, token))
     }
 
@@ -109,20 +109,23 @@ impl Access {
         self.may_admin()?;
         let text = TokenText::with_id(token_id(id)?, &*self.broker.inner.env.random);
         let rotate = SecurityOperation::RotateToken { id: text.id(), hash: text.hash() };
-        let token = self.token_of(rotate).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was given another secret");
+        let act = self.begin("token.rotate", token_name(text.id()));
+        let token = act.end(self.token_of(rotate).await)?;
         Ok((text, token))
     }
 
-    /// Ends a token for good, and what is open by it, on each node as soon as that has applied it.
+    /// Ends a token for good, and what is open by it, on each node as soon as that has applied it. The last one by which
+    /// the cluster is administered is ended only by force.
     ///
     /// # Errors
-    /// `TokenNotFound`.
-    pub async fn revoke_token(&self, id: &str) -> Result<TokenInfo, BrokerError> {
+    /// `TokenNotFound`; `LastAdministrator` without force.
+    pub async fn revoke_token(&self, id: &str, force: bool) -> Result<TokenInfo, BrokerError> {
         self.may_admin()?;
-        let token = self.token_of(SecurityOperation::RevokeToken(token_id(id)?)).await?;
-        tracing::info!(by = self.caller.name(), token = %token.token.id, "a token was revoked");
-        Ok(token)
+        let id = token_id(id)?;
+        let revoke =
+            if force { SecurityOperation::RevokeToken(id) } else { SecurityOperation::RevokeTokenUnlessLast(id) };
+        let act = self.begin("token.revoke", token_name(id));
+        act.end(self.token_of(revoke).await)
     }
 
     /// A token, as of now (linearizable).
@@ -161,7 +164,7 @@ impl Access {
     async fn token_of(&self, operation: SecurityOperation) -> Result<TokenInfo, BrokerError> {
         match self.broker.operate_security(operation).await? {
             SecurityReply::Token(token) => Ok(self.shown(&self.caller.policy(), &Arc::new(token))),
-            SecurityReply::Role(_) => Err(BrokerError::Internal { reason: "a role in the place of a token".into() }),
+            other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a token") }),
         }
     }
 
@@ -172,9 +175,8 @@ impl Access {
     pub async fn create_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
-        let role = self.role_of(SecurityOperation::CreateRole(role)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was made");
-        Ok(role)
+        let act = self.begin("role.create", role_act(&role.name)).with(listed("grants", &role.grants));
+        act.end(self.role_of(SecurityOperation::CreateRole(role)).await)
     }
 
     /// Replaces what a role grants, for all tokens that have it.
@@ -184,9 +186,8 @@ impl Access {
     pub async fn update_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
-        let role = self.role_of(SecurityOperation::UpdateRole(role)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was changed");
-        Ok(role)
+        let act = self.begin("role.update", role_act(&role.name)).with(listed("grants", &role.grants));
+        act.end(self.role_of(SecurityOperation::UpdateRole(role)).await)
     }
 
     /// Deletes a role that no token has.
@@ -197,9 +198,8 @@ impl Access {
         self.may_admin()?;
         let name = role_name(name)?;
         check_changeable(&name)?;
-        let role = self.role_of(SecurityOperation::DeleteRole(name)).await?;
-        tracing::info!(by = self.caller.name(), role = %role.name, "a role was deleted");
-        Ok(role)
+        let act = self.begin("role.delete", role_act(&name));
+        act.end(self.role_of(SecurityOperation::DeleteRole(name)).await)
     }
 
     /// A role, as of now (linearizable).
@@ -236,7 +236,7 @@ impl Access {
     async fn role_of(&self, operation: SecurityOperation) -> Result<Role, BrokerError> {
         match self.broker.operate_security(operation).await? {
             SecurityReply::Role(role) => Ok(role),
-            SecurityReply::Token(_) => Err(BrokerError::Internal { reason: "a token in the place of a role".into() }),
+            other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a role") }),
         }
     }
 
@@ -278,6 +278,22 @@ impl Access {
     }
 }
 
+/// As records name a token.
+fn token_name(id: TokenId) -> String {
+    format!("token:{id}")
+}
+
+/// As records name a role.
+fn role_act(name: &RoleName) -> String {
+    format!("role:{name}")
+}
+
+/// What an act gives, for its record.
+fn listed(what: &str, all: &[impl ToString]) -> String {
+    let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+    format!("{what} {}", all.join(" "))
+}
+
 fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
     if name.as_str() == ADMIN_ROLE {
         return Err(invalid(format!(
@@ -317,7 +333,7 @@ impl Role {
 }
 
 impl Broker {
-    async fn operate_security(&self, operation: SecurityOperation) -> Result<SecurityReply, BrokerError> {
+    pub(super) async fn operate_security(&self, operation: SecurityOperation) -> Result<SecurityReply, BrokerError> {
         let limit_of =
             |what: &str, limit: u64| BrokerError::LimitExceeded { what: what.into(), value: limit + 1, limit };
         Err(match self.operate(Operation::Security(operation)).await? {
@@ -328,8 +344,10 @@ impl Broker {
                 BrokerError::RoleInUse { name: role.to_string(), token: token.to_string() }
             }
             Err(Refusal::NoSuchToken(id)) => BrokerError::TokenNotFound { id: id.to_string() },
+            Err(Refusal::LastAdministrator(id)) => BrokerError::LastAdministrator { id: id.to_string() },
             Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
             Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),
+            Err(Refusal::TooManyInvitations { limit }) => limit_of("the number of invitations", limit),
             other => BrokerError::Internal { reason: format!("an unexpected reply: {other:?}") },
         })
     }

@@ -5,6 +5,7 @@
 //! not compile. What may be done is looked up in the newest state that this node has applied, at each call, and again for
 //! all that stays open ([`Standing`]): a token that is revoked ends with the log entry that revokes it.
 
+mod acts;
 mod caller;
 mod calls;
 mod channels;
@@ -12,6 +13,7 @@ mod claims;
 mod cluster;
 mod consumers;
 mod guesses;
+mod invitations;
 mod manage;
 mod messages;
 mod need;
@@ -27,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use self::{
+    acts::Act,
     caller::{Caller, Standing},
     guesses::Delay,
     manage::{TokenInfo, Verdict},
@@ -38,7 +41,10 @@ use self::{
     guesses::{Guesses, Told},
     policy::Policy,
 };
-use super::{Broker, BrokerError};
+use super::{
+    Broker, BrokerError,
+    audit::{Audit, Audited},
+};
 use crate::{
     budget::Origin,
     model::{SecurityMode, SecurityState, TokenHash},
@@ -77,6 +83,7 @@ pub struct Gate {
     guesses: Guesses,
     counters: Counters,
     told: Told,
+    audit: Audit,
 }
 
 /// A broker as far as a caller may use it.
@@ -97,7 +104,7 @@ pub struct Turned {
 
 impl Gate {
     /// Before a broker. The hash is that of a token that may manage tokens and roles whatever the state says.
-    pub fn new(broker: Broker, mode: SecurityMode, bootstrap: Option<TokenHash>) -> Arc<Self> {
+    pub fn new(broker: Broker, mode: SecurityMode, bootstrap: Option<TokenHash>, audit: Audit) -> Arc<Self> {
         let security = broker.view().security();
         Arc::new(Self {
             broker,
@@ -108,12 +115,18 @@ impl Gate {
             guesses: Guesses::new(),
             counters: Counters::default(),
             told: Told::default(),
+            audit,
         })
     }
 
     /// Whether callers have to say who they are.
     pub fn mode(&self) -> SecurityMode {
         self.mode
+    }
+
+    /// What became of the records of who did what.
+    pub fn audited(&self) -> Audited {
+        self.audit.audited()
     }
 
     /// What was refused so far.
@@ -135,19 +148,21 @@ impl Gate {
     /// Why not, and after which delay that is to be told.
     pub fn admit(self: &Arc<Self>, token: Option<&str>, from: &Origin, need: Need) -> Result<Access, Turned> {
         let caller = match (self.mode, token) {
-            (SecurityMode::Off, _) | (_, None) => Caller::nobody(self.clone()),
+            (SecurityMode::Off, _) | (_, None) => Caller::nobody(self.clone(), from.clone()),
             // Open calls answer whoever asks, also with a token that is not valid any more.
-            (_, Some(_)) if need == Need::Open => Caller::nobody(self.clone()),
-            (mode, Some(text)) => match Caller::of(self.clone(), text) {
+            (_, Some(_)) if need == Need::Open => Caller::nobody(self.clone(), from.clone()),
+            (mode, Some(text)) => match Caller::of(self.clone(), from.clone(), text) {
                 Ok(caller) => caller,
                 Err(error) => {
                     self.counters.wrong_tokens.fetch_add(1, Ordering::Relaxed);
                     self.tell(&format!("a token from {from} is refused: {error}"));
+                    let caller = Caller::nobody(self.clone(), from.clone());
+                    self.audit.refused(from, || caller.wrong_token(text, &error));
                     let delay = self.guesses.wrong(from);
                     if mode == SecurityMode::Enforce {
                         return Err(Turned { error: Box::new(error), delay: Some(delay) });
                     }
-                    Caller::nobody(self.clone())
+                    caller
                 }
             },
         };
@@ -165,15 +180,19 @@ impl Gate {
         policy.clone()
     }
 
+    fn count_refused(&self, error: &BrokerError) {
+        let counter = match error {
+            BrokerError::Unauthenticated { .. } => &self.counters.unauthenticated,
+            _ => &self.counters.denied,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts what was refused, or lets it through where the mode says so.
     fn conclude(&self, judged: Result<(), BrokerError>) -> Result<(), BrokerError> {
         let Err(error) = judged else { return Ok(()) };
         if self.mode == SecurityMode::Enforce {
-            let counter = match error {
-                BrokerError::Unauthenticated { .. } => &self.counters.unauthenticated,
-                _ => &self.counters.denied,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            self.count_refused(&error);
             return Err(error);
         }
         self.counters.permitted.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,8 @@ use std::{
 };
 
 use crate::model::{
-    ADMIN_ROLE, Action, Actions, Pattern, Role, RoleName, Scope, SecurityState, Token, TokenHash, TokenId,
+    ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, ChannelName, Pattern, Role, RoleName, Scope, SecurityState, Token,
+    TokenHash, TokenId,
 };
 
 /// Something that a caller wants to act on.
@@ -23,6 +25,31 @@ pub enum Object<'a> {
     Cluster,
     /// Its tokens and roles: whoever may administer the cluster may administer them.
     Tokens,
+}
+
+impl Object<'_> {
+    /// Whether nobody may do any of these to it, whatever a role grants: what the nodes write is only read.
+    pub(super) fn is_kept_from(self, actions: &[Action]) -> bool {
+        self == Object::Channel(AUDIT_CHANNEL) && !actions.contains(&Action::Read)
+    }
+}
+
+/// As records name it.
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(name) => write!(f, "channel:{}", shown(name)),
+            Self::Claims(name) => write!(f, "claim:{}", shown(name)),
+            Self::Cluster => f.write_str("cluster"),
+            Self::Tokens => f.write_str("tokens"),
+        }
+    }
+}
+
+/// A name as it is said. What is none is not repeated: it may be of any length and hold anything, and a refusal is said of each
+/// message of a batch and goes into the log.
+pub(super) fn shown(name: &str) -> &str {
+    if name == AUDIT_CHANNEL || name.parse::<ChannelName>().is_ok() { name } else { "(no name)" }
 }
 
 /// What one role grants.
@@ -102,6 +129,11 @@ pub(super) struct Principal {
 impl Principal {
     /// What it may do to something.
     pub(super) fn on(&self, object: Object<'_>) -> Actions {
+        if object == Object::Channel(AUDIT_CHANNEL) {
+            // No pattern of names reaches it.
+            let administers = self.on(Object::Cluster).contains(Action::Admin);
+            return administers.then_some(Action::Read).into_iter().collect();
+        }
         self.roles.iter().fold(Actions::default(), |all, role| all.and(role.on(object)))
     }
 
@@ -232,6 +264,19 @@ mod tests {
         assert_eq!(names(principal.on(Object::Claims("x"))), ["read", "claim", "manage"]);
         assert_eq!(names(principal.on(Object::Cluster)), ["read", "manage", "admin"]);
         assert!(!principal.has_expired(9) && principal.has_expired(10));
+    }
+
+    #[test]
+    fn the_audit_is_read_by_administrators_and_changed_by_nobody() {
+        let on = |policy: &Policy| {
+            names(policy.principal(TokenId(1), &TokenHash([1; 32])).unwrap().on(Object::Channel(AUDIT_CHANNEL)))
+        };
+        assert_eq!(on(&policy(&[], &[ADMIN_ROLE])), ["read"]);
+        assert_eq!(on(&policy(&["cluster=admin"], &["r"])), ["read"]);
+        assert!(on(&policy(&["channel:*=publish,read,consume,manage", "cluster=manage"], &["r"])).is_empty());
+        let kept = |action| Object::Channel(AUDIT_CHANNEL).is_kept_from(&[action]);
+        assert!([Action::Publish, Action::Consume, Action::Manage].into_iter().all(kept) && !kept(Action::Read));
+        assert!(!Object::Channel("audit").is_kept_from(&[Action::Manage]));
     }
 
     #[test]

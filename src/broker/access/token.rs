@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 use crate::{
     env::Random,
@@ -11,12 +12,14 @@ use crate::{
 
 /// How every token begins, so that searches for secrets in files find them.
 const PREFIX: &str = "lim_";
+/// Of a whole token; a text that grows would leave copies behind.
+const BYTES: usize = 64;
 
 /// A whole token. It is shown to nobody by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenText {
     id: TokenId,
-    text: String,
+    text: Zeroizing<String>,
 }
 
 impl TokenText {
@@ -27,7 +30,10 @@ impl TokenText {
 
     /// A new secret for a token that has an id.
     pub fn with_id(id: TokenId, random: &dyn Random) -> Self {
-        Self { id, text: format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random.nonce())) }
+        let (nonce, mut text) = (Zeroizing::new(random.nonce()), Zeroizing::new(String::with_capacity(BYTES)));
+        text.push_str(&format!("{PREFIX}{id}_"));
+        URL_SAFE_NO_PAD.encode_string(*nonce, &mut text);
+        Self { id, text }
     }
 
     /// Which token it is.
@@ -71,6 +77,7 @@ mod tests {
         let secret = token.reveal().splitn(3, '_').nth(2).unwrap();
         assert_eq!(secret.len(), 43);
         assert!(!format!("{token:?}").contains(secret));
+        assert_eq!(token.reveal().len(), BYTES);
         let another = TokenText::with_id(token.id(), &*Env::real().random);
         assert_ne!(another.hash(), token.hash());
     }

@@ -8,6 +8,7 @@
 mod behind;
 mod dead;
 mod group;
+mod holding;
 mod letters;
 mod listing;
 mod manage;
@@ -21,6 +22,7 @@ mod settle;
 
 pub(super) use self::{dead::run as run_dead, manage::DEAD, named::Named};
 pub use self::{
+    holding::Holding,
     letters::{Letter, REDRIVEN},
     listing::{LetterPage, Letters},
     manage::{ConsumerInfo, ConsumerUpdate, DeadLetters},

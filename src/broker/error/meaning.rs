@@ -78,6 +78,7 @@ impl BrokerError {
             Self::RoleNotFound { .. } => &Code::RoleNotFound,
             Self::RoleExists { .. } => &Code::RoleExists,
             Self::RoleInUse { .. } => &Code::RoleInUse,
+            Self::LastAdministrator { .. } => &Code::LastAdministrator,
         }
     }
 

@@ -131,7 +131,8 @@ macro_rules! errors {
                     | BrokerError::TokenNotFound { .. }
                     | BrokerError::RoleNotFound { .. }
                     | BrokerError::RoleExists { .. }
-                    | BrokerError::RoleInUse { .. } => {
+                    | BrokerError::RoleInUse { .. }
+                    | BrokerError::LastAdministrator { .. } => {
                         let reason = error.to_string();
                         if error.outcome_unknown() { Self::OutcomeUnknown { reason } } else { Self::Internal { reason } }
                     }

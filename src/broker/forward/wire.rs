@@ -225,7 +225,7 @@ macro_rules! as_texts {
             }
 
             fn from_wire(text: String) -> Result<Self, Misread> {
-                text.parse().map_err(Misread::malformed)
+                Self::try_from(text).map_err(Misread::malformed)
             }
         }
     )+};

@@ -94,7 +94,7 @@ async fn a_node_has_few_connections_and_its_oldest_goes_for_a_new_one() {
     let (_, face) = face(FaceName::Peers, &Limits::default());
     let connect = |id: u64| {
         let account = face.admit("10.0.0.1:1").unwrap();
-        account.prove_node(id);
+        account.prove_node(id, [7; 32]);
         account
     };
     let other = connect(2);

@@ -2,7 +2,8 @@
 
 use super::{super::*, hex};
 use crate::model::{
-    Action, Grant, NewToken, Refusal, Role, Scope, SecurityOperation, SecurityReply, Token, TokenHash, TokenId,
+    Action, Grant, Invitation, NewInvitation, NewToken, Refusal, Role, Scope, SecurityOperation, SecurityReply, Token,
+    TokenHash, TokenId,
 };
 
 fn role() -> Role {
@@ -65,12 +66,35 @@ fn operations_on_tokens_and_roles_have_golden_bytes() {
         (SecurityOperation::CreateToken(new), ["03000000", NEW, "010900000000000000"].concat()),
         (SecurityOperation::RevokeToken(TokenId(7)), "040000000700000000000000".into()),
         (SecurityOperation::RotateToken { id: TokenId(7), hash }, ["050000000700000000000000", &hash_text].concat()),
+        (SecurityOperation::RevokeTokenUnlessLast(TokenId(7)), "060000000700000000000000".into()),
+        (
+            SecurityOperation::Invite(NewInvitation {
+                id: TokenId(7),
+                key: hash,
+                description: "t".into(),
+                lifetime_ms: 9,
+            }),
+            ["07000000", "0700000000000000", &hash_text, "010000000000000074", "0900000000000000"].concat(),
+        ),
+        (
+            SecurityOperation::UseInvitation { id: TokenId(7), node: 8 },
+            "0800000007000000000000000800000000000000".into(),
+        ),
     ] {
         let operation = Operation::Security(operation);
         assert_eq!(body(&operation), ["0e000000", &expected].concat());
         let command = Command::Operations { time_ms: 7, operations: vec![operation] };
         assert_eq!(decode_command(&encode_command(&command)).unwrap(), command);
     }
+}
+
+#[test]
+fn an_invitation_of_the_state_has_golden_bytes() {
+    let key = TokenHash([5; 32]);
+    let used = Invitation { id: TokenId(7), key, description: "t".into(), expires_ms: 9, used_by: Some(8) };
+    let head = ["0700000000000000", &"05".repeat(32), "010000000000000074", "0900000000000000"].concat();
+    assert_eq!(body(&used), [&head, "010800000000000000"].concat());
+    assert_eq!(body(&Invitation { used_by: None, ..used }), [&head, "00"].concat());
 }
 
 #[test]
@@ -90,6 +114,9 @@ fn a_role_and_a_token_of_the_state_have_golden_bytes() {
         Ok(crate::model::OperationReply::Security(SecurityReply::Token(token))),
         Err(Refusal::NoSuchRole("ops".parse().unwrap())),
         Err(Refusal::TooManyTokens { limit: 9 }),
+        Err(Refusal::LastAdministrator(TokenId(7))),
+        Err(Refusal::NoSuchInvitation(TokenId(7))),
+        Err(Refusal::TooManyInvitations { limit: 9 }),
     ];
     let bytes = encode_record(&replies);
     let again: Vec<Result<crate::model::OperationReply, Refusal>> = decode_record("replies", &bytes).unwrap();

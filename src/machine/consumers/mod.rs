@@ -44,6 +44,19 @@ pub struct Laggards {
     pub counts: Vec<(ConsumerId, [u64; 3])>,
 }
 
+/// Channels and consumers summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many channels there are.
+    pub channels: u64,
+    /// Messages that they have ever stored.
+    pub stored: u64,
+    /// How many consumers there are.
+    pub consumers: u64,
+    /// Messages that they have not settled.
+    pub backlog: u64,
+}
+
 /// All consumers of all channels.
 #[derive(Debug, Default)]
 pub struct Consumers {
@@ -200,6 +213,16 @@ impl Machine {
             Some((channel.meta.name.clone(), self.status_of(consumer)))
         });
         Laggards { count, lag, shown: shown.collect(), pending_of_others, dying_of_others, counts }
+    }
+
+    /// All channels and all consumers summed up.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            channels: self.channels.len() as u64,
+            stored: self.channels.values().map(|channel| channel.stats.next_seq).sum(),
+            consumers: self.consumers.iter().count() as u64,
+            backlog: self.consumers.iter().map(|consumer| self.lag(consumer)).sum(),
+        }
     }
 
     /// A consumer as its users see it.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    ADMIN_ROLE, Grant, NewToken, Role, RoleName, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash,
-    TokenId,
+    ADMIN_ROLE, Grant, NewInvitation, NewToken, Role, RoleName, SecurityOperation, SecurityReply, SecurityState, Token,
+    TokenHash, TokenId,
 };
 
 fn name(text: &str) -> RoleName {
@@ -34,7 +34,7 @@ fn operate(node: &mut Node, time_ms: u64, operation: SecurityOperation) -> Resul
 fn made(node: &mut Node, time_ms: u64, new: NewToken) -> Result<Token, Refusal> {
     operate(node, time_ms, SecurityOperation::CreateToken(new)).map(|reply| match reply {
         SecurityReply::Token(token) => token,
-        SecurityReply::Role(role) => panic!("{role:?}"),
+        other => panic!("{other:?}"),
     })
 }
 
@@ -101,6 +101,25 @@ fn the_role_of_administrators_cannot_be_replaced() {
 }
 
 #[test]
+fn the_last_token_that_administers_the_cluster_stays_unless_that_is_meant() {
+    let mut node = Node::new();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("ops", &["cluster=admin"]))).unwrap();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("reader", &["cluster=read"]))).unwrap();
+    made(&mut node, 1, token(1, &[ADMIN_ROLE])).unwrap();
+    made(&mut node, 1, token(2, &["ops"])).unwrap();
+    made(&mut node, 1, token(3, &["reader"])).unwrap();
+    made(&mut node, 1, NewToken { lifetime_ms: Some(10), ..token(4, &[ADMIN_ROLE]) }).unwrap();
+    let revoke = |id| SecurityOperation::RevokeTokenUnlessLast(TokenId(id));
+    operate(&mut node, 20, revoke(1)).unwrap();
+    let last = Err(Refusal::LastAdministrator(TokenId(2)));
+    assert_eq!(operate(&mut node, 20, revoke(2)), last, "token 4 has expired, and token 3 may only look");
+    operate(&mut node, 20, revoke(3)).unwrap();
+    assert_eq!(operate(&mut node, 21, revoke(9)), Err(Refusal::NoSuchToken(TokenId(9))));
+    operate(&mut node, 22, SecurityOperation::RevokeToken(TokenId(2))).unwrap();
+    assert!(!node.machine.security().tokens.contains_key(&TokenId(2)));
+}
+
+#[test]
 fn what_is_not_there_is_neither_ended_nor_changed() {
     let mut node = Node::new();
     let id = TokenId(4);
@@ -139,6 +158,41 @@ fn a_token_that_expired_long_ago_makes_room_with_the_next_change() {
     assert_eq!(left, [2, 3]);
     node.restart();
     assert_eq!(node.machine.security().tokens.len(), 2);
+}
+
+fn invitation(id: u64) -> SecurityOperation {
+    let (key, description) = (TokenHash([4; 32]), "n4".to_owned());
+    SecurityOperation::Invite(NewInvitation { id: TokenId(id), key, description, lifetime_ms: 10 })
+}
+
+#[test]
+fn an_invitation_lets_the_first_node_in_that_uses_it_and_no_other() {
+    let mut node = Node::new();
+    let by = |node| SecurityOperation::UseInvitation { id: TokenId(1), node };
+    assert_eq!(operate(&mut node, 1, by(7)), Err(Refusal::NoSuchInvitation(TokenId(1))));
+    operate(&mut node, 1, invitation(1)).unwrap();
+    operate(&mut node, 2, invitation(1)).unwrap();
+    operate(&mut node, 3, by(7)).unwrap();
+    node.restart();
+    assert_eq!(operate(&mut node, 4, by(8)), Err(Refusal::NoSuchInvitation(TokenId(1))));
+    operate(&mut node, 5, by(7)).unwrap();
+    assert_eq!(node.machine.security().invitations[&TokenId(1)].used_by, Some(7));
+}
+
+#[test]
+fn an_invitation_ends_by_itself_and_there_are_only_so_many() {
+    let mut node = Node::new();
+    for id in 0..Limits::INVITATIONS as u64 {
+        operate(&mut node, 1, invitation(id)).unwrap();
+    }
+    let limit = Limits::INVITATIONS as u64;
+    assert_eq!(operate(&mut node, 2, invitation(1_000)), Err(Refusal::TooManyInvitations { limit }));
+    let late = SecurityOperation::UseInvitation { id: TokenId(1), node: 7 };
+    assert_eq!(operate(&mut node, 11, late), Err(Refusal::NoSuchInvitation(TokenId(1))));
+    assert!(node.machine.security().invitations.is_empty());
+    node.restart();
+    assert!(node.machine.security().invitations.is_empty());
+    operate(&mut node, 12, invitation(1_000)).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use openraft::SnapshotPolicy;
 
 use super::super::{handshake::PeerKeys, membership::MembershipPolicy, purge::KeepLog, scrub::ScrubConfig};
-use crate::sequencer::NodeAddress;
+use crate::{model::JoinToken, sequencer::NodeAddress};
 
 /// Log entries in one message to a follower; the bytes are limited where the log is read.
 const ENTRIES_PER_MESSAGE: u64 = 1024;
@@ -17,6 +17,8 @@ pub struct GroupConfig {
     pub local: NodeAddress,
     /// Where to look for other nodes.
     pub seeds: Vec<String>,
+    /// What lets a new node into a cluster that takes such by invitation only.
+    pub join_token: Option<JoinToken>,
     /// The cluster's shared secret.
     pub keys: Arc<PeerKeys>,
     /// How many fresh nodes found a cluster.

@@ -28,6 +28,7 @@ use super::super::{
     wire,
 };
 use crate::{
+    meter::Reading,
     proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::ReplicaView,
     sequencer::{Leader, NodeAddress, PeerMessage},
@@ -115,6 +116,32 @@ impl RaftGroup {
         let membership = &metrics.committed_membership_config;
         let votes = |id: &u64| membership.membership().get_joint_config().iter().all(|voters| voters.contains(id));
         membership.nodes().map(|(id, node)| (node.clone(), votes(id))).collect()
+    }
+
+    /// How many entries of this node's log each other node lacks, as far as it has said; empty where this node does not lead.
+    pub fn lacking(&self) -> Vec<(String, u64)> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else { return Vec::new() };
+        // An index counts from 0.
+        let entries = |last: Option<u64>| last.map_or(0, |last| last + 1);
+        let end = entries(metrics.last_log_index);
+        let others = replication.iter().filter(|(id, _)| **id != metrics.id);
+        let named = others.filter_map(|(id, matched)| {
+            let node = metrics.membership_config.get_node(id)?;
+            Some((node.name.clone(), end.saturating_sub(entries(matched.as_ref().map(|matched| matched.index)))))
+        });
+        named.collect()
+    }
+
+    /// How long it took each time to make what was written to this node's log durable.
+    pub fn log_syncs(&self) -> Option<Reading> {
+        self.inner.log.syncs()
+    }
+
+    /// Bytes that the files of this node's log take on the disk; none where it has none, or the system does not say. Blocks.
+    pub fn log_bytes(&self) -> Option<u64> {
+        self.inner.log.files()?.bytes().ok()
     }
 
     /// Why the cluster does not let this node take part; none when it does.

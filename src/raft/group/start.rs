@@ -88,7 +88,7 @@ impl RaftGroup {
             local.id,
             Arc::new(raft_config),
             Network::new(transport.clone(), follows.clone(), doubts.clone()),
-            LogAdapter::new(log.clone(), follows.clone(), pace.clone()),
+            LogAdapter::new(log.clone(), follows.clone(), pace.clone(), view.meters().clone()),
             machine,
         )
         .await
@@ -193,6 +193,7 @@ impl RaftGroup {
             formation: formation.clone(),
             membership: membership.clone(),
             seeds: config.seeds,
+            invited_by: config.join_token,
             standing: standing_sender,
             rumours: parking_lot::Mutex::default(),
             complaints: Complaints::default(),

@@ -5,6 +5,8 @@ use std::{io, ops::Range};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::meter::Reading;
+
 /// Position of an entry: the term of the leader that wrote it, and its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPosition {
@@ -126,6 +128,11 @@ pub trait LogStore: Send + Sync + 'static {
         None
     }
 
+    /// How long it took each time to make what was written durable; none where nothing is made durable.
+    fn syncs(&self) -> Option<Reading> {
+        None
+    }
+
     /// Waits until all writes so far are on disk, and releases the files. Blocks.
     fn close(&self) -> io::Result<()>;
 }
@@ -142,6 +149,12 @@ pub trait LogFiles: Send + Sync {
     /// Has the next write begin another file. It says all that is needed from the ones before but their entries, so
     /// that a damaged one goes as soon as its entries are purged.
     fn end_file(&self);
+
+    /// Bytes that the files take on the disk, with what is reserved for entries to come.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    fn bytes(&self) -> io::Result<u64>;
 
     /// Whether the log still needs a file.
     fn has_file(&self, number: u64) -> bool;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::Status;
 
 use super::{
-    super::{wire::from_address, witness},
+    super::{handshake::Bond, wire::from_address, witness},
     change::ChangeError,
     leader::Membership,
 };
@@ -27,6 +27,7 @@ impl Membership {
     pub(in crate::raft) async fn announce(
         self: &Arc<Self>,
         request: proto::AnnounceRequest,
+        bond: Option<Bond>,
     ) -> Result<proto::AnnounceResponse, Status> {
         let not_leader = || Status::unavailable("this node does not lead");
         let node = request.node.map(from_address).ok_or_else(|| Status::invalid_argument("nobody announces itself"))?;
@@ -63,6 +64,10 @@ impl Membership {
         let again = self.knows_start(node.id, request.starts, request.incarnation);
         if let Some(why) = self.witness.starts_again(node.id, request.starts, request.incarnation) {
             return Err(old_copy(&why));
+        }
+        // Whoever has started before was let in before, by an invitation, an operator or with the cluster.
+        if self.policy.by_invitation && known.is_none() && self.view.member(node.id).is_none() {
+            self.check_invitation(&node, request.join.as_ref(), bond).await?;
         }
         self.transport.learn(node.id, &node.peer);
         let started =

@@ -24,6 +24,8 @@ pub struct MembershipPolicy {
     pub remove_after: Option<Duration>,
     /// Fewer voters than these are never left by that.
     pub expect: usize,
+    /// Take new nodes by invitation only.
+    pub by_invitation: bool,
 }
 
 /// The leader's hand on the membership; idle on other nodes.

@@ -9,6 +9,7 @@ mod change;
 mod entries;
 mod forwarding;
 mod handover;
+mod invitation;
 mod leader;
 mod operator;
 mod picture;

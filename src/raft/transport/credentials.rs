@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
 
-use super::super::identity::Identity;
+use super::super::{handshake::Bond, identity::Identity};
 use crate::budget::Account;
 
 const TO: &str = "liminal-to";
@@ -45,6 +45,11 @@ impl Gate {
     pub(in crate::raft) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
         let caller = request.extensions().get::<Arc<Account>>().and_then(|account| account.node());
         caller.ok_or_else(|| Status::unauthenticated("the caller has not proven who it is"))
+    }
+
+    /// What stands for the connection that a request has come on.
+    pub(in crate::raft) fn bond<T>(request: &Request<T>) -> Option<Bond> {
+        request.extensions().get::<Arc<Account>>().and_then(|account| account.bond().copied())
     }
 
     /// Whether a caller says of nobody but itself who it is and where: by the id that it has proven, and by the name in its

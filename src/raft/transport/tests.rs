@@ -23,7 +23,7 @@ async fn welcomed(certified: Option<&str>) -> Result<u64, String> {
         nonce: env.random.nonce(),
     };
     let (_, welcomed) = tokio::join!(handshake::call(&mut caller, &keys, &call), transport.welcome(&mut called));
-    welcomed.map(|call| call.from).map_err(|refused| refused.to_string())
+    welcomed.map(|caller| caller.call.from).map_err(|refused| refused.to_string())
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ fn a_node_speaks_only_for_the_node_in_its_certificate() {
     let named = |name: &str| crate::proto::raft::NodeAddress { id: ID, name: name.into(), ..Default::default() };
     let account = Arc::new(Account::default());
     account.certify(Arc::from("n3"));
-    account.prove_node(ID);
+    account.prove_node(ID, [7; 32]);
     let mut request = Request::new(());
     request.extensions_mut().insert(account);
     assert!(Gate::speaks_for_itself(&request, Some(&named("n3"))).is_ok());

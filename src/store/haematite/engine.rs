@@ -25,10 +25,13 @@ use super::{
     shared::{Checkpointed, STEP, Shared, present},
     snapshot::Snapshot,
 };
-use crate::store::{
-    StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
-    engine::{Changes, Engine, Layered, Page},
-    keys,
+use crate::{
+    meter::{Histogram, Reading},
+    store::{
+        StoreError, StoreInstall, StoreParts, StoreSnapshot, StoreUsage,
+        engine::{Changes, Engine, Layered, Page},
+        keys,
+    },
 };
 
 /// Keeps state in a directory. See the module's description.
@@ -73,6 +76,7 @@ impl HaematiteStore {
             next_state,
             cache_bytes: config.cache_bytes,
             damages: Damages::default(),
+            folds: Histogram::default(),
         });
         let folder = Folder::start(shared.clone(), dir.join(&found.name), config.clone())?;
         if found.is_new {
@@ -201,6 +205,10 @@ impl Engine for HaematiteEngine {
 
     fn usage(&self) -> Option<StoreUsage> {
         self.shared.state.lock().usage
+    }
+
+    fn folds(&self) -> Option<Reading> {
+        Some(self.shared.folds.read())
     }
 
     fn failure(&self) -> Option<String> {

@@ -222,6 +222,7 @@ impl Thread {
         loop {
             let oldest = self.shared.state.lock().frozen.front().map(|frozen| frozen.changes.clone());
             let Some(changes) = oldest else { return Ok(()) };
+            let begun = Instant::now();
             let written =
                 self.database.write_after(changes.cuts(), changes.entries()).and_then(|()| self.database.view());
             let view = match written {
@@ -242,6 +243,7 @@ impl Thread {
                 state.view = Some(view.clone());
                 state.frozen.pop_front()
             };
+            self.shared.folds.since(begun);
             self.shared.folded.notify_waiters();
             if let Some(space) = &mut self.space {
                 space.folded(&self.database, &view);

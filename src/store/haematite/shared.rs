@@ -22,7 +22,10 @@ use super::{
     scan::Walk,
     view::View,
 };
-use crate::store::{StateHash, StoreError, StoreUsage, engine::Page, value::Value};
+use crate::{
+    meter::Histogram,
+    store::{StateHash, StoreError, StoreUsage, engine::Page, value::Value},
+};
 
 /// Entries looked at in one step of a range read, at most.
 pub(super) const STEP: usize = 1024;
@@ -36,6 +39,8 @@ pub(super) struct Shared {
     pub(super) next_state: AtomicU64,
     pub(super) cache_bytes: usize,
     pub(super) damages: Damages,
+    /// How long it took to write each memtable into the tree.
+    pub(super) folds: Histogram,
 }
 
 #[derive(Default)]

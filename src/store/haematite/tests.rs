@@ -63,3 +63,16 @@ async fn the_batches_of_a_large_commit_take_no_memory_until_they_are_written() {
         store.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_fold_is_timed_when_there_was_something_to_fold() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.flush().await.unwrap();
+    assert_eq!(store.folds().unwrap().count(), 0);
+    store.commit(WriteBatch { appends: vec![copies().remove(0)], ..WriteBatch::default() }).await.unwrap();
+    store.flush().await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(store.folds().unwrap().count(), 1);
+    store.close().await.unwrap();
+}

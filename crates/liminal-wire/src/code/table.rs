@@ -270,6 +270,10 @@ table! {
         /// A role that tokens have cannot be deleted.
         RoleInUse = "ROLE_IN_USE": FailedPrecondition, 409, Definite, retry false, exit 1,
             "Role in use", "revoke its tokens first, or take away what it grants with `liminal role update`";
+        /// Without the token nobody could administer the cluster.
+        LastAdministrator = "LAST_ADMINISTRATOR": FailedPrecondition, 409, Definite, retry false, exit 1,
+            "Last administrator",
+            "make another token with the role `admin` first, or revoke it with `liminal token revoke ID --force`";
     }
     "Nodes and the cluster" {
         /// The cluster has no leader, or the leader has no majority.

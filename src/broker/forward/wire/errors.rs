@@ -109,6 +109,7 @@ errors! {
     TokenNotFound { id }
     RoleNotFound { name }
     RoleExists { name }
+    LastAdministrator { id }
 }
 
 impl Wire for BrokerError {

@@ -94,6 +94,7 @@ kinds! { Refusal in refusal {
     one [
         ChannelExists, NoChannelNamed, ClaimCompleted, NoDeadLetterChannel, LetterRefused, DeadLetterCycle,
         FilteredConsumer, NoSuchRole, RoleExists, RoleTooLarge, NoSuchToken, TokenExists,
+        LastAdministrator, NoSuchInvitation,
     ]
     with [
         StaleSchema = Current { current },
@@ -118,6 +119,7 @@ kinds! { Refusal in refusal {
         RoleInUse = RoleInUse { role, token },
         TooManyRoles = Limit { limit },
         TooManyTokens = Limit { limit },
+        TooManyInvitations = Limit { limit },
     ]
     apart [Self::Part { .. }]
 } }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::{Kinds, Misread, Wire, choices, kinds, only_kinds, peer, records, required};
 use crate::model::{
-    Action, Actions, Grant, NewToken, Pattern, Role, Scope, SecurityOperation, SecurityReply, Token, TokenHash,
+    Action, Actions, Grant, Invitation, NewInvitation, NewToken, Pattern, Role, Scope, SecurityOperation,
+    SecurityReply, Token, TokenHash,
 };
 
 choices! {
@@ -15,17 +16,19 @@ records! {
     Role = Role { name, description, grants }
     Grant = Grant { actions; scope }
     NewToken = NewToken { id, hash, description, roles, lifetime_ms }
+    NewInvitation = NewInvitation { id, key, description, lifetime_ms }
+    Invitation = Invitation { id, key, description, expires_ms, used_by }
     Token = Token { id, hash, description, roles, created_ms, rotated_ms, expires_ms }
 }
 
 kinds! { Scope in scope { unit [Cluster] one [Channels, Claims] } }
 
 kinds! { SecurityOperation in security_operation {
-    one [CreateRole, UpdateRole, DeleteRole, CreateToken, RevokeToken]
-    with [RotateToken = RotateToken { id, hash }]
+    one [CreateRole, UpdateRole, DeleteRole, CreateToken, RevokeToken, RevokeTokenUnlessLast, Invite]
+    with [RotateToken = RotateToken { id, hash }, UseInvitation = UseInvitation { id, node }]
 } }
 
-kinds! { SecurityReply in security_reply { one [Role, Token] } }
+kinds! { SecurityReply in security_reply { one [Role, Token, Invitation] } }
 
 only_kinds!(Scope, SecurityOperation, SecurityReply);
 

@@ -3,7 +3,12 @@
 //! The index in memory knows where entries are, so damage would show only when one is sent to another node, or at the
 //! next start, which refuses the log. Found earlier, it costs nothing: see [`LogFiles::end_file`].
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::Path,
+};
 
 use super::{
     super::{LogChecked, LogDamage, LogFiles, LogPlace},
@@ -56,6 +61,21 @@ impl LogFiles for DiskLog {
 
     fn end_file(&self) {
         self.shared.state.lock().offset = SEGMENT_BYTES;
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        // As stat(2) has it, whatever the blocks of the file system are.
+        const BLOCK: u64 = 512;
+        let mut bytes = 0;
+        for file in self.dir.read_dir()? {
+            match file?.metadata() {
+                Ok(metadata) => bytes += metadata.blocks() * BLOCK,
+                // It was purged meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
     }
 
     fn has_file(&self, number: u64) -> bool {

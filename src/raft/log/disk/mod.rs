@@ -29,7 +29,10 @@ use self::{
     writer::{Shared, State, Sync, Writer, failed_before},
 };
 use super::{LogBounds, LogEntry, LogFiles, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
-use crate::files::WAY_OUT;
+use crate::{
+    files::WAY_OUT,
+    meter::{Histogram, Reading},
+};
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -76,7 +79,7 @@ impl DiskLog {
         // The first unit begins a new file: nothing is ever written behind what was found.
         let durable = (segment, u64::MAX);
         let state = State { index, segment, offset: SEGMENT_BYTES, seq, durable, ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), syncs: Histogram::default() });
         let writer = Arc::new(Mutex::new(Writer::new(dir.to_owned(), shared.clone(), sync, seq)));
         let of_thread = writer.clone();
         let run = move || writer::run(&of_thread);
@@ -323,6 +326,10 @@ impl LogStore for DiskLog {
 
     fn files(&self) -> Option<&dyn LogFiles> {
         Some(self)
+    }
+
+    fn syncs(&self) -> Option<Reading> {
+        Some(self.shared.syncs.read())
     }
 
     fn close(&self) -> io::Result<()> {

@@ -316,3 +316,14 @@ fn a_second_process_is_refused() {
     drop(log);
     assert!(DiskLog::open(dir.path(), CACHE).is_ok());
 }
+
+#[test]
+fn each_sync_is_timed_and_the_files_take_what_the_disk_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = DiskLog::open(dir.path(), CACHE).unwrap();
+    assert_eq!(log.syncs().unwrap().count(), 0);
+    (0..3).for_each(|index| append(&log, entry(index, 100)).unwrap());
+    assert_eq!(log.syncs().unwrap().count(), 3, "each was waited for before the next one");
+    assert!(log.files().unwrap().bytes().unwrap() >= 300);
+    log.close().unwrap();
+}

@@ -14,6 +14,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{super::LogPosition, format::SegmentHeader, index::Index, pending::Pending};
+use crate::meter::Histogram;
 
 /// A file is reserved ahead in steps of this size, so that most syncs need not record a new length.
 const RESERVE: u64 = 4 << 20;
@@ -30,6 +31,8 @@ pub type Sync = Arc<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     pub(super) work: Condvar,
+    /// How long it took to make what was written durable.
+    pub(super) syncs: Histogram,
 }
 
 #[derive(Default)]
@@ -176,7 +179,9 @@ impl Writer {
         }
         active.file.write_all_at(buffer, first.offset)?;
         active.written = end;
+        let begun = Instant::now();
         (self.sync)(&active.file)?;
+        self.shared.syncs.since(begun);
         self.durable = last.unit.seq;
         if buffer.capacity() > BUFFER {
             *buffer = Vec::new();

@@ -5,7 +5,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::store::haematite::{damages::Damages, database::SHARD, memtable::Entries, view::remove};
+use crate::{
+    meter::Histogram,
+    store::haematite::{damages::Damages, database::SHARD, memtable::Entries, view::remove},
+};
 
 /// The folding thread's part, one step at a time.
 struct Folding {
@@ -35,6 +38,7 @@ impl Folding {
             next_state: AtomicU64::new(2),
             cache_bytes: config.cache_bytes,
             damages: Damages::default(),
+            folds: Histogram::default(),
         });
         let name = current::find(root, None).unwrap().name;
         let database = OpenDatabase::open(&root.join(&name), &config).unwrap();
