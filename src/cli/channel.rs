@@ -47,8 +47,10 @@ pub enum Command {
         limits: LimitArgs,
     },
     /// List all channels
+    #[command(visible_alias = "ls")]
     List,
     /// Show one channel
+    #[command(visible_alias = "info")]
     Show {
         /// The channel
         name: String,

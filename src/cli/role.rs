@@ -19,8 +19,10 @@ pub enum Command {
     /// Replace what a role grants, for all tokens that have it
     Update(Wanted),
     /// List all roles
+    #[command(visible_alias = "ls")]
     List,
     /// Show one role
+    #[command(visible_alias = "info")]
     Show {
         /// Its name
         name: String,

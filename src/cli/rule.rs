@@ -22,6 +22,7 @@ pub enum Command {
         predicate: Option<String>,
     },
     /// List all rules
+    #[command(visible_alias = "ls")]
     List,
     /// Remove a rule
     Delete {

@@ -32,8 +32,10 @@ pub enum Command {
         lifetime: Option<Duration>,
     },
     /// List all tokens
+    #[command(visible_alias = "ls")]
     List,
     /// Show one token
+    #[command(visible_alias = "info")]
     Show {
         /// Its id
         id: String,

@@ -26,8 +26,10 @@ pub enum Command {
     /// Create a consumer; the same again is no error
     Create(create::Args),
     /// List the consumers of a channel
+    #[command(visible_alias = "ls")]
     List(list::Args),
     /// Show one consumer
+    #[command(visible_alias = "info")]
     Show(show::Args),
     /// Change a consumer; what is not named stays
     Update(update::Args),
