@@ -99,6 +99,11 @@ impl Global {
         DEFAULT_SERVERS.map(|server| format!("{scheme}://{server}")).to_vec()
     }
 
+    /// Whether the nodes are asked over TLS.
+    pub fn over_tls(&self) -> bool {
+        self.servers().iter().any(|server| server.starts_with("https://"))
+    }
+
     /// The files of TLS that were named.
     pub fn tls_files(&self) -> ClientFiles {
         ClientFiles { ca: self.ca.clone(), identity: self.client_cert.clone().zip(self.client_key.clone()) }
