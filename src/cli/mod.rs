@@ -20,6 +20,7 @@ pub mod publish;
 #[cfg(test)]
 mod reference;
 mod remote;
+pub mod reply;
 pub mod request;
 pub mod role;
 pub mod rule;
@@ -160,7 +161,7 @@ enum Command {
     /// Publish a message and wait for the reply of whoever handles it
     Request(request::Args),
     /// Answer a request, or all requests of a channel by a command
-    Reply(request::ReplyArgs),
+    Reply(reply::Args),
     /// Create, look at, change and delete channels
     #[command(subcommand)]
     Channel(channel::Command),
@@ -328,7 +329,7 @@ async fn run(cli: Cli, given: &ArgMatches) -> Result<(), CliError> {
         Command::Publish(args) => publish::run(args, global).await,
         Command::Subscribe(args) => subscribe::run(args, global).await,
         Command::Request(args) => request::run(args, global).await,
-        Command::Reply(args) => request::reply(args, global).await,
+        Command::Reply(args) => reply::run(args, global).await,
         Command::Channel(command) => channel::run(command, global).await,
         Command::Rule(command) => rule::run(command, global).await,
         Command::Claim(command) => claim::run(command, global).await,
