@@ -115,7 +115,7 @@ async fn pull(client: &Client, channel: &str, name: &str, wait: Duration) -> Res
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let pulled = client.pull(channel, name, 1, left.min(AT_ONCE)).await?;
-        if !pulled.messages.is_empty() || left <= AT_ONCE {
+        if !pulled.messages.is_empty() || Instant::now() >= until {
             return Ok(pulled);
         }
     }
