@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
             Out::File(BufWriter::new(made))
         }
     };
-    let (mut end, mut count, mut bar) = (to, 0_u64, None);
+    let (mut end, mut count, mut shown) = (to, 0_u64, None);
     let next = loop {
         let page = client.read(&channel, start, 0, Consistency::Linearizable).await?;
         if let Some(notice) = &page.notice {
@@ -112,10 +112,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         // What is published meanwhile is for the next export.
         let end = *end.get_or_insert(page.end_seq);
         let first = page.messages.first().map_or(end, |first| first.seq);
-        let bar = bar.get_or_insert_with(|| progress(Some(end.saturating_sub(first)), "exporting"));
+        let (begin, bar) = shown.get_or_insert_with(|| (first, progress(Some(end.saturating_sub(first)), "exporting")));
         let position = page.next.ok_or_else(|| CliError::failed("the node is too old: it gives no positions".into()))?;
         for received in page.messages.into_iter().take_while(|received| received.seq < end) {
-            bar.set_position((received.seq + 1).saturating_sub(first).max(bar.position() + 1));
+            bar.set_position((received.seq + 1).saturating_sub(*begin));
             let line = json_line(&Line::of(received, position)).map_err(|error| CliError::failed(error.to_string()))?;
             out.write(&line, file.as_deref())?;
             count += 1;
