@@ -10,11 +10,11 @@ use std::{
 
 use serde::Serialize;
 
+use super::style::{Style, with_words};
 use super::{
     CliError, Global, OutputFormat,
     remote::{confirm, connect, on_the_wire, print_json, print_line, table, thousands},
 };
-use super::style::{Style, with_words};
 use crate::{
     client::Client,
     proto::v1::{ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, VerifyResponse},

@@ -265,8 +265,9 @@ fn wanted(global: &Global, given: &ArgMatches) -> Result<Context, CliError> {
         output: typed("output").then_some(global.output),
     };
     if context == Context::default() {
-        return Err(CliError::usage("a context has to keep something".to_owned())
-            .with_help("for example `liminal context create prod --server https://broker:7101 --ca ca.pem`".to_owned()));
+        return Err(CliError::usage("a context has to keep something".to_owned()).with_help(
+            "for example `liminal context create prod --server https://broker:7101 --ca ca.pem`".to_owned(),
+        ));
     }
     Ok(context)
 }

@@ -87,11 +87,7 @@ async fn connected(
 }
 
 /// Whether the answer to a GET was 200, and its body.
-pub(super) async fn ask(
-    address: &str,
-    over_tls: Option<ClientFiles>,
-    path: &str,
-) -> Result<(bool, String), String> {
+pub(super) async fn ask(address: &str, over_tls: Option<ClientFiles>, path: &str) -> Result<(bool, String), String> {
     let asked = async {
         let mut stream = connected(address, over_tls, b"http/1.1").await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

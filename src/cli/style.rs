@@ -77,6 +77,9 @@ mod tests {
     #[test]
     fn whole_words_get_colours_and_everything_else_stays() {
         let words = [("ok", Style::Green), ("failed", Style::Red)];
-        assert_eq!(painted("n1  ok\nn2  failed  ok-ish\n", &words), "n1  \x1b[32mok\x1b[0m\nn2  \x1b[1;31mfailed\x1b[0m  ok-ish\n");
+        assert_eq!(
+            painted("n1  ok\nn2  failed  ok-ish\n", &words),
+            "n1  \x1b[32mok\x1b[0m\nn2  \x1b[1;31mfailed\x1b[0m  ok-ish\n"
+        );
     }
 }

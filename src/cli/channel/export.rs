@@ -94,7 +94,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         Some(path) => {
             let made = fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
                 let error = cannot_write(Some(path), &error);
-                if path.exists() { error.with_help("name another file, or go on with --resume".to_owned()) } else { error }
+                if path.exists() {
+                    error.with_help("name another file, or go on with --resume".to_owned())
+                } else {
+                    error
+                }
             })?;
             Out::File(BufWriter::new(made))
         }
@@ -113,7 +117,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
         let end = *end.get_or_insert(page.end_seq);
         let first = page.messages.first().map_or(end, |first| first.seq);
         let (begin, bar) = shown.get_or_insert_with(|| (first, progress(Some(end.saturating_sub(first)), "exporting")));
-        let position = page.next.ok_or_else(|| CliError::failed("the node is too old: it gives no positions".into()))?;
+        let position =
+            page.next.ok_or_else(|| CliError::failed("the node is too old: it gives no positions".into()))?;
         for received in page.messages.into_iter().take_while(|received| received.seq < end) {
             bar.set_position((received.seq + 1).saturating_sub(*begin));
             let line = json_line(&Line::of(received, position)).map_err(|error| CliError::failed(error.to_string()))?;
@@ -144,7 +149,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
 /// A file that is gone on with, cut behind its last whole line, and the position after that.
 fn opened(path: &Path) -> Result<(fs::File, Option<Position>), CliError> {
     let unusable = |why: String| CliError::failed(format!("cannot go on with {}: {why}", path.display()));
-    let mut file = fs::OpenOptions::new().read(true).append(true).open(path).map_err(|error| unusable(error.to_string()))?;
+    let mut file =
+        fs::OpenOptions::new().read(true).append(true).open(path).map_err(|error| unusable(error.to_string()))?;
     let (whole, last) = last_line(&mut file).map_err(|error| unusable(error.to_string()))?;
     file.set_len(whole).map_err(|error| unusable(error.to_string()))?;
     let Some(last) = last else { return Ok((file, None)) };

@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn only_what_is_said_and_different_is_a_change() {
         let present = json!({"name": "a", "window": 1, "schema": {"type": "object", "x": 1}});
-        let wanted = json!({"name": "a", "window": 2, "schema": {"x": 1, "type": "object"}, "filter": "", "drop": false});
+        let wanted =
+            json!({"name": "a", "window": 2, "schema": {"x": 1, "type": "object"}, "filter": "", "drop": false});
         let found: Vec<String> = changes(&present, &wanted, &[]).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["window: 1 -> 2"]);
         assert!(changes(&present, &json!({"name": "a"}), &[]).is_empty());

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     client::{self, Grant, Role, Rule},
-    model::{ADMIN_ROLE, ChannelJson, Comparison, Compatibility, ConsumerJson, Predicate, QuotaJson, RetentionJson, WhenFull},
+    model::{
+        ADMIN_ROLE, ChannelJson, Comparison, Compatibility, ConsumerJson, Predicate, QuotaJson, RetentionJson, WhenFull,
+    },
     proto::v1::{self, Channel, Consumer},
 };
 
@@ -330,7 +332,8 @@ struct GrantDefinition {
 impl RoleDefinition {
     /// None for the one that every cluster has.
     pub(super) fn of(role: Role) -> Option<Self> {
-        let grants = role.grants.into_iter().map(|grant| GrantDefinition { scope: grant.scope, actions: grant.actions });
+        let grants =
+            role.grants.into_iter().map(|grant| GrantDefinition { scope: grant.scope, actions: grant.actions });
         let role = Self { name: role.name, description: role.description, grants: grants.collect() };
         (role.name != ADMIN_ROLE).then(|| role.canonical())
     }

@@ -50,7 +50,8 @@ impl Plan {
             plan.add(there.map(|there| changes(there, &channel, &[])), Wanted::Channel(channel));
         }
         for consumer in wanted.consumers.iter().cloned().map(ConsumerDefinition::canonical) {
-            let is_it = |there: &&ConsumerDefinition| (&there.channel, &there.name) == (&consumer.channel, &consumer.name);
+            let is_it =
+                |there: &&ConsumerDefinition| (&there.channel, &there.name) == (&consumer.channel, &consumer.name);
             let there = present.consumers.iter().find(is_it);
             plan.add(there.map(|there| changes(there, &consumer, &ONLY_AT_FIRST)), Wanted::Consumer(consumer));
         }

@@ -135,17 +135,13 @@ fn node_name(config: &ServerConfig, file: &Path) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::Level,
-        *,
-    };
+    use super::{super::Level, *};
 
     #[test]
     fn a_certificate_is_told_of_before_it_begins_after_it_ended_and_soon_before_that() {
         let day = Duration::from_secs(24 * 60 * 60);
         let begin = SystemTime::UNIX_EPOCH + 1_000 * day;
-        let certificate =
-            Certificate { serial: "0A".into(), not_before: begin, not_after: begin + 90 * day };
+        let certificate = Certificate { serial: "0A".into(), not_before: begin, not_after: begin + 90 * day };
         let level = |now| date(Path::new("a.pem"), &certificate, now).map(|finding| finding.level);
         assert_eq!(level(begin - day), Some(Level::Problem));
         assert_eq!(level(begin + day), None);
@@ -155,7 +151,8 @@ mod tests {
 
     #[test]
     fn the_names_of_a_certificate_are_compared_with_hosts() {
-        let made = rcgen::generate_simple_self_signed(vec!["broker.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(vec!["broker.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let certificate = made.cert.der();
         assert!(is_for(certificate, "broker.example") && is_for(certificate, "127.0.0.1"));
         assert!(!is_for(certificate, "other.example") && !is_for(certificate, "[::1]"));

@@ -61,7 +61,8 @@ fn of_status(status: &ClusterStatusResponse) -> Vec<Finding> {
     }
     for node in &status.nodes {
         findings.extend(of_node(node));
-        let clock = node.clock_ahead_ms.map(|ahead_ms| ClockDifference { id: node.id, name: node.name.clone(), ahead_ms });
+        let clock =
+            node.clock_ahead_ms.map(|ahead_ms| ClockDifference { id: node.id, name: node.name.clone(), ahead_ms });
         if let Some(clock) = clock.filter(ClockDifference::is_wrong) {
             let todo = "have a time service (chrony, systemd-timesyncd) keep that machine's clock";
             findings.push(Finding::warning("clocks", clock.to_string(), todo));
@@ -79,9 +80,11 @@ fn of_node(node: &NodeStatus) -> Option<Finding> {
             format!("{name} is {} log entries behind", thousands(node.lag)),
             "wait while it catches up; if the number grows, look at its disk and its network",
         )),
-        NodeHealth::Unwell => {
-            Some(Finding::problem("nodes", format!("{name}: {failure}"), "see 'When a node cannot do its work' in docs/OPERATIONS.md"))
-        }
+        NodeHealth::Unwell => Some(Finding::problem(
+            "nodes",
+            format!("{name}: {failure}"),
+            "see 'When a node cannot do its work' in docs/OPERATIONS.md",
+        )),
         NodeHealth::Unreachable => Some(Finding::problem(
             "nodes",
             format!("{name} does not answer {}", node.peer_address),
@@ -111,14 +114,23 @@ fn of_nodes(said: &[Said]) -> Vec<Finding> {
             Ok(health) => {
                 let texts = |value: &Value| match value {
                     Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-                    Value::Object(parts) => {
-                        parts.iter().map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default())).collect()
-                    }
+                    Value::Object(parts) => parts
+                        .iter()
+                        .map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default()))
+                        .collect(),
                     _ => Vec::<String>::new(),
                 };
                 let see = "see 'When a node cannot do its work' in docs/OPERATIONS.md";
-                findings.extend(texts(&health["unwell"]).into_iter().map(|why| Finding::problem("alarms", format!("{node}: {why}"), see)));
-                findings.extend(texts(&health["warnings"]).into_iter().map(|why| Finding::warning("alarms", format!("{node}: {why}"), "do what it says")));
+                findings.extend(
+                    texts(&health["unwell"])
+                        .into_iter()
+                        .map(|why| Finding::problem("alarms", format!("{node}: {why}"), see)),
+                );
+                findings.extend(
+                    texts(&health["warnings"])
+                        .into_iter()
+                        .map(|why| Finding::warning("alarms", format!("{node}: {why}"), "do what it says")),
+                );
             }
             Err(why) => findings.push(Finding::warning(
                 "alarms",
@@ -139,7 +151,9 @@ fn versions(said: &[Said]) -> Option<Finding> {
     let each = each.collect::<Vec<_>>().join(", ");
     match found[..] {
         [] => None,
-        [version] if version == env!("CARGO_PKG_VERSION") => Some(Finding::ok("versions", format!("all are {version}"))),
+        [version] if version == env!("CARGO_PKG_VERSION") => {
+            Some(Finding::ok("versions", format!("all are {version}")))
+        }
         [version] => Some(Finding::warning(
             "versions",
             format!("the nodes are {version}, and this command is {}", env!("CARGO_PKG_VERSION")),
@@ -157,12 +171,14 @@ async fn consumers(client: &Client) -> Vec<Finding> {
         for consumer in client.list_consumers(&channel.name).await.unwrap_or_default() {
             let of = format!("{}/{}", consumer.channel, consumer.name);
             if consumer.dying > 0 {
-                let found = format!("{of}: {} dead message(s) wait for their dead-letter channel", thousands(consumer.dying));
+                let found =
+                    format!("{of}: {} dead message(s) wait for their dead-letter channel", thousands(consumer.dying));
                 let todo = "look whether that channel is there, full, or has a schema; the leader's log says why";
                 findings.push(Finding::warning("consumers", found, todo));
             }
             if consumer.lost > 0 {
-                let found = format!("{of}: {} message(s) were removed before they were settled", thousands(consumer.lost));
+                let found =
+                    format!("{of}: {} message(s) were removed before they were settled", thousands(consumer.lost));
                 let todo = "add members, or have the channel keep more";
                 findings.push(Finding::warning("consumers", found, todo));
             }
@@ -176,7 +192,12 @@ mod tests {
     use super::{super::Level, *};
 
     fn node(name: &str, health: NodeHealth) -> NodeStatus {
-        NodeStatus { name: name.into(), health: health.into(), role: NodeRole::Follower.into(), ..NodeStatus::default() }
+        NodeStatus {
+            name: name.into(),
+            health: health.into(),
+            role: NodeRole::Follower.into(),
+            ..NodeStatus::default()
+        }
     }
 
     fn levels(findings: &[Finding]) -> Vec<Level> {
@@ -194,7 +215,11 @@ mod tests {
         let mut late = good;
         late.nodes.pop();
         late.nodes[1].clock_ahead_ms = Some(-3_600_000);
-        assert_eq!(levels(&of_status(&late)), [Level::Ok, Level::Warning, Level::Warning], "an even number, and a clock");
+        assert_eq!(
+            levels(&of_status(&late)),
+            [Level::Ok, Level::Warning, Level::Warning],
+            "an even number, and a clock"
+        );
     }
 
     #[test]

@@ -113,10 +113,16 @@ fn judge_flushes(dir: &Path, sorted: &[Duration]) -> Finding {
     let (Some(median), Some(longest)) = (sorted.get(sorted.len() / 2), sorted.last()) else {
         return Finding::ok("fsync", format!("{}: not measured", dir.display()));
     };
-    let found =
-        format!("{}: a flush takes {}, the longest of {} {}", dir.display(), millis(*median), sorted.len(), millis(*longest));
+    let found = format!(
+        "{}: a flush takes {}, the longest of {} {}",
+        dir.display(),
+        millis(*median),
+        sorted.len(),
+        millis(*longest)
+    );
     if *median > SLOW {
-        let todo = "take a disk with a protected write cache (NVMe); each acknowledgement waits for a flush on a majority";
+        let todo =
+            "take a disk with a protected write cache (NVMe); each acknowledgement waits for a flush on a majority";
         Finding::warning("fsync", found, todo)
     } else {
         Finding::ok("fsync", found)

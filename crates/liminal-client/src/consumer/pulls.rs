@@ -117,11 +117,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let settlement =
             Settlement { token: token.to_owned(), verdict: verdict.into(), delay_ms: duration_to_ms(delay), reason };
-        let request = SettleRequest {
-            channel: channel.to_owned(),
-            consumer: consumer.to_owned(),
-            settlements: vec![settlement],
-        };
+        let request =
+            SettleRequest { channel: channel.to_owned(), consumer: consumer.to_owned(), settlements: vec![settlement] };
         let settle = |link| {
             let request = request.clone();
             async move { ConsumersClient::new(link).settle(request).await }
