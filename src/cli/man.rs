@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use clap::{Command, ValueHint};
+use clap_mangen::Man;
 
 use super::{
     CliError, Global, OutputFormat, command_line,
@@ -21,34 +22,36 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, global: &Global) -> Result<(), CliError> {
     let failed = |error| CliError::failed(format!("cannot write manual pages to {}: {error}", args.dir.display()));
     fs::create_dir_all(&args.dir).map_err(failed)?;
-    let mut root = command_line();
-    root.build();
-    let mut pages = Vec::new();
-    render(&root, "liminal", &mut pages).map_err(failed)?;
+    let pages = pages().map_err(failed)?;
     for (name, page) in &pages {
-        fs::write(args.dir.join(format!("{name}.1")), page).map_err(failed)?;
+        fs::write(args.dir.join(name), page).map_err(failed)?;
     }
     match global.output {
         OutputFormat::Json => {
             print_json(&serde_json::json!({ "directory": args.dir.to_string_lossy(), "pages": pages.len() }))
         }
-        OutputFormat::Raw => pages.iter().try_for_each(|(name, _)| print_line(&format!("{name}.1"))),
+        OutputFormat::Raw => pages.iter().try_for_each(|(name, _)| print_line(name)),
         OutputFormat::Table => {
             print_line(&format!("{} page(s) in {}; `man liminal` begins", pages.len(), args.dir.display()))
         }
     }
 }
 
-/// The pages of a command and of those below it, each under its name.
-fn render(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> std::io::Result<()> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone().name(name.to_owned()).display_name(name.to_owned())).render(&mut page)?;
-    pages.push((name.to_owned(), page));
-    let below = command.get_subcommands().filter(|below| below.get_name() != "help" && !below.is_hide_set());
-    for below in below {
-        render(below, &format!("{name}-{}", below.get_name()), pages)?;
-    }
-    Ok(())
+/// The pages of all commands, each under the name of its file.
+fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let mut root = command_line().disable_help_subcommand(true);
+    // Only then commands know what they are called in full.
+    root.build();
+    let mut pages = Vec::new();
+    render(&root, &mut pages)?;
+    Ok(pages)
+}
+
+fn render(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> std::io::Result<()> {
+    let (man, mut page) = (Man::new(command.clone()), Vec::new());
+    man.render(&mut page)?;
+    pages.push((man.get_filename(), page));
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| render(below, pages))
 }
 
 #[cfg(test)]
@@ -57,16 +60,13 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_with_its_examples() {
-        let mut root = command_line();
-        root.build();
-        let mut pages = Vec::new();
-        render(&root, "liminal", &mut pages).unwrap();
+        let pages = pages().unwrap();
         let page = |name: &str| {
             let (_, page) = pages.iter().find(|(known, _)| known == name).unwrap();
             String::from_utf8_lossy(page).into_owned()
         };
-        assert!(page("liminal").contains("publish"));
-        let create = page("liminal-channel-create");
+        assert!(page("liminal.1").contains("publish"));
+        let create = page("liminal-channel-create.1");
         assert!(create.contains("Examples") && create.contains("liminal channel create jobs"), "{create}");
     }
 }
