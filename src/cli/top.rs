@@ -17,6 +17,7 @@ use super::{
     CliError, Global, OutputFormat,
     cluster::HEALTH,
     remote::{connect, on_the_wire, parse_duration, print_json, print_line, table, thousands, written},
+    serve::Signals,
     style::{Style, with_words},
 };
 use crate::{
@@ -57,16 +58,26 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
     // Restores the terminal however this ends.
     let terminal = if draws { Some(Terminal::open().map_err(cannot_draw)?) } else { None };
-    let ended = terminal::ended(terminal.is_some());
+    // One wait for all of it: a signal that came while the cluster was asked is not lost.
+    let mut signals = Signals::new()?;
+    let ended = async {
+        tokio::select! {
+            () = terminal::ended(terminal.is_some()) => {}
+            () = signals.next() => {}
+        }
+    };
     tokio::pin!(ended);
     loop {
-        tokio::select! {
+        let looked = async {
+            tokio::time::sleep(args.interval).await;
+            look(&client).await
+        };
+        let looked = tokio::select! {
             biased;
             () = &mut ended => return Ok(()),
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-            () = tokio::time::sleep(args.interval) => {}
-        }
-        let now = match look(&client).await {
+            looked = looked => looked,
+        };
+        let now = match looked {
             Ok(now) => now,
             // A cluster that has no leader for a while is what one looks at.
             Err(error) if terminal.is_some() => {

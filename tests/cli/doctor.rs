@@ -77,7 +77,7 @@ fn a_private_key_that_others_can_read_and_an_unknown_name_are_found() {
     );
     let (code, out, err) = run(liminal(&["-o", "json", "doctor", "--config"]).arg(file(&dir, &text)));
     assert_eq!(code, 1, "{out}{err}");
-    assert!(out.contains("chmod 600") && out.contains("has not the name broker.example"), "{out}");
+    assert!(out.contains("chmod 600") && out.contains("lacks the name broker.example"), "{out}");
 }
 
 #[test]

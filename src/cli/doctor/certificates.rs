@@ -103,7 +103,7 @@ fn client_names(config: &ServerConfig, file: &Path) -> Vec<Finding> {
     let lacking = hosts.into_iter().filter(|host| !is_for(&certificate, host));
     lacking
         .map(|host| {
-            let found = format!("{}: the certificate has not the name {host}, which clients are told", file.display());
+            let found = format!("{}: the certificate lacks the name {host}, which clients are told", file.display());
             let todo = "issue one with it among its alternative names, or set advertise_address to a name that it has";
             Finding::problem(CHECK, found, todo)
         })
