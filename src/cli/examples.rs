@@ -101,7 +101,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("bench replay", &["liminal bench replay"]),
     ("bench failover", &["liminal bench failover"]),
     ("bench floor", &["liminal bench floor"]),
-    ("certs", &["liminal certs --help"]),
+    ("certs", &["liminal certs tls --node n1,n2,n3 --host broker.example.com"]),
     ("config check", &["liminal config check liminal.toml"]),
     ("config show", &["liminal config show liminal.toml"]),
     ("completions", &["liminal completions bash > /etc/bash_completion.d/liminal"]),

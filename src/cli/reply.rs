@@ -106,7 +106,7 @@ async fn serve(client: &Client, args: &Args, command: &str, global: &Global) -> 
 }
 
 /// The requests of the channel as they come.
-async fn requests<'a>(client: &Client, args: &Args) -> Result<BoxStream<'a, Result<Request, ClientError>>, CliError> {
+async fn requests(client: &Client, args: &Args) -> Result<BoxStream<'static, Result<Request, ClientError>>, CliError> {
     if let Some(consumer) = &args.consumer {
         // One at a time: what another member could answer does not wait here.
         let deliveries = client.consumer(&args.to, consumer).credit(1).open().await?;

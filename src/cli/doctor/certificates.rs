@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -47,11 +47,11 @@ pub(super) fn of_client(global: &Global) -> Vec<Finding> {
     let now = SystemTime::now();
     let files = global.ca.iter().chain(&global.client_cert);
     let mut findings: Vec<Finding> = files.flat_map(|file| dates(file, now)).collect();
-    findings.extend(global.client_key.as_ref().and_then(readable_by_others));
+    findings.extend(global.client_key.as_deref().and_then(readable_by_others));
     findings
 }
 
-fn readable_by_others(key: &PathBuf) -> Option<Finding> {
+fn readable_by_others(key: &Path) -> Option<Finding> {
     let mode = fs::metadata(key).ok()?.permissions().mode() & 0o777;
     let found = format!("{}: its mode is {mode:04o}: others can read the private key", key.display());
     (mode & 0o077 != 0).then(|| Finding::warning(CHECK, found, format!("chmod 600 {}", key.display())))
