@@ -240,6 +240,7 @@ fn command_line() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    style::choose();
     let (mut cli, given) = match parse() {
         Ok(parsed) => parsed,
         Err(error) => {

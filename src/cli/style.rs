@@ -1,6 +1,22 @@
 //! Colours and weights, for terminals only: where the output goes into a file or a pipe, or NO_COLOR is set, text stays plain.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::OnceLock,
+};
+
+/// Which of standard output and standard error show colours. Neither does before [`choose`] has looked, so that what tests
+/// compare does not depend on where they run.
+static SHOWN: OnceLock<(bool, bool)> = OnceLock::new();
+
+/// Looks whether the outputs of this process are terminals.
+pub(super) fn choose() {
+    SHOWN.get_or_init(|| (is_wanted(io::stdout().is_terminal()), is_wanted(io::stderr().is_terminal())));
+}
+
+fn shown() -> (bool, bool) {
+    SHOWN.get().copied().unwrap_or_default()
+}
 
 /// How a text stands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +44,12 @@ impl Style {
 
     /// The text as standard output shows it.
     pub(super) fn on_stdout(self, text: &str) -> String {
-        if is_wanted(io::stdout().is_terminal()) { self.around(text) } else { text.to_owned() }
+        if shown().0 { self.around(text) } else { text.to_owned() }
     }
 
     /// The text as standard error shows it.
     pub(super) fn on_stderr(self, text: &str) -> String {
-        if is_wanted(io::stderr().is_terminal()) { self.around(text) } else { text.to_owned() }
+        if shown().1 { self.around(text) } else { text.to_owned() }
     }
 }
 
@@ -53,10 +69,7 @@ pub(super) fn with_header(table: &str) -> String {
 
 /// A text in which some words have colours. They are put in after the columns were made, which count characters.
 pub(super) fn with_words(text: &str, words: &[(&str, Style)]) -> String {
-    if !is_wanted(io::stdout().is_terminal()) {
-        return text.to_owned();
-    }
-    painted(text, words)
+    if shown().0 { painted(text, words) } else { text.to_owned() }
 }
 
 fn painted(text: &str, words: &[(&str, Style)]) -> String {
