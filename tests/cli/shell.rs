@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::consumers::Node;
@@ -114,8 +115,7 @@ fn top_goes_on_until_it_is_told_to_end() {
         let line = lines.next().unwrap().unwrap();
         assert!(line.contains("\"leader\""), "{line}");
     }
-    let interrupted = Process::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < until, "it does not end");
