@@ -1,7 +1,10 @@
 //! `liminal channel`: create, look at, change, trim and delete channels.
 
 mod delayed;
+mod export;
+mod import;
 mod limits;
+mod transfer;
 mod validation;
 
 use std::{
@@ -47,8 +50,10 @@ pub enum Command {
         limits: LimitArgs,
     },
     /// List all channels
+    #[command(visible_alias = "ls")]
     List,
     /// Show one channel
+    #[command(visible_alias = "info")]
     Show {
         /// The channel
         name: String,
@@ -115,6 +120,10 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Write the messages of a channel to a file, one on each line
+    Export(export::Args),
+    /// Publish the messages of an export, in order
+    Import(import::Args),
     /// Look at the messages that wait for their time, and take them back
     #[command(subcommand)]
     Delayed(delayed::Command),
@@ -236,6 +245,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
                 OutputFormat::Table => print_line(&format!("{name}  begins at {first_seq}")),
             }
         }
+        Command::Export(args) => export::run(args, global).await,
+        Command::Import(args) => import::run(args, global).await,
         Command::Delayed(command) => delayed::run(command, global).await,
         Command::Delete { name, yes } => delete(&name, yes, global).await,
     }

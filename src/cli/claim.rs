@@ -78,6 +78,7 @@ pub enum Command {
         lease: Duration,
     },
     /// Show a claim
+    #[command(visible_alias = "info")]
     Show {
         /// Which claim
         #[command(flatten)]

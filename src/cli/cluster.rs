@@ -11,6 +11,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::style::{Style, with_words};
 use super::{
     CliError, Global, OutputFormat,
     remote::{confirm, connect, on_the_wire, parse_duration, print_json, print_line, table, thousands},
@@ -20,6 +21,15 @@ use crate::{
     proto::v1::{ClusterEvent, ClusterStatusResponse, NodeHash, NodeHealth, NodeRole, NodeStatus, VerifyResponse},
     raft::ClockDifference,
 };
+
+/// What stands out in tables.
+pub(super) const HEALTH: [(&str, Style); 5] = [
+    ("ok", Style::Green),
+    ("behind", Style::Yellow),
+    ("unwell", Style::Red),
+    ("unreachable", Style::Red),
+    ("failed", Style::Red),
+];
 
 /// Look at the cluster and change it
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -181,7 +191,7 @@ async fn status(client: &Client, global: &Global) -> Result<(), CliError> {
     match global.output {
         OutputFormat::Json => print_json(&status)?,
         OutputFormat::Raw => print_line(status.leader.unwrap_or_default())?,
-        OutputFormat::Table => print_line(&status.table())?,
+        OutputFormat::Table => print_line(&with_words(&status.table(), &HEALTH))?,
     }
     if status.healthy() { Ok(()) } else { Err(CliError::exit(10)) }
 }

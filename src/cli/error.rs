@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use super::{OutputFormat, remote::json_line};
+use super::{OutputFormat, remote::json_line, style::Style};
 use crate::client::{ClientError, Code, ErrorDetail};
 
 /// The exit code of what did not work, for whatever reason. Those of errors with a code are in the table of codes.
@@ -94,18 +94,24 @@ impl CliError {
             return ExitCode::from(self.exit);
         }
         if let Some(message) = self.message {
-            eprintln!("error: {message}");
+            eprintln!("{} {message}", Style::Red.on_stderr("error:"));
         }
         for ErrorDetail { pointer, message } in &self.details {
             eprintln!("  {pointer}: {message}");
         }
         if let Some(help) = self.help {
-            eprintln!("  help: {help}");
+            eprintln!("  {} {help}", Style::Green.on_stderr("help:"));
         }
         if let Some(code) = self.code {
             eprintln!("  code: {code}");
         }
         ExitCode::from(self.exit)
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.message.as_deref().unwrap_or_default())
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{address, env::Connection};
 
 /// How long the node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// An answer is a few lines.
-const MAX_ANSWER: u64 = 64 << 10;
+/// An answer is a few lines; the description of the HTTP API is the longest.
+const MAX_ANSWER: u64 = 1 << 20;
 /// Where a node serves HTTP unless it is told otherwise.
 const USUAL: &str = "127.0.0.1:7201";
 
@@ -53,12 +53,7 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let http = args.http.as_deref().unwrap_or(USUAL);
     let (http, over_tls) = place(http, global);
     address::split(http).map_err(CliError::usage)?;
-    let answer = match timeout(TIMEOUT, ask(http, over_tls)).await {
-        Ok(answer) => answer.map_err(|error| silent(http, &error))?,
-        Err(_) => return Err(silent(http, &format!("nothing came within {} s", TIMEOUT.as_secs()))),
-    };
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let ready = head.split_ascii_whitespace().nth(1) == Some("200");
+    let (ready, body) = ask(http, over_tls, "/ready").await.map_err(|why| silent(http, &why))?;
     match global.output {
         OutputFormat::Json => {
             print_json(&serde_json::json!({ "server": http, "ready": ready, "detail": body.trim() }))?;
@@ -91,13 +86,22 @@ async fn connected(
     Ok(Connection::new(liminal_tls::connect(config.into(), host, stream).await?))
 }
 
-async fn ask(address: &str, over_tls: Option<ClientFiles>) -> std::io::Result<String> {
-    let mut stream = connected(address, over_tls, b"http/1.1").await?;
-    let request = format!("GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.take(MAX_ANSWER).read_to_string(&mut answer).await?;
-    Ok(answer)
+/// Whether the answer to a GET was 200, and its body.
+pub(super) async fn ask(address: &str, over_tls: Option<ClientFiles>, path: &str) -> Result<(bool, String), String> {
+    let asked = async {
+        let mut stream = connected(address, over_tls, b"http/1.1").await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.take(MAX_ANSWER).read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = match timeout(TIMEOUT, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string())?,
+        Err(_) => return Err(format!("nothing came within {} s", TIMEOUT.as_secs())),
+    };
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((head.split_ascii_whitespace().nth(1) == Some("200"), body.to_owned()))
 }
 
 /// Whether a node says over gRPC that clients should be sent to it.

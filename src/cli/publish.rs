@@ -1,7 +1,7 @@
 //! `liminal publish`: one message, or a file of them.
 
 mod atomic;
-mod lines;
+pub(super) mod lines;
 
 use std::{
     path::PathBuf,

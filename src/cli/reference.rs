@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _, builder::StyledStr};
+use clap::{Arg, Command, builder::StyledStr};
 
-use super::Cli;
+use super::command_line;
 use crate::documents;
 
 /// A text of help in a cell of a table.
@@ -66,7 +66,16 @@ fn describe(command: &mut Command, path: &str, text: &mut String) {
         let _ = write!(text, "\n## `{path}`\n\n{}\n\n```text\n{usage}\n```\n", about.trim());
         text.push_str(&table(command, |arg| !arg.is_global_set()));
         if let Some(more) = command.get_after_long_help().or(command.get_after_help()) {
-            let _ = write!(text, "\n{}\n", more.to_string().trim());
+            // Examples stand below all else, indented: as a list of commands here.
+            for paragraph in more.to_string().trim().split("\n\n") {
+                let _ = match paragraph.strip_prefix("Examples:\n") {
+                    Some(examples) => {
+                        let examples = examples.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+                        write!(text, "\n```sh\n{examples}\n```\n")
+                    }
+                    None => write!(text, "\n{paragraph}\n"),
+                };
+            }
         }
     }
     for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help" && !below.is_hide_set()) {
@@ -77,7 +86,7 @@ fn describe(command: &mut Command, path: &str, text: &mut String) {
 
 #[test]
 fn the_generated_reference_of_commands_is_what_the_code_says() {
-    let mut root = Cli::command();
+    let mut root = command_line();
     root.build();
     let mut text = format!(
         "# Commands\n\n{}\nEvery command of `liminal`, as `--help` describes it. Exit codes and output for scripts: \

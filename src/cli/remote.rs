@@ -8,7 +8,7 @@ use std::{
 use comfy_table::{CellAlignment, Table, presets};
 use liminal_tls::ClientFiles;
 
-use super::{CliError, Global};
+use super::{CliError, Global, style};
 use crate::{
     client::{Client, PublisherOptions, Tls},
     model::{Form, unbroken},
@@ -105,7 +105,7 @@ pub fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String
         }
     }
     let text = table.to_string();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    style::with_header(&text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
 }
 
 /// `1,234,567`.

@@ -1,4 +1,4 @@
-//! `liminal request` and `liminal reply`: ask whoever handles a channel's messages, and answer.
+//! `liminal request`: ask whoever handles a channel's messages.
 
 use std::time::Duration;
 
@@ -25,15 +25,6 @@ pub struct Args {
     pub timeout: Duration,
 }
 
-/// Answer a request
-#[derive(Clone, Debug, clap::Args)]
-pub struct ReplyArgs {
-    /// The request's header `liminal-reply-to`
-    pub inbox: String,
-    /// The reply; `-` reads it from standard input
-    pub body: String,
-}
-
 /// Runs `liminal request`.
 pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     let message = Message::new(body(&args.body).await?);
@@ -45,13 +36,8 @@ pub async fn run(args: Args, global: &Global) -> Result<(), CliError> {
     }
 }
 
-/// Runs `liminal reply`.
-pub async fn reply(args: ReplyArgs, global: &Global) -> Result<(), CliError> {
-    let message = Message::new(body(&args.body).await?);
-    Ok(connect(global).await?.reply_to(&args.inbox, message).await?)
-}
-
-async fn body(text: &str) -> Result<Vec<u8>, CliError> {
+/// A payload of the command line; `-` stands for standard input.
+pub(super) async fn body(text: &str) -> Result<Vec<u8>, CliError> {
     if text != "-" {
         return Ok(text.as_bytes().to_vec());
     }

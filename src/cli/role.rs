@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, print_json, print_line, table},
+    remote::{confirm, connect, print_json, print_line, table},
 };
 use crate::{
     client::{Grant, Role},
@@ -19,8 +19,10 @@ pub enum Command {
     /// Replace what a role grants, for all tokens that have it
     Update(Wanted),
     /// List all roles
+    #[command(visible_alias = "ls")]
     List,
     /// Show one role
+    #[command(visible_alias = "info")]
     Show {
         /// Its name
         name: String,
@@ -29,6 +31,9 @@ pub enum Command {
     Delete {
         /// Its name
         name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -87,7 +92,8 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Create(wanted) => one(&client.create_role(wanted.role()).await?, global),
         Command::Update(wanted) => one(&client.update_role(wanted.role()).await?, global),
         Command::Show { name } => one(&client.role(&name).await?, global),
-        Command::Delete { name } => {
+        Command::Delete { name, yes } => {
+            confirm(yes, &format!("delete role `{name}`"), "nothing was deleted")?;
             client.delete_role(&name).await?;
             match global.output {
                 OutputFormat::Json => print_json(&serde_json::json!({ "name": name, "deleted": true })),

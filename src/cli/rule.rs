@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, print_json, print_line, table},
+    remote::{confirm, connect, print_json, print_line, table},
 };
 use crate::client::Rule;
 
@@ -22,6 +22,7 @@ pub enum Command {
         predicate: Option<String>,
     },
     /// List all rules
+    #[command(visible_alias = "ls")]
     List,
     /// Remove a rule
     Delete {
@@ -29,6 +30,9 @@ pub enum Command {
         source: String,
         /// The channel that gets copies
         target: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 
@@ -55,7 +59,11 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
             let rule = Rule::new().source(source).target(target).predicate(predicate.unwrap_or_default());
             one(&client.put_rule(rule).await?, "", global)
         }
-        Command::Delete { source, target } => one(&client.delete_rule(&source, &target).await?, "  deleted", global),
+        Command::Delete { source, target, yes } => {
+            let what = format!("delete the rule {source} -> {target}: no more copies go there");
+            confirm(yes, &what, "nothing was deleted")?;
+            one(&client.delete_rule(&source, &target).await?, "  deleted", global)
+        }
         Command::List => {
             let rules = client.rules().await?;
             match global.output {

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::{
     CliError, Global, OutputFormat,
-    remote::{connect, parse_duration, print_json, print_line, table},
+    remote::{confirm, connect, parse_duration, print_json, print_line, table},
 };
 use crate::{
     broker::TokenText,
-    client::{NewToken, Token},
+    client::{Client, NewToken, Token},
     env::Env,
     model::timestamp,
 };
@@ -32,8 +32,10 @@ pub enum Command {
         lifetime: Option<Duration>,
     },
     /// List all tokens
+    #[command(visible_alias = "ls")]
     List,
     /// Show one token
+    #[command(visible_alias = "info")]
     Show {
         /// Its id
         id: String,
@@ -45,11 +47,17 @@ pub enum Command {
         /// Also when it is the last one by which the cluster can be administered
         #[arg(long)]
         force: bool,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Give a token another text, and print it; the former one is refused from then on
     Rotate {
         /// Its id
         id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Make a token for the first administrator, and print what the nodes' configurations need; asks no node
     Bootstrap,
@@ -100,10 +108,16 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Create { roles, description, lifetime } => {
             made(&client.create_token(&description, roles, lifetime).await?, global)
         }
-        Command::Rotate { id } => made(&client.rotate_token(&id).await?, global),
+        Command::Rotate { id, yes } => {
+            ask(&client, &id, yes, "refuse the present text of", "nothing was changed").await?;
+            made(&client.rotate_token(&id).await?, global)
+        }
         Command::Show { id } => one(&client.token(&id).await?, "", global),
-        Command::Revoke { id, force: false } => one(&client.revoke_token(&id).await?, "  revoked", global),
-        Command::Revoke { id, force: true } => one(&client.revoke_token_by_force(&id).await?, "  revoked", global),
+        Command::Revoke { id, force, yes } => {
+            ask(&client, &id, yes, "end for good", "nothing was revoked").await?;
+            let token = if force { client.revoke_token_by_force(&id).await? } else { client.revoke_token(&id).await? };
+            one(&token, "  revoked", global)
+        }
         Command::List => {
             let tokens = client.tokens().await?;
             match global.output {
@@ -117,6 +131,17 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         }
         Command::Bootstrap => Ok(()),
     }
+}
+
+/// Asks before whoever uses a token is refused, naming who that is.
+async fn ask(client: &Client, id: &str, yes: bool, what: &str, otherwise: &str) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    let token = client.token(id).await?;
+    let named = if token.description.is_empty() { String::new() } else { format!(" ({})", token.description) };
+    let roles = token.roles.join(", ");
+    confirm(false, &format!("{what} token {id}{named} with {roles}, and whatever is open by it"), otherwise)
 }
 
 fn row(token: Token) -> Vec<String> {

@@ -8,8 +8,10 @@ use super::{ClusterConfig, ServerConfig, fields, reader::Visitor};
 
 const PREFIX: &str = "LIMINAL_";
 /// Variables with the same prefix that mean something else: for clients, for the compose file and for tests.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 19] = [
     "SERVER",
+    "CONTEXT",
+    "OUTPUT",
     "TOKEN",
     "JOIN_TOKEN",
     "CA",

@@ -98,6 +98,7 @@ fn run_document(path: &Path) {
         let command = command.replace(client, &node.client).replace(http, &node.http);
         let mut shell = Process::new("sh");
         shell.args(["-c", &command]).current_dir(dir.path()).env("PATH", &search).env("LIMINAL_SERVER", &node.server);
+        shell.env("XDG_CONFIG_HOME", "/nonexistent");
         let output = shell.stdin(std::process::Stdio::null()).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);

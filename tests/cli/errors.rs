@@ -60,6 +60,7 @@ const ASKING: &[&str] = &[
     "subscribe orders --consumer w",
     "request orders x",
     "reply 1.2 x",
+    "reply orders --exec cat",
     "channel create orders",
     "channel list",
     "channel show orders",
@@ -67,12 +68,14 @@ const ASKING: &[&str] = &[
     "channel schemas orders",
     "channel validate orders --schema {file}",
     "channel trim orders --keep 1",
+    "channel export orders",
+    "channel import orders {file}",
     "channel delayed list orders",
     "channel delayed withdraw orders 1",
     "channel delete orders",
     "rule put a b",
     "rule list",
-    "rule delete a b",
+    "rule delete a b --yes",
     "claim take n k",
     "claim complete n k 1",
     "claim release n k 1",
@@ -87,6 +90,9 @@ const ASKING: &[&str] = &[
     "consumer update orders w --max-attempts 3",
     "consumer reset orders w --to earliest --yes",
     "consumer delete orders w --yes",
+    "consumer next orders w",
+    "consumer ack orders w 1",
+    "consumer nack orders w 1",
     "consumer dead-letters orders w",
     "consumer redrive orders w --yes",
     "health",
@@ -99,16 +105,20 @@ const ASKING: &[&str] = &[
     "cluster snapshot",
     "cluster verify",
     "cluster backup {dir}/backup",
+    "definitions export",
+    "definitions import {definitions}",
+    "definitions apply {definitions}",
+    "top --once",
     "token create --role admin",
     "token list",
     "token show 00000000000000ff",
-    "token revoke 00000000000000ff",
-    "token rotate 00000000000000ff",
+    "token revoke 00000000000000ff --yes",
+    "token rotate 00000000000000ff --yes",
     "role create ops --grant cluster=read",
     "role update ops --grant cluster=read",
     "role list",
     "role show ops",
-    "role delete ops",
+    "role delete ops --yes",
     "auth can-i read cluster",
     "bench publish",
     "bench fanout",
@@ -120,6 +130,14 @@ const ALONE: &[&str] = &[
     "serve",
     "certs",
     "completions",
+    "man",
+    // It finds that none answers, which is a result.
+    "doctor",
+    "context create",
+    "context list",
+    "context use",
+    "context show",
+    "context delete",
     "config check",
     "config show",
     "cluster restore",
@@ -133,8 +151,12 @@ fn no_node_that_answers_is_an_error_as_json_of_every_command_that_asks_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file.json");
     std::fs::write(&file, "{\"payload\":1}\n").unwrap();
-    let place =
-        |word: &str| word.replace("{file}", file.to_str().unwrap()).replace("{dir}", dir.path().to_str().unwrap());
+    let definitions = dir.path().join("definitions.json");
+    std::fs::write(&definitions, r#"{"version":1,"channels":[{"name":"a"}]}"#).unwrap();
+    let place = |word: &str| {
+        let word = word.replace("{file}", file.to_str().unwrap()).replace("{dir}", dir.path().to_str().unwrap());
+        word.replace("{definitions}", definitions.to_str().unwrap())
+    };
     for line in ASKING {
         let words = line.split(' ').map(place);
         let (code, out, err) = run(liminal(&["-o", "json", "--server", "http://127.0.0.1:1"]).args(words));
@@ -157,6 +179,9 @@ fn what_a_command_reads_and_cannot_use_is_an_error_as_json() {
         "config check /no/such/file",
         "serve --config /no/such/file",
         "cluster restore /no/such/file --config /no/such/file",
+        "definitions apply /no/such/file",
+        "channel import orders /no/such/file",
+        "man /proc/no/such/directory",
     ] {
         let (code, out, err) = run(liminal(&["-o", "json"]).args(line.split(' ')));
         let error = only_error(&line, &out, &err);

@@ -6,11 +6,15 @@ mod certs;
 mod channels;
 mod claims;
 mod consumers;
+mod contexts;
+mod doctor;
 mod documents;
 mod errors;
 #[path = "../support/ports.rs"]
 mod ports;
 mod security;
+mod shell;
+mod transfer;
 
 use std::{
     io::Read as _,
@@ -25,7 +29,8 @@ fn liminal(args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIMINAL_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
-    command.args(args);
+    // Contexts of whoever runs the tests are not for them.
+    command.env("XDG_CONFIG_HOME", "/nonexistent").args(args);
     command
 }
 
@@ -65,6 +70,11 @@ fn help_names_every_command() {
         "certs",
         "config",
         "completions",
+        "definitions",
+        "top",
+        "doctor",
+        "context",
+        "man",
     ] {
         assert!(out.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in\n{out}");
     }

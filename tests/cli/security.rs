@@ -89,7 +89,14 @@ async fn closed(hash: TokenHash) -> Node {
 async fn command(node: &Node, token_file: &Path, args: &[&str]) -> (i32, String, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_liminal"));
     command.args(["--server", &format!("http://{}", node.client_address()), "--token-file"]).arg(token_file);
-    let output = command.args(args).env_remove("LIMINAL_TOKEN").env_remove("RUST_LOG").output().await.unwrap();
+    let output = command
+        .args(args)
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env_remove("LIMINAL_TOKEN")
+        .env_remove("RUST_LOG")
+        .output()
+        .await
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -127,12 +134,14 @@ async fn a_cluster_is_opened_to_its_first_users_by_the_commands_of_the_document(
     assert!(code == 1 && err.contains("PERMISSION_DENIED"), "{err}");
     let (_, listed, _) = command(&node, &admin, &["token", "list"]).await;
     assert!(listed.contains(id) && listed.contains("the shop") && !listed.contains("lim_"), "{listed}");
-    let (code, _, err) = command(&node, &admin, &["role", "delete", "shop"]).await;
+    let (code, _, err) = command(&node, &admin, &["role", "delete", "shop", "--yes"]).await;
     assert!(code == 1 && err.contains("ROLE_IN_USE") && err.contains(id), "{err}");
-    assert_eq!(command(&node, &admin, &["token", "revoke", id]).await.0, 0);
+    let (code, _, err) = command(&node, &admin, &["token", "revoke", id]).await;
+    assert!(code == 2 && err.contains("(the shop)") && err.contains("--yes"), "{err}");
+    assert_eq!(command(&node, &admin, &["token", "revoke", id, "--yes"]).await.0, 0);
     let (code, _, err) = command(&node, &shop, &["publish", "orders", "{}"]).await;
     assert!(code == 1 && err.contains("UNAUTHENTICATED"), "{err}");
-    assert_eq!(command(&node, &admin, &["role", "delete", "shop"]).await.0, 0);
+    assert_eq!(command(&node, &admin, &["role", "delete", "shop", "--yes"]).await.0, 0);
     let (_, out, _) = command(&node, &admin, &["role", "list", "-o", "raw"]).await;
     assert_eq!(out, "admin\n");
     node.stop().await;

@@ -16,7 +16,7 @@ const CODES: &str = "docs/ERRORS.md";
 /// The tables of the configuration whose keys are written with a dot.
 const TABLES: [&str; 8] = ["cluster.", "limits.", "peer_tls.", "raft.", "scrub.", "security.", "store.", "tls."];
 /// Upper-case words with underscores in documents that are no error codes.
-const OTHER_WORDS: [&str; 4] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH"];
+const OTHER_WORDS: [&str; 6] = ["RUST_LOG", "UPDATE_DOCS", "SCHED_RR", "SCHED_BATCH", "NO_COLOR", "XDG_CONFIG_HOME"];
 /// Prefixes of those.
 const OTHER_PREFIXES: [&str; 3] = ["LIMINAL_", "CARGO_", "ADMISSION_"];
 

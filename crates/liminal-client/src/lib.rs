@@ -62,7 +62,7 @@ mod window;
 use std::{sync::Arc, time::Duration};
 
 pub use claims::{Claims, Once, OnceError, Taken};
-pub use consumer::{Consumer, Deliveries, Delivery, Nack, Settled};
+pub use consumer::{Consumer, Deliveries, Delivery, Nack, Pulled, PulledMessages, Settled};
 #[cfg(feature = "tls")]
 pub use encryption::Tls;
 pub use environment::{Connecting, Environment, Io};

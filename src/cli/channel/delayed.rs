@@ -12,6 +12,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// List the messages that wait, in the order in which they were published
+    #[command(visible_alias = "ls")]
     List {
         /// The channel
         channel: String,

@@ -4,6 +4,7 @@ mod create;
 mod dead_letters;
 mod delete;
 mod list;
+mod one;
 mod redrive;
 mod reset;
 mod show;
@@ -26,8 +27,10 @@ pub enum Command {
     /// Create a consumer; the same again is no error
     Create(create::Args),
     /// List the consumers of a channel
+    #[command(visible_alias = "ls")]
     List(list::Args),
     /// Show one consumer
+    #[command(visible_alias = "info")]
     Show(show::Args),
     /// Change a consumer; what is not named stays
     Update(update::Args),
@@ -35,6 +38,12 @@ pub enum Command {
     Reset(reset::Args),
     /// Delete a consumer with its cursor
     Delete(delete::Args),
+    /// Take the next message and print it, with the token that settles it; exit code 1 when none comes in time
+    Next(one::NextArgs),
+    /// Say that a message is done: it never comes again
+    Ack(one::AckArgs),
+    /// Give a message back: it comes again, or is dead after its last attempt
+    Nack(one::NackArgs),
     /// List dead letters of a consumer
     DeadLetters(dead_letters::Args),
     /// Send dead letters of a consumer back to their channel, or to another one
@@ -50,6 +59,9 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Update(args) => update::run(args, global).await,
         Command::Reset(args) => reset::run(args, global).await,
         Command::Delete(args) => delete::run(args, global).await,
+        Command::Next(args) => one::next(args, global).await,
+        Command::Ack(args) => one::ack(args, global).await,
+        Command::Nack(args) => one::nack(args, global).await,
         Command::DeadLetters(args) => dead_letters::run(args, global).await,
         Command::Redrive(args) => redrive::run(args, global).await,
     }

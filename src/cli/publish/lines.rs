@@ -107,13 +107,15 @@ async fn send(
     Ok(())
 }
 
-struct Line {
+/// A line of a file.
+pub(in crate::cli) struct Line {
     /// Without the line feed; none when it is too long.
-    text: Option<Vec<u8>>,
-    bytes: u64,
+    pub(in crate::cli) text: Option<Vec<u8>>,
+    pub(in crate::cli) bytes: u64,
 }
 
-async fn next_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Line>> {
+/// The next line; none at the end.
+pub(in crate::cli) async fn next_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Line>> {
     let mut text = Some(Vec::new());
     let mut bytes = 0;
     loop {

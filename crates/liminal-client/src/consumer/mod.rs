@@ -5,7 +5,10 @@
 //! harm, because to settle twice is to settle once.
 
 mod calls;
+mod pulls;
 mod pump;
+
+pub use self::pulls::{Pulled, PulledMessages};
 
 use std::{
     future::Future,
