@@ -76,7 +76,7 @@ async def test_one_refused_message_of_a_batch_fails_alone(client: Client, channe
     assert (good.result().seq, last.result().seq) == (0, 1)
     with pytest.raises(errors.SchemaViolation) as refusal:
         bad.result()
-    assert refusal.value.details and "id" in refusal.value.details[0].message
+    assert [detail.pointer for detail in refusal.value.details] == ["/id"]
 
 
 async def test_a_publish_at_another_place_than_expected_is_refused(client: Client, channel: str) -> None:
@@ -116,7 +116,7 @@ async def test_a_filter_lets_through_what_it_names(client: Client, channel: str)
     async with client.publisher(channel) as publisher:
         for number in range(20):
             await publisher.enqueue(Message.json({"number": number, "even": number % 2 == 0}))
-    async with client.subscribe(channel, "earliest", filter="$.even == true") as messages:
+    async with client.subscribe(channel, "earliest", filter="even == true") as messages:
         found = [(await messages.__anext__()).message.value()["number"] for _ in range(10)]
     assert found == list(range(0, 20, 2))
 
@@ -197,5 +197,7 @@ async def test_a_request_gets_its_reply(client: Client, channel: str) -> None:
         reply = await client.request(channel, "ping", timeout=10.0)
         await answering
     assert reply.payload == b"re: ping"
+    await client.publish(channel, "no request")
+    page = await client.read(channel)
     with pytest.raises(errors.InvalidArgument):
-        await client.reply((await client.read(channel)).messages[0].channel and "", "x")
+        await client.reply(page.messages[-1], "x")

@@ -15,10 +15,14 @@ from typing import Any
 import grpc.aio
 
 from . import _retry
-from ._error import LiminalError, error_of, lost, of_status, timed_out
+from ._error import LiminalError, error_of, lost, of_status, text_metadata, timed_out
 from ._pool import Link, Pool
 from ._proto import broker_pb2 as pb
 from ._types import IF_CHANGED, IfChanged, Notice, Position, Received, Start, start_to_proto, unpack
+
+
+# How long a status may come after the headers that it goes with, in seconds.
+REFUSAL = 0.5
 
 
 class HistoryChanged(LiminalError):
@@ -277,6 +281,9 @@ async def accepted(pool: Pool, link: Link, call: Any) -> None:
         pool.learn_from(status)
         raise of_status(link.address, status) from status
     pool.learn(metadata)
+    if "liminal-leader" not in text_metadata(metadata):
+        # A refusal has no headers of its own, and its status is there in a moment.
+        await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=REFUSAL)
     if call.done() and await call.code() is not grpc.StatusCode.OK:
         trailers = await call.trailing_metadata()
         refusal = grpc.aio.AioRpcError(await call.code(), metadata, trailers, details=await call.details())

@@ -1,0 +1,145 @@
+"""What a program sees when nodes are killed in the middle of its work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from conftest import Cluster, free_ports
+from liminal import Client, ConsumerConfig, Delivery, LiminalError, PublisherOptions, errors
+
+MESSAGES = 2_000
+
+
+async def stored(client: Client, channel: str) -> list[bytes]:
+    """All payloads of a channel in their order."""
+    found: list[bytes] = []
+    page = await client.read(channel)
+    while page.messages:
+        found.extend(received.payload for received in page)
+        assert page.next is not None
+        page = await client.read(channel, page.next)
+    return found
+
+
+async def test_keyed_messages_are_stored_once_and_in_order_when_the_leader_is_killed(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    options = PublisherOptions(in_flight=200, batch_messages=20)
+    outcomes = []
+    async with client.publisher(channel, options) as publisher:
+        for number in range(MESSAGES):
+            outcomes.append(await publisher.enqueue(str(number), key=f"k{number}"))
+            if number == MESSAGES // 2:
+                assert not publisher._window.is_empty(), "the leader is killed with messages under way"
+                killable.kill(await killable.leader(client))
+    receipts = [outcome.result() for outcome in outcomes]
+    payloads = await stored(client, channel)
+    assert payloads == [str(number).encode() for number in range(MESSAGES)]
+    assert [receipt.seq for receipt in receipts] == list(range(MESSAGES))
+
+
+async def test_messages_without_keys_are_stored_or_refused_or_said_to_be_unknown_and_never_twice(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    options = PublisherOptions(in_flight=200, batch_messages=20)
+    outcomes = []
+    async with client.publisher(channel, options) as publisher:
+        for number in range(MESSAGES):
+            outcomes.append(await publisher.enqueue(str(number)))
+            if number == MESSAGES // 2:
+                killable.kill(await killable.leader(client))
+    payloads = await stored(client, channel)
+    assert len(payloads) == len(set(payloads)), "none is stored twice"
+    for number, outcome in enumerate(outcomes):
+        error = outcome.exception()
+        if error is None:
+            seq = outcome.result().seq
+            assert seq is not None and payloads[seq] == str(number).encode()
+        else:
+            assert isinstance(error, LiminalError)
+            assert error.outcome_unknown or str(number).encode() not in payloads
+
+
+async def test_a_subscription_gives_each_message_once_though_its_node_is_killed(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    node = killable.nodes[1]
+    others = [node.address, *(other.address for other in killable.nodes if other is not node)]
+    async with Client(others) as follower, follower.subscribe(channel, "earliest") as messages:
+
+        async def publish(first: int, end: int) -> None:
+            async with client.publisher(channel) as publisher:
+                for number in range(first, end):
+                    await publisher.enqueue(str(number), key=f"k{number}")
+
+        await publish(0, 100)
+        found = [(await messages.__anext__()).payload for _ in range(50)]
+        killable.kill(node)
+        await publish(100, 200)
+        found += [(await messages.__anext__()).payload for _ in range(150)]
+    assert found == [str(number).encode() for number in range(200)]
+
+
+async def test_a_consumer_works_on_everything_though_its_node_is_killed(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    node = killable.nodes[2]
+    others = [node.address, *(other.address for other in killable.nodes if other is not node)]
+    await client.create_consumer(channel, "work", ConsumerConfig(ack_timeout=5.0))
+    async with client.publisher(channel) as publisher:
+        for number in range(300):
+            await publisher.enqueue(str(number), key=f"k{number}")
+    done: set[bytes] = set()
+    async with Client(others) as worker:
+        consumer = worker.consumer(channel, "work", credit=20)
+
+        async def handle(delivery: Delivery) -> None:
+            done.add(delivery.payload)
+            if len(done) == 100 and node.process is not None:
+                killable.kill(node)
+            if len(done) == 300:
+                consumer.stop()
+
+        await asyncio.wait_for(consumer.run(handle, concurrency=4), 60)
+    assert done == {str(number).encode() for number in range(300)}
+    state = await client.consumer_state(channel, "work")
+    assert (state.lag, state.in_flight) == (0, 0), "the acks were confirmed before the consumer ended"
+
+
+async def test_a_client_goes_to_the_nodes_that_are_there(cluster: Cluster, channel: str) -> None:
+    (nobody,) = free_ports(1)
+    async with Client([f"127.0.0.1:{nobody}", *cluster.servers]) as client:
+        assert (await client.publish(channel, "x")).seq == 0
+
+
+async def test_without_any_node_nothing_happened_for_certain() -> None:
+    (nobody,) = free_ports(1)
+    async with Client(f"127.0.0.1:{nobody}", retry_for=0.3) as client:
+        with pytest.raises(errors.Unreachable) as refusal:
+            await client.publish("orders", "x")
+        assert not refusal.value.outcome_unknown
+        assert f"127.0.0.1:{nobody}" in refusal.value.message
+        async with client.publisher("orders") as publisher:
+            with pytest.raises(errors.Unreachable):
+                await publisher.send("x")
+
+
+async def test_without_a_majority_a_message_is_not_said_to_be_stored(killable: Cluster, channel: str) -> None:
+    async with Client(killable.servers, retry_for=1.0, answer_timeout=2.0) as client:
+        for node in killable.nodes[1:]:
+            killable.kill(node)
+        with pytest.raises(LiminalError) as refusal:
+            await client.publish(channel, "x", key="k")
+        assert refusal.value.transient
+    killable.bring_back()
+    async with Client(killable.servers) as client:
+        receipt = await client.publish(channel, "x", key="k")
+        assert receipt.seq == 0
+        assert await stored(client, channel) == [b"x"]
+
+
+async def test_publishing_goes_to_the_leader_that_answers_name(cluster: Cluster, client: Client, channel: str) -> None:
+    await client.publish(channel, "x")
+    leader = await cluster.leader(client)
+    assert client._pool.pick(leader=True).address == leader.address
