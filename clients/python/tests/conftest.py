@@ -164,7 +164,7 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 @pytest.fixture
 async def channel(client: Client, request: pytest.FixtureRequest) -> str:
     """A channel of the test's own."""
-    name = request.node.name.replace("[", "-").rstrip("]")[:60]
+    name: str = request.node.name.replace("[", "-").rstrip("]")[:60]
     await client.create_channel(name, ChannelConfig())
     return name
 

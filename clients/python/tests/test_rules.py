@@ -232,10 +232,10 @@ def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch:
     file.write_text("first\n")
     token = Token(file=file)
     assert token.metadata() == (("authorization", "Bearer first"),)
-    file.write_text("the second\n")
-    assert token.metadata() == (("authorization", "Bearer the second"),)
+    file.write_text("second\n")
+    assert token.metadata() == (("authorization", "Bearer second"),)
     file.unlink()
-    assert token.metadata() == (("authorization", "Bearer the second"),)
+    assert token.metadata() == (("authorization", "Bearer second"),)
     with pytest.raises(errors.InvalidArgument, match="cannot be read"):
         Token(file=file)
     with pytest.raises(errors.InvalidArgument):
