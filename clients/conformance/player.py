@@ -222,7 +222,7 @@ class Player:
         await context.abort(code, message, tuple(trailers))
 
 
-class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Handler(grpc.GenericRpcHandler):
     """All calls of one node. One request and a stream of one look the same on the wire."""
 
     def __init__(self, player: Player, node: int) -> None:

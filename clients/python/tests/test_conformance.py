@@ -52,7 +52,7 @@ async def subscribe(client: Client, action: dict[str, Any]) -> dict[str, Any]:
     notices: list[Notice] = []
     start, filter = action["start"], action.get("filter", "")
     async with client.subscribe(action["channel"], start, filter=filter, on_notice=notices.append) as messages:
-        found = []
+        found: list[list[Any]] = []
         while len(found) < action["take"]:
             received = await messages.__anext__()
             found.append([received.seq, received.payload.decode()])
