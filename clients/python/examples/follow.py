@@ -7,11 +7,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from liminal import Client, HistoryChanged, Position
+from liminal import Client, HistoryChanged, Position, Start
 
 
 async def main(channel: str, kept: Path) -> None:
-    start = Position.parse(kept.read_text().strip()) if kept.exists() else "earliest"
+    start: Start = Position.parse(kept.read_text().strip()) if kept.exists() else "earliest"
     async with Client() as client, client.subscribe(channel, start) as messages:
         while True:
             try:

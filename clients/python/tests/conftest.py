@@ -41,6 +41,25 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+def free_base(nodes: int) -> int:
+    """A base port for `liminal dev`, whose nodes listen at fixed distances from it."""
+    while True:
+        (base,) = free_ports(1)
+        wanted = [base + kind + number for kind in (0, 100, 200) for number in range(1, nodes + 1)]
+        if max(wanted) > 65_535:
+            continue
+        held = [socket.socket() for _ in wanted]
+        try:
+            for one, port in zip(held, wanted):
+                one.bind(("127.0.0.1", port))
+            return base
+        except OSError:
+            continue
+        finally:
+            for one in held:
+                one.close()
+
+
 @dataclass
 class Node:
     name: str
@@ -119,6 +138,13 @@ class Cluster:
         assert node.process is not None
         node.process.send_signal(signal.SIGKILL)
         node.process.wait()
+        node.process = None
+
+    def end(self, node: Node) -> None:
+        """As an operator does it: the node hands over what it leads, and finishes what is under way."""
+        assert node.process is not None
+        node.process.send_signal(signal.SIGTERM)
+        node.process.wait(UP_WITHIN)
         node.process = None
 
     def bring_back(self) -> None:

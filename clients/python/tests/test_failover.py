@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from conftest import Cluster, free_ports
-from liminal import Client, ConsumerConfig, Delivery, LiminalError, PublisherOptions, errors
+from liminal import Client, ConsumerConfig, Delivery, LiminalError, PublisherOptions, Receipt, errors
 
 MESSAGES = 2_000
 
@@ -22,21 +22,37 @@ async def stored(client: Client, channel: str) -> list[bytes]:
     return found
 
 
-async def test_keyed_messages_are_stored_once_and_in_order_when_the_leader_is_killed(
-    killable: Cluster, client: Client, channel: str
-) -> None:
-    options = PublisherOptions(in_flight=200, batch_messages=20)
+def assert_each_once(payloads: list[bytes], outcomes: list[asyncio.Future[Receipt]]) -> None:
+    """Every message is stored, once, and where its receipt says."""
+    assert len(payloads) == len(outcomes)
+    for number, outcome in enumerate(outcomes):
+        seq = outcome.result().seq
+        assert seq is not None and payloads[seq] == str(number).encode()
+
+
+async def publish_and_kill(cluster: Cluster, client: Client, channel: str, options: PublisherOptions) -> None:
     outcomes = []
     async with client.publisher(channel, options) as publisher:
         for number in range(MESSAGES):
             outcomes.append(await publisher.enqueue(str(number), key=f"k{number}"))
             if number == MESSAGES // 2:
                 assert not publisher._window.is_empty(), "the leader is killed with messages under way"
-                killable.kill(await killable.leader(client))
-    receipts = [outcome.result() for outcome in outcomes]
-    payloads = await stored(client, channel)
-    assert payloads == [str(number).encode() for number in range(MESSAGES)]
-    assert [receipt.seq for receipt in receipts] == list(range(MESSAGES))
+                cluster.kill(await cluster.leader(client))
+    assert_each_once(await stored(client, channel), outcomes)
+
+
+async def test_keyed_messages_are_stored_once_when_the_leader_is_killed(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    await publish_and_kill(killable, client, channel, PublisherOptions(in_flight=200, batch_messages=20))
+
+
+async def test_one_batch_under_way_keeps_the_order_when_the_leader_is_killed(
+    killable: Cluster, client: Client, channel: str
+) -> None:
+    options = PublisherOptions(in_flight=200, batch_messages=20, batches_under_way=1)
+    await publish_and_kill(killable, client, channel, options)
+    assert await stored(client, channel) == [str(number).encode() for number in range(MESSAGES)]
 
 
 async def test_messages_without_keys_are_stored_or_refused_or_said_to_be_unknown_and_never_twice(
@@ -105,6 +121,16 @@ async def test_a_consumer_works_on_everything_though_its_node_is_killed(
     assert done == {str(number).encode() for number in range(300)}
     state = await client.consumer_state(channel, "work")
     assert (state.lag, state.in_flight) == (0, 0), "the acks were confirmed before the consumer ended"
+
+
+async def test_a_node_that_stops_in_order_costs_no_message(killable: Cluster, client: Client, channel: str) -> None:
+    async with client.publisher(channel, PublisherOptions(in_flight=100, batch_messages=10)) as publisher:
+        outcomes = [await publisher.enqueue(str(number), key=f"k{number}") for number in range(200)]
+        leader = await killable.leader(client)
+        ending = asyncio.ensure_future(asyncio.to_thread(killable.end, leader))
+        outcomes += [await publisher.enqueue(str(number), key=f"k{number}") for number in range(200, 1_000)]
+        await ending
+    assert_each_once(await stored(client, channel), outcomes)
 
 
 async def test_a_client_goes_to_the_nodes_that_are_there(cluster: Cluster, channel: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cluster, binary, free_ports
+from conftest import Cluster, binary, free_base
 from liminal import TLS, Client, errors
 
 
@@ -78,11 +78,7 @@ async def test_a_token_is_taken_from_the_environment(
 @pytest.fixture(scope="module")
 def encrypted() -> Iterator[tuple[str, Path]]:
     """A node that speaks TLS: its address, and the file with the certificate of its CA."""
-    for _ in range(20):
-        (base,) = free_ports(1)
-        if base < 65_000:
-            break
-    line = [binary(), "dev", "--ephemeral", "--tls", "--nodes", "1", "--base-port", str(base)]
+    line = [binary(), "dev", "--ephemeral", "--tls", "--nodes", "1", "--base-port", str(free_base(1))]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None

@@ -38,7 +38,8 @@ class PublisherOptions:
     batch_messages: int = MAX_BATCH
     batch_bytes: int = 1 << 20
     batches_under_way: int = 4
-    """Batches that are sent before the first of them is acknowledged. With 1 no message overtakes one that was deferred."""
+    """Batches that are sent before the first of them is acknowledged. With 1 no message overtakes another one, whatever
+    happens to it; with more, one that is refused for the moment goes again behind those that were under way with it."""
 
 
 class Room:
@@ -81,7 +82,8 @@ class Publisher:
     """Publishes to one channel over one stream. Use it with `async with`, which waits for all outcomes at its end.
 
     After a lost connection messages with a key are sent again in their order; those without a key that were under way fail
-    with `outcome_unknown`.
+    with `outcome_unknown`. A message that is refused for the moment, such as by a quota or while there is no leader, is sent
+    again behind the batches that were under way with it: where order matters more than the rate, set `batches_under_way` to 1.
     """
 
     def __init__(self, pool: Pool, channel: str, options: PublisherOptions) -> None:
