@@ -1,6 +1,6 @@
 """Writes what the client takes from the rest of the repository, so that the two cannot differ:
 
-- src/liminal/_proto from proto/liminal/v1, with protoc (pip install grpcio-tools==1.76.0);
+- src/liminal/_proto from proto/liminal/v1, with protoc (of the version of grpcio-tools that pyproject.toml names);
 - src/liminal/errors.py from the table of error codes in docs/ERRORS.md.
 
 Run it after a change of either. `--check` writes nothing, and fails where something would change.

@@ -252,7 +252,6 @@ async def test_certificates_and_addresses_have_to_agree(tmp_path: Path) -> None:
 
 
 def test_generated_files_are_those_of_the_repository() -> None:
-    pytest.importorskip("grpc_tools")
     script = Path(__file__).parent.parent / "scripts" / "generate.py"
     checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, env=os.environ)
     assert checked.returncode == 0, checked.stderr

@@ -94,9 +94,13 @@ class Subscription:
         return self._current.popleft()
 
     async def next_batch(self) -> list[Received]:
-        """The next messages, as many as came together, never none. Nothing is lost when the wait is cancelled."""
+        """The next messages, as many as came together; none only when it is closed. Nothing is lost when the wait is
+        cancelled."""
         if not self._current:
-            return await self._more()
+            try:
+                return await self._more()
+            except StopAsyncIteration:
+                return []
         batch = list(self._current)
         self._current.clear()
         return batch
