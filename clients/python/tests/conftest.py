@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,6 +147,16 @@ class Cluster:
         node.process.send_signal(signal.SIGTERM)
         node.process.wait(UP_WITHIN)
         node.process = None
+
+    @contextmanager
+    def frozen(self, node: Node) -> Iterator[None]:
+        """A process that does nothing, and keeps its connections open."""
+        assert node.process is not None
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            node.process.send_signal(signal.SIGCONT)
 
     def bring_back(self) -> None:
         """Starts again what a test has killed."""

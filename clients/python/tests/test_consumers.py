@@ -56,9 +56,13 @@ async def test_a_message_that_fails_too_often_goes_to_the_dead_letters_with_its_
         await asyncio.sleep(0.02)
     consumer.stop()
     await running
-    (letter,) = (await client.read(f"{channel}.dead")).messages
-    assert letter.payload == b"0"
-    assert any("out of paper" in value for _, value in letter.message.headers)
+    (letter,) = await client.dead_letters(channel, "work")
+    assert (letter.message.payload, letter.attempts, letter.reason) == (b"0", 1, "nacked: out of paper")
+    redriven = await client.redrive(channel, "work")
+    assert (redriven.moved, redriven.refused, redriven.stopped) == (1, 0, None)
+    assert await client.dead_letters(channel, "work") == []
+    state = await client.update_consumer(channel, "work", max_attempts=0)
+    assert (state.lag, state.config.max_attempts) == (1, 0), "it waits to be worked on again"
 
 
 async def _always_fail(delivery: Delivery) -> None:

@@ -133,6 +133,26 @@ async def test_a_node_that_stops_in_order_costs_no_message(killable: Cluster, cl
     assert_each_once(await stored(client, channel), outcomes)
 
 
+async def test_a_frozen_leader_is_left_long_before_its_answers_are_given_up(cluster: Cluster, channel: str) -> None:
+    async with Client(cluster.servers, answer_timeout=300.0) as client:
+        leader = await cluster.leader(client)
+    others = [leader.address, *(node.address for node in cluster.nodes if node is not leader)]
+    async with (
+        Client(others, answer_timeout=300.0) as client,
+        client.publisher(channel) as publisher,
+        client.subscribe(channel, "earliest") as messages,
+    ):
+        await publisher.send("0", key="k0")
+        with cluster.frozen(leader):
+            outcomes = [await publisher.enqueue(str(number), key=f"k{number}") for number in range(1, 100)]
+            await asyncio.wait_for(publisher.flush(), 60)
+            found: list[bytes] = []
+            while len(found) < 100:
+                found += [received.payload for received in await asyncio.wait_for(messages.next_batch(), 60)]
+    assert found == [str(number).encode() for number in range(100)]
+    assert [outcome.result().seq for outcome in outcomes] == list(range(1, 100))
+
+
 async def test_a_client_goes_to_the_nodes_that_are_there(cluster: Cluster, channel: str) -> None:
     (nobody,) = free_ports(1)
     async with Client([f"127.0.0.1:{nobody}", *cluster.servers]) as client:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from ._error import LiminalError
 from ._proto import broker_pb2 as pb
 from ._proto import consumers_pb2 as consumers
 from ._types import Message, time_from_ms, to_ms
@@ -267,6 +268,44 @@ class ConsumerState:
             proto.dying,
             proto.lost,
         )
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that a consumer gave up."""
+
+    seq: int
+    """Its place in the dead-letter channel."""
+    time: datetime
+    origin_seq: int
+    """Its place in the channel in which it died."""
+    attempts: int
+    """How often work on it was begun."""
+    reason: str
+    """Why the last attempt came to nothing."""
+    redriven: int
+    """How often it was sent back."""
+    message: Message
+
+    @classmethod
+    def _of(cls, proto: consumers.DeadLetter) -> DeadLetter:
+        time, message = time_from_ms(proto.time_ms), Message._of(proto.message)
+        return cls(proto.seq, time, proto.origin_seq, proto.attempts, proto.reason, proto.redriven, message)
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """What became of dead letters that were sent back."""
+
+    moved: int
+    unsure: int
+    """Letters that are gone after a step of which no answer came: they were moved by this call or by another one."""
+    refused: int
+    """Letters that stay, because they cannot go there."""
+    refusals: tuple[tuple[int, LiminalError], ...]
+    """The first of them, with the reasons."""
+    stopped: LiminalError | None
+    """Why nothing more can be moved now, for example `ChannelFull`."""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,17 @@ from ._admin_types import (
     Compatibility,
     ConsumerConfig,
     ConsumerState,
+    DeadLetter,
     Delayed,
     NodeStatus,
+    Order,
     Quota,
+    Redriven,
     Retention,
     Rule,
 )
 from ._claims import ClaimNamespace
-from ._error import refused
+from ._error import LiminalError, of_proto, refused
 from ._pool import Method, Pool
 from ._proto import admin_pb2 as admin
 from ._proto import broker_pb2 as pb
@@ -27,6 +30,11 @@ from ._proto import claims_pb2 as claims
 from ._proto import consumers_pb2 as consumers
 from ._proto import security_pb2 as security
 from ._types import Message, Start, start_to_proto, time_from_ms, to_ms
+
+# How long one step of a redrive may take, in seconds.
+REDRIVE = 30.0
+# Refusals that are kept of a redrive.
+REFUSALS = 100
 
 
 class Management:
@@ -189,6 +197,73 @@ class Management:
         """Deletes a consumer."""
         request = consumers.DeleteConsumerRequest(channel=channel, name=name)
         await self._pool.call(lambda link: link.consumers.DeleteConsumer, request, leader=True, safe=False)
+
+    async def update_consumer(
+        self,
+        channel: str,
+        name: str,
+        *,
+        ack_timeout: float | None = None,
+        max_attempts: int | None = None,
+        dead_letter: str | None = None,
+        drop_dead: bool = False,
+        max_in_flight: int | None = None,
+        order: Order | None = None,
+        order_header: str = "",
+        filter: str | None = None,
+        settle_skipped: bool = False,
+    ) -> ConsumerState:
+        """Changes a consumer: what is None stays as it is, an empty filter removes it."""
+        request = consumers.UpdateConsumerRequest(
+            channel=channel,
+            name=name,
+            ack_timeout_ms=None if ack_timeout is None else to_ms(ack_timeout, 1),
+            max_attempts=max_attempts,
+            dead_letter=dead_letter,
+            drop_dead=drop_dead,
+            max_in_flight=max_in_flight,
+            order=None if order is None else order.value,  # type: ignore[arg-type]
+            order_header=order_header,
+            filter=filter,
+            settle_skipped=settle_skipped,
+        )
+        response: consumers.UpdateConsumerResponse = await self._pool.call(
+            lambda link: link.consumers.UpdateConsumer, request, leader=True, safe=False
+        )
+        return ConsumerState._of(response.consumer)
+
+    async def dead_letters(self, channel: str, consumer: str, *, filter: str = "", limit: int = 0) -> list[DeadLetter]:
+        """The messages that a consumer gave up, at most `limit` of them unless it is 0, oldest first."""
+        found: list[DeadLetter] = []
+        selection = consumers.DeadLetterSelection(channel=channel, consumer=consumer, filter=filter)
+        while True:
+            selection.limit = max(limit - len(found), 0)
+            request = consumers.ListDeadLettersRequest(selection=selection)
+            page: consumers.ListDeadLettersResponse = await self._pool.call(
+                lambda link: link.consumers.ListDeadLetters, request
+            )
+            found.extend(DeadLetter._of(letter) for letter in page.letters)
+            if page.done or (limit and len(found) >= limit):
+                return found
+            selection.from_seq = page.next_seq
+
+    async def redrive(self, channel: str, consumer: str, *, filter: str = "", to: str = "") -> Redriven:
+        """Sends dead letters to another channel, or back to the one in which they died. A letter is moved once, whatever
+        becomes of an answer; where the outcome of the call is unknown it may be made again."""
+        selection = consumers.DeadLetterSelection(channel=channel, consumer=consumer, filter=filter)
+        moved = unsure = refused = 0
+        refusals: list[tuple[int, LiminalError]] = []
+        while True:
+            request = consumers.RedriveRequest(selection=selection, to=to)
+            step: consumers.RedriveResponse = await self._pool.call(
+                lambda link: link.consumers.Redrive, request, leader=True, safe=False, within=REDRIVE
+            )
+            moved, unsure, refused = moved + step.moved, unsure + step.unsure, refused + step.refused
+            refusals += [(refusal.seq, of_proto(refusal.error)) for refusal in step.refusals]
+            stopped = of_proto(step.stopped) if step.HasField("stopped") else None
+            if step.done or stopped is not None:
+                return Redriven(moved, unsure, refused, tuple(refusals[:REFUSALS]), stopped)
+            selection.from_seq = step.next_seq
 
     async def claim_namespaces(self) -> list[ClaimNamespace]:
         """All namespaces of claims, by name."""

@@ -33,12 +33,16 @@ MAX_ANSWER = 64 << 20
 # A server that says nothing for so long is asked whether it is there: a frozen leader keeps its connections, and who
 # publishes to it, or follows a channel on it, should go elsewhere.
 KEEPALIVE_MS = 1_000
+# How long it may take to answer that.
+KEEPALIVE_TIMEOUT_MS = 2_000
 
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_ANSWER),
     ("grpc.max_send_message_length", MAX_ANSWER),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # What the library waits for in place of the former, in the versions that tell the two apart: a minute unless it is said.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # This package decides what is sent twice.

@@ -14,8 +14,10 @@ from .._admin_types import (
     Compatibility,
     ConsumerConfig,
     ConsumerState,
+    DeadLetter,
     Delayed,
     Quota,
+    Redriven,
     Retention,
     Rule,
 )
@@ -240,6 +242,14 @@ class Client:
     def reset_consumer(self, channel: str, name: str, start: Start) -> ConsumerState:
         """Has a consumer forget what is pending, and go on elsewhere."""
         return loop.run(self._inner.reset_consumer(channel, name, start))
+
+    def dead_letters(self, channel: str, consumer: str, *, filter: str = "", limit: int = 0) -> list[DeadLetter]:
+        """The messages that a consumer gave up."""
+        return loop.run(self._inner.dead_letters(channel, consumer, filter=filter, limit=limit))
+
+    def redrive(self, channel: str, consumer: str, *, filter: str = "", to: str = "") -> Redriven:
+        """Sends dead letters to another channel, or back to the one in which they died."""
+        return loop.run(self._inner.redrive(channel, consumer, filter=filter, to=to))
 
     def can_i(self, action: str, scope: str) -> bool:
         """Whether this client's token may do something."""
