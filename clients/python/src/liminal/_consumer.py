@@ -196,7 +196,7 @@ class Consumer:
                 upcoming = None
         except StopAsyncIteration:
             pass
-        except BaseException:
+        except asyncio.CancelledError:
             for task in working:
                 task.cancel()
             raise
