@@ -1,0 +1,30 @@
+"""Prints a channel's messages, and goes on where it stopped when it is started again, after any time and on any node.
+
+    python follow.py orders orders.position
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from liminal import Client, HistoryChanged, Position, Start
+
+
+async def main(channel: str, kept: Path) -> None:
+    start: Start = Position.parse(kept.read_text().strip()) if kept.exists() else "earliest"
+    async with Client() as client, client.subscribe(channel, start) as messages:
+        while True:
+            try:
+                async for received in messages:
+                    print(f"{channel}@{received.seq} {received.payload.decode(errors='replace')}", flush=True)
+                    # What was printed and not yet kept is printed again after a crash.
+                    kept.write_text(str(messages.position))
+            except HistoryChanged as changed:
+                print(f"{changed.message}; {changed.help}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    except KeyboardInterrupt:
+        pass
