@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import jsonpatch
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import DEPLOY, ROOT
+from conftest import DEPLOY, ROOT, run
 
 BASE, TLS = DEPLOY / "kubernetes/base", DEPLOY / "kubernetes/tls"
 # The oldest version that is still looked after when this was written, and the newest that the schemas are there for.
@@ -169,6 +170,17 @@ def judge(manifests: list[dict], versions: list[str] = VERSIONS[-1:]) -> list[st
 @pytest.mark.parametrize("manifests", [base, tls])
 def test_nothing_is_wrong_with_the_manifests(manifests) -> None:
     assert judge(manifests(), VERSIONS) == []
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+@pytest.mark.parametrize("manifests, directory", [(base, BASE), (tls, TLS)])
+def test_kustomize_makes_the_same_of_them(manifests, directory) -> None:
+    made = list(yaml.safe_load_all(run("kubectl", "kustomize", directory).stdout))
+
+    def by_name(one: dict) -> tuple[str, str]:
+        return one["kind"], one["metadata"]["name"]
+
+    assert sorted(made, key=by_name) == sorted(manifests(), key=by_name)
 
 
 def test_the_image_is_of_this_version_and_runs_as_its_user(version: str) -> None:
