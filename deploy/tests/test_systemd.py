@@ -130,16 +130,27 @@ def test_a_start_waits_for_the_cluster_and_says_so(machine: Machine) -> None:
     assert state == "activating" and "the node is in no cluster yet" in status, status
 
     # The other one comes: the first becomes ready.
-    other = f"sed 's/n1/n2/; s/:7101/:7102/; s/:7201/:7202/; s/t_address = \"127.0.0.1:7301/t_address = \"127.0.0.1:7302/' {CONFIG}"
-    machine.sh(f"{other} | sed 's|{DATA}/data|/tmp/n2|' > /tmp/n2.toml")
-    run("docker", "exec", "--detach", machine.id, "/usr/bin/liminal", "serve", "--config", "/tmp/n2.toml")
+    other = {
+        "listen_address": "127.0.0.1:7102",
+        "health_listen_address": "127.0.0.1:7202",
+        "persistence_path": "/tmp/n2",
+        "cluster.node_name": "n2",
+        "cluster.listen_address": "127.0.0.1:7302",
+    }
+    words = [word for key, value in other.items() for word in ("--set", f"{key}={value}")]
+    run("docker", "exec", "--detach", machine.id, "/usr/bin/liminal", "serve", "--config", CONFIG, *words)
     machine.until("systemctl is-active liminal", lambda said: said == "active")
     assert machine.show("StatusText") == ["ready"]
 
 
-def test_a_configuration_that_will_not_do_is_not_tried_again(machine: Machine) -> None:
+def test_a_configuration_that_will_not_do_is_reported_and_tried_again(machine: Machine) -> None:
     machine.sh("dpkg -i /liminal.deb")
     machine.sh(f"echo 'listen = 1' >> {CONFIG}")
     assert "failed" in machine.sh("systemctl start liminal", check=False)
+    assert "liminal.toml:" in machine.sh("journalctl -u liminal -o cat --no-pager")
+    machine.sh(f"sed -i '$d' {CONFIG}")
+    machine.until("systemctl is-active liminal", lambda said: said == "active")
+    # Wrong usage is not tried again.
+    machine.sh("systemctl stop liminal && mkdir -p /etc/default && echo LIMINAL_OUTPUT=wrong > /etc/default/liminal")
+    machine.sh("systemctl start liminal", check=False)
     assert machine.show("ActiveState", "ExecMainStatus", "NRestarts") == ["failed", "2", "0"]
-    assert "listen" in machine.sh("journalctl -u liminal -o cat --no-pager")
