@@ -113,6 +113,12 @@ install_files "$root/deploy/debian/liminal.toml" "$tree/etc/liminal/liminal.toml
 install_files "$root/deploy/debian/copyright" "$tree/usr/share/doc/liminal/copyright"
 install_files "$root/CHANGELOG.md" "$tree/usr/share/doc/liminal/CHANGELOG.md"
 gzip -9n "$tree/usr/share/doc/liminal/CHANGELOG.md"
+# Debian's tools read a changelog of their own form.
+maintainer=$(sed -n 's/^Maintainer: //p' "$root/deploy/debian/control")
+printf 'liminal (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n -- %s  %s\n' \
+    "$debian_version" "$maintainer" "$(date -R -u -d "@$SOURCE_DATE_EPOCH")" >"$work/changelog"
+install_files "$work/changelog" "$tree/usr/share/doc/liminal/changelog"
+gzip -9n "$tree/usr/share/doc/liminal/changelog"
 install_files "$out/$name.cdx.json" "$tree/usr/share/doc/liminal/liminal.cdx.json"
 size=$(du -sk --apparent-size "$tree" | cut -f1)
 (cd "$tree" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"

@@ -37,7 +37,7 @@ def test_the_image_is_what_the_builder_makes_of_its_recipe(loaded: str, binary: 
         for image in (loaded, tag):
             container = run("docker", "create", image).stdout.strip()
             tar = run("sh", "-c", f"docker export {container} | tar -tv --numeric-owner").stdout
-            run("docker", "rm", container)
+            run("docker", "rm", "--volumes", container)
             # Without sizes and times; what the daemon adds to every container is in both.
             lines = [line.split() for line in tar.splitlines()]
             listed.append(sorted((line[-1], line[0], line[1]) for line in lines))
@@ -101,7 +101,7 @@ class Pods:
 
     def delete(self, ordinal: int) -> None:
         """As when a machine is lost: the volume stays."""
-        run("docker", "rm", "--force", self.running.pop(ordinal))
+        run("docker", "rm", "--force", "--volumes", self.running.pop(ordinal))
 
     def cli(self, *words: str, token: str = "", ca: bool = False, check: bool = True, timeout: float = 60) -> str:
         scheme = "https" if ca else "http"
@@ -129,7 +129,7 @@ class Pods:
 
     def end(self) -> None:
         for container in self.running.values():
-            run("docker", "rm", "--force", container, check=False)
+            run("docker", "rm", "--force", "--volumes", container, check=False)
         for volume in set(self.volumes):
             run("docker", "volume", "rm", volume, check=False)
         run("docker", "network", "rm", self.prefix, check=False)

@@ -35,8 +35,7 @@ fn a_supervisor_is_told_when_the_node_is_ready_and_when_it_stops() {
     supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
     let [client, http] = free_addresses(2).try_into().unwrap();
     let data = dir.path().join("data");
-    let text =
-        format!("listen_address = {client:?}\nhealth_listen_address = {http:?}\npersistence_path = {data:?}\n");
+    let text = format!("listen_address = {client:?}\nhealth_listen_address = {http:?}\npersistence_path = {data:?}\n");
     let mut serve = Process::new(env!("CARGO_BIN_EXE_liminal"));
     serve.args(["serve", "--config"]).arg(file(&dir, &text)).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
     let mut node = serve.spawn().unwrap();
