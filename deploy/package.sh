@@ -9,7 +9,8 @@
 #   --out     where to put them (target/package)
 #   --quick   for tests: takes a binary of any build and strips it, compresses less, and makes no image of one that is not static
 #
-# The same binary, sources and SOURCE_DATE_EPOCH (the time of the last commit unless it is set) give the same bytes.
+# The same binary, sources and SOURCE_DATE_EPOCH (the time of the last commit unless it is set) give the same bytes, with the same
+# versions of tar, gzip and dpkg.
 # Needs cargo, dpkg-deb and Python 3.11; neither root nor a container daemon.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
