@@ -149,6 +149,35 @@ def test_a_package_is_unfolded_where_it_is_first_seen() -> None:
     assert sbom.licences("MIT/Apache-2.0") == [{"expression": "MIT OR Apache-2.0"}]
 
 
+def test_a_bill_of_a_few_packages_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def package(name: str, version: str, source: str | None, licence: str) -> dict:
+        manifest = str(ROOT / "crates" / name / "Cargo.toml")
+        about = {"description": "a\n b", "repository": f"https://example.com/{name}", "manifest_path": manifest}
+        return {"name": name, "version": version, "source": source, "license": licence} | about
+
+    packages = [
+        package("liminal", "0.1.0", None, "Apache-2.0"),
+        package("liminal-wire", "0.1.0", None, "Apache-2.0"),
+        package("tokio", "1.54.1", sbom.REGISTRY, "MIT/Apache-2.0"),
+        package("not-linked", "1.0.0", sbom.REGISTRY, "MIT"),
+    ]
+    tree = f"0liminal v0.1.0 ({ROOT})\n1liminal-wire v0.1.0 ({ROOT}/crates/liminal-wire)\n2tokio v1.54.1\n1tokio v1.54.1 (*)\n"
+    said = {"metadata": json.dumps({"packages": packages}), "tree": tree}
+    monkeypatch.setattr(sbom, "cargo", lambda command, *_: said[command])
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    program = tmp_path / "program"
+    program.write_bytes(b"\0rustc version 1.95.0 (x)\0GNU C Library (Debian) stable release version 2.36.\n")
+    bill = sbom.bill(program, "x86_64-unknown-linux-gnu")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
+    parts = {component["name"]: component for component in bill["components"]}
+    assert set(parts) == {"liminal-wire", "tokio", "std", "glibc"} and parts["glibc"]["version"] == "2.36"
+    (relation,) = [one for one in bill["dependencies"] if one["ref"] == "liminal@0.1.0"]
+    assert relation["dependsOn"][:2] == ["pkg:cargo/liminal-wire@0.1.0", "pkg:cargo/tokio@1.54.1"]
+    # The checker refuses what is none.
+    del bill["components"][0]["name"]
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is not None
+
+
 def test_an_image_has_what_its_recipe_says(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"a program")
