@@ -3,7 +3,7 @@
 #
 #   deploy/test.sh --binary FILE [--quick]
 #
-# With --quick: manifests, unit, packages, sums and bill of materials, in less than a minute, without containers. Otherwise also
+# With --quick: manifests, unit, packages, sums and bill of materials, in a minute or two, without containers. Otherwise also
 # the Debian package under systemd, the image, and three containers that run as the manifests for Kubernetes say. That needs
 # Docker, and debootstrap where the image `liminal-test:debian` is not there yet.
 # Exit code 69: what checks it cannot be installed.
