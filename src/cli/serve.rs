@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use super::{CliError, OutputFormat, config};
+use super::{CliError, OutputFormat, config, supervisor::Supervisor};
 use crate::{
     budget::descriptors,
     config::{ClusterConfig, ServerConfig},
@@ -67,6 +67,7 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
+    let supervisor = Supervisor::of_environment();
     let node = start(config, 1).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
     node.on_stuck(Box::new(move |reason| {
@@ -78,7 +79,9 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     tokio::select! {
         () = signals.next() => {}
         reason = failed.failed() => return Err(CliError::failed(format!("the node cannot go on: {reason}"))),
+        never = supervisor.follow(|| node.unmet()) => match never {},
     }
+    supervisor.stopping();
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         flushed = node.finish() => flushed.map_err(|error| {

@@ -14,6 +14,7 @@ mod errors;
 mod ports;
 mod security;
 mod shell;
+mod supervisor;
 mod transfer;
 
 use std::{
