@@ -208,8 +208,9 @@ fn the_worked_examples_of_the_documents_run_as_they_stand() {
 
 #[test]
 fn a_block_that_is_run_is_read_as_commands_and_what_comes_out_of_them() {
-    let text = "```console\n$ not this\n```\n```console run\n$ a \\\n  b\nx [..]\n...\n$ c\n```\n$ nor this\n";
-    let step = |line, command: &str, stated: &[&str]| Step {
+    let text = "```console\n$ not this\n```\n```console run\n$ a \\\n  b\nx [..]\n...\n$ c\n```\n$ nor this\n\
+                <!-- liminal dev is stopped -->\n```console run\n$ d\n```\n";
+    let step = |line, command: &str, stated: &[&str], alone| Step {
         line,
         command: command.to_owned(),
         stated: stated.iter().map(|line| (*line).to_owned()).collect(),
