@@ -4,8 +4,9 @@
 //!
 //! The addresses of `liminal dev`'s three nodes all stand for those of the node that is tested. From a line
 //! `<!-- liminal dev is stopped -->` on, that node is gone, and the addresses are those of three nodes that the document
-//! itself starts, with the files in `cluster/`. What a document starts in the background writes its process id into a file
-//! `NAME.pid`, and is ended with the document, however that ends.
+//! itself starts, with the files in `cluster/`. Ports 17101 and 17201 are those of another node that a document starts.
+//! What a document starts in the background writes its process id into a file `NAME.pid`, and is ended with the document,
+//! however that ends.
 //!
 //! In what is stated, `[..]` stands for anything within a line, and a line `...` for any number of lines. A command below
 //! which nothing stands may write anything. A command has to succeed, unless a line that is stated begins with `error:`.
@@ -28,6 +29,8 @@ const STOPPED: &str = "<!-- liminal dev is stopped -->";
 /// The nodes that documents speak of, and their ports for clients, HTTP and other nodes less the node's number.
 const NODES: u16 = 3;
 const PORTS: [u16; 3] = [7100, 7200, 7300];
+/// Where a document may start another node of its own: for clients, and over HTTP.
+const ANOTHER: [&str; 2] = ["127.0.0.1:17101", "127.0.0.1:17201"];
 /// Documents that are run at a time.
 const WORKERS: usize = 3;
 
@@ -122,7 +125,8 @@ impl Addresses {
     /// One node stands for all three, to clients and over HTTP.
     fn of(node: &Node) -> Self {
         let here = [&node.client, &node.http, &node.http].into_iter().cycle().cloned();
-        Self(Self::written().zip(here).collect())
+        let another = ANOTHER.map(str::to_owned).into_iter().zip(free_addresses(ANOTHER.len()));
+        Self(Self::written().zip(here).chain(another).collect())
     }
 
     /// Three nodes that are not there yet, with their files in `cluster/` of the directory.
@@ -142,7 +146,7 @@ impl Addresses {
     }
 
     fn servers(&self) -> String {
-        let clients = self.0.iter().step_by(PORTS.len());
+        let clients = self.0.iter().step_by(PORTS.len()).take(usize::from(NODES));
         let mut servers: Vec<String> = clients.map(|(_, here)| format!("http://{here}")).collect();
         servers.dedup();
         servers.join(",")
