@@ -1,8 +1,9 @@
 """The programs in the cookbook do what it says: a block that begins with ```python run, and what it prints in the block of text
-below it."""
+below it. Other blocks of Python are parts of programs, and are at least Python."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -15,6 +16,8 @@ from conftest import Cluster
 
 COOKBOOK = Path(__file__).parents[3] / "docs" / "cookbook"
 PROGRAM = re.compile(r"^```python run\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+PART = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def programs() -> list[tuple[str, str, str]]:
@@ -37,3 +40,10 @@ async def test_a_program_of_the_cookbook_prints_what_it_states(cluster: Cluster,
         subprocess.run, line, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout) == (0, stated), run.stderr
+
+
+def test_the_parts_of_programs_are_python() -> None:
+    parts = [(page.name, part) for page in sorted(COOKBOOK.glob("*.md")) for part in PART.findall(page.read_text())]
+    assert parts
+    for page, part in parts:
+        compile(part, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
