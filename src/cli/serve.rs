@@ -12,11 +12,15 @@ use crate::{
     env::Env,
     files,
     model::JoinToken,
-    node::{Node, Storage},
+    node::{Node, NodeError, Storage},
 };
 
 /// The variable that may hold a join token.
 const JOIN_TOKEN: &str = "LIMINAL_JOIN_TOKEN";
+
+/// What to do about an address that cannot be listened on. A second `liminal dev` is the usual reason.
+const LISTEN_HELP: &str = "stop the node that runs there already, or choose other ports: `liminal dev --base-port 8100`, or \
+                           the addresses in the configuration of `serve`";
 
 /// What `serve` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -108,7 +112,13 @@ pub(super) async fn start(mut config: ServerConfig, nodes: u16) -> Result<Node, 
     };
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
-    Node::start(config, env, storage).await.map_err(|error| CliError::failed(error.to_string()))
+    Node::start(config, env, storage).await.map_err(|error| {
+        let failed = CliError::failed(error.to_string());
+        match error {
+            NodeError::Listen { .. } => failed.with_help(LISTEN_HELP.into()),
+            _ => failed,
+        }
+    })
 }
 
 /// SIGTERM and SIGINT, from the moment that this is made.
