@@ -124,6 +124,18 @@ const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
 const INVITATION: &[u8] = b"invitation/";
 
+/// Keys of which there is one.
+const SINGLE: [(&[u8], Key); 8] = [
+    (MACHINE, Key::Machine),
+    (CALENDAR, Key::Calendar),
+    (KEY_LIMIT, Key::MostKeys),
+    (STATE_LIMITS, Key::StateLimits),
+    (EPOCH, Key::Epoch),
+    (CONSUMERS, Key::Consumers),
+    (LAST_DELAYED, Key::LastDelayed),
+    (CLAIM_TOTALS, Key::ClaimTotals),
+];
+
 impl Key {
     pub(super) fn encode(self) -> Bytes {
         match self {
@@ -166,18 +178,8 @@ impl Key {
 
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
-        if key == MACHINE {
-            Some(Self::Machine)
-        } else if key == CALENDAR {
-            Some(Self::Calendar)
-        } else if key == KEY_LIMIT {
-            Some(Self::MostKeys)
-        } else if key == STATE_LIMITS {
-            Some(Self::StateLimits)
-        } else if key == EPOCH {
-            Some(Self::Epoch)
-        } else if key == CONSUMERS {
-            Some(Self::Consumers)
+        if let Some((_, single)) = SINGLE.iter().find(|(name, _)| *name == key) {
+            Some(*single)
         } else if let Some(id) = key.strip_prefix(CONSUMER) {
             Some(Self::Consumer(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(CURSOR) {
@@ -188,8 +190,6 @@ impl Key {
         } else if let Some(block) = key.strip_prefix(PENDING) {
             let (id, block) = block.split_at_checked(8)?;
             Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
-        } else if key == LAST_DELAYED {
-            Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(COMPACTION) {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
@@ -224,8 +224,6 @@ impl Key {
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
-        } else if key == CLAIM_TOTALS {
-            Some(Self::ClaimTotals)
         } else if let Some(id) = key.strip_prefix(NAMESPACE) {
             Some(Self::Namespace(NamespaceId(number(id)?)))
         } else if let Some(claim) = key.strip_prefix(WORK_CLAIM) {
