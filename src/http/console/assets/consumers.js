@@ -11,16 +11,35 @@ const AGAIN_MS = 5000;
 
 const nameOf = (channel, name) => `${channel}/${name}`;
 
-/** How old the oldest unsettled message of each consumer is, in seconds; the node knows it of those that are furthest behind. */
-async function ages(signal) {
-  try {
+/** Consumers whose oldest messages are looked up where the node's figures do not say how old they are. */
+const LOOKS = 10;
+
+/**
+ * How old the oldest unsettled message of each consumer is, in seconds. The leader knows it of those that are furthest behind;
+ * of a few others the message itself says it.
+ */
+async function ages(rows, signal) {
+  const known = new Map();
+  const may = async (act) => {
+    try {
+      await act();
+    } catch (error) {
+      // Who may not look there sees the lag in messages alone.
+      if (!error.problem?.code) throw error;
+    }
+  };
+  await may(async () => {
     const { metrics } = await call("GET", "/v1/node", { signal });
-    return new Map(metrics.consumer_oldest_age_seconds.map(({ labels, value }) => [nameOf(labels.channel, labels.consumer), value]));
-  } catch (error) {
-    // Who may not look at the node sees the lag in messages alone.
-    if (error.problem?.code) return new Map();
-    throw error;
-  }
+    for (const { labels, value } of metrics.consumer_oldest_age_seconds ?? []) known.set(nameOf(labels.channel, labels.consumer), value);
+  });
+  const unknown = rows.filter(({ channel, name, lag }) => lag > 0 && !known.has(nameOf(channel, name)));
+  const furthest = unknown.toSorted((a, b) => b.lag - a.lag).slice(0, LOOKS);
+  await Promise.all(furthest.map(({ channel, name, floor_seq }) => may(async () => {
+    const query = { from: floor_seq, limit: 1, if_changed: "notice", consistency: "local" };
+    const { messages } = await call("GET", "/v1/channels/{channel}/messages", { path: { channel }, query, signal });
+    if (messages.length > 0) known.set(nameOf(channel, name), Math.max(0, (Date.now() - Date.parse(messages[0].timestamp)) / 1000));
+  })));
+  return known;
 }
 
 const inTime = (age, lag) => (age === undefined ? "–" : lag === 0 ? "0 s" : duration(age * 1000));
@@ -38,7 +57,8 @@ export async function consumers(root, _rest, signal) {
   };
   name.addEventListener("input", draw);
   await repeat(signal, AGAIN_MS, async () => {
-    [found, old] = await Promise.all([list("GET", "/v1/consumers", "consumers", { signal }), ages(signal)]);
+    found = await list("GET", "/v1/consumers", "consumers", { signal });
+    old = await ages(found.all, signal);
     draw();
   });
 }
@@ -68,8 +88,8 @@ export async function consumersOf(root, channel, signal) {
   const path = { channel: channel.name };
   const shown = h("div", {});
   const draw = async () => {
-    const [{ all }, old] = await Promise.all([list("GET", "/v1/channels/{channel}/consumers", "consumers", { path, signal }), ages(signal)]);
-    shown.replaceChildren(rowsOf(all, old));
+    const { all } = await list("GET", "/v1/channels/{channel}/consumers", "consumers", { path, signal });
+    shown.replaceChildren(rowsOf(all, await ages(all, signal)));
   };
   const name = h("input", { type: "text", required: true, autocomplete: "off", "data-testid": "consumer-name" });
   const start = h("input", { type: "text", value: "earliest" });
@@ -98,7 +118,8 @@ export async function consumer(root, [channel, name], signal) {
   root.querySelector("h1").replaceChildren(name, " on ", h("a", { href: `#/channels/${encodeURIComponent(channel)}` }, channel));
   const shown = h("dl", { class: "facts", "data-testid": "consumer" });
   const draw = async () => {
-    const [info, old] = await Promise.all([call("GET", "/v1/channels/{channel}/consumers/{consumer}", { path, signal }), ages(signal)]);
+    const info = await call("GET", "/v1/channels/{channel}/consumers/{consumer}", { path, signal });
+    const old = await ages([info], signal);
     refresh(shown, ...facts(info, old.get(nameOf(channel, name))).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
     return info;
   };

@@ -19,13 +19,21 @@ export function listen(signal, told) {
   told(feed);
 }
 
-/** Begins again, with the token of now. */
-export async function start() {
+/** Begins again with nothing, with the token of now. */
+export function start() {
+  Object.assign(feed, { samples: [], now: undefined, state: "connecting", error: undefined });
+  tell();
+  return resume();
+}
+
+/** A page that nobody sees hears nothing: a browser has few connections to a node, and all its tabs share them. */
+export const pause = () => running.abort();
+
+/** Goes on, with what came meanwhile from the node's memory. */
+export async function resume() {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  Object.assign(feed, { samples: [], now: undefined, state: "connecting", error: undefined });
-  tell();
   try {
     await stream("GET", "/v1/live", {
       signal,

@@ -2,7 +2,7 @@
 
 import { call, token } from "./api.js";
 import { field, form, h, modal, problem, say } from "./dom.js";
-import { listen, start } from "./feed.js";
+import { listen, pause, resume, start } from "./feed.js";
 import { channel } from "./channel.js";
 import { channels } from "./channels.js";
 import { claims } from "./claims.js";
@@ -148,5 +148,12 @@ addEventListener("login-needed", ({ detail }) => {
   login(detail);
 });
 addEventListener("hashchange", () => go(true));
+document.addEventListener("visibilitychange", () => (document.hidden ? pause() : resume()));
+// A browser may keep a page that was left, with its connections, and show it again.
+addEventListener("pagehide", () => {
+  pause();
+  leaving.abort();
+});
+addEventListener("pageshow", ({ persisted }) => persisted && begin());
 session().catch(() => {});
 begin();
