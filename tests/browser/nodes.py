@@ -159,8 +159,7 @@ class Cluster:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             raise Refused(error.code, json.loads(error.read())) from error
-        lines = [json.loads(line) for line in text.splitlines()]
-        return lines[0] if len(lines) == 1 else lines
+        return json.loads(text) if text else None
 
     def publish(self, channel: str, *payloads: Any, **headers: str) -> None:
         for payload in payloads:
