@@ -101,7 +101,7 @@ def test_pictures(pictures: Path, page: Page, shop: Cluster) -> None:
 
     page.look()
     page.open("channels/orders/publish")
-    page.write("payload", '{\n"id": 1042,\n"amount": -3,\n"currency": "CHF"\n}')
+    page.write("payload", '{\n  "id": 1042,\n  "amount": -3,\n  "currency": "CHF"\n}')
     page.find('[data-pointer="/amount"]')
     take(page, pictures / "console-publish.png", WIDE[1])
 

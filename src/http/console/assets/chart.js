@@ -8,9 +8,10 @@ const EDGE = 3;
 
 /**
  * Lines over values from the oldest to the newest, for so many moments as the whole width stands for; null is a gap. `text`
- * writes a value for people; `lines` are named rows of values, the most important one first.
+ * writes a value for people, `since` says how long ago the left edge was; `lines` are named rows of values, the most important one
+ * first.
  */
-export function chart(label, lines, moments, text) {
+export function chart(label, lines, moments, since, text) {
   const known = lines.flatMap(({ values }) => values.filter((value) => value !== null));
   const top = Math.max(...known, 1e-9);
   const said = lines.map(({ name, values }) => {
@@ -18,7 +19,7 @@ export function chart(label, lines, moments, text) {
     const title = name ?? label;
     return of.length === 0 ? `${title}: no figures yet` : `${title}: now ${text(of.at(-1))}, between ${text(Math.min(...of))} and ${text(Math.max(...of))}`;
   });
-  const drawing = s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${said.join("; ")} in the last 15 minutes`, preserveAspectRatio: "none" });
+  const drawing = s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${said.join("; ")} in the last ${since}`, preserveAspectRatio: "none" });
   const step = WIDTH / Math.max(moments - 1, 1);
   lines.toReversed().forEach(({ values, kind }) => {
     // What is newest is at the right edge, however little there is yet.
@@ -34,7 +35,7 @@ export function chart(label, lines, moments, text) {
     }
   });
   const peak = known.length === 0 ? "" : `peak ${text(Math.max(...known))}`;
-  return [drawing, h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "−15 min"), h("span", {}, peak), h("span", {}, "now"))];
+  return [drawing, h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, `−${since}`), h("span", {}, peak), h("span", {}, "now"))];
 }
 
 /** Where values are one after another, without a gap. */

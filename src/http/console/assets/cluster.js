@@ -3,8 +3,8 @@
 import { call } from "./api.js";
 import { bar } from "./chart.js";
 import { button, confirmed, h, refresh, say, table } from "./dom.js";
-import { feed, listen } from "./feed.js";
-import { bytes, duration, number, time } from "./format.js";
+import { feed, listen, spanned } from "./feed.js";
+import { bytes, duration, number, span, time } from "./format.js";
 import { elections, laneOf } from "./lanes.js";
 import { repeat } from "./repeat.js";
 
@@ -27,7 +27,7 @@ export async function cluster(root, _rest, signal) {
     ]);
     const terms = elections().length;
     const votes = status.nodes.filter(({ role }) => role !== "learner").length;
-    about.textContent = `Led by ${status.leader || "nobody"}, ${terms === 0 ? "without an election" : `after ${number(terms)} election${terms > 1 ? "s" : ""}`} in the last 15 minutes. ` +
+    about.textContent = `Led by ${status.leader || "nobody"}, ${terms === 0 ? "without an election" : `after ${number(terms)} election${terms > 1 ? "s" : ""}`} in the last ${span(spanned())}. ` +
       `${votes} voters, of which ${Math.floor((votes - 1) / 2)} may be lost. Cluster ${status.cluster_id}; answered by ${status.answered_by}.`;
     refresh(shown, h("ol", { class: "lanes", "data-testid": "nodes" }, status.nodes.map((one) => row(one, status, node, log.events))));
     title.textContent = `This node: ${node.name}`;

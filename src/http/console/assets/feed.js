@@ -3,9 +3,17 @@
 import { call, stream } from "./api.js";
 
 const SPAN_MS = 15 * 60_000;
+/** What is drawn at least. */
+const LEAST_MS = 60_000;
 
 /** What is known now. `samples` are the figures, oldest first; `now` is the newest event; `kept` is how many fifteen minutes hold. */
-export const feed = { samples: [], now: undefined, kept: 450, state: "connecting", error: undefined };
+export const feed = { samples: [], now: undefined, kept: 450, interval: 2000, state: "connecting", error: undefined };
+
+/** How long ago drawings begin: fifteen minutes, or as long as the node has kept figures where that is less. */
+export function spanned() {
+  const whole = Math.ceil((feed.samples.length * feed.interval) / LEAST_MS) * LEAST_MS;
+  return Math.min(SPAN_MS, Math.max(LEAST_MS, whole));
+}
 
 const listeners = new Set();
 let running = new AbortController();
@@ -55,6 +63,7 @@ export async function resume() {
 async function fill(signal) {
   const { samples, interval_ms } = await call("GET", "/v1/history", { signal });
   const seen = new Map(feed.samples.map((sample) => [sample.time, sample]));
+  feed.interval = interval_ms;
   feed.kept = Math.round(SPAN_MS / interval_ms);
   feed.samples = samples.map((sample) => seen.get(sample.time) ?? sample);
 }

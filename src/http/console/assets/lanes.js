@@ -1,9 +1,9 @@
 // What the nodes were through the last fifteen minutes: who led, who could not be reached, and when a node began again.
 
 import { lane } from "./chart.js";
-import { feed } from "./feed.js";
+import { feed, spanned } from "./feed.js";
+import { span } from "./format.js";
 
-const SPAN_MS = 15 * 60_000;
 /** Figures come every two seconds: where none came for so long, nothing is known. */
 const GAP_MS = 7_000;
 
@@ -28,7 +28,8 @@ const WORDS = { leader: "led", follower: "followed", learner: "learned", away: "
 export function laneOf(name, events) {
   const { samples } = feed;
   const end = samples.length > 0 ? Date.parse(samples.at(-1).time) : Date.now();
-  const share = (time) => Math.max(0, Math.min(1, 1 - (end - time) / SPAN_MS));
+  const drawn = spanned();
+  const share = (time) => Math.max(0, Math.min(1, 1 - (end - time) / drawn));
   const stretches = [];
   samples.forEach((sample, at) => {
     const from = Date.parse(sample.time);
@@ -39,9 +40,9 @@ export function laneOf(name, events) {
     if (last && last[2] === is && share(from) - last[1] < 0.001) last[1] = share(to);
     else stretches.push([share(from), share(to), is]);
   });
-  const within = (time) => end - time <= SPAN_MS;
+  const within = (time) => end - time <= drawn;
   const began = events.filter((event) => event.node === name && event.event === "started").map(({ time }) => Date.parse(time)).filter(within);
   const marks = [...elections().filter(within).map((time) => [share(time), "election"]), ...began.map((time) => [share(time), "began"])];
   const said = stretches.map(([, , is]) => WORDS[is]).filter((word, at, all) => word !== all[at - 1]);
-  return lane(`${name} in the last 15 minutes: ${said.join(", then ") || "nothing is known"}`, stretches, marks);
+  return lane(`${name} in the last ${span(drawn)}: ${said.join(", then ") || "nothing is known"}`, stretches, marks);
 }

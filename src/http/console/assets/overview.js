@@ -2,8 +2,8 @@
 
 import { chart } from "./chart.js";
 import { h, problem } from "./dom.js";
-import { feed, listen } from "./feed.js";
-import { bytes, duration, number } from "./format.js";
+import { feed, listen, spanned } from "./feed.js";
+import { bytes, duration, number, span } from "./format.js";
 
 const each = (value) => `${number(value)}/s`;
 const rate = (name) => (samples) => rates(samples, name);
@@ -38,11 +38,11 @@ export async function overview(root, _rest, signal) {
   const hint = h("div", {});
   const cluster = h("div", { class: "cards", "data-testid": "cards" });
   const here = h("div", { class: "cards", "data-testid": "cards-here" });
-  const title = h("h2", { id: "here-title" }, "This node, last 15 minutes");
+  const title = h("h2", { id: "here-title" }, "This node");
   root.append(state, hint,
     h("section", { "aria-labelledby": "alarms-title" }, h("h2", { id: "alarms-title" }, "Alarms"), alarms),
     h("section", { "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"), lights, counts),
-    h("section", { "aria-labelledby": "figures-title" }, h("h2", { id: "figures-title" }, "The cluster, last 15 minutes"), cluster),
+    h("section", { "aria-labelledby": "figures-title" }, h("h2", { id: "figures-title" }, "The cluster"), cluster),
     h("section", { "aria-labelledby": "here-title" }, title, here));
   listen(signal, ({ now, samples, state: word, error }) => {
     if (state.textContent !== STATES[word]) state.textContent = STATES[word];
@@ -53,7 +53,7 @@ export async function overview(root, _rest, signal) {
       here.replaceChildren(...HERE.map(card(samples)));
     }
     if (!now) return;
-    title.textContent = `${now.node} alone, last 15 minutes`;
+    title.textContent = `${now.node} alone`;
     lights.replaceChildren(...now.nodes.map(light));
     counts.replaceChildren(...facts(now));
     hint.replaceChildren(...(now.figures.channels === 0 ? [welcome()] : []));
@@ -101,7 +101,7 @@ const card = (samples) => ([title, text, about, lines]) => {
   const newest = ({ values }) => values.findLast((one) => one !== null);
   const figure = (row) => [row.name && h("span", { class: `key-of ${row.kind ?? ""}` }, row.name, " "), newest(row) === undefined ? "–" : text(newest(row)), " "];
   return h("div", { class: "card", title: about, "data-figure": lines[0][0] },
-    h("span", { class: "title" }, title), h("span", { class: "value" }, rows.map(figure)), chart(title, rows, feed.kept, text));
+    h("span", { class: "title" }, title), h("span", { class: "value" }, rows.map(figure)), chart(title, rows, spanned() / feed.interval, span(spanned()), text));
 };
 
 /** What a counter gained in a second, from each moment to the next; a node that began again makes a gap. */
