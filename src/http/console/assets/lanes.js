@@ -17,7 +17,8 @@ export function elections() {
 function kind(sample, name) {
   const seen = sample.nodes?.find((node) => node.name === name);
   if (seen?.health === "unreachable" || seen?.health === "failed") return "away";
-  const leader = sample.leader === undefined ? seen?.role === "leader" : sample.leader === name;
+  if (!seen && sample.leader === undefined) return undefined;
+  const leader = sample.leader === undefined ? seen.role === "leader" : sample.leader === name;
   if (leader) return "leader";
   return seen?.role === "learner" ? "learner" : "follower";
 }
@@ -36,6 +37,7 @@ export function laneOf(name, events) {
     const next = samples[at + 1] ? Date.parse(samples[at + 1].time) : from;
     const to = Math.min(next, from + GAP_MS);
     const is = kind(sample, name);
+    if (!is) return;
     const last = stretches.at(-1);
     if (last && last[2] === is && share(from) - last[1] < 0.001) last[1] = share(to);
     else stretches.push([share(from), share(to), is]);

@@ -81,7 +81,7 @@ function facts({ leader, figures }) {
 }
 
 function light({ name, role, health, lag }) {
-  const behind = lag > 0 ? `, ${number(lag)} entries behind` : "";
+  const behind = lag > 0 ? `, ${number(lag)} ${lag === 1 ? "entry" : "entries"} behind` : "";
   return h("li", { "data-node": name, "data-health": health },
     h("span", { class: `dot ${health}`, "aria-hidden": "true" }),
     h("a", { href: "#/cluster" }, name), ` ${role}, ${health}${behind}`);
