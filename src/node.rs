@@ -36,7 +36,7 @@ use crate::{
     fanout::Fanout,
     grpc,
     health::Part,
-    http,
+    http::{self, NodeView as _},
     liveness::{Liveness, OnStuck},
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
     replica::Replica,
@@ -51,6 +51,7 @@ const ALONE: &str = "127.0.0.1:0";
 pub struct Node {
     broker: Broker,
     group: RaftGroup,
+    view: Arc<View>,
     thread: Option<RaftThread>,
     /// None where the node has no threads of its own.
     liveness: Option<Liveness>,
@@ -184,7 +185,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(http::serve(config.limits.clone(), gate, view, browsers, web, stopping.clone()));
+        tasks.spawn(http::serve(config.limits.clone(), gate, view.clone(), browsers, web, stopping.clone()));
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(budgets, tls)));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
@@ -192,6 +193,7 @@ impl Node {
         Ok(Self {
             broker,
             group,
+            view,
             thread,
             liveness,
             store,
@@ -223,6 +225,11 @@ impl Node {
     /// Where HTTP is served.
     pub fn http_address(&self) -> &str {
         &self.http_address
+    }
+
+    /// Why clients should not be sent to this node now, as `/ready` says it; empty when they should.
+    pub fn unmet(&self) -> Vec<String> {
+        self.view.unmet()
     }
 
     /// What to do when one of the node's runtimes does not answer for two minutes and will not come back. It is called
