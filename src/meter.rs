@@ -92,6 +92,24 @@ impl Histogram {
     }
 }
 
+/// What so great a share of the times counted in these buckets was at most, in milliseconds, as if they were spread evenly in
+/// each bucket; none where nothing was counted. Of what took longer than the last bound only that bound is known.
+pub fn quantile_ms(counts: &[u64; BUCKETS], share: f64) -> Option<f64> {
+    let all: u64 = counts.iter().sum();
+    let wanted = share * all as f64;
+    let mut before = 0.0;
+    for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let count = *count as f64;
+        if before + count >= wanted {
+            let low = bucket.checked_sub(1).map_or(0, |below| BOUNDS_MICROS[below]) as f64;
+            let high = BOUNDS_MICROS.get(bucket).map_or(low, |bound| *bound as f64);
+            return Some((low + (high - low) * (wanted - before) / count) / 1_000.0);
+        }
+        before += count;
+    }
+    None
+}
+
 impl Reading {
     /// Everything that was observed.
     pub fn count(&self) -> u64 {

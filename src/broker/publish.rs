@@ -82,6 +82,18 @@ impl Broker {
         results
     }
 
+    /// Whether messages would be taken: their sizes, and the schemas of the channel and of those that rules copy them to. The
+    /// first thing that stands in the way is told; nothing is stored, counted or put into quarantine.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`], for what is known before anything is stored.
+    pub async fn check_frame(&self, channel: &str, frame: &Frame) -> Result<(), BrokerError> {
+        self.check_running()?;
+        let _admitted = self.admit(frame.len())?;
+        let checked = self.check(self.resolve(channel).await?, frame).await?;
+        checked.refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
     /// Neither counted nor sampled.
     pub(super) async fn admit_publish(
         &self,

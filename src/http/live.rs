@@ -23,6 +23,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use super::{Operating, cluster, events::json_data, monitoring::NodeView, problem::Problem};
 use crate::{
     broker::{Access, Standing},
+    meter::{BUCKETS, quantile_ms},
     model::{Action, Limits, timestamp},
 };
 
@@ -65,6 +66,26 @@ pub struct Figures {
     pub commit: u64,
     /// Newest applied log entry.
     pub applied: u64,
+    /// The name of the leader that this node follows; empty while it knows none.
+    pub leader: String,
+    /// The half of the publishes that this node answered since the figures before took at most so long; none where it
+    /// answered none.
+    pub publish_p50_ms: Option<f64>,
+    /// The same of 99 in 100.
+    pub publish_p99_ms: Option<f64>,
+    /// The same of syncs of this node's log to its disk.
+    pub log_sync_p99_ms: Option<f64>,
+    /// How long publishes took, since the process began.
+    #[serde(skip)]
+    pub publish_times: [u64; BUCKETS],
+    /// How long syncs of the log took, since the process began.
+    #[serde(skip)]
+    pub log_sync_times: [u64; BUCKETS],
+}
+
+/// What was counted after the moment before.
+fn since(before: &[u64; BUCKETS], now: &[u64; BUCKETS]) -> [u64; BUCKETS] {
+    std::array::from_fn(|bucket| now[bucket].saturating_sub(before[bucket]))
 }
 
 fn as_time<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -119,8 +140,7 @@ impl Feed {
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             times.tick().await;
-            let figures = view.figures();
-            self.add(figures.clone());
+            let figures = self.add(view.figures());
             if self.newest.receiver_count() > 0
                 && let Ok(text) = json_data(&overview(&*view, figures).await)
             {
@@ -129,12 +149,21 @@ impl Feed {
         }
     }
 
-    fn add(&self, figures: Figures) {
+    /// Gives them back with what the difference to those before them says.
+    fn add(&self, mut figures: Figures) -> Figures {
         let mut kept = self.kept.lock();
+        if let Some(before) = kept.back() {
+            let publishes = since(&before.publish_times, &figures.publish_times);
+            let syncs = since(&before.log_sync_times, &figures.log_sync_times);
+            figures.publish_p50_ms = quantile_ms(&publishes, 0.5);
+            figures.publish_p99_ms = quantile_ms(&publishes, 0.99);
+            figures.log_sync_p99_ms = quantile_ms(&syncs, 0.99);
+        }
         if kept.len() >= Limits::HISTORY_SAMPLES {
             kept.pop_front();
         }
-        kept.push_back(figures);
+        kept.push_back(figures.clone());
+        figures
     }
 }
 
@@ -215,9 +244,30 @@ mod tests {
     fn the_oldest_figures_go_when_there_are_too_many() {
         let feed = Feed::default();
         let last = Limits::HISTORY_SAMPLES as u64 + 2;
-        (0..=last).for_each(|commit| feed.add(Figures { commit, ..Figures::default() }));
+        for commit in 0..=last {
+            feed.add(Figures { commit, ..Figures::default() });
+        }
         let kept = feed.kept.lock();
         assert_eq!((kept.len(), kept[0].commit), (Limits::HISTORY_SAMPLES, 3));
         assert_eq!(kept.back().unwrap().commit, last);
+    }
+
+    #[test]
+    fn latencies_are_those_since_the_figures_before() {
+        let feed = Feed::default();
+        // In the buckets up to 1 ms and up to 50 ms.
+        let of = |quick: u64, slow: u64| {
+            let mut publish_times = [0; BUCKETS];
+            (publish_times[4], publish_times[9]) = (quick, slow);
+            Figures { publish_times, ..Figures::default() }
+        };
+        let first = feed.add(of(1_000, 0));
+        assert_eq!((first.publish_p50_ms, first.publish_p99_ms), (None, None), "there is nothing before it");
+        let slow = feed.add(of(1_000, 10));
+        assert_eq!((slow.publish_p50_ms, slow.publish_p99_ms), (Some(37.5), Some(49.75)));
+        let quick = feed.add(of(1_100, 10));
+        assert_eq!((quick.publish_p50_ms, quick.publish_p99_ms), (Some(0.75), Some(0.995)));
+        let none = feed.add(of(1_100, 10));
+        assert_eq!((none.publish_p50_ms, none.log_sync_p99_ms), (None, None));
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct PublishQuery {
     confirm: ConfirmQuery,
     /// The channel has to end here.
     expected_seq: Option<u64>,
+    /// Only say whether the message would be taken.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -104,7 +107,7 @@ pub(super) async fn publish(
     Extension(broker): Extension<Access>,
     Extension(connection): Extension<Arc<Account>>,
     Path(channel): Path<String>,
-    Query(PublishQuery { confirm, expected_seq }): Query<PublishQuery>,
+    Query(PublishQuery { confirm, expected_seq, dry_run }): Query<PublishQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -117,10 +120,17 @@ pub(super) async fn publish(
                 format!("the lines are said to be {charset}: send them as UTF-8, and say so or leave the charset out");
             return Err(Problem::invalid(why));
         }
+        if dry_run {
+            return Err(Problem::invalid("dry_run is for one message: send it alone, as another media type"));
+        }
         return publish_lines(&broker, &connection, &channel, &template, &body, options).await;
     }
     let frame = Frame::encode([&Message { payload: body, ..template }]);
     let _held = broker.admit_from(&connection, &frame)?;
+    if dry_run {
+        broker.check_frame(&channel, &frame).await?;
+        return Ok(Json(serde_json::json!({ "channel": channel, "valid": true })).into_response());
+    }
     let result = broker.publish_frame_with(&channel, frame, options).await.pop();
     let missing = || Err(BrokerError::Internal { reason: "a publish without a result".into() });
     let outcome = result.unwrap_or_else(missing)?;

@@ -31,7 +31,9 @@ impl ClusterView for View {
 
     fn figures(&self) -> Figures {
         let (view, stats, state) = (self.broker.view(), self.broker.stats(), self.group.state());
-        let totals = view.totals();
+        let (totals, meters) = (view.totals(), view.meters());
+        let leader = self.group.members().into_iter().find(|(address, _)| address.id == state.leader);
+        let (commits, deliveries) = (meters.publish_to_commit.read().counts, meters.publish_to_delivery.read().counts);
         Figures {
             time_ms: self.broker.now_ms(),
             stored: totals.stored,
@@ -49,6 +51,10 @@ impl ClusterView for View {
             term: state.term,
             commit: state.commit,
             applied: state.applied,
+            leader: leader.map(|(address, _)| address.name.clone()).unwrap_or_default(),
+            publish_times: std::array::from_fn(|bucket| commits[bucket] + deliveries[bucket]),
+            log_sync_times: self.group.log_syncs().unwrap_or_default().counts,
+            ..Figures::default() // the differences are found when there is something before it
         }
     }
 

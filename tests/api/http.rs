@@ -493,6 +493,14 @@ async fn stored_messages_are_checked_against_a_schema_and_refusals_are_counted()
     assert_eq!(request(http, "POST", validate, &[], "7").await.code(), (400, "INVALID_SCHEMA".into()));
     let schema = r#"{"schema": {"type": "integer"}}"#;
     assert_eq!(request(http, "PATCH", "/v1/channels/orders", &[], schema).await.json()["rejected"], 0);
+    let trial = format!("{MESSAGES}?dry_run=true");
+    let taken = request(http, "POST", &trial, &[], "7").await;
+    assert_eq!((taken.status, taken.json()), (200, json!({"channel": "orders", "valid": true})));
+    assert_eq!(request(http, "POST", &trial, &[], "null").await.code(), (422, "SCHEMA_VIOLATION".into()));
+    let lines = request(http, "POST", &trial, &[("Content-Type", "application/x-ndjson")], "7").await;
+    assert_eq!(lines.code(), (400, "INVALID_ARGUMENT".into()));
+    let after = request(http, "GET", "/v1/channels/orders", &[], "").await.json();
+    assert_eq!((&after["rejected"], &after["next_seq"]), (&json!(0), &json!(3)), "a trial leaves nothing behind");
     assert_eq!(request(http, "POST", MESSAGES, &[], "null").await.status, 422);
     assert_eq!(request(http, "GET", "/v1/channels/orders", &[], "").await.json()["rejected"], 1);
     let metrics = request(http, "GET", "/metrics", &[], "").await.body;

@@ -25,6 +25,15 @@ impl Access {
         results.into_iter().map(|result| result.map_err(|error| self.told(error))).collect()
     }
 
+    /// See `Broker::check_frame`; needs `publish`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_frame(&self, channel: &str, frame: &Frame) -> Result<(), BrokerError> {
+        self.may(Action::Publish, channel)?;
+        self.broker.check_frame(channel, frame).await.map_err(|error| self.told(error))
+    }
+
     /// See `Broker::transact`; every part needs its right.
     ///
     /// # Errors

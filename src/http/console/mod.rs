@@ -49,7 +49,10 @@ assets! {
     "consumers.js" SCRIPT
     "diff.js" SCRIPT
     "dom.js" SCRIPT
+    "example.js" SCRIPT
+    "feed.js" SCRIPT
     "format.js" SCRIPT
+    "lanes.js" SCRIPT
     "main.js" SCRIPT
     "messages.js" SCRIPT
     "overview.js" SCRIPT
@@ -59,6 +62,7 @@ assets! {
     "schemas.js" SCRIPT
     "security.js" SCRIPT
     "settings.js" SCRIPT
+    "waiting.js" SCRIPT
 }
 
 struct Asset {

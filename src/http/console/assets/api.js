@@ -75,12 +75,14 @@ const AGAIN_MS = 2000;
 
 /**
  * Follows server-sent events until `signal` ends it; begins again where the stream was when a connection breaks. Read by hand,
- * because the browser's own reader cannot send a token. `told` gets each event; `state` hears of `open`, `lost` and `ended`.
+ * because the browser's own reader cannot send a token. `told` gets each event; `state` hears of `open`, `lost` and `ended`;
+ * `before` is waited for before each attempt.
  */
-export async function stream(method, template, { path, query, signal, told, state = () => {} }) {
+export async function stream(method, template, { path, query, signal, told, state = () => {}, before = () => {} }) {
   let last = "";
   while (!signal.aborted) {
     try {
+      await before();
       const headers = { accept: "text/event-stream", ...(last && { "last-event-id": last }) };
       const answer = await ask(method, template, { path, query, headers, signal });
       state("open");

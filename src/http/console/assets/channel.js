@@ -1,13 +1,17 @@
 // One channel: its counters, and a page for each thing that can be looked at or done.
 
 import { call } from "./api.js";
-import { h } from "./dom.js";
+import { h, refresh } from "./dom.js";
 import { consumersOf } from "./consumers.js";
 import { bytes, number, time } from "./format.js";
 import { browse, tail } from "./messages.js";
 import { publish } from "./publish.js";
+import { repeat } from "./repeat.js";
+import { waiting } from "./waiting.js";
 import { schemas } from "./schemas.js";
 import { settings } from "./settings.js";
+
+const AGAIN_MS = 5000;
 
 const PAGES = {
   messages: ["Messages", browse],
@@ -16,6 +20,7 @@ const PAGES = {
   schemas: ["Schemas", schemas],
   settings: ["Settings", settings],
   consumers: ["Consumers", consumersOf],
+  waiting: ["Waiting", waiting],
 };
 
 export async function channel(root, [name, page = "messages"], signal) {
@@ -25,11 +30,16 @@ export async function channel(root, [name, page = "messages"], signal) {
     h("li", {}, h("a", { href: `#/channels/${encodeURIComponent(name)}/${key}`, "aria-current": key === here && "page" }, title)));
   const body = h("section", { "aria-label": PAGES[here][0], "data-testid": `channel-${here}` });
   root.querySelector("h1").textContent = name;
+  root.prepend(h("nav", { class: "crumbs", "aria-label": "Up" }, h("a", { href: "#/channels" }, "Channels"), " /"));
+  const about = h("dl", { class: "facts", "data-testid": "channel-facts" });
+  const draw = (now) => refresh(about, ...facts(now).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+  draw(info);
   root.append(
-    h("dl", { class: "facts" }, facts(info).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value)))),
+    about,
     h("nav", { class: "pages", "aria-label": `Pages of channel ${name}` }, h("ul", {}, links)),
     body);
-  await PAGES[here][1](body, info, signal);
+  const again = repeat(signal, AGAIN_MS, async () => draw(await call("GET", "/v1/channels/{channel}", { path: { channel: name }, signal })));
+  await Promise.all([PAGES[here][1](body, info, signal), again]);
 }
 
 function facts(info) {
@@ -37,10 +47,12 @@ function facts(info) {
     ["Kind", info.durability],
     ["Messages", number(info.messages)],
     ["Sequence numbers", info.next_seq > info.first_seq ? `${number(info.first_seq)} to ${number(info.next_seq - 1)}` : "none"],
-    ["Size", bytes(info.bytes)],
-    ["Keys in the window", number(info.live_keys)],
+    ["Size on disk", bytes(info.bytes)],
+    ["Schema", info.schema_id ? `id ${info.schema_id}` : "none"],
+    ["Keys remembered", number(info.live_keys)],
+    ["Refused here", number(info.rejected ?? 0)],
     ["Subscribers here", number(info.subscribers)],
-    ["Waiting for their time", number(info.delayed ?? 0)],
+    ...(info.delayed > 0 ? [["Waiting for their time", h("a", { href: `#/channels/${encodeURIComponent(info.name)}/waiting` }, number(info.delayed))]] : []),
     ["Created", time(info.created)],
   ];
 }

@@ -5,6 +5,8 @@ import { button, field, form, h, modal, refresh, say, select, table } from "./do
 import { bytes, number } from "./format.js";
 import { repeat } from "./repeat.js";
 
+/** The second look comes sooner: rates are differences. */
+const FIRST_MS = 1500;
 const AGAIN_MS = 5000;
 
 export async function channels(root, _rest, signal) {
@@ -22,7 +24,8 @@ export async function channels(root, _rest, signal) {
     refresh(shown, rowsOf(rows, before), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
-  await repeat(signal, AGAIN_MS, async () => {
+  let looks = 0;
+  await repeat(signal, () => (looks < 2 ? FIRST_MS : AGAIN_MS), async () => {
     const asked = performance.now();
     const next = await list("GET", "/v1/channels", "channels", { signal });
     // The rate is what each gained since the look before this one.
@@ -33,6 +36,7 @@ export async function channels(root, _rest, signal) {
     }));
     found = { ...next, all: next.all.map((channel) => ({ ...channel, asked })) };
     draw();
+    looks += 1;
   });
 }
 
@@ -44,12 +48,12 @@ function rowsOf(rows, rates) {
     { title: "Messages", number: true, cell: (c) => number(c.messages) },
     { title: "Rate", number: true, cell: rate },
     { title: "Size", number: true, cell: (c) => bytes(c.bytes) },
-    { title: "From", number: true, cell: (c) => number(c.first_seq) },
+    { title: "First", number: true, cell: (c) => number(c.first_seq) },
     { title: "Next", number: true, cell: (c) => number(c.next_seq) },
     { title: "Keys", number: true, cell: (c) => number(c.live_keys) },
     { title: "Subscribers here", number: true, cell: (c) => number(c.subscribers) },
     { title: "Schema", cell: (c) => (c.schema_id ? `id ${c.schema_id}` : "–") },
-  ], rows, { id: "channels", empty: "No channels that you may see." });
+  ], rows, { id: "channels", empty: "No channels yet, or none that you may see. A channel holds messages: make one with New channel." });
 }
 
 function create() {

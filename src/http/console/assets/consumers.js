@@ -1,12 +1,48 @@
 // Consumers: how far behind each is, and what became of the messages that it gave up.
 
 import { call, list } from "./api.js";
+import { bar } from "./chart.js";
 import { button, confirmed, field, form, h, problem, refresh, say, select, table } from "./dom.js";
-import { bytes, number, span, time } from "./format.js";
+import { bytes, duration, number, time, span } from "./format.js";
 import { whole } from "./messages.js";
 import { repeat } from "./repeat.js";
 
 const AGAIN_MS = 5000;
+
+const nameOf = (channel, name) => `${channel}/${name}`;
+
+/** Consumers whose oldest messages are looked up where the node's figures do not say how old they are. */
+const LOOKS = 10;
+
+/**
+ * How old the oldest unsettled message of each consumer is, in seconds. The leader knows it of those that are furthest behind;
+ * of a few others the message itself says it.
+ */
+async function ages(rows, signal) {
+  const known = new Map();
+  const may = async (act) => {
+    try {
+      await act();
+    } catch (error) {
+      // Who may not look there sees the lag in messages alone.
+      if (!error.problem?.code) throw error;
+    }
+  };
+  await may(async () => {
+    const { metrics } = await call("GET", "/v1/node", { signal });
+    for (const { labels, value } of metrics.consumer_oldest_age_seconds ?? []) known.set(nameOf(labels.channel, labels.consumer), value);
+  });
+  const unknown = rows.filter(({ channel, name, lag }) => lag > 0 && !known.has(nameOf(channel, name)));
+  const furthest = unknown.toSorted((a, b) => b.lag - a.lag).slice(0, LOOKS);
+  await Promise.all(furthest.map(({ channel, name, floor_seq }) => may(async () => {
+    const query = { from: floor_seq, limit: 1, if_changed: "notice", consistency: "local" };
+    const { messages } = await call("GET", "/v1/channels/{channel}/messages", { path: { channel }, query, signal });
+    if (messages.length > 0) known.set(nameOf(channel, name), Math.max(0, (Date.now() - Date.parse(messages[0].timestamp)) / 1000));
+  })));
+  return known;
+}
+
+const inTime = (age, lag) => (age === undefined ? "–" : lag === 0 ? "0 s" : duration(age * 1000));
 
 /** The consumers of all channels. */
 export async function consumers(root, _rest, signal) {
@@ -14,33 +50,37 @@ export async function consumers(root, _rest, signal) {
   const shown = h("div", {});
   root.append(h("div", { class: "bar" }, field("Name or channel contains", name)), shown);
   let found = { all: [], more: false };
+  let old = new Map();
   const draw = () => {
     const rows = found.all.filter((one) => one.name.includes(name.value) || one.channel.includes(name.value));
-    refresh(shown, rowsOf(rows), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
+    refresh(shown, rowsOf(rows, old), found.more ? h("p", {}, "There are more: only the first ones are shown.") : "");
   };
   name.addEventListener("input", draw);
   await repeat(signal, AGAIN_MS, async () => {
     found = await list("GET", "/v1/consumers", "consumers", { signal });
+    old = await ages(found.all, signal);
     draw();
   });
 }
 
 const address = ({ channel, name }) => `#/consumers/${encodeURIComponent(channel)}/${encodeURIComponent(name)}`;
 
-function rowsOf(rows) {
+function rowsOf(rows, old) {
   const most = Math.max(1, ...rows.map(({ lag }) => lag));
-  const behind = ({ lag }) => [h("meter", { min: "0", max: String(most), value: lag, "aria-hidden": "true" }), " ", number(lag)];
+  const behind = ({ lag }) => [bar(lag, most), " ", number(lag)];
+  const marked = (count) => (count > 0 ? h("strong", { class: "bad" }, number(count)) : "0");
   const sorted = rows.toSorted((a, b) => b.lag - a.lag);
   return table("Consumers, the furthest behind first", [
     { title: "Consumer", cell: (c) => h("a", { href: address(c) }, c.name) },
     { title: "Channel", cell: (c) => h("a", { href: `#/channels/${encodeURIComponent(c.channel)}` }, c.channel) },
     { title: "Lag", number: true, cell: behind },
+    { title: "Behind by", number: true, cell: (c) => inTime(old.get(nameOf(c.channel, c.name)), c.lag) },
     { title: "In flight", number: true, cell: (c) => number(c.in_flight) },
-    { title: "Waiting", number: true, cell: (c) => number(c.waiting) },
+    { title: "To come again", number: true, cell: (c) => number(c.waiting) },
     { title: "Redelivered", number: true, cell: (c) => number(c.redelivered) },
-    { title: "Dead", number: true, cell: (c) => number(c.dead) },
-    { title: "Lost", number: true, cell: (c) => number(c.lost ?? 0) },
-  ], sorted, { id: "consumers", empty: "No consumers that you may see." });
+    { title: "Dead", number: true, cell: (c) => marked(c.dead) },
+    { title: "Lost", number: true, cell: (c) => marked(c.lost ?? 0) },
+  ], sorted, { id: "consumers", empty: "No consumers yet, or none that you may see. A channel's page makes them." });
 }
 
 /** Those of one channel, and a new one. */
@@ -49,7 +89,7 @@ export async function consumersOf(root, channel, signal) {
   const shown = h("div", {});
   const draw = async () => {
     const { all } = await list("GET", "/v1/channels/{channel}/consumers", "consumers", { path, signal });
-    shown.replaceChildren(rowsOf(all));
+    shown.replaceChildren(rowsOf(all, await ages(all, signal)));
   };
   const name = h("input", { type: "text", required: true, autocomplete: "off", "data-testid": "consumer-name" });
   const start = h("input", { type: "text", value: "earliest" });
@@ -66,19 +106,21 @@ export async function consumersOf(root, channel, signal) {
   },
     field("Name", name), field("Begin at", start, "earliest, latest, a number or 15m"), field("Order", order),
     field("Attempts", attempts, "0: without end"), field("Only where", filter, "A predicate"),
-    h("button", { type: "submit" }, "New consumer"));
-  root.append(shown, create);
+    h("button", { type: "submit", class: "primary" }, "Make it"));
+  root.append(shown, h("h2", {}, "New consumer"), create);
   await draw();
 }
 
 /** One consumer. */
 export async function consumer(root, [channel, name], signal) {
   const path = { channel, consumer: name };
+  root.prepend(h("nav", { class: "crumbs", "aria-label": "Up" }, h("a", { href: "#/consumers" }, "Consumers"), " /"));
   root.querySelector("h1").replaceChildren(name, " on ", h("a", { href: `#/channels/${encodeURIComponent(channel)}` }, channel));
   const shown = h("dl", { class: "facts", "data-testid": "consumer" });
   const draw = async () => {
     const info = await call("GET", "/v1/channels/{channel}/consumers/{consumer}", { path, signal });
-    refresh(shown, ...facts(info).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+    const old = await ages([info], signal);
+    refresh(shown, ...facts(info, old.get(nameOf(channel, name))).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
     return info;
   };
   const holders = h("div", {});
@@ -89,14 +131,15 @@ export async function consumer(root, [channel, name], signal) {
   };
   root.append(shown, h("h2", {}, "Members that hold messages"), holders);
   const info = await draw();
-  root.append(h("h2", {}, "Dead letters"), info.drop_dead ? h("p", {}, "Messages that were given up are dropped.") : letters(path, info));
+  root.append(h("h2", {}, "Dead letters"), info.drop_dead ? h("p", {}, "Messages that were given up are dropped.") : letters(path, info, signal));
   root.append(h("h2", {}, "Moving and ending"), moving(path, drawAll));
   await repeat(signal, AGAIN_MS, drawAll);
 }
 
-function facts(info) {
+function facts(info, age) {
   return [
-    ["Lag", number(info.lag)],
+    ["Lag", `${number(info.lag)} messages`],
+    ["Behind by", inTime(age, info.lag)],
     ["In flight", `${number(info.in_flight)} of ${number(info.max_in_flight)} at most`],
     ["Waiting to come again", number(info.waiting)],
     ["Given up, not yet put away", number(info.dying)],
@@ -124,7 +167,7 @@ function memberRows(members) {
   ], members, { id: "members", empty: "No member holds a message." });
 }
 
-function letters(path, info) {
+function letters(path, info, signal) {
   const filter = h("input", { type: "text", class: "code", spellcheck: "false", "data-testid": "letter-filter" });
   const target = h("input", { type: "text", value: path.channel });
   const shown = h("div", { "data-testid": "letters" });
@@ -132,12 +175,12 @@ function letters(path, info) {
   let next = 0;
   const load = async (from) => {
     const page = await call("GET", "/v1/channels/{channel}/consumers/{consumer}/dead-letters", {
-      path, query: { filter: filter.value.trim(), from_seq: from, limit: 50 },
+      path, signal, query: { filter: filter.value.trim(), from_seq: from, limit: 50 },
     });
     next = page.next_seq;
     const more = !page.done && button("More", () => load(next));
     shown.replaceChildren(
-      page.letters.length > 0 ? h("ol", { class: "messages" }, page.letters.map(letter)) : h("p", { class: "empty" }, "No dead letters here."),
+      page.letters.length > 0 ? h("ol", { class: "messages" }, page.letters.map(letter)) : h("p", { class: "empty" }, "No dead letters."),
       more || "");
     say(`${page.letters.length} dead letters`);
   };
@@ -147,7 +190,7 @@ function letters(path, info) {
     switch (submitter?.value) {
       case "count": {
         const { moved } = await redrive(path, { ...wanted(), dry_run: true });
-        outcome.replaceChildren(`${number(moved)} letters would be redriven.`);
+        outcome.replaceChildren(h("p", {}, `${number(moved)} letters would be redriven.`));
         break;
       }
       case "redrive": {
@@ -161,10 +204,12 @@ function letters(path, info) {
     }
   };
   const search = form({ class: "bar", "data-testid": "letters-form" }, act,
-    field("Only where", filter, "A predicate"), field("Redrive to", target),
-    h("button", { type: "submit", value: "show" }, "Show"),
-    h("button", { type: "submit", value: "count" }, "Count"),
-    h("button", { type: "submit", value: "redrive", class: "primary" }, "Redrive"));
+    h("div", { class: "grow" }, field("Only where", filter, "A predicate, such as template == \"receipt\"; empty: all")), field("Redrive to", target),
+    h("div", { class: "buttons beside" },
+      h("button", { type: "submit", value: "show" }, "Show"),
+      h("button", { type: "submit", value: "count" }, "Count"),
+      h("button", { type: "submit", value: "redrive", class: "primary" }, "Redrive")));
+  load(0).catch((error) => signal.aborted || outcome.replaceChildren(problem(error)));
   return h("div", {}, search, outcome, shown);
 }
 
@@ -192,8 +237,8 @@ function letter(one) {
   const inside = h("div", { class: "inside" });
   const details = h("details", { "data-seq": String(one.seq) },
     h("summary", {}, h("span", { class: "seq" }, String(one.seq)), time(one.timestamp),
-      h("span", {}, `from ${one.origin}@${one.origin_seq}, ${one.attempts} attempts, ${bytes(one.bytes)}`),
-      h("span", { class: "reason" }, one.reason)),
+      h("span", { class: "quiet" }, `${one.origin}@${one.origin_seq}, ${one.attempts} attempt${one.attempts === 1 ? "" : "s"}, ${bytes(one.bytes)}`),
+      h("span", { class: "reason" }, one.reason || "no reason was given")),
     inside);
   details.addEventListener("toggle", () => {
     if (details.open && !inside.hasChildNodes()) inside.append(whole(one));

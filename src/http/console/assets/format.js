@@ -5,11 +5,12 @@ import { h } from "./dom.js";
 
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
-export const number = (value) => (value instanceof Exact ? String(value) : plain.format(value));
+export const number = (value) => (value instanceof Exact ? String(value) : value === undefined ? "–" : plain.format(value));
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 export function bytes(value) {
+  if (value === undefined) return "–";
   let size = Number(value);
   let unit = 0;
   while (size >= 1024 && unit < SIZES.length - 1) {
@@ -17,6 +18,14 @@ export function bytes(value) {
     unit += 1;
   }
   return `${plain.format(size)} ${SIZES[unit]}`;
+}
+
+const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+/** How long something took: a few figures of the unit that fits. */
+export function duration(ms) {
+  if (ms >= 60_000) return span(ms);
+  return ms >= 1000 ? `${short.format(ms / 1000)} s` : `${short.format(ms)} ms`;
 }
 
 const SPANS = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1000], ["ms", 1]];
@@ -48,11 +57,14 @@ export function milliseconds(text) {
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+const today = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
-/** A time in the reader's zone; the exact one is in its title. */
+/** A time in the reader's zone, without the day where that is today; the exact one is in its title. */
 export function time(text) {
   if (!text) return "–";
-  return h("time", { datetime: text, title: text }, clock.format(new Date(text)));
+  const at = new Date(text);
+  const words = at.toDateString() === new Date().toDateString() ? today : clock;
+  return h("time", { datetime: text, title: text }, words.format(at));
 }
 
 /** JSON, indented, with a class for each kind of value. */
@@ -81,11 +93,18 @@ export function pretty(value) {
 /** A payload of an answer: JSON, or bytes in base64 that may be text. */
 export function payload(message) {
   if (message.payload_base64 === undefined) return h("pre", { class: "json", tabindex: "0" }, json(message.payload));
-  const raw = Uint8Array.from(atob(message.payload_base64), (c) => c.charCodeAt(0));
+  const said = text(raw(message)) ?? `${raw(message).length} bytes in base64:\n${message.payload_base64}`;
+  return h("pre", { class: "json", tabindex: "0" }, said);
+}
+
+const raw = ({ payload_base64 }) => Uint8Array.from(atob(payload_base64), (c) => c.charCodeAt(0));
+
+/** Bytes as text, where they are some. */
+function text(bytes) {
   try {
-    return h("pre", { class: "json", tabindex: "0" }, new TextDecoder("utf-8", { fatal: true }).decode(raw));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    return h("pre", { class: "json", tabindex: "0" }, `${raw.length} bytes in base64:\n${message.payload_base64}`);
+    return undefined;
   }
 }
 
@@ -93,6 +112,8 @@ const PREVIEW = 160;
 
 /** The beginning of a payload, on one line. */
 export function preview(message) {
-  const line = message.payload_base64 === undefined ? pretty(message.payload).replaceAll(/\n\s*/g, " ") : `base64 ${message.payload_base64}`;
+  const line = message.payload_base64 === undefined
+    ? pretty(message.payload).replaceAll(/\n\s*/g, " ")
+    : text(raw(message)) ?? `${raw(message).length} bytes`;
   return line.length > PREVIEW ? `${line.slice(0, PREVIEW)}…` : line;
 }

@@ -2,6 +2,7 @@
 
 import { call, token } from "./api.js";
 import { field, form, h, modal, problem, say } from "./dom.js";
+import { listen, pause, resume, start } from "./feed.js";
 import { channel } from "./channel.js";
 import { channels } from "./channels.js";
 import { claims } from "./claims.js";
@@ -56,12 +57,14 @@ function navigation() {
   nav.append(h("ul", {}, links));
 }
 
-/** Who is known to the node, where it asks. */
+/** Who is known to the node. Where it asks nobody, there is nothing to log in to. */
 async function session() {
   const who = document.getElementById("who");
-  document.getElementById("session").textContent = token.get() ? "Log out" : "Log in";
+  const change = document.getElementById("session");
+  change.textContent = token.get() ? "Log out" : "Log in";
   who.textContent = "";
   if (!token.get()) return;
+  change.hidden = false;
   const asked = await call("GET", "/v1/can-i", { query: { action: "read", scope: "cluster" } });
   who.textContent = asked.who;
 }
@@ -83,7 +86,7 @@ function login(reason) {
     }
     dialog.close();
     say("Logged in");
-    go(false);
+    begin();
   },
     reason && h("p", {}, reason),
     field("Token", input, "Kept in this tab only, until it is closed."),
@@ -93,6 +96,25 @@ function login(reason) {
   const dialog = modal("Log in", body);
   dialog.addEventListener("close", () => (asking = false));
   input.focus();
+}
+
+const FEED = { connecting: "connecting", open: "", lost: "connection lost", ended: "" };
+
+/** The node that answers, and a light for each node, on every view. */
+function header() {
+  const node = document.getElementById("node");
+  listen(new AbortController().signal, ({ now, state }) => {
+    const lights = (now?.nodes ?? []).map(({ name, health }) => h("span", { class: `dot ${state === "open" ? health : "unknown"}`, title: `${name}: ${health}` }));
+    const sick = (now?.nodes ?? []).filter(({ health }) => health !== "ok");
+    const text = now ? `${now.node}${sick.length > 0 ? `, ${sick.length} of ${now.nodes.length} nodes not well` : ""}` : "";
+    node.replaceChildren(h("span", { class: "lights-small", "aria-hidden": "true" }, lights), [text, FEED[state]].filter(Boolean).join(", "));
+  });
+}
+
+/** Shows the view and the figures with the token of now. */
+function begin() {
+  start();
+  go(false);
 }
 
 function colours() {
@@ -109,6 +131,7 @@ function colours() {
 
 colours();
 navigation();
+header();
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
@@ -118,9 +141,19 @@ document.getElementById("session").addEventListener("click", () => {
   token.set("");
   session().catch(() => {});
   say("Logged out");
-  go(false);
+  begin();
 });
-addEventListener("login-needed", ({ detail }) => login(detail));
+addEventListener("login-needed", ({ detail }) => {
+  document.getElementById("session").hidden = false;
+  login(detail);
+});
 addEventListener("hashchange", () => go(true));
+document.addEventListener("visibilitychange", () => (document.hidden ? pause() : resume()));
+// A browser may keep a page that was left, with its connections, and show it again.
+addEventListener("pagehide", () => {
+  pause();
+  leaving.abort();
+});
+addEventListener("pageshow", ({ persisted }) => persisted && begin());
 session().catch(() => {});
-go(false);
+begin();

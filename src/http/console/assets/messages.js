@@ -12,65 +12,106 @@ const PLACES = [
   ["at", "A time"],
 ];
 
+/** Messages that one look backwards asks for, and the looks after which a search rests. */
+const WINDOW = 1000;
+const LOOKS = 20;
+
 export async function browse(root, channel, signal) {
   const path = { channel: channel.name };
+  if (channel.durability === "ephemeral") {
+    root.append(h("p", { class: "empty" }, "An ephemeral channel keeps no messages. ",
+      h("a", { href: `#/channels/${encodeURIComponent(channel.name)}/live` }, "See them as they come"), "."));
+    return;
+  }
   const place = select(PLACES, "latest", { "data-testid": "place" });
   const seq = h("input", { type: "number", min: "0", step: "1", value: String(channel.first_seq), "data-testid": "seq" });
   const ago = h("input", { type: "text", value: "15m", "data-testid": "ago" });
   const at = h("input", { type: "datetime-local", step: "1", "data-testid": "at" });
-  const filter = h("input", { type: "text", class: "code", spellcheck: "false", "data-testid": "filter" });
+  const filter = h("input", { type: "text", class: "code", spellcheck: "false", placeholder: 'amount >= 100 and status == "paid"', "data-testid": "filter" });
   const limit = select([["20", "20"], ["50", "50"], ["200", "200"]], "50");
   const inputs = { seq: field("Sequence number", seq), ago: field("How long ago", ago, "Such as 15m"), at: field("Time", at, "In your zone") };
   const choose = () => Object.entries(inputs).forEach(([name, element]) => (element.hidden = place.value !== name));
   place.addEventListener("change", choose);
   choose();
   const shown = h("div", { "data-testid": "messages" });
-  let bounds = { first: channel.first_seq, next: channel.first_seq, from: channel.first_seq };
+  const range = h("span", { class: "quiet", "data-testid": "range" });
+  // Of what is shown: where it begins, where it ends, and whether it came from the end.
+  let bounds = { from: 0, to: 0, backwards: true };
 
-  const load = async (from) => {
-    const page = await call("GET", "/v1/channels/{channel}/messages", {
-      path, signal, query: { from, limit: limit.value, filter: filter.value.trim(), if_changed: "notice" },
-    });
-    const first = page.messages[0]?.seq ?? page.next_seq;
-    bounds = { first: page.first_seq, next: page.next_seq, from: Math.min(first, Number(from) || first) };
-    shown.replaceChildren(page.notice ? h("p", { role: "status" }, page.notice.detail) : "", rows(page.messages));
-    older.disabled = bounds.from <= page.first_seq;
-    newer.disabled = page.next_seq >= page.end_seq;
-    say(`${page.messages.length} messages`);
+  const page = (from, most) => call("GET", "/v1/channels/{channel}/messages", {
+    path, signal, query: { from, limit: most, filter: filter.value.trim(), if_changed: "notice" },
+  });
+  const show = ({ messages, from, to, first_seq, end_seq, notice }, backwards) => {
+    bounds = { from, to, backwards };
+    shown.replaceChildren(notice ? h("p", { role: "status" }, notice.detail) : "", rows(backwards ? messages.toReversed() : messages, filter.value.trim()));
+    older.disabled = from <= first_seq;
+    newer.disabled = to >= end_seq;
+    const searched = to > from ? `${number(from)} to ${number(to - 1)}` : "nothing";
+    range.textContent = `${messages.length} found in ${searched}; ${backwards ? "the newest" : "the oldest"} first`;
+    say(`${messages.length} messages`);
   };
-  const start = async () => {
-    switch (place.value) {
-      case "seq": return seq.value || "0";
-      case "ago": return ago.value;
-      case "at": return `${Math.max(0, Math.round((Date.now() - new Date(at.value).getTime()) / 1000)) || 0}s`;
-      case "earliest": return "earliest";
-      default: {
-        const { first_seq, next_seq } = await call("GET", "/v1/channels/{channel}", { path, signal });
-        return Math.max(first_seq, next_seq - Number(limit.value));
+  const forwards = async (start) => {
+    const wanted = Number(limit.value);
+    const one = await page(start, wanted);
+    const first = one.messages[0]?.seq ?? one.next_seq;
+    const from = filter.value.trim() ? Math.min(first, Number(start) || first) : first;
+    show({ ...one, from, to: one.next_seq }, false);
+  };
+  /** The newest that match before `end`: pages are read forwards, so windows are looked through from the end to the beginning. */
+  const backwards = async (end) => {
+    const wanted = Number(limit.value);
+    const { first_seq, next_seq } = await call("GET", "/v1/channels/{channel}", { path, signal });
+    const stop = Math.min(end ?? next_seq, next_seq);
+    const window = filter.value.trim() ? WINDOW : wanted;
+    let messages = [];
+    let from = stop;
+    for (let look = 0; look < LOOKS && from > first_seq && messages.length < wanted; look += 1) {
+      const to = from;
+      from = Math.max(first_seq, to - window);
+      const part = [];
+      for (let next = from; next < to;) {
+        const one = await page(next, to - next);
+        part.push(...one.messages.filter((message) => message.seq < to));
+        if (one.next_seq <= next) break;
+        next = one.next_seq;
       }
+      messages = [...part, ...messages];
+    }
+    if (messages.length > wanted) {
+      messages = messages.slice(-wanted);
+      from = messages[0].seq;
+    }
+    show({ messages, from, to: stop, first_seq, end_seq: next_seq }, true);
+  };
+  const load = () => {
+    switch (place.value) {
+      case "seq": return forwards(seq.value || "0");
+      case "ago": return forwards(ago.value);
+      case "at": {
+        if (!at.value) throw new Error("Choose a time.");
+        return forwards(`${Math.max(0, Math.round((Date.now() - new Date(at.value).getTime()) / 1000))}s`);
+      }
+      case "earliest": return forwards("earliest");
+      default: return backwards();
     }
   };
-  const search = form({ class: "bar", "data-testid": "browse" }, async () => load(await start()),
+  const search = form({ class: "bar", "data-testid": "browse" }, load,
     field("Begin at", place), Object.values(inputs),
-    field("Only where", filter, 'A predicate, such as action == "opened"'),
+    h("div", { class: "grow" }, field("Only where", filter, "A predicate over the payload, key or headers")),
     field("Up to", limit),
     h("button", { type: "submit", class: "primary" }, "Show"));
-  const step = (text, where) => {
-    const move = form({ class: "step" }, () => load(where()), h("button", { type: "submit" }, text));
-    return [move, move.querySelector("button")];
+  const step = (text, move) => {
+    const element = form({ class: "step" }, move, h("button", { type: "submit" }, text));
+    return [element, element.querySelector("button")];
   };
-  const [back, older] = step("Older", () => Math.max(bounds.first, bounds.from - Number(limit.value)));
-  const [on, newer] = step("Newer", () => bounds.next);
-  root.append(search, h("div", { class: "buttons" }, back, on), shown);
-  if (channel.durability === "ephemeral") {
-    shown.append(h("p", {}, "An ephemeral channel keeps no messages: look at Live."));
-    return;
-  }
-  await load(await start());
+  const [back, older] = step("Older", () => backwards(bounds.from));
+  const [on, newer] = step("Newer", () => forwards(bounds.to));
+  root.append(search, h("div", { class: "buttons steps" }, back, on, range), shown);
+  await load();
 }
 
-function rows(messages) {
-  if (messages.length === 0) return h("p", { class: "empty" }, "No messages here.");
+function rows(messages, filter) {
+  if (messages.length === 0) return h("p", { class: "empty" }, filter ? "No message here for which the predicate holds." : "No messages here.");
   return h("ol", { class: "messages" }, messages.map(message));
 }
 
@@ -80,7 +121,7 @@ export function message(one) {
   const details = h("details", { "data-seq": String(one.seq) },
     h("summary", {},
       h("span", { class: "seq" }, String(one.seq)), time(one.timestamp),
-      h("span", { class: "key" }, one.key ?? ""),
+      one.key && h("span", { class: "key", title: `Key ${one.key}` }, one.key),
       h("code", { class: "preview" }, preview(one))),
     inside);
   details.addEventListener("toggle", () => {
@@ -108,7 +149,7 @@ export async function tail(root, channel, signal) {
   const filter = h("input", { type: "text", class: "code", spellcheck: "false", "data-testid": "tail-filter" });
   const pause = h("button", { type: "button", "aria-pressed": "false", "data-testid": "pause" }, "Pause");
   const state = h("p", { class: "state", role: "status", "data-testid": "tail-state" }, "Connecting");
-  const shown = h("ol", { class: "messages", reversed: true, "data-testid": "tail" });
+  const shown = h("ol", { class: "messages", "aria-label": "New messages, the newest first", "data-testid": "tail" });
   let follows = new AbortController();
   let held = [];
   let missed = 0;
@@ -146,7 +187,7 @@ export async function tail(root, channel, signal) {
       path: { channel: channel.name },
       query: { from: "latest", filter: filter.value.trim() },
       signal: AbortSignal.any([signal, follows.signal]),
-      state: (word) => (state.textContent = { open: "Following", lost: "The connection broke. Trying again.", ended: "Ended" }[word]),
+      state: (word) => (state.textContent = { open: "Following: what is published from now on appears here", lost: "The connection broke. Trying again.", ended: "Ended" }[word]),
       told,
     });
   };

@@ -1,57 +1,88 @@
-// How the cluster does at a glance: rates, backlog, nodes and alarms, with the last fifteen minutes.
+// How the cluster does at a glance: alarms, nodes, rates, latencies and backlog, with the last fifteen minutes.
 
-import { call, stream } from "./api.js";
-import { sparkline } from "./chart.js";
-import { h } from "./dom.js";
-import { bytes, number } from "./format.js";
+import { chart } from "./chart.js";
+import { h, problem } from "./dom.js";
+import { feed, listen, spanned } from "./feed.js";
+import { bytes, duration, number, span } from "./format.js";
 
-const each = (text) => (value) => `${text(value)}/s`;
+const each = (value) => `${number(value)}/s`;
+const rate = (name) => (samples) => rates(samples, name);
+const value = (name) => (samples) => samples.map((sample) => sample[name] ?? null);
 
-/** Cards: the title, the figure, whether its rate is shown, how it is written, and what it says. */
-const CARDS = [
-  ["Stored", "stored", true, each(number), "Messages that went into channels of the cluster"],
-  ["Backlog", "backlog", false, number, "Messages that the consumers of the cluster have not settled"],
-  ["Published here", "published", true, each(number), "Messages acknowledged to clients of this node"],
-  ["Delivered here", "delivered", true, each(number), "Messages handed to subscriptions of this node"],
-  ["Failed here", "failed", true, each(number), "Messages of clients of this node that were refused, or whose outcome is unknown"],
-  ["In flight", "in_flight_bytes", false, bytes, "Publishes on this node that are not answered yet"],
-  ["Subscriptions", "subscriptions", false, number, "On this node"],
-  ["Connections", "connections", false, number, "Of clients to this node"],
-  ["Log entries", "commit", true, each(number), "Committed by the cluster"],
-  ["Memory", "memory_bytes", false, bytes, "Of this node's process"],
+/** Cards: the title, how values are written, what it says, and its lines with what each takes from the samples. */
+const CLUSTER = [
+  ["Stored", each, "Messages that went into channels of the cluster", [["stored", rate("stored")]]],
+  ["Backlog", number, "Messages that the consumers of the cluster have not settled", [["backlog", value("backlog")]]],
+  ["Log entries", each, "Committed by the cluster", [["commit", rate("commit")]]],
+];
+const HERE = [
+  ["Publish latency", duration, "From a publish's arrival at this node to its answer: half of them, and 99 in 100", [
+    ["publish_p50_ms", value("publish_p50_ms"), "p50"], ["publish_p99_ms", value("publish_p99_ms"), "p99", "second"]]],
+  ["Log sync, p99", duration, "How long this node's disk takes to make the log safe", [["log_sync_p99_ms", value("log_sync_p99_ms")]]],
+  ["Published", each, "Messages acknowledged to clients of this node", [["published", rate("published")]]],
+  ["Delivered", each, "Messages handed to subscriptions of this node", [["delivered", rate("delivered")]]],
+  ["Failed", each, "Messages of clients of this node that were refused, or whose outcome is unknown", [["failed", rate("failed")]]],
+  ["In flight", bytes, "Publishes on this node that are not answered yet", [["in_flight_bytes", value("in_flight_bytes")]]],
+  ["Subscriptions", number, "On this node", [["subscriptions", value("subscriptions")]]],
+  ["Connections", number, "Of clients to this node", [["connections", value("connections")]]],
+  ["Memory", bytes, "Of this node's process", [["memory_bytes", value("memory_bytes")]]],
 ];
 
-export async function overview(root, _rest, signal) {
-  const alarms = h("section", { "aria-labelledby": "alarms-title" }, h("h2", { id: "alarms-title" }, "Alarms"));
-  const told = h("ul", { class: "alarms", role: "status", "data-testid": "alarms" }, h("li", {}, "Waiting for figures."));
-  alarms.append(told);
-  const lights = h("ul", { class: "lights", "data-testid": "lights" });
-  const state = h("p", { class: "state", role: "status", "data-testid": "feed" }, "Connecting");
-  const nodes = h("section", { "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"), lights);
-  const cards = h("div", { class: "cards", "data-testid": "cards" });
-  root.append(state, alarms, nodes,
-    h("section", { "aria-labelledby": "figures-title" }, h("h2", { id: "figures-title" }, "Last 15 minutes"), cards));
+const STATES = { connecting: "Connecting", open: "Live", lost: "The connection broke. Trying again.", ended: "No figures" };
 
-  const { samples, interval_ms } = await call("GET", "/v1/history", { signal });
-  const kept = Math.round((15 * 60_000) / interval_ms);
-  draw(cards, samples);
-  await stream("GET", "/v1/live", {
-    signal,
-    state: (word) => (state.textContent = { open: "Live", lost: "The connection broke. Trying again.", ended: "Ended" }[word]),
-    told: (now) => {
-      if (samples.at(-1)?.time !== now.figures.time) samples.push(now.figures);
-      if (samples.length > kept) samples.shift();
-      draw(cards, samples);
-      document.getElementById("node").textContent = now.node;
-      lights.replaceChildren(...now.nodes.map(light));
-      warn(told, now.alarms);
-    },
+export async function overview(root, _rest, signal) {
+  const state = h("p", { class: "state", role: "status", "data-testid": "feed" });
+  const alarms = h("ul", { class: "alarms", role: "status", "data-testid": "alarms" }, h("li", {}, "Waiting for figures."));
+  const lights = h("ul", { class: "lights", "data-testid": "lights" });
+  const counts = h("dl", { class: "facts", "data-testid": "counts" });
+  const hint = h("div", {});
+  const cluster = h("div", { class: "cards", "data-testid": "cards" });
+  const here = h("div", { class: "cards", "data-testid": "cards-here" });
+  const title = h("h2", { id: "here-title" }, "This node");
+  root.append(state, hint,
+    h("section", { "aria-labelledby": "alarms-title" }, h("h2", { id: "alarms-title" }, "Alarms"), alarms),
+    h("section", { "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"), lights, counts),
+    h("section", { "aria-labelledby": "figures-title" }, h("h2", { id: "figures-title" }, "The cluster"), cluster),
+    h("section", { "aria-labelledby": "here-title" }, title, here));
+  listen(signal, ({ now, samples, state: word, error }) => {
+    if (state.textContent !== STATES[word]) state.textContent = STATES[word];
+    state.dataset.state = word;
+    if (error) return state.replaceChildren(STATES[word], problem(error));
+    if (samples.length > 0) {
+      cluster.replaceChildren(...CLUSTER.map(card(samples)));
+      here.replaceChildren(...HERE.map(card(samples)));
+    }
+    if (!now) return;
+    title.textContent = `${now.node} alone`;
+    lights.replaceChildren(...now.nodes.map(light));
+    counts.replaceChildren(...facts(now));
+    hint.replaceChildren(...(now.figures.channels === 0 ? [welcome()] : []));
+    warn(alarms, now.alarms);
   });
 }
 
+/** For who has just begun. */
+function welcome() {
+  return h("div", { class: "welcome", "data-testid": "welcome" },
+    h("strong", {}, "There is no channel yet."), " Messages live in channels. ",
+    h("a", { href: "#/channels" }, "Make the first one"), ", or publish from a shell: ",
+    h("code", {}, "liminal channel create orders && liminal publish orders '{\"id\":7}'"));
+}
+
+function facts({ leader, figures }) {
+  const all = [
+    ["Leader", leader || "none"],
+    ["Term", number(figures.term)],
+    ["Channels", h("a", { href: "#/channels" }, number(figures.channels))],
+    ["Consumers", h("a", { href: "#/consumers" }, number(figures.consumers))],
+    ["Messages ever stored", number(figures.stored)],
+  ];
+  return all.map(([term, said]) => h("div", {}, h("dt", {}, term), h("dd", {}, said)));
+}
+
 function light({ name, role, health, lag }) {
-  const behind = lag > 0 ? `, ${number(lag)} entries behind` : "";
-  return h("li", { "data-node": name },
+  const behind = lag > 0 ? `, ${number(lag)} ${lag === 1 ? "entry" : "entries"} behind` : "";
+  return h("li", { "data-node": name, "data-health": health },
     h("span", { class: `dot ${health}`, "aria-hidden": "true" }),
     h("a", { href: "#/cluster" }, name), ` ${role}, ${health}${behind}`);
 }
@@ -65,16 +96,13 @@ function warn(list, alarms) {
   list.replaceChildren(...(alarms.length > 0 ? alarms.map(line) : [h("li", { class: "fine" }, "No alarms.")]));
 }
 
-function draw(cards, samples) {
-  cards.replaceChildren(...CARDS.map(([title, name, rate, text, about]) => {
-    const values = rate ? rates(samples, name) : samples.map((sample) => sample[name]);
-    const newest = values.at(-1);
-    return h("div", { class: "card", title: about, "data-figure": name },
-      h("span", { class: "title" }, title),
-      h("span", { class: "value" }, newest === undefined || newest === null ? "–" : text(newest)),
-      sparkline(title, values, text));
-  }));
-}
+const card = (samples) => ([title, text, about, lines]) => {
+  const rows = lines.map(([, take, name, kind]) => ({ name, kind, values: take(samples) }));
+  const newest = ({ values }) => values.findLast((one) => one !== null);
+  const figure = (row) => [row.name && h("span", { class: `key-of ${row.kind ?? ""}` }, row.name, " "), newest(row) === undefined ? "–" : text(newest(row)), " "];
+  return h("div", { class: "card", title: about, "data-figure": lines[0][0] },
+    h("span", { class: "title" }, title), h("span", { class: "value" }, rows.map(figure)), chart(title, rows, spanned() / feed.interval, span(spanned()), text));
+};
 
 /** What a counter gained in a second, from each moment to the next; a node that began again makes a gap. */
 function rates(samples, name) {

@@ -4,7 +4,7 @@ import { Refused } from "./api.js";
 import { show } from "./dom.js";
 
 /**
- * Does something until `signal` ends it, with a time between. A page that nobody sees does not ask. A node that does not
+ * Does something until `signal` ends it, with a time between, or what a function says before each. A page that nobody sees does not ask. A node that does not
  * answer is asked again; what it refuses ends this.
  */
 export async function repeat(signal, ms, act) {
@@ -20,6 +20,6 @@ export async function repeat(signal, ms, act) {
       if (!lost) show(error);
       lost = true;
     }
-    await new Promise((resolve) => setTimeout(resolve, ms));
+    await new Promise((resolve) => setTimeout(resolve, typeof ms === "function" ? ms() : ms));
   }
 }

@@ -1,8 +1,15 @@
 // Tokens and roles, and what somebody may do.
 
-import { call, list } from "./api.js";
-import { button, confirmed, field, form, h, modal, say, select, table } from "./dom.js";
+import { call, list, token as held } from "./api.js";
+import { button, confirmed, field, form, h, modal, problem, say, select, table } from "./dom.js";
 import { time } from "./format.js";
+import { repeat } from "./repeat.js";
+
+const AUDIT = "$audit";
+const AUDIT_AGAIN_MS = 5000;
+const AUDIT_SHOWN = 50;
+/** The role that every cluster has. */
+const ADMIN = "admin";
 
 export async function security(root, _rest, signal) {
   const tokens = h("div", {});
@@ -11,16 +18,68 @@ export async function security(root, _rest, signal) {
     const { all } = await list("GET", "/v1/tokens", "tokens", { signal });
     tokens.replaceChildren(tokenRows(all, drawTokens));
   };
+  const choice = h("div", { class: "checks" });
   const drawRoles = async () => {
     const { all } = await list("GET", "/v1/roles", "roles", { signal });
     roles.replaceChildren(roleRows(all, drawRoles));
+    const checked = new Set(chosen(choice));
+    choice.replaceChildren(...all.map(({ name }) => h("label", {}, h("input", { type: "checkbox", value: name, checked: checked.has(name) }), ` ${name}`)));
   };
-  root.append(h("h2", {}, "What may I do?"), canI());
-  root.append(h("h2", {}, "Tokens"), tokens, h("h3", {}, "New token"), create(drawTokens),
-    h("h2", {}, "Roles"), roles, h("button", { type: "button", "data-testid": "new-role", onclick: () => edit(undefined, drawRoles) }, "New role"));
+  const open = h("div", {});
+  const audit = h("div", {});
+  root.append(open, h("h2", {}, "What may I do?"), canI());
+  root.append(h("h2", {}, "Tokens"), tokens, h("h3", {}, "New token"), create(choice, drawTokens),
+    h("h2", {}, "Roles"), roles,
+    h("p", {}, h("button", { type: "button", "data-testid": "new-role", onclick: () => edit(undefined, drawRoles) }, "New role")),
+    h("h2", {}, "Audit"), audit);
   await drawTokens();
   await drawRoles();
+  if (!held.get()) {
+    open.replaceChildren(h("p", { class: "note", "data-testid": "open" }, h("strong", {}, "Nobody is asked for a token here. "),
+      "Whoever reaches the node may do everything. Make a token with the role admin, then set ", h("code", {}, "security.mode"), " to ", h("code", {}, "enforce"), "."));
+  }
+  await record(audit, signal);
 }
+
+/** The newest records of the audit, which is a channel. */
+async function record(root, signal) {
+  const path = { channel: AUDIT };
+  await repeat(signal, AUDIT_AGAIN_MS, async () => {
+    try {
+      // A list says it without an error where it is not.
+      const { channels } = await call("GET", "/v1/channels", { signal, query: { after: AUDIT.slice(0, -1), limit: 1 } });
+      if (channels[0]?.name !== AUDIT) {
+        root.replaceChildren(h("p", { class: "empty", "data-testid": "no-audit" }, "Nothing is recorded, or nothing that you may see: the audit begins with ", h("code", {}, "security.mode"), "."));
+        return;
+      }
+      const { first_seq, next_seq } = channels[0];
+      const from = Math.max(first_seq, next_seq - AUDIT_SHOWN);
+      const { messages } = next_seq > from ? await call("GET", "/v1/channels/{channel}/messages", { path, signal, query: { from, limit: AUDIT_SHOWN } }) : { messages: [] };
+      root.replaceChildren(records(messages.toReversed()),
+        h("p", {}, h("a", { href: `#/channels/${encodeURIComponent(AUDIT)}` }, "All records"), ", by sequence number, time and predicate"));
+    } catch (error) {
+      if (!error.problem?.code) throw error;
+      root.replaceChildren(problem(error));
+    }
+  });
+}
+
+function records(messages) {
+  const said = (name) => ({ payload }) => payload?.[name] || "–";
+  const result = ({ payload }) => [h("span", { class: payload?.result === "done" ? "" : "bad" }, payload?.result ?? "–"), payload?.code && ` ${payload.code}`];
+  return table("The newest records of the audit", [
+    { title: "Time", cell: ({ timestamp }) => time(timestamp) },
+    { title: "Act", cell: said("act") },
+    { title: "On", cell: said("on") },
+    { title: "Result", cell: result },
+    { title: "By", cell: ({ payload }) => payload?.description || payload?.token || "–" },
+    { title: "From", cell: said("from") },
+    { title: "Node", cell: said("node") },
+    { title: "Details", cell: said("detail") },
+  ], messages, { id: "audit", empty: "No records yet." });
+}
+
+const chosen = (choice) => [...choice.querySelectorAll("input:checked")].map(({ value }) => value);
 
 const ACTIONS = ["publish", "read", "consume", "claim", "manage", "admin"];
 
@@ -68,28 +127,30 @@ function tokenRows(all, draw) {
     { title: "Created", cell: (token) => time(token.created) },
     { title: "Expires", cell: (token) => (token.expires ? time(token.expires) : "never") },
     { title: "Last used here", cell: (token) => time(token.used) },
-    { title: "", cell: (token) => h("div", { class: "buttons" }, rotate(token), revoke(token)) },
+    { title: "", cell: (token) => h("div", { class: "buttons small" }, rotate(token), revoke(token)) },
   ], all, { id: "tokens", empty: "No tokens." });
 }
 
-function create(draw) {
+function create(choice, draw) {
   const description = h("input", { type: "text", "data-testid": "token-description" });
-  const roles = h("input", { type: "text", required: true, "data-testid": "token-roles" });
-  const lifetime = h("input", { type: "text" });
+  const lifetime = h("input", { type: "text", placeholder: "90d" });
   return form({ class: "bar", "data-testid": "new-token" }, async () => {
-    const body = { description: description.value.trim(), roles: roles.value.split(/[\s,]+/).filter(Boolean) };
+    const body = { description: description.value.trim(), roles: chosen(choice) };
+    if (body.roles.length === 0) throw new Error("Choose a role: a token without one may do nothing.");
     if (lifetime.value.trim()) body.lifetime = lifetime.value.trim();
     tell(await call("POST", "/v1/tokens", { body }));
     await draw();
-  }, field("Description", description, "Who uses it, and for what"), field("Roles", roles, "Names, with commas between them"),
-    field("Valid for", lifetime, "Such as 90d; empty: until it is revoked"), h("button", { type: "submit" }, "Make a token"));
+  }, field("Description", description, "Who uses it, and for what"),
+    field("Valid for", lifetime, "Empty: until it is revoked"),
+    h("fieldset", { class: "plain", "data-testid": "token-roles" }, h("legend", {}, "Roles"), choice),
+    h("button", { type: "submit", class: "primary" }, "Make a token"));
 }
 
 const written = ({ grants }) => grants.map(({ scope, actions }) => `${scope} = ${actions.join(", ")}`).join("\n");
 
 function roleRows(all, draw) {
   const remove = ({ name }) => button("Delete", async () => {
-    const text = "No token may have it.";
+    const text = "The node refuses it while a token has the role.";
     if (!(await confirmed({ title: `Delete role ${name}?`, text, action: "Delete" }))) return;
     await call("DELETE", "/v1/roles/{role}", { path: { role: name } });
     await draw();
@@ -99,7 +160,7 @@ function roleRows(all, draw) {
     { title: "Name", cell: (role) => role.name },
     { title: "Description", cell: (role) => role.description },
     { title: "Grants", cell: (role) => h("pre", { class: "grants" }, written(role)) },
-    { title: "", cell: (role) => h("div", { class: "buttons" }, change(role), remove(role)) },
+    { title: "", cell: (role) => (role.name === ADMIN ? "" : h("div", { class: "buttons small" }, change(role), remove(role))) },
   ], all, { id: "roles", empty: "No roles." });
 }
 
