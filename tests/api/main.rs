@@ -61,8 +61,12 @@ async fn start(config: ServerConfig, store: Arc<dyn DurableStore>) -> Node {
     let log = Arc::new(SimLog::open(&SimDisk::default()));
     let storage = Storage::of(log, store, Identity::in_memory("n1", &env));
     let node = Node::start(config.with_channel("orders", true), env, storage).await.unwrap();
-    let created = async { while node.broker().channel("orders").await.is_err() {} };
-    tokio::time::timeout(PATIENCE, created).await.expect("the channel is created");
+    let ready = async {
+        while !node.unmet().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("the node is ready, and its channel created");
     node
 }
 
