@@ -17,11 +17,14 @@ use liminal::{
     store::DurableStore as _,
 };
 
-use super::support::{
-    eventually, free_addresses,
-    in_process::{Cluster, envelope, payloads},
-    processes::Processes,
-    wire,
+use super::{
+    recorded::env_of,
+    support::{
+        eventually, free_addresses,
+        in_process::{Cluster, envelope, payloads},
+        processes::Processes,
+        wire,
+    },
 };
 
 const DRAIN: Duration = Duration::from_secs(2);
@@ -164,6 +167,10 @@ fn copy_all(from: &Path, to: &Path) {
 
 /// A node by itself, started on a directory until it has said what it holds.
 async fn start(dir: &Path) -> Result<Node, String> {
+    start_in(dir, Env::real()).await
+}
+
+async fn start_in(dir: &Path, env: Env) -> Result<Node, String> {
     let [client, http] = free_addresses(2).try_into().unwrap();
     let config = ServerConfig {
         listen_address: client,
@@ -174,11 +181,11 @@ async fn start(dir: &Path) -> Result<Node, String> {
         ..ServerConfig::default()
     };
     let storage = {
-        let config = config.clone();
-        tokio::task::spawn_blocking(move || Storage::open(&config, &Env::real())).await.unwrap()
+        let (config, env) = (config.clone(), env.clone());
+        tokio::task::spawn_blocking(move || Storage::open(&config, &env)).await.unwrap()
     };
     let storage = storage.map_err(|error| error.to_string())?;
-    Node::start(config, Env::real(), storage).await.map_err(|error| error.to_string())
+    Node::start(config, env, storage).await.map_err(|error| error.to_string())
 }
 
 async fn publish(node: &Node, numbers: std::ops::Range<u64>) {
@@ -315,6 +322,9 @@ async fn whatever_is_lost_cut_changed_or_older_on_a_nodes_disk_is_refused_by_nam
     assert!(refused >= 12, "{refused}");
 }
 
+/// Some time after the directory was recorded, within the day for which its keys are remembered.
+const RECORDED_MS: u64 = 1_795_896_000_000;
+
 fn recorded(into: &Path) {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/recorded/before-checksums");
     copy_all(&recorded, into);
@@ -330,7 +340,7 @@ async fn a_directory_of_the_build_before_checksums_is_read_and_has_them_from_the
         fs::read_to_string(dir.join("identity.json")).unwrap().replace("\"n0\"", "\"n1\""),
     )
     .unwrap();
-    let node = start(&dir).await.unwrap();
+    let node = start_in(&dir, env_of(RECORDED_MS)).await.unwrap();
     let again = node.broker().publish("orders", envelope("{\"id\":3}"), Some("k3")).await.unwrap();
     assert_eq!((again.seq, again.duplicate), (3, true));
     node.stop().await;

@@ -21,13 +21,21 @@ use super::support::{
 /// later.
 const THEN_MS: u64 = 1_795_942_700_000;
 
-/// A clock that goes on from there.
-struct Then(std::time::Instant);
+/// A clock that goes on from a moment in the past.
+struct Then {
+    from_ms: u64,
+    since: std::time::Instant,
+}
 
 impl Clock for Then {
     fn now_ms(&self) -> u64 {
-        THEN_MS + self.0.elapsed().as_millis() as u64
+        self.from_ms + self.since.elapsed().as_millis() as u64
     }
+}
+
+/// The real environment, but that it is this time now: what a recorded directory remembers for a day is not forgotten.
+pub fn env_of(from_ms: u64) -> Env {
+    Env { clock: Arc::new(Then { from_ms, since: std::time::Instant::now() }), ..Env::real() }
 }
 
 async fn start(dir: &Path) -> Node {
@@ -45,7 +53,7 @@ async fn open(dir: &Path) -> Node {
         persistence_path: Some(dir.to_owned()),
         ..ServerConfig::default()
     };
-    let env = Env { clock: Arc::new(Then(std::time::Instant::now())), ..Env::real() };
+    let env = env_of(THEN_MS);
     let storage = {
         let (config, env) = (config.clone(), env.clone());
         tokio::task::spawn_blocking(move || Storage::open(&config, &env)).await.unwrap().unwrap()
