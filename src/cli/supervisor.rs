@@ -105,7 +105,7 @@ fn state(unmet: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsString, os::linux::net::SocketAddrExt as _};
+    use std::{ffi::OsString, os::linux::net::SocketAddrExt as _, sync::Arc};
 
     use parking_lot::Mutex;
 
@@ -122,15 +122,19 @@ mod tests {
         Supervisor(Some(open(name).unwrap()))
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[tokio::test]
     async fn each_change_is_told_once_and_the_end_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let systemd = UnixDatagram::bind(&path).unwrap();
+        let systemd = Arc::new(UnixDatagram::bind(&path).unwrap());
         let supervisor = supervisor(path.as_os_str());
         let unmet = Mutex::new(vec!["there is\nno leader".to_owned(), "the node is 2 entries behind".to_owned()]);
         let node = async {
-            let read = || async { tokio::task::block_in_place(|| told(&systemd)) };
+            // On a thread of its own: while it waits, the node has to be looked at.
+            let read = async || {
+                let systemd = systemd.clone();
+                tokio::task::spawn_blocking(move || told(&systemd)).await.unwrap()
+            };
             assert_eq!(read().await, "STATUS=not ready: there is no leader; the node is 2 entries behind");
             unmet.lock().clear();
             tokio::time::sleep(4 * LOOK).await;
