@@ -38,6 +38,7 @@ use crate::{
     health::Part,
     http,
     liveness::{Liveness, OnStuck},
+    model::PeerVersion,
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
     replica::Replica,
     store::{DurableStore, StoreError},
@@ -71,11 +72,39 @@ impl Node {
     /// # Errors
     /// When an address is taken or the state cannot be used.
     pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
-        // All that a node consists of passes through here: too much for the future of whoever waits for it.
-        Box::pin(Self::start_parts(config, env, storage)).await
+        Self::start_as(config, env, storage, PeerVersion::NEWEST).await
     }
 
-    async fn start_parts(mut config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+    /// Starts a node that behaves to others as one of an earlier build does.
+    ///
+    /// # Errors
+    /// As [`Node::start`], and when its state is of a cluster of a later version.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn start_speaking(
+        config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
+        Self::start_as(config, env, storage, speaks).await
+    }
+
+    async fn start_as(
+        config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
+        // All that a node consists of passes through here: too much for the future of whoever waits for it.
+        Box::pin(Self::start_parts(config, env, storage, speaks)).await
+    }
+
+    async fn start_parts(
+        mut config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
         let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
@@ -131,6 +160,7 @@ impl Node {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
             join_token: cluster.as_ref().and_then(|cluster| cluster.join_token.clone()),
+            speaks,
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),

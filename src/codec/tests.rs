@@ -136,6 +136,10 @@ fn commands() -> Vec<(Command, &'static str)> {
             concat!("0302", "07000000", "0700000000000000", "feffffffffffffff"),
         ),
         (
+            Command::RaiseVersion { time_ms: 7, version: PeerVersion(4) },
+            concat!("0302", "09000000", "0700000000000000", "04"),
+        ),
+        (
             Command::Member {
                 time_ms: 7,
                 node: 9,
@@ -687,6 +691,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<u64>().prop_map(|time_ms| Command::Tick { time_ms }),
         any::<u64>().prop_map(|time_ms| Command::Checkpoint { time_ms }),
         any::<(u64, i64)>().prop_map(|(time_ms, ahead_ms)| Command::Calendar { time_ms, ahead_ms }),
+        any::<(u64, u8)>()
+            .prop_map(|(time_ms, version)| Command::RaiseVersion { time_ms, version: PeerVersion(version) }),
     ]
 }
 

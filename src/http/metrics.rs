@@ -138,6 +138,7 @@ metrics! {
     READY = Gauge "ready", Node: "1 while clients should be sent here";
     UNWELL = Gauge "unwell" by "part", Node: "1 for a part of the node that does not work, which the log and /ready explain: raise an alarm above 0";
     RAFT_LEADER = Gauge "raft_leader", Node: "1 on the leader";
+    CLUSTER_VERSION = Gauge "cluster_version", Node: "Version of the nodes' protocol that all nodes are known to speak, as this node's state says: it rises when the last node is upgraded";
     RAFT_TERM = Gauge "raft_term", Node: "Raft term";
     RAFT_COMMIT = Gauge "raft_commit", Node: "Index of the newest committed log entry";
     RAFT_APPLIED = Gauge "raft_applied", Node: "Index of the newest applied log entry";

@@ -84,6 +84,8 @@ pub(super) enum Key {
     Token(TokenId),
     /// An invitation of a node.
     Invitation(TokenId),
+    /// What all nodes are known to speak.
+    Version,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -123,6 +125,7 @@ const KEY_LIMIT: &[u8] = b"key-limit";
 const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
 const INVITATION: &[u8] = b"invitation/";
+pub(super) const VERSION: &[u8] = b"cluster-version";
 
 impl Key {
     pub(super) fn encode(self) -> Bytes {
@@ -161,6 +164,7 @@ impl Key {
             Self::Role(name) => [ROLE, &name.0[..]].concat().into(),
             Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
             Self::Invitation(id) => [INVITATION, &id.0.to_be_bytes()].concat().into(),
+            Self::Version => Bytes::from_static(VERSION),
         }
     }
 
@@ -174,6 +178,8 @@ impl Key {
             Some(Self::MostKeys)
         } else if key == STATE_LIMITS {
             Some(Self::StateLimits)
+        } else if key == VERSION {
+            Some(Self::Version)
         } else if key == EPOCH {
             Some(Self::Epoch)
         } else if key == CONSUMERS {
@@ -292,6 +298,7 @@ mod tests {
             Key::Role(KeyHash([11; 16])),
             Key::Token(TokenId(12)),
             Key::Invitation(TokenId(13)),
+            Key::Version,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -69,6 +69,7 @@ impl BrokerError {
             Self::InboxGone { .. } => &Code::InboxGone,
             Self::HistoryChanged(notice) => notice.change.code(),
             Self::NotUnderstood { .. } => &Code::Unimplemented,
+            Self::NotUpgraded { .. } => &Code::NotUpgraded,
             Self::OfNewerVersion { code, unknown, .. } => {
                 known_code(code).unwrap_or(if *unknown { &Code::OutcomeUnknown } else { &Code::Internal })
             }
@@ -149,6 +150,13 @@ impl BrokerError {
             Self::NotUnderstood { .. } => {
                 "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
             }
+            Self::NotUpgraded { node, .. } if node.is_empty() => "try again".into(),
+            Self::NotUpgraded { node, speaks: 0, .. } => {
+                format!("start node `{node}`, or remove it with `liminal cluster remove {node}`; nothing was done")
+            }
+            Self::NotUpgraded { node, .. } => format!(
+                "upgrade node `{node}`, then try again; nothing was done (docs/OPERATIONS.md, \"Restart and upgrade\")"
+            ),
             Self::PermissionDenied { action, on, .. } => {
                 format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
             }
@@ -199,7 +207,7 @@ impl BrokerError {
     /// that of a log entry which the message shares with others.
     fn leaves_unknown(&self) -> bool {
         let code = self.code();
-        let of_this_attempt = matches!(self, Self::NotUnderstood { .. } | Self::OfNewerVersion { .. })
+        let of_this_attempt = matches!(self, Self::NotUnderstood { .. } | Self::NotUpgraded { .. } | Self::OfNewerVersion { .. })
             || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
         (code.meaning().retry || of_this_attempt) && !self.outcome_unknown()
     }
@@ -246,7 +254,7 @@ impl BrokerError {
 
     /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
     pub fn admission(&self) -> Option<Admission> {
-        let in_trouble = self.code().meaning().retry || matches!(self.code(), Code::Internal | Code::Unimplemented);
+        let in_trouble = self.code().meaning().retry || matches!(self.code(), Code::Internal | Code::Unimplemented | Code::NotUpgraded);
         match self.retry_after() {
             Some(_) => Some(Admission::Defer),
             None if in_trouble || self.outcome_unknown() => None,
