@@ -74,7 +74,7 @@ impl AuditWriter {
             };
             // A node of an earlier version could not read what is ordered for it. They are lines of this node's log.
             if let BrokerError::NotUpgraded { .. } = error {
-                self.audit.shared.counters.not_published.fetch_add(records.len() as u64, Ordering::Relaxed);
+                self.audit.shared.counters.held_back.fetch_add(records.len() as u64, Ordering::Relaxed);
                 tracing::debug!(%error, count = records.len(), "records of the audit are in this log only");
                 return;
             }

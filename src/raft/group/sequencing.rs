@@ -48,6 +48,11 @@ impl Peers for RaftGroup {
     }
 
     fn lacking(&self, version: PeerVersion) -> Option<(NodeAddress, Option<PeerVersion>)> {
+        // A node of an earlier build knows of the others no more than that they speak what it does.
+        let own = self.inner.transport.newest();
+        if own < version {
+            return Some((self.inner.local.clone(), Some(own)));
+        }
         let speaks = |node: NodeAddress| {
             let speaks = self.speaks(&node);
             (node, speaks)

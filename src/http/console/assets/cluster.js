@@ -42,6 +42,7 @@ function rows({ nodes, answered_by }, own) {
     { title: "Node", cell: (node) => [node.name, node.name === answered_by && " (this one)"] },
     { title: "Role", cell: ({ role }) => role },
     { title: "Health", cell: health },
+    { title: "Version", number: true, cell: (node) => (node.version ? String(node.version) : "?") },
     { title: "Term", number: true, cell: figure("term") },
     { title: "Commit", number: true, cell: figure("commit") },
     { title: "Applied", number: true, cell: figure("applied") },
