@@ -19,10 +19,14 @@ const MAX_COMMAND: usize = MAX_MESSAGE - (1 << 20);
 
 /// Orders a command on this node, if it leads and the cluster has the version that the command needs.
 pub(super) async fn propose(raft: &Raft, view: &ReplicaView, command: &Command) -> Result<Proposed, SequencerError> {
-    // The version only rises, so that it is still there where the command is applied.
-    let (needs, cluster) = (command.needs(), view.version());
-    if needs > cluster {
-        return Err(SequencerError::NotUpgraded { needs, cluster });
+    let needs = command.needs();
+    // Most commands are as old as any cluster, and do not wait for what is applied now.
+    if needs > PeerVersion::UNWRITTEN {
+        // It only rises, so that it is still there where the command is applied.
+        let cluster = view.version();
+        if needs > cluster {
+            return Err(SequencerError::NotUpgraded { needs, cluster });
+        }
     }
     order(raft, command).await
 }
