@@ -3,7 +3,6 @@
 //! new field or kind, with a line of its own in the file of the newest version.
 
 use prost::Message as _;
-use tokio::time::Instant;
 
 use super::*;
 use crate::{
@@ -74,14 +73,13 @@ fn every_answer_of_every_version_is_understood_and_said_in_the_same_bytes() {
     assert_eq!(kinds, (1..=11).collect::<Vec<_>>(), "a kind of answer has no line");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_node_of_version_3_is_answered_what_it_asks_in_version_3() {
     let broker = Broker::embedded(&ServerConfig::default(), Arc::new(MemoryStore::new())).await.unwrap();
     let (handler, from) = (broker.peer_handler(), NodeAddress { id: 7, name: "old".into(), ..Default::default() });
     let newest_error = lines_of(PeerVersion(3), "error").filter_map(|(bytes, _)| Some(peer::Error::decode(bytes).ok()?.kind));
     let newest_error = newest_error.max().unwrap();
     for (bytes, meaning) in lines_of(PeerVersion(3), "request") {
-        let begun = Instant::now();
         let answer = handler(from.clone(), PeerMessage { version: PeerVersion(3), bytes }).await;
         assert_eq!(answer.version, PeerVersion(3), "{meaning}");
         match decode_response(answer.bytes).unwrap_or_else(|error| panic!("{meaning}: {error}")) {
@@ -89,7 +87,7 @@ async fn a_node_of_version_3_is_answered_what_it_asks_in_version_3() {
                 assert!(error.to_wire().kind <= newest_error, "version 3 does not know {error:?}, to {meaning}");
                 assert_ne!(error.code().as_str(), "UNIMPLEMENTED", "{meaning}");
             }
-            Response::Unknown(reason) => panic!("{meaning}: {reason} after {:?}", begun.elapsed()),
+            Response::Unknown(reason) => panic!("{meaning}: {reason}"),
             _ => {}
         }
     }
