@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    Broker, BrokerError, NodeAddress, PeerVersion,
-    forward::Response,
-};
+use super::{Broker, BrokerError, NodeAddress, PeerVersion, forward::Response};
 
 /// How long the leader waits for the version of a cluster whose nodes all speak it, and for nodes of which it has not heard
 /// yet: it has just been elected, or the cluster founded.

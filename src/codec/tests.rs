@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Begin, ClaimOperation, Clean, Compact, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId,
-    ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, PeerVersion, Quota,
-    Reclaim, Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
+    ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, PeerVersion,
+    Quota, Reclaim, Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 

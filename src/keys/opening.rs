@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     machine::{
-        COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, VERSION_KEY, check_version, claims_key, claims_of, counted_keys,
+        COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, VERSION_KEY, check_version, claims_key, claims_of,
+        counted_keys,
     },
     model::ChannelId,
     store::{PlainKeys, StoreError},

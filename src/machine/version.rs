@@ -17,8 +17,8 @@ pub const VERSION_KEY: &[u8] = keys::VERSION;
 /// # Errors
 /// Says what to do where it cannot.
 pub fn check_version(key: &[u8], value: &[u8]) -> Result<PeerVersion, String> {
-    let version: PeerVersion = keys::record("cluster's version", value)
-        .map_err(|reason| format!("key `{}`: {reason}", key.escape_ascii()))?;
+    let version: PeerVersion =
+        keys::record("cluster's version", value).map_err(|reason| format!("key `{}`: {reason}", key.escape_ascii()))?;
     if version > PeerVersion::NEWEST {
         let newest = PeerVersion::NEWEST;
         return Err(format!(

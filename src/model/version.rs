@@ -111,8 +111,7 @@ mod tests {
     #[test]
     fn what_version_3_cannot_read_needs_version_4_also_among_other_operations() {
         let (id, old) = (TokenId(1), SecurityOperation::RevokeToken(TokenId(2)));
-        let invite =
-            NewInvitation { id, key: TokenHash([1; 32]), description: String::new(), lifetime_ms: 1 };
+        let invite = NewInvitation { id, key: TokenHash([1; 32]), description: String::new(), lifetime_ms: 1 };
         for new in [
             SecurityOperation::RevokeTokenUnlessLast(id),
             SecurityOperation::Invite(invite),
@@ -126,8 +125,7 @@ mod tests {
 
     #[test]
     fn the_channel_of_the_audit_needs_version_4_and_others_do_not() {
-        let create =
-            |name: ChannelName| Command::CreateChannel { time_ms: 1, name, config: ChannelConfig::default() };
+        let create = |name: ChannelName| Command::CreateChannel { time_ms: 1, name, config: ChannelConfig::default() };
         assert_eq!(create(ChannelName::audit()).needs(), PeerVersion(4));
         assert_eq!(create("orders".parse().unwrap()).needs(), PeerVersion(3));
         let rule = |source: ChannelName| Operation::DeleteRule { source, target: "orders".parse().unwrap() };

@@ -17,8 +17,8 @@ use crate::{
     meter::Meters,
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
-        History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
-        PeerVersion, PublishGroup, Refusal, Retention, SecurityState, StateLimits, Waiting,
+        History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, PeerVersion,
+        PublishGroup, Refusal, Retention, SecurityState, StateLimits, Waiting,
     },
     store::DurableStore,
 };

@@ -119,7 +119,15 @@ impl Cluster {
             .collect();
         let clocks: Vec<Arc<WrongClock>> = (0..3).map(|_| Arc::default()).collect();
         let envs = clocks.iter().map(|clock| Env { clock: clock.clone(), ..Env::real() }).collect();
-        Self { configs, envs, nodes: vec![None, None, None], clocks, stores: Vec::new(), logs: Vec::new(), speaks: vec![PeerVersion::NEWEST; 3] }
+        Self {
+            configs,
+            envs,
+            nodes: vec![None, None, None],
+            clocks,
+            stores: Vec::new(),
+            logs: Vec::new(),
+            speaks: vec![PeerVersion::NEWEST; 3],
+        }
     }
 
     pub async fn start_nodes(&mut self) {

@@ -207,8 +207,9 @@ impl BrokerError {
     /// that of a log entry which the message shares with others.
     fn leaves_unknown(&self) -> bool {
         let code = self.code();
-        let of_this_attempt = matches!(self, Self::NotUnderstood { .. } | Self::NotUpgraded { .. } | Self::OfNewerVersion { .. })
-            || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
+        let of_this_attempt =
+            matches!(self, Self::NotUnderstood { .. } | Self::NotUpgraded { .. } | Self::OfNewerVersion { .. })
+                || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
         (code.meaning().retry || of_this_attempt) && !self.outcome_unknown()
     }
 
@@ -254,7 +255,8 @@ impl BrokerError {
 
     /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
     pub fn admission(&self) -> Option<Admission> {
-        let in_trouble = self.code().meaning().retry || matches!(self.code(), Code::Internal | Code::Unimplemented | Code::NotUpgraded);
+        let in_trouble = self.code().meaning().retry
+            || matches!(self.code(), Code::Internal | Code::Unimplemented | Code::NotUpgraded);
         match self.retry_after() {
             Some(_) => Some(Admission::Defer),
             None if in_trouble || self.outcome_unknown() => None,

@@ -17,9 +17,7 @@ use crate::{
     broker::{Confirm, PeerVersion, Peers, Proposed, Sequencer},
     env::Env,
     fanout::Fanout,
-    model::{
-        Command, Digest, Frame, KeyClaim, KeyHash, Limits, Operation, PublishGroup, SecurityOperation, TokenId,
-    },
+    model::{Command, Digest, Frame, KeyClaim, KeyHash, Limits, Operation, PublishGroup, SecurityOperation, TokenId},
     proto::v1::Message,
     replica::Replica,
     store::MemoryStore,
@@ -192,7 +190,10 @@ async fn a_leader_of_an_earlier_version_never_gets_what_it_cannot_read() {
     let (answer, asked) = ask(&request, vec![Attempt::Speaks(PeerVersion(3))]).await;
     let error = answer.unwrap_err();
     assert_eq!((error.code().as_str(), error.outcome_unknown()), ("NOT_UPGRADED", false));
-    assert!(error.to_string().contains("version 4") && error.to_string().contains("node `b` speaks version 3"), "{error}");
+    assert!(
+        error.to_string().contains("version 4") && error.to_string().contains("node `b` speaks version 3"),
+        "{error}"
+    );
     assert_eq!(asked, [PeerVersion::NEWEST], "it was given back without having been sent");
 }
 

@@ -100,7 +100,9 @@ mod tests {
 
     #[tokio::test]
     async fn two_nodes_speak_the_newest_version_that_both_know() {
-        for (caller, called, agreed) in [((3, 4), (3, 4), 4), ((3, 4), (2, 3), 3), ((2, 3), (3, 4), 3), ((3, 4), (4, 5), 4)] {
+        for (caller, called, agreed) in
+            [((3, 4), (3, 4), 4), ((3, 4), (2, 3), 3), ((2, 3), (3, 4), 3), ((3, 4), (4, 5), 4)]
+        {
             let (found, served) = meet(versions(caller.0, caller.1), versions(called.0, called.1)).await;
             assert_eq!(found.unwrap().version, PeerVersion(agreed));
             assert_eq!(served.unwrap().call.versions, versions(caller.0, caller.1));
@@ -118,7 +120,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_of_version_2_is_refused_with_what_to_do() {
-        for told in [&refused(versions(1, 2), versions(3, 4)).await[1], &refused(versions(3, 4), versions(1, 2)).await[0]] {
+        for told in
+            [&refused(versions(1, 2), versions(3, 4)).await[1], &refused(versions(3, 4), versions(1, 2)).await[0]]
+        {
             assert!(told.contains("speaks version 2 of the nodes' protocol; this build speaks 3 to 4"), "{told}");
             assert!(told.contains("stop all nodes in order, exchange the build on each of them, and start"), "{told}");
         }

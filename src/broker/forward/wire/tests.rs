@@ -77,7 +77,8 @@ fn every_answer_of_every_version_is_understood_and_said_in_the_same_bytes() {
 async fn a_node_of_version_3_is_answered_what_it_asks_in_version_3() {
     let broker = Broker::embedded(&ServerConfig::default(), Arc::new(MemoryStore::new())).await.unwrap();
     let (handler, from) = (broker.peer_handler(), NodeAddress { id: 7, name: "old".into(), ..Default::default() });
-    let newest_error = lines_of(PeerVersion(3), "error").filter_map(|(bytes, _)| Some(peer::Error::decode(bytes).ok()?.kind));
+    let newest_error =
+        lines_of(PeerVersion(3), "error").filter_map(|(bytes, _)| Some(peer::Error::decode(bytes).ok()?.kind));
     let newest_error = newest_error.max().unwrap();
     for (bytes, meaning) in lines_of(PeerVersion(3), "request") {
         let answer = handler(from.clone(), PeerMessage { version: PeerVersion(3), bytes }).await;
