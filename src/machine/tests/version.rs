@@ -1,7 +1,6 @@
 //! The cluster's version in the state.
 
 use super::*;
-use crate::machine::VERSION_KEY;
 
 fn raise(node: &mut Node, version: u8) {
     assert_eq!(node.apply(Command::RaiseVersion { time_ms: 1, version: PeerVersion(version) }).0, Reply::Done);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// By version.
-const GOLDEN: [(u8, &str); 2] = [(3, include_str!("version3.golden")), (4, include_str!("version4.golden"))];
+static GOLDEN: [(u8, &str); 2] = [(3, include_str!("version3.golden")), (4, include_str!("version4.golden"))];
 
 /// The lines of all versions.
 fn lines(kind: &'static str) -> impl Iterator<Item = (Bytes, &'static str)> {
