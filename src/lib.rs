@@ -81,11 +81,13 @@ pub use broker::Broker;
 pub use liminal_client as client;
 pub(crate) use liminal_wire::address;
 
-/// The examples of docs/EMBEDDING.md and docs/CLIENTS.md, as tests.
+/// The examples of the guides, as tests.
 #[cfg(doctest)]
 mod guides {
     #[doc = include_str!("../docs/EMBEDDING.md")]
     struct Embedding;
     #[doc = include_str!("../docs/CLIENTS.md")]
     struct Clients;
+    #[doc = include_str!("../docs/cookbook/exactly-once.md")]
+    struct ExactlyOnce;
 }

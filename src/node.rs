@@ -36,7 +36,7 @@ use crate::{
     fanout::Fanout,
     grpc,
     health::Part,
-    http,
+    http::{self, NodeView as _},
     liveness::{Liveness, OnStuck},
     model::PeerVersion,
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
@@ -52,6 +52,7 @@ const ALONE: &str = "127.0.0.1:0";
 pub struct Node {
     broker: Broker,
     group: RaftGroup,
+    view: Arc<View>,
     thread: Option<RaftThread>,
     /// None where the node has no threads of its own.
     liveness: Option<Liveness>,
@@ -214,7 +215,7 @@ impl Node {
             stopping: stopping.clone(),
         });
         tasks.spawn(report("gRPC", grpc::serve(broker.clone(), gate.clone(), view.clone(), clients, stopping.clone())));
-        tasks.spawn(http::serve(config.limits.clone(), gate, view, browsers, web, stopping.clone()));
+        tasks.spawn(http::serve(config.limits.clone(), gate, view.clone(), browsers, web, stopping.clone()));
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(budgets, tls)));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
@@ -222,6 +223,7 @@ impl Node {
         Ok(Self {
             broker,
             group,
+            view,
             thread,
             liveness,
             store,
@@ -253,6 +255,11 @@ impl Node {
     /// Where HTTP is served.
     pub fn http_address(&self) -> &str {
         &self.http_address
+    }
+
+    /// Why clients should not be sent to this node now, as `/ready` says it; empty when they should.
+    pub fn unmet(&self) -> Vec<String> {
+        self.view.unmet()
     }
 
     /// What to do when one of the node's runtimes does not answer for two minutes and will not come back. It is called

@@ -19,6 +19,10 @@ use crate::{
     proto::v1::ClaimNamespace,
 };
 
+fn parse_token(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "the token of a claim is a number: `liminal claim take` prints it".to_owned())
+}
+
 /// What a claim is on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Subject {
@@ -50,7 +54,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
-        #[arg(id = "claim_token", value_name = "TOKEN")]
+        #[arg(id = "claim_token", value_name = "TOKEN", value_parser = parse_token)]
         token: u64,
         /// What later takers are told; `-` reads it from standard input
         #[arg(default_value = "")]
@@ -62,7 +66,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
-        #[arg(id = "claim_token", value_name = "TOKEN")]
+        #[arg(id = "claim_token", value_name = "TOKEN", value_parser = parse_token)]
         token: u64,
     },
     /// Hold a claim for longer
@@ -71,7 +75,7 @@ pub enum Command {
         #[command(flatten)]
         of: Subject,
         /// The token of the take
-        #[arg(id = "claim_token", value_name = "TOKEN")]
+        #[arg(id = "claim_token", value_name = "TOKEN", value_parser = parse_token)]
         token: u64,
         /// From now on
         #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]

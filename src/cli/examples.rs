@@ -66,6 +66,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("health", &["liminal health", "liminal --server https://n1:7101 health"]),
     ("cluster status", &["liminal cluster status", "liminal -o json cluster status"]),
     ("cluster events", &["liminal cluster events"]),
+    ("cluster invite", &["liminal cluster invite --description n4 --lifetime 30m"]),
     ("cluster join", &["liminal cluster join n4"]),
     ("cluster promote", &["liminal cluster promote n4"]),
     ("cluster remove", &["liminal cluster remove n4"]),

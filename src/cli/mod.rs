@@ -27,6 +27,7 @@ pub mod rule;
 mod serve;
 mod style;
 pub mod subscribe;
+mod supervisor;
 pub mod token;
 mod top;
 

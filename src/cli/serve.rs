@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
-use super::{CliError, OutputFormat, config};
+use super::{CliError, OutputFormat, config, supervisor::Supervisor};
 use crate::{
     budget::descriptors,
     config::{ClusterConfig, ServerConfig},
     env::Env,
     files,
     model::JoinToken,
-    node::{Node, Storage},
+    node::{Node, NodeError, Storage},
 };
 
 /// The variable that may hold a join token.
 const JOIN_TOKEN: &str = "LIMINAL_JOIN_TOKEN";
+
+/// What to do about an address that cannot be listened on. A second `liminal dev` is the usual reason.
+const LISTEN_HELP: &str = "stop the node that runs there already, or choose other ports: `liminal dev --base-port 8100`, or \
+                           the addresses in the configuration of `serve`";
 
 /// What `serve` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,6 +71,7 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     }
     // Caught from here on, so that none is lost between the first and the second.
     let mut signals = Signals::new()?;
+    let supervisor = Supervisor::of_environment();
     let node = start(config, 1).await?;
     tracing::info!(clients = node.client_address(), http = node.http_address(), "serving");
     node.on_stuck(Box::new(move |reason| {
@@ -78,7 +83,9 @@ pub(super) async fn run(args: Args, output: OutputFormat) -> Result<(), CliError
     tokio::select! {
         () = signals.next() => {}
         reason = failed.failed() => return Err(CliError::failed(format!("the node cannot go on: {reason}"))),
+        never = supervisor.follow(|| node.unmet()) => match never {},
     }
+    supervisor.stopping();
     tracing::info!("stopping; a second signal stops at once");
     tokio::select! {
         flushed = node.finish() => flushed.map_err(|error| {
@@ -105,7 +112,13 @@ pub(super) async fn start(mut config: ServerConfig, nodes: u16) -> Result<Node, 
     };
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
     let storage = storage.map_err(|error| CliError::failed(error.to_string()))?;
-    Node::start(config, env, storage).await.map_err(|error| CliError::failed(error.to_string()))
+    Node::start(config, env, storage).await.map_err(|error| {
+        let failed = CliError::failed(error.to_string());
+        match error {
+            NodeError::Listen { .. } => failed.with_help(LISTEN_HELP.into()),
+            _ => failed,
+        }
+    })
 }
 
 /// SIGTERM and SIGINT, from the moment that this is made.

@@ -216,12 +216,11 @@ mod tests {
     #[test]
     fn the_busiest_channels_and_consumers_come_first_and_the_rest_is_counted() {
         let at = Instant::now();
-        let channel =
-            |name: &str, next_seq| Channel { name: name.into(), next_seq, first_seq: 1, ..Channel::default() };
+        let channel = |id, name: &str, next_seq| Channel { id, name: name.into(), next_seq, ..Channel::default() };
         let moment = |at, busy| Moment {
             at,
             status: ClusterStatusResponse { leader: "n1".into(), ..ClusterStatusResponse::default() },
-            channels: vec![channel("idle", 9), channel("busy", busy)],
+            channels: vec![channel(1, "idle", 9), channel(2, "busy", busy)],
             consumers: Vec::new(),
         };
         let (before, now) = (moment(at, 1), moment(at + Duration::from_secs(2), 3_001));

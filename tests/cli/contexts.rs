@@ -111,7 +111,7 @@ fn errors_of_a_line_that_cannot_be_read_have_the_output_of_the_environment_and_t
 fn short_names_are_the_same_commands() {
     let node = Node::start();
     assert_eq!(node.run(&["pub", "orders", "a"]).0, 0);
-    assert_eq!(node.run(&["-o", "raw", "sub", "orders", "--from", "1", "--count", "1"]).1, "a\n");
+    assert_eq!(node.run(&["-o", "raw", "sub", "orders", "--from", "earliest", "--count", "1"]).1, "a\n");
     assert_eq!(node.run(&["channel", "ls"]).1, node.run(&["channel", "list"]).1);
     assert_eq!(node.run(&["channel", "info", "orders"]).0, 0);
     assert!(run(&mut liminal(&["--help"])).1.contains("[aliases: pub]"));

@@ -98,6 +98,7 @@ const ASKING: &[&str] = &[
     "health",
     "cluster status",
     "cluster events",
+    "cluster invite",
     "cluster join 127.0.0.1:1",
     "cluster promote n1",
     "cluster remove n1 --yes",

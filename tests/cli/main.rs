@@ -14,6 +14,7 @@ mod errors;
 mod ports;
 mod security;
 mod shell;
+mod supervisor;
 mod transfer;
 
 use std::{
@@ -151,6 +152,27 @@ fn a_node_without_a_directory_does_not_start_unless_it_is_ephemeral() {
         let (code, _, err) = run(liminal(words).arg(&path));
         assert!(code == 1 && err.contains("persistence_path") && err.contains("ephemeral_node"), "{words:?}: {err}");
     }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let text =
+        format!("listen_address = \"{address}\"\nhealth_listen_address = \"127.0.0.1:0\"\nephemeral_node = true\n");
+    let config = file(&dir, &text);
+    let (code, _, err) = run(liminal(&["serve", "--config"]).arg(config));
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains(&format!("error: cannot listen on {address}: ")), "{err}");
+    assert!(err.contains("  help: stop the node that runs there already, or choose other ports"), "{err}");
+}
+
+#[test]
+fn a_claim_token_that_is_no_number_is_refused_in_words() {
+    let (code, _, err) = run(&mut liminal(&["claim", "complete", "payments", "order-7", "abc"]));
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("the token of a claim is a number: `liminal claim take` prints it"), "{err}");
 }
 
 #[test]

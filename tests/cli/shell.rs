@@ -22,7 +22,7 @@ fn a_message_is_taken_given_back_with_a_reason_and_done() {
     assert_eq!(node.run(&["publish", "orders", r#"{"id":1.0}"#, "--key", "k"]).0, 0);
     assert_eq!(node.run(&["consumer", "create", "orders", "w", "--max-attempts", "3"]).0, 0);
     let first = next(&node);
-    assert_eq!((&first["seq"], &first["attempt"], &first["key"]), (&1.into(), &1.into(), &"k".into()));
+    assert_eq!((&first["seq"], &first["attempt"], &first["key"]), (&0.into(), &1.into(), &"k".into()));
     assert_eq!(first["payload"].to_string(), r#"{"id":1.0}"#);
     let token = |message: &Value| message["token"].as_str().unwrap().to_owned();
     let (code, out, err) = node.run(&["consumer", "nack", "orders", "w", &token(&first), "--reason", "later"]);

@@ -27,9 +27,9 @@ fn messages_are_exported_and_imported_as_they_were_and_never_twice() {
     assert_eq!((&imported["stored"], &imported["duplicates"]), (&3.into(), &0.into()));
     let again = json(&node, &["channel", "import", "copy", file]);
     assert_eq!((&again["stored"], &again["duplicates"]), (&0.into(), &3.into()));
-    let (_, out, _) = node.run(&["-o", "raw", "sub", "copy", "--from", "1", "--count", "3"]);
+    let (_, out, _) = node.run(&["-o", "raw", "sub", "copy", "--from", "earliest", "--count", "3"]);
     assert_eq!(out, format!("{}\n", payloads.join("\n")));
-    let (_, out, _) = node.run(&["-o", "json", "sub", "copy", "--from", "1", "--count", "1"]);
+    let (_, out, _) = node.run(&["-o", "json", "sub", "copy", "--from", "earliest", "--count", "1"]);
     assert!(out.contains(r#""a":["1","2"]"#), "{out}");
 }
 
@@ -41,7 +41,7 @@ fn an_export_and_an_import_that_broke_off_go_on_where_they_stopped() {
     for payload in ["1", "2", "3", "4"] {
         assert_eq!(node.run(&["publish", "orders", payload]).0, 0);
     }
-    json(&node, &["channel", "export", "orders", file, "--to", "3"]);
+    json(&node, &["channel", "export", "orders", file, "--to", "2"]);
     // It was written in the middle of a line.
     let whole = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{whole}{{\"position\":\"7")).unwrap();

@@ -176,7 +176,8 @@ fn commands_and_options_that_documents_name_exist() {
 
 #[test]
 fn files_and_directories_that_documents_name_exist() {
-    const BELOW: [&str; 8] = ["src/", "crates/", "tests/", "docs/", "cluster/", "benches/", "proto/", "patches/"];
+    const BELOW: [&str; 9] =
+        ["src/", "crates/", "tests/", "docs/", "cluster/", "deploy/", "benches/", "proto/", "patches/"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut findings = Vec::new();
     for file in guides() {

@@ -181,10 +181,10 @@ mod tests {
             "consumers":[{"channel":"a","name":"w","filter":"n   >  1"}],
             "rules":[{"source":"a","target":"b"}],
             "roles":[{"name":"r","grants":[{"scope":"cluster","actions":["read"]}]}]}"#;
-        assert_eq!(plan(all, all).len(), 0);
+        // What a cluster has is written in one way only.
+        let present = all.replace("n   >  1", "n > 1");
+        assert_eq!(plan(all, &present), [""; 0]);
         assert_eq!(plan(all, r#"{"version":1}"#).len(), 4);
-        let written = all.replace("n   >  1", "n > 1");
-        assert_eq!(plan(all, &written).len(), 0, "one predicate, written in two ways");
     }
 
     #[test]

@@ -1,0 +1,3 @@
+module liminal.example/first
+
+go 1.19
