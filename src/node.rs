@@ -31,7 +31,7 @@ pub use self::{error::NodeError, storage::Storage};
 use crate::{
     broker::{Audit, AuditWriter, Broker, Gate},
     budget::{Budgets, FaceName},
-    config::{JoinMode, ServerConfig},
+    config::{ClusterConfig, JoinMode, ServerConfig},
     env::Env,
     fanout::Fanout,
     grpc,
@@ -165,12 +165,7 @@ impl Node {
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),
-            policy: MembershipPolicy {
-                auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
-                remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),
-                expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
-                by_invitation: cluster.as_ref().is_some_and(|cluster| cluster.join == JoinMode::Token),
-            },
+            policy: policy(cluster.as_ref()),
             keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
             scrub: ScrubConfig {
                 bytes_per_second: config.scrub.bytes_per_second as u64,
@@ -219,7 +214,6 @@ impl Node {
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(budgets, tls)));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
-        let drain = config.drain_timeout;
         Ok(Self {
             broker,
             group,
@@ -228,7 +222,7 @@ impl Node {
             liveness,
             store,
             temporary,
-            drain,
+            drain: config.drain_timeout,
             stopping,
             tasks,
             _watching: watching,
@@ -306,6 +300,16 @@ impl Node {
             tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
         }
         closed
+    }
+}
+
+/// Who may be a member, by the configuration. A node without a cluster is one of its own.
+fn policy(cluster: Option<&ClusterConfig>) -> MembershipPolicy {
+    MembershipPolicy {
+        auto_promote: cluster.is_none_or(|cluster| cluster.auto_promote),
+        remove_after: cluster.and_then(|cluster| cluster.remove_departed_after),
+        expect: cluster.map_or(1, |cluster| cluster.expect),
+        by_invitation: cluster.is_some_and(|cluster| cluster.join == JoinMode::Token),
     }
 }
 

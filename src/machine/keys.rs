@@ -168,22 +168,26 @@ impl Key {
         }
     }
 
+    /// One that there is once.
+    fn named(key: &[u8]) -> Option<Self> {
+        match key {
+            MACHINE => Some(Self::Machine),
+            CALENDAR => Some(Self::Calendar),
+            KEY_LIMIT => Some(Self::MostKeys),
+            STATE_LIMITS => Some(Self::StateLimits),
+            VERSION => Some(Self::Version),
+            EPOCH => Some(Self::Epoch),
+            CONSUMERS => Some(Self::Consumers),
+            LAST_DELAYED => Some(Self::LastDelayed),
+            CLAIM_TOTALS => Some(Self::ClaimTotals),
+            _ => None,
+        }
+    }
+
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
-        if key == MACHINE {
-            Some(Self::Machine)
-        } else if key == CALENDAR {
-            Some(Self::Calendar)
-        } else if key == KEY_LIMIT {
-            Some(Self::MostKeys)
-        } else if key == STATE_LIMITS {
-            Some(Self::StateLimits)
-        } else if key == VERSION {
-            Some(Self::Version)
-        } else if key == EPOCH {
-            Some(Self::Epoch)
-        } else if key == CONSUMERS {
-            Some(Self::Consumers)
+        if let Some(named) = Self::named(key) {
+            Some(named)
         } else if let Some(id) = key.strip_prefix(CONSUMER) {
             Some(Self::Consumer(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(CURSOR) {
@@ -194,8 +198,6 @@ impl Key {
         } else if let Some(block) = key.strip_prefix(PENDING) {
             let (id, block) = block.split_at_checked(8)?;
             Some(Self::Pending(ConsumerId(number(id)?), number(block)?))
-        } else if key == LAST_DELAYED {
-            Some(Self::LastDelayed)
         } else if let Some(id) = key.strip_prefix(COMPACTION) {
             Some(Self::Compaction(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(ORPHANS) {
@@ -230,8 +232,6 @@ impl Key {
         } else if let Some(ends) = key.strip_prefix(RULE) {
             let (source, target) = ends.split_at_checked(8)?;
             Some(Self::Rule(ChannelId(number(source)?), ChannelId(number(target)?)))
-        } else if key == CLAIM_TOTALS {
-            Some(Self::ClaimTotals)
         } else if let Some(id) = key.strip_prefix(NAMESPACE) {
             Some(Self::Namespace(NamespaceId(number(id)?)))
         } else if let Some(claim) = key.strip_prefix(WORK_CLAIM) {

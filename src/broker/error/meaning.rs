@@ -6,7 +6,10 @@ use std::time::Duration;
 use liminal_wire::{Admission, Code, code::Outcome};
 use tokio::time::Instant;
 
-use super::{BrokerError, Violation, text::Whose};
+use super::{
+    BrokerError, Violation,
+    text::{Holding, Whose},
+};
 use crate::model::{HistoryChange, Notice};
 
 /// The code of that text, where this version knows it.
@@ -150,13 +153,7 @@ impl BrokerError {
             Self::NotUnderstood { .. } => {
                 "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
             }
-            Self::NotUpgraded { node, .. } if node.is_empty() => "try again".into(),
-            Self::NotUpgraded { node, speaks: 0, .. } => {
-                format!("start node `{node}`, or remove it with `liminal cluster remove {node}`; nothing was done")
-            }
-            Self::NotUpgraded { node, .. } => format!(
-                "upgrade node `{node}`, then try again; nothing was done (docs/OPERATIONS.md, \"Restart and upgrade\")"
-            ),
+            Self::NotUpgraded { node, speaks, .. } => Holding(node, *speaks).help(),
             Self::PermissionDenied { action, on, .. } => {
                 format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
             }

@@ -32,6 +32,21 @@ impl fmt::Display for Whose<'_> {
 /// Says which node holds something back.
 pub(super) struct Holding<'a>(pub(super) &'a str, pub(super) u32);
 
+impl Holding<'_> {
+    /// What to do about it.
+    pub(super) fn help(&self) -> String {
+        match self {
+            Self("", _) => "try again".into(),
+            Self(node, 0) => {
+                format!("start node `{node}`, or remove it with `liminal cluster remove {node}`; nothing was done")
+            }
+            Self(node, _) => format!(
+                "upgrade node `{node}`, then try again; nothing was done (docs/OPERATIONS.md, \"Restart and upgrade\")"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Holding<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

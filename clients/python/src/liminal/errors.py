@@ -489,6 +489,16 @@ class RoleInUse(
     """A role that tokens have cannot be deleted."""
 
 
+class LastAdministrator(
+    LiminalError,
+    code='LAST_ADMINISTRATOR',
+    outcome='definite',
+    retry=False,
+    next_step='make another token with the role `admin` first, or revoke it with `liminal token revoke ID --force`',
+):
+    """Without the token nobody could administer the cluster."""
+
+
 class NoLeader(
     LiminalError,
     code='NO_LEADER',
@@ -557,6 +567,16 @@ class ChangeRefused(
     next_step='look at `liminal cluster status`, and do what the message says',
 ):
     """The cluster cannot make this change now."""
+
+
+class NotUpgraded(
+    LiminalError,
+    code='NOT_UPGRADED',
+    outcome='definite',
+    retry=False,
+    next_step='upgrade the node that the message names, then try again; nothing was done',
+):
+    """A node that speaks an earlier version keeps the cluster from something that is new."""
 
 
 class Internal(
