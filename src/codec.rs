@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
     ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, MemberEvent,
-    Operation, Part, PublishGroup, Route, StoredBatch,
+    Operation, Part, PeerVersion, PublishGroup, Route, StoredBatch,
 };
 
 /// The version that is written, and the only one that is read.
@@ -93,6 +93,7 @@ enum WireCommand {
     Operations { time_ms: u64, operations: Vec<Operation> },
     Calendar { time_ms: u64, ahead_ms: i64 },
     ChangeChannel { time_ms: u64, name: ChannelName, update: ChannelUpdate },
+    RaiseVersion { time_ms: u64, version: PeerVersion },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,6 +138,7 @@ pub fn encode_command(command: &Command) -> Bytes {
         }
         Command::Operations { operations, .. } => WireCommand::Operations { time_ms, operations: operations.clone() },
         Command::Calendar { ahead_ms, .. } => WireCommand::Calendar { time_ms, ahead_ms: *ahead_ms },
+        Command::RaiseVersion { version, .. } => WireCommand::RaiseVersion { time_ms, version: *version },
     };
     seal(Kind::Command, RECORD_ESTIMATE, |out| write_bincode(&command, out))
 }
@@ -205,6 +207,7 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
                 Command::Operations { time_ms, operations }
             }
             WireCommand::Calendar { time_ms, ahead_ms } => Command::Calendar { time_ms, ahead_ms },
+            WireCommand::RaiseVersion { time_ms, version } => Command::RaiseVersion { time_ms, version },
         });
     }
     expect_kind(WHAT, kind, Kind::Publish)?;

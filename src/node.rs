@@ -31,13 +31,14 @@ pub use self::{error::NodeError, storage::Storage};
 use crate::{
     broker::{Audit, AuditWriter, Broker, Gate},
     budget::{Budgets, FaceName},
-    config::{JoinMode, ServerConfig},
+    config::{ClusterConfig, JoinMode, ServerConfig},
     env::Env,
     fanout::Fanout,
     grpc,
     health::Part,
     http::{self, NodeView as _},
     liveness::{Liveness, OnStuck},
+    model::PeerVersion,
     raft::{GroupConfig, KeepLog, MembershipPolicy, PeerKeys, RaftGroup, RaftThread, ScrubConfig, heal_from_seeds},
     replica::Replica,
     store::{DurableStore, StoreError},
@@ -72,11 +73,39 @@ impl Node {
     /// # Errors
     /// When an address is taken or the state cannot be used.
     pub async fn start(config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
-        // All that a node consists of passes through here: too much for the future of whoever waits for it.
-        Box::pin(Self::start_parts(config, env, storage)).await
+        Self::start_as(config, env, storage, PeerVersion::NEWEST).await
     }
 
-    async fn start_parts(mut config: ServerConfig, env: Env, storage: Storage) -> Result<Self, NodeError> {
+    /// Starts a node that behaves to others as one of an earlier build does.
+    ///
+    /// # Errors
+    /// As [`Node::start`], and when its state is of a cluster of a later version.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn start_speaking(
+        config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
+        Self::start_as(config, env, storage, speaks).await
+    }
+
+    async fn start_as(
+        config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
+        // All that a node consists of passes through here: too much for the future of whoever waits for it.
+        Box::pin(Self::start_parts(config, env, storage, speaks)).await
+    }
+
+    async fn start_parts(
+        mut config: ServerConfig,
+        env: Env,
+        storage: Storage,
+        speaks: PeerVersion,
+    ) -> Result<Self, NodeError> {
         let budgets = Budgets::new(&config.limits);
         let tls = tls::open(&config, storage.identity.node_name(), &env).await?;
         let listen = |face: FaceName, address: String| {
@@ -132,15 +161,11 @@ impl Node {
             local,
             seeds: cluster.as_ref().map(|cluster| cluster.seed_nodes.clone()).unwrap_or_default(),
             join_token: cluster.as_ref().and_then(|cluster| cluster.join_token.clone()),
+            speaks,
             keys,
             expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
             counts_seeds: cluster.as_ref().is_some_and(|cluster| cluster.counts_seeds),
-            policy: MembershipPolicy {
-                auto_promote: cluster.as_ref().is_none_or(|cluster| cluster.auto_promote),
-                remove_after: cluster.as_ref().and_then(|cluster| cluster.remove_departed_after),
-                expect: cluster.as_ref().map_or(1, |cluster| cluster.expect),
-                by_invitation: cluster.as_ref().is_some_and(|cluster| cluster.join == JoinMode::Token),
-            },
+            policy: policy(cluster.as_ref()),
             keep_log: KeepLog { entries: config.raft.log_keep_entries, bytes: config.raft.log_keep_bytes as u64 },
             scrub: ScrubConfig {
                 bytes_per_second: config.scrub.bytes_per_second as u64,
@@ -189,7 +214,6 @@ impl Node {
         let watching = AbortOnDropHandle::new(tokio::spawn(watch(budgets, tls)));
         let creating = create_channels(broker.clone(), config.clone(), configured);
         tasks.spawn(stopping.clone().run_until_cancelled_owned(creating));
-        let drain = config.drain_timeout;
         Ok(Self {
             broker,
             group,
@@ -198,7 +222,7 @@ impl Node {
             liveness,
             store,
             temporary,
-            drain,
+            drain: config.drain_timeout,
             stopping,
             tasks,
             _watching: watching,
@@ -276,6 +300,16 @@ impl Node {
             tracing::debug!(%error, dir = %dir.display(), "cannot remove a temporary directory");
         }
         closed
+    }
+}
+
+/// Who may be a member, by the configuration. A node without a cluster is one of its own.
+fn policy(cluster: Option<&ClusterConfig>) -> MembershipPolicy {
+    MembershipPolicy {
+        auto_promote: cluster.is_none_or(|cluster| cluster.auto_promote),
+        remove_after: cluster.and_then(|cluster| cluster.remove_departed_after),
+        expect: cluster.map_or(1, |cluster| cluster.expect),
+        by_invitation: cluster.is_some_and(|cluster| cluster.join == JoinMode::Token),
     }
 }
 

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use crate::model::PeerVersion;
 use crate::model::{Command, Reply};
 
 /// How to reach a node.
@@ -67,6 +68,14 @@ pub enum SequencerError {
         /// How many it may have.
         limit: u64,
     },
+    /// The cluster has not the version that the command needs yet: the command was not taken.
+    #[error("this needs version {needs} of the cluster, which is at version {cluster}")]
+    NotUpgraded {
+        /// What it needs.
+        needs: PeerVersion,
+        /// What there is.
+        cluster: PeerVersion,
+    },
     /// Leadership was lost, or the core stopped, while the command was on its way: it may yet be committed.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),
@@ -90,24 +99,6 @@ pub trait Sequencer: Send + Sync + 'static {
     fn withheld(&self) -> watch::Receiver<Option<String>>;
 }
 
-/// A version of the protocol that nodes speak with each other. It has nothing to do with the versions of what is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PeerVersion(pub u8);
-
-impl PeerVersion {
-    /// The oldest one that this build speaks: that of the version before it, so that a cluster is upgraded node by node.
-    pub const OLDEST: Self = Self(2);
-    /// The newest one.
-    pub const NEWEST: Self = Self(3);
-    /// That in which brokers say everything by its position, in the encoding of the disk. Since then it is protobuf.
-    pub const POSITIONAL: Self = Self(2);
-
-    /// Whether it is that one.
-    pub fn is_positional(self) -> bool {
-        self == Self::POSITIONAL
-    }
-}
-
 /// What one broker says to another, as bytes of a version. An answer is of the version of its request.
 #[derive(Clone, Debug)]
 pub struct PeerMessage {
@@ -129,6 +120,10 @@ pub trait Peers: Send + Sync + 'static {
 
     /// The newest version that a node understands, as far as it is known: it is learned with the connection to it.
     fn version(&self, node: &NodeAddress) -> PeerVersion;
+
+    /// A node of the cluster that is not known to speak a version, and what it speaks where that is known. Nodes that speak
+    /// an earlier one come first.
+    fn lacking(&self, version: PeerVersion) -> Option<(NodeAddress, Option<PeerVersion>)>;
 
     /// All other nodes of the cluster.
     fn others(&self) -> Vec<NodeAddress>;

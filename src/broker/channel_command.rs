@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ChannelConfig, ChannelName, ChannelUpdate, Command};
+use crate::model::{ChannelConfig, ChannelName, ChannelUpdate, Command, PeerVersion};
 
 /// A channel command before the leader has given it a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +17,11 @@ impl ChannelCommand {
         match self {
             Self::Create { name, .. } | Self::Update { name, .. } | Self::Delete { name } => name,
         }
+    }
+
+    /// The version that a cluster needs for it.
+    pub(super) fn needs(&self) -> PeerVersion {
+        self.clone().at(0).needs()
     }
 
     pub(super) fn at(self, time_ms: u64) -> Command {

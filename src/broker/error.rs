@@ -1,7 +1,7 @@
 //! Everything that a request can be refused with. What programs and people are told beyond the message is in `meaning.rs`,
 //! and what is the same for all errors with one code in the table of codes (`crates/liminal-wire/src/code/table.rs`).
 
-use self::text::{Current, Foreign, Held, Unnamed, Whose};
+use self::text::{Current, Foreign, Held, Holding, Unnamed, Whose};
 use super::TransactionPart;
 use crate::model::{ClaimInfo, HistoryChange, Notice, timestamp};
 
@@ -395,6 +395,18 @@ pub enum BrokerError {
         node: String,
         /// What it does not know.
         what: String,
+    },
+    /// A node that speaks an earlier version keeps the cluster from what is new. Nothing was done.
+    #[error("this needs version {needs} of the cluster, which is at version {cluster}{}", Holding(node, *speaks))]
+    NotUpgraded {
+        /// The version that it needs.
+        needs: u32,
+        /// The cluster's.
+        cluster: u32,
+        /// Which node; empty where none does any more.
+        node: String,
+        /// What it speaks; 0 where it has not been heard of.
+        speaks: u32,
     },
     /// A node of a newer version gave an error that this version does not know.
     #[error("{text}{}", Unnamed(code))]

@@ -1,6 +1,5 @@
 //! Requests between the brokers of different nodes: what a follower asks the leader for its clients.
 
-mod version2;
 mod wire;
 
 use bytes::Bytes;
@@ -119,22 +118,41 @@ impl Request {
         if safe { Repeating::Safe } else { Repeating::Unsafe }
     }
 
-    pub(super) fn encode(&self, version: PeerVersion) -> Bytes {
-        if version.is_positional() { version2::encode_request(self) } else { wire::encode_request(self) }
+    /// The version that the node needs to speak which is asked, and that the cluster needs to have. One that speaks less
+    /// must not get it: it would take it for something else, or for nothing at all.
+    pub(super) fn needs(&self) -> PeerVersion {
+        match self {
+            Self::Operate(operation) => operation.needs(),
+            Self::Channel(command) => command.needs(),
+            Self::Publish { .. }
+            | Self::ReadIndex
+            | Self::Interest(_)
+            | Self::SeatMember { .. }
+            | Self::ForgetMember { .. }
+            | Self::Transact { .. }
+            | Self::PassTime
+            | Self::Reply { .. }
+            | Self::Listens { .. } => PeerVersion::OLDEST,
+        }
     }
 
-    pub(super) fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
-        if version.is_positional() { version2::decode_request(&bytes) } else { wire::decode_request(bytes) }
+    /// All versions that this build speaks say a request in the same way: later ones have more kinds of it.
+    pub(super) fn encode(&self) -> Bytes {
+        wire::encode_request(self)
+    }
+
+    pub(super) fn decode(message: PeerMessage) -> Result<Self, Misread> {
+        wire::decode_request(message.bytes)
     }
 }
 
 impl Response {
-    pub(super) fn encode(self, version: PeerVersion) -> Bytes {
-        if version.is_positional() { version2::encode_response(self) } else { wire::encode_response(&self) }
+    pub(super) fn encode(&self) -> Bytes {
+        wire::encode_response(self)
     }
 
-    pub(super) fn decode(PeerMessage { version, bytes }: PeerMessage) -> Result<Self, Misread> {
-        if version.is_positional() { version2::decode_response(&bytes) } else { wire::decode_response(bytes) }
+    pub(super) fn decode(message: PeerMessage) -> Result<Self, Misread> {
+        wire::decode_response(message.bytes)
     }
 
     /// As an error: whatever was asked for may have been done.
@@ -172,7 +190,7 @@ impl Broker {
                     Some(broker) => broker.handle_peer(&from, request).await,
                     None => Response::NotProposed,
                 };
-                PeerMessage { version, bytes: response.encode(version) }
+                PeerMessage { version, bytes: response.encode() }
             }
             .boxed()
         }
@@ -193,6 +211,9 @@ impl Broker {
 
     /// What this node answers to a node, maybe itself.
     pub(super) async fn answer(&self, from: &NodeAddress, request: Request, deadline: Instant) -> Response {
+        if let Err(response) = self.await_version(request.needs(), deadline).await {
+            return response;
+        }
         match request {
             Request::Publish { group, confirm } => {
                 let _admitted = match self.admit_peer(from, group.frame.len()) {

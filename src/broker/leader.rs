@@ -120,7 +120,10 @@ impl Broker {
     async fn call(&self, node: &NodeAddress, request: &Request) -> Result<Response, SequencerError> {
         let mut version = self.inner.peers.version(node);
         loop {
-            let said = PeerMessage { version, bytes: request.encode(version) };
+            if request.needs() > version {
+                return Ok(Response::Refused(self.not_upgraded(request.needs(), node, Some(version))));
+            }
+            let said = PeerMessage { version, bytes: request.encode() };
             let answer = match self.inner.peers.call(node, said).await {
                 Err(SequencerError::NotLeader) if self.inner.peers.version(node) != version => {
                     version = self.inner.peers.version(node);

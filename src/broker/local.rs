@@ -71,6 +71,7 @@ impl Broker {
             local: NodeAddress { name: "local".into(), ..NodeAddress::default() },
         });
         let broker = Self::clustered(view, local.clone(), local.clone(), Env::real());
+        local.raise().await;
         broker.compare_clock().await;
         broker
             .inner
@@ -144,6 +145,20 @@ impl Broker {
     }
 }
 
+impl Local {
+    /// There is nobody who could speak less than this build.
+    async fn raise(&self) {
+        let (time_ms, version) = {
+            let view = self.state.lock().await.replica.view();
+            (view.clock().now_ms(), view.version())
+        };
+        if version < PeerVersion::NEWEST {
+            let raised = self.propose(Command::RaiseVersion { time_ms, version: PeerVersion::NEWEST }).await;
+            raised.map_or_else(|error| tracing::error!(%error, "the version was not raised"), drop);
+        }
+    }
+}
+
 async fn keep_time(broker: Broker) {
     loop {
         tokio::time::sleep(COMPARE).await;
@@ -188,6 +203,10 @@ impl Peers for Local {
 
     fn version(&self, _: &NodeAddress) -> PeerVersion {
         PeerVersion::NEWEST
+    }
+
+    fn lacking(&self, _: PeerVersion) -> Option<(NodeAddress, Option<PeerVersion>)> {
+        None
     }
 
     fn others(&self) -> Vec<NodeAddress> {

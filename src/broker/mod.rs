@@ -54,6 +54,7 @@ mod transaction;
 mod transaction_part;
 mod turns;
 mod verdicts;
+mod version;
 
 pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
 pub use access::{

@@ -36,6 +36,12 @@ impl From<SequencerError> for SubmitError {
         match error {
             SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
             SequencerError::TooLarge { bytes, limit } => Self::Refused(Unserved::entry_too_large(bytes, limit)),
+            SequencerError::NotUpgraded { needs, cluster } => Self::Refused(Unserved::NotUpgraded {
+                needs: needs.0.into(),
+                cluster: cluster.0.into(),
+                node: String::new(),
+                speaks: 0,
+            }),
             SequencerError::Unknown(reason) => Self::Unknown(reason),
         }
     }

@@ -203,6 +203,8 @@ struct Status<'a> {
     leader: Option<&'a str>,
     nodes: Vec<Node<'a>>,
     epoch: u64,
+    /// None where the node that was asked does not know of it.
+    cluster_version: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -216,6 +218,8 @@ struct Node<'a> {
     commit: Option<u64>,
     applied: Option<u64>,
     lag: Option<u64>,
+    /// None where nobody has heard of the node.
+    version: Option<u32>,
     state_hash: &'a str,
     state_hash_at: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -231,6 +235,7 @@ impl<'a> Status<'a> {
             leader: Some(response.leader.as_str()).filter(|leader| !leader.is_empty()),
             nodes: response.nodes.iter().map(Node::of).collect(),
             epoch: response.epoch,
+            cluster_version: Some(response.cluster_version).filter(|version| *version > 0),
         }
     }
 
@@ -248,15 +253,21 @@ impl<'a> Status<'a> {
     }
 
     fn table(&self) -> String {
-        let header = ["NODE", "ROLE", "HEALTH", "TERM", "COMMIT", "APPLIED", "LAG"];
+        let header = ["NODE", "ROLE", "HEALTH", "TERM", "COMMIT", "APPLIED", "LAG", "VERSION"];
         let rows = self.nodes.iter().map(|node| {
             let figures = [node.term, node.commit, node.applied, node.lag];
             let [term, commit, applied, lag] = figures.map(|figure| figure.map_or_else(|| "?".into(), thousands));
-            vec![node.name.to_owned(), node.role.to_owned(), node.health.to_owned(), term, commit, applied, lag]
+            let version = node.version.map_or_else(|| "?".into(), |version| version.to_string());
+            let (name, role, health) = (node.name.to_owned(), node.role.to_owned(), node.health.to_owned());
+            vec![name, role, health, term, commit, applied, lag, version]
         });
-        let mut text = table(&header, &[3, 4, 5, 6], rows.collect());
+        let mut text = table(&header, &[3, 4, 5, 6, 7], rows.collect());
         text.push('\n');
         text.push_str(&self.quorum());
+        if let Some(version) = self.cluster_version {
+            text.push_str(&format!(", cluster version {version}"));
+        }
+        text.push_str(&self.held_back().unwrap_or_default());
         if self.leader.is_none() {
             text.push_str("\nno leader: publishes wait until a majority of the voters is up");
         }
@@ -277,6 +288,15 @@ impl<'a> Status<'a> {
             text.push_str(&format!("\nthe states of {one} and {other} differ at log index {index}"));
         }
         text
+    }
+
+    /// Which node keeps the others from a later version.
+    fn held_back(&self) -> Option<String> {
+        let cluster = self.cluster_version?;
+        let newest = self.nodes.iter().filter_map(|node| node.version).max().filter(|newest| *newest > cluster)?;
+        let older = self.nodes.iter().filter(|node| node.version.is_none_or(|version| version < newest));
+        let names: Vec<&str> = older.map(|node| node.name).collect();
+        (!names.is_empty()).then(|| format!("\nversion {newest} waits for {}", names.join(", ")))
     }
 
     fn quorum(&self) -> String {
@@ -314,6 +334,7 @@ impl<'a> Node<'a> {
             commit: known(node.commit),
             applied: known(node.applied),
             lag: known(node.lag),
+            version: Some(node.version).filter(|version| *version > 0),
             state_hash: &node.state_hash,
             state_hash_at: node.state_hash_at,
             failure: &node.failure,
@@ -336,12 +357,13 @@ mod tests {
             commit: 1204,
             applied,
             lag: 1204 - applied,
+            version: 4,
             ..NodeStatus::default()
         }
     }
 
     fn cluster(nodes: Vec<NodeStatus>) -> ClusterStatusResponse {
-        ClusterStatusResponse { cluster_id: "c".into(), leader: "1".into(), nodes, epoch: 1 }
+        ClusterStatusResponse { cluster_id: "c".into(), leader: "1".into(), nodes, epoch: 1, cluster_version: 4 }
     }
 
     #[test]
@@ -354,13 +376,25 @@ mod tests {
         let status = Status::of(&response);
         assert_eq!(
             status.table(),
-            "NODE  ROLE      HEALTH  TERM  COMMIT  APPLIED  LAG\n\
-             1     leader    ok         4   1,204    1,204    0\n\
-             2     follower  ok         4   1,204    1,204    0\n\
-             3     learner   behind     4   1,204      890  314\n\
-             2 voters, quorum 2, tolerates 0 failures"
+            "NODE  ROLE      HEALTH  TERM  COMMIT  APPLIED  LAG  VERSION\n\
+             1     leader    ok         4   1,204    1,204    0        4\n\
+             2     follower  ok         4   1,204    1,204    0        4\n\
+             3     learner   behind     4   1,204      890  314        4\n\
+             2 voters, quorum 2, tolerates 0 failures, cluster version 4"
         );
         assert!(!status.healthy());
+    }
+
+    #[test]
+    fn the_table_says_which_nodes_are_to_be_upgraded() {
+        let mut nodes = [1, 2, 3].map(|id| node(id, NodeRole::Follower, NodeHealth::Ok, 1204));
+        (nodes[1].version, nodes[2].version) = (3, 0);
+        let mut response = cluster(nodes.into());
+        response.cluster_version = 3;
+        let text = Status::of(&response).table();
+        assert!(text.ends_with(", cluster version 3\nversion 4 waits for 2, 3"), "{text}");
+        response.nodes.iter_mut().for_each(|node| node.version = 3);
+        assert!(!Status::of(&response).table().contains("waits for"), "there is nothing to wait for");
     }
 
     #[test]

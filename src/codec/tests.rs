@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Begin, ClaimOperation, Clean, Compact, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerId,
-    ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, Quota,
-    Reclaim, Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
+    ConsumerOperation, DeliveryToken, Digest, Durability, Gone, Hand, KeyHash, MemberEvent, OrderingKey, PeerVersion,
+    Quota, Reclaim, Redrive, Retention, Settlement, StateLimits, Verdict, WhenFull,
 };
 use crate::proto::v1::Message;
 
@@ -134,6 +134,10 @@ fn commands() -> Vec<(Command, &'static str)> {
         (
             Command::Calendar { time_ms: 7, ahead_ms: -2 },
             concat!("0302", "07000000", "0700000000000000", "feffffffffffffff"),
+        ),
+        (
+            Command::RaiseVersion { time_ms: 7, version: PeerVersion(4) },
+            concat!("0302", "09000000", "0700000000000000", "04"),
         ),
         (
             Command::Member {
@@ -687,6 +691,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<u64>().prop_map(|time_ms| Command::Tick { time_ms }),
         any::<u64>().prop_map(|time_ms| Command::Checkpoint { time_ms }),
         any::<(u64, i64)>().prop_map(|(time_ms, ahead_ms)| Command::Calendar { time_ms, ahead_ms }),
+        any::<(u64, u8)>()
+            .prop_map(|(time_ms, version)| Command::RaiseVersion { time_ms, version: PeerVersion(version) }),
     ]
 }
 

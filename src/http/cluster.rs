@@ -59,6 +59,7 @@ struct NodeJson {
     commit: u64,
     applied: u64,
     lag: u64,
+    version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_ahead_ms: Option<i64>,
     state_hash: String,
@@ -103,6 +104,7 @@ impl NodeJson {
             commit: node.commit,
             applied: node.applied,
             lag: node.lag,
+            version: node.version,
             clock_ahead_ms: node.clock_ahead_ms,
             state_hash: node.state_hash,
             state_hash_at: node.state_hash_at,
@@ -125,6 +127,7 @@ pub(super) async fn status(
         "cluster_id": status.cluster_id,
         "leader": status.leader,
         "epoch": status.epoch,
+        "cluster_version": status.cluster_version,
         "answered_by": view.name(),
         "nodes": nodes,
     });

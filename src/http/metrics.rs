@@ -138,6 +138,7 @@ metrics! {
     READY = Gauge "ready", Node: "1 while clients should be sent here";
     UNWELL = Gauge "unwell" by "part", Node: "1 for a part of the node that does not work, which the log and /ready explain: raise an alarm above 0";
     RAFT_LEADER = Gauge "raft_leader", Node: "1 on the leader";
+    CLUSTER_VERSION = Gauge "cluster_version", Node: "Version of the nodes' protocol that all nodes are known to speak, as this node's state says: it rises when the last node is upgraded";
     RAFT_TERM = Gauge "raft_term", Node: "Raft term";
     RAFT_COMMIT = Gauge "raft_commit", Node: "Index of the newest committed log entry";
     RAFT_APPLIED = Gauge "raft_applied", Node: "Index of the newest applied log entry";
@@ -189,7 +190,7 @@ metrics! {
     FAN_OUT_SECONDS = Histogram "fan_out_seconds", Node: "New messages of an entry, from the moment that this node takes the committed entry up until they are in the inbox of a subscriber here";
     DELIVERY_WAIT_SECONDS = Histogram "delivery_wait_seconds", Node: "Waits of publishes on the leader, behind the commit, until it is known whether their messages were handed to a subscriber";
     AUDIT_RECORDS = Counter "audit_records", Node: "Records of acts and refusals that are in the channel $audit";
-    AUDIT_LOST = Counter "audit_lost" by "why", Node: "Acts and refusals that are not in the channel $audit, by why: the queue was full, they could not be published, or one address had too many refusals; raise an alarm for the first two";
+    AUDIT_LOST = Counter "audit_lost" by "why", Node: "Acts and refusals that are not in the channel $audit, by why: the queue was full, they could not be published, a node of an earlier version held them back, or one address had too many refusals; raise an alarm for the first two";
     PUBLISHED_MESSAGES = Counter "published_messages", Node: "Messages acknowledged to clients of this node";
     DUPLICATE_MESSAGES = Counter "duplicate_messages", Node: "Messages whose key had been used before";
     FAILED_MESSAGES = Counter "failed_messages" by "code", Node: "Messages that were refused or whose outcome is unknown, by error code";

@@ -18,7 +18,10 @@ use super::{
     run::Run,
 };
 use crate::{
-    machine::{COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, claims_key, claims_of, counted_keys},
+    machine::{
+        COUNTERS_PREFIX, ClaimEntry, Machine, Restoring, VERSION_KEY, check_version, claims_key, claims_of,
+        counted_keys,
+    },
     model::ChannelId,
     store::{PlainKeys, StoreError},
 };
@@ -69,6 +72,10 @@ impl ColdKeys {
         self.rest().await;
         self.cooling.lock().clear();
         self.nothing_at.store(0, Ordering::Relaxed);
+        // First: a later version may have written anything.
+        for (key, value) in self.builder.state().range(VERSION_KEY, None, 1).await? {
+            check_version(&key, &value).map_err(RestoreError::Corrupt)?;
+        }
         self.fit().await?;
         match self.restore_once().await {
             Err(RestoreError::Corrupt(reason)) if !self.runs().is_empty() => {

@@ -243,7 +243,8 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
         | Command::Checkpoint { .. }
         | Command::Member { .. }
         | Command::ChangeChannel { .. }
-        | Command::Calendar { .. } => {}
+        | Command::Calendar { .. }
+        | Command::RaiseVersion { .. } => {}
     }
 }
 

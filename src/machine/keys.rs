@@ -84,6 +84,8 @@ pub(super) enum Key {
     Token(TokenId),
     /// An invitation of a node.
     Invitation(TokenId),
+    /// What all nodes are known to speak.
+    Version,
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -123,13 +125,15 @@ const KEY_LIMIT: &[u8] = b"key-limit";
 const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
 const INVITATION: &[u8] = b"invitation/";
+pub(super) const VERSION: &[u8] = b"cluster-version";
 
 /// Keys of which there is one.
-const SINGLE: [(&[u8], Key); 8] = [
+const SINGLE: [(&[u8], Key); 9] = [
     (MACHINE, Key::Machine),
     (CALENDAR, Key::Calendar),
     (KEY_LIMIT, Key::MostKeys),
     (STATE_LIMITS, Key::StateLimits),
+    (VERSION, Key::Version),
     (EPOCH, Key::Epoch),
     (CONSUMERS, Key::Consumers),
     (LAST_DELAYED, Key::LastDelayed),
@@ -173,6 +177,7 @@ impl Key {
             Self::Role(name) => [ROLE, &name.0[..]].concat().into(),
             Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
             Self::Invitation(id) => [INVITATION, &id.0.to_be_bytes()].concat().into(),
+            Self::Version => Bytes::from_static(VERSION),
         }
     }
 
@@ -290,6 +295,7 @@ mod tests {
             Key::Role(KeyHash([11; 16])),
             Key::Token(TokenId(12)),
             Key::Invitation(TokenId(13)),
+            Key::Version,
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

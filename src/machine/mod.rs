@@ -30,6 +30,7 @@ mod schemas;
 mod security;
 mod state_limits;
 mod transactions;
+mod version;
 
 use std::{
     borrow::Cow,
@@ -63,10 +64,11 @@ pub use self::{
     key_limit::{KeyLimit as MostKeys, LiveKeys},
     restore::Restoring,
     schemas::{schema_key, schemas_prefix},
+    version::{VERSION_KEY, check_version},
 };
 use crate::model::{
     ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, Operation,
-    OperationReply, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
+    OperationReply, PeerVersion, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
 };
 
 /// State of all channels.
@@ -105,6 +107,8 @@ pub struct Machine {
     epoch: u64,
     calendar: Calendar,
     security: Arc<SecurityState>,
+    /// What all nodes are known to speak.
+    version: PeerVersion,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -152,6 +156,10 @@ impl Machine {
             }
             Command::Calendar { ahead_ms, .. } => {
                 self.set_ahead(ahead_ms, &mut effects);
+                Reply::Done
+            }
+            Command::RaiseVersion { version, .. } => {
+                self.raise_version(version, &mut effects);
                 Reply::Done
             }
         };

@@ -18,7 +18,7 @@ use super::{
     members::Members,
     rules::restore_rule,
 };
-use crate::model::{ChannelId, ChannelStats, RuleSet, StateLimits};
+use crate::model::{ChannelId, ChannelStats, PeerVersion, RuleSet, StateLimits};
 
 /// A machine that is being rebuilt. Where a store holds more than memory, its keys are read a page at a time.
 pub struct Restoring {
@@ -65,6 +65,7 @@ impl Restoring {
             epoch: 1,
             calendar: Calendar::default(),
             security: Arc::default(),
+            version: PeerVersion::UNWRITTEN,
         };
         Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
     }
@@ -118,6 +119,7 @@ impl Restoring {
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
             Key::Role(_) | Key::Token(_) | Key::Invitation(_) => machine.restore_security(kind, value),
+            Key::Version => machine.restore_version(value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
         };
         restored.map_err(name)

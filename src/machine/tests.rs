@@ -8,6 +8,7 @@ mod retention;
 mod rules;
 mod security;
 mod stored;
+mod version;
 
 use bytes::Bytes;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Digest, Frame, KeyHash,
-    MemberEvent, Operation, OperationReply, Refusal,
+    MemberEvent, Operation, OperationReply, PeerVersion, Refusal,
 };
 
 /// One log entry. Every command carries the leader's reckoning of the log's time, which never goes backwards: expiry of
@@ -89,6 +89,13 @@ pub enum Command {
         /// What to change.
         update: ChannelUpdate,
     },
+    /// All nodes speak at least this version: from here on the log may hold what needs it. It is never lowered.
+    RaiseVersion {
+        /// As in every command.
+        time_ms: u64,
+        /// The cluster's version from now on.
+        version: PeerVersion,
+    },
 }
 
 impl Command {
@@ -104,7 +111,8 @@ impl Command {
             | Self::Checkpoint { time_ms }
             | Self::Member { time_ms, .. }
             | Self::Operations { time_ms, .. }
-            | Self::Calendar { time_ms, .. } => *time_ms,
+            | Self::Calendar { time_ms, .. }
+            | Self::RaiseVersion { time_ms, .. } => *time_ms,
         }
     }
 }

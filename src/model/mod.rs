@@ -32,6 +32,7 @@ mod security;
 mod state_limits;
 mod times;
 mod transaction;
+mod version;
 
 pub use batch::StoredBatch;
 pub use channel::{
@@ -80,3 +81,4 @@ pub use security::{
 pub use state_limits::StateLimits;
 pub use times::{time_ms, timestamp};
 pub use transaction::{Part, PartReply, Transaction};
+pub use version::PeerVersion;

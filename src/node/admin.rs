@@ -57,6 +57,9 @@ impl ClusterAdmin for View {
             .collect();
         let clocks = self.group.clocks();
         for node in &mut nodes {
+            // Also of nodes that do not answer now.
+            let speaks = self.group.speaks(&NodeAddress { id: node.id, ..NodeAddress::default() });
+            node.version = speaks.map_or(0, |version| version.0.into());
             node.clock_ahead_ms = clocks.iter().find(|clock| clock.id == node.id).map(|clock| clock.ahead_ms);
         }
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -65,6 +68,7 @@ impl ClusterAdmin for View {
             leader: name.unwrap_or_default(),
             nodes,
             epoch: self.broker.view().epoch(),
+            cluster_version: self.broker.view().version().0.into(),
         })
     }
 
@@ -182,6 +186,7 @@ fn node_status(address: &NodeAddress, voter: bool, leader: u64, state: Option<No
         http_address: address.http.clone(),
         peer_address: address.peer.clone(),
         failure: state.map(NodeState::reasons).unwrap_or_default(),
-        clock_ahead_ms: None, // filled in by whoever has compared it
+        version: 0, // filled in by whoever has heard of it, and so is the next one
+        clock_ahead_ms: None,
     }
 }

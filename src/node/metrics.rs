@@ -27,6 +27,7 @@ pub(super) async fn all(node: &View, ready: bool) -> Vec<Metric> {
         metrics::RAFT_TERM.of(state.term),
         metrics::RAFT_COMMIT.of(state.commit),
         metrics::RAFT_APPLIED.of(state.applied),
+        metrics::CLUSTER_VERSION.of(node.broker.view().version().0.into()),
         metrics::RAFT_LEADER.of(node.broker.leads().into()),
         metrics::STATE_VERIFIED_INDEX.of(verified.index),
         metrics::STATE_DIFFERING_NODES.of(verified.differing.len() as u64),

@@ -62,6 +62,9 @@ pub enum RestoreError {
     /// The identity cannot be written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The backup is of a cluster of a later version than this build knows.
+    #[error("{0}")]
+    Later(String),
     /// The backup holds no state.
     #[error("the backup's state comes from no log entry")]
     Empty,
@@ -101,6 +104,9 @@ impl Restore {
             Some(bytes) => Mark::decode(&bytes)?,
             None => Mark::default(),
         };
+        for (key, value) in self.all(machine::VERSION_KEY).await? {
+            machine::check_version(&key, &value).map_err(RestoreError::Later)?;
+        }
         let applied = mark.applied.ok_or(RestoreError::Empty)?;
         let mut puts: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         // What is known of nodes is known of the old cluster's.

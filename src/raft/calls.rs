@@ -73,7 +73,8 @@ impl Calls {
     /// What a node speaks, as far as it is known.
     pub(super) fn version(&self, node: &NodeAddress) -> PeerVersion {
         let links = self.links.lock();
-        links.get(&node.id).and_then(|link| link.version.get().copied()).unwrap_or(PeerVersion::NEWEST)
+        let agreed = links.get(&node.id).and_then(|link| link.version.get().copied());
+        agreed.unwrap_or_else(|| self.transport.newest())
     }
 
     fn link(&self, node: &NodeAddress) -> Arc<Link> {
@@ -148,7 +149,7 @@ async fn run(
             while let Ok(Some(answer)) = answers.message().await {
                 let waiter = waiting.lock().as_mut().and_then(|waiting| waiting.remove(&answer.id));
                 if let Some(waiter) = waiter {
-                    let _ = waiter.send(from_answer(answer)); // or it gave up meanwhile
+                    let _ = waiter.send(from_answer(answer, version)); // or it gave up meanwhile
                 }
             }
         }
@@ -159,35 +160,25 @@ async fn run(
     waiting.lock().take();
 }
 
-/// What is positional has a checksum of its own.
-fn to_call(id: u64, PeerMessage { version, bytes }: PeerMessage) -> CallRequest {
-    if version.is_positional() {
-        return CallRequest { id, positional: bytes, ..CallRequest::default() };
-    }
-    CallRequest { id, crc: crc32fast::hash(&bytes), request: bytes, ..CallRequest::default() }
+fn to_call(id: u64, PeerMessage { version: _, bytes }: PeerMessage) -> CallRequest {
+    CallRequest { id, crc: crc32fast::hash(&bytes), request: bytes }
 }
 
-fn from_answer(answer: CallResponse) -> Result<PeerMessage, SequencerError> {
-    let CallResponse { id: _, positional, answer, crc } = answer;
-    message(positional, answer, crc).ok_or_else(|| SequencerError::Unknown("an answer was damaged on its way".into()))
+fn from_answer(answer: CallResponse, version: PeerVersion) -> Result<PeerMessage, SequencerError> {
+    let CallResponse { id: _, answer, crc } = answer;
+    message(answer, crc, version).ok_or_else(|| SequencerError::Unknown("an answer was damaged on its way".into()))
 }
 
-/// What a node's broker asks, and in which form; none where it was damaged on its way.
-pub(super) fn from_call(call: CallRequest) -> Option<PeerMessage> {
-    let CallRequest { id: _, positional, request, crc } = call;
-    message(positional, request, crc)
+/// What a node's broker asks, in the version that was agreed with it; none where it was damaged on its way.
+pub(super) fn from_call(call: CallRequest, version: PeerVersion) -> Option<PeerMessage> {
+    let CallRequest { id: _, request, crc } = call;
+    message(request, crc, version)
 }
 
-pub(super) fn to_answer(id: u64, PeerMessage { version, bytes }: PeerMessage) -> CallResponse {
-    if version.is_positional() {
-        return CallResponse { id, positional: bytes, ..CallResponse::default() };
-    }
-    CallResponse { id, crc: crc32fast::hash(&bytes), answer: bytes, ..CallResponse::default() }
+pub(super) fn to_answer(id: u64, PeerMessage { version: _, bytes }: PeerMessage) -> CallResponse {
+    CallResponse { id, crc: crc32fast::hash(&bytes), answer: bytes }
 }
 
-fn message(positional: Bytes, bytes: Bytes, crc: u32) -> Option<PeerMessage> {
-    if !positional.is_empty() {
-        return Some(PeerMessage { version: PeerVersion::POSITIONAL, bytes: positional });
-    }
-    (crc32fast::hash(&bytes) == crc).then_some(PeerMessage { version: PeerVersion::NEWEST, bytes })
+fn message(bytes: Bytes, crc: u32, version: PeerVersion) -> Option<PeerMessage> {
+    (crc32fast::hash(&bytes) == crc).then_some(PeerMessage { version, bytes })
 }

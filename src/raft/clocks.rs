@@ -174,7 +174,7 @@ impl Clocks {
         let by = span(ahead_ms);
         let direction = if ahead_ms < 0 { "behind" } else { "ahead of" };
         let command = Command::Calendar { time_ms: self.view.clock().now_ms(), ahead_ms };
-        match propose(&self.raft, &command).await {
+        match propose(&self.raft, &self.view, &command).await {
             Ok(_) => tracing::warn!(
                 "the log's time is {by} {direction} the time of day that a majority of the clocks shows: written down; \
                  leases, windows and delays are not touched"

@@ -16,6 +16,8 @@
 //! The proofs hold for the beginning of a connection. Without TLS around it (`crate::tls`) nothing keeps somebody who can
 //! change packets from taking it over afterwards: the network between nodes has to be private then.
 
+mod versions;
+
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -28,15 +30,13 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
+pub(super) use self::versions::{OtherVersion, Versions};
 use crate::{env::Random, sequencer::PeerVersion};
 
 /// How both sides begin.
 const MAGIC: [u8; 4] = *b"LIM2";
 /// How connections of earlier builds began: HTTP/2's preface, and that of a lane.
 const EARLIER: [[u8; 4]; 2] = [*b"PRI ", *b"LIM1"];
-/// The versions of the nodes' protocol that this build speaks.
-const OLDEST: u8 = PeerVersion::OLDEST.0;
-const NEWEST: u8 = PeerVersion::NEWEST.0;
 
 const CALL: usize = 4 + 3 + KEY_ID + 8 + 8 + CLUSTER + NONCE;
 const ANSWER: usize = 4 + 2 + KEY_ID + 8 + NONCE;
@@ -134,6 +134,7 @@ pub(super) struct Call {
     pub(super) cluster: ClusterMark,
     pub(super) purpose: Purpose,
     pub(super) nonce: Nonce,
+    pub(super) versions: Versions,
 }
 
 /// Stands for a cluster's id, which is a text of any length; the default is that of a node in no cluster.
@@ -160,11 +161,8 @@ impl ClusterMark {
 pub(super) enum Refused {
     #[error("the cluster cookie is wrong: all nodes need the same `cluster.cookie`")]
     OtherCookie,
-    #[error(
-        "the other side speaks versions {oldest} to {newest} of the nodes' protocol, this node {OLDEST} to {NEWEST}: all \
-         nodes of a cluster need builds that share one"
-    )]
-    OtherVersion { oldest: u8, newest: u8 },
+    #[error("{0}")]
+    OtherVersion(Box<OtherVersion>),
     #[error("the other side is of an earlier build, which proves nothing: upgrade it")]
     EarlierBuild,
     #[error("the other side is no node of liminal's, or of an earlier build, or takes connections over TLS only")]
@@ -213,7 +211,8 @@ pub(super) async fn call(
 ) -> Result<Found, Refused> {
     let mut said = Vec::with_capacity(CALL + ANSWER + PROOF);
     said.put_slice(&MAGIC);
-    said.put_slice(&[OLDEST, NEWEST, call.purpose.to_wire()]);
+    let ours = call.versions;
+    said.put_slice(&[ours.oldest.0, ours.newest.0, call.purpose.to_wire()]);
     said.put_slice(&keys.id);
     said.put_u64(call.from);
     said.put_u64(call.to.unwrap_or(0));
@@ -235,11 +234,14 @@ pub(super) async fn call(
     let [version, verdict] = take(&mut rest);
     let theirs: [u8; KEY_ID] = take(&mut rest);
     let id = rest.get_u64();
+    let version = PeerVersion(version);
+    let other_version = |id| {
+        let theirs = Versions { oldest: version, newest: version };
+        Refused::OtherVersion(Box::new(OtherVersion { id, name: String::new(), theirs, ours }))
+    };
     match verdict {
-        WELCOME if !(OLDEST..=NEWEST).contains(&version) => {
-            return Err(Refused::OtherVersion { oldest: version, newest: version });
-        }
-        OTHER_VERSION => return Err(Refused::OtherVersion { oldest: version, newest: version }),
+        WELCOME if !ours.include(version) => return Err(other_version(Some(id))),
+        OTHER_VERSION => return Err(other_version(call.to)),
         WELCOME if theirs == keys.id => {}
         WELCOME | OTHER_COOKIE => return Err(Refused::OtherCookie),
         _ => return Err(Refused::Stranger),
@@ -249,7 +251,7 @@ pub(super) async fn call(
     }
     said.put_slice(proof);
     stream.write_all(blake3::keyed_hash(&keys.caller, &said).as_bytes()).await?;
-    Ok(Found { id, bond: bond(&said), version: PeerVersion(version) })
+    Ok(Found { id, bond: bond(&said), version })
 }
 
 /// The side that is called, which is the node with this id. Gives what the caller says of itself once it has proven it.
@@ -261,6 +263,7 @@ pub(super) async fn answer(
     keys: &PeerKeys,
     id: u64,
     nonce: Nonce,
+    ours: Versions,
 ) -> Result<Caller, Refused> {
     let mut said = [0; CALL + ANSWER + PROOF];
     let (first, more) = said.split_at_mut(MAGIC.len());
@@ -283,9 +286,12 @@ pub(super) async fn answer(
         cluster: ClusterMark(take(&mut rest)),
         purpose: Purpose::from_wire(purpose).ok_or(Refused::Stranger)?,
         nonce: take(&mut rest),
+        versions: Versions { oldest: PeerVersion(oldest), newest: PeerVersion(newest) },
     };
-    let refused = if oldest > NEWEST || newest < OLDEST {
-        Some((OTHER_VERSION, Refused::OtherVersion { oldest, newest }))
+    let theirs_are = call.versions;
+    let refused = if theirs_are.oldest > ours.newest || theirs_are.newest < ours.oldest {
+        let other = OtherVersion { id: Some(from), name: String::new(), theirs: theirs_are, ours };
+        Some((OTHER_VERSION, Refused::OtherVersion(Box::new(other))))
     } else {
         (theirs != keys.id).then_some((OTHER_COOKIE, Refused::OtherCookie))
     };
@@ -293,11 +299,11 @@ pub(super) async fn answer(
     room.put_slice(&MAGIC);
     if let Some((verdict, refused)) = refused {
         // Which node this is, and anything that depends on the cookie, is nobody's business then.
-        room.put_slice(&[NEWEST, verdict]);
+        room.put_slice(&[ours.newest.0, verdict]);
         stream.write_all(&said[CALL..]).await?;
         return Err(refused);
     }
-    room.put_slice(&[newest.min(NEWEST), WELCOME]);
+    room.put_slice(&[newest.min(ours.newest.0), WELCOME]);
     room.put_slice(&keys.id);
     room.put_u64(id);
     room.put_slice(&nonce);
@@ -330,6 +336,7 @@ mod tests {
 
     use super::*;
 
+    const BOTH: Versions = Versions { oldest: PeerVersion::OLDEST, newest: PeerVersion::NEWEST };
     const COOKIE: &str = "a cookie of some length";
 
     fn calling() -> Call {
@@ -339,6 +346,7 @@ mod tests {
             cluster: ClusterMark::of(Some("orders")),
             purpose: Purpose::Entries,
             nonce: [1; NONCE],
+            versions: BOTH,
         }
     }
 
@@ -347,7 +355,7 @@ mod tests {
         let (mut caller, mut called) = duplex(1024);
         let (ours, theirs) = (PeerKeys::of(ours), PeerKeys::of(theirs));
         let asked = calling();
-        tokio::join!(call(&mut caller, &ours, &asked), answer(&mut called, &theirs, 8, [2; NONCE]))
+        tokio::join!(call(&mut caller, &ours, &asked), answer(&mut called, &theirs, 8, [2; NONCE], BOTH))
     }
 
     /// Lets both sides meet through somebody in the middle, and gives what each of them sent.
@@ -367,7 +375,7 @@ mod tests {
         };
         let asked = calling();
         let (asked, served, seen) =
-            tokio::join!(call(&mut caller, &keys, &asked), answer(&mut called, &keys, 8, [2; NONCE]), middle);
+            tokio::join!(call(&mut caller, &keys, &asked), answer(&mut called, &keys, 8, [2; NONCE], BOTH), middle);
         assert!(asked.is_ok() && served.is_ok());
         seen
     }
@@ -396,7 +404,7 @@ mod tests {
         // To the same node again, which has another nonce now.
         let (mut thief, mut called) = duplex(1024);
         thief.write_all(&by_caller).await.unwrap();
-        let again = answer(&mut called, &keys, 8, [3; NONCE]).await;
+        let again = answer(&mut called, &keys, 8, [3; NONCE], BOTH).await;
         assert!(matches!(again, Err(Refused::Impostor)), "{again:?}");
         // To the same caller, which has another nonce now.
         let (mut caller, mut thief) = duplex(1024);
@@ -424,7 +432,7 @@ mod tests {
                 found
             };
             tokio::join!(asking, async {
-                let served = answer(&mut called, &keys, 8, [2; NONCE]).await;
+                let served = answer(&mut called, &keys, 8, [2; NONCE], BOTH).await;
                 drop(called);
                 served
             })
@@ -464,7 +472,7 @@ mod tests {
     async fn answered_to(bytes: &[u8]) -> (Refused, DuplexStream) {
         let (mut caller, mut called) = duplex(1024);
         caller.write_all(bytes).await.unwrap();
-        let refused = answer(&mut called, &PeerKeys::of(COOKIE), 8, [2; NONCE]).await.unwrap_err();
+        let refused = answer(&mut called, &PeerKeys::of(COOKIE), 8, [2; NONCE], BOTH).await.unwrap_err();
         (refused, caller)
     }
 
@@ -477,10 +485,10 @@ mod tests {
         let mut later = [0; CALL];
         later[..7].copy_from_slice(b"LIM2\x09\x0a\x01");
         let (refused, mut caller) = answered_to(&later).await;
-        assert!(refused.to_string().contains("versions 9 to 10"), "{refused}");
+        assert!(refused.to_string().contains("id 0 needs version 9; this node speaks up to 4"), "{refused}");
         let mut answer = [0; ANSWER + PROOF];
         caller.read_exact(&mut answer).await.unwrap();
-        assert_eq!(answer[4..6], [NEWEST, OTHER_VERSION]);
+        assert_eq!(answer[4..6], [PeerVersion::NEWEST.0, OTHER_VERSION]);
         assert!(answer[6..].iter().all(|byte| *byte == 0), "nothing is told to one that proved nothing");
     }
 
@@ -498,7 +506,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_of_an_earlier_version_is_answered_in_that_one() {
         let keys = PeerKeys::of(COOKIE);
-        for version in OLDEST..=NEWEST {
+        for version in PeerVersion::OLDEST.0..=PeerVersion::NEWEST.0 {
             let (mut caller, mut called) = duplex(1024);
             let calls = async {
                 caller.write_all(&call_in(version, &keys)).await.unwrap();
@@ -507,7 +515,7 @@ mod tests {
                 drop(caller);
                 answered
             };
-            let (answered, _) = tokio::join!(calls, answer(&mut called, &keys, 8, [2; NONCE]));
+            let (answered, _) = tokio::join!(calls, answer(&mut called, &keys, 8, [2; NONCE], BOTH));
             assert_eq!(answered[4..6], [version, WELCOME]);
         }
     }
@@ -515,7 +523,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_of_an_earlier_version_is_spoken_to_in_that_one() {
         let keys = PeerKeys::of(COOKIE);
-        for version in OLDEST..=NEWEST {
+        for version in PeerVersion::OLDEST.0..=PeerVersion::NEWEST.0 {
             let (mut caller, mut called) = duplex(1024);
             let answers = async {
                 let mut said = vec![0; CALL];
@@ -544,7 +552,7 @@ mod tests {
         assert_eq!((by_caller.len(), by_called.len()), (CALL + PROOF, ANSWER + PROOF));
         assert_eq!(
             (hash(&by_caller), hash(&by_called)),
-            ("65d912a04d55340e".to_owned(), "080a05855ab77f17".to_owned())
+            ("957633af3e9e4d43".to_owned(), "eebb1c615bc7190d".to_owned())
         );
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     env::Env,
     proto::raft::{FetchPartRequest, FetchPartResponse},
-    sequencer::NodeAddress,
+    sequencer::{NodeAddress, PeerVersion},
     store::{DurableStore, PartHash, PartSource},
 };
 
@@ -76,7 +76,7 @@ pub fn heal_from_seeds(
     seeds: Vec<String>,
 ) {
     let Some(parts) = store.parts() else { return };
-    let transport = Transport::new(env, identity.clone(), keys);
+    let transport = Transport::new(env, identity.clone(), keys, PeerVersion::NEWEST);
     parts.heal_from(Arc::new(Seeds { transport, addresses: seeds }));
 }
 

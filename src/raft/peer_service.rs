@@ -39,7 +39,7 @@ use crate::{
     env::Connection,
     proto::raft::{self as proto, peer_server::Peer},
     replica::ReplicaView,
-    sequencer::{NodeAddress, PeerMessage},
+    sequencer::{NodeAddress, PeerMessage, PeerVersion},
     store::StateHash,
 };
 
@@ -394,6 +394,9 @@ impl Peer for PeerService {
         request: Request<Streaming<proto::CallRequest>>,
     ) -> Result<Response<Self::CallsStream>, Status> {
         let from = self.address_of(self.check_member(&request)?);
+        // It has connected, so it is known what it speaks.
+        let speaks = self.transport.speaks(from.id).unwrap_or(PeerVersion::OLDEST);
+        let version = speaks.min(self.transport.newest());
         let handler = self.handler.get().cloned();
         let handler = handler.ok_or_else(|| Status::unavailable("this node is still starting"))?;
         let mut requests = request.into_inner();
@@ -404,7 +407,7 @@ impl Peer for PeerService {
                 let Ok(permit) = permits.clone().acquire_owned().await else { break };
                 let id = call.id;
                 // Neither it nor what comes behind it can be believed: the caller opens another stream.
-                let Some(request) = from_call(call) else {
+                let Some(request) = from_call(call, version) else {
                     tracing::warn!(from = from.name, "a request of another node was damaged on its way");
                     break;
                 };

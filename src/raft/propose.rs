@@ -10,14 +10,33 @@ use super::{
 use crate::{
     codec,
     model::Command,
-    sequencer::{Proposed, SequencerError},
+    replica::ReplicaView,
+    sequencer::{PeerVersion, Proposed, SequencerError},
 };
 
 /// Bytes of one command: as much as a message takes, with room for what is around it.
 const MAX_COMMAND: usize = MAX_MESSAGE - (1 << 20);
 
-/// Orders a command on this node, if it leads.
-pub(super) async fn propose(raft: &Raft, command: &Command) -> Result<Proposed, SequencerError> {
+/// Orders a command on this node, if it leads and the cluster has the version that the command needs.
+pub(super) async fn propose(raft: &Raft, view: &ReplicaView, command: &Command) -> Result<Proposed, SequencerError> {
+    let needs = command.needs();
+    // Most commands are as old as any cluster, and do not wait for what is applied now.
+    if needs > PeerVersion::UNWRITTEN {
+        // It only rises, so that it is still there where the command is applied.
+        let cluster = view.version();
+        if needs > cluster {
+            return Err(SequencerError::NotUpgraded { needs, cluster });
+        }
+    }
+    order(raft, command).await
+}
+
+/// Raises the cluster's version, if this node leads. Its caller has seen that all nodes speak it.
+pub(super) async fn raise(raft: &Raft, time_ms: u64, version: PeerVersion) -> Result<Proposed, SequencerError> {
+    order(raft, &Command::RaiseVersion { time_ms, version }).await
+}
+
+async fn order(raft: &Raft, command: &Command) -> Result<Proposed, SequencerError> {
     let encoded = EncodedCommand(codec::encode_command(command));
     if encoded.0.len() > MAX_COMMAND {
         // In the log, it and all behind it could never be sent to another node.

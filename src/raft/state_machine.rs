@@ -18,6 +18,7 @@ use super::{
 use crate::{
     codec,
     replica::{Replica, ReplicaView},
+    sequencer::PeerVersion,
     store::StoreError,
 };
 
@@ -34,11 +35,20 @@ pub(super) struct StateMachine {
     log: Arc<dyn LogStore>,
     applied: Option<LogIdOf>,
     marking: Marking,
+    /// The newest version that this node speaks.
+    speaks: PeerVersion,
 }
 
 impl StateMachine {
     /// Over a replica that was just opened: what it holds comes from the log position in its store's mark.
-    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it is of a cluster of a later version than this node speaks.
+    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>, speaks: PeerVersion) -> io::Result<Self> {
+        let cluster = replica.view().version();
+        if cluster > speaks {
+            return Err(later(&format!("the state is of a cluster of version {cluster}"), speaks));
+        }
         let mark = match replica.view().store().applied().await.map_err(io::Error::other)? {
             Some(bytes) => Mark::decode(&bytes)?,
             None => Mark::default(),
@@ -46,7 +56,7 @@ impl StateMachine {
         if let Some(applied) = mark.applied {
             replica.set_applied(applied.index);
         }
-        Ok(Self { replica, log, applied: mark.log_id(), marking: Marking::new(mark.stored_membership()?) })
+        Ok(Self { replica, log, applied: mark.log_id(), marking: Marking::new(mark.stored_membership()?), speaks })
     }
 
     /// The log position that the state comes from.
@@ -66,6 +76,14 @@ impl StateMachine {
             _ => Err(io::Error::other(format!("entry {} is not in the log any more", at.index))),
         }
     }
+}
+
+/// It would be another state than that of the other nodes.
+fn later(what: &str, speaks: PeerVersion) -> io::Error {
+    io::Error::other(format!(
+        "{what}, and this build knows versions up to {speaks}: use the build that the other nodes have (a cluster's version \
+         is never lowered)"
+    ))
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -89,6 +107,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     let command = self.whole(&entry.log_id, command)?;
                     // A command that cannot be read is a broken invariant: an io::Error here stops the node.
                     let command = codec::decode_command(&command.0).map_err(io::Error::other)?;
+                    let needs = command.needs();
+                    if needs > self.speaks {
+                        return Err(later(&format!("log entry {index} needs version {needs}"), self.speaks));
+                    }
                     let mark = self.marking.at(self.applied.as_ref());
                     Some(Applied(self.replica.apply(index, command, mark).await))
                 }

@@ -36,7 +36,7 @@ use tonic::{
 use self::credentials::Credentials;
 pub(super) use self::credentials::Gate;
 use super::{
-    handshake::{self, Bond, Call, Caller, ClusterMark, Found, PeerKeys, Purpose, Refused},
+    handshake::{self, Bond, Call, Caller, ClusterMark, Found, PeerKeys, Purpose, Refused, Versions},
     identity::Identity,
     lane,
     sizes::{CONNECTION_WINDOW, MAX_FRAME, MAX_MESSAGE, STREAM_WINDOW},
@@ -72,8 +72,13 @@ pub(super) enum Lane {
 
 pub(super) type Client = PeerClient<InterceptedService<Bound, Credentials>>;
 
-/// What the cluster calls a node; none where it does not know it.
-type Names = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
+/// What a node knows of its cluster.
+struct Known {
+    /// What the cluster calls a node; none where it does not know it.
+    name: Box<dyn Fn(u64) -> Option<String> + Send + Sync>,
+    /// The cluster's version.
+    version: Box<dyn Fn() -> PeerVersion + Send + Sync>,
+}
 
 /// Makes clients for other nodes; connections are shared by node and lane.
 #[derive(Clone)]
@@ -88,7 +93,11 @@ struct Inner {
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
     /// Where nodes said that they are, which may be newer than what the log says.
     book: Mutex<HashMap<u64, String>>,
-    names: OnceLock<Names>,
+    known: OnceLock<Known>,
+    /// The newest version that this node speaks.
+    newest: PeerVersion,
+    /// What each other node has shown to speak on the connection that came about last.
+    speaks: Mutex<HashMap<u64, PeerVersion>>,
 }
 
 /// A connection that is shared by all requests to a node on one lane.
@@ -115,16 +124,35 @@ struct End {
 }
 
 impl Transport {
-    pub(super) fn new(env: Env, identity: Identity, keys: Arc<PeerKeys>) -> Self {
-        let (links, book, names) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        let inner = Inner { env, identity, keys, links, book, names };
+    /// Of a node that speaks versions up to `newest`.
+    pub(super) fn new(env: Env, identity: Identity, keys: Arc<PeerKeys>, newest: PeerVersion) -> Self {
+        let (links, book, known, speaks) = (Mutex::default(), Mutex::default(), OnceLock::new(), Mutex::default());
+        let inner = Inner { env, identity, keys, links, book, known, newest, speaks };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Has certificates compared with what the cluster calls the nodes.
-    pub(super) fn knows(&self, names: impl Fn(u64) -> Option<String> + Send + Sync + 'static) {
+    /// Has certificates compared with what the cluster calls the nodes, and nodes refused that speak less than the cluster's
+    /// version.
+    pub(super) fn knows(
+        &self,
+        name: impl Fn(u64) -> Option<String> + Send + Sync + 'static,
+        version: impl Fn() -> PeerVersion + Send + Sync + 'static,
+    ) {
         // Once for a node.
-        let _ = self.inner.names.set(Box::new(names));
+        let _ = self.inner.known.set(Known { name: Box::new(name), version: Box::new(version) });
+    }
+
+    /// The newest version that this node speaks.
+    pub(super) fn newest(&self) -> PeerVersion {
+        self.inner.newest
+    }
+
+    /// What a node has shown to speak, at least, when it was connected last; none where it never was.
+    pub(super) fn speaks(&self, node: u64) -> Option<PeerVersion> {
+        if node == self.inner.identity.node_id() {
+            return Some(self.inner.newest);
+        }
+        self.inner.speaks.lock().get(&node).copied()
     }
 
     /// A client for the node with this id: where it last said that it is, else at this address.
@@ -176,8 +204,11 @@ impl Transport {
     /// When it is no node with the same cookie.
     pub(super) async fn welcome(&self, connection: &mut Connection) -> Result<Caller, Refused> {
         let Inner { env, identity, keys, .. } = &*self.inner;
-        let caller = handshake::answer(connection, keys, identity.node_id(), env.random.nonce()).await?;
+        let versions = self.inner.versions();
+        let answered = handshake::answer(connection, keys, identity.node_id(), env.random.nonce(), versions).await;
+        let caller = answered.map_err(|refused| self.inner.named(refused))?;
         self.inner.believe(connection, caller.call.from)?;
+        self.inner.shown(caller.call.from, caller.call.versions.newest);
         Ok(caller)
     }
 
@@ -291,22 +322,50 @@ impl Inner {
             cluster: ClusterMark::of(self.identity.cluster_id().as_deref()),
             purpose,
             nonce: self.env.random.nonce(),
+            versions: self.versions(),
         };
-        let found = handshake::call(&mut connection, &self.keys, &call).await?;
+        let called = handshake::call(&mut connection, &self.keys, &call).await;
+        let found = called.map_err(|refused| self.named(refused))?;
         self.believe(&connection, found.id)?;
+        self.shown(found.id, found.version);
         Ok((connection, found))
     }
 
     /// Whether a node that has proven its id has also shown its own certificate, where there are any. What the cluster does
     /// not know yet goes by the certificate's name: see `peer_service`.
     fn believe(&self, connection: &Connection, id: u64) -> Result<(), Refused> {
-        let known = self.names.get().and_then(|names| names(id));
+        let known = self.name_of(id);
         match (connection.certified(), known) {
             (Some(certified), Some(known)) if !known.eq_ignore_ascii_case(certified) => {
                 Err(Refused::OtherCertificate { id, known, certified: certified.to_owned() })
             }
             _ => Ok(()),
         }
+    }
+
+    fn name_of(&self, id: u64) -> Option<String> {
+        self.known.get().and_then(|known| (known.name)(id))
+    }
+
+    /// What this node takes from others now.
+    fn versions(&self) -> Versions {
+        let cluster = self.known.get().map_or(PeerVersion::UNWRITTEN, |known| (known.version)());
+        Versions::within(cluster, self.newest)
+    }
+
+    /// The same with the name of the node, where the cluster knows it.
+    fn named(&self, mut refused: Refused) -> Refused {
+        if let Refused::OtherVersion(other) = &mut refused
+            && let Some(name) = other.id.and_then(|id| self.name_of(id))
+        {
+            other.name = name;
+        }
+        refused
+    }
+
+    /// A node has proven who it is, and speaks a version at least.
+    fn shown(&self, id: u64, version: PeerVersion) {
+        self.speaks.lock().insert(id, version);
     }
 
     /// That a node is at this address is not so, or not so any more.

@@ -17,7 +17,7 @@ use crate::{
     meter::Meters,
     model::{
         Catalog, ChannelId, ChannelMeta, ChannelStats, ClaimInfo, ClaimTotals, Compaction, ConsumerId, ConsumerStatus,
-        History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName,
+        History, KeyHash, Limits, MemberLogEntry, MemberRecord, NamespaceId, NamespaceInfo, NamespaceName, PeerVersion,
         PublishGroup, Refusal, Retention, SecurityState, StateLimits, Waiting,
     },
     store::DurableStore,
@@ -95,6 +95,11 @@ impl ReplicaView {
     /// How much state there may be, as the log says.
     pub fn state_limits(&self) -> StateLimits {
         self.shared.machine.read().state_limits()
+    }
+
+    /// What all nodes are known to speak: commands that need a later version are not in the log yet.
+    pub fn version(&self) -> PeerVersion {
+        self.shared.machine.read().version()
     }
 
     /// All tokens and roles as applied; whoever waits for a change of it is woken when one is.

@@ -34,6 +34,7 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod versions;
 
 use liminal::{
     broker::Start,

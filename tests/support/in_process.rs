@@ -15,8 +15,8 @@ use liminal::{
     broker::{Broker, Consistency, Envelope, Leader, Start},
     config::{ClusterConfig, ServerConfig},
     env::{Clock, Env},
-    model::ChannelConfig,
-    node::{Node, Storage},
+    model::{ChannelConfig, PeerVersion},
+    node::{Node, NodeError, Storage},
     raft::{Identity, log::DiskLog},
     store::{FaultyStore, HaematiteConfig, HaematiteStore, StateHash},
 };
@@ -51,6 +51,8 @@ pub struct Cluster {
     pub stores: Vec<Arc<FaultyStore>>,
     /// Whether the disks under their logs answer nobody.
     pub logs: Vec<Arc<AtomicBool>>,
+    /// The newest version of the nodes' protocol that each speaks from its next start on.
+    pub speaks: Vec<PeerVersion>,
 }
 
 impl Cluster {
@@ -117,7 +119,15 @@ impl Cluster {
             .collect();
         let clocks: Vec<Arc<WrongClock>> = (0..3).map(|_| Arc::default()).collect();
         let envs = clocks.iter().map(|clock| Env { clock: clock.clone(), ..Env::real() }).collect();
-        Self { configs, envs, nodes: vec![None, None, None], clocks, stores: Vec::new(), logs: Vec::new() }
+        Self {
+            configs,
+            envs,
+            nodes: vec![None, None, None],
+            clocks,
+            stores: Vec::new(),
+            logs: Vec::new(),
+            speaks: vec![PeerVersion::NEWEST; 3],
+        }
     }
 
     pub async fn start_nodes(&mut self) {
@@ -127,9 +137,15 @@ impl Cluster {
     }
 
     pub async fn start_node(&mut self, number: usize) {
+        self.try_start_node(number).await.unwrap();
+    }
+
+    pub async fn try_start_node(&mut self, number: usize) -> Result<(), NodeError> {
         let (config, env) = (self.configs[number].clone(), self.envs[number].clone());
         let storage = Storage::open(&config, &env).unwrap();
-        self.nodes[number] = Some(Node::start(config, env, storage).await.unwrap());
+        let node = Node::start_speaking(config, env, storage, self.speaks[number]).await?;
+        self.nodes[number] = Some(node);
+        Ok(())
     }
 
     pub async fn stop_node(&mut self, number: usize) {

@@ -61,6 +61,7 @@ struct Counters {
     written: AtomicU64,
     no_room: AtomicU64,
     not_published: AtomicU64,
+    held_back: AtomicU64,
     too_many: AtomicU64,
 }
 
@@ -73,6 +74,8 @@ pub struct Audited {
     pub no_room: u64,
     /// Records that could not be published.
     pub not_published: u64,
+    /// Records that a node of an earlier version held back.
+    pub held_back: u64,
     /// Refusals of addresses of which there were too many.
     pub too_many: u64,
 }
@@ -96,8 +99,14 @@ impl Audit {
     /// What became of records so far.
     pub fn audited(&self) -> Audited {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { written, no_room, not_published, too_many } = &self.shared.counters;
-        Audited { written: of(written), no_room: of(no_room), not_published: of(not_published), too_many: of(too_many) }
+        let Counters { written, no_room, not_published, held_back, too_many } = &self.shared.counters;
+        Audited {
+            written: of(written),
+            no_room: of(no_room),
+            not_published: of(not_published),
+            held_back: of(held_back),
+            too_many: of(too_many),
+        }
     }
 
     /// Something was done, or was to be.

@@ -72,6 +72,12 @@ impl AuditWriter {
                 self.audit.shared.counters.written.fetch_add(records.len() as u64, Ordering::Relaxed);
                 return;
             };
+            // A node of an earlier version could not read what is ordered for it. They are lines of this node's log.
+            if let BrokerError::NotUpgraded { .. } = error {
+                self.audit.shared.counters.held_back.fetch_add(records.len() as u64, Ordering::Relaxed);
+                tracing::debug!(%error, count = records.len(), "records of the audit are in this log only");
+                return;
+            }
             if attempt < ATTEMPTS && !stopping.is_cancelled() {
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}

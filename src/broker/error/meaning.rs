@@ -6,7 +6,10 @@ use std::time::Duration;
 use liminal_wire::{Admission, Code, code::Outcome};
 use tokio::time::Instant;
 
-use super::{BrokerError, Violation, text::Whose};
+use super::{
+    BrokerError, Violation,
+    text::{Holding, Whose},
+};
 use crate::model::{HistoryChange, Notice};
 
 /// The code of that text, where this version knows it.
@@ -69,6 +72,7 @@ impl BrokerError {
             Self::InboxGone { .. } => &Code::InboxGone,
             Self::HistoryChanged(notice) => notice.change.code(),
             Self::NotUnderstood { .. } => &Code::Unimplemented,
+            Self::NotUpgraded { .. } => &Code::NotUpgraded,
             Self::OfNewerVersion { code, unknown, .. } => {
                 known_code(code).unwrap_or(if *unknown { &Code::OutcomeUnknown } else { &Code::Internal })
             }
@@ -149,6 +153,7 @@ impl BrokerError {
             Self::NotUnderstood { .. } => {
                 "upgrade that node, or try again when all nodes are upgraded; nothing was done".into()
             }
+            Self::NotUpgraded { node, speaks, .. } => Holding(node, *speaks).help(),
             Self::PermissionDenied { action, on, .. } => {
                 format!("ask an administrator for a role that grants `{action}` on {on} (docs/SECURITY.md)")
             }
@@ -199,8 +204,9 @@ impl BrokerError {
     /// that of a log entry which the message shares with others.
     fn leaves_unknown(&self) -> bool {
         let code = self.code();
-        let of_this_attempt = matches!(self, Self::NotUnderstood { .. } | Self::OfNewerVersion { .. })
-            || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
+        let of_this_attempt =
+            matches!(self, Self::NotUnderstood { .. } | Self::NotUpgraded { .. } | Self::OfNewerVersion { .. })
+                || matches!(code, Code::ChannelFull | Code::LimitExceeded | Code::Internal);
         (code.meaning().retry || of_this_attempt) && !self.outcome_unknown()
     }
 
@@ -246,7 +252,8 @@ impl BrokerError {
 
     /// What a publisher should do; none where the cluster is in trouble, or the outcome is unknown.
     pub fn admission(&self) -> Option<Admission> {
-        let in_trouble = self.code().meaning().retry || matches!(self.code(), Code::Internal | Code::Unimplemented);
+        let in_trouble = self.code().meaning().retry
+            || matches!(self.code(), Code::Internal | Code::Unimplemented | Code::NotUpgraded);
         match self.retry_after() {
             Some(_) => Some(Admission::Defer),
             None if in_trouble || self.outcome_unknown() => None,

@@ -85,6 +85,7 @@ errors! {
         OutcomeUnknown { reason: String },
         Internal { reason: String },
         NotUnderstood { node: String, what: String },
+        NotUpgraded { needs: u32, cluster: u32, node: String, speaks: u32 },
         OfNewerVersion { code: String, text: String, unknown: bool, retry_after_ms: u64 },
     }
 }
@@ -114,6 +115,9 @@ impl Unserved {
             BrokerError::OutcomeUnknown { reason } => Self::OutcomeUnknown { reason },
             BrokerError::Internal { reason } => Self::Internal { reason },
             BrokerError::NotUnderstood { node, what } => Self::NotUnderstood { node, what },
+            BrokerError::NotUpgraded { needs, cluster, node, speaks } => {
+                Self::NotUpgraded { needs, cluster, node, speaks }
+            }
             BrokerError::OfNewerVersion { code, text, unknown, retry_after_ms } => {
                 Self::OfNewerVersion { code, text, unknown, retry_after_ms }
             }
@@ -172,6 +176,7 @@ mod tests {
             Unserved::OutcomeUnknown { reason: text() },
             Unserved::Internal { reason: text() },
             Unserved::NotUnderstood { node: text(), what: text() },
+            Unserved::NotUpgraded { needs: 4, cluster: 3, node: text(), speaks: 3 },
             Unserved::OfNewerVersion { code: text(), text: text(), unknown: true, retry_after_ms },
         ]
     }

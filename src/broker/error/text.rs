@@ -29,6 +29,34 @@ impl fmt::Display for Whose<'_> {
     }
 }
 
+/// Says which node holds something back.
+pub(super) struct Holding<'a>(pub(super) &'a str, pub(super) u32);
+
+impl Holding<'_> {
+    /// What to do about it.
+    pub(super) fn help(&self) -> String {
+        match self {
+            Self("", _) => "try again".into(),
+            Self(node, 0) => {
+                format!("start node `{node}`, or remove it with `liminal cluster remove {node}`; nothing was done")
+            }
+            Self(node, _) => format!(
+                "upgrade node `{node}`, then try again; nothing was done (docs/OPERATIONS.md, \"Restart and upgrade\")"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Holding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self("", _) => f.write_str(" and is about to rise"),
+            Self(node, 0) => write!(f, ": node `{node}` has not been heard of"),
+            Self(node, speaks) => write!(f, ": node `{node}` speaks version {speaks}"),
+        }
+    }
+}
+
 /// Names the code of an error where it cannot be given as one.
 pub(super) struct Unnamed<'a>(pub(super) &'a str);
 

@@ -17,7 +17,7 @@ use crate::{
     broker::{Confirm, PeerVersion, Peers, Proposed, Sequencer},
     env::Env,
     fanout::Fanout,
-    model::{Command, Digest, Frame, KeyClaim, KeyHash, Limits, PublishGroup},
+    model::{Command, Digest, Frame, KeyClaim, KeyHash, Limits, Operation, PublishGroup, SecurityOperation, TokenId},
     proto::v1::Message,
     replica::Replica,
     store::MemoryStore,
@@ -67,11 +67,11 @@ impl Peers for Scripted {
         let version = request.version;
         // The broker says by itself whom it serves.
         if let Ok(Request::Interest(_)) = Request::decode(request) {
-            return Ok(PeerMessage { version, bytes: Response::Index(0).encode(version) });
+            return Ok(PeerMessage { version, bytes: Response::Index(0).encode() });
         }
         self.asked.lock().push(version);
         match self.attempts.lock().pop_front().expect("it is asked more often than it should be") {
-            Attempt::Answered(response) => Ok(PeerMessage { version, bytes: response.encode(version) }),
+            Attempt::Answered(response) => Ok(PeerMessage { version, bytes: response.encode() }),
             Attempt::NotDelivered => Err(SequencerError::NotLeader),
             Attempt::Lost => Err(SequencerError::Unknown("the connection was lost".into())),
             Attempt::Speaks(version) => {
@@ -83,6 +83,10 @@ impl Peers for Scripted {
 
     fn version(&self, _: &NodeAddress) -> PeerVersion {
         PeerVersion(self.speaks.load(Ordering::Relaxed))
+    }
+
+    fn lacking(&self, _: PeerVersion) -> Option<(NodeAddress, Option<PeerVersion>)> {
+        None
     }
 
     fn others(&self) -> Vec<NodeAddress> {
@@ -174,10 +178,25 @@ async fn nothing_is_unknown_of_what_changes_nothing() {
 
 #[tokio::test]
 async fn a_node_is_asked_in_the_version_that_it_speaks_as_soon_as_that_is_known() {
-    let attempts = vec![Attempt::Speaks(PeerVersion::POSITIONAL), Attempt::Answered(Response::Done)];
+    let attempts = vec![Attempt::Speaks(PeerVersion(3)), Attempt::Answered(Response::Done)];
     let (answer, asked) = ask(&publish(false), attempts).await;
     assert!(matches!(answer, Ok(Response::Done)), "{answer:?}");
-    assert_eq!(asked, [PeerVersion::NEWEST, PeerVersion::POSITIONAL]);
+    assert_eq!(asked, [PeerVersion::NEWEST, PeerVersion(3)]);
+}
+
+#[tokio::test]
+async fn a_leader_of_an_earlier_version_never_gets_what_it_cannot_read() {
+    let new = SecurityOperation::RevokeTokenUnlessLast(TokenId(7));
+    let request = Request::Operate(Operation::Security(new));
+    // What it speaks becomes known with the connection.
+    let (answer, asked) = ask(&request, vec![Attempt::Speaks(PeerVersion(3))]).await;
+    let error = answer.unwrap_err();
+    assert_eq!((error.code().as_str(), error.outcome_unknown()), ("NOT_UPGRADED", false));
+    assert!(
+        error.to_string().contains("version 4") && error.to_string().contains("node `b` speaks version 3"),
+        "{error}"
+    );
+    assert_eq!(asked, [PeerVersion::NEWEST], "it was given back without having been sent");
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use openraft::SnapshotPolicy;
 
 use super::super::{handshake::PeerKeys, membership::MembershipPolicy, purge::KeepLog, scrub::ScrubConfig};
-use crate::{model::JoinToken, sequencer::NodeAddress};
+use crate::{
+    model::JoinToken,
+    sequencer::{NodeAddress, PeerVersion},
+};
 
 /// Log entries in one message to a follower; the bytes are limited where the log is read.
 const ENTRIES_PER_MESSAGE: u64 = 1024;
@@ -19,6 +22,8 @@ pub struct GroupConfig {
     pub seeds: Vec<String>,
     /// What lets a new node into a cluster that takes such by invitation only.
     pub join_token: Option<JoinToken>,
+    /// The newest version of the nodes' protocol that this one speaks: that of its build, or an earlier one in tests.
+    pub speaks: PeerVersion,
     /// The cluster's shared secret.
     pub keys: Arc<PeerKeys>,
     /// How many fresh nodes found a cluster.

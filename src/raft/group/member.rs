@@ -31,7 +31,7 @@ use crate::{
     meter::Reading,
     proto::raft::{ScrubRequest, ScrubResponse, StatusRequest},
     replica::ReplicaView,
-    sequencer::{Leader, NodeAddress, PeerMessage},
+    sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion},
     store::StoreError,
 };
 
@@ -116,6 +116,11 @@ impl RaftGroup {
         let membership = &metrics.committed_membership_config;
         let votes = |id: &u64| membership.membership().get_joint_config().iter().all(|voters| voters.contains(id));
         membership.nodes().map(|(id, node)| (NodeAddress::clone(node), votes(id))).collect()
+    }
+
+    /// What a node has shown to speak when this one was connected to it last; none where it never was.
+    pub fn speaks(&self, node: &NodeAddress) -> Option<PeerVersion> {
+        self.inner.transport.speaks(node.id)
     }
 
     /// How many entries of this node's log each other node lacks, as far as it has said; empty where this node does not lead.

@@ -16,7 +16,7 @@ use crate::{
 #[async_trait]
 impl Sequencer for RaftGroup {
     async fn propose(&self, command: Command) -> Result<Proposed, SequencerError> {
-        propose(&self.inner.raft, &command).await
+        propose(&self.inner.raft, &self.inner.view, &command).await
     }
 
     fn leader(&self) -> watch::Receiver<Leader> {
@@ -45,6 +45,21 @@ impl Peers for RaftGroup {
 
     fn version(&self, node: &NodeAddress) -> PeerVersion {
         self.inner.calls.version(node)
+    }
+
+    fn lacking(&self, version: PeerVersion) -> Option<(NodeAddress, Option<PeerVersion>)> {
+        // A node of an earlier build knows of the others no more than that they speak what it does.
+        let own = self.inner.transport.newest();
+        if own < version {
+            return Some((self.inner.local.clone(), Some(own)));
+        }
+        let speaks = |node: NodeAddress| {
+            let speaks = self.speaks(&node);
+            (node, speaks)
+        };
+        let members = self.members().into_iter().map(|(node, _)| speaks(node));
+        let lacking = members.filter(|(_, speaks)| speaks.is_none_or(|speaks| speaks < version));
+        lacking.min_by_key(|(_, speaks)| speaks.is_none())
     }
 
     fn others(&self) -> Vec<NodeAddress> {

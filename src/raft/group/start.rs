@@ -74,11 +74,11 @@ impl RaftGroup {
     ) -> Result<Self, StartError> {
         let view = replica.view();
         let local = NodeAddress { id: identity.node_id(), ..config.local.clone() };
-        let transport = Transport::new(env.clone(), identity.clone(), config.keys.clone());
-        let known = view.clone();
-        transport.knows(move |node| known.member(node).map(|member| member.name));
+        let transport = Transport::new(env.clone(), identity.clone(), config.keys.clone(), config.speaks);
+        let (known, state) = (view.clone(), view.clone());
+        transport.knows(move |node| known.member(node).map(|member| member.name), move || state.version());
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
-        let machine = StateMachine::new(replica, log.clone()).await.map_err(|error| failed(&error))?;
+        let machine = StateMachine::new(replica, log.clone(), config.speaks).await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;
         intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
@@ -222,6 +222,7 @@ impl RaftGroup {
         tasks.spawn(stop.clone().run_until_cancelled_owned(verify.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(joining.run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(membership.clone().tend()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(membership.clone().keep_version()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(failover.clone().run()));
         let calls = Calls::new(transport.clone());
         let inner = Inner {

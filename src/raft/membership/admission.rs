@@ -61,6 +61,9 @@ impl Membership {
                 node.name
             )));
         }
+        if let Err(error) = self.check_version(&node) {
+            return Err(Status::failed_precondition(error.to_string()));
+        }
         let again = self.knows_start(node.id, request.starts, request.incarnation);
         if let Some(why) = self.witness.starts_again(node.id, request.starts, request.incarnation) {
             return Err(old_copy(&why));

@@ -45,7 +45,7 @@ impl From<SequencerError> for ChangeError {
     fn from(error: SequencerError) -> Self {
         match error {
             SequencerError::NotLeader | SequencerError::Stopped => Self::NotLeader,
-            SequencerError::TooLarge { .. } => Self::Refused(error.to_string()),
+            SequencerError::TooLarge { .. } | SequencerError::NotUpgraded { .. } => Self::Refused(error.to_string()),
             SequencerError::Unknown(reason) => Self::Unknown(reason),
         }
     }

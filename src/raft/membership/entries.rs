@@ -23,6 +23,7 @@ pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Membership {
     pub(super) async fn add(&self, node: &NodeAddress) -> Result<(), ChangeError> {
+        self.check_version(node)?;
         self.commit(ChangeMembers::AddNodes([(node.id, Arc::new(node.clone()))].into())).await?;
         self.must_record(node, MemberEvent::Joined).await
     }
@@ -97,7 +98,7 @@ impl Membership {
     async fn record(&self, node: &NodeAddress, event: MemberEvent) -> Result<Result<(), Refusal>, SequencerError> {
         let time_ms = self.view.clock().now_ms();
         let command = Command::Member { time_ms, node: node.id, name: node.name.clone(), event };
-        match propose(&self.raft, &command).await?.reply {
+        match propose(&self.raft, &self.view, &command).await?.reply {
             Reply::Member(answer) => Ok(answer),
             other => Err(SequencerError::Unknown(format!("the machine answered {other:?}"))),
         }
@@ -106,6 +107,6 @@ impl Membership {
     /// All nodes hash their state at the index that this gives.
     pub(in crate::raft) async fn checkpoint(&self) -> Result<u64, ChangeError> {
         let time_ms = self.view.clock().now_ms();
-        Ok(propose(&self.raft, &Command::Checkpoint { time_ms }).await?.index)
+        Ok(propose(&self.raft, &self.view, &Command::Checkpoint { time_ms }).await?.index)
     }
 }

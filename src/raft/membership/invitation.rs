@@ -42,7 +42,8 @@ impl Membership {
         }
         let operation = Operation::Security(SecurityOperation::UseInvitation { id, node: node.id });
         let command = Command::Operations { time_ms: self.view.clock().now_ms(), operations: vec![operation] };
-        let proposed = propose(&self.raft, &command).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let proposed =
+            propose(&self.raft, &self.view, &command).await.map_err(|error| Status::unavailable(error.to_string()))?;
         let Reply::Operations(replies) = proposed.reply else {
             return Err(Status::unavailable("the machine gave another answer than to an invitation"));
         };

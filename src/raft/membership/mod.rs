@@ -14,6 +14,7 @@ mod leader;
 mod operator;
 mod picture;
 mod tending;
+mod version;
 
 pub use self::{
     change::{Change, ChangeError},

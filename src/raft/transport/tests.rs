@@ -11,8 +11,8 @@ const ID: u64 = 7;
 async fn welcomed(certified: Option<&str>) -> Result<u64, String> {
     let env = Env::real();
     let keys = PeerKeys::of(COOKIE);
-    let transport = Transport::new(env.clone(), Identity::in_memory("n1", &env), keys.clone());
-    transport.knows(|id| (id == ID).then(|| "n3".to_owned()));
+    let transport = Transport::new(env.clone(), Identity::in_memory("n1", &env), keys.clone(), PeerVersion::NEWEST);
+    transport.knows(|id| (id == ID).then(|| "n3".to_owned()), || PeerVersion::UNWRITTEN);
     let (mut caller, called) = duplex(1024);
     let mut called = Connection::new(called).with_certified(certified.map(Arc::from));
     let call = Call {
@@ -21,6 +21,7 @@ async fn welcomed(certified: Option<&str>) -> Result<u64, String> {
         cluster: ClusterMark::default(),
         purpose: Purpose::Requests,
         nonce: env.random.nonce(),
+        versions: Versions { oldest: PeerVersion::OLDEST, newest: PeerVersion::NEWEST },
     };
     let (_, welcomed) = tokio::join!(handshake::call(&mut caller, &keys, &call), transport.welcome(&mut called));
     welcomed.map(|caller| caller.call.from).map_err(|refused| refused.to_string())

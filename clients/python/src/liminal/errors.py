@@ -569,6 +569,16 @@ class ChangeRefused(
     """The cluster cannot make this change now."""
 
 
+class NotUpgraded(
+    LiminalError,
+    code='NOT_UPGRADED',
+    outcome='definite',
+    retry=False,
+    next_step='upgrade the node that the message names, then try again; nothing was done',
+):
+    """A node that speaks an earlier version keeps the cluster from something that is new."""
+
+
 class Internal(
     LiminalError,
     code='INTERNAL',

@@ -47,6 +47,8 @@ mirror! {
         nodes: Vec<NodeStatus> = nodes as list,
         /// 1, and one more each time that the state was restored from a backup.
         epoch: u64 = epoch as same,
+        /// What all nodes are known to speak; 0 from a version before 4.
+        cluster_version: u32 = cluster_version as same,
     }
 
     /// A node as the node that answered sees it.
@@ -71,6 +73,8 @@ mirror! {
         state_hash: String = state_hash as same,
         /// The log index of that.
         state_hash_at: u64 = state_hash_at as same,
+        /// The newest version of the nodes' protocol that it has shown to speak; 0 where that is not known.
+        version: u32 = version as same,
         /// Where it serves clients.
         client_address: String = client_address as same,
         /// Where it serves HTTP.

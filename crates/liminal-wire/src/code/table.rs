@@ -299,6 +299,9 @@ table! {
         /// The cluster cannot make this change now.
         ChangeRefused = "CHANGE_REFUSED": FailedPrecondition, 409, Definite, retry false, exit 1,
             "Change refused", "look at `liminal cluster status`, and do what the message says";
+        /// A node that speaks an earlier version keeps the cluster from something that is new.
+        NotUpgraded = "NOT_UPGRADED": FailedPrecondition, 409, Definite, retry false, exit 1,
+            "Not all nodes upgraded", "upgrade the node that the message names, then try again; nothing was done";
         /// Something went wrong that should not.
         Internal = "INTERNAL": Internal, 500, Definite, retry false, exit 1,
             "Internal error", "look at the log of the node, and report the message as a bug";

@@ -104,6 +104,7 @@ errors! {
     TooManyKeysInAll { limit }
     ForeignDelivery { seq, change }
     NotUnderstood { node, what }
+    NotUpgraded { needs, cluster, node, speaks }
     Unauthenticated { reason }
     PermissionDenied { who, action, on }
     TokenNotFound { id }

@@ -1,53 +1,103 @@
-//! What brokers say to each other, as bytes that were recorded when their version began, with what they mean. Nodes of that
-//! version are in clusters that are being upgraded, so a line of `version3.golden` never changes, and the file stays when
-//! there is a version 4. What is new is a new field or kind, with a line of its own.
+//! What brokers say to each other, as bytes that were recorded for each version, with what they mean. Nodes of earlier
+//! versions are in clusters that are being upgraded, so the file of a version that was released never changes. What is new is a
+//! new field or kind, with a line of its own in the file of the newest version.
 
 use prost::Message as _;
 
 use super::*;
-use crate::broker::BrokerError;
+use crate::{
+    broker::{Broker, BrokerError, NodeAddress, PeerMessage, PeerVersion},
+    config::ServerConfig,
+    store::MemoryStore,
+};
 
-const GOLDEN: &str = include_str!("version3.golden");
+/// By version.
+static GOLDEN: [(u8, &str); 2] = [(3, include_str!("version3.golden")), (4, include_str!("version4.golden"))];
 
+/// The lines of all versions.
 fn lines(kind: &'static str) -> impl Iterator<Item = (Bytes, &'static str)> {
+    GOLDEN.iter().flat_map(move |(_, golden)| of_kind(golden, kind))
+}
+
+fn lines_of(version: PeerVersion, kind: &'static str) -> impl Iterator<Item = (Bytes, &'static str)> {
+    let (_, golden) = GOLDEN.iter().find(|(known, _)| *known == version.0).expect("it is recorded");
+    of_kind(golden, kind)
+}
+
+fn of_kind(golden: &'static str, kind: &'static str) -> impl Iterator<Item = (Bytes, &'static str)> {
     let of_kind = move |line: &'static str| line.strip_prefix(kind)?.strip_prefix(' ')?.split_once(' ');
-    GOLDEN.lines().filter_map(of_kind).map(|(hex, meaning)| (bytes(hex), meaning))
+    golden.lines().filter_map(of_kind).map(|(hex, meaning)| (bytes(hex), meaning))
 }
 
 fn bytes(hex: &str) -> Bytes {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// The numbers of the fields at the beginning of messages that are nothing but a `oneof`.
-fn kinds_of(kind: &'static str) -> Vec<u8> {
-    let mut kinds: Vec<u8> = lines(kind).map(|(bytes, _)| bytes[0] >> 3).collect();
+/// The numbers of the fields at the beginning of messages of a version that are nothing but a `oneof`.
+fn kinds_of(version: PeerVersion, kind: &'static str) -> Vec<u8> {
+    let mut kinds: Vec<u8> = lines_of(version, kind).map(|(bytes, _)| bytes[0] >> 3).collect();
     kinds.dedup();
     kinds
 }
 
 #[test]
-fn every_request_of_version_3_is_understood_and_said_in_the_same_bytes() {
+fn every_request_of_every_version_is_understood_and_said_in_the_same_bytes() {
     for (bytes, meaning) in lines("request") {
         let request = decode_request(bytes.clone()).unwrap_or_else(|error| panic!("{meaning}: {error}"));
         assert_eq!(format!("{request:?}"), meaning);
         assert_eq!(encode_request(&request), bytes, "{meaning}");
     }
-    assert_eq!(kinds_of("request"), (1..=11).collect::<Vec<_>>(), "a kind of request has no line");
+    let kinds = kinds_of(PeerVersion::NEWEST, "request");
+    assert_eq!(kinds, (1..=11).collect::<Vec<_>>(), "a kind of request has no line");
 }
 
 #[test]
-fn every_answer_of_version_3_is_understood_and_said_in_the_same_bytes() {
+fn every_request_needs_no_later_version_than_the_first_one_that_has_it() {
+    let recorded = |version| lines_of(PeerVersion(version), "request").map(|(bytes, _)| bytes);
+    let of_version_3: Vec<Bytes> = recorded(3).collect();
+    for bytes in recorded(4) {
+        let request = decode_request(bytes.clone()).unwrap();
+        let first = if of_version_3.contains(&bytes) { 3 } else { 4 };
+        assert_eq!(request.needs(), PeerVersion(first), "{request:?}");
+    }
+}
+
+#[test]
+fn every_answer_of_every_version_is_understood_and_said_in_the_same_bytes() {
     for (bytes, meaning) in lines("response") {
         let response = decode_response(bytes.clone()).unwrap_or_else(|error| panic!("{meaning}: {error}"));
         assert_eq!(format!("{response:?}"), meaning);
         assert_eq!(encode_response(&response), bytes, "{meaning}");
     }
-    assert_eq!(kinds_of("response"), (1..=11).collect::<Vec<_>>(), "a kind of answer has no line");
+    let kinds = kinds_of(PeerVersion::NEWEST, "response");
+    assert_eq!(kinds, (1..=11).collect::<Vec<_>>(), "a kind of answer has no line");
+}
+
+#[tokio::test]
+async fn a_node_of_version_3_is_answered_what_it_asks_in_version_3() {
+    let broker = Broker::embedded(&ServerConfig::default(), Arc::new(MemoryStore::new())).await.unwrap();
+    let (handler, from) = (broker.peer_handler(), NodeAddress { id: 7, name: "old".into(), ..Default::default() });
+    let newest_error =
+        lines_of(PeerVersion(3), "error").filter_map(|(bytes, _)| Some(peer::Error::decode(bytes).ok()?.kind));
+    let newest_error = newest_error.max().unwrap();
+    for (bytes, meaning) in lines_of(PeerVersion(3), "request") {
+        let answer = handler(from.clone(), PeerMessage { version: PeerVersion(3), bytes }).await;
+        assert_eq!(answer.version, PeerVersion(3), "{meaning}");
+        match decode_response(answer.bytes).unwrap_or_else(|error| panic!("{meaning}: {error}")) {
+            Response::Refused(error) => {
+                assert!(error.to_wire().kind <= newest_error, "version 3 does not know {error:?}, to {meaning}");
+                assert_ne!(error.code().as_str(), "UNIMPLEMENTED", "{meaning}");
+            }
+            Response::Unknown(reason) => panic!("{meaning}: {reason}"),
+            _ => {}
+        }
+    }
+    broker.stop().await;
 }
 
 /// The texts of errors may change, so those that are said now are not compared.
 #[test]
-fn every_error_of_version_3_is_understood_and_is_the_same_after_it_was_said() {
+fn every_error_of_every_version_is_understood_and_is_the_same_after_it_was_said() {
     let mut kinds = Vec::new();
     for (bytes, meaning) in lines("error") {
         let message = peer::Error::decode(bytes).unwrap();

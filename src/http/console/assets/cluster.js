@@ -59,6 +59,7 @@ function row(node, { nodes, answered_by }, own, events) {
     ["Lag", silent ? "–" : [number(node.lag), " ", node.lag > 0 && bar(node.lag, node.commit, "bad")]],
     ["Clock", clock],
     ["State", state],
+    ["Version", node.version ? String(node.version) : "?"],
     ...(here ? ownFacts(own) : []),
     ["HTTP", h("span", { title: `clients ${node.client_address}, nodes ${node.peer_address}` }, node.http_address)],
   ];

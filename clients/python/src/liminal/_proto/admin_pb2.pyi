@@ -38,19 +38,21 @@ class ClusterStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ClusterStatusResponse(_message.Message):
-    __slots__ = ("cluster_id", "leader", "nodes", "epoch")
+    __slots__ = ("cluster_id", "leader", "nodes", "epoch", "cluster_version")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     leader: str
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     epoch: int
-    def __init__(self, cluster_id: _Optional[str] = ..., leader: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., epoch: _Optional[int] = ...) -> None: ...
+    cluster_version: int
+    def __init__(self, cluster_id: _Optional[str] = ..., leader: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., epoch: _Optional[int] = ..., cluster_version: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("name", "id", "role", "health", "term", "commit", "applied", "lag", "state_hash", "state_hash_at", "client_address", "http_address", "peer_address", "failure", "clock_ahead_ms")
+    __slots__ = ("name", "id", "role", "health", "term", "commit", "applied", "lag", "state_hash", "state_hash_at", "client_address", "http_address", "peer_address", "failure", "version", "clock_ahead_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +67,7 @@ class NodeStatus(_message.Message):
     HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     CLOCK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: int
@@ -80,8 +83,9 @@ class NodeStatus(_message.Message):
     http_address: str
     peer_address: str
     failure: str
+    version: int
     clock_ahead_ms: int
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., role: _Optional[_Union[NodeRole, str]] = ..., health: _Optional[_Union[NodeHealth, str]] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., lag: _Optional[int] = ..., state_hash: _Optional[str] = ..., state_hash_at: _Optional[int] = ..., client_address: _Optional[str] = ..., http_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., failure: _Optional[str] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., role: _Optional[_Union[NodeRole, str]] = ..., health: _Optional[_Union[NodeHealth, str]] = ..., term: _Optional[int] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., lag: _Optional[int] = ..., state_hash: _Optional[str] = ..., state_hash_at: _Optional[int] = ..., client_address: _Optional[str] = ..., http_address: _Optional[str] = ..., peer_address: _Optional[str] = ..., failure: _Optional[str] = ..., version: _Optional[int] = ..., clock_ahead_ms: _Optional[int] = ...) -> None: ...
 
 class JoinNodeRequest(_message.Message):
     __slots__ = ("node",)
