@@ -136,10 +136,16 @@ impl Membership {
             return;
         }
         // The next term is that of the election which the transfer was for; a later one was won otherwise.
-        if term == handed_in + 1
-            && let Err(error) = self.must_record(&self.local, MemberEvent::Transferred).await
-        {
-            tracing::warn!(%error, "it was not written down that leadership was handed to this node");
+        if term == handed_in + 1 {
+            match self.must_record(&self.local, MemberEvent::Transferred).await {
+                Ok(()) => {}
+                // Nothing was done: the next look at the membership tries again, if this node leads in this term yet.
+                Err(ChangeError::NotLeader) => return,
+                // It may be in the log, where a second one would be too much.
+                Err(error) => {
+                    tracing::warn!(%error, "it may not be written down that leadership was handed to this node");
+                }
+            }
         }
         self.handed_in.store(0, Ordering::Relaxed);
     }

@@ -215,9 +215,10 @@ class Claims:
             await asyncio.sleep(max(min(upcoming, until) - time.monotonic(), 0))
             begun = time.monotonic()
             try:
-                await asyncio.wait_for(self.renew(key, token, lease), max(until - begun, 0.001))
+                async with asyncio.timeout(max(until - begun, 0.001)):
+                    await self.renew(key, token, lease)
                 until = begun + lease
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return _lost(key, token)
             except LiminalError as error:
                 if error.code == "CLAIM_STALE":

@@ -236,8 +236,9 @@ class Pool:
         else:
             channel = grpc.aio.secure_channel(node.address, options.credentials, options=CHANNEL_OPTIONS)
         try:
-            await asyncio.wait_for(self._ready(node, channel), options.connect_timeout)
-        except asyncio.TimeoutError:
+            async with asyncio.timeout(options.connect_timeout):
+                await self._ready(node, channel)
+        except TimeoutError:
             await channel.close()
             raise unreachable(node.address, f"no connection within {options.connect_timeout:g} s") from None
         except BaseException:
@@ -313,7 +314,7 @@ class Pool:
     def cancelled_by_close(self, call: Any) -> bool:
         """Closing the client cancels its calls, which looks as if the caller had been cancelled."""
         task = asyncio.current_task()
-        caller = task is None or getattr(task, "cancelling", lambda: 1)() > 0
+        caller = task is None or task.cancelling() > 0
         return self._closed and bool(call.cancelled()) and not caller
 
     async def guard(self, link: Link, answer: Awaitable[Any]) -> Any:

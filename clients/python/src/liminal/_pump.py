@@ -178,9 +178,10 @@ class Pump:
             raise of_status(link.address, status) from status
         try:
             # The first one is empty: it says that the member is accepted.
-            first = await asyncio.wait_for(call.read(), after)
+            async with asyncio.timeout(after):
+                first = await call.read()
             self._pool.learn(await call.initial_metadata())
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise timed_out(link.address, after) from None
         except grpc.aio.AioRpcError as status:
             self._pool.learn_from(status)

@@ -278,8 +278,9 @@ async def accepted(pool: Pool, link: Link, call: Any) -> None:
     """Waits until a node has accepted a stream: its headers come at once, or the status that refuses it."""
     after = pool.options.answer_timeout
     try:
-        metadata = await asyncio.wait_for(call.initial_metadata(), after)
-    except asyncio.TimeoutError:
+        async with asyncio.timeout(after):
+            metadata = await call.initial_metadata()
+    except TimeoutError:
         raise timed_out(link.address, after) from None
     except grpc.aio.AioRpcError as status:
         pool.learn_from(status)
