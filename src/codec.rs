@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
     ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, MemberEvent,
-    Operation, Part, PublishGroup, Route, StoredBatch,
+    Operation, Part, PublishGroup, Route, StoredBatch, TokenId,
 };
 
 /// The version that is written, and the only one that is read.
@@ -93,6 +93,7 @@ enum WireCommand {
     Operations { time_ms: u64, operations: Vec<Operation> },
     Calendar { time_ms: u64, ahead_ms: i64 },
     ChangeChannel { time_ms: u64, name: ChannelName, update: ChannelUpdate },
+    CreateChannelFor { time_ms: u64, name: ChannelName, config: ChannelConfig, token: TokenId },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +123,10 @@ pub fn encode_command(command: &Command) -> Bytes {
         Command::Publish { groups, .. } => return encode_publish(time_ms, groups),
         Command::CreateChannel { name, config, .. } => {
             WireCommand::CreateChannel { time_ms, name: name.clone(), config: config.clone() }
+        }
+        Command::CreateChannelFor { name, config, token, .. } => {
+            let (name, config) = (name.clone(), config.clone());
+            WireCommand::CreateChannelFor { time_ms, name, config, token: *token }
         }
         Command::UpdateChannel { name, update, .. } => {
             WireCommand::UpdateChannel { time_ms, name: name.clone(), update: update.clone() }
@@ -194,6 +199,9 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
     if kind == Kind::Command as u8 {
         return Ok(match from_bincode(WHAT, &body)? {
             WireCommand::CreateChannel { time_ms, name, config } => Command::CreateChannel { time_ms, name, config },
+            WireCommand::CreateChannelFor { time_ms, name, config, token } => {
+                Command::CreateChannelFor { time_ms, name, config, token }
+            }
             WireCommand::UpdateChannel { time_ms, name, update } => Command::UpdateChannel { time_ms, name, update },
             WireCommand::ChangeChannel { time_ms, name, update } => Command::ChangeChannel { time_ms, name, update },
             WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
@@ -273,6 +281,13 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             Part::Publish(group) => check(group),
             Part::Ack { .. } | Part::Complete { .. } => Ok(()),
         }),
+        Operation::OnBehalf { operation, .. } => match &**operation {
+            Operation::Consumer(_) | Operation::Claim(_) => check_operation(operation),
+            _ => {
+                let detail = "what is done for a token is no operation on consumers or claims".to_owned();
+                Err(CodecError::Malformed { what: "log entry", detail })
+            }
+        },
         Operation::Due(due) if due.ids.len() != due.group.frame.count() as usize => {
             let detail = format!("{} ids for {} messages that are due", due.ids.len(), due.group.frame.count());
             Err(CodecError::Malformed { what: "log entry", detail })

@@ -8,13 +8,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, ClaimError, Unserved, leader::RETRY};
+use super::{Broker, ClaimError, Unserved, leader::RETRY, quotas::STATE_RETRY_MS};
 use crate::{
     codec,
     machine::receipt_key,
     model::{
         ClaimInfo, ClaimOperation, ClaimReply, KeyHash, NamespaceId, NamespaceInfo, NamespaceName, Operation,
-        OperationReply, Refusal, StoredReceipt,
+        OperationReply, Refusal, StoredReceipt, TokenId,
     },
     proto::v1,
 };
@@ -118,6 +118,17 @@ impl Broker {
         lease: Duration,
         owner: Option<&str>,
     ) -> Result<Claim, ClaimError> {
+        self.claim_for((namespace, key), lease, owner, None).await
+    }
+
+    /// The same for a token, for which it counts.
+    pub(super) async fn claim_for(
+        &self,
+        (namespace, key): (&str, &str),
+        lease: Duration,
+        owner: Option<&str>,
+        token: Option<TokenId>,
+    ) -> Result<Claim, ClaimError> {
         let subject = self.subject(namespace, key, 0)?;
         let lease_ms = self.lease_ms(lease)?;
         let owner = owner.map(|owner| self.check_text("the owner", owner)).transpose()?.map(Arc::from);
@@ -125,7 +136,7 @@ impl Broker {
         loop {
             let (namespace, key) = (subject.namespace.clone(), subject.hash);
             let take = ClaimOperation::Take { namespace, key, owner: owner.clone(), lease_ms };
-            match self.operate_claim(take, &subject).await? {
+            match self.operate_claim_for(token, take, &subject).await? {
                 ClaimReply::Taken { claim, repeated } => return Ok(Claim::Claimed { claim, repeated }),
                 ClaimReply::InFlight(claim) => return Ok(Claim::InFlight(claim)),
                 ClaimReply::Completed { namespace, claim, .. } => {
@@ -314,7 +325,16 @@ impl Broker {
 
     /// Through the log. Whatever is not known for certain is said to be so in the words of claims.
     async fn operate_claim(&self, operation: ClaimOperation, of: &Subject<'_>) -> Result<ClaimReply, ClaimError> {
-        match self.operate(Operation::Claim(operation)).await {
+        self.operate_claim_for(None, operation, of).await
+    }
+
+    async fn operate_claim_for(
+        &self,
+        token: Option<TokenId>,
+        operation: ClaimOperation,
+        of: &Subject<'_>,
+    ) -> Result<ClaimReply, ClaimError> {
+        match self.operate(Operation::Claim(operation).on_behalf(token)).await {
             Ok(Ok(OperationReply::Claim(reply))) => Ok(self.dated(reply)),
             Ok(Ok(other)) => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),
@@ -333,6 +353,13 @@ impl Broker {
                 let what = "the number of claim namespaces".into();
                 ClaimError::LimitExceeded { what, value: limit + 1, limit }
             }
+            Refusal::OverQuota { quantity, held, limit, role } => ClaimError::RoleQuotaExceeded {
+                what: quantity.to_string(),
+                value: held.saturating_add(1),
+                limit,
+                name: role.to_string(),
+                retry_after_ms: STATE_RETRY_MS,
+            },
             Refusal::TooManyClaims { limit } => ClaimError::TooManyClaims { namespace, limit },
             Refusal::StaleClaim { current } => {
                 ClaimError::ClaimStale { namespace, key, token, current: current.map(|claim| self.dated_claim(claim)) }

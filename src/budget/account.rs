@@ -4,6 +4,7 @@
 mod judge;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -19,8 +20,10 @@ use super::{
     clocks::{Clocks, Why},
     face::Face,
     level::{Full, Lease, Level},
+    open::Open,
     origin::Origin,
     shares::{FaceName, Levels, Shares},
+    usage::Belonging,
 };
 use crate::{
     model::{Limits, Quota},
@@ -47,6 +50,8 @@ pub struct Account {
     /// What was answered and is not sent yet.
     pub(super) answers: Arc<Level>,
     meter: Mutex<Meter>,
+    /// The tokens for which it counts, by what tells them apart.
+    pub(super) tokens: Mutex<BTreeMap<usize, Belonging>>,
     pub(super) id: u64,
     pub(super) origin: Origin,
     face: Arc<Face>,
@@ -106,6 +111,7 @@ impl Account {
             unread: above.unread.below("connection", shares.unread),
             answers: above.answers.below("connection", shares.answers),
             meter: Mutex::default(),
+            tokens: Mutex::default(),
             id,
             origin,
             face,
@@ -183,14 +189,14 @@ impl Account {
     ///
     /// # Errors
     /// When too many are open.
-    pub fn begin(&self) -> Result<Lease, Full> {
-        let begun = self.streams.take(1);
-        begun.inspect_err(|full| self.face.refuse("streams", full.whose))
+    pub fn begin(&self) -> Result<Arc<Open>, Full> {
+        let begun = self.streams.take(1).inspect_err(|full| self.face.refuse("streams", full.whose))?;
+        Ok(Arc::new(Open::new(begun)))
     }
 
     /// The same for what is there already: of a request that is told that there is no room, or of what it has become.
-    pub fn begin_anyway(&self) -> Lease {
-        self.streams.hold(1)
+    pub fn begin_anyway(&self) -> Arc<Open> {
+        Arc::new(Open::new(self.streams.hold(1)))
     }
 
     /// Where it comes from.
@@ -361,6 +367,9 @@ impl Account {
     pub(super) fn close(&self) {
         self.took_all();
         drop(self.place.lock().take());
+        // Dropped once the lock is free, because dropping them takes other locks.
+        let tokens = std::mem::take(&mut *self.tokens.lock());
+        drop(tokens);
     }
 
     pub(super) fn is_proven(&self) -> bool {

@@ -22,9 +22,11 @@ mod guard;
 mod level;
 mod making;
 mod messages;
+mod open;
 mod origin;
 mod progress;
 mod shares;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,9 +39,11 @@ pub use self::{
     arriving::Arriving,
     clocks::Why,
     level::{Full, Lease, Level},
+    open::Open,
     origin::Origin,
     progress::{Progress, Refusal},
     shares::FaceName,
+    usage::{Crowded, Usage},
 };
 use self::{
     face::Face,

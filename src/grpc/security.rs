@@ -6,8 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, guarding::access, to_status};
 use crate::{
-    broker::{NamedPage, TokenInfo, Verdict},
-    model::Role,
+    broker::{NamedPage, RoleInfo, TokenInfo, Verdict},
     proto::v1::{self, security_server::Security},
 };
 
@@ -89,7 +88,7 @@ impl Security for Service {
         let broker = access(&request)?;
         let v1::ListRolesRequest { after, limit } = request.into_inner();
         let page = broker.roles_after(&after, limit as usize).await.map_err(|error| to_status(&error))?;
-        let roles = page.items.iter().map(Role::to_proto).collect();
+        let roles = page.items.iter().map(RoleInfo::to_proto).collect();
         Ok(Response::new(v1::ListRolesResponse { roles, next_after: page.next_after }))
     }
 
@@ -104,6 +103,16 @@ impl Security for Service {
     ) -> Result<Response<v1::DeleteRoleResponse>, Status> {
         access(&request)?.delete_role(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteRoleResponse {}))
+    }
+
+    async fn set_role_quota(
+        &self,
+        request: Request<v1::SetRoleQuotaRequest>,
+    ) -> Result<Response<v1::SetRoleQuotaResponse>, Status> {
+        let broker = access(&request)?;
+        let v1::SetRoleQuotaRequest { role, quota } = request.into_inner();
+        let role = broker.set_role_quota(&role, quota.unwrap_or_default()).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::SetRoleQuotaResponse { role: Some(role.to_proto()) }))
     }
 
     async fn can_i(&self, request: Request<v1::CanIRequest>) -> Result<Response<v1::CanIResponse>, Status> {

@@ -16,7 +16,7 @@ use axum::{
 use super::{problem::Problem, rights};
 use crate::{
     broker::{Gate, Need, Turned},
-    budget::Account,
+    budget::{Account, Open},
 };
 
 /// How a protocol begins that a WebSocket offers and that is a token.
@@ -31,6 +31,10 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
     let admitted = gate.admit(token(request.headers()), account.origin(), row.unwrap_or(Need::Known));
     match admitted {
         Ok(access) => {
+            let open = request.extensions().get::<Arc<Open>>().cloned().unwrap_or_else(|| account.begin_anyway());
+            if let Err(error) = access.enter(&account, &open) {
+                return Problem::from(error).into_response();
+            }
             // Without a row there is no handler, or one that answers nobody because its row was forgotten.
             if row.is_some() {
                 request.extensions_mut().insert(access);

@@ -21,6 +21,7 @@ mod key_queue;
 mod keys;
 mod marks;
 mod members;
+mod owners;
 mod reclaim;
 mod redrive;
 mod restore;
@@ -48,6 +49,7 @@ use self::{
     key_limit::KeyLimit,
     keys::Key,
     members::Members,
+    owners::Owners,
     retention::Room,
 };
 pub use self::{
@@ -105,6 +107,8 @@ pub struct Machine {
     epoch: u64,
     calendar: Calendar,
     security: Arc<SecurityState>,
+    /// Which channels count for which tokens.
+    channel_owners: Owners<ChannelId>,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -131,6 +135,9 @@ impl Machine {
                 Reply::Published(groups.into_iter().map(|group| self.publish(group, &mut effects)).collect())
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
+            Command::CreateChannelFor { name, config, token, .. } => {
+                Reply::Channel(self.create_for(token, name, config, &mut effects))
+            }
             Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
             Command::ChangeChannel { name, update, .. } => {
                 let judged = self.check_work_queue(&name, &update);
@@ -277,6 +284,7 @@ impl Machine {
             }
             Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
             Operation::Security(operation) => self.operate_security(operation, effects),
+            Operation::OnBehalf { token, operation } => self.operate_for(token, *operation, effects),
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    owners::Owners,
     ClaimEntry, Consumers, Machine, MachineRecord,
     calendar::Calendar,
     claims::Namespaces,
@@ -65,6 +66,7 @@ impl Restoring {
             epoch: 1,
             calendar: Calendar::default(),
             security: Arc::default(),
+            channel_owners: Owners::default(),
         };
         Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
     }
@@ -117,7 +119,10 @@ impl Restoring {
             Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
-            Key::Role(_) | Key::Token(_) | Key::Invitation(_) => machine.restore_security(kind, value),
+            Key::Role(_) | Key::Token(_) | Key::Invitation(_) | Key::RoleQuota(_) => {
+                machine.restore_security(kind, value)
+            }
+            Key::ChannelOwner(_) | Key::ConsumerOwner(_) | Key::ClaimOwner(..) => machine.restore_owner(kind, value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
         };
         restored.map_err(name)
@@ -136,6 +141,7 @@ impl Restoring {
         machine.namespaces.restored()?;
         machine.check_consumers()?;
         machine.check_security()?;
+        machine.check_owners()?;
         Ok(machine)
     }
 }

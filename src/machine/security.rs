@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Effects, Machine, keys::Key};
 use crate::{
     codec::decode_record,
     model::{
-        ADMIN_ROLE, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal, Role, RoleName,
+        ADMIN_ROLE, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal, Role, RoleName, RoleQuota,
         SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
 };
@@ -19,6 +20,17 @@ const LISTED_AFTER_EXPIRY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 fn role_key(name: &RoleName) -> Key {
     Key::Role(KeyHash::of(name.as_str()))
+}
+
+fn quota_key(name: &RoleName) -> Key {
+    Key::RoleQuota(KeyHash::of(name.as_str()))
+}
+
+/// What a role limits, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct QuotaRecord {
+    role: RoleName,
+    quota: RoleQuota,
 }
 
 impl Machine {
@@ -50,6 +62,9 @@ impl Machine {
             SecurityOperation::Invite(new) => self.invite(new, effects).map(SecurityReply::Invitation),
             SecurityOperation::UseInvitation { id, node } => {
                 self.use_invitation(id, node, effects).map(SecurityReply::Invitation)
+            }
+            SecurityOperation::SetRoleQuota { role, quota } => {
+                self.set_role_quota(&role, quota, effects).map(SecurityReply::Quota)
             }
         };
         if !Arc::ptr_eq(&before, &self.security) {
@@ -95,7 +110,28 @@ impl Machine {
             return Err(Refusal::RoleInUse { role: name.clone(), token: token.id });
         }
         effects.delete(role_key(name));
-        Arc::make_mut(&mut self.security).roles.remove(name);
+        let state = Arc::make_mut(&mut self.security);
+        state.roles.remove(name);
+        if state.quotas.remove(name).is_some() {
+            effects.delete(quota_key(name));
+        }
+        Ok(Role::clone(&role))
+    }
+
+    /// What a token has already stays, however little it may have from now on.
+    fn set_role_quota(&mut self, name: &RoleName, quota: RoleQuota, effects: &mut Effects) -> Result<Role, Refusal> {
+        let role = self.security.roles.get(name).ok_or_else(|| Refusal::NoSuchRole(name.clone()))?.clone();
+        let present = self.security.quotas.get(name).map(|present| **present).unwrap_or_default();
+        if quota != present {
+            let quotas = &mut Arc::make_mut(&mut self.security).quotas;
+            if quota.is_empty() {
+                quotas.remove(name);
+                effects.delete(quota_key(name));
+            } else {
+                quotas.insert(name.clone(), Arc::new(quota));
+                effects.put(quota_key(name), &QuotaRecord { role: name.clone(), quota });
+            }
+        }
         Ok(Role::clone(&role))
     }
 
@@ -219,7 +255,7 @@ impl Machine {
         }
     }
 
-    /// A role, a token or an invitation of the store.
+    /// A role, what it limits, a token or an invitation of the store.
     pub(super) fn restore_security(&mut self, key: Key, value: &Bytes) -> Result<(), String> {
         let state = Arc::make_mut(&mut self.security);
         let fits = if let Key::Invitation(id) = key {
@@ -232,6 +268,11 @@ impl Machine {
             let fits = token.id == id;
             state.tokens.insert(id, Arc::new(token));
             fits
+        } else if let Key::RoleQuota(_) = key {
+            let record: QuotaRecord = decode_record("quota", value).map_err(|error| error.to_string())?;
+            let fits = quota_key(&record.role) == key;
+            state.quotas.insert(record.role, Arc::new(record.quota));
+            fits
         } else {
             let role: Role = decode_record("role", value).map_err(|error| error.to_string())?;
             let fits = role_key(&role.name) == key;
@@ -241,8 +282,12 @@ impl Machine {
         if fits { Ok(()) } else { Err("it is of another name".into()) }
     }
 
-    /// No token has a role that is not there.
+    /// No token has a role that is not there, and none that is not there limits anything.
     pub(super) fn check_security(&self) -> Result<(), String> {
+        if let Some(role) = self.security.quotas.keys().find(|role| !self.security.roles.contains_key(*role)) {
+            let key = quota_key(role).encode();
+            return Err(format!("key `{}`: there is no role `{role}`", key.escape_ascii()));
+        }
         for token in self.security.tokens.values() {
             if let Some(role) = token.roles.iter().find(|role| !self.security.has_role(role)) {
                 let key = Key::Token(token.id).encode();

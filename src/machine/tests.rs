@@ -6,6 +6,7 @@ mod publishing;
 mod redrive;
 mod retention;
 mod rules;
+mod owners;
 mod security;
 mod stored;
 

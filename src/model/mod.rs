@@ -27,6 +27,7 @@ mod position;
 mod redrive;
 mod refusal;
 mod role;
+mod role_quota;
 mod rule;
 mod security;
 mod state_limits;
@@ -72,6 +73,7 @@ pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Not
 pub use redrive::Redrive;
 pub use refusal::Refusal;
 pub use role::{ADMIN_ROLE, Action, Actions, Grant, Pattern, Role, RoleName, Scope};
+pub use role_quota::{Allowance, Quantity, RoleQuota};
 pub use rule::{Rule, RuleSet};
 pub use security::{
     Invitation, NewInvitation, NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token,

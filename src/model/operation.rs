@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Reclaim, Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, Transaction,
+    Reclaim, Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, TokenId, Transaction,
 };
 
 /// One operation of a log entry.
@@ -68,14 +68,31 @@ pub enum Operation {
     Reclaim(Reclaim),
     /// One on tokens and roles.
     Security(SecurityOperation),
+    /// One on consumers or claims that counts against what a token may have of them.
+    OnBehalf {
+        /// Which token.
+        token: TokenId,
+        /// What is done.
+        operation: Box<Operation>,
+    },
 }
 
 impl Operation {
+    /// The same for a token that has a quota of what it makes.
+    #[must_use]
+    pub fn on_behalf(self, token: Option<TokenId>) -> Self {
+        match token {
+            Some(token) => Self::OnBehalf { token, operation: Box::new(self) },
+            None => self,
+        }
+    }
+
     /// Bytes of the messages or the receipt that it carries: they bound what shares a log entry.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
             Self::Consumer(operation) => operation.bytes(),
+            Self::OnBehalf { operation, .. } => operation.bytes(),
             Self::PutRule { .. }
             | Self::DeleteRule { .. }
             | Self::Claim(_)
@@ -100,6 +117,7 @@ impl Operation {
             Self::Due(due) => due.group.copied_bytes(),
             Self::Redrive(redrive) => redrive.group.copied_bytes(),
             Self::Consumer(operation) => operation.copied_bytes(),
+            Self::OnBehalf { operation, .. } => operation.copied_bytes(),
             _ => 0,
         }
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADMIN_ROLE, Action, Role, RoleName, Scope};
+use super::{ADMIN_ROLE, Action, Role, RoleName, RoleQuota, Scope};
 
 /// Whether callers have to say who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,6 +210,13 @@ pub enum SecurityOperation {
         /// The node's id.
         node: u64,
     },
+    /// Says how much each token may take that has a role; one that limits nothing removes what was said.
+    SetRoleQuota {
+        /// Which role.
+        role: RoleName,
+        /// All that it limits.
+        quota: RoleQuota,
+    },
 }
 
 /// The machine's answer: what was made or changed; what was deleted, as it was.
@@ -221,6 +228,8 @@ pub enum SecurityReply {
     Token(Token),
     /// To an operation on an invitation.
     Invitation(Invitation),
+    /// To an operation on a role's quota: the role.
+    Quota(Role),
 }
 
 /// All tokens and roles. Cheap to clone, and rarely changed.
@@ -232,6 +241,8 @@ pub struct SecurityState {
     pub tokens: BTreeMap<TokenId, Arc<Token>>,
     /// By id.
     pub invitations: BTreeMap<TokenId, Arc<Invitation>>,
+    /// By role, of those that limit something.
+    pub quotas: BTreeMap<RoleName, Arc<RoleQuota>>,
 }
 
 impl SecurityState {

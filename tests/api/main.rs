@@ -15,6 +15,7 @@ mod openapi;
 mod payloads;
 mod positions;
 mod publishing;
+mod quotas;
 mod redrive;
 mod rights;
 mod security;

@@ -11,12 +11,13 @@ use super::{
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
-use crate::types::{Allowed, NewToken, Role, Token, via::list::from as list_of};
+use crate::types::{Allowed, NewToken, Role, RoleQuota, Token, via::list::from as list_of};
 use liminal_wire::{
     time::duration_to_ms,
     v1::{
         CanIRequest, CreateRoleRequest, CreateTokenRequest, DeleteRoleRequest, GetRoleRequest, GetTokenRequest,
-        ListRolesRequest, ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, UpdateRoleRequest,
+        ListRolesRequest, ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, SetRoleQuotaRequest,
+        UpdateRoleRequest,
         security_client::SecurityClient,
     },
 };
@@ -175,6 +176,20 @@ impl Client {
             async move { SecurityClient::new(link).delete_role(request).await }
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await.map(drop)
+    }
+
+    /// Says how much each token may take that has a role, in the place of what was said before; a quota that limits
+    /// nothing removes it.
+    ///
+    /// # Errors
+    /// When there is no such role, or a rate is 0.
+    pub async fn set_role_quota(&self, role: &str, quota: RoleQuota) -> Result<Role, ClientError> {
+        let set = |link| {
+            let request = SetRoleQuotaRequest { role: role.to_owned(), quota: Some(quota.into()) };
+            async move { SecurityClient::new(link).set_role_quota(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, set).await?;
+        response.role.map(Role::from).ok_or_else(|| malformed("role"))
     }
 
     /// Whether this client's token may do something to `channel:NAME`, `claim:NAME` or `cluster`; or another token, of which

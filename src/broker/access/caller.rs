@@ -23,7 +23,7 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 /// Whoever asks.
 #[derive(Clone)]
 pub struct Caller {
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     who: Who,
     from: Origin,
 }
@@ -68,8 +68,12 @@ impl Caller {
 
     /// Which token it is; none without one, and for that of the configuration.
     pub(super) fn token(&self) -> Option<TokenId> {
+        self.token_and_hash().map(|(id, _)| id)
+    }
+
+    pub(super) fn token_and_hash(&self) -> Option<(TokenId, TokenHash)> {
         match self.who {
-            Who::Token { id, .. } => Some(id),
+            Who::Token { id, hash } => Some((id, hash)),
             Who::Nobody | Who::Bootstrap => None,
         }
     }

@@ -2,12 +2,12 @@
 
 use std::{ops::Bound, sync::Arc, time::Duration};
 
-use super::{Access, Object, TokenText, policy::Policy};
+use super::{Access, Object, RoleInfo, TokenText, policy::Policy};
 use crate::{
     broker::{Broker, BrokerError, NamedPage},
     model::{
         ADMIN_ROLE, Action, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern, Refusal, Role, RoleName,
-        Scope, SecurityOperation, SecurityReply, Token, TokenId,
+        Scope, SecurityOperation, SecurityReply, SecurityState, Token, TokenId,
     },
     proto::v1,
 };
@@ -52,7 +52,7 @@ fn invalid(reason: String) -> BrokerError {
     BrokerError::InvalidArgument { reason }
 }
 
-fn role_name(text: &str) -> Result<RoleName, BrokerError> {
+pub(super) fn role_name(text: &str) -> Result<RoleName, BrokerError> {
     let why = "it has 1 to 200 of the characters A-Z a-z 0-9 . _ -";
     text.parse::<ChannelName>().map_err(|_| invalid(format!("`{text}` is no name of a role: {why}")))
 }
@@ -67,7 +67,7 @@ pub(super) fn within(what: &str, value: usize, limit: usize) -> Result<(), Broke
 }
 
 impl Access {
-    fn may_admin(&self) -> Result<(), BrokerError> {
+    pub(super) fn may_admin(&self) -> Result<(), BrokerError> {
         self.caller.may(Action::Admin, Object::Tokens)
     }
 
@@ -172,7 +172,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleExists`, `LimitExceeded`, `InvalidArgument`.
-    pub async fn create_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+    pub async fn create_role(&self, role: v1::Role) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
         let act = self.begin("role.create", role_act(&role.name)).with(listed("grants", &role.grants));
@@ -183,7 +183,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`, `LimitExceeded`, `InvalidArgument`.
-    pub async fn update_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+    pub async fn update_role(&self, role: v1::Role) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
         let act = self.begin("role.update", role_act(&role.name)).with(listed("grants", &role.grants));
@@ -194,7 +194,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`, `RoleInUse`.
-    pub async fn delete_role(&self, name: &str) -> Result<Role, BrokerError> {
+    pub async fn delete_role(&self, name: &str) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let name = role_name(name)?;
         check_changeable(&name)?;
@@ -206,14 +206,15 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`.
-    pub async fn role(&self, name: &str) -> Result<Role, BrokerError> {
+    pub async fn role(&self, name: &str) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let name = role_name(name)?;
         self.broker.catch_up().await?;
         let state = self.caller.policy().state.clone();
         let found = state.roles.get(&name).map(|role| Role::clone(role));
         let built_in = || Role::admin().filter(|admin| admin.name == name);
-        found.or_else(built_in).ok_or_else(|| BrokerError::RoleNotFound { name: name.to_string() })
+        let role = found.or_else(built_in).ok_or_else(|| BrokerError::RoleNotFound { name: name.to_string() })?;
+        Ok(with_quota(&state, role))
     }
 
     /// Roles whose names come after one, in their order, as of now (linearizable). The one that always is there is among
@@ -221,21 +222,21 @@ impl Access {
     ///
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn roles_after(&self, after: &str, limit: usize) -> Result<NamedPage<Role>, BrokerError> {
+    pub async fn roles_after(&self, after: &str, limit: usize) -> Result<NamedPage<RoleInfo>, BrokerError> {
         self.may_admin()?;
         self.broker.catch_up().await?;
         let state = self.caller.policy().state.clone();
         let admin = Role::admin().map(Arc::new);
         let mut all: Vec<&Arc<Role>> = state.roles.values().chain(&admin).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(Role::clone(role)));
-        let bytes = |role: &Role| role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
-        NamedPage::take(rest, limit, |role| role.name.as_str(), bytes)
+        let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(with_quota(&state, Role::clone(role))));
+        let bytes = |info: &RoleInfo| info.role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
+        NamedPage::take(rest, limit, |info| info.role.name.as_str(), bytes)
     }
 
-    async fn role_of(&self, operation: SecurityOperation) -> Result<Role, BrokerError> {
+    pub(super) async fn role_of(&self, operation: SecurityOperation) -> Result<RoleInfo, BrokerError> {
         match self.broker.operate_security(operation).await? {
-            SecurityReply::Role(role) => Ok(role),
+            SecurityReply::Role(role) | SecurityReply::Quota(role) => Ok(with_quota(&self.caller.policy().state, role)),
             other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a role") }),
         }
     }
@@ -284,17 +285,17 @@ fn token_name(id: TokenId) -> String {
 }
 
 /// As records name a role.
-fn role_act(name: &RoleName) -> String {
+pub(super) fn role_act(name: &RoleName) -> String {
     format!("role:{name}")
 }
 
 /// What an act gives, for its record.
-fn listed(what: &str, all: &[impl ToString]) -> String {
+pub(super) fn listed(what: &str, all: &[impl ToString]) -> String {
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();
     format!("{what} {}", all.join(" "))
 }
 
-fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
+pub(super) fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
     if name.as_str() == ADMIN_ROLE {
         return Err(invalid(format!(
             "the role `{ADMIN_ROLE}` grants everything and cannot be changed: make another one"
@@ -303,8 +304,14 @@ fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
     Ok(())
 }
 
+/// What it limits by the newest state of this node.
+fn with_quota(state: &SecurityState, role: Role) -> RoleInfo {
+    let quota = state.quotas.get(&role.name).map(|quota| **quota).unwrap_or_default();
+    RoleInfo { role, quota }
+}
+
 fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
-    let v1::Role { name, description, grants } = role;
+    let v1::Role { name, description, grants, quota: _ } = role;
     let name = role_name(&name)?;
     check_changeable(&name)?;
     within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
@@ -315,21 +322,6 @@ fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
     };
     let grants = grants.into_iter().map(grant).collect::<Result<_, String>>().map_err(invalid)?;
     Ok(Role { name, description, grants })
-}
-
-impl Role {
-    /// As the public API says it.
-    pub fn to_proto(&self) -> v1::Role {
-        let grant = |grant: &crate::model::Grant| v1::Grant {
-            scope: grant.scope.to_string(),
-            actions: grant.actions.iter().map(|action| action.name().to_owned()).collect(),
-        };
-        v1::Role {
-            name: self.name.to_string(),
-            description: self.description.clone(),
-            grants: self.grants.iter().map(grant).collect(),
-        }
-    }
 }
 
 impl Broker {

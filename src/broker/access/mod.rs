@@ -18,6 +18,8 @@ mod manage;
 mod messages;
 mod need;
 mod policy;
+mod quotas;
+mod roles;
 mod token;
 
 use std::sync::{
@@ -35,11 +37,14 @@ pub use self::{
     manage::{TokenInfo, Verdict},
     need::Need,
     policy::Object,
+    quotas::Payer,
+    roles::RoleInfo,
     token::TokenText,
 };
 use self::{
     guesses::{Guesses, Told},
     policy::Policy,
+    quotas::QuotaRefusals,
 };
 use super::{
     Broker, BrokerError,
@@ -82,6 +87,7 @@ pub struct Gate {
     policy: Mutex<Arc<Policy>>,
     guesses: Guesses,
     counters: Counters,
+    quota_refusals: QuotaRefusals,
     told: Told,
     audit: Audit,
 }
@@ -114,6 +120,7 @@ impl Gate {
             policy: Mutex::default(),
             guesses: Guesses::new(),
             counters: Counters::default(),
+            quota_refusals: QuotaRefusals::default(),
             told: Told::default(),
             audit,
         })

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use super::quotas::Metered;
 use crate::model::{
     ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, ChannelName, Pattern, Role, RoleName, Scope, SecurityState, Token,
     TokenHash, TokenId,
@@ -124,6 +125,8 @@ pub(super) struct Principal {
     claims: Actions,
     /// When it was used last on this node, milliseconds since the Unix epoch; 0: never.
     pub(super) used_ms: Arc<AtomicU64>,
+    /// What it takes of this node, and what it may take.
+    pub(super) metered: Arc<Metered>,
 }
 
 impl Principal {
@@ -177,13 +180,16 @@ impl Policy {
         debug_assert!(roles.keys().any(|name| name.as_str() == ADMIN_ROLE));
         let principal = |token: &Arc<Token>| {
             let granted: Vec<_> = token.roles.iter().filter_map(|role| roles.get(role)).collect();
-            let used = before.principals.get(&token.id).map(|known| known.used_ms.clone());
+            let known_before = before.principals.get(&token.id);
+            let metered = Metered::of(&state, token, known_before.map(|known| &*known.metered));
+            let used = known_before.map(|known| known.used_ms.clone());
             Principal {
                 token: token.clone(),
                 channels: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.channels.any())),
                 claims: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.claims.any())),
                 roles: granted.into_iter().cloned().collect(),
                 used_ms: used.unwrap_or_default(),
+                metered: Arc::new(metered),
             }
         };
         let principals = state.tokens.iter().map(|(id, token)| (*id, principal(token))).collect();

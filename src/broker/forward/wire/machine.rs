@@ -39,6 +39,7 @@ kinds! { Operation in operation {
         Trim = Trim { channel, up_to },
         Withdraw = Withdraw { channel, id },
         LimitKeys = LimitKeys { live_keys, all_keys },
+        OnBehalf = OnBehalf { token; operation },
     ]
 } }
 
@@ -120,6 +121,7 @@ kinds! { Refusal in refusal {
         TooManyRoles = Limit { limit },
         TooManyTokens = Limit { limit },
         TooManyInvitations = Limit { limit },
+        OverQuota = OverQuota { quantity, held, limit, role },
     ]
     apart [Self::Part { .. }]
 } }
