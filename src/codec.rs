@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, MemberEvent,
-    Operation, Part, PublishGroup, Route, StoredBatch, TokenId,
+    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, Made,
+    MemberEvent, OnBehalf, Operation, Part, PublishGroup, Route, StoredBatch, TokenId,
 };
 
 /// The version that is written, and the only one that is read.
@@ -281,13 +281,6 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             Part::Publish(group) => check(group),
             Part::Ack { .. } | Part::Complete { .. } => Ok(()),
         }),
-        Operation::OnBehalf { operation, .. } => match &**operation {
-            Operation::Consumer(_) | Operation::Claim(_) => check_operation(operation),
-            _ => {
-                let detail = "what is done for a token is no operation on consumers or claims".to_owned();
-                Err(CodecError::Malformed { what: "log entry", detail })
-            }
-        },
         Operation::Due(due) if due.ids.len() != due.group.frame.count() as usize => {
             let detail = format!("{} ids for {} messages that are due", due.ids.len(), due.group.frame.count());
             Err(CodecError::Malformed { what: "log entry", detail })
@@ -303,22 +296,14 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             Err(CodecError::Malformed { what: "log entry", detail })
         }
         Operation::Redrive(redrive) => check(&redrive.group),
-        Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
-        Operation::Consumer(ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. }) => {
-            match &**inner {
-                ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
-                ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
-                    let detail = "an operation on a consumer is wrapped twice".to_owned();
-                    Err(CodecError::Malformed { what: "log entry", detail })
-                }
-                _ => Ok(()),
-            }
+        Operation::Consumer(operation) | Operation::OnBehalf(OnBehalf { made: Made::Consumer(operation), .. }) => {
+            check_letter(operation)
         }
         Operation::PutRule { .. }
         | Operation::DeleteRule { .. }
-        | Operation::Consumer(_)
         | Operation::Schedule(_)
         | Operation::Claim(_)
+        | Operation::OnBehalf(_)
         | Operation::Compact(_)
         | Operation::Reclaim(_)
         | Operation::Trim { .. }
@@ -326,6 +311,21 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::LimitKeys { .. }
         | Operation::LimitState(_)
         | Operation::Security(_) => Ok(()),
+    }
+}
+
+/// The same for what a consumer's operation publishes.
+fn check_letter(operation: &ConsumerOperation) -> Result<(), CodecError> {
+    match operation {
+        ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check_group(letter),
+        ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. } => match &**inner {
+            ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                let detail = "an operation on a consumer is wrapped twice".to_owned();
+                Err(CodecError::Malformed { what: "log entry", detail })
+            }
+            inner => check_letter(inner),
+        },
+        _ => Ok(()),
     }
 }
 

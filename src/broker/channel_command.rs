@@ -7,17 +7,32 @@ use crate::model::{ChannelConfig, ChannelName, ChannelUpdate, Command, TokenId};
 /// A channel command before the leader has given it a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ChannelCommand {
-    Create { name: ChannelName, config: ChannelConfig },
-    Update { name: ChannelName, update: ChannelUpdate },
-    Delete { name: ChannelName },
+    Create {
+        name: ChannelName,
+        config: ChannelConfig,
+    },
+    Update {
+        name: ChannelName,
+        update: ChannelUpdate,
+    },
+    Delete {
+        name: ChannelName,
+    },
     /// One that counts against what a token may have of them.
-    CreateFor { name: ChannelName, config: ChannelConfig, token: TokenId },
+    CreateFor {
+        name: ChannelName,
+        config: ChannelConfig,
+        token: TokenId,
+    },
 }
 
 impl ChannelCommand {
     pub(super) fn name(&self) -> &ChannelName {
         match self {
-            Self::Create { name, .. } | Self::CreateFor { name, .. } | Self::Update { name, .. } | Self::Delete { name } => name,
+            Self::Create { name, .. }
+            | Self::CreateFor { name, .. }
+            | Self::Update { name, .. }
+            | Self::Delete { name } => name,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     codec,
     machine::receipt_key,
     model::{
-        ClaimInfo, ClaimOperation, ClaimReply, KeyHash, NamespaceId, NamespaceInfo, NamespaceName, Operation,
+        ClaimInfo, ClaimOperation, ClaimReply, KeyHash, Made, NamespaceId, NamespaceInfo, NamespaceName, OnBehalf,
         OperationReply, Refusal, StoredReceipt, TokenId,
     },
     proto::v1,
@@ -334,7 +334,7 @@ impl Broker {
         operation: ClaimOperation,
         of: &Subject<'_>,
     ) -> Result<ClaimReply, ClaimError> {
-        match self.operate(Operation::Claim(operation).on_behalf(token)).await {
+        match self.operate(OnBehalf::operation(token, Made::Claim(operation))).await {
             Ok(Ok(OperationReply::Claim(reply))) => Ok(self.dated(reply)),
             Ok(Ok(other)) => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),

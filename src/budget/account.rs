@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{
     clocks::{Clocks, Why},
     face::Face,
+    identity::Identity,
     level::{Full, Lease, Level},
     open::Open,
     origin::Origin,
@@ -78,6 +79,8 @@ pub struct Account {
     bond: OnceLock<[u8; 32]>,
     /// Which node its certificate names.
     certified: OnceLock<Arc<str>>,
+    /// Whom a client's certificate names.
+    identity: OnceLock<Arc<Identity>>,
     upgraded: AtomicBool,
     /// Why it has to end; 0 while it need not.
     ended: AtomicU8,
@@ -127,6 +130,7 @@ impl Account {
             node: OnceLock::new(),
             bond: OnceLock::new(),
             certified: OnceLock::new(),
+            identity: OnceLock::new(),
             upgraded: AtomicBool::new(false),
             ended: AtomicU8::new(0),
             stalled: AtomicBool::new(false),
@@ -178,6 +182,17 @@ impl Account {
     /// The node that its certificate names; none without TLS between nodes.
     pub fn certified(&self) -> Option<&str> {
         self.certified.get().map(|node| &**node)
+    }
+
+    /// A client has shown a certificate that names somebody.
+    pub(crate) fn identify(&self, identity: Identity) {
+        // Once for a connection.
+        let _ = self.identity.set(Arc::new(identity));
+    }
+
+    /// Whom the client's certificate names; none without one.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.get()
     }
 
     /// Ends the connection: its certificate is not valid any more.

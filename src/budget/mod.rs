@@ -19,6 +19,7 @@ mod clocks;
 pub mod descriptors;
 mod face;
 mod guard;
+mod identity;
 mod level;
 mod making;
 mod messages;
@@ -38,6 +39,7 @@ pub use self::{
     answering::Holding,
     arriving::Arriving,
     clocks::Why,
+    identity::Identity,
     level::{Full, Lease, Level},
     open::Open,
     origin::Origin,

@@ -74,7 +74,7 @@ where
         // What has no row is no call of this version, or one whose row was forgotten.
         let need = rights::need(request.uri().path()).unwrap_or(Need::ADMIN);
         let from = arriving::of_connection(request.extensions());
-        match self.gate.admit(token(request.headers()), from.origin(), need) {
+        match self.gate.admit(token(request.headers()), &from, need) {
             Ok(access) => match enter(&access, request.extensions(), &from) {
                 Ok(()) => {
                     request.extensions_mut().insert(access);

@@ -17,8 +17,13 @@ impl Security for Service {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let broker = access(&request)?;
-        let v1::CreateTokenRequest { description, roles, lifetime_ms } = request.into_inner();
+        let v1::CreateTokenRequest { description, roles, lifetime_ms, certificate } = request.into_inner();
         let lifetime = (lifetime_ms > 0).then(|| Duration::from_millis(lifetime_ms));
+        if !certificate.is_empty() {
+            let made = broker.bind_certificate(&certificate, &description, &roles, lifetime).await;
+            let token = made.map_err(|error| to_status(&error))?.to_proto();
+            return Ok(Response::new(v1::CreateTokenResponse { token: Some(token), text: String::new() }));
+        }
         let made = broker.create_token(&description, &roles, lifetime).await;
         let (text, token) = made.map_err(|error| to_status(&error))?;
         let text = text.reveal().to_owned();

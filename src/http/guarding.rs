@@ -28,7 +28,7 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
     let row = path.and_then(|path| rights::need(method, path));
     let account = request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default();
     // Who may know nothing is not told which paths there are either.
-    let admitted = gate.admit(token(request.headers()), account.origin(), row.unwrap_or(Need::Known));
+    let admitted = gate.admit(token(request.headers()), &account, row.unwrap_or(Need::Known));
     match admitted {
         Ok(access) => {
             let open = request.extensions().get::<Arc<Open>>().cloned().unwrap_or_else(|| account.begin_anyway());

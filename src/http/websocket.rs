@@ -281,8 +281,7 @@ impl Connection {
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
         };
         let opened = async {
-            let options =
-SubscribeOptions {
+            let options = SubscribeOptions {
                 filter: filter_of(&filter)?,
                 if_changed,
                 connection: Some(self.account.clone()),

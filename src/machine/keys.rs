@@ -86,6 +86,8 @@ pub(super) enum Key {
     Invitation(TokenId),
     /// What a role limits, by the hash of its name.
     RoleQuota(KeyHash),
+    /// Whose certificates are those of a name, by the hash of that.
+    Certificate(KeyHash),
     /// Which token a channel counts for.
     ChannelOwner(ChannelId),
     /// Which token a consumer counts for.
@@ -132,6 +134,7 @@ const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
 const INVITATION: &[u8] = b"invitation/";
 const ROLE_QUOTA: &[u8] = b"role-quota/";
+const CERTIFICATE: &[u8] = b"certificate/";
 const CHANNEL_OWNER: &[u8] = b"channel-owner/";
 const CONSUMER_OWNER: &[u8] = b"consumer-owner/";
 const CLAIM_OWNER: &[u8] = b"claim-owner/";
@@ -174,6 +177,7 @@ impl Key {
             Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
             Self::Invitation(id) => [INVITATION, &id.0.to_be_bytes()].concat().into(),
             Self::RoleQuota(name) => [ROLE_QUOTA, &name.0[..]].concat().into(),
+            Self::Certificate(name) => [CERTIFICATE, &name.0[..]].concat().into(),
             Self::ChannelOwner(id) => [CHANNEL_OWNER, &id.0.to_be_bytes()].concat().into(),
             Self::ConsumerOwner(id) => [CONSUMER_OWNER, &id.0.to_be_bytes()].concat().into(),
             Self::ClaimOwner(id, key) => [CLAIM_OWNER, &id.0.to_be_bytes(), &key.0].concat().into(),
@@ -228,6 +232,8 @@ impl Key {
             Some(Self::Invitation(TokenId(number(id)?)))
         } else if let Some(name) = key.strip_prefix(ROLE_QUOTA) {
             Some(Self::RoleQuota(KeyHash(name.try_into().ok()?)))
+        } else if let Some(name) = key.strip_prefix(CERTIFICATE) {
+            Some(Self::Certificate(KeyHash(name.try_into().ok()?)))
         } else if let Some(id) = key.strip_prefix(CHANNEL_OWNER) {
             Some(Self::ChannelOwner(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(CONSUMER_OWNER) {
@@ -318,6 +324,7 @@ mod tests {
             Key::Token(TokenId(12)),
             Key::Invitation(TokenId(13)),
             Key::RoleQuota(KeyHash([14; 16])),
+            Key::Certificate(KeyHash([18; 16])),
             Key::ChannelOwner(id),
             Key::ConsumerOwner(ConsumerId(15)),
             Key::ClaimOwner(NamespaceId(16), KeyHash([17; 16])),

@@ -67,8 +67,8 @@ pub use self::{
     schemas::{schema_key, schemas_prefix},
 };
 use crate::model::{
-    ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, Operation,
-    OperationReply, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
+    ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, OnBehalf,
+    Operation, OperationReply, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
 };
 
 /// State of all channels.
@@ -284,7 +284,7 @@ impl Machine {
             }
             Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
             Operation::Security(operation) => self.operate_security(operation, effects),
-            Operation::OnBehalf { token, operation } => self.operate_for(token, *operation, effects),
+            Operation::OnBehalf(OnBehalf { token, made }) => self.operate_for(token, made, effects),
         }
     }
 

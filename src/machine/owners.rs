@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     ChannelConfig, ChannelId, ChannelName, ChannelReply, ClaimOperation, ClaimReply, ConsumerId, ConsumerOperation,
-    KeyHash, NamespaceId, Operation, OperationReply, Quantity, Refusal, RoleName, TokenId,
+    KeyHash, Made, NamespaceId, OperationReply, Quantity, Refusal, RoleName, TokenId,
 };
 
 /// Things of one kind that count for tokens.
@@ -103,14 +103,12 @@ impl Machine {
     pub(super) fn operate_for(
         &mut self,
         token: TokenId,
-        operation: Operation,
+        made: Made,
         effects: &mut Effects,
     ) -> Result<OperationReply, Refusal> {
-        match operation {
-            Operation::Consumer(operation) => self.operate_consumer_for(token, operation, effects),
-            Operation::Claim(operation) => self.operate_claim_for(token, operation, effects),
-            // The codec takes it for damage.
-            other => self.operate(other, effects),
+        match made {
+            Made::Consumer(operation) => self.operate_consumer_for(token, operation, effects),
+            Made::Claim(operation) => self.operate_claim_for(token, operation, effects),
         }
     }
 

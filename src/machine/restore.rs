@@ -10,13 +10,13 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    owners::Owners,
     ClaimEntry, Consumers, Machine, MachineRecord,
     calendar::Calendar,
     claims::Namespaces,
     key_limit::KeyLimit,
     keys::{Key, record},
     members::Members,
+    owners::Owners,
     rules::restore_rule,
 };
 use crate::model::{ChannelId, ChannelStats, RuleSet, StateLimits};
@@ -119,7 +119,7 @@ impl Restoring {
             Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
-            Key::Role(_) | Key::Token(_) | Key::Invitation(_) | Key::RoleQuota(_) => {
+            Key::Role(_) | Key::Token(_) | Key::Invitation(_) | Key::RoleQuota(_) | Key::Certificate(_) => {
                 machine.restore_security(kind, value)
             }
             Key::ChannelOwner(_) | Key::ConsumerOwner(_) | Key::ClaimOwner(..) => machine.restore_owner(kind, value),

@@ -10,8 +10,8 @@ use super::{Effects, Machine, keys::Key};
 use crate::{
     codec::decode_record,
     model::{
-        ADMIN_ROLE, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal, Role, RoleName, RoleQuota,
-        SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
+        ADMIN_ROLE, CertificateName, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal,
+        Role, RoleName, RoleQuota, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
 };
 
@@ -24,6 +24,17 @@ fn role_key(name: &RoleName) -> Key {
 
 fn quota_key(name: &RoleName) -> Key {
     Key::RoleQuota(KeyHash::of(name.as_str()))
+}
+
+fn certificate_key(name: &CertificateName) -> Key {
+    Key::Certificate(KeyHash::of(name.as_str()))
+}
+
+/// Whose certificates are those of a name, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct CertificateRecord {
+    name: CertificateName,
+    token: TokenId,
 }
 
 /// What a role limits, as it is stored.
@@ -62,6 +73,9 @@ impl Machine {
             SecurityOperation::Invite(new) => self.invite(new, effects).map(SecurityReply::Invitation),
             SecurityOperation::UseInvitation { id, node } => {
                 self.use_invitation(id, node, effects).map(SecurityReply::Invitation)
+            }
+            SecurityOperation::BindCertificate { name, token } => {
+                self.bind_certificate(name, token, effects).map(SecurityReply::Token)
             }
             SecurityOperation::SetRoleQuota { role, quota } => {
                 self.set_role_quota(&role, quota, effects).map(SecurityReply::Quota)
@@ -156,6 +170,36 @@ impl Machine {
         Ok(self.put_token(token, effects))
     }
 
+    fn bind_certificate(
+        &mut self,
+        name: CertificateName,
+        token: NewToken,
+        effects: &mut Effects,
+    ) -> Result<Token, Refusal> {
+        match self.security.certificates.get(&name) {
+            Some(present) if *present == token.id => return self.create_token(token, effects),
+            Some(present) => return Err(Refusal::CertificateBound(*present)),
+            None if self.security.tokens.contains_key(&token.id) => return Err(Refusal::TokenExists(token.id)),
+            None => {}
+        }
+        let made = self.create_token(token, effects)?;
+        effects.put(certificate_key(&name), &CertificateRecord { name: name.clone(), token: made.id });
+        Arc::make_mut(&mut self.security).certificates.insert(name, made.id);
+        Ok(made)
+    }
+
+    /// Takes a token out, and the name of certificates that belonged to it.
+    fn remove_token(&mut self, id: TokenId, effects: &mut Effects) {
+        effects.delete(Key::Token(id));
+        let state = Arc::make_mut(&mut self.security);
+        state.tokens.remove(&id);
+        let bound = state.certificates.iter().find(|(_, token)| **token == id).map(|(name, _)| name.clone());
+        if let Some(name) = bound {
+            effects.delete(certificate_key(&name));
+            state.certificates.remove(&name);
+        }
+    }
+
     fn put_token(&mut self, token: Token, effects: &mut Effects) -> Token {
         effects.put(Key::Token(token.id), &token);
         Arc::make_mut(&mut self.security).tokens.insert(token.id, Arc::new(token.clone()));
@@ -164,8 +208,7 @@ impl Machine {
 
     fn revoke_token(&mut self, id: TokenId, effects: &mut Effects) -> Result<Token, Refusal> {
         let token = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?.clone();
-        effects.delete(Key::Token(id));
-        Arc::make_mut(&mut self.security).tokens.remove(&id);
+        self.remove_token(id, effects);
         Ok(Token::clone(&token))
     }
 
@@ -182,6 +225,9 @@ impl Machine {
 
     fn rotate_token(&mut self, id: TokenId, hash: TokenHash, effects: &mut Effects) -> Result<Token, Refusal> {
         let present = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?;
+        if self.security.certificates.values().any(|token| *token == id) {
+            return Err(Refusal::TokenOfCertificate(id));
+        }
         if present.hash == hash {
             return Ok(Token::clone(present));
         }
@@ -247,8 +293,7 @@ impl Machine {
         let old: Vec<TokenId> =
             self.security.tokens.values().filter(|token| is_old(token)).map(|token| token.id).collect();
         for id in &old {
-            effects.delete(Key::Token(*id));
-            Arc::make_mut(&mut self.security).tokens.remove(id);
+            self.remove_token(*id, effects);
         }
         if !old.is_empty() {
             effects.security = Some(self.security.clone());
@@ -267,6 +312,11 @@ impl Machine {
             let token: Token = decode_record("token", value).map_err(|error| error.to_string())?;
             let fits = token.id == id;
             state.tokens.insert(id, Arc::new(token));
+            fits
+        } else if let Key::Certificate(_) = key {
+            let record: CertificateRecord = decode_record("certificate", value).map_err(|error| error.to_string())?;
+            let fits = certificate_key(&record.name) == key;
+            state.certificates.insert(record.name, record.token);
             fits
         } else if let Key::RoleQuota(_) = key {
             let record: QuotaRecord = decode_record("quota", value).map_err(|error| error.to_string())?;
@@ -287,6 +337,11 @@ impl Machine {
         if let Some(role) = self.security.quotas.keys().find(|role| !self.security.roles.contains_key(*role)) {
             let key = quota_key(role).encode();
             return Err(format!("key `{}`: there is no role `{role}`", key.escape_ascii()));
+        }
+        let gone = |(_, token): &(&CertificateName, &TokenId)| !self.security.tokens.contains_key(*token);
+        if let Some((name, token)) = self.security.certificates.iter().find(gone) {
+            let key = certificate_key(name).encode();
+            return Err(format!("key `{}`: there is no token {token}", key.escape_ascii()));
         }
         for token in self.security.tokens.values() {
             if let Some(role) = token.roles.iter().find(|role| !self.security.has_role(role)) {

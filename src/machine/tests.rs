@@ -2,11 +2,11 @@ mod compaction;
 mod consumers;
 mod keys;
 mod naive;
+mod owners;
 mod publishing;
 mod redrive;
 mod retention;
 mod rules;
-mod owners;
 mod security;
 mod stored;
 

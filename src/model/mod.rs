@@ -5,6 +5,7 @@
 
 mod batch;
 mod canonical;
+mod certificate_name;
 mod channel;
 mod claim;
 mod claim_json;
@@ -35,6 +36,7 @@ mod times;
 mod transaction;
 
 pub use batch::StoredBatch;
+pub use certificate_name::CertificateName;
 pub use channel::{
     AUDIT_CHANNEL, Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
     Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
@@ -68,7 +70,7 @@ pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, hea
 pub use limits::{CONSUMER_DEFERRED, CONSUMER_DEFERRED_KEYS, Limits};
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
-pub use operation::{Operation, OperationReply};
+pub use operation::{Made, OnBehalf, Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
 pub use refusal::Refusal;

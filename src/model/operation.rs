@@ -68,31 +68,53 @@ pub enum Operation {
     Reclaim(Reclaim),
     /// One on tokens and roles.
     Security(SecurityOperation),
-    /// One on consumers or claims that counts against what a token may have of them.
-    OnBehalf {
-        /// Which token.
-        token: TokenId,
-        /// What is done.
-        operation: Box<Operation>,
-    },
+    /// One that counts against what a token may have.
+    OnBehalf(OnBehalf),
 }
 
-impl Operation {
-    /// The same for a token that has a quota of what it makes.
-    #[must_use]
-    pub fn on_behalf(self, token: Option<TokenId>) -> Self {
-        match token {
-            Some(token) => Self::OnBehalf { token, operation: Box::new(self) },
-            None => self,
+/// What is done for a token that has a quota of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnBehalf {
+    /// Which token.
+    pub token: TokenId,
+    /// What is done.
+    pub made: Made,
+}
+
+/// What can be done for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// An operation on consumers.
+    Consumer(ConsumerOperation),
+    /// An operation on claims.
+    Claim(ClaimOperation),
+}
+
+impl OnBehalf {
+    /// It counts for a token, or for nobody.
+    pub fn operation(token: Option<TokenId>, made: Made) -> Operation {
+        match (token, made) {
+            (Some(token), made) => Operation::OnBehalf(Self { token, made }),
+            (None, Made::Consumer(operation)) => Operation::Consumer(operation),
+            (None, Made::Claim(operation)) => Operation::Claim(operation),
         }
     }
 
+    fn consumer(&self) -> Option<&ConsumerOperation> {
+        match &self.made {
+            Made::Consumer(operation) => Some(operation),
+            Made::Claim(_) => None,
+        }
+    }
+}
+
+impl Operation {
     /// Bytes of the messages or the receipt that it carries: they bound what shares a log entry.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
             Self::Consumer(operation) => operation.bytes(),
-            Self::OnBehalf { operation, .. } => operation.bytes(),
+            Self::OnBehalf(made) => made.consumer().map_or(0, ConsumerOperation::bytes),
             Self::PutRule { .. }
             | Self::DeleteRule { .. }
             | Self::Claim(_)
@@ -117,7 +139,7 @@ impl Operation {
             Self::Due(due) => due.group.copied_bytes(),
             Self::Redrive(redrive) => redrive.group.copied_bytes(),
             Self::Consumer(operation) => operation.copied_bytes(),
-            Self::OnBehalf { operation, .. } => operation.copied_bytes(),
+            Self::OnBehalf(made) => made.consumer().map_or(0, ConsumerOperation::copied_bytes),
             _ => 0,
         }
     }

@@ -266,4 +266,10 @@ pub enum Refusal {
         /// The role that allows most.
         role: RoleName,
     },
+    /// Certificates of the name belong to a token already.
+    #[error("certificates of this name belong to token {0} already")]
+    CertificateBound(TokenId),
+    /// The token has no text that could be another one.
+    #[error("token {0} has no text: its holder shows a certificate")]
+    TokenOfCertificate(TokenId),
 }

@@ -102,9 +102,9 @@ pub struct Allowance {
 impl SecurityState {
     /// How much a token may take of something: what the role says that allows most. None where no role of it says anything.
     pub fn allowance(&self, token: &Token, quantity: Quantity) -> Option<Allowance> {
-        let said = |role: &RoleName| Some((self.quotas.get(role)?.get(quantity)?, role));
+        let said = token.roles.iter().filter_map(|role| Some((self.quotas.get(role)?.get(quantity)?, role)));
         // Of equal ones the first, which is the last one that is less than no other.
-        let (limit, role) = token.roles.iter().filter_map(said).rev().max_by_key(|(limit, _)| *limit)?;
+        let (limit, role) = said.rev().max_by_key(|(limit, _)| *limit)?;
         Some(Allowance { limit, role: role.clone() })
     }
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod audit;
+mod certificates;
 mod claims;
 mod console;
 mod consumers;

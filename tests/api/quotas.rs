@@ -64,8 +64,11 @@ async fn a_token_publishes_as_much_in_a_second_as_its_role_allows_and_another_on
         assert_eq!(publish(&other).await.status, 200);
     }
     let mut client = BrokerClient::new(closed.channel().await);
-    let request =
-        v1::PublishRequest { channel: "orders".into(), batch: Some(batch(&["1", "2", "3", "4", "5"])), ..Default::default() };
+    let request = v1::PublishRequest {
+        channel: "orders".into(),
+        batch: Some(batch(&["1", "2", "3", "4", "5"])),
+        ..Default::default()
+    };
     client.publish(with(&text, request.clone())).await.ok();
     let status = client.publish(with(&text, request)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
@@ -174,7 +177,8 @@ async fn channels_consumers_and_claims_of_a_token_are_counted_by_the_cluster() {
     };
     assert_eq!(consumer("a").await.status, 200);
     refused(&consumer("b").await, "the token would have 2 consumers, and role `shop` allows 1");
-    let claim = async |key: &str| closed.ask(&text, "POST", &format!("/v1/claims/jobs/{key}"), r#"{"lease_ms":60000}"#).await;
+    let claim =
+        async |key: &str| closed.ask(&text, "POST", &format!("/v1/claims/jobs/{key}"), r#"{"lease_ms":60000}"#).await;
     assert_eq!(claim("1").await.status, 200);
     refused(&claim("2").await, "the token would have 2 claims, and role `shop` allows 1");
     assert_eq!(closed.ask(&text, "DELETE", "/v1/channels/more", "").await.status, 204);
@@ -191,7 +195,8 @@ async fn a_filter_that_takes_too_long_waits_and_a_new_one_is_refused() {
     for _ in 0..5 {
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/x-ndjson")];
         let target = "/v1/channels/orders/messages";
-        let published = super::http::request(closed.node.http_address(), "POST", target, &headers, &lines.join("\n")).await;
+        let published =
+            super::http::request(closed.node.http_address(), "POST", target, &headers, &lines.join("\n")).await;
         assert_eq!(published.status, 200, "{}", published.body);
     }
     let target = "/v1/channels/orders/messages?from=earliest&filter=n%20%3D%3D%20-1";
@@ -216,10 +221,7 @@ async fn a_quota_is_shown_changed_and_removed_and_makes_no_sense_as_a_rate_of_no
     assert_eq!(ask("GET", "/v1/roles/shop", "").await.json()["quota"], serde_json::json!({ "streams": 9 }));
     let set = ask("PUT", "/v1/roles/shop/quota", r#"{"connections":0,"messages_per_second":7}"#).await;
     assert_eq!(set.json()["quota"], serde_json::json!({ "connections": 0, "messages_per_second": 7 }), "{}", set.body);
-    assert_eq!(
-        closed.admin.role("shop").await.unwrap().quota,
-        RoleQuota::new().connections(0).messages_per_second(7)
-    );
+    assert_eq!(closed.admin.role("shop").await.unwrap().quota, RoleQuota::new().connections(0).messages_per_second(7));
     // What a role grants and what it limits are apart.
     let role = closed.admin.role("shop").await.unwrap();
     closed.admin.update_role(role.clone().description("changed")).await.unwrap();

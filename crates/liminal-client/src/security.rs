@@ -17,8 +17,7 @@ use liminal_wire::{
     v1::{
         CanIRequest, CreateRoleRequest, CreateTokenRequest, DeleteRoleRequest, GetRoleRequest, GetTokenRequest,
         ListRolesRequest, ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, SetRoleQuotaRequest,
-        UpdateRoleRequest,
-        security_client::SecurityClient,
+        UpdateRoleRequest, security_client::SecurityClient,
     },
 };
 
@@ -35,7 +34,8 @@ impl Client {
         lifetime: Option<Duration>,
     ) -> Result<NewToken, ClientError> {
         let lifetime_ms = lifetime.map_or(0, |lifetime| duration_to_ms(lifetime).max(1));
-        let request = CreateTokenRequest { description: description.to_owned(), roles, lifetime_ms };
+        let certificate = String::new();
+        let request = CreateTokenRequest { description: description.to_owned(), roles, lifetime_ms, certificate };
         let create = |link| {
             let request = request.clone();
             async move { SecurityClient::new(link).create_token(request).await }
@@ -43,6 +43,29 @@ impl Client {
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, create).await?;
         let token = response.token.map(Token::from).ok_or_else(|| malformed("token"))?;
         Ok(NewToken::of(token, response.text))
+    }
+
+    /// Makes a token that has no text: whoever shows a certificate of this name (`uri:NAME`, `dns:NAME` or `cn:NAME`), and no
+    /// token, is its holder.
+    ///
+    /// # Errors
+    /// When a role does not exist, the name belongs to another token, or the caller is no administrator.
+    pub async fn bind_certificate(
+        &self,
+        name: &str,
+        description: &str,
+        roles: Vec<String>,
+        lifetime: Option<Duration>,
+    ) -> Result<Token, ClientError> {
+        let lifetime_ms = lifetime.map_or(0, |lifetime| duration_to_ms(lifetime).max(1));
+        let (description, certificate) = (description.to_owned(), name.to_owned());
+        let request = CreateTokenRequest { description, roles, lifetime_ms, certificate };
+        let create = |link| {
+            let request = request.clone();
+            async move { SecurityClient::new(link).create_token(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, create).await?;
+        response.token.map(Token::from).ok_or_else(|| malformed("token"))
     }
 
     /// Gives a token another text. The former one is refused from then on.

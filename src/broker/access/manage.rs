@@ -6,8 +6,8 @@ use super::{Access, Object, RoleInfo, TokenText, policy::Policy};
 use crate::{
     broker::{Broker, BrokerError, NamedPage},
     model::{
-        ADMIN_ROLE, Action, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern, Refusal, Role, RoleName,
-        Scope, SecurityOperation, SecurityReply, SecurityState, Token, TokenId,
+        ADMIN_ROLE, Action, CertificateName, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern,
+        Refusal, Role, RoleName, Scope, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
     proto::v1,
 };
@@ -19,6 +19,8 @@ pub struct TokenInfo {
     pub token: Arc<Token>,
     /// When it was used last on the node that was asked, milliseconds since the Unix epoch; 0: not since that node started.
     pub used_ms: u64,
+    /// The name of the certificates that its holder shows; none where it has a text.
+    pub certificate: Option<CertificateName>,
 }
 
 impl TokenInfo {
@@ -33,6 +35,7 @@ impl TokenInfo {
             rotated_ms: *rotated_ms,
             expires_ms: expires_ms.unwrap_or(0),
             used_ms: self.used_ms,
+            certificate: self.certificate.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -83,22 +86,31 @@ impl Access {
         lifetime: Option<Duration>,
     ) -> Result<(TokenText, TokenInfo), BrokerError> {
         self.may_admin()?;
-        within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
-        within("the number of roles of the token", roles.len(), Limits::TOKEN_ROLES)?;
-        if roles.is_empty() {
-            return Err(invalid("the token has no role, so it could do nothing: give it at least one".into()));
-        }
-        let roles = roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
-        let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-        if lifetime_ms == Some(0) {
-            return Err(invalid("a token that lives for 0 ms is refused at once: give a longer time, or none".into()));
-        }
         let text = TokenText::random(&*self.broker.inner.env.random);
-        let new =
-            NewToken { id: text.id(), hash: text.hash(), description: description.to_owned(), roles, lifetime_ms };
+        let new = new_token((text.id(), text.hash()), description, roles, lifetime)?;
         let act = self.begin("token.create", token_name(text.id())).with(listed("roles", &new.roles));
         let token = act.end(self.token_of(SecurityOperation::CreateToken(new)).await)?;
         Ok((text, token))
+    }
+
+    /// Makes a token that has no text: whoever shows a certificate of this name is its holder.
+    ///
+    /// # Errors
+    /// As [`Access::create_token`]; `InvalidArgument` where the name is none, or belongs to another token.
+    pub async fn bind_certificate(
+        &self,
+        name: &str,
+        description: &str,
+        roles: &[String],
+        lifetime: Option<Duration>,
+    ) -> Result<TokenInfo, BrokerError> {
+        self.may_admin()?;
+        let name: CertificateName = name.parse().map_err(invalid)?;
+        let id = TokenId(self.broker.inner.env.random.next_u64());
+        let token = new_token((id, TokenHash::of_certificate(&name)), description, roles, lifetime)?;
+        let detail = format!("certificate {name} {}", listed("roles", &token.roles));
+        let act = self.begin("token.create", token_name(id)).with(detail);
+        act.end(self.token_of(SecurityOperation::BindCertificate { name, token }).await)
     }
 
     /// Gives a token another secret. The former one is worth nothing as soon as this is answered.
@@ -158,7 +170,8 @@ impl Access {
     }
 
     fn shown(&self, policy: &Policy, token: &Arc<Token>) -> TokenInfo {
-        TokenInfo { token: token.clone(), used_ms: policy.used_ms(token.id) }
+        let certificate = policy.certificate_of(token.id).cloned();
+        TokenInfo { token: token.clone(), used_ms: policy.used_ms(token.id), certificate }
     }
 
     async fn token_of(&self, operation: SecurityOperation) -> Result<TokenInfo, BrokerError> {
@@ -229,7 +242,10 @@ impl Access {
         let admin = Role::admin().map(Arc::new);
         let mut all: Vec<&Arc<Role>> = state.roles.values().chain(&admin).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(with_quota(&state, Role::clone(role))));
+        let rest = all
+            .into_iter()
+            .filter(|role| role.name.as_str() > after)
+            .map(|role| Ok(with_quota(&state, Role::clone(role))));
         let bytes = |info: &RoleInfo| info.role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
         NamedPage::take(rest, limit, |info| info.role.name.as_str(), bytes)
     }
@@ -277,6 +293,25 @@ impl Access {
         let reason = asked.judge(&[action], object).err().map(|error| error.to_string());
         Ok(Verdict { allowed: reason.is_none(), who: asked.name(), reason: reason.unwrap_or_default() })
     }
+}
+
+fn new_token(
+    (id, hash): (TokenId, TokenHash),
+    description: &str,
+    roles: &[String],
+    lifetime: Option<Duration>,
+) -> Result<NewToken, BrokerError> {
+    within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
+    within("the number of roles of the token", roles.len(), Limits::TOKEN_ROLES)?;
+    if roles.is_empty() {
+        return Err(invalid("the token has no role, so it could do nothing: give it at least one".into()));
+    }
+    let roles = roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
+    let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+    if lifetime_ms == Some(0) {
+        return Err(invalid("a token that lives for 0 ms is refused at once: give a longer time, or none".into()));
+    }
+    Ok(NewToken { id, hash, description: description.to_owned(), roles, lifetime_ms })
 }
 
 /// As records name a token.
@@ -336,6 +371,13 @@ impl Broker {
                 BrokerError::RoleInUse { name: role.to_string(), token: token.to_string() }
             }
             Err(Refusal::NoSuchToken(id)) => BrokerError::TokenNotFound { id: id.to_string() },
+            Err(Refusal::CertificateBound(id)) => invalid(format!(
+                "certificates of this name belong to token {id}: revoke that one first, or give it other roles by \
+                 `liminal role update`"
+            )),
+            Err(Refusal::TokenOfCertificate(id)) => invalid(format!(
+                "token {id} has no text that could be another one: its holder shows a certificate, which its CA renews"
+            )),
             Err(Refusal::LastAdministrator(id)) => BrokerError::LastAdministrator { id: id.to_string() },
             Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
             Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),

@@ -51,7 +51,7 @@ use super::{
     audit::{Audit, Audited},
 };
 use crate::{
-    budget::Origin,
+    budget::Account,
     model::{SecurityMode, SecurityState, TokenHash},
 };
 
@@ -153,9 +153,12 @@ impl Gate {
     ///
     /// # Errors
     /// Why not, and after which delay that is to be told.
-    pub fn admit(self: &Arc<Self>, token: Option<&str>, from: &Origin, need: Need) -> Result<Access, Turned> {
+    pub fn admit(self: &Arc<Self>, token: Option<&str>, through: &Account, need: Need) -> Result<Access, Turned> {
+        let from = through.origin();
         let caller = match (self.mode, token) {
-            (SecurityMode::Off, _) | (_, None) => Caller::nobody(self.clone(), from.clone()),
+            (SecurityMode::Off, _) => Caller::nobody(self.clone(), from.clone()),
+            // A token that is shown counts alone; who shows none is whom the certificate names.
+            (_, None) => Caller::by_certificate(self.clone(), through),
             // Open calls answer whoever asks, also with a token that is not valid any more.
             (_, Some(_)) if need == Need::Open => Caller::nobody(self.clone(), from.clone()),
             (mode, Some(text)) => match Caller::of(self.clone(), from.clone(), text) {

@@ -11,8 +11,8 @@ use std::{
 
 use super::quotas::Metered;
 use crate::model::{
-    ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, ChannelName, Pattern, Role, RoleName, Scope, SecurityState, Token,
-    TokenHash, TokenId,
+    ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, CertificateName, ChannelName, Pattern, Role, RoleName, Scope,
+    SecurityState, Token, TokenHash, TokenId,
 };
 
 /// Something that a caller wants to act on.
@@ -165,6 +165,7 @@ impl Principal {
 pub(super) struct Policy {
     pub(super) state: Arc<SecurityState>,
     principals: HashMap<TokenId, Principal>,
+    certificates: HashMap<TokenId, CertificateName>,
 }
 
 impl Policy {
@@ -193,7 +194,8 @@ impl Policy {
             }
         };
         let principals = state.tokens.iter().map(|(id, token)| (*id, principal(token))).collect();
-        Self { principals, state }
+        let certificates = state.certificates.iter().map(|(name, id)| (*id, name.clone())).collect();
+        Self { principals, certificates, state }
     }
 
     /// The token of this id, if the hash is that of its text. What is compared where there is none takes as long.
@@ -202,6 +204,11 @@ impl Policy {
         let expected = found.map_or(TokenHash([0; 32]), |principal| principal.token.hash);
         let same = expected == *hash;
         found.filter(|_| same)
+    }
+
+    /// The name of the certificates that the holder of a token shows.
+    pub(super) fn certificate_of(&self, id: TokenId) -> Option<&CertificateName> {
+        self.certificates.get(&id)
     }
 
     pub(super) fn used_ms(&self, id: TokenId) -> u64 {

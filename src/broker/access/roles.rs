@@ -104,7 +104,8 @@ impl Access {
         let role = manage::role_name(role)?;
         manage::check_changeable(&role)?;
         let quota = of_proto(quota)?;
-        let said: Vec<String> = quota.limits().map(|(quantity, limit)| format!("{}={limit}", quantity.name())).collect();
+        let said: Vec<String> =
+            quota.limits().map(|(quantity, limit)| format!("{}={limit}", quantity.name())).collect();
         let act = self.begin("role.quota", manage::role_act(&role)).with(manage::listed("quota", &said));
         act.end(self.role_of(SecurityOperation::SetRoleQuota { role, quota }).await)
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::{
         Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, StoredBatch,
+        ConsumerReply, ConsumerStatus, InvalidName, Made, OnBehalf, OperationReply, OrderingKey, Refusal, StoredBatch,
         TokenId, stream_key,
     },
     proto::v1,
@@ -341,7 +341,7 @@ impl Broker {
         settle_skipped: bool,
     ) -> Result<ConsumerInfo, BrokerError> {
         let operation = ConsumerOperation::Judged { operation: Box::new(operation), settle_skipped };
-        match self.operate(Operation::Consumer(operation).on_behalf(token)).await? {
+        match self.operate(OnBehalf::operation(token, Made::Consumer(operation))).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
                 // One that is gone is shown as it was.
                 let status = self.inner.view.consumer_status(status.meta.id).unwrap_or(*status);

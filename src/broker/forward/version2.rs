@@ -132,7 +132,8 @@ macro_rules! errors {
                     | BrokerError::RoleNotFound { .. }
                     | BrokerError::RoleExists { .. }
                     | BrokerError::RoleInUse { .. }
-                    | BrokerError::LastAdministrator { .. } => {
+                    | BrokerError::LastAdministrator { .. }
+                    | BrokerError::RoleQuotaExceeded { .. } => {
                         let reason = error.to_string();
                         if error.outcome_unknown() { Self::OutcomeUnknown { reason } } else { Self::Internal { reason } }
                     }

@@ -180,11 +180,7 @@ mod tests {
     #[test]
     fn what_is_given_changes_and_the_rest_stays() {
         let present = RoleQuota::new().connections(5).streams(6);
-        let wanted = Wanted {
-            streams: Some(Limit(None)),
-            publish_rate: Some(Limit(Some(1_000))),
-            ..Wanted::default()
-        };
+        let wanted = Wanted { streams: Some(Limit(None)), publish_rate: Some(Limit(Some(1_000))), ..Wanted::default() };
         assert_eq!(wanted.over(present), RoleQuota::new().connections(5).messages_per_second(1_000));
         let clear = Wanted { clear: true, ..wanted };
         assert_eq!(clear.over(present), RoleQuota::new().messages_per_second(1_000));
@@ -194,6 +190,9 @@ mod tests {
     fn a_quota_is_told_in_words() {
         assert_eq!(in_words(&RoleQuota::new()), "");
         let quota = RoleQuota::new().connections(5).messages_per_second(1_000).bytes_per_second(1 << 20);
-        assert_eq!(in_words(&quota.filter_ms_per_second(200)), "5 connections, 1,000 messages/s, 1.0 MiB/s, 200 ms/s of filters");
+        assert_eq!(
+            in_words(&quota.filter_ms_per_second(200)),
+            "5 connections, 1,000 messages/s, 1.0 MiB/s, 200 ms/s of filters"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Begin, ClaimOperation, ClaimReply, ConsumerConfig, ConsumerOperation, Grant, KeyHash, NewToken, Quantity, Role,
-    RoleQuota, SecurityOperation, TokenHash, TokenId,
+    Begin, ClaimOperation, ClaimReply, ConsumerConfig, ConsumerOperation, Grant, KeyHash, Made, NewToken, OnBehalf,
+    Quantity, Role, RoleQuota, SecurityOperation, TokenHash, TokenId,
 };
 
 const TOKEN: TokenId = TokenId(1);
@@ -45,13 +45,13 @@ fn consume(node: &mut Node, token: TokenId, name: &str) -> Result<(), Refusal> {
     let (channel, config) = ("orders".parse().unwrap(), ConsumerConfig::default());
     let create = ConsumerOperation::Create { channel, name: name.parse().unwrap(), config, begin: Begin::Earliest };
     let operation = ConsumerOperation::Judged { operation: Box::new(create), settle_skipped: false };
-    node.operate(1, Operation::Consumer(operation).on_behalf(Some(token))).0.map(drop)
+    node.operate(1, OnBehalf::operation(Some(token), Made::Consumer(operation))).0.map(drop)
 }
 
 fn claim(node: &mut Node, time_ms: u64, token: TokenId, key: u8) -> Result<u64, Refusal> {
     let (namespace, key) = ("jobs".parse().unwrap(), KeyHash([key; 16]));
     let take = ClaimOperation::Take { namespace, key, owner: Some("w".into()), lease_ms: 10 };
-    match node.operate(time_ms, Operation::Claim(take).on_behalf(Some(token))).0? {
+    match node.operate(time_ms, OnBehalf::operation(Some(token), Made::Claim(take))).0? {
         OperationReply::Claim(ClaimReply::Taken { claim, .. }) => Ok(claim.token),
         other => panic!("{other:?}"),
     }

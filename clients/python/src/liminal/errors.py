@@ -489,6 +489,16 @@ class RoleInUse(
     """A role that tokens have cannot be deleted."""
 
 
+class LastAdministrator(
+    LiminalError,
+    code='LAST_ADMINISTRATOR',
+    outcome='definite',
+    retry=False,
+    next_step='make another token with the role `admin` first, or revoke it with `liminal token revoke ID --force`',
+):
+    """Without the token nobody could administer the cluster."""
+
+
 class NoLeader(
     LiminalError,
     code='NO_LEADER',

@@ -21,6 +21,8 @@ mirror! {
         expires: Option<SystemTime> = expires_ms as some_time,
         /// When the node that answered saw it last; none: not since that node started.
         used: Option<SystemTime> = used_ms as some_time,
+        /// The name of the certificates that its holder shows, such as `uri:NAME`; none where it has a text.
+        certificate: Option<String> = certificate as some_text,
     }
 
     /// What a role lets its tokens do, and to what.

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Kinds, Misread, Wire, choices, kinds, only_kinds, peer, records, required};
+use super::{Kinds, Misread, Wire, as_texts, choices, kinds, only_kinds, peer, records, required};
 use crate::model::{
-    Action, Actions, Grant, Invitation, NewInvitation, NewToken, Pattern, Quantity, Role, RoleQuota, Scope,
-    SecurityOperation, SecurityReply, Token, TokenHash,
+    Action, Actions, CertificateName, Grant, Invitation, NewInvitation, NewToken, Pattern, Quantity, Role, RoleQuota,
+    Scope, SecurityOperation, SecurityReply, Token, TokenHash,
 };
+
+as_texts!(CertificateName);
 
 choices! {
     Action { Publish, Read, Consume, Claim, Manage, Admin }
@@ -37,6 +39,7 @@ kinds! { SecurityOperation in security_operation {
         RotateToken = RotateToken { id, hash },
         UseInvitation = UseInvitation { id, node },
         SetRoleQuota = SetRoleQuota { role; quota },
+        BindCertificate = BindCertificate { name; token },
     ]
 } }
 

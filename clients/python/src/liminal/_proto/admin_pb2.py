@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16liminal/v1/admin.proto\x12\nliminal.v1\"\x16\n\x14\x43lusterStatusRequest\"q\n\x15\x43lusterStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.liminal.v1.NodeStatus\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xde\x02\n\nNodeStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x04\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.liminal.v1.NodeRole\x12&\n\x06health\x18\x04 \x01(\x0e\x32\x16.liminal.v1.NodeHealth\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x07 \x01(\x04\x12\x0b\n\x03lag\x18\x08 \x01(\x04\x12\x12\n\nstate_hash\x18\t \x01(\t\x12\x15\n\rstate_hash_at\x18\n \x01(\x04\x12\x16\n\x0e\x63lient_address\x18\x0b \x01(\t\x12\x14\n\x0chttp_address\x18\x0c \x01(\t\x12\x14\n\x0cpeer_address\x18\r \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\x12\x1b\n\x0e\x63lock_ahead_ms\x18\x14 \x01(\x12H\x00\x88\x01\x01\x42\x11\n\x0f_clock_ahead_ms\"\x1f\n\x0fJoinNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"\"\n\x12PromoteNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x19TransferLeadershipRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\" \n\x10MembershipChange\x12\x0c\n\x04\x64one\x18\x01 \x01(\t\"\x13\n\x11ListEventsRequest\">\n\x12ListEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.liminal.v1.ClusterEvent\"]\n\x0c\x43lusterEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x04\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\x11\n\x0fSnapshotRequest\"8\n\x10SnapshotResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x04\x12\x13\n\x0blog_entries\x18\x02 \x01(\x04\"\x0f\n\rVerifyRequest\"D\n\x0eVerifyResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12#\n\x05nodes\x18\x02 \x03(\x0b\x32\x14.liminal.v1.NodeHash\",\n\x08NodeHash\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nstate_hash\x18\x02 \x01(\t\"-\n\x11VerifyDeepRequest\x12\x18\n\x10\x62ytes_per_second\x18\x01 \x01(\x04\"H\n\x12VerifyDeepResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.liminal.v1.NodeScrub\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"\xac\x01\n\tNodeScrub\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x08\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x13\n\x0bstate_bytes\x18\x04 \x01(\x04\x12\x1c\n\x14\x65xpected_state_bytes\x18\x05 \x01(\x04\x12\x11\n\tlog_bytes\x18\x06 \x01(\x04\x12\r\n\x05\x66ound\x18\x07 \x01(\x04\x12\x0e\n\x06healed\x18\x08 \x01(\x04\x12\x0c\n\x04left\x18\t \x03(\t\"\x0f\n\rBackupRequest\"A\n\x0b\x42\x61\x63kupChunk\x12$\n\x04head\x18\x01 \x01(\x0b\x32\x16.liminal.v1.BackupHead\x12\x0c\n\x04page\x18\x02 \x01(\x0c\"y\n\nBackupHead\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tlog_index\x18\x03 \x01(\x04\x12\x12\n\nstate_hash\x18\x04 \x01(\x0c\x12\x12\n\ncreated_ms\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04*j\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_LEADER\x10\x01\x12\x16\n\x12NODE_ROLE_FOLLOWER\x10\x02\x12\x15\n\x11NODE_ROLE_LEARNER\x10\x03*\xa2\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eNODE_HEALTH_OK\x10\x01\x12\x16\n\x12NODE_HEALTH_BEHIND\x10\x02\x12\x1b\n\x17NODE_HEALTH_UNREACHABLE\x10\x03\x12\x16\n\x12NODE_HEALTH_FAILED\x10\x04\x12\x16\n\x12NODE_HEALTH_UNWELL\x10\x05\x32\xfb\x05\n\x05\x41\x64min\x12T\n\rClusterStatus\x12 .liminal.v1.ClusterStatusRequest\x1a!.liminal.v1.ClusterStatusResponse\x12\x45\n\x08JoinNode\x12\x1b.liminal.v1.JoinNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12K\n\x0bPromoteNode\x12\x1e.liminal.v1.PromoteNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12I\n\nRemoveNode\x12\x1d.liminal.v1.RemoveNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12Y\n\x12TransferLeadership\x12%.liminal.v1.TransferLeadershipRequest\x1a\x1c.liminal.v1.MembershipChange\x12K\n\nListEvents\x12\x1d.liminal.v1.ListEventsRequest\x1a\x1e.liminal.v1.ListEventsResponse\x12\x45\n\x08Snapshot\x12\x1b.liminal.v1.SnapshotRequest\x1a\x1c.liminal.v1.SnapshotResponse\x12?\n\x06Verify\x12\x19.liminal.v1.VerifyRequest\x1a\x1a.liminal.v1.VerifyResponse\x12M\n\nVerifyDeep\x12\x1d.liminal.v1.VerifyDeepRequest\x1a\x1e.liminal.v1.VerifyDeepResponse0\x01\x12>\n\x06\x42\x61\x63kup\x12\x19.liminal.v1.BackupRequest\x1a\x17.liminal.v1.BackupChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16liminal/v1/admin.proto\x12\nliminal.v1\"\x16\n\x14\x43lusterStatusRequest\"q\n\x15\x43lusterStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0e\n\x06leader\x18\x02 \x01(\t\x12%\n\x05nodes\x18\x03 \x03(\x0b\x32\x16.liminal.v1.NodeStatus\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"\xde\x02\n\nNodeStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x04\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.liminal.v1.NodeRole\x12&\n\x06health\x18\x04 \x01(\x0e\x32\x16.liminal.v1.NodeHealth\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x07 \x01(\x04\x12\x0b\n\x03lag\x18\x08 \x01(\x04\x12\x12\n\nstate_hash\x18\t \x01(\t\x12\x15\n\rstate_hash_at\x18\n \x01(\x04\x12\x16\n\x0e\x63lient_address\x18\x0b \x01(\t\x12\x14\n\x0chttp_address\x18\x0c \x01(\t\x12\x14\n\x0cpeer_address\x18\r \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\x12\x1b\n\x0e\x63lock_ahead_ms\x18\x14 \x01(\x12H\x00\x88\x01\x01\x42\x11\n\x0f_clock_ahead_ms\"\x1f\n\x0fJoinNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"=\n\x11InviteNodeRequest\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\x13\n\x0blifetime_ms\x18\x02 \x01(\x04\"B\n\x12InviteNodeResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nexpires_ms\x18\x03 \x01(\x04\"\"\n\x12PromoteNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x19TransferLeadershipRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\" \n\x10MembershipChange\x12\x0c\n\x04\x64one\x18\x01 \x01(\t\"\x13\n\x11ListEventsRequest\">\n\x12ListEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.liminal.v1.ClusterEvent\"]\n\x0c\x43lusterEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x04\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\x11\n\x0fSnapshotRequest\"8\n\x10SnapshotResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x01(\x04\x12\x13\n\x0blog_entries\x18\x02 \x01(\x04\"\x0f\n\rVerifyRequest\"D\n\x0eVerifyResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12#\n\x05nodes\x18\x02 \x03(\x0b\x32\x14.liminal.v1.NodeHash\",\n\x08NodeHash\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nstate_hash\x18\x02 \x01(\t\"-\n\x11VerifyDeepRequest\x12\x18\n\x10\x62ytes_per_second\x18\x01 \x01(\x04\"H\n\x12VerifyDeepResponse\x12$\n\x05nodes\x18\x01 \x03(\x0b\x32\x15.liminal.v1.NodeScrub\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"\xac\x01\n\tNodeScrub\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x08\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x13\n\x0bstate_bytes\x18\x04 \x01(\x04\x12\x1c\n\x14\x65xpected_state_bytes\x18\x05 \x01(\x04\x12\x11\n\tlog_bytes\x18\x06 \x01(\x04\x12\r\n\x05\x66ound\x18\x07 \x01(\x04\x12\x0e\n\x06healed\x18\x08 \x01(\x04\x12\x0c\n\x04left\x18\t \x03(\t\"\x0f\n\rBackupRequest\"A\n\x0b\x42\x61\x63kupChunk\x12$\n\x04head\x18\x01 \x01(\x0b\x32\x16.liminal.v1.BackupHead\x12\x0c\n\x04page\x18\x02 \x01(\x0c\"y\n\nBackupHead\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tlog_index\x18\x03 \x01(\x04\x12\x12\n\nstate_hash\x18\x04 \x01(\x0c\x12\x12\n\ncreated_ms\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04*j\n\x08NodeRole\x12\x19\n\x15NODE_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10NODE_ROLE_LEADER\x10\x01\x12\x16\n\x12NODE_ROLE_FOLLOWER\x10\x02\x12\x15\n\x11NODE_ROLE_LEARNER\x10\x03*\xa2\x01\n\nNodeHealth\x12\x1b\n\x17NODE_HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eNODE_HEALTH_OK\x10\x01\x12\x16\n\x12NODE_HEALTH_BEHIND\x10\x02\x12\x1b\n\x17NODE_HEALTH_UNREACHABLE\x10\x03\x12\x16\n\x12NODE_HEALTH_FAILED\x10\x04\x12\x16\n\x12NODE_HEALTH_UNWELL\x10\x05\x32\xc8\x06\n\x05\x41\x64min\x12T\n\rClusterStatus\x12 .liminal.v1.ClusterStatusRequest\x1a!.liminal.v1.ClusterStatusResponse\x12\x45\n\x08JoinNode\x12\x1b.liminal.v1.JoinNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12K\n\nInviteNode\x12\x1d.liminal.v1.InviteNodeRequest\x1a\x1e.liminal.v1.InviteNodeResponse\x12K\n\x0bPromoteNode\x12\x1e.liminal.v1.PromoteNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12I\n\nRemoveNode\x12\x1d.liminal.v1.RemoveNodeRequest\x1a\x1c.liminal.v1.MembershipChange\x12Y\n\x12TransferLeadership\x12%.liminal.v1.TransferLeadershipRequest\x1a\x1c.liminal.v1.MembershipChange\x12K\n\nListEvents\x12\x1d.liminal.v1.ListEventsRequest\x1a\x1e.liminal.v1.ListEventsResponse\x12\x45\n\x08Snapshot\x12\x1b.liminal.v1.SnapshotRequest\x1a\x1c.liminal.v1.SnapshotResponse\x12?\n\x06Verify\x12\x19.liminal.v1.VerifyRequest\x1a\x1a.liminal.v1.VerifyResponse\x12M\n\nVerifyDeep\x12\x1d.liminal.v1.VerifyDeepRequest\x1a\x1e.liminal.v1.VerifyDeepResponse0\x01\x12>\n\x06\x42\x61\x63kup\x12\x19.liminal.v1.BackupRequest\x1a\x17.liminal.v1.BackupChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'liminal.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODEROLE']._serialized_start=1604
-  _globals['_NODEROLE']._serialized_end=1710
-  _globals['_NODEHEALTH']._serialized_start=1713
-  _globals['_NODEHEALTH']._serialized_end=1875
+  _globals['_NODEROLE']._serialized_start=1735
+  _globals['_NODEROLE']._serialized_end=1841
+  _globals['_NODEHEALTH']._serialized_start=1844
+  _globals['_NODEHEALTH']._serialized_end=2006
   _globals['_CLUSTERSTATUSREQUEST']._serialized_start=38
   _globals['_CLUSTERSTATUSREQUEST']._serialized_end=60
   _globals['_CLUSTERSTATUSRESPONSE']._serialized_start=62
@@ -43,42 +43,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESTATUS']._serialized_end=528
   _globals['_JOINNODEREQUEST']._serialized_start=530
   _globals['_JOINNODEREQUEST']._serialized_end=561
-  _globals['_PROMOTENODEREQUEST']._serialized_start=563
-  _globals['_PROMOTENODEREQUEST']._serialized_end=597
-  _globals['_REMOVENODEREQUEST']._serialized_start=599
-  _globals['_REMOVENODEREQUEST']._serialized_end=632
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=634
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=675
-  _globals['_MEMBERSHIPCHANGE']._serialized_start=677
-  _globals['_MEMBERSHIPCHANGE']._serialized_end=709
-  _globals['_LISTEVENTSREQUEST']._serialized_start=711
-  _globals['_LISTEVENTSREQUEST']._serialized_end=730
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=732
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=794
-  _globals['_CLUSTEREVENT']._serialized_start=796
-  _globals['_CLUSTEREVENT']._serialized_end=889
-  _globals['_SNAPSHOTREQUEST']._serialized_start=891
-  _globals['_SNAPSHOTREQUEST']._serialized_end=908
-  _globals['_SNAPSHOTRESPONSE']._serialized_start=910
-  _globals['_SNAPSHOTRESPONSE']._serialized_end=966
-  _globals['_VERIFYREQUEST']._serialized_start=968
-  _globals['_VERIFYREQUEST']._serialized_end=983
-  _globals['_VERIFYRESPONSE']._serialized_start=985
-  _globals['_VERIFYRESPONSE']._serialized_end=1053
-  _globals['_NODEHASH']._serialized_start=1055
-  _globals['_NODEHASH']._serialized_end=1099
-  _globals['_VERIFYDEEPREQUEST']._serialized_start=1101
-  _globals['_VERIFYDEEPREQUEST']._serialized_end=1146
-  _globals['_VERIFYDEEPRESPONSE']._serialized_start=1148
-  _globals['_VERIFYDEEPRESPONSE']._serialized_end=1220
-  _globals['_NODESCRUB']._serialized_start=1223
-  _globals['_NODESCRUB']._serialized_end=1395
-  _globals['_BACKUPREQUEST']._serialized_start=1397
-  _globals['_BACKUPREQUEST']._serialized_end=1412
-  _globals['_BACKUPCHUNK']._serialized_start=1414
-  _globals['_BACKUPCHUNK']._serialized_end=1479
-  _globals['_BACKUPHEAD']._serialized_start=1481
-  _globals['_BACKUPHEAD']._serialized_end=1602
-  _globals['_ADMIN']._serialized_start=1878
-  _globals['_ADMIN']._serialized_end=2641
+  _globals['_INVITENODEREQUEST']._serialized_start=563
+  _globals['_INVITENODEREQUEST']._serialized_end=624
+  _globals['_INVITENODERESPONSE']._serialized_start=626
+  _globals['_INVITENODERESPONSE']._serialized_end=692
+  _globals['_PROMOTENODEREQUEST']._serialized_start=694
+  _globals['_PROMOTENODEREQUEST']._serialized_end=728
+  _globals['_REMOVENODEREQUEST']._serialized_start=730
+  _globals['_REMOVENODEREQUEST']._serialized_end=763
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=765
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=806
+  _globals['_MEMBERSHIPCHANGE']._serialized_start=808
+  _globals['_MEMBERSHIPCHANGE']._serialized_end=840
+  _globals['_LISTEVENTSREQUEST']._serialized_start=842
+  _globals['_LISTEVENTSREQUEST']._serialized_end=861
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=863
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=925
+  _globals['_CLUSTEREVENT']._serialized_start=927
+  _globals['_CLUSTEREVENT']._serialized_end=1020
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1022
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1039
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=1041
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=1097
+  _globals['_VERIFYREQUEST']._serialized_start=1099
+  _globals['_VERIFYREQUEST']._serialized_end=1114
+  _globals['_VERIFYRESPONSE']._serialized_start=1116
+  _globals['_VERIFYRESPONSE']._serialized_end=1184
+  _globals['_NODEHASH']._serialized_start=1186
+  _globals['_NODEHASH']._serialized_end=1230
+  _globals['_VERIFYDEEPREQUEST']._serialized_start=1232
+  _globals['_VERIFYDEEPREQUEST']._serialized_end=1277
+  _globals['_VERIFYDEEPRESPONSE']._serialized_start=1279
+  _globals['_VERIFYDEEPRESPONSE']._serialized_end=1351
+  _globals['_NODESCRUB']._serialized_start=1354
+  _globals['_NODESCRUB']._serialized_end=1526
+  _globals['_BACKUPREQUEST']._serialized_start=1528
+  _globals['_BACKUPREQUEST']._serialized_end=1543
+  _globals['_BACKUPCHUNK']._serialized_start=1545
+  _globals['_BACKUPCHUNK']._serialized_end=1610
+  _globals['_BACKUPHEAD']._serialized_start=1612
+  _globals['_BACKUPHEAD']._serialized_end=1733
+  _globals['_ADMIN']._serialized_start=2009
+  _globals['_ADMIN']._serialized_end=2849
 # @@protoc_insertion_point(module_scope)

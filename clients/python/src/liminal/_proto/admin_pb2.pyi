@@ -89,6 +89,24 @@ class JoinNodeRequest(_message.Message):
     node: str
     def __init__(self, node: _Optional[str] = ...) -> None: ...
 
+class InviteNodeRequest(_message.Message):
+    __slots__ = ("description", "lifetime_ms")
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
+    description: str
+    lifetime_ms: int
+    def __init__(self, description: _Optional[str] = ..., lifetime_ms: _Optional[int] = ...) -> None: ...
+
+class InviteNodeResponse(_message.Message):
+    __slots__ = ("id", "text", "expires_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    text: str
+    expires_ms: int
+    def __init__(self, id: _Optional[str] = ..., text: _Optional[str] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
 class PromoteNodeRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

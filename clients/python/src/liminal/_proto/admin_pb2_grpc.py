@@ -44,6 +44,11 @@ class AdminStub(object):
                 request_serializer=liminal_dot_v1_dot_admin__pb2.JoinNodeRequest.SerializeToString,
                 response_deserializer=liminal_dot_v1_dot_admin__pb2.MembershipChange.FromString,
                 _registered_method=True)
+        self.InviteNode = channel.unary_unary(
+                '/liminal.v1.Admin/InviteNode',
+                request_serializer=liminal_dot_v1_dot_admin__pb2.InviteNodeRequest.SerializeToString,
+                response_deserializer=liminal_dot_v1_dot_admin__pb2.InviteNodeResponse.FromString,
+                _registered_method=True)
         self.PromoteNode = channel.unary_unary(
                 '/liminal.v1.Admin/PromoteNode',
                 request_serializer=liminal_dot_v1_dot_admin__pb2.PromoteNodeRequest.SerializeToString,
@@ -98,6 +103,13 @@ class AdminServicer(object):
     def JoinNode(self, request, context):
         """Changes of the membership; any node takes them and asks the leader. FAILED_PRECONDITION (`CHANGE_REFUSED`): it was
         not made; UNKNOWN: it may have been.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InviteNode(self, request, context):
+        """Makes a token by which one new node may join. Where `cluster.join` is `token`, no new node comes in without one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +181,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.JoinNode,
                     request_deserializer=liminal_dot_v1_dot_admin__pb2.JoinNodeRequest.FromString,
                     response_serializer=liminal_dot_v1_dot_admin__pb2.MembershipChange.SerializeToString,
+            ),
+            'InviteNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.InviteNode,
+                    request_deserializer=liminal_dot_v1_dot_admin__pb2.InviteNodeRequest.FromString,
+                    response_serializer=liminal_dot_v1_dot_admin__pb2.InviteNodeResponse.SerializeToString,
             ),
             'PromoteNode': grpc.unary_unary_rpc_method_handler(
                     servicer.PromoteNode,
@@ -265,6 +282,33 @@ class Admin(object):
             '/liminal.v1.Admin/JoinNode',
             liminal_dot_v1_dot_admin__pb2.JoinNodeRequest.SerializeToString,
             liminal_dot_v1_dot_admin__pb2.MembershipChange.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InviteNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/liminal.v1.Admin/InviteNode',
+            liminal_dot_v1_dot_admin__pb2.InviteNodeRequest.SerializeToString,
+            liminal_dot_v1_dot_admin__pb2.InviteNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,
