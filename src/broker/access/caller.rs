@@ -1,5 +1,7 @@
 //! One caller, and the check.
 
+mod certified;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
@@ -13,8 +15,8 @@ use crate::{
         BrokerError,
         audit::{self, Audit, Fate, Record},
     },
-    budget::{Account, Identity, Origin},
-    model::{Action, CertificateName, SecurityMode, SecurityState, TokenHash, TokenId},
+    budget::{Identity, Origin},
+    model::{Action, SecurityMode, SecurityState, TokenHash, TokenId},
 };
 
 /// A token whose end is far away is looked at again after this time.
@@ -51,24 +53,6 @@ enum Who {
 impl Caller {
     pub(super) fn nobody(gate: Arc<Gate>, from: Origin) -> Self {
         Self { gate, who: Who::Nobody, from, unknown: None }
-    }
-
-    /// Whoever shows a certificate and no token: of the names in it, the first one counts that belongs to a token. Nobody
-    /// where none does.
-    pub(super) fn by_certificate(gate: Arc<Gate>, through: &Account) -> Self {
-        let nobody = Self::nobody(gate, through.origin().clone());
-        let Some(identity) = through.identity() else { return nobody };
-        let policy = nobody.gate.policy();
-        let bound = identity.names.iter().find_map(|name| {
-            let name: CertificateName = name.parse().ok()?;
-            Some((*policy.state.certificates.get(&name)?, TokenHash::of_certificate(&name)))
-        });
-        let Some((id, hash)) = bound else { return Self { unknown: Some(identity.clone()), ..nobody } };
-        let who = Who::Certificate { id, hash, until_ms: identity.until_ms };
-        if let Some(principal) = policy.principal(id, &hash) {
-            principal.use_at(nobody.gate.broker.now_ms());
-        }
-        Self { who, ..nobody }
     }
 
     /// Whoever shows a token.
@@ -247,7 +231,7 @@ impl Caller {
         match self.who {
             Who::Nobody => Err(match &self.unknown {
                 None => unknown("the request has no token"),
-                Some(identity) => of_nobody(&identity.names),
+                Some(identity) => certified::of_nobody(&identity.names),
             }),
             Who::Bootstrap => Ok(()),
             Who::Certificate { until_ms, .. } if until_ms <= self.gate.broker.now_ms() => {
@@ -384,16 +368,6 @@ fn names_of(actions: &[Action]) -> String {
         actions if actions.len() == Action::ALL.len() => "any action".to_owned(),
         actions => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join(" or "),
     }
-}
-
-/// Of a certificate that names nobody whom the cluster knows.
-fn of_nobody(names: &[String]) -> BrokerError {
-    let names = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
-    let reason = format!(
-        "the request has no token, and no name of its certificate belongs to one ({names}): show a token, or have an \
-         administrator run `liminal token create --certificate NAME`"
-    );
-    BrokerError::Unauthenticated { reason }
 }
 
 fn unknown(reason: &str) -> BrokerError {
