@@ -8,6 +8,9 @@ use std::{fs, io, sync::Once, thread, time::Duration};
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Looks in a row that find much free before it is given back. Under load, what is free now is taken again soon, and each page
+/// that was given back costs a fault then.
+const LOOKS: u32 = 3;
 /// Bytes that may be resident and free: giving them back and taking them again would cost more than they do.
 const SPARE: u64 = 32 << 20;
 /// So much of what is used may be resident and free beside it.
@@ -27,12 +30,15 @@ pub fn look_after() -> io::Result<()> {
 }
 
 fn tend() {
+    let mut found = 0;
     loop {
         thread::sleep(INTERVAL);
         let Some(resident) = resident() else { return };
         let used = used();
-        if resident > used + used / SPARE_SHARE + SPARE {
+        found = if resident > used + used / SPARE_SHARE + SPARE { found + 1 } else { 0 };
+        if found == LOOKS {
             give_back();
+            found = 0;
         }
     }
 }
