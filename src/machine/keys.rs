@@ -142,6 +142,19 @@ const CHANNEL_OWNER: &[u8] = b"channel-owner/";
 const CONSUMER_OWNER: &[u8] = b"consumer-owner/";
 const CLAIM_OWNER: &[u8] = b"claim-owner/";
 
+/// Keys of which there is one.
+const SINGLE: [(&[u8], Key); 9] = [
+    (MACHINE, Key::Machine),
+    (CALENDAR, Key::Calendar),
+    (KEY_LIMIT, Key::MostKeys),
+    (STATE_LIMITS, Key::StateLimits),
+    (VERSION, Key::Version),
+    (EPOCH, Key::Epoch),
+    (CONSUMERS, Key::Consumers),
+    (LAST_DELAYED, Key::LastDelayed),
+    (CLAIM_TOTALS, Key::ClaimTotals),
+];
+
 impl Key {
     pub(super) fn encode(self) -> Bytes {
         match self {
@@ -188,26 +201,10 @@ impl Key {
         }
     }
 
-    /// One that there is once.
-    fn named(key: &[u8]) -> Option<Self> {
-        match key {
-            MACHINE => Some(Self::Machine),
-            CALENDAR => Some(Self::Calendar),
-            KEY_LIMIT => Some(Self::MostKeys),
-            STATE_LIMITS => Some(Self::StateLimits),
-            VERSION => Some(Self::Version),
-            EPOCH => Some(Self::Epoch),
-            CONSUMERS => Some(Self::Consumers),
-            LAST_DELAYED => Some(Self::LastDelayed),
-            CLAIM_TOTALS => Some(Self::ClaimTotals),
-            _ => None,
-        }
-    }
-
     pub(super) fn decode(key: &[u8]) -> Option<Self> {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
-        if let Some(named) = Self::named(key) {
-            Some(named)
+        if let Some((_, single)) = SINGLE.iter().find(|(name, _)| *name == key) {
+            Some(*single)
         } else if let Some(id) = key.strip_prefix(CONSUMER) {
             Some(Self::Consumer(ConsumerId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(CURSOR) {

@@ -114,5 +114,5 @@ fn short_names_are_the_same_commands() {
     assert_eq!(node.run(&["-o", "raw", "sub", "orders", "--from", "earliest", "--count", "1"]).1, "a\n");
     assert_eq!(node.run(&["channel", "ls"]).1, node.run(&["channel", "list"]).1);
     assert_eq!(node.run(&["channel", "info", "orders"]).0, 0);
-    assert!(run(&mut liminal(&["--help"])).1.contains("[aliases: pub]"));
+    assert!(run(&mut liminal(&["--help"])).1.contains("[alias: pub]"));
 }
