@@ -105,7 +105,9 @@ fn state(unmet: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsString, os::linux::net::SocketAddrExt as _, sync::Mutex};
+    use std::{ffi::OsString, os::linux::net::SocketAddrExt as _};
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -130,7 +132,7 @@ mod tests {
         let node = async {
             let read = || async { tokio::task::block_in_place(|| told(&systemd)) };
             assert_eq!(read().await, "STATUS=not ready: there is no leader; the node is 2 entries behind");
-            unmet.lock().unwrap().clear();
+            unmet.lock().clear();
             tokio::time::sleep(4 * LOOK).await;
             assert_eq!(read().await, "READY=1\nSTATUS=ready");
             systemd.set_nonblocking(true).unwrap();
@@ -138,7 +140,7 @@ mod tests {
             systemd.set_nonblocking(false).unwrap();
         };
         tokio::select! {
-            never = supervisor.follow(|| unmet.lock().unwrap().clone()) => match never {},
+            never = supervisor.follow(|| unmet.lock().clone()) => match never {},
             () = node => {}
         }
         supervisor.stopping();

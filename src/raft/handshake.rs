@@ -552,7 +552,7 @@ mod tests {
         assert_eq!((by_caller.len(), by_called.len()), (CALL + PROOF, ANSWER + PROOF));
         assert_eq!(
             (hash(&by_caller), hash(&by_called)),
-            ("65d912a04d55340e".to_owned(), "080a05855ab77f17".to_owned())
+            ("957633af3e9e4d43".to_owned(), "eebb1c615bc7190d".to_owned())
         );
     }
 }

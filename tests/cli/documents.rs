@@ -16,9 +16,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command as Process,
-    sync::Mutex,
     thread,
 };
+
+use parking_lot::Mutex;
 
 use super::{consumers::Node, ports::free_addresses};
 
@@ -198,7 +199,7 @@ fn run_document(path: &Path) {
 #[test]
 fn the_worked_examples_of_the_documents_run_as_they_stand() {
     let left = Mutex::new(documents());
-    let next = || left.lock().unwrap().pop();
+    let next = || left.lock().pop();
     thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {

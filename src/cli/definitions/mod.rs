@@ -94,8 +94,7 @@ pub(super) async fn run(command: Command, global: &Global) -> Result<(), CliErro
             let wanted = read(&file)?;
             let client = connect(global).await?;
             let plan = Plan::of(&wanted, &present(&client, &wanted.kinds()).await?);
-            let (created, left): (Vec<Action>, Vec<Action>) =
-                plan.actions.into_iter().partition(|action| action.creates());
+            let (created, left): (Vec<Action>, Vec<Action>) = plan.actions.into_iter().partition(plan::Action::creates);
             perform(&client, &created, false, global).await?;
             for action in &left {
                 eprintln!("it stays as it is: {action}");

@@ -15,7 +15,7 @@ use super::{
     remote::{print_json, print_line},
     style::Style,
 };
-use crate::config::{Loaded, Overrides, ServerConfig};
+use crate::config::{ClusterConfig, Loaded, Overrides, ServerConfig};
 
 /// What `doctor` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -142,7 +142,7 @@ fn configured(file: &std::path::Path, flags: Vec<String>) -> Result<(ServerConfi
         Ok(warning) => findings.extend(warning.map(warn)),
         Err(refused) => findings.push(Finding::problem(CHECK, refused, repair)),
     }
-    match config.cluster.as_ref().map_or(Ok(None), |cluster| cluster.check_file()) {
+    match config.cluster.as_ref().map_or(Ok(None), ClusterConfig::check_file) {
         Ok(warning) => findings.extend(warning.map(warn)),
         Err(refused) => findings.push(Finding::problem(CHECK, refused, repair)),
     }

@@ -62,7 +62,7 @@ pub(super) async fn ended(keys: bool) {
     let (pressed, wait) = oneshot::channel();
     if keys {
         thread::spawn(move || {
-            let quit = io::stdin().bytes().map_while(Result::ok).any(|key| matches!(key, b'q' | b'Q'));
+            let quit = io::stdin().lock().bytes().map_while(Result::ok).any(|key| matches!(key, b'q' | b'Q'));
             // The end of the input is nobody's wish: then the sender is dropped unused.
             if quit {
                 let _ = pressed.send(()); // or it has ended already
@@ -72,7 +72,7 @@ pub(super) async fn ended(keys: bool) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
