@@ -133,7 +133,7 @@ fn what_is_made_for_a_token_has_golden_bytes() {
     let command = Command::CreateChannelFor { time_ms: 7, name, config, token: TokenId(7) };
     let bytes = encode_command(&command);
     let (plain, own) = (hex(&plain[HEAD..plain.len() - CRC]), hex(&bytes[HEAD..bytes.len() - CRC]));
-    assert_eq!(own, ["09000000", &plain[8..], token].concat(), "as that of nobody, with the token behind it");
+    assert_eq!(own, ["0a000000", &plain[8..], token].concat(), "as that of nobody, with the token behind it");
     assert_eq!(decode_command(&bytes).unwrap(), command);
 }
 
