@@ -20,6 +20,7 @@ async def main() -> None:
             loop = asyncio.get_running_loop()
             for signal_number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signal_number, lambda: asyncio.ensure_future(deliveries.stop_taking()))
+            print("takes orders", flush=True)
             async for delivery in deliveries:
                 order = delivery.message.value()
                 invoice = Message.json({"order": order["id"], "amount": order.get("amount", 0)})

@@ -61,6 +61,10 @@ async def test_a_worker_publishes_an_invoice_for_each_order_and_stops_in_order(
     for number in range(10):
         await client.publish("orders", f'{{"id":{number},"amount":{number * 10}}}', key=f"order-{number}")
     workers = [start(cluster, "worker.py") for _ in range(2)]
+    for worker in workers:
+        # From then on it stops in order when it is told to.
+        assert worker.stdout is not None
+        assert await asyncio.to_thread(worker.stdout.readline) == "takes orders\n"
     while not any(one.name == "billing" and one.lag == 0 for one in await client.consumers("orders")):
         await asyncio.sleep(0.02)
     for worker in workers:
