@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::model::{
-    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, MemberEvent,
-    Operation, Part, PeerVersion, PublishGroup, Route, StoredBatch,
+    ChannelConfig, ChannelId, ChannelName, ChannelUpdate, Command, ConsumerOperation, Frame, KeyClaim, Made,
+    MemberEvent, OnBehalf, Operation, Part, PeerVersion, PublishGroup, Route, StoredBatch, TokenId,
 };
 
 /// The version that is written, and the only one that is read.
@@ -94,6 +94,7 @@ enum WireCommand {
     Calendar { time_ms: u64, ahead_ms: i64 },
     ChangeChannel { time_ms: u64, name: ChannelName, update: ChannelUpdate },
     RaiseVersion { time_ms: u64, version: PeerVersion },
+    CreateChannelFor { time_ms: u64, name: ChannelName, config: ChannelConfig, token: TokenId },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,6 +124,10 @@ pub fn encode_command(command: &Command) -> Bytes {
         Command::Publish { groups, .. } => return encode_publish(time_ms, groups),
         Command::CreateChannel { name, config, .. } => {
             WireCommand::CreateChannel { time_ms, name: name.clone(), config: config.clone() }
+        }
+        Command::CreateChannelFor { name, config, token, .. } => {
+            let (name, config) = (name.clone(), config.clone());
+            WireCommand::CreateChannelFor { time_ms, name, config, token: *token }
         }
         Command::UpdateChannel { name, update, .. } => {
             WireCommand::UpdateChannel { time_ms, name: name.clone(), update: update.clone() }
@@ -196,6 +201,9 @@ pub fn decode_command(bytes: &Bytes) -> Result<Command, CodecError> {
     if kind == Kind::Command as u8 {
         return Ok(match from_bincode(WHAT, &body)? {
             WireCommand::CreateChannel { time_ms, name, config } => Command::CreateChannel { time_ms, name, config },
+            WireCommand::CreateChannelFor { time_ms, name, config, token } => {
+                Command::CreateChannelFor { time_ms, name, config, token }
+            }
             WireCommand::UpdateChannel { time_ms, name, update } => Command::UpdateChannel { time_ms, name, update },
             WireCommand::ChangeChannel { time_ms, name, update } => Command::ChangeChannel { time_ms, name, update },
             WireCommand::DeleteChannel { time_ms, name } => Command::DeleteChannel { time_ms, name },
@@ -291,22 +299,14 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
             Err(CodecError::Malformed { what: "log entry", detail })
         }
         Operation::Redrive(redrive) => check(&redrive.group),
-        Operation::Consumer(ConsumerOperation::DeadLetter { letter: Some(letter), .. }) => check(letter),
-        Operation::Consumer(ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. }) => {
-            match &**inner {
-                ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check(letter),
-                ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
-                    let detail = "an operation on a consumer is wrapped twice".to_owned();
-                    Err(CodecError::Malformed { what: "log entry", detail })
-                }
-                _ => Ok(()),
-            }
+        Operation::Consumer(operation) | Operation::OnBehalf(OnBehalf { made: Made::Consumer(operation), .. }) => {
+            check_letter(operation)
         }
         Operation::PutRule { .. }
         | Operation::DeleteRule { .. }
-        | Operation::Consumer(_)
         | Operation::Schedule(_)
         | Operation::Claim(_)
+        | Operation::OnBehalf(_)
         | Operation::Compact(_)
         | Operation::Reclaim(_)
         | Operation::Trim { .. }
@@ -314,6 +314,21 @@ pub fn check_operation(operation: &Operation) -> Result<(), CodecError> {
         | Operation::LimitKeys { .. }
         | Operation::LimitState(_)
         | Operation::Security(_) => Ok(()),
+    }
+}
+
+/// The same for what a consumer's operation publishes.
+fn check_letter(operation: &ConsumerOperation) -> Result<(), CodecError> {
+    match operation {
+        ConsumerOperation::DeadLetter { letter: Some(letter), .. } => check_group(letter),
+        ConsumerOperation::Keeping(inner) | ConsumerOperation::Judged { operation: inner, .. } => match &**inner {
+            ConsumerOperation::Keeping(_) | ConsumerOperation::Judged { .. } => {
+                let detail = "an operation on a consumer is wrapped twice".to_owned();
+                Err(CodecError::Malformed { what: "log entry", detail })
+            }
+            inner => check_letter(inner),
+        },
+        _ => Ok(()),
     }
 }
 

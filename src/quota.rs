@@ -31,6 +31,10 @@ impl Bucket {
     fn take(&mut self, cost: Duration, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + cost);
     }
+
+    fn give_back(&mut self, cost: Duration) {
+        self.full_at = self.full_at.and_then(|at| at.checked_sub(cost));
+    }
 }
 
 /// The time that a rate takes for an amount.
@@ -83,6 +87,36 @@ impl Meter {
         }
         Ok(())
     }
+
+    /// What was taken by the same quota did not happen.
+    pub fn give_back(&mut self, quota: Quota, messages: u64, bytes: u64) {
+        let parts = [
+            (&mut self.messages, quota.messages_per_second, messages),
+            (&mut self.bytes, quota.bytes_per_second, bytes),
+        ];
+        for (bucket, limit, amount) in parts {
+            if let Some(limit) = limit {
+                bucket.give_back(cost(amount, limit));
+            }
+        }
+    }
+}
+
+/// Counts time that is known only once it is spent, against so many milliseconds in a second.
+#[derive(Clone, Debug, Default)]
+pub struct Spent(Bucket);
+
+impl Spent {
+    /// So much was spent.
+    pub fn spend(&mut self, time: Duration, ms_per_second: u64, now: Instant) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.take(cost(nanos, ms_per_second.saturating_mul(1_000_000)), now);
+    }
+
+    /// How long nothing more may be spent.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.0.wait(Duration::ZERO, now)
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +157,27 @@ mod tests {
         let wait = meter.take(rate, 50, 0, start).unwrap_err().wait;
         assert_eq!(wait, Duration::from_secs(5));
         assert_eq!(meter.take(rate, 50, 0, start + wait), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        let rate = quota(Some(10), Some(100));
+        assert_eq!(meter.take(rate, 10, 100, start), Ok(()));
+        assert!(meter.take(rate, 1, 1, start).is_err());
+        meter.give_back(rate, 10, 100);
+        assert_eq!(meter.take(rate, 10, 100, start), Ok(()));
+        assert!(meter.take(rate, 1, 1, start).is_err());
+    }
+
+    #[test]
+    fn time_is_spent_up_to_a_second_of_the_rate_and_then_waited_for() {
+        let (mut spent, start) = (Spent::default(), Instant::now());
+        spent.spend(Duration::from_millis(100), 100, start);
+        assert_eq!(spent.wait(start), Duration::ZERO);
+        spent.spend(Duration::from_millis(50), 100, start);
+        assert_eq!(spent.wait(start), Duration::from_millis(500));
+        assert_eq!(spent.wait(start + Duration::from_millis(500)), Duration::ZERO);
     }
 
     #[test]

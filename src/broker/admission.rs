@@ -107,6 +107,6 @@ fn error(Exceeded { what, limit, wait }: Exceeded, of_what: &str) -> Unserved {
 }
 
 /// Never sooner than the time is up.
-fn millis(wait: Duration) -> u64 {
+pub(super) fn millis(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -9,12 +9,13 @@ use super::{
     Broker, BrokerError, ChannelInfo, CompiledSchema, NoChannel,
     forward::{Request, Response, not_submitted},
     leader::Asking,
+    quotas::over_quota,
     retention,
 };
 use crate::{
     model::{
         AUDIT_CHANNEL, ChannelConfig, ChannelMeta, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability,
-        Quota, Refusal, Reply, Retention, WhenFull,
+        Quota, Refusal, Reply, Retention, TokenId, WhenFull,
     },
     proto::v1,
 };
@@ -91,10 +92,25 @@ impl Broker {
     /// `ChannelExists` when the name is taken by a channel with another configuration; `InvalidArgument` when its
     /// quarantine is no other channel that exists.
     pub async fn create_channel(&self, name: &str, config: ChannelConfig) -> Result<ChannelInfo, BrokerError> {
+        self.create_channel_for(name, config, None).await
+    }
+
+    /// The same for a token, for which it counts.
+    pub(super) async fn create_channel_for(
+        &self,
+        name: &str,
+        config: ChannelConfig,
+        token: Option<TokenId>,
+    ) -> Result<ChannelInfo, BrokerError> {
         self.check_schema(config.schema.as_deref())?;
         retention::check(Some(&config.retention), Some(&config.quota))?;
         self.check_quarantine(name, config.quarantine.as_ref()).await?;
-        self.order(ChannelCommand::Create { name: parse(name)?, config }).await?;
+        let parsed = parse(name)?;
+        self.order(match token {
+            Some(token) => ChannelCommand::CreateFor { name: parsed, config, token },
+            None => ChannelCommand::Create { name: parsed, config },
+        })
+        .await?;
         self.info(&self.find(name)?)
     }
 
@@ -189,10 +205,14 @@ impl Broker {
         let present = catalog.get(command.name().as_str());
         let of = |meta: &Arc<ChannelMeta>| meta.config.schema.as_ref().map_or(0, String::len);
         let (before, after) = match command {
-            ChannelCommand::Create { config, .. } if present.is_none() => (0, config.schema.as_ref()),
+            ChannelCommand::Create { config, .. } | ChannelCommand::CreateFor { config, .. } if present.is_none() => {
+                (0, config.schema.as_ref())
+            }
             ChannelCommand::Update { update, .. } => (present.map_or(0, of), update.schema.as_ref()),
             // A name that is taken stays with what it has.
-            ChannelCommand::Create { .. } | ChannelCommand::Delete { .. } => return Ok(()),
+            ChannelCommand::Create { .. } | ChannelCommand::CreateFor { .. } | ChannelCommand::Delete { .. } => {
+                return Ok(());
+            }
         };
         let after = after.map_or(0, String::len);
         if after <= before {
@@ -258,6 +278,7 @@ impl Broker {
                     let what = "the number of channels".to_owned();
                     Response::Refused(BrokerError::LimitExceeded { what, value: limit + 1, limit })
                 }
+                Reply::Channel(Err(refusal @ Refusal::OverQuota { .. })) => Response::Refused(over_quota(refusal)),
                 other => Response::Unknown(format!("an unexpected reply: {other:?}")),
             },
             Err(error) => not_submitted(error),

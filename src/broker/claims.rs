@@ -3,20 +3,21 @@
 //! The log decides, in its own time. A receipt is not in the log's answer: it is read from this node's store once the
 //! answer is applied here, and asked for again when it has changed on the way.
 
+mod shown;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Broker, ClaimError, Unserved, leader::RETRY};
+use super::{Broker, ClaimError, Unserved, leader::RETRY, quotas::STATE_RETRY_MS};
 use crate::{
     codec,
     machine::receipt_key,
     model::{
-        ClaimInfo, ClaimOperation, ClaimReply, KeyHash, NamespaceId, NamespaceInfo, NamespaceName, Operation,
-        OperationReply, Refusal, StoredReceipt,
+        ClaimInfo, ClaimOperation, ClaimReply, KeyHash, Made, NamespaceId, NamespaceInfo, NamespaceName, OnBehalf,
+        OperationReply, Refusal, StoredReceipt, TokenId,
     },
-    proto::v1,
 };
 
 /// What became of a request for a claim.
@@ -47,37 +48,6 @@ pub struct Completed {
     pub claim: ClaimInfo,
     /// It had been completed with the same token and receipt before.
     pub repeated: bool,
-}
-
-impl ClaimInfo {
-    /// As the public API says it to whom it belongs.
-    pub fn to_lease(&self, repeated: bool) -> v1::ClaimLease {
-        v1::ClaimLease { token: self.token, expires_ms: self.expires_ms, repeated }
-    }
-
-    /// As the public API says it to others.
-    pub fn to_holder(&self) -> v1::ClaimHolder {
-        let Self { token, since_ms, expires_ms, .. } = *self;
-        v1::ClaimHolder { token, owner: self.owner_text(), since_ms, expires_ms }
-    }
-
-    /// As the public API says it when it is completed.
-    pub fn to_receipt(&self, receipt: Bytes) -> v1::ClaimReceipt {
-        let Self { token, since_ms, expires_ms, .. } = *self;
-        v1::ClaimReceipt { token, owner: self.owner_text(), completed_ms: since_ms, expires_ms, receipt }
-    }
-
-    fn owner_text(&self) -> String {
-        self.owner.as_deref().unwrap_or_default().to_owned()
-    }
-}
-
-impl NamespaceInfo {
-    /// As the public API says it.
-    pub fn to_proto(&self) -> v1::ClaimNamespace {
-        let Self { window_ms, created_ms, live, .. } = *self;
-        v1::ClaimNamespace { name: self.name.to_string(), window_ms, created_ms, live }
-    }
 }
 
 /// What a request is about.
@@ -118,6 +88,17 @@ impl Broker {
         lease: Duration,
         owner: Option<&str>,
     ) -> Result<Claim, ClaimError> {
+        self.claim_for((namespace, key), lease, owner, None).await
+    }
+
+    /// The same for a token, for which it counts.
+    pub(super) async fn claim_for(
+        &self,
+        (namespace, key): (&str, &str),
+        lease: Duration,
+        owner: Option<&str>,
+        token: Option<TokenId>,
+    ) -> Result<Claim, ClaimError> {
         let subject = self.subject(namespace, key, 0)?;
         let lease_ms = self.lease_ms(lease)?;
         let owner = owner.map(|owner| self.check_text("the owner", owner)).transpose()?.map(Arc::from);
@@ -125,7 +106,7 @@ impl Broker {
         loop {
             let (namespace, key) = (subject.namespace.clone(), subject.hash);
             let take = ClaimOperation::Take { namespace, key, owner: owner.clone(), lease_ms };
-            match self.operate_claim(take, &subject).await? {
+            match self.operate_claim_for(token, take, &subject).await? {
                 ClaimReply::Taken { claim, repeated } => return Ok(Claim::Claimed { claim, repeated }),
                 ClaimReply::InFlight(claim) => return Ok(Claim::InFlight(claim)),
                 ClaimReply::Completed { namespace, claim, .. } => {
@@ -314,7 +295,16 @@ impl Broker {
 
     /// Through the log. Whatever is not known for certain is said to be so in the words of claims.
     async fn operate_claim(&self, operation: ClaimOperation, of: &Subject<'_>) -> Result<ClaimReply, ClaimError> {
-        match self.operate(Operation::Claim(operation)).await {
+        self.operate_claim_for(None, operation, of).await
+    }
+
+    async fn operate_claim_for(
+        &self,
+        token: Option<TokenId>,
+        operation: ClaimOperation,
+        of: &Subject<'_>,
+    ) -> Result<ClaimReply, ClaimError> {
+        match self.operate(OnBehalf::operation(token, Made::Claim(operation))).await {
             Ok(Ok(OperationReply::Claim(reply))) => Ok(self.dated(reply)),
             Ok(Ok(other)) => Err(Unserved::Internal { reason: format!("an unexpected reply: {other:?}") }.into()),
             Ok(Err(refusal)) => Err(self.claim_refused(refusal, of)),
@@ -333,6 +323,13 @@ impl Broker {
                 let what = "the number of claim namespaces".into();
                 ClaimError::LimitExceeded { what, value: limit + 1, limit }
             }
+            Refusal::OverQuota { quantity, held, limit, role } => ClaimError::RoleQuotaExceeded {
+                what: quantity.to_string(),
+                value: held.saturating_add(1),
+                limit,
+                name: role.to_string(),
+                retry_after_ms: STATE_RETRY_MS,
+            },
             Refusal::TooManyClaims { limit } => ClaimError::TooManyClaims { namespace, limit },
             Refusal::StaleClaim { current } => {
                 ClaimError::ClaimStale { namespace, key, token, current: current.map(|claim| self.dated_claim(claim)) }

@@ -468,4 +468,18 @@ pub enum BrokerError {
         /// Its id.
         id: String,
     },
+    /// The caller's token would have more of something than its roles allow.
+    #[error("the token would have {value} {what}, and role `{name}` allows {limit}")]
+    RoleQuotaExceeded {
+        /// Of what, for example `messages a second`.
+        what: String,
+        /// How much it would have.
+        value: u64,
+        /// How much it may have.
+        limit: u64,
+        /// The role that says so: of those of the token, the one that allows most.
+        name: String,
+        /// When to try again, milliseconds.
+        retry_after_ms: u64,
+    },
 }

@@ -58,7 +58,8 @@ mod version;
 
 pub use crate::sequencer::{Leader, NodeAddress, PeerMessage, PeerVersion, Peers, Proposed, Sequencer, SequencerError};
 pub use access::{
-    Access, Act, Caller, Delay, Gate, Need, Object, Refused, Standing, TokenInfo, TokenText, Turned, Verdict,
+    Access, Act, Caller, Delay, Gate, Need, Object, Payer, Refused, RoleInfo, Standing, TokenInfo, TokenText, Turned,
+    Verdict,
 };
 pub use api::{ChannelInfo, Envelope, Outcome, Page};
 pub use audit::{Audit, AuditWriter, Audited};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use liminal_wire::time::to_ms;
 
-use super::{Broker, BrokerError, Consistency, Start};
+use super::{Broker, BrokerError, Consistency, Payer, Start};
 use crate::{
     budget::Account,
     model::{ChannelMeta, HistoryChange, IfChanged, Notice, Place, Position, Predicate, stream_key},
@@ -20,6 +20,8 @@ pub struct SubscribeOptions {
     pub if_changed: Option<IfChanged>,
     /// The connection that it lives on, by which its filter takes turns with others; none: the node's own.
     pub connection: Option<Arc<Account>>,
+    /// For whom its filter is judged, where somebody's time is counted. An [`super::Access`] sets it.
+    pub payer: Option<Payer>,
 }
 
 /// What a reader of stored messages chooses.

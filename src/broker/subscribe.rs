@@ -10,7 +10,7 @@ mod reader;
 use std::{collections::VecDeque, time::Duration};
 
 use self::{
-    judge::Judged,
+    judge::{Asking, Judged},
     reader::{Reader, gone},
 };
 use super::{Broker, BrokerError, Leader, Standing, Start, SubscribeOptions};
@@ -76,7 +76,7 @@ impl Broker {
         start: Start,
         options: SubscribeOptions,
     ) -> Result<Subscription, BrokerError> {
-        let SubscribeOptions { filter, if_changed, connection } = options;
+        let SubscribeOptions { filter, if_changed, connection, payer } = options;
         let if_changed = if_changed.unwrap_or_else(|| start.if_changed());
         self.check_running()?;
         let meta = self.caught_up_with(self.resolve(channel).await?, start).await?;
@@ -136,7 +136,7 @@ impl Broker {
         let told = notice.is_some();
         let mut reader = Reader::new(self.clone(), meta, follower, history, if_changed, notice);
         let source = match filter {
-            Some(filter) => Source::Some(Judged::start(reader, filter, connection)),
+            Some(filter) => Source::Some(Judged::start(reader, filter, Asking { connection, payer })),
             None => {
                 // What it begins with may be all that keeps it from the tail.
                 if reader.is_behind() {

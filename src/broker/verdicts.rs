@@ -2,9 +2,10 @@
 //! all that have the same one. And judging has half of the cores at most, which those who ask take turns for (`turns`):
 //! thousands of filters of one client hold up each other, and neither publishers nor the filters of others.
 
-use std::{collections::VecDeque, sync::Arc, thread};
+use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
     error::BrokerError,
@@ -65,7 +66,8 @@ impl Verdicts {
         self.turns.is_crowded_by(asker)
     }
 
-    /// For each message of a batch whether it passes. `shared`: other subscriptions get the very same batch.
+    /// For each message of a batch whether it passes, and how long that took, nothing where it was known. `shared`: other
+    /// subscriptions get the very same batch.
     ///
     /// # Errors
     /// `Internal` for a batch that cannot be read.
@@ -75,29 +77,33 @@ impl Verdicts {
         filter: &Judgement,
         batch: &StoredBatch,
         shared: bool,
-    ) -> Result<Arc<[bool]>, BrokerError> {
+    ) -> Result<(Arc<[bool]>, Duration), BrokerError> {
         if let Some(known) = self.known(filter, &batch.frame) {
-            return Ok(known);
+            return Ok((known, Duration::ZERO));
         }
         let broken = |error: prost::DecodeError| BrokerError::Internal { reason: error.to_string() };
         let _turn = self.turn(asker).await?;
         // Whoever was before may have judged it for all.
         if let Some(known) = self.known(filter, &batch.frame) {
-            return Ok(known);
+            return Ok((known, Duration::ZERO));
         }
+        // Without what others do on this thread meanwhile.
+        let (mut spent, mut began) = (Duration::ZERO, Instant::now());
         let mut verdicts = Vec::with_capacity(batch.frame.count() as usize);
         for message in batch.frame.messages() {
             let message = message.map_err(broken)?;
             verdicts.push(filter.predicate.matches(&MessageView::of(&message)));
             if verdicts.len().is_multiple_of(SLICE) {
+                spent += began.elapsed();
                 tokio::task::yield_now().await;
+                began = Instant::now();
             }
         }
         let verdicts = Arc::from(verdicts);
         if shared {
             self.remember(filter, &batch.frame, &verdicts);
         }
-        Ok(verdicts)
+        Ok((verdicts, spent + began.elapsed()))
     }
 
     fn known(&self, filter: &Judgement, frame: &Frame) -> Option<Arc<[bool]>> {
@@ -145,11 +151,11 @@ mod tests {
     async fn equal_filters_of_one_batch_are_judged_once() {
         let verdicts = Verdicts::default();
         let shared = batch(&["1", "2", "1"]);
-        let first = verdicts.of(&Asker::Node, &judgement("$payload == 1"), &shared, true).await.unwrap();
+        let first = verdicts.of(&Asker::Node, &judgement("$payload == 1"), &shared, true).await.unwrap().0;
         assert_eq!(*first, [true, false, true]);
-        let again = verdicts.of(&Asker::Node, &judgement("$payload  ==  1"), &shared.clone(), true).await.unwrap();
+        let again = verdicts.of(&Asker::Node, &judgement("$payload  ==  1"), &shared.clone(), true).await.unwrap().0;
         assert!(Arc::ptr_eq(&first, &again), "another spelling of the same filter");
-        let other = verdicts.of(&Asker::Node, &judgement("$payload == 2"), &shared, true).await.unwrap();
+        let other = verdicts.of(&Asker::Node, &judgement("$payload == 2"), &shared, true).await.unwrap().0;
         assert_eq!(*other, [false, true, false]);
     }
 
@@ -158,8 +164,8 @@ mod tests {
         let verdicts = Verdicts::default();
         let filter = judgement("$payload == 1");
         let (one, other) = (batch(&["1"]), batch(&["2"]));
-        assert_eq!(*verdicts.of(&Asker::Node, &filter, &one, true).await.unwrap(), [true]);
-        assert_eq!(*verdicts.of(&Asker::Node, &filter, &other, true).await.unwrap(), [false]);
+        assert_eq!(*verdicts.of(&Asker::Node, &filter, &one, true).await.unwrap().0, [true]);
+        assert_eq!(*verdicts.of(&Asker::Node, &filter, &other, true).await.unwrap().0, [false]);
         verdicts.of(&Asker::Node, &filter, &batch(&["3"]), false).await.unwrap();
         assert_eq!(verdicts.recent.lock().len(), 2);
     }
@@ -169,16 +175,16 @@ mod tests {
         let verdicts = Verdicts::default();
         let large: &'static str = Box::leak("0".repeat(BYTES / 3).into_boxed_str());
         for _ in 0..10 {
-            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&[large]), true).await.unwrap().0;
         }
         assert!((1..=3).contains(&verdicts.recent.lock().len()));
         for _ in 0..2 * BATCHES {
-            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap().0;
         }
         assert_eq!(verdicts.recent.lock().len(), BATCHES);
         let small = batch(&["1"]);
         for number in 0..2 * FILTERS {
-            verdicts.of(&Asker::Node, &judgement(&format!("$payload == {number}")), &small, true).await.unwrap();
+            verdicts.of(&Asker::Node, &judgement(&format!("$payload == {number}")), &small, true).await.unwrap().0;
         }
         assert_eq!(verdicts.recent.lock().back().unwrap().by_filter.len(), FILTERS);
     }

@@ -2,8 +2,10 @@
 //! connection itself, the services that answer its requests and the clocks of its face all look at this.
 
 mod judge;
+mod known;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -18,9 +20,12 @@ use tokio::time::Instant;
 use super::{
     clocks::{Clocks, Why},
     face::Face,
+    identity::Identity,
     level::{Full, Lease, Level},
+    open::Open,
     origin::Origin,
     shares::{FaceName, Levels, Shares},
+    usage::Belonging,
 };
 use crate::{
     model::{Limits, Quota},
@@ -47,6 +52,8 @@ pub struct Account {
     /// What was answered and is not sent yet.
     pub(super) answers: Arc<Level>,
     meter: Mutex<Meter>,
+    /// The tokens for which it counts, by what tells them apart.
+    pub(super) tokens: Mutex<BTreeMap<usize, Belonging>>,
     pub(super) id: u64,
     pub(super) origin: Origin,
     face: Arc<Face>,
@@ -73,6 +80,8 @@ pub struct Account {
     bond: OnceLock<[u8; 32]>,
     /// Which node its certificate names.
     certified: OnceLock<Arc<str>>,
+    /// Whom a client's certificate names.
+    identity: OnceLock<Arc<Identity>>,
     upgraded: AtomicBool,
     /// Why it has to end; 0 while it need not.
     ended: AtomicU8,
@@ -106,6 +115,7 @@ impl Account {
             unread: above.unread.below("connection", shares.unread),
             answers: above.answers.below("connection", shares.answers),
             meter: Mutex::default(),
+            tokens: Mutex::default(),
             id,
             origin,
             face,
@@ -121,6 +131,7 @@ impl Account {
             node: OnceLock::new(),
             bond: OnceLock::new(),
             certified: OnceLock::new(),
+            identity: OnceLock::new(),
             upgraded: AtomicBool::new(false),
             ended: AtomicU8::new(0),
             stalled: AtomicBool::new(false),
@@ -144,53 +155,18 @@ impl Account {
         }
     }
 
-    /// The other side is this node of the cluster; `bond` stands for the connection, on both sides.
-    pub fn prove_node(&self, id: u64, bond: [u8; 32]) {
-        // Once for a connection.
-        let _ = self.node.set(id);
-        let _ = self.bond.set(bond);
-        self.prove();
-        self.face.proved_node(id);
-    }
-
-    /// Which node the other side has proven to be.
-    pub fn node(&self) -> Option<u64> {
-        self.node.get().copied()
-    }
-
-    /// What stands for the connection of a node, on both sides.
-    pub fn bond(&self) -> Option<&[u8; 32]> {
-        self.bond.get()
-    }
-
-    /// Its certificate names this node.
-    pub(crate) fn certify(&self, node: Arc<str>) {
-        // Once for a connection.
-        let _ = self.certified.set(node);
-    }
-
-    /// The node that its certificate names; none without TLS between nodes.
-    pub fn certified(&self) -> Option<&str> {
-        self.certified.get().map(|node| &**node)
-    }
-
-    /// Ends the connection: its certificate is not valid any more.
-    pub(crate) fn distrust(self: &Arc<Self>) {
-        self.face.distrust(self);
-    }
-
     /// A request begins, which is open until the lease is dropped.
     ///
     /// # Errors
     /// When too many are open.
-    pub fn begin(&self) -> Result<Lease, Full> {
-        let begun = self.streams.take(1);
-        begun.inspect_err(|full| self.face.refuse("streams", full.whose))
+    pub fn begin(&self) -> Result<Arc<Open>, Full> {
+        let begun = self.streams.take(1).inspect_err(|full| self.face.refuse("streams", full.whose))?;
+        Ok(Arc::new(Open::new(begun)))
     }
 
     /// The same for what is there already: of a request that is told that there is no room, or of what it has become.
-    pub fn begin_anyway(&self) -> Lease {
-        self.streams.hold(1)
+    pub fn begin_anyway(&self) -> Arc<Open> {
+        Arc::new(Open::new(self.streams.hold(1)))
     }
 
     /// Where it comes from.
@@ -361,6 +337,9 @@ impl Account {
     pub(super) fn close(&self) {
         self.took_all();
         drop(self.place.lock().take());
+        // Dropped once the lock is free, because dropping them takes other locks.
+        let tokens = std::mem::take(&mut *self.tokens.lock());
+        drop(tokens);
     }
 
     pub(super) fn is_proven(&self) -> bool {

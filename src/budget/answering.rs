@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::{
     account::Account,
     level::{Full, Lease},
+    open::Open,
 };
 
 /// An answer of fewer bytes is given whatever waits to be sent: errors are, and what publishers are told.
@@ -28,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Holding<B: Body> {
     body: B,
     account: Arc<Account>,
-    _open: Lease,
+    _open: Arc<Open>,
     /// What was taken from the body already.
     first: Option<Result<Frame<Bytes>, B::Error>>,
     ended: bool,
@@ -60,7 +61,7 @@ fn sending(frame: Frame<Bytes>, count: impl FnOnce(usize) -> Result<Lease, Full>
 
 impl<B: Body<Data = Bytes> + Unpin> Holding<B> {
     /// Open until the body has ended or is dropped.
-    pub fn new(body: B, account: Arc<Account>, open: Lease) -> Self {
+    pub fn new(body: B, account: Arc<Account>, open: Arc<Open>) -> Self {
         Self { body, account, _open: open, first: None, ended: false, look: None }
     }
 

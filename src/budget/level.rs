@@ -65,6 +65,30 @@ impl Level {
         Lease { level: self.clone(), amount: AtomicUsize::new(amount) }
     }
 
+    /// Takes an amount where no more is taken than `most` by then, whatever the limit.
+    ///
+    /// # Errors
+    /// What is taken.
+    pub(super) fn take_within(self: &Arc<Self>, amount: usize, most: usize) -> Result<Lease, usize> {
+        let held = self.held.fetch_add(amount, Ordering::Relaxed);
+        if held.saturating_add(amount) > most && (held > 0 || most == 0) {
+            self.held.fetch_sub(amount, Ordering::Relaxed);
+            return Err(held);
+        }
+        self.above.iter().for_each(|above| above.add(amount));
+        Ok(Lease { level: self.clone(), amount: AtomicUsize::new(amount) })
+    }
+
+    /// The one that is below no other.
+    pub(super) fn top(&self) -> &Self {
+        self.chain().last().unwrap_or(self)
+    }
+
+    /// What one of many may take, where less than a quarter is left: a half.
+    pub(super) fn share_if_scarce(&self) -> Option<usize> {
+        (self.held() >= self.limit - self.limit / 4).then_some(self.limit / 2)
+    }
+
     fn chain(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |level| level.above.as_deref())
     }

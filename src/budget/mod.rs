@@ -19,12 +19,15 @@ mod clocks;
 pub mod descriptors;
 mod face;
 mod guard;
+mod identity;
 mod level;
 mod making;
 mod messages;
+mod open;
 mod origin;
 mod progress;
 mod shares;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,10 +39,13 @@ pub use self::{
     answering::Holding,
     arriving::Arriving,
     clocks::Why,
+    identity::Identity,
     level::{Full, Lease, Level},
+    open::Open,
     origin::Origin,
     progress::{Progress, Refusal},
     shares::FaceName,
+    usage::{Crowded, Usage},
 };
 use self::{
     face::Face,

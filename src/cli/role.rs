@@ -1,5 +1,7 @@
 //! `liminal role`: what tokens may do.
 
+pub mod quota;
+
 use serde::Serialize;
 
 use super::{
@@ -26,6 +28,13 @@ pub enum Command {
     Show {
         /// Its name
         name: String,
+    },
+    /// Limit how much each token may take that has a role; what is not given stays as it is
+    Quota {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        wanted: quota::Wanted,
     },
     /// Delete a role that no token has
     Delete {
@@ -70,6 +79,7 @@ struct Shown<'a> {
     name: &'a str,
     description: &'a str,
     grants: Vec<ShownGrant<'a>>,
+    quota: quota::Shown,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +91,8 @@ struct ShownGrant<'a> {
 impl<'a> Shown<'a> {
     fn of(role: &'a Role) -> Self {
         let grant = |grant: &'a Grant| ShownGrant { scope: &grant.scope, actions: &grant.actions };
-        Self { name: &role.name, description: &role.description, grants: role.grants.iter().map(grant).collect() }
+        let (grants, quota) = (role.grants.iter().map(grant).collect(), (&role.quota).into());
+        Self { name: &role.name, description: &role.description, grants, quota }
     }
 }
 
@@ -92,6 +103,10 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
         Command::Create(wanted) => one(&client.create_role(wanted.role()).await?, global),
         Command::Update(wanted) => one(&client.update_role(wanted.role()).await?, global),
         Command::Show { name } => one(&client.role(&name).await?, global),
+        Command::Quota { name, wanted } => {
+            let quota = wanted.over(client.role(&name).await?.quota);
+            one(&client.set_role_quota(&name, quota).await?, global)
+        }
         Command::Delete { name, yes } => {
             confirm(yes, &format!("delete role `{name}`"), "nothing was deleted")?;
             client.delete_role(&name).await?;
@@ -122,6 +137,10 @@ fn grants(role: &Role) -> String {
 fn one(role: &Role, global: &Global) -> Result<(), CliError> {
     match global.output {
         OutputFormat::Json => print_json(&Shown::of(role)),
-        OutputFormat::Raw | OutputFormat::Table => print_line(&format!("{}  {}", role.name, grants(role))),
+        OutputFormat::Raw | OutputFormat::Table => {
+            let quota = quota::in_words(&role.quota);
+            let quota = if quota.is_empty() { quota } else { format!("  at most {quota}") };
+            print_line(&format!("{}  {}{quota}", role.name, grants(role)))
+        }
     }
 }

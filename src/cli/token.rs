@@ -30,6 +30,10 @@ pub enum Command {
         /// For how long it is valid, for example 90d; until it is revoked unless given
         #[arg(long, value_parser = parse_duration)]
         lifetime: Option<Duration>,
+        /// Make one without a text: whoever shows a certificate of this name, and no token, is its holder. uri:NAME or dns:NAME, of
+        /// the subject alternative names, or cn:NAME for a certificate without either
+        #[arg(long, value_name = "NAME")]
+        certificate: Option<String>,
     },
     /// List all tokens
     #[command(visible_alias = "ls")]
@@ -76,6 +80,8 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     used: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
 
@@ -93,6 +99,7 @@ impl<'a> Shown<'a> {
             rotated: at(token.rotated),
             expires: token.expires.map(at),
             used: token.used.map(at),
+            certificate: token.certificate.as_deref(),
             token: None,
         }
     }
@@ -105,7 +112,10 @@ pub async fn run(command: Command, global: &Global) -> Result<(), CliError> {
     }
     let client = connect(global).await?;
     match command {
-        Command::Create { roles, description, lifetime } => {
+        Command::Create { roles, description, lifetime, certificate: Some(name) } => {
+            one(&client.bind_certificate(&name, &description, roles, lifetime).await?, "", global)
+        }
+        Command::Create { roles, description, lifetime, certificate: None } => {
             made(&client.create_token(&description, roles, lifetime).await?, global)
         }
         Command::Rotate { id, yes } => {
@@ -157,7 +167,8 @@ fn one(token: &Token, what: &str, global: &Global) -> Result<(), CliError> {
         OutputFormat::Table => {
             let expires = token.expires.map_or_else(String::new, |time| format!("  until {}", at(time)));
             let roles = token.roles.join(",");
-            print_line(format!("{}  {roles}{expires}  {}", token.id, token.description).trim_end())?;
+            let shows = token.certificate.as_ref().map_or_else(String::new, |name| format!("  {name}"));
+            print_line(format!("{}  {roles}{shows}{expires}  {}", token.id, token.description).trim_end())?;
             if what.is_empty() { Ok(()) } else { print_line(&format!("{}{what}", token.id)) }
         }
     }

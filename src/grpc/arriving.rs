@@ -81,6 +81,7 @@ where
         let (body, progress) =
             Arriving::messages(body, account.clone(), path, self.most, |refusal| explain(refusal).into());
         parts.extensions.insert(progress.clone());
+        parts.extensions.insert(open.clone());
         let answer = self.service.call(http::Request::from_parts(parts, Body::new(body)));
         Box::pin(async move {
             let answer = answer.await?;

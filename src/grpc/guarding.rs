@@ -12,7 +12,10 @@ use tonic::{Request, Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
 use super::{arriving, rights, to_status};
-use crate::broker::{Access, BrokerError, Gate, Need, Turned};
+use crate::{
+    broker::{Access, BrokerError, Gate, Need, Turned},
+    budget::{Account, Open},
+};
 
 /// The broker, as far as the caller may use it.
 pub(super) fn access<T>(request: &Request<T>) -> Result<Access, Status> {
@@ -24,6 +27,12 @@ pub(super) fn access<T>(request: &Request<T>) -> Result<Access, Status> {
 fn token(headers: &http::HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Counts the request for the caller's token.
+fn enter(access: &Access, extensions: &http::Extensions, from: &Arc<Account>) -> Result<(), BrokerError> {
+    let open = extensions.get::<Arc<Open>>().cloned().unwrap_or_else(|| from.begin_anyway());
+    access.enter(from, &open)
 }
 
 /// Checks the requests to the services behind it.
@@ -65,11 +74,14 @@ where
         // What has no row is no call of this version, or one whose row was forgotten.
         let need = rights::need(request.uri().path()).unwrap_or(Need::ADMIN);
         let from = arriving::of_connection(request.extensions());
-        match self.gate.admit(token(request.headers()), from.origin(), need) {
-            Ok(access) => {
-                request.extensions_mut().insert(access);
-                Either::Left(self.service.call(request))
-            }
+        match self.gate.admit(token(request.headers()), &from, need) {
+            Ok(access) => match enter(&access, request.extensions(), &from) {
+                Ok(()) => {
+                    request.extensions_mut().insert(access);
+                    Either::Left(self.service.call(request))
+                }
+                Err(error) => Either::Right(Either::Left(ready(Ok(to_status(&error).into_http())))),
+            },
             Err(Turned { error, delay }) => {
                 let refused = to_status(&error).into_http();
                 Either::Right(match delay {

@@ -70,7 +70,8 @@ impl Broker for Service {
         let start = subscribing::start_of(start, crate::broker::Start::Latest);
         let filter = crate::broker::filter_of(&filter).map_err(|error| to_status(&error))?;
         let if_changed = subscribing::if_changed_of(if_changed).map_err(|error| to_status(&error))?;
-        let options = crate::broker::SubscribeOptions { filter, if_changed, connection: Some(connection.clone()) };
+        let options =
+            crate::broker::SubscribeOptions { filter, if_changed, connection: Some(connection.clone()), payer: None };
         let subscription = broker.subscribe_with(&channel, start, options).await;
         let subscription = subscription.map_err(|error| to_status(&error))?;
         Ok(Response::new(subscribing::deliveries(subscription, place).boxed()))

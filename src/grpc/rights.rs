@@ -68,6 +68,7 @@ const RIGHTS: &[(&str, Need)] = &[
     ("/liminal.v1.Security/ListTokens", Need::Tokens),
     ("/liminal.v1.Security/RevokeToken", Need::Tokens),
     ("/liminal.v1.Security/RotateToken", Need::Tokens),
+    ("/liminal.v1.Security/SetRoleQuota", Need::Tokens),
     ("/liminal.v1.Security/UpdateRole", Need::Tokens),
 ];
 

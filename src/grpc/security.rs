@@ -6,8 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, guarding::access, to_status};
 use crate::{
-    broker::{NamedPage, TokenInfo, Verdict},
-    model::Role,
+    broker::{NamedPage, RoleInfo, TokenInfo, Verdict},
     proto::v1::{self, security_server::Security},
 };
 
@@ -18,8 +17,13 @@ impl Security for Service {
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let broker = access(&request)?;
-        let v1::CreateTokenRequest { description, roles, lifetime_ms } = request.into_inner();
+        let v1::CreateTokenRequest { description, roles, lifetime_ms, certificate } = request.into_inner();
         let lifetime = (lifetime_ms > 0).then(|| Duration::from_millis(lifetime_ms));
+        if !certificate.is_empty() {
+            let made = broker.bind_certificate(&certificate, &description, &roles, lifetime).await;
+            let token = made.map_err(|error| to_status(&error))?.to_proto();
+            return Ok(Response::new(v1::CreateTokenResponse { token: Some(token), text: String::new() }));
+        }
         let made = broker.create_token(&description, &roles, lifetime).await;
         let (text, token) = made.map_err(|error| to_status(&error))?;
         let text = text.reveal().to_owned();
@@ -89,7 +93,7 @@ impl Security for Service {
         let broker = access(&request)?;
         let v1::ListRolesRequest { after, limit } = request.into_inner();
         let page = broker.roles_after(&after, limit as usize).await.map_err(|error| to_status(&error))?;
-        let roles = page.items.iter().map(Role::to_proto).collect();
+        let roles = page.items.iter().map(RoleInfo::to_proto).collect();
         Ok(Response::new(v1::ListRolesResponse { roles, next_after: page.next_after }))
     }
 
@@ -104,6 +108,16 @@ impl Security for Service {
     ) -> Result<Response<v1::DeleteRoleResponse>, Status> {
         access(&request)?.delete_role(&request.get_ref().name).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DeleteRoleResponse {}))
+    }
+
+    async fn set_role_quota(
+        &self,
+        request: Request<v1::SetRoleQuotaRequest>,
+    ) -> Result<Response<v1::SetRoleQuotaResponse>, Status> {
+        let broker = access(&request)?;
+        let v1::SetRoleQuotaRequest { role, quota } = request.into_inner();
+        let role = broker.set_role_quota(&role, quota.unwrap_or_default()).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::SetRoleQuotaResponse { role: Some(role.to_proto()) }))
     }
 
     async fn can_i(&self, request: Request<v1::CanIRequest>) -> Result<Response<v1::CanIResponse>, Status> {

@@ -63,6 +63,7 @@ pub(super) async fn follow(
         filter: filter_of(&query.filter)?,
         if_changed: Some(if_changed),
         connection: Some(connection),
+        payer: None,
     };
     let subscription = broker.subscribe_with(&channel, start, options).await?;
     // Who is cut off before the first message has to know where it stood.

@@ -16,7 +16,7 @@ use axum::{
 use super::{problem::Problem, rights};
 use crate::{
     broker::{Gate, Need, Turned},
-    budget::Account,
+    budget::{Account, Open},
 };
 
 /// How a protocol begins that a WebSocket offers and that is a token.
@@ -28,9 +28,13 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, mut request: Request, n
     let row = path.and_then(|path| rights::need(method, path));
     let account = request.extensions().get::<Arc<Account>>().cloned().unwrap_or_default();
     // Who may know nothing is not told which paths there are either.
-    let admitted = gate.admit(token(request.headers()), account.origin(), row.unwrap_or(Need::Known));
+    let admitted = gate.admit(token(request.headers()), &account, row.unwrap_or(Need::Known));
     match admitted {
         Ok(access) => {
+            let open = request.extensions().get::<Arc<Open>>().cloned().unwrap_or_else(|| account.begin_anyway());
+            if let Err(error) = access.enter(&account, &open) {
+                return Problem::from(error).into_response();
+            }
             // Without a row there is no handler, or one that answers nobody because its row was forgotten.
             if row.is_some() {
                 request.extensions_mut().insert(access);

@@ -337,7 +337,7 @@ pub(super) async fn read(
         Some(filter) => search(&broker, &connection, &channel, start, options, filter).await?,
     };
     if messages.is_empty() && !wait.is_zero() {
-        let options = SubscribeOptions { filter, if_changed, connection: Some(connection) };
+        let options = SubscribeOptions { filter, if_changed, connection: Some(connection), payer: None };
         let mut following = broker.subscribe_with(&channel, Start::Position(page.next), options).await?;
         let first = async {
             loop {

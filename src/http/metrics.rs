@@ -180,6 +180,7 @@ metrics! {
     TLS_HANDSHAKES_FAILED = Counter "tls_handshakes_failed" by "table", Node: "Connections that were refused for how they speak TLS, or for their certificate";
     ACCESS_REFUSED = Counter "access_refused" by "reason", Node: "Requests refused because of who asks: a rise of wrong tokens means that somebody tries them";
     ACCESS_WOULD_REFUSE = Counter "access_would_refuse", Node: "Requests let through that security.mode = enforce would refuse";
+    QUOTA_REFUSED = Counter "quota_refused" by "token" "what", Node: "Requests refused because a token had as much as its roles allow, or more than its share while the node had little left (what = share); (others) sums up the tokens beyond limits.metric_series";
     PUBLISH_SECONDS = Histogram "publish_seconds" by "confirm", Node: "Publishes that this node was asked for and of which a message was acknowledged, from their acceptance to the answer, by what the answer waits for. With exemplars in OpenMetrics where a publish carries a traceparent";
     FORWARD_SECONDS = Histogram "forward_seconds", Node: "Publishes that this node has passed on to the leader, until the answer of the leader is there";
     SCHEMA_CHECK_SECONDS = Histogram "schema_check_seconds", Node: "Checks of a request's messages against the schema of their channel, with the wait for their turn";

@@ -97,6 +97,7 @@ const ROUTES: Routes<()> = &[
     ("/v1/tokens/{id}/rotate", || post(tokens::rotate)),
     ("/v1/roles", || get(roles::list)),
     ("/v1/roles/{role}", || get(roles::show).put(roles::create).patch(roles::update).delete(roles::delete)),
+    ("/v1/roles/{role}/quota", || put(roles::set_quota).delete(roles::clear_quota)),
     ("/v1/can-i", || get(tokens::can_i)),
 ];
 

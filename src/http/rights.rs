@@ -62,6 +62,8 @@ const RIGHTS: &[(&str, &str, Need)] = &[
     ("GET", "/v1/roles/{role}", Need::Tokens),
     ("PATCH", "/v1/roles/{role}", Need::Tokens),
     ("PUT", "/v1/roles/{role}", Need::Tokens),
+    ("DELETE", "/v1/roles/{role}/quota", Need::Tokens),
+    ("PUT", "/v1/roles/{role}/quota", Need::Tokens),
     ("GET", "/v1/rules", Need::Known),
     ("DELETE", "/v1/rules/{source}/{target}", Need::MANAGE),
     ("PUT", "/v1/rules/{source}/{target}", Need::MANAGE),

@@ -15,8 +15,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Access, NamedPage},
-    model::Role,
+    broker::{Access, NamedPage, RoleInfo},
     proto::v1,
 };
 
@@ -41,24 +40,59 @@ struct RoleJson {
     name: String,
     description: String,
     grants: Vec<GrantJson>,
+    quota: QuotaJson,
+}
+
+macro_rules! quota {
+    ($($field:ident),+) => {
+        /// What a role limits; what is absent it does not.
+        #[derive(Debug, Default, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct QuotaJson {
+            $(#[serde(skip_serializing_if = "Option::is_none")] $field: Option<u64>,)+
+        }
+
+        impl From<QuotaJson> for v1::RoleQuota {
+            fn from(QuotaJson { $($field),+ }: QuotaJson) -> Self {
+                Self { $($field),+ }
+            }
+        }
+
+        impl From<v1::RoleQuota> for QuotaJson {
+            fn from(v1::RoleQuota { $($field),+ }: v1::RoleQuota) -> Self {
+                Self { $($field),+ }
+            }
+        }
+    };
+}
+
+quota! {
+    connections, streams, in_flight_bytes, messages_per_second, bytes_per_second, filter_ms_per_second, channels, consumers,
+    claims
 }
 
 impl Wanted {
     fn role(self, name: String) -> v1::Role {
         let grant = |GrantJson { scope, actions }| v1::Grant { scope, actions };
-        v1::Role { name, description: self.description, grants: self.grants.into_iter().map(grant).collect() }
+        let grants = self.grants.into_iter().map(grant).collect();
+        v1::Role { name, description: self.description, grants, quota: None }
     }
 }
 
 impl RoleJson {
-    fn of(role: &Role) -> Self {
-        let v1::Role { name, description, grants } = role.to_proto();
+    fn of(role: &RoleInfo) -> Self {
+        let v1::Role { name, description, grants, quota } = role.to_proto();
         let grant = |v1::Grant { scope, actions }| GrantJson { scope, actions };
-        Self { name, description, grants: grants.into_iter().map(grant).collect() }
+        Self {
+            name,
+            description,
+            grants: grants.into_iter().map(grant).collect(),
+            quota: quota.unwrap_or_default().into(),
+        }
     }
 }
 
-fn shown(role: &Role) -> Response {
+fn shown(role: &RoleInfo) -> Response {
     Json(RoleJson::of(role)).into_response()
 }
 
@@ -91,6 +125,22 @@ pub(super) async fn update(
 ) -> Result<Response, Problem> {
     let wanted: Wanted = parse(&body)?;
     Ok(shown(&broker.update_role(wanted.role(name)).await?))
+}
+
+pub(super) async fn set_quota(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let quota: QuotaJson = parse(&body)?;
+    Ok(shown(&broker.set_role_quota(&name, quota.into()).await?))
+}
+
+pub(super) async fn clear_quota(
+    Extension(broker): Extension<Access>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(shown(&broker.set_role_quota(&name, v1::RoleQuota::default()).await?))
 }
 
 pub(super) async fn delete(

@@ -108,6 +108,7 @@ impl Serving {
         }
         let most = self.sizes.most(path).saturating_add(1);
         request.extensions_mut().insert(account.clone());
+        request.extensions_mut().insert(open.clone());
         let answer = if request.body().is_end_stream() {
             self.route(request.map(Body::new)).await
         } else {

@@ -30,6 +30,8 @@ struct Create {
     roles: Vec<String>,
     /// Such as `90d`; none: until it is revoked.
     lifetime: Option<String>,
+    /// Such as `uri:NAME`: whoever shows a certificate of this name is the token's holder, and it gets no text.
+    certificate: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +46,8 @@ struct TokenJson {
     /// As the node that was asked has seen it.
     #[serde(skip_serializing_if = "Option::is_none")]
     used: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
     /// Only in the answer that makes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -61,6 +65,7 @@ impl TokenJson {
             rotated: timestamp(token.rotated_ms),
             expires: at(token.expires_ms),
             used: at(token.used_ms),
+            certificate: Some(token.certificate).filter(|name| !name.is_empty()),
             token: None,
         }
     }
@@ -80,8 +85,12 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(Extension(broker): Extension<Access>, body: Bytes) -> Result<Response, Problem> {
-    let Create { description, roles, lifetime } = parse(&body)?;
+    let Create { description, roles, lifetime, certificate } = parse(&body)?;
     let lifetime = lifetime.as_deref().map(lifetime_of).transpose()?;
+    if let Some(name) = certificate {
+        let token = broker.bind_certificate(&name, &description, &roles, lifetime).await?;
+        return Ok((StatusCode::CREATED, Json(TokenJson::of(&token))).into_response());
+    }
     let (text, token) = broker.create_token(&description, &roles, lifetime).await?;
     Ok((StatusCode::CREATED, Json(TokenJson::of(&token).with(&text))).into_response())
 }

@@ -139,7 +139,7 @@ struct Connection {
     publishes: FuturesUnordered<BoxFuture<'static, String>>,
     subscriptions: StreamMap<u64, Following>,
     /// The channels of the subscriptions, and their places on the connection.
-    channels: HashMap<u64, (String, Lease)>,
+    channels: HashMap<u64, (String, [Option<Lease>; 2])>,
 }
 
 /// Why a connection ends.
@@ -170,6 +170,7 @@ impl Connection {
     async fn serve(mut self) {
         self.account.upgrade();
         let _open = self.account.begin_anyway(); // it has been taken up
+        let _of_token = self.broker.stays_open();
         let end = match self.run().await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -267,6 +268,10 @@ impl Connection {
             Ok(place) => place,
             Err(error) => return self.refuse(Some(id), error).await,
         };
+        let of_token = match self.broker.begin_stream() {
+            Ok(of_token) => of_token,
+            Err(error) => return self.refuse(Some(id), error).await,
+        };
         let start = match start(from.as_deref().unwrap_or("latest"), self.broker.now_ms()) {
             Ok(start) => start,
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
@@ -276,8 +281,12 @@ impl Connection {
             Err(problem) => return self.send(answer(Some(id), Err(problem))).await,
         };
         let opened = async {
-            let options =
-                SubscribeOptions { filter: filter_of(&filter)?, if_changed, connection: Some(self.account.clone()) };
+            let options = SubscribeOptions {
+                filter: filter_of(&filter)?,
+                if_changed,
+                connection: Some(self.account.clone()),
+                payer: None,
+            };
             self.broker.subscribe_with(&channel, start, options).await
         };
         let subscription = match opened.await {
@@ -310,7 +319,7 @@ impl Connection {
         });
         let messages: Following = Box::pin(futures::TryStreamExt::try_flatten(messages));
         self.subscriptions.insert(id, messages);
-        self.channels.insert(id, (channel, place));
+        self.channels.insert(id, (channel, [Some(place), of_token]));
         self.send(json!({ "id": id, "ok": begun }).to_string()).await
     }
 

@@ -116,6 +116,7 @@ impl Machine {
         self.forget_settled(id, effects);
         self.delete_delayed(id, &channel.delays, effects);
         effects.delete(Key::Meta(id));
+        self.channel_owners.remove(&id, || Key::ChannelOwner(id), effects);
         effects.delete(Key::Stats(id));
         channel.marks.seqs().for_each(|seq| effects.delete(Key::Mark(id, seq)));
         if channel.compaction.step > 0 {

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     codec,
-    model::{ChannelId, ChannelStats, Command, ConsumerOperation, Digest, KeyHash, Operation, Part, PublishGroup},
+    model::{
+        ChannelId, ChannelStats, Command, ConsumerOperation, Digest, KeyHash, Made, OnBehalf, Operation, Part,
+        PublishGroup,
+    },
 };
 
 /// The keys of one log entry in a channel, as they are stored.
@@ -214,7 +217,8 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                             }
                         }
                     }
-                    Operation::Consumer(operation) => {
+                    Operation::Consumer(operation)
+                    | Operation::OnBehalf(OnBehalf { made: Made::Consumer(operation), .. }) => {
                         letter(operation).into_iter().for_each(|group| each_of(group, each));
                     }
                     Operation::Redrive(redrive) => each_of(&redrive.group, each),
@@ -226,6 +230,7 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
                     Operation::PutRule { .. }
                     | Operation::DeleteRule { .. }
                     | Operation::Claim(_)
+                    | Operation::OnBehalf(_)
                     | Operation::Trim { .. }
                     | Operation::Compact(_)
                     | Operation::Reclaim(_)
@@ -237,6 +242,7 @@ fn each_key(command: &Command, each: &mut dyn FnMut(ChannelId, KeyHash)) {
             }
         }
         Command::CreateChannel { .. }
+        | Command::CreateChannelFor { .. }
         | Command::UpdateChannel { .. }
         | Command::DeleteChannel { .. }
         | Command::Tick { .. }

@@ -86,6 +86,16 @@ pub(super) enum Key {
     Invitation(TokenId),
     /// What all nodes are known to speak.
     Version,
+    /// What a role limits, by the hash of its name.
+    RoleQuota(KeyHash),
+    /// Whose certificates are those of a name, by the hash of that.
+    Certificate(KeyHash),
+    /// Which token a channel counts for.
+    ChannelOwner(ChannelId),
+    /// Which token a consumer counts for.
+    ConsumerOwner(ConsumerId),
+    /// Which token a claim counts for.
+    ClaimOwner(NamespaceId, KeyHash),
 }
 
 const MACHINE: &[u8] = b"machine";
@@ -126,6 +136,11 @@ const ROLE: &[u8] = b"role/";
 const TOKEN: &[u8] = b"token/";
 const INVITATION: &[u8] = b"invitation/";
 pub(super) const VERSION: &[u8] = b"cluster-version";
+const ROLE_QUOTA: &[u8] = b"role-quota/";
+const CERTIFICATE: &[u8] = b"certificate/";
+const CHANNEL_OWNER: &[u8] = b"channel-owner/";
+const CONSUMER_OWNER: &[u8] = b"consumer-owner/";
+const CLAIM_OWNER: &[u8] = b"claim-owner/";
 
 /// Keys of which there is one.
 const SINGLE: [(&[u8], Key); 9] = [
@@ -178,6 +193,11 @@ impl Key {
             Self::Token(id) => [TOKEN, &id.0.to_be_bytes()].concat().into(),
             Self::Invitation(id) => [INVITATION, &id.0.to_be_bytes()].concat().into(),
             Self::Version => Bytes::from_static(VERSION),
+            Self::RoleQuota(name) => [ROLE_QUOTA, &name.0[..]].concat().into(),
+            Self::Certificate(name) => [CERTIFICATE, &name.0[..]].concat().into(),
+            Self::ChannelOwner(id) => [CHANNEL_OWNER, &id.0.to_be_bytes()].concat().into(),
+            Self::ConsumerOwner(id) => [CONSUMER_OWNER, &id.0.to_be_bytes()].concat().into(),
+            Self::ClaimOwner(id, key) => [CLAIM_OWNER, &id.0.to_be_bytes(), &key.0].concat().into(),
         }
     }
 
@@ -215,6 +235,17 @@ impl Key {
             Some(Self::Token(TokenId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(INVITATION) {
             Some(Self::Invitation(TokenId(number(id)?)))
+        } else if let Some(name) = key.strip_prefix(ROLE_QUOTA) {
+            Some(Self::RoleQuota(KeyHash(name.try_into().ok()?)))
+        } else if let Some(name) = key.strip_prefix(CERTIFICATE) {
+            Some(Self::Certificate(KeyHash(name.try_into().ok()?)))
+        } else if let Some(id) = key.strip_prefix(CHANNEL_OWNER) {
+            Some(Self::ChannelOwner(ChannelId(number(id)?)))
+        } else if let Some(id) = key.strip_prefix(CONSUMER_OWNER) {
+            Some(Self::ConsumerOwner(ConsumerId(number(id)?)))
+        } else if let Some(claim) = key.strip_prefix(CLAIM_OWNER) {
+            let (id, hash) = claim.split_at_checked(8)?;
+            Some(Self::ClaimOwner(NamespaceId(number(id)?), KeyHash(hash.try_into().ok()?)))
         } else if let Some(id) = key.strip_prefix(META) {
             Some(Self::Meta(ChannelId(number(id)?)))
         } else if let Some(id) = key.strip_prefix(STATS) {
@@ -296,6 +327,11 @@ mod tests {
             Key::Token(TokenId(12)),
             Key::Invitation(TokenId(13)),
             Key::Version,
+            Key::RoleQuota(KeyHash([14; 16])),
+            Key::Certificate(KeyHash([18; 16])),
+            Key::ChannelOwner(id),
+            Key::ConsumerOwner(ConsumerId(15)),
+            Key::ClaimOwner(NamespaceId(16), KeyHash([17; 16])),
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

@@ -21,6 +21,7 @@ mod key_queue;
 mod keys;
 mod marks;
 mod members;
+mod owners;
 mod reclaim;
 mod redrive;
 mod restore;
@@ -49,6 +50,7 @@ use self::{
     key_limit::KeyLimit,
     keys::Key,
     members::Members,
+    owners::Owners,
     retention::Room,
 };
 pub use self::{
@@ -67,8 +69,8 @@ pub use self::{
     version::{VERSION_KEY, check_version},
 };
 use crate::model::{
-    ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, Operation,
-    OperationReply, PeerVersion, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
+    ChannelId, ChannelMeta, ChannelName, ChannelStats, Command, GroupReply, MemberLogEntry, MemberRecord, OnBehalf,
+    Operation, OperationReply, PeerVersion, PublishGroup, Refusal, Reply, RuleSet, SecurityState, StateLimits,
 };
 
 /// State of all channels.
@@ -109,6 +111,8 @@ pub struct Machine {
     security: Arc<SecurityState>,
     /// What all nodes are known to speak.
     version: PeerVersion,
+    /// Which channels count for which tokens.
+    channel_owners: Owners<ChannelId>,
 }
 
 /// How the plain keys begin that speak of the cluster's nodes, and not of what they hold.
@@ -135,6 +139,9 @@ impl Machine {
                 Reply::Published(groups.into_iter().map(|group| self.publish(group, &mut effects)).collect())
             }
             Command::CreateChannel { name, config, .. } => Reply::Channel(self.create(name, config, &mut effects)),
+            Command::CreateChannelFor { name, config, token, .. } => {
+                Reply::Channel(self.create_for(token, name, config, &mut effects))
+            }
             Command::UpdateChannel { name, update, .. } => Reply::Channel(self.update(&name, update, &mut effects)),
             Command::ChangeChannel { name, update, .. } => {
                 let judged = self.check_work_queue(&name, &update);
@@ -285,6 +292,7 @@ impl Machine {
             }
             Operation::LimitState(limits) => Ok(self.limit_state(limits, effects)),
             Operation::Security(operation) => self.operate_security(operation, effects),
+            Operation::OnBehalf(OnBehalf { token, made }) => self.operate_for(token, made, effects),
         }
     }
 

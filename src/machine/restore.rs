@@ -16,6 +16,7 @@ use super::{
     key_limit::KeyLimit,
     keys::{Key, record},
     members::Members,
+    owners::Owners,
     rules::restore_rule,
 };
 use crate::model::{ChannelId, ChannelStats, PeerVersion, RuleSet, StateLimits};
@@ -66,6 +67,7 @@ impl Restoring {
             calendar: Calendar::default(),
             security: Arc::default(),
             version: PeerVersion::UNWRITTEN,
+            channel_owners: Owners::default(),
         };
         Self { machine, stats: BTreeMap::new(), rules: RuleSet::default() }
     }
@@ -118,8 +120,11 @@ impl Restoring {
             Key::Reclaimed(id) => machine.restore_reclaimed(id, value),
             Key::Redriven(id) => machine.restore_redriven(id, value),
             Key::Forks(id) => machine.restore_forks(id, value),
-            Key::Role(_) | Key::Token(_) | Key::Invitation(_) => machine.restore_security(kind, value),
+            Key::Role(_) | Key::Token(_) | Key::Invitation(_) | Key::RoleQuota(_) | Key::Certificate(_) => {
+                machine.restore_security(kind, value)
+            }
             Key::Version => machine.restore_version(value),
+            Key::ChannelOwner(_) | Key::ConsumerOwner(_) | Key::ClaimOwner(..) => machine.restore_owner(kind, value),
             Key::Claims(id, first_seq) => machine.restore_claims(id, first_seq, value),
         };
         restored.map_err(name)
@@ -138,6 +143,7 @@ impl Restoring {
         machine.namespaces.restored()?;
         machine.check_consumers()?;
         machine.check_security()?;
+        machine.check_owners()?;
         Ok(machine)
     }
 }

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Effects, Machine, keys::Key};
 use crate::{
     codec::decode_record,
     model::{
-        ADMIN_ROLE, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal, Role, RoleName,
-        SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
+        ADMIN_ROLE, CertificateName, Invitation, KeyHash, Limits, NewInvitation, NewToken, OperationReply, Refusal,
+        Role, RoleName, RoleQuota, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
 };
 
@@ -19,6 +20,28 @@ const LISTED_AFTER_EXPIRY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 fn role_key(name: &RoleName) -> Key {
     Key::Role(KeyHash::of(name.as_str()))
+}
+
+fn quota_key(name: &RoleName) -> Key {
+    Key::RoleQuota(KeyHash::of(name.as_str()))
+}
+
+fn certificate_key(name: &CertificateName) -> Key {
+    Key::Certificate(KeyHash::of(name.as_str()))
+}
+
+/// Whose certificates are those of a name, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct CertificateRecord {
+    name: CertificateName,
+    token: TokenId,
+}
+
+/// What a role limits, as it is stored.
+#[derive(Serialize, Deserialize)]
+struct QuotaRecord {
+    role: RoleName,
+    quota: RoleQuota,
 }
 
 impl Machine {
@@ -50,6 +73,12 @@ impl Machine {
             SecurityOperation::Invite(new) => self.invite(new, effects).map(SecurityReply::Invitation),
             SecurityOperation::UseInvitation { id, node } => {
                 self.use_invitation(id, node, effects).map(SecurityReply::Invitation)
+            }
+            SecurityOperation::BindCertificate { name, token } => {
+                self.bind_certificate(name, token, effects).map(SecurityReply::Token)
+            }
+            SecurityOperation::SetRoleQuota { role, quota } => {
+                self.set_role_quota(&role, quota, effects).map(SecurityReply::Quota)
             }
         };
         if !Arc::ptr_eq(&before, &self.security) {
@@ -95,7 +124,28 @@ impl Machine {
             return Err(Refusal::RoleInUse { role: name.clone(), token: token.id });
         }
         effects.delete(role_key(name));
-        Arc::make_mut(&mut self.security).roles.remove(name);
+        let state = Arc::make_mut(&mut self.security);
+        state.roles.remove(name);
+        if state.quotas.remove(name).is_some() {
+            effects.delete(quota_key(name));
+        }
+        Ok(Role::clone(&role))
+    }
+
+    /// What a token has already stays, however little it may have from now on.
+    fn set_role_quota(&mut self, name: &RoleName, quota: RoleQuota, effects: &mut Effects) -> Result<Role, Refusal> {
+        let role = self.security.roles.get(name).ok_or_else(|| Refusal::NoSuchRole(name.clone()))?.clone();
+        let present = self.security.quotas.get(name).map(|present| **present).unwrap_or_default();
+        if quota != present {
+            let quotas = &mut Arc::make_mut(&mut self.security).quotas;
+            if quota.is_empty() {
+                quotas.remove(name);
+                effects.delete(quota_key(name));
+            } else {
+                quotas.insert(name.clone(), Arc::new(quota));
+                effects.put(quota_key(name), &QuotaRecord { role: name.clone(), quota });
+            }
+        }
         Ok(Role::clone(&role))
     }
 
@@ -120,6 +170,36 @@ impl Machine {
         Ok(self.put_token(token, effects))
     }
 
+    fn bind_certificate(
+        &mut self,
+        name: CertificateName,
+        token: NewToken,
+        effects: &mut Effects,
+    ) -> Result<Token, Refusal> {
+        match self.security.certificates.get(&name) {
+            Some(present) if *present == token.id => return self.create_token(token, effects),
+            Some(present) => return Err(Refusal::CertificateBound(*present)),
+            None if self.security.tokens.contains_key(&token.id) => return Err(Refusal::TokenExists(token.id)),
+            None => {}
+        }
+        let made = self.create_token(token, effects)?;
+        effects.put(certificate_key(&name), &CertificateRecord { name: name.clone(), token: made.id });
+        Arc::make_mut(&mut self.security).certificates.insert(name, made.id);
+        Ok(made)
+    }
+
+    /// Takes a token out, and the name of certificates that belonged to it.
+    fn remove_token(&mut self, id: TokenId, effects: &mut Effects) {
+        effects.delete(Key::Token(id));
+        let state = Arc::make_mut(&mut self.security);
+        state.tokens.remove(&id);
+        let bound = state.certificates.iter().find(|(_, token)| **token == id).map(|(name, _)| name.clone());
+        if let Some(name) = bound {
+            effects.delete(certificate_key(&name));
+            state.certificates.remove(&name);
+        }
+    }
+
     fn put_token(&mut self, token: Token, effects: &mut Effects) -> Token {
         effects.put(Key::Token(token.id), &token);
         Arc::make_mut(&mut self.security).tokens.insert(token.id, Arc::new(token.clone()));
@@ -128,8 +208,7 @@ impl Machine {
 
     fn revoke_token(&mut self, id: TokenId, effects: &mut Effects) -> Result<Token, Refusal> {
         let token = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?.clone();
-        effects.delete(Key::Token(id));
-        Arc::make_mut(&mut self.security).tokens.remove(&id);
+        self.remove_token(id, effects);
         Ok(Token::clone(&token))
     }
 
@@ -146,6 +225,9 @@ impl Machine {
 
     fn rotate_token(&mut self, id: TokenId, hash: TokenHash, effects: &mut Effects) -> Result<Token, Refusal> {
         let present = self.security.tokens.get(&id).ok_or(Refusal::NoSuchToken(id))?;
+        if self.security.certificates.values().any(|token| *token == id) {
+            return Err(Refusal::TokenOfCertificate(id));
+        }
         if present.hash == hash {
             return Ok(Token::clone(present));
         }
@@ -211,15 +293,14 @@ impl Machine {
         let old: Vec<TokenId> =
             self.security.tokens.values().filter(|token| is_old(token)).map(|token| token.id).collect();
         for id in &old {
-            effects.delete(Key::Token(*id));
-            Arc::make_mut(&mut self.security).tokens.remove(id);
+            self.remove_token(*id, effects);
         }
         if !old.is_empty() {
             effects.security = Some(self.security.clone());
         }
     }
 
-    /// A role, a token or an invitation of the store.
+    /// A role, what it limits, a token or an invitation of the store.
     pub(super) fn restore_security(&mut self, key: Key, value: &Bytes) -> Result<(), String> {
         let state = Arc::make_mut(&mut self.security);
         let fits = if let Key::Invitation(id) = key {
@@ -232,6 +313,16 @@ impl Machine {
             let fits = token.id == id;
             state.tokens.insert(id, Arc::new(token));
             fits
+        } else if let Key::Certificate(_) = key {
+            let record: CertificateRecord = decode_record("certificate", value).map_err(|error| error.to_string())?;
+            let fits = certificate_key(&record.name) == key;
+            state.certificates.insert(record.name, record.token);
+            fits
+        } else if let Key::RoleQuota(_) = key {
+            let record: QuotaRecord = decode_record("quota", value).map_err(|error| error.to_string())?;
+            let fits = quota_key(&record.role) == key;
+            state.quotas.insert(record.role, Arc::new(record.quota));
+            fits
         } else {
             let role: Role = decode_record("role", value).map_err(|error| error.to_string())?;
             let fits = role_key(&role.name) == key;
@@ -241,8 +332,17 @@ impl Machine {
         if fits { Ok(()) } else { Err("it is of another name".into()) }
     }
 
-    /// No token has a role that is not there.
+    /// No token has a role that is not there, and none that is not there limits anything.
     pub(super) fn check_security(&self) -> Result<(), String> {
+        if let Some(role) = self.security.quotas.keys().find(|role| !self.security.roles.contains_key(*role)) {
+            let key = quota_key(role).encode();
+            return Err(format!("key `{}`: there is no role `{role}`", key.escape_ascii()));
+        }
+        let gone = |(_, token): &(&CertificateName, &TokenId)| !self.security.tokens.contains_key(*token);
+        if let Some((name, token)) = self.security.certificates.iter().find(gone) {
+            let key = certificate_key(name).encode();
+            return Err(format!("key `{}`: there is no token {token}", key.escape_ascii()));
+        }
         for token in self.security.tokens.values() {
             if let Some(role) = token.roles.iter().find(|role| !self.security.has_role(role)) {
                 let key = Key::Token(token.id).encode();

@@ -2,6 +2,7 @@ mod compaction;
 mod consumers;
 mod keys;
 mod naive;
+mod owners;
 mod publishing;
 mod redrive;
 mod retention;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelConfig, ChannelId, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Digest, Frame, KeyHash,
-    MemberEvent, Operation, OperationReply, PeerVersion, Refusal,
+    MemberEvent, Operation, OperationReply, PeerVersion, Refusal, TokenId,
 };
 
 /// One log entry. Every command carries the leader's reckoning of the log's time, which never goes backwards: expiry of
@@ -96,6 +96,17 @@ pub enum Command {
         /// The cluster's version from now on.
         version: PeerVersion,
     },
+    /// Creates a channel that counts against what a token may have of them.
+    CreateChannelFor {
+        /// As in every command.
+        time_ms: u64,
+        /// The new channel's name.
+        name: ChannelName,
+        /// What its creator chose.
+        config: ChannelConfig,
+        /// Which token.
+        token: TokenId,
+    },
 }
 
 impl Command {
@@ -104,6 +115,7 @@ impl Command {
         match self {
             Self::Publish { time_ms, .. }
             | Self::CreateChannel { time_ms, .. }
+            | Self::CreateChannelFor { time_ms, .. }
             | Self::UpdateChannel { time_ms, .. }
             | Self::ChangeChannel { time_ms, .. }
             | Self::DeleteChannel { time_ms, .. }

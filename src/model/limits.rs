@@ -211,6 +211,8 @@ impl Limits {
     pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
     /// Bytes of the description of a token or a role.
     pub const DESCRIPTION_BYTES: usize = 256;
+    /// Bytes of the name by which a client's certificate is known.
+    pub const CERTIFICATE_NAME_BYTES: usize = 512;
     /// Addresses from which wrong tokens came lately that a node remembers.
     pub const GUESSING_ADDRESSES: usize = 4_096;
     /// Records of the audit that wait to be published; further ones are in the node's log only.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod canonical;
+mod certificate_name;
 mod channel;
 mod claim;
 mod claim_json;
@@ -27,6 +28,7 @@ mod position;
 mod redrive;
 mod refusal;
 mod role;
+mod role_quota;
 mod rule;
 mod security;
 mod state_limits;
@@ -35,6 +37,7 @@ mod transaction;
 mod version;
 
 pub use batch::StoredBatch;
+pub use certificate_name::CertificateName;
 pub use channel::{
     AUDIT_CHANNEL, Catalog, ChannelConfig, ChannelMeta, ChannelName, ChannelStats, ChannelUpdate, Comparison,
     Compatibility, Durability, InvalidName, Quota, Retention, SchemaVersion, WhenFull, stream_key,
@@ -68,11 +71,12 @@ pub use liminal_wire::{ChannelId, Frame, FrameBuilder, InvalidFrame, header, hea
 pub use limits::{CONSUMER_DEFERRED, CONSUMER_DEFERRED_KEYS, Limits};
 pub use lines::{foreign_charset, is_ndjson, message_line, message_lines};
 pub use member::{MemberEvent, MemberLogEntry, MemberRecord};
-pub use operation::{Operation, OperationReply};
+pub use operation::{Made, OnBehalf, Operation, OperationReply};
 pub use position::{Fork, History, HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Place, Position};
 pub use redrive::Redrive;
 pub use refusal::Refusal;
 pub use role::{ADMIN_ROLE, Action, Actions, Grant, Pattern, Role, RoleName, Scope};
+pub use role_quota::{Allowance, Quantity, RoleQuota};
 pub use rule::{Rule, RuleSet};
 pub use security::{
     Invitation, NewInvitation, NewToken, SecurityMode, SecurityOperation, SecurityReply, SecurityState, Token,

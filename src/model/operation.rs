@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ChannelId, ChannelName, ClaimOperation, ClaimReply, Compact, ConsumerOperation, ConsumerReply, Due, PartReply,
-    Reclaim, Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, Transaction,
+    Reclaim, Redrive, Rule, Schedule, Scheduled, SecurityOperation, SecurityReply, StateLimits, TokenId, Transaction,
 };
 
 /// One operation of a log entry.
@@ -68,6 +68,44 @@ pub enum Operation {
     Reclaim(Reclaim),
     /// One on tokens and roles.
     Security(SecurityOperation),
+    /// One that counts against what a token may have.
+    OnBehalf(OnBehalf),
+}
+
+/// What is done for a token that has a quota of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnBehalf {
+    /// Which token.
+    pub token: TokenId,
+    /// What is done.
+    pub made: Made,
+}
+
+/// What can be done for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// An operation on consumers.
+    Consumer(ConsumerOperation),
+    /// An operation on claims.
+    Claim(ClaimOperation),
+}
+
+impl OnBehalf {
+    /// It counts for a token, or for nobody.
+    pub fn operation(token: Option<TokenId>, made: Made) -> Operation {
+        match (token, made) {
+            (Some(token), made) => Operation::OnBehalf(Self { token, made }),
+            (None, Made::Consumer(operation)) => Operation::Consumer(operation),
+            (None, Made::Claim(operation)) => Operation::Claim(operation),
+        }
+    }
+
+    fn consumer(&self) -> Option<&ConsumerOperation> {
+        match &self.made {
+            Made::Consumer(operation) => Some(operation),
+            Made::Claim(_) => None,
+        }
+    }
 }
 
 impl Operation {
@@ -76,6 +114,7 @@ impl Operation {
         match self {
             Self::Claim(ClaimOperation::Complete { receipt, .. }) => receipt.len(),
             Self::Consumer(operation) => operation.bytes(),
+            Self::OnBehalf(made) => made.consumer().map_or(0, ConsumerOperation::bytes),
             Self::PutRule { .. }
             | Self::DeleteRule { .. }
             | Self::Claim(_)
@@ -100,6 +139,7 @@ impl Operation {
             Self::Due(due) => due.group.copied_bytes(),
             Self::Redrive(redrive) => redrive.group.copied_bytes(),
             Self::Consumer(operation) => operation.copied_bytes(),
+            Self::OnBehalf(made) => made.consumer().map_or(0, ConsumerOperation::copied_bytes),
             _ => 0,
         }
     }

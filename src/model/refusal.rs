@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChannelId, ChannelName, ClaimInfo, ConsumerName, RoleName, TokenId,
+    ChannelId, ChannelName, ClaimInfo, ConsumerName, Quantity, RoleName, TokenId,
     command::{ChannelReply, Full, KeyOutcome},
 };
 
@@ -254,4 +254,22 @@ pub enum Refusal {
         /// How many that is.
         limit: u64,
     },
+    /// The token has as many of something as its roles allow.
+    #[error("the token has {held} {quantity} already, and role `{role}` allows {limit}")]
+    OverQuota {
+        /// Of what.
+        quantity: Quantity,
+        /// How many it has.
+        held: u64,
+        /// How many it may have.
+        limit: u64,
+        /// The role that allows most.
+        role: RoleName,
+    },
+    /// Certificates of the name belong to a token already.
+    #[error("certificates of this name belong to token {0} already")]
+    CertificateBound(TokenId),
+    /// The token has no text that could be another one.
+    #[error("token {0} has no text: its holder shows a certificate")]
+    TokenOfCertificate(TokenId),
 }

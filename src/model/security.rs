@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADMIN_ROLE, Action, Role, RoleName, Scope};
+use super::{ADMIN_ROLE, Action, CertificateName, Role, RoleName, RoleQuota, Scope};
 
 /// Whether callers have to say who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,11 +76,19 @@ pub struct TokenHash(pub [u8; 32]);
 impl TokenHash {
     /// Apart from every other use of the hash function.
     const CONTEXT: &'static str = "liminal 2026-11-29 access token";
+    /// Apart from those of texts.
+    const OF_CERTIFICATES: &'static str = "liminal 2026-11-29 name of a client certificate";
     const PREFIX: &'static str = "blake3:";
 
     /// Of a token's whole text.
     pub fn of(token: &str) -> Self {
         Self(blake3::derive_key(Self::CONTEXT, token.as_bytes()))
+    }
+
+    /// In the place of a hash, of a token that has no text: who shows a certificate of this name is its holder. No text has
+    /// this hash.
+    pub fn of_certificate(name: &CertificateName) -> Self {
+        Self(blake3::derive_key(Self::OF_CERTIFICATES, name.as_str().as_bytes()))
     }
 }
 
@@ -210,6 +218,20 @@ pub enum SecurityOperation {
         /// The node's id.
         node: u64,
     },
+    /// Says how much each token may take that has a role; one that limits nothing removes what was said.
+    SetRoleQuota {
+        /// Which role.
+        role: RoleName,
+        /// All that it limits.
+        quota: RoleQuota,
+    },
+    /// Makes a token without a text, whose holder is whoever shows a certificate of this name. The same once more is no error.
+    BindCertificate {
+        /// The name.
+        name: CertificateName,
+        /// Its hash stands for the name.
+        token: NewToken,
+    },
 }
 
 /// The machine's answer: what was made or changed; what was deleted, as it was.
@@ -221,6 +243,8 @@ pub enum SecurityReply {
     Token(Token),
     /// To an operation on an invitation.
     Invitation(Invitation),
+    /// To an operation on a role's quota: the role.
+    Quota(Role),
 }
 
 /// All tokens and roles. Cheap to clone, and rarely changed.
@@ -232,6 +256,10 @@ pub struct SecurityState {
     pub tokens: BTreeMap<TokenId, Arc<Token>>,
     /// By id.
     pub invitations: BTreeMap<TokenId, Arc<Invitation>>,
+    /// By role, of those that limit something.
+    pub quotas: BTreeMap<RoleName, Arc<RoleQuota>>,
+    /// The tokens whose holders show certificates, by the name of these.
+    pub certificates: BTreeMap<CertificateName, TokenId>,
 }
 
 impl SecurityState {

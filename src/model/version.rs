@@ -25,6 +25,8 @@ impl PeerVersion {
     pub const UNWRITTEN: Self = Self(3);
     /// With audit and invitations: the channel `$audit`, and the newer operations on tokens.
     pub const INVITATIONS: Self = Self(4);
+    /// With quotas of roles, and with certificates in the place of tokens.
+    pub const QUOTAS: Self = Self(4);
 }
 
 impl fmt::Display for PeerVersion {
@@ -44,6 +46,7 @@ impl Command {
             Self::Operations { operations, .. } => {
                 operations.iter().map(Operation::needs).max().unwrap_or(PeerVersion::UNWRITTEN)
             }
+            Self::CreateChannelFor { name, .. } => named(name).max(PeerVersion::QUOTAS),
             // Whoever reads it has to be able to go on.
             Self::RaiseVersion { version, .. } => *version,
             Self::Publish { .. }
@@ -64,6 +67,7 @@ impl Operation {
             Self::PutRule { source, target, .. } | Self::DeleteRule { source, target } => {
                 named(source).max(named(target))
             }
+            Self::OnBehalf(_) => PeerVersion::QUOTAS,
             Self::Claim(_)
             | Self::Consumer(_)
             | Self::Transaction(_)
@@ -83,6 +87,7 @@ impl SecurityOperation {
     fn needs(&self) -> PeerVersion {
         match self {
             Self::RevokeTokenUnlessLast(_) | Self::Invite(_) | Self::UseInvitation { .. } => PeerVersion::INVITATIONS,
+            Self::SetRoleQuota { .. } | Self::BindCertificate { .. } => PeerVersion::QUOTAS,
             Self::CreateRole(_)
             | Self::UpdateRole(_)
             | Self::DeleteRole(_)

@@ -59,7 +59,7 @@ pub(super) async fn all(node: &View, ready: bool) -> Vec<Metric> {
     metrics.extend(node.disk.metrics(&node.group).await);
     metrics.extend(budgets::metrics(&node.budgets));
     metrics.extend(tls::metrics(&node.tls));
-    metrics.extend(access::metrics(node.gate.refused(), node.gate.audited()));
+    metrics.extend(access::metrics(&node.gate));
     metrics.extend(scrub::metrics(&node.group.scrubbed()));
     metrics.push(metrics::REFUSED_PEER_MESSAGES.of(node.group.refused_messages()));
     if node.broker.leads() {

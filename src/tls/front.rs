@@ -11,7 +11,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use liminal_tls::{node_of, of_io, rustls};
+use liminal_tls::{Identity, node_of, of_io, rustls};
+use liminal_wire::time::to_ms;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     task::JoinSet,
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::reload::Reloading;
 use crate::{
-    budget::{FaceName, Origin},
+    budget::{self, FaceName, Origin},
     env::{Connection, Listener},
     raft::Complaints,
 };
@@ -128,6 +129,8 @@ impl Port {
                     (io::Error::other(format!("its certificate will not do for a node: {reason}")), None)
                 })?;
                 node = Some(Arc::from(named));
+            } else if let Some(Identity { names, not_after }) = Identity::of(leaf) {
+                account.identify(budget::Identity { names, until_ms: to_ms(not_after) });
             }
             self.reloading.remember(&account, shown);
         }

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod audit;
+mod certificates;
 mod claims;
 mod console;
 mod consumers;
@@ -15,6 +16,7 @@ mod openapi;
 mod payloads;
 mod positions;
 mod publishing;
+mod quotas;
 mod redrive;
 mod rights;
 mod security;

@@ -99,6 +99,8 @@ const CALLS: &[(&str, &str, &str, &[&str])] = &[
     ("PUT", "/v1/roles/{role}", r#"{"grants":[]}"#, NONE),
     ("PATCH", "/v1/roles/{role}", r#"{"grants":[]}"#, NONE),
     ("DELETE", "/v1/roles/{role}", "", NONE),
+    ("PUT", "/v1/roles/{role}/quota", "{}", NONE),
+    ("DELETE", "/v1/roles/{role}/quota", "", NONE),
     ("GET", "/v1/can-i", "", EVERY),
 ];
 

@@ -59,6 +59,16 @@ impl Closed {
         v1::CreateTokenResponse { token: Some(made.token.into()), text: made.text }
     }
 
+    /// A token of an administrator.
+    pub async fn admin_token(&self) -> String {
+        self.admin.create_token("second", vec!["admin".into()], None).await.unwrap().text
+    }
+
+    pub async fn admin_metrics(&self) -> String {
+        let token = self.admin_token().await;
+        self.ask(&token, "GET", "/metrics", "").await.body
+    }
+
     pub async fn ask(&self, token: &str, method: &str, target: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         request(self.node.http_address(), method, target, &[("Authorization", &bearer)], body).await

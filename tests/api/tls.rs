@@ -21,7 +21,7 @@ use self::certificates::Ca;
 use super::{PATIENCE, start};
 
 #[path = "../support/certificates.rs"]
-mod certificates;
+pub mod certificates;
 
 fn text(path: &Path) -> Option<String> {
     Some(path.to_str().unwrap().to_owned())

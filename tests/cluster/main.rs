@@ -21,6 +21,7 @@ mod large_entries;
 mod membership;
 mod metrics;
 mod publishing;
+mod quotas;
 mod readers;
 mod recorded;
 mod redrive;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -50,6 +50,22 @@ impl Ca {
         self.sign_with(names, |params| {
             let now = SystemTime::now();
             (params.not_before, params.not_after) = ((now - 9 * DAY).into(), (now - DAY).into());
+        })
+    }
+
+    /// For these hosts, and for these URIs.
+    pub fn sign_uris(&self, hosts: &[&str], uris: &[&str]) -> Pair {
+        self.sign_with(hosts, |params| {
+            let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+            params.subject_alt_names.extend(uris);
+        })
+    }
+
+    /// For these hosts, with this common name.
+    pub fn sign_common(&self, hosts: &[&str], name: &str) -> Pair {
+        self.sign_with(hosts, |params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
         })
     }
 

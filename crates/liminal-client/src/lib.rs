@@ -80,7 +80,7 @@ pub use types::{
     ClaimReceipt, ClusterEvent, ClusterStatus, Comparison, Compatibility, ConsumeOrder, ConsumerConfig, ConsumerState,
     DeadLetter, DeadLetterPage, DeadLetterSelection, DelayedMessage, DelayedPage, Durability, Grant, Header,
     HistoryReport, InvalidMessage, Keep, Message, NewToken, NodeHash, NodeHealth, NodeRole, NodeScrub, NodeStatus,
-    Quota, Redrive, Redriven, RefusedLetter, Retention, Role, Rule, SchemaVersion, Scrub, Snapshot, Token,
+    Quota, Redrive, Redriven, RefusedLetter, Retention, Role, RoleQuota, Rule, SchemaVersion, Scrub, Snapshot, Token,
     TraceContext, UpdateChannel, UpdateConsumer, VectorClockEntry, Verified, WhenFull,
 };
 

@@ -11,13 +11,13 @@ use super::{
     pool::{MAX_ANSWER, Prefer},
     retry::Repeat,
 };
-use crate::types::{Allowed, NewToken, Role, Token, via::list::from as list_of};
+use crate::types::{Allowed, NewToken, Role, RoleQuota, Token, via::list::from as list_of};
 use liminal_wire::{
     time::duration_to_ms,
     v1::{
         CanIRequest, CreateRoleRequest, CreateTokenRequest, DeleteRoleRequest, GetRoleRequest, GetTokenRequest,
-        ListRolesRequest, ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, UpdateRoleRequest,
-        security_client::SecurityClient,
+        ListRolesRequest, ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, SetRoleQuotaRequest,
+        UpdateRoleRequest, security_client::SecurityClient,
     },
 };
 
@@ -34,7 +34,8 @@ impl Client {
         lifetime: Option<Duration>,
     ) -> Result<NewToken, ClientError> {
         let lifetime_ms = lifetime.map_or(0, |lifetime| duration_to_ms(lifetime).max(1));
-        let request = CreateTokenRequest { description: description.to_owned(), roles, lifetime_ms };
+        let certificate = String::new();
+        let request = CreateTokenRequest { description: description.to_owned(), roles, lifetime_ms, certificate };
         let create = |link| {
             let request = request.clone();
             async move { SecurityClient::new(link).create_token(request).await }
@@ -42,6 +43,29 @@ impl Client {
         let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, create).await?;
         let token = response.token.map(Token::from).ok_or_else(|| malformed("token"))?;
         Ok(NewToken::of(token, response.text))
+    }
+
+    /// Makes a token that has no text: whoever shows a certificate of this name (`uri:NAME`, `dns:NAME` or `cn:NAME`), and no
+    /// token, is its holder.
+    ///
+    /// # Errors
+    /// When a role does not exist, the name belongs to another token, or the caller is no administrator.
+    pub async fn bind_certificate(
+        &self,
+        name: &str,
+        description: &str,
+        roles: Vec<String>,
+        lifetime: Option<Duration>,
+    ) -> Result<Token, ClientError> {
+        let lifetime_ms = lifetime.map_or(0, |lifetime| duration_to_ms(lifetime).max(1));
+        let (description, certificate) = (description.to_owned(), name.to_owned());
+        let request = CreateTokenRequest { description, roles, lifetime_ms, certificate };
+        let create = |link| {
+            let request = request.clone();
+            async move { SecurityClient::new(link).create_token(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, create).await?;
+        response.token.map(Token::from).ok_or_else(|| malformed("token"))
     }
 
     /// Gives a token another text. The former one is refused from then on.
@@ -175,6 +199,20 @@ impl Client {
             async move { SecurityClient::new(link).delete_role(request).await }
         };
         self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, delete).await.map(drop)
+    }
+
+    /// Says how much each token may take that has a role, in the place of what was said before; a quota that limits
+    /// nothing removes it.
+    ///
+    /// # Errors
+    /// When there is no such role, or a rate is 0.
+    pub async fn set_role_quota(&self, role: &str, quota: RoleQuota) -> Result<Role, ClientError> {
+        let set = |link| {
+            let request = SetRoleQuotaRequest { role: role.to_owned(), quota: Some(quota.into()) };
+            async move { SecurityClient::new(link).set_role_quota(request).await }
+        };
+        let (response, _) = self.pool.call(Prefer::Leader, Repeat::OnlyIfNothingHappened, set).await?;
+        response.role.map(Role::from).ok_or_else(|| malformed("role"))
     }
 
     /// Whether this client's token may do something to `channel:NAME`, `claim:NAME` or `cluster`; or another token, of which

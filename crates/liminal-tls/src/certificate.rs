@@ -30,11 +30,7 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate; none where it is malformed, which a verifier refuses anyway.
     pub fn of(der: &CertificateDer<'_>) -> Option<Self> {
-        let mut certificate = Der(der).inside(SEQUENCE)?;
-        let mut fields = certificate.inside(SEQUENCE)?;
-        if fields.0.first() == Some(&VERSION) {
-            fields.next()?;
-        }
+        let mut fields = fields_of(der)?;
         let (_, serial) = fields.next().filter(|(tag, _)| *tag == INTEGER)?;
         let (_signature, _issuer) = (fields.next()?, fields.next()?);
         let mut validity = fields.inside(SEQUENCE)?;
@@ -43,6 +39,23 @@ impl Certificate {
         let serial = serial.iter().map(|byte| format!("{byte:02X}")).collect();
         Some(Self { serial, not_before, not_after })
     }
+
+    /// The parts of its subject.
+    pub(crate) fn subject<'a>(der: &'a CertificateDer<'_>) -> Option<Der<'a>> {
+        let mut fields = fields_of(der)?;
+        let (_serial, _signature, _issuer, _validity) =
+            (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        fields.inside(SEQUENCE)
+    }
+}
+
+/// The fields of a certificate, from its serial number on.
+fn fields_of<'a>(der: &'a CertificateDer<'_>) -> Option<Der<'a>> {
+    let mut fields = Der(der).inside(SEQUENCE)?.inside(SEQUENCE)?;
+    if fields.0.first() == Some(&VERSION) {
+        fields.next()?;
+    }
+    Some(fields)
 }
 
 /// The node that a certificate names, by the one DNS name that ends in `.liminal`.
@@ -70,11 +83,11 @@ fn node_in(name: &str) -> Option<&str> {
 }
 
 /// Bytes that are values in DER, one after the other.
-struct Der<'a>(&'a [u8]);
+pub(crate) struct Der<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// The tag and the content of the next value.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(crate) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], mut rest) = self.0.split_first_chunk::<2>()?;
         let length = if first < 0x80 {
             usize::from(first)

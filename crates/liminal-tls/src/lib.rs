@@ -7,6 +7,7 @@
 mod certificate;
 mod client;
 mod files;
+mod identity;
 mod why;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 pub use certificate::{Certificate, NODE_SUFFIX, node_of};
 pub use client::{ClientFiles, ClientStream, Refusal, connect, connect_with};
 pub use files::{Fault, certificates, private_key, read, revocation_lists, roots};
+pub use identity::Identity;
 pub use why::{Failure, explain, of_io};
 
 /// The cryptography of all connections.

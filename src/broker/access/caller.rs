@@ -1,5 +1,7 @@
 //! One caller, and the check.
 
+mod certified;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
@@ -13,7 +15,7 @@ use crate::{
         BrokerError,
         audit::{self, Audit, Fate, Record},
     },
-    budget::Origin,
+    budget::{Identity, Origin},
     model::{Action, SecurityMode, SecurityState, TokenHash, TokenId},
 };
 
@@ -23,9 +25,11 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 /// Whoever asks.
 #[derive(Clone)]
 pub struct Caller {
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     who: Who,
     from: Origin,
+    /// The certificate that was shown where nobody knows whose it is.
+    unknown: Option<Arc<Identity>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,11 +42,17 @@ enum Who {
         id: TokenId,
         hash: TokenHash,
     },
+    /// With a certificate of a name that belongs to a token, and that is valid until then.
+    Certificate {
+        id: TokenId,
+        hash: TokenHash,
+        until_ms: u64,
+    },
 }
 
 impl Caller {
     pub(super) fn nobody(gate: Arc<Gate>, from: Origin) -> Self {
-        Self { gate, who: Who::Nobody, from }
+        Self { gate, who: Who::Nobody, from, unknown: None }
     }
 
     /// Whoever shows a token.
@@ -56,7 +66,7 @@ impl Caller {
             Some(_) if gate.bootstrap == Some(hash) => Who::Bootstrap,
             Some(id) => Who::Token { id, hash },
         };
-        let caller = Self { gate, who, from };
+        let caller = Self { gate, who, from, unknown: None };
         caller.known()?;
         if let Who::Token { id, hash } = who
             && let Some(principal) = caller.gate.policy().principal(id, &hash)
@@ -68,8 +78,12 @@ impl Caller {
 
     /// Which token it is; none without one, and for that of the configuration.
     pub(super) fn token(&self) -> Option<TokenId> {
+        self.token_and_hash().map(|(id, _)| id)
+    }
+
+    pub(super) fn token_and_hash(&self) -> Option<(TokenId, TokenHash)> {
         match self.who {
-            Who::Token { id, .. } => Some(id),
+            Who::Token { id, hash } | Who::Certificate { id, hash, .. } => Some((id, hash)),
             Who::Nobody | Who::Bootstrap => None,
         }
     }
@@ -77,7 +91,7 @@ impl Caller {
     /// The same gate before the holder of another token; none where there is no such token.
     pub(super) fn as_token(&self, id: TokenId) -> Option<Self> {
         let hash = self.gate.policy().state.tokens.get(&id)?.hash;
-        Some(Self { gate: self.gate.clone(), who: Who::Token { id, hash }, from: self.from.clone() })
+        Some(Self { gate: self.gate.clone(), who: Who::Token { id, hash }, from: self.from.clone(), unknown: None })
     }
 
     /// The tokens and roles as this node has applied them.
@@ -91,6 +105,7 @@ impl Caller {
             Who::Nobody => "a caller without a token".to_owned(),
             Who::Bootstrap => "the bootstrap token".to_owned(),
             Who::Token { id, .. } => format!("token {id}"),
+            Who::Certificate { id, .. } => format!("the certificate of token {id}"),
         }
     }
 
@@ -153,7 +168,7 @@ impl Caller {
         let who = match self.who {
             Who::Nobody => audit::Who::default(),
             Who::Bootstrap => audit::Who { token: "bootstrap".into(), description: String::new() },
-            Who::Token { id, .. } => {
+            Who::Token { id, .. } | Who::Certificate { id, .. } => {
                 let policy = self.gate.policy();
                 let description = policy.state.tokens.get(&id).map(|token| token.description.clone());
                 audit::Who { token: id.to_string(), description: description.unwrap_or_default() }
@@ -202,7 +217,7 @@ impl Caller {
         self.known()?;
         let may = match self.who {
             Who::Nobody | Who::Bootstrap => false,
-            Who::Token { id, hash } => {
+            Who::Token { id, hash } | Who::Certificate { id, hash, .. } => {
                 let policy = self.gate.policy();
                 let principal = policy.principal(id, &hash);
                 principal.is_some_and(|principal| actions.iter().any(|action| may(principal, *action)))
@@ -214,9 +229,15 @@ impl Caller {
     /// Whether the token is valid, now.
     fn known(&self) -> Result<(), BrokerError> {
         match self.who {
-            Who::Nobody => Err(unknown("the request has no token")),
+            Who::Nobody => Err(match &self.unknown {
+                None => unknown("the request has no token"),
+                Some(identity) => certified::of_nobody(&identity.names),
+            }),
             Who::Bootstrap => Ok(()),
-            Who::Token { id, hash } => {
+            Who::Certificate { until_ms, .. } if until_ms <= self.gate.broker.now_ms() => {
+                Err(unknown("the certificate has expired"))
+            }
+            Who::Token { id, hash } | Who::Certificate { id, hash, .. } => {
                 let policy = self.gate.policy();
                 match policy.principal(id, &hash) {
                     None => Err(unknown("the token is not known, or was revoked")),
@@ -236,7 +257,7 @@ impl Caller {
             Who::Nobody => false,
             // It makes tokens that may do more, and leaves a trace by that.
             Who::Bootstrap => object == Object::Tokens && actions.contains(&Action::Admin),
-            Who::Token { id, hash } => {
+            Who::Token { id, hash } | Who::Certificate { id, hash, .. } => {
                 let policy = self.gate.policy();
                 let granted = policy.principal(id, &hash).map(|principal| principal.on(object)).unwrap_or_default();
                 actions.iter().any(|action| granted.contains(*action))
@@ -254,9 +275,11 @@ impl Caller {
 
     /// Until when the token is certainly valid, unless it is revoked: milliseconds from now.
     fn look_again_ms(&self) -> u64 {
-        let Who::Token { id, hash } = self.who else { return LOOK_AGAIN_MS };
+        let Some((id, hash)) = self.token_and_hash() else { return LOOK_AGAIN_MS };
         let policy = self.gate.policy();
         let expires = policy.principal(id, &hash).and_then(|principal| principal.token.expires_ms);
+        let until = if let Who::Certificate { until_ms, .. } = self.who { Some(until_ms) } else { None };
+        let expires = expires.into_iter().chain(until).min();
         expires
             .map_or(LOOK_AGAIN_MS, |expires| expires.saturating_sub(self.gate.broker.now_ms()).clamp(1, LOOK_AGAIN_MS))
     }

@@ -2,9 +2,8 @@
 
 use super::{Access, Object, Standing, caller::Right};
 use crate::{
-    broker::{BrokerError, Held, turns::Turn},
-    budget::Account,
-    model::{Action, Frame, Limits},
+    broker::BrokerError,
+    model::{Action, Limits},
     proto::v1::Message,
 };
 
@@ -58,38 +57,6 @@ impl Access {
     /// As there.
     pub fn check_size(&self, message: &Message) -> Result<(), BrokerError> {
         self.broker.check_size(message)
-    }
-
-    /// See `Broker::admit_from`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn admit_from(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        self.broker.admit_from(connection, frame)
-    }
-
-    /// See `Broker::admit_together`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn admit_together(&self, connection: &Account, messages: u32, bytes: usize) -> Result<Held, BrokerError> {
-        self.broker.admit_together(connection, messages, bytes)
-    }
-
-    /// See `Broker::admit_stream`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn admit_stream(&self, connection: &Account, frame: &Frame) -> Result<Held, BrokerError> {
-        self.broker.admit_stream(connection, frame)
-    }
-
-    /// The turn of a connection to have messages judged by its filter.
-    ///
-    /// # Errors
-    /// As the broker says.
-    pub(crate) async fn turn_to_judge(&self, connection: &Account) -> Result<Turn, BrokerError> {
-        self.broker.turn_to_judge(connection).await
     }
 
     /// Watches over a connection that stays open for as long as its token is valid.

@@ -3,7 +3,7 @@
 use super::{Access, Object, policy::shown};
 use crate::{
     broker::{BrokerError, ChannelInfo, HistoryReport, NamedPage, RuleInfo, Start, Trim, Violation},
-    model::{Action, ChannelConfig, ChannelUpdate, Compatibility, Retention, SchemaVersion},
+    model::{Action, ChannelConfig, ChannelUpdate, Compatibility, Quantity, Retention, SchemaVersion},
 };
 
 impl Access {
@@ -17,7 +17,9 @@ impl Access {
             self.may(Action::Publish, quarantine.as_str())?;
         }
         let act = self.begin("channel.create", Object::Channel(name).to_string());
-        act.end(self.broker.create_channel(name, config).await.map_err(|error| self.told(error)))
+        let made = self.broker.create_channel_for(name, config, self.caller.owner(Quantity::Channels)).await;
+        let made = self.caller.count_if_over(Quantity::Channels, made);
+        act.end(made.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::update_channel`; needs what its creation needs.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Access, Object};
 use crate::{
     broker::{BrokerError, Claim, Completed},
-    model::{Action, ClaimInfo, NamespaceInfo},
+    model::{Action, ClaimInfo, NamespaceInfo, Quantity},
 };
 
 impl Access {
@@ -27,7 +27,9 @@ impl Access {
         owner: Option<&str>,
     ) -> Result<Claim, BrokerError> {
         self.may_claim(Action::Claim, namespace)?;
-        Ok(self.broker.claim(namespace, key, lease, owner).await?)
+        let token = self.caller.owner(Quantity::Claims);
+        let taken = self.broker.claim_for((namespace, key), lease, owner, token).await.map_err(BrokerError::from);
+        self.caller.count_if_over(Quantity::Claims, taken)
     }
 
     /// See `Broker::complete_claim`; needs `claim`.

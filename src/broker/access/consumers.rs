@@ -8,7 +8,7 @@ use crate::{
         BrokerError, ConsumerDelivery, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, LetterPage, Letters, Member,
         NamedPage, RedriveTo, Redriven, Start, consume::DEAD,
     },
-    model::{Action, Notice, Settlement},
+    model::{Action, Notice, Quantity, Settlement},
 };
 
 impl Access {
@@ -38,7 +38,10 @@ impl Access {
         self.may(Action::Manage, channel)?;
         self.may_have_letters(channel, wanted.dead_letters.as_ref())?;
         let act = self.begin("consumer.create", consumer_name(channel, name));
-        act.end(self.broker.create_consumer(channel, name, wanted, start).await.map_err(|error| self.told(error)))
+        let owner = self.caller.owner(Quantity::Consumers);
+        let made = self.broker.create_consumer_for((channel, name), wanted, start, owner).await;
+        let made = self.caller.count_if_over(Quantity::Consumers, made);
+        act.end(made.map_err(|error| self.told(error)))
     }
 
     /// See `Broker::update_consumer`; needs what its creation needs.

@@ -2,12 +2,12 @@
 
 use std::{ops::Bound, sync::Arc, time::Duration};
 
-use super::{Access, Object, TokenText, policy::Policy};
+use super::{Access, Object, RoleInfo, TokenText, policy::Policy};
 use crate::{
     broker::{Broker, BrokerError, NamedPage},
     model::{
-        ADMIN_ROLE, Action, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern, Refusal, Role, RoleName,
-        Scope, SecurityOperation, SecurityReply, Token, TokenId,
+        ADMIN_ROLE, Action, CertificateName, ChannelName, Limits, NewToken, Operation, OperationReply, Pattern,
+        Refusal, Role, RoleName, Scope, SecurityOperation, SecurityReply, SecurityState, Token, TokenHash, TokenId,
     },
     proto::v1,
 };
@@ -19,6 +19,8 @@ pub struct TokenInfo {
     pub token: Arc<Token>,
     /// When it was used last on the node that was asked, milliseconds since the Unix epoch; 0: not since that node started.
     pub used_ms: u64,
+    /// The name of the certificates that its holder shows; none where it has a text.
+    pub certificate: Option<CertificateName>,
 }
 
 impl TokenInfo {
@@ -33,6 +35,7 @@ impl TokenInfo {
             rotated_ms: *rotated_ms,
             expires_ms: expires_ms.unwrap_or(0),
             used_ms: self.used_ms,
+            certificate: self.certificate.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -52,7 +55,7 @@ fn invalid(reason: String) -> BrokerError {
     BrokerError::InvalidArgument { reason }
 }
 
-fn role_name(text: &str) -> Result<RoleName, BrokerError> {
+pub(super) fn role_name(text: &str) -> Result<RoleName, BrokerError> {
     let why = "it has 1 to 200 of the characters A-Z a-z 0-9 . _ -";
     text.parse::<ChannelName>().map_err(|_| invalid(format!("`{text}` is no name of a role: {why}")))
 }
@@ -67,7 +70,7 @@ pub(super) fn within(what: &str, value: usize, limit: usize) -> Result<(), Broke
 }
 
 impl Access {
-    fn may_admin(&self) -> Result<(), BrokerError> {
+    pub(super) fn may_admin(&self) -> Result<(), BrokerError> {
         self.caller.may(Action::Admin, Object::Tokens)
     }
 
@@ -83,22 +86,31 @@ impl Access {
         lifetime: Option<Duration>,
     ) -> Result<(TokenText, TokenInfo), BrokerError> {
         self.may_admin()?;
-        within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
-        within("the number of roles of the token", roles.len(), Limits::TOKEN_ROLES)?;
-        if roles.is_empty() {
-            return Err(invalid("the token has no role, so it could do nothing: give it at least one".into()));
-        }
-        let roles = roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
-        let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-        if lifetime_ms == Some(0) {
-            return Err(invalid("a token that lives for 0 ms is refused at once: give a longer time, or none".into()));
-        }
         let text = TokenText::random(&*self.broker.inner.env.random);
-        let new =
-            NewToken { id: text.id(), hash: text.hash(), description: description.to_owned(), roles, lifetime_ms };
+        let new = new_token((text.id(), text.hash()), description, roles, lifetime)?;
         let act = self.begin("token.create", token_name(text.id())).with(listed("roles", &new.roles));
         let token = act.end(self.token_of(SecurityOperation::CreateToken(new)).await)?;
         Ok((text, token))
+    }
+
+    /// Makes a token that has no text: whoever shows a certificate of this name is its holder.
+    ///
+    /// # Errors
+    /// As [`Access::create_token`]; `InvalidArgument` where the name is none, or belongs to another token.
+    pub async fn bind_certificate(
+        &self,
+        name: &str,
+        description: &str,
+        roles: &[String],
+        lifetime: Option<Duration>,
+    ) -> Result<TokenInfo, BrokerError> {
+        self.may_admin()?;
+        let name: CertificateName = name.parse().map_err(invalid)?;
+        let id = TokenId(self.broker.inner.env.random.next_u64());
+        let token = new_token((id, TokenHash::of_certificate(&name)), description, roles, lifetime)?;
+        let detail = format!("certificate {name} {}", listed("roles", &token.roles));
+        let act = self.begin("token.create", token_name(id)).with(detail);
+        act.end(self.token_of(SecurityOperation::BindCertificate { name, token }).await)
     }
 
     /// Gives a token another secret. The former one is worth nothing as soon as this is answered.
@@ -158,7 +170,8 @@ impl Access {
     }
 
     fn shown(&self, policy: &Policy, token: &Arc<Token>) -> TokenInfo {
-        TokenInfo { token: token.clone(), used_ms: policy.used_ms(token.id) }
+        let certificate = policy.certificate_of(token.id).cloned();
+        TokenInfo { token: token.clone(), used_ms: policy.used_ms(token.id), certificate }
     }
 
     async fn token_of(&self, operation: SecurityOperation) -> Result<TokenInfo, BrokerError> {
@@ -172,7 +185,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleExists`, `LimitExceeded`, `InvalidArgument`.
-    pub async fn create_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+    pub async fn create_role(&self, role: v1::Role) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
         let act = self.begin("role.create", role_act(&role.name)).with(listed("grants", &role.grants));
@@ -183,7 +196,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`, `LimitExceeded`, `InvalidArgument`.
-    pub async fn update_role(&self, role: v1::Role) -> Result<Role, BrokerError> {
+    pub async fn update_role(&self, role: v1::Role) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let role = role_of(role)?;
         let act = self.begin("role.update", role_act(&role.name)).with(listed("grants", &role.grants));
@@ -194,7 +207,7 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`, `RoleInUse`.
-    pub async fn delete_role(&self, name: &str) -> Result<Role, BrokerError> {
+    pub async fn delete_role(&self, name: &str) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let name = role_name(name)?;
         check_changeable(&name)?;
@@ -206,14 +219,15 @@ impl Access {
     ///
     /// # Errors
     /// `RoleNotFound`.
-    pub async fn role(&self, name: &str) -> Result<Role, BrokerError> {
+    pub async fn role(&self, name: &str) -> Result<RoleInfo, BrokerError> {
         self.may_admin()?;
         let name = role_name(name)?;
         self.broker.catch_up().await?;
         let state = self.caller.policy().state.clone();
         let found = state.roles.get(&name).map(|role| Role::clone(role));
         let built_in = || Role::admin().filter(|admin| admin.name == name);
-        found.or_else(built_in).ok_or_else(|| BrokerError::RoleNotFound { name: name.to_string() })
+        let role = found.or_else(built_in).ok_or_else(|| BrokerError::RoleNotFound { name: name.to_string() })?;
+        Ok(with_quota(&state, role))
     }
 
     /// Roles whose names come after one, in their order, as of now (linearizable). The one that always is there is among
@@ -221,21 +235,24 @@ impl Access {
     ///
     /// # Errors
     /// `NoLeader` or `NotConfirmed` without a majority.
-    pub async fn roles_after(&self, after: &str, limit: usize) -> Result<NamedPage<Role>, BrokerError> {
+    pub async fn roles_after(&self, after: &str, limit: usize) -> Result<NamedPage<RoleInfo>, BrokerError> {
         self.may_admin()?;
         self.broker.catch_up().await?;
         let state = self.caller.policy().state.clone();
         let admin = Role::admin().map(Arc::new);
         let mut all: Vec<&Arc<Role>> = state.roles.values().chain(&admin).collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
-        let rest = all.into_iter().filter(|role| role.name.as_str() > after).map(|role| Ok(Role::clone(role)));
-        let bytes = |role: &Role| role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
-        NamedPage::take(rest, limit, |role| role.name.as_str(), bytes)
+        let rest = all
+            .into_iter()
+            .filter(|role| role.name.as_str() > after)
+            .map(|role| Ok(with_quota(&state, Role::clone(role))));
+        let bytes = |info: &RoleInfo| info.role.grants.iter().map(|grant| grant.to_string().len()).sum::<usize>();
+        NamedPage::take(rest, limit, |info| info.role.name.as_str(), bytes)
     }
 
-    async fn role_of(&self, operation: SecurityOperation) -> Result<Role, BrokerError> {
+    pub(super) async fn role_of(&self, operation: SecurityOperation) -> Result<RoleInfo, BrokerError> {
         match self.broker.operate_security(operation).await? {
-            SecurityReply::Role(role) => Ok(role),
+            SecurityReply::Role(role) | SecurityReply::Quota(role) => Ok(with_quota(&self.caller.policy().state, role)),
             other => Err(BrokerError::Internal { reason: format!("{other:?} in the place of a role") }),
         }
     }
@@ -278,23 +295,42 @@ impl Access {
     }
 }
 
+fn new_token(
+    (id, hash): (TokenId, TokenHash),
+    description: &str,
+    roles: &[String],
+    lifetime: Option<Duration>,
+) -> Result<NewToken, BrokerError> {
+    within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
+    within("the number of roles of the token", roles.len(), Limits::TOKEN_ROLES)?;
+    if roles.is_empty() {
+        return Err(invalid("the token has no role, so it could do nothing: give it at least one".into()));
+    }
+    let roles = roles.iter().map(|role| role_name(role)).collect::<Result<Vec<_>, _>>()?;
+    let lifetime_ms = lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
+    if lifetime_ms == Some(0) {
+        return Err(invalid("a token that lives for 0 ms is refused at once: give a longer time, or none".into()));
+    }
+    Ok(NewToken { id, hash, description: description.to_owned(), roles, lifetime_ms })
+}
+
 /// As records name a token.
 fn token_name(id: TokenId) -> String {
     format!("token:{id}")
 }
 
 /// As records name a role.
-fn role_act(name: &RoleName) -> String {
+pub(super) fn role_act(name: &RoleName) -> String {
     format!("role:{name}")
 }
 
 /// What an act gives, for its record.
-fn listed(what: &str, all: &[impl ToString]) -> String {
+pub(super) fn listed(what: &str, all: &[impl ToString]) -> String {
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();
     format!("{what} {}", all.join(" "))
 }
 
-fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
+pub(super) fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
     if name.as_str() == ADMIN_ROLE {
         return Err(invalid(format!(
             "the role `{ADMIN_ROLE}` grants everything and cannot be changed: make another one"
@@ -303,8 +339,14 @@ fn check_changeable(name: &RoleName) -> Result<(), BrokerError> {
     Ok(())
 }
 
+/// What it limits by the newest state of this node.
+fn with_quota(state: &SecurityState, role: Role) -> RoleInfo {
+    let quota = state.quotas.get(&role.name).map(|quota| **quota).unwrap_or_default();
+    RoleInfo { role, quota }
+}
+
 fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
-    let v1::Role { name, description, grants } = role;
+    let v1::Role { name, description, grants, quota: _ } = role;
     let name = role_name(&name)?;
     check_changeable(&name)?;
     within("the description (bytes)", description.len(), Limits::DESCRIPTION_BYTES)?;
@@ -315,21 +357,6 @@ fn role_of(role: v1::Role) -> Result<Role, BrokerError> {
     };
     let grants = grants.into_iter().map(grant).collect::<Result<_, String>>().map_err(invalid)?;
     Ok(Role { name, description, grants })
-}
-
-impl Role {
-    /// As the public API says it.
-    pub fn to_proto(&self) -> v1::Role {
-        let grant = |grant: &crate::model::Grant| v1::Grant {
-            scope: grant.scope.to_string(),
-            actions: grant.actions.iter().map(|action| action.name().to_owned()).collect(),
-        };
-        v1::Role {
-            name: self.name.to_string(),
-            description: self.description.clone(),
-            grants: self.grants.iter().map(grant).collect(),
-        }
-    }
 }
 
 impl Broker {
@@ -344,6 +371,13 @@ impl Broker {
                 BrokerError::RoleInUse { name: role.to_string(), token: token.to_string() }
             }
             Err(Refusal::NoSuchToken(id)) => BrokerError::TokenNotFound { id: id.to_string() },
+            Err(Refusal::CertificateBound(id)) => invalid(format!(
+                "certificates of this name belong to token {id}: revoke that one first, or give it other roles by \
+                 `liminal role update`"
+            )),
+            Err(Refusal::TokenOfCertificate(id)) => invalid(format!(
+                "token {id} has no text that could be another one: its holder shows a certificate, which its CA renews"
+            )),
             Err(Refusal::LastAdministrator(id)) => BrokerError::LastAdministrator { id: id.to_string() },
             Err(Refusal::TooManyRoles { limit }) => limit_of("the number of roles", limit),
             Err(Refusal::TooManyTokens { limit }) => limit_of("the number of tokens", limit),

@@ -94,6 +94,12 @@ impl Access {
         options: SubscribeOptions,
     ) -> Result<Subscription, BrokerError> {
         self.may(Action::Read, channel)?;
+        let options = if options.filter.is_some() {
+            self.caller.may_judge()?;
+            SubscribeOptions { payer: Some(self.payer()), ..options }
+        } else {
+            options
+        };
         let subscription = self.broker.subscribe_with(channel, start, options).await;
         let subscription = subscription.map_err(|error| self.told(error))?;
         Ok(subscription.while_standing(self.caller.standing(Right::Channel(Action::Read, channel.to_owned()))))

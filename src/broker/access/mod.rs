@@ -18,6 +18,8 @@ mod manage;
 mod messages;
 mod need;
 mod policy;
+mod quotas;
+mod roles;
 mod token;
 
 use std::sync::{
@@ -35,18 +37,21 @@ pub use self::{
     manage::{TokenInfo, Verdict},
     need::Need,
     policy::Object,
+    quotas::Payer,
+    roles::RoleInfo,
     token::TokenText,
 };
 use self::{
     guesses::{Guesses, Told},
     policy::Policy,
+    quotas::QuotaRefusals,
 };
 use super::{
     Broker, BrokerError,
     audit::{Audit, Audited},
 };
 use crate::{
-    budget::Origin,
+    budget::Account,
     model::{SecurityMode, SecurityState, TokenHash},
 };
 
@@ -82,6 +87,7 @@ pub struct Gate {
     policy: Mutex<Arc<Policy>>,
     guesses: Guesses,
     counters: Counters,
+    quota_refusals: QuotaRefusals,
     told: Told,
     audit: Audit,
 }
@@ -114,6 +120,7 @@ impl Gate {
             policy: Mutex::default(),
             guesses: Guesses::new(),
             counters: Counters::default(),
+            quota_refusals: QuotaRefusals::default(),
             told: Told::default(),
             audit,
         })
@@ -146,9 +153,12 @@ impl Gate {
     ///
     /// # Errors
     /// Why not, and after which delay that is to be told.
-    pub fn admit(self: &Arc<Self>, token: Option<&str>, from: &Origin, need: Need) -> Result<Access, Turned> {
+    pub fn admit(self: &Arc<Self>, token: Option<&str>, through: &Account, need: Need) -> Result<Access, Turned> {
+        let from = through.origin();
         let caller = match (self.mode, token) {
-            (SecurityMode::Off, _) | (_, None) => Caller::nobody(self.clone(), from.clone()),
+            (SecurityMode::Off, _) => Caller::nobody(self.clone(), from.clone()),
+            // A token that is shown counts alone; who shows none is whom the certificate names.
+            (_, None) => Caller::by_certificate(self.clone(), through),
             // Open calls answer whoever asks, also with a token that is not valid any more.
             (_, Some(_)) if need == Need::Open => Caller::nobody(self.clone(), from.clone()),
             (mode, Some(text)) => match Caller::of(self.clone(), from.clone(), text) {

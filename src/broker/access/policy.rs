@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use super::quotas::Metered;
 use crate::model::{
-    ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, ChannelName, Pattern, Role, RoleName, Scope, SecurityState, Token,
-    TokenHash, TokenId,
+    ADMIN_ROLE, AUDIT_CHANNEL, Action, Actions, CertificateName, ChannelName, Pattern, Role, RoleName, Scope,
+    SecurityState, Token, TokenHash, TokenId,
 };
 
 /// Something that a caller wants to act on.
@@ -124,6 +125,8 @@ pub(super) struct Principal {
     claims: Actions,
     /// When it was used last on this node, milliseconds since the Unix epoch; 0: never.
     pub(super) used_ms: Arc<AtomicU64>,
+    /// What it takes of this node, and what it may take.
+    pub(super) metered: Arc<Metered>,
 }
 
 impl Principal {
@@ -162,6 +165,7 @@ impl Principal {
 pub(super) struct Policy {
     pub(super) state: Arc<SecurityState>,
     principals: HashMap<TokenId, Principal>,
+    certificates: HashMap<TokenId, CertificateName>,
 }
 
 impl Policy {
@@ -177,17 +181,21 @@ impl Policy {
         debug_assert!(roles.keys().any(|name| name.as_str() == ADMIN_ROLE));
         let principal = |token: &Arc<Token>| {
             let granted: Vec<_> = token.roles.iter().filter_map(|role| roles.get(role)).collect();
-            let used = before.principals.get(&token.id).map(|known| known.used_ms.clone());
+            let known_before = before.principals.get(&token.id);
+            let metered = Metered::of(&state, token, known_before.map(|known| &*known.metered));
+            let used = known_before.map(|known| known.used_ms.clone());
             Principal {
                 token: token.clone(),
                 channels: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.channels.any())),
                 claims: granted.iter().fold(Actions::default(), |all, rights| all.and(rights.claims.any())),
                 roles: granted.into_iter().cloned().collect(),
                 used_ms: used.unwrap_or_default(),
+                metered: Arc::new(metered),
             }
         };
         let principals = state.tokens.iter().map(|(id, token)| (*id, principal(token))).collect();
-        Self { principals, state }
+        let certificates = state.certificates.iter().map(|(name, id)| (*id, name.clone())).collect();
+        Self { principals, certificates, state }
     }
 
     /// The token of this id, if the hash is that of its text. What is compared where there is none takes as long.
@@ -196,6 +204,11 @@ impl Policy {
         let expected = found.map_or(TokenHash([0; 32]), |principal| principal.token.hash);
         let same = expected == *hash;
         found.filter(|_| same)
+    }
+
+    /// The name of the certificates that the holder of a token shows.
+    pub(super) fn certificate_of(&self, id: TokenId) -> Option<&CertificateName> {
+        self.certificates.get(&id)
     }
 
     pub(super) fn used_ms(&self, id: TokenId) -> u64 {

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     model::{
         Begin, ChannelConfig, ChannelMeta, ChannelName, ConsumeOrder, ConsumerConfig, ConsumerId, ConsumerOperation,
-        ConsumerReply, ConsumerStatus, InvalidName, Operation, OperationReply, OrderingKey, Refusal, StoredBatch,
-        stream_key,
+        ConsumerReply, ConsumerStatus, InvalidName, Made, OnBehalf, OperationReply, OrderingKey, Refusal, StoredBatch,
+        TokenId, stream_key,
     },
     proto::v1,
 };
@@ -176,8 +176,18 @@ impl Broker {
         wanted: impl Into<ConsumerUpdate>,
         start: Start,
     ) -> Result<ConsumerInfo, BrokerError> {
+        self.create_consumer_for((channel, name), wanted.into(), start, None).await
+    }
+
+    /// The same for a token, for which it counts.
+    pub(in crate::broker) async fn create_consumer_for(
+        &self,
+        (channel, name): (&str, &str),
+        wanted: ConsumerUpdate,
+        start: Start,
+        token: Option<TokenId>,
+    ) -> Result<ConsumerInfo, BrokerError> {
         let consumer = self.consumer_name(name)?;
-        let wanted = wanted.into();
         let (letters, settle_skipped) = (wanted.dead_letters.clone(), wanted.settle_skipped);
         let mut config = wanted.of(&ConsumerConfig::default());
         check(&config)?;
@@ -194,7 +204,7 @@ impl Broker {
         let (meta, begin) = self.begin(meta, start).await?;
         let operation = ConsumerOperation::Create { channel: meta.name.clone(), name: consumer, config, begin };
         let named = Named { id: ConsumerId(0), channel: channel.into(), name: name.into() };
-        self.managed(&named, operation, settle_skipped).await
+        self.managed_for(token, &named, operation, settle_skipped).await
     }
 
     /// A consumer, as of now (linearizable).
@@ -320,8 +330,18 @@ impl Broker {
         operation: ConsumerOperation,
         settle_skipped: bool,
     ) -> Result<ConsumerInfo, BrokerError> {
+        self.managed_for(None, named, operation, settle_skipped).await
+    }
+
+    async fn managed_for(
+        &self,
+        token: Option<TokenId>,
+        named: &Named,
+        operation: ConsumerOperation,
+        settle_skipped: bool,
+    ) -> Result<ConsumerInfo, BrokerError> {
         let operation = ConsumerOperation::Judged { operation: Box::new(operation), settle_skipped };
-        match self.operate(Operation::Consumer(operation)).await? {
+        match self.operate(OnBehalf::operation(token, Made::Consumer(operation))).await? {
             Ok(OperationReply::Consumer(ConsumerReply::Consumer(status))) => {
                 // One that is gone is shown as it was.
                 let status = self.inner.view.consumer_status(status.meta.id).unwrap_or(*status);

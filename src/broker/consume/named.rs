@@ -1,6 +1,6 @@
 //! The consumer that a request names: found by its name, and what its caller hears when it is refused.
 
-use super::super::{Broker, BrokerError};
+use super::super::{Broker, BrokerError, quotas::over_quota};
 use crate::model::{ConsumerId, ConsumerName, InvalidConsumerName, Refusal};
 
 /// A consumer that a request names.
@@ -45,6 +45,7 @@ impl Named {
                 );
                 BrokerError::InvalidArgument { reason }
             }
+            refusal @ Refusal::OverQuota { .. } => over_quota(refusal),
             Refusal::StaleDelivery { seq } => BrokerError::StaleDelivery { seq },
             other => BrokerError::Internal { reason: other.to_string() },
         }

@@ -59,7 +59,7 @@ impl BrokerError {
             Self::ClaimCompleted { .. } => &Code::ClaimCompleted,
             Self::ClaimOutcomeUnknown { .. } => &Code::OutcomeUnknown,
             Self::ChannelFull { .. } => &Code::ChannelFull,
-            Self::QuotaExceeded { .. } => &Code::QuotaExceeded,
+            Self::QuotaExceeded { .. } | Self::RoleQuotaExceeded { .. } => &Code::QuotaExceeded,
             Self::ConsumerNotFound { .. } => &Code::ConsumerNotFound,
             Self::ConsumerExists { .. } => &Code::ConsumerExists,
             Self::InvalidConsumerName { .. } => &Code::InvalidConsumerName,
@@ -119,6 +119,10 @@ impl BrokerError {
             Self::QuotaExceeded { retry_after_ms, .. } => {
                 format!("try again in {retry_after_ms} ms, or have the quota raised")
             }
+            Self::RoleQuotaExceeded { name, retry_after_ms, .. } => format!(
+                "try again in {retry_after_ms} ms, give back what you do not need, or have the quota raised: \
+                 `liminal role quota {name}`"
+            ),
             Self::ChannelFull { channel, .. } => format!(
                 "let go of old messages with `liminal channel trim {channel} --keep N`, raise its limit with \
                  `liminal channel update`, or let it drop the oldest (`--when-full drop-oldest`)"
@@ -241,6 +245,7 @@ impl BrokerError {
         match self {
             Self::Overloaded { retry_after_ms, .. }
             | Self::QuotaExceeded { retry_after_ms, .. }
+            | Self::RoleQuotaExceeded { retry_after_ms, .. }
             | Self::ClaimInFlight { retry_after_ms, .. } => Some(Duration::from_millis(*retry_after_ms)),
             Self::OfNewerVersion { retry_after_ms, .. } if *retry_after_ms > 0 => {
                 Some(Duration::from_millis(*retry_after_ms))

@@ -133,6 +133,7 @@ errors! {
         LimitExceeded { what: String, value: u64, limit: u64 },
         NamespaceNotFound { name: String },
         TooManyClaims { namespace: String, limit: u64 },
+        RoleQuotaExceeded { what: String, value: u64, limit: u64, name: String, retry_after_ms: u64 },
         ClaimStale { namespace: String, key: String, token: u64, current: Option<ClaimInfo> },
         ClaimCompleted { namespace: String, key: String, token: u64, completed_ms: u64 },
         ClaimOutcomeUnknown { reason: String },

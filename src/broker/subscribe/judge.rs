@@ -2,14 +2,14 @@
 //! not, and puts what passes into the subscriber's inbox. While the inbox is full the task waits, and publishers are
 //! told at once that nothing was handed on.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
     super::{
-        Broker, BrokerError,
+        Broker, BrokerError, Payer,
         filter::Filter,
         turns::{Asker, Turn},
     },
@@ -20,6 +20,14 @@ use crate::{
     fanout::{Inbox, Observer as _},
     model::{Frame, Notice, Predicate, StoredBatch},
 };
+
+/// Who asks for a subscription with a filter.
+pub(super) struct Asking {
+    /// By which it takes turns with others; none: the node's own.
+    pub(super) connection: Option<Arc<Account>>,
+    /// For whom the time counts.
+    pub(super) payer: Option<Payer>,
+}
 
 /// The subscriber's side.
 pub(super) struct Judged {
@@ -59,7 +67,7 @@ impl Drop for Judged {
 }
 
 impl Judged {
-    pub(super) fn start(reader: Reader, filter: Predicate, connection: Option<Arc<Account>>) -> Self {
+    pub(super) fn start(reader: Reader, filter: Predicate, Asking { connection, payer }: Asking) -> Self {
         let (broker, position) = (reader.broker.clone(), reader.position());
         let shared = Arc::new(Shared {
             inbox: reader.follower.inbox(),
@@ -69,7 +77,7 @@ impl Judged {
         });
         let (engaged, filter) = (!reader.is_behind(), Filter::new(filter));
         let asker = connection.as_ref().map_or(Asker::Node, |connection| Asker::Address(connection.origin().clone()));
-        let judge = Judge { engaged, reader, filter, connection, asker, shared: shared.clone() };
+        let judge = Judge { engaged, reader, filter, connection, payer, asker, shared: shared.clone() };
         let task = tokio::spawn(judge.run());
         Self { broker, shared, task, front: VecDeque::new(), position }
     }
@@ -155,7 +163,8 @@ struct Judge {
     reader: Reader,
     filter: Filter,
     connection: Option<Arc<Account>>,
-    /// Whom its judgements count for.
+    payer: Option<Payer>,
+    /// With whom its judgements take turns.
     asker: Asker,
     shared: Arc<Shared>,
     /// It has caught up: publishers wait for its judgement.
@@ -218,12 +227,13 @@ impl Judge {
                 self.pause();
             }
             let verdicts = &self.reader.broker.inner.verdicts;
-            let passes = verdicts.of(&self.asker, self.filter.judgement(), &batch, shared).await?;
+            let (passes, time) = verdicts.of(&self.asker, self.filter.judgement(), &batch, shared).await?;
             self.filter.look(batch, &passes);
             self.hand_over(whole).await;
             self.give_word(false);
             // A filter that lets little through takes long; others have their turn.
             tokio::task::yield_now().await;
+            self.pay(time).await;
             return Ok(());
         }
         if self.reader.is_behind() {
@@ -244,6 +254,15 @@ impl Judge {
         tokio::select! {
             more = self.reader.more() => more,
             () = word_due => Ok(()),
+        }
+    }
+
+    /// Waits where so much was judged for a token that no more may be: it is behind then, and publishers do not wait.
+    async fn pay(&mut self, time: Duration) {
+        let wait = self.payer.as_ref().filter(|_| !time.is_zero()).and_then(|payer| payer.pay(time));
+        if let Some(wait) = wait {
+            self.pause();
+            tokio::time::sleep(wait).await;
         }
     }
 

@@ -41,6 +41,7 @@ fn is_same(one: &Value, other: &Value) -> bool {
     let is_nothing = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
         _ => false,
     };
     one == other || is_nothing(one) && is_nothing(other)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::{
+    cli::role::quota::Shown,
     client::{self, Grant, Role, Rule},
     model::{
         ADMIN_ROLE, ChannelJson, Comparison, Compatibility, ConsumerJson, Predicate, QuotaJson, RetentionJson, WhenFull,
@@ -319,6 +320,9 @@ pub(super) struct RoleDefinition {
     #[serde(default)]
     description: String,
     grants: Vec<GrantDefinition>,
+    /// What is left out stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) quota: Option<Shown>,
 }
 
 /// What a role grants.
@@ -334,7 +338,8 @@ impl RoleDefinition {
     pub(super) fn of(role: Role) -> Option<Self> {
         let grants =
             role.grants.into_iter().map(|grant| GrantDefinition { scope: grant.scope, actions: grant.actions });
-        let role = Self { name: role.name, description: role.description, grants: grants.collect() };
+        let quota = Some(Shown::from(&role.quota)).filter(|quota| !quota.is_empty());
+        let role = Self { name: role.name, description: role.description, grants: grants.collect(), quota };
         (role.name != ADMIN_ROLE).then(|| role.canonical())
     }
 
@@ -349,7 +354,7 @@ impl RoleDefinition {
     }
 
     pub(super) fn role(&self) -> Role {
-        let Self { name, description, grants } = self.clone();
+        let Self { name, description, grants, quota: _ } = self.clone();
         let grant = |GrantDefinition { scope, actions }| Grant::new().scope(scope).actions(actions);
         Role::new().name(name).description(description).grants(grants.into_iter().map(grant).collect())
     }

@@ -9,7 +9,10 @@ use super::{
     diff::{Change, changes},
     kinds::{Begin, ChannelDefinition, ConsumerDefinition, RoleDefinition, RuleDefinition},
 };
-use crate::client::{Client, ClientError, Start, UpdateChannel};
+use crate::{
+    cli::role::quota::Shown,
+    client::{Client, ClientError, Start, UpdateChannel},
+};
 
 /// What a channel has for ever.
 const FIXED: [&str; 2] = ["durability", "comparison"];
@@ -139,8 +142,18 @@ impl Action {
             }
             Wanted::Consumer(consumer) => client.update_consumer(consumer.update(&fields)).await.map(drop),
             Wanted::Rule(rule) => client.put_rule(rule.rule()).await.map(drop),
-            Wanted::Role(role) if self.creates() => client.create_role(role.role()).await.map(drop),
-            Wanted::Role(role) => client.update_role(role.role()).await.map(drop),
+            Wanted::Role(role) => {
+                let made = if self.creates() {
+                    client.create_role(role.role()).await?
+                } else {
+                    client.update_role(role.role()).await?
+                };
+                // What it grants is first: a quota is of a role that is there.
+                if let Some(quota) = role.quota.filter(|quota| *quota != Shown::from(&made.quota)) {
+                    client.set_role_quota(&role.name, quota.into()).await?;
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Claim, Namespace, NamespaceRecord, Namespaces};
 use crate::{
     codec::decode_record,
-    machine::{Effects, keys::Key},
+    machine::{Effects, keys::Key, owners::Owners},
     model::{ClaimTotals, KeyHash, NamespaceId, StateLimits},
 };
 
@@ -26,6 +26,7 @@ impl Namespaces {
             expiries: BTreeSet::new(),
             deleting: BTreeSet::new(),
             unclaimed: BTreeSet::new(),
+            owners: Owners::default(),
         }
     }
 
@@ -57,6 +58,7 @@ impl Namespaces {
         self.expiries.remove(&(claim.expires_ms, id, key));
         self.totals.live -= 1;
         effects.delete(Key::WorkClaim(id, key));
+        self.owners.remove(&(id, key), || Key::ClaimOwner(id, key), effects);
         if claim.receipt.is_some() {
             effects.delete(Key::Receipt(id, key));
         }

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Effects, Machine, keys::Key};
+use super::{Effects, Machine, keys::Key, owners::Owners};
 use crate::model::{
     ClaimInfo, ClaimOperation, ClaimReply, ClaimTotals, DEFAULT_RECEIPT_WINDOW_MS, Digest, KeyHash, NamespaceId,
     NamespaceInfo, NamespaceName, OperationReply, Refusal, StoredReceipt,
@@ -54,6 +54,8 @@ pub(super) struct Namespaces {
     deleting: BTreeSet<NamespaceId>,
     /// Receipts that were restored and wait for their claims.
     unclaimed: BTreeSet<(NamespaceId, KeyHash)>,
+    /// Which claims count for which tokens.
+    pub(super) owners: Owners<(NamespaceId, KeyHash)>,
 }
 
 #[derive(Debug)]
@@ -193,6 +195,15 @@ impl Machine {
 }
 
 impl Namespaces {
+    pub(super) fn id_of(&self, name: &NamespaceName) -> Option<NamespaceId> {
+        self.names.get(name).copied()
+    }
+
+    /// Whether memory holds the claim of a key.
+    pub(super) fn has(&self, id: NamespaceId, key: KeyHash) -> bool {
+        self.by_id.get(&id).is_some_and(|namespace| namespace.claims.contains_key(&key))
+    }
+
     /// The claim of a key, if it is not free.
     fn find(&self, name: &NamespaceName, key: KeyHash, now: u64) -> Result<(NamespaceId, Option<&Claim>), Refusal> {
         let id = *self.names.get(name).ok_or(Refusal::NoSuchNamespace)?;

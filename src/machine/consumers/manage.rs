@@ -157,6 +157,7 @@ impl Machine {
         }
         self.consumers.by_id.remove(&id);
         effects.delete(Key::Consumer(id));
+        self.consumers.owners.remove(&id, || Key::ConsumerOwner(id), effects);
         effects.delete(Key::Cursor(id));
         if counted {
             effects.delete(Key::Lost(id));

@@ -21,7 +21,7 @@ pub use self::{
     consumer::{Consumer, Held, Holder},
     deferred::Deferred,
 };
-use super::{Effects, Machine, keys::Key};
+use super::{Effects, Machine, keys::Key, owners::Owners};
 use crate::model::{
     ChannelId, ChannelName, ConsumerId, ConsumerName, ConsumerOperation, ConsumerReply, ConsumerStatus, Failure,
     OperationReply, Refusal,
@@ -60,11 +60,13 @@ pub struct Totals {
 /// All consumers of all channels.
 #[derive(Debug, Default)]
 pub struct Consumers {
-    last_id: u64,
+    pub(super) last_id: u64,
     by_id: BTreeMap<ConsumerId, Consumer>,
     names: BTreeMap<ChannelId, BTreeMap<ConsumerName, ConsumerId>>,
     schedule: Schedule,
     settled: settled::Settled,
+    /// Which of them count for which tokens.
+    pub(super) owners: Owners<ConsumerId>,
 }
 
 /// By which rules an operation is taken: those of the version that ordered it.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    ADMIN_ROLE, Grant, NewInvitation, NewToken, Role, RoleName, SecurityOperation, SecurityReply, SecurityState, Token,
-    TokenHash, TokenId,
+    ADMIN_ROLE, CertificateName, Grant, NewInvitation, NewToken, Role, RoleName, SecurityOperation, SecurityReply,
+    SecurityState, Token, TokenHash, TokenId,
 };
 
 fn name(text: &str) -> RoleName {
@@ -203,4 +203,37 @@ fn a_store_with_a_token_of_a_role_that_is_not_there_is_refused() {
     node.stored.remove(&Key::Role(KeyHash::of("r")).encode());
     let error = Machine::restore(node.stored).unwrap_err();
     assert!(error.contains("there is no role `r`"), "{error}");
+}
+
+fn bind(node: &mut Node, time_ms: u64, name: &str, new: NewToken) -> Result<Token, Refusal> {
+    let name: CertificateName = name.parse().unwrap();
+    let token = NewToken { hash: TokenHash::of_certificate(&name), ..new };
+    operate(node, time_ms, SecurityOperation::BindCertificate { name, token }).map(|reply| match reply {
+        SecurityReply::Token(token) => token,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn a_name_of_certificates_belongs_to_one_token_until_that_is_gone() {
+    let mut node = Node::new();
+    operate(&mut node, 1, SecurityOperation::CreateRole(role("r", &["cluster=read"]))).unwrap();
+    let first = bind(&mut node, 1, "dns:a", token(1, &["r"])).unwrap();
+    assert_eq!(bind(&mut node, 2, "dns:a", token(1, &["r"])), Ok(first), "the same once more");
+    assert_eq!(bind(&mut node, 2, "dns:a", token(2, &["r"])), Err(Refusal::CertificateBound(TokenId(1))));
+    assert_eq!(bind(&mut node, 2, "dns:b", token(1, &["r"])), Err(Refusal::TokenExists(TokenId(1))));
+    assert_eq!(bind(&mut node, 2, "dns:b", token(2, &["none"])), Err(Refusal::NoSuchRole(name("none"))));
+    let rotate = SecurityOperation::RotateToken { id: TokenId(1), hash: TokenHash([2; 32]) };
+    assert_eq!(operate(&mut node, 2, rotate), Err(Refusal::TokenOfCertificate(TokenId(1))));
+    node.restart();
+    assert_eq!(node.machine.security().certificates.len(), 1);
+    operate(&mut node, 3, SecurityOperation::RevokeToken(TokenId(1))).unwrap();
+    node.restart();
+    assert!(node.machine.security().certificates.is_empty());
+    let short = NewToken { lifetime_ms: Some(1), ..token(3, &["r"]) };
+    bind(&mut node, 4, "dns:a", short).unwrap();
+    let week = 7 * 24 * 60 * 60 * 1000;
+    bind(&mut node, 5 + week, "dns:c", token(4, &["r"])).unwrap();
+    assert_eq!(node.machine.security().certificates.len(), 1, "one that has expired goes with its token");
+    bind(&mut node, 6 + week, "dns:a", token(5, &["r"])).unwrap();
 }

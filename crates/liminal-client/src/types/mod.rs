@@ -22,7 +22,7 @@ pub use consumer::{
     RefusedLetter, UpdateConsumer,
 };
 pub use message::{CausalContext, Header, Message, TraceContext, VectorClockEntry};
-pub use security::{Allowed, Grant, NewToken, Role, Token};
+pub use security::{Allowed, Grant, NewToken, Role, RoleQuota, Token};
 
 /// Makes a struct that stands for a message of the protocol. Each field names the field that it stands for, and how one
 /// becomes the other: see [`via`].

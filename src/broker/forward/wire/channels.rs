@@ -34,6 +34,7 @@ kinds! { ChannelCommand in channel_command {
         Create = CreateChannel { name; config },
         Update = UpdateChannel { name; update },
         Delete = DeleteChannel { name },
+        CreateFor = CreateChannelFor { name, token; config },
     ]
 } }
 only_kinds!(ChannelCommand);

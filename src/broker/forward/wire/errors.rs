@@ -111,6 +111,7 @@ errors! {
     RoleNotFound { name }
     RoleExists { name }
     LastAdministrator { id }
+    RoleQuotaExceeded { what, value, limit, name, retry_after_ms }
 }
 
 impl Wire for BrokerError {

@@ -5,9 +5,9 @@ use super::{Kinds, Misread, Wire, kinds, only_kinds, peer, records, required};
 use crate::{
     codec,
     model::{
-        Assigned, Clean, Compact, Delayed, Digest, Due, Full, Gone, KeyClaim, KeyHash, KeyOutcome, Operation,
-        OperationReply, Part, PartReply, PublishGroup, Reclaim, Redrive, Refusal, Route, Rule, Schedule, Scheduled,
-        StateLimits, Transaction,
+        Assigned, Clean, Compact, Delayed, Digest, Due, Full, Gone, KeyClaim, KeyHash, KeyOutcome, Made, OnBehalf,
+        Operation, OperationReply, Part, PartReply, PublishGroup, Reclaim, Redrive, Refusal, Route, Rule, Schedule,
+        Scheduled, StateLimits, Transaction,
     },
 };
 
@@ -27,12 +27,13 @@ records! {
     Gone = Gone { first_seq, count, bytes }
     Clean = Clean { first_seq, to, removed }
     Redrive = Redrive { letters, step, gone, begin; group }
+    OnBehalf = OnBehalf { token; made }
     Rule = Rule { source, target, predicate }
     Assigned = Assigned { first_seq, except }
 }
 
 kinds! { Operation in operation {
-    one [Claim, Consumer, Transaction, Schedule, Due, Compact, Redrive, LimitState, Reclaim, Security]
+    one [Claim, Consumer, Transaction, Schedule, Due, Compact, Redrive, LimitState, Reclaim, Security, OnBehalf]
     with [
         PutRule = PutRule { source, target, predicate },
         DeleteRule = DeleteRule { source, target },
@@ -41,6 +42,8 @@ kinds! { Operation in operation {
         LimitKeys = LimitKeys { live_keys, all_keys },
     ]
 } }
+
+kinds! { Made in made { one [Consumer, Claim] } }
 
 kinds! { Part in part {
     one [Publish]
@@ -84,7 +87,7 @@ kinds! { KeyOutcome in key_outcome {
 
 kinds! { Full in full { one [Messages, Bytes] } }
 
-only_kinds!(Operation, Part, OperationReply, PartReply, Scheduled, KeyOutcome, Full);
+only_kinds!(Operation, Made, Part, OperationReply, PartReply, Scheduled, KeyOutcome, Full);
 
 kinds! { Refusal in refusal {
     unit [
@@ -94,7 +97,7 @@ kinds! { Refusal in refusal {
     one [
         ChannelExists, NoChannelNamed, ClaimCompleted, NoDeadLetterChannel, LetterRefused, DeadLetterCycle,
         FilteredConsumer, NoSuchRole, RoleExists, RoleTooLarge, NoSuchToken, TokenExists,
-        LastAdministrator, NoSuchInvitation,
+        LastAdministrator, NoSuchInvitation, CertificateBound, TokenOfCertificate,
     ]
     with [
         StaleSchema = Current { current },
@@ -120,6 +123,7 @@ kinds! { Refusal in refusal {
         TooManyRoles = Limit { limit },
         TooManyTokens = Limit { limit },
         TooManyInvitations = Limit { limit },
+        OverQuota = OverQuota { quantity, held, limit, role },
     ]
     apart [Self::Part { .. }]
 } }

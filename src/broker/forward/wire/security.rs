@@ -2,14 +2,20 @@
 
 use bytes::Bytes;
 
-use super::{Kinds, Misread, Wire, choices, kinds, only_kinds, peer, records, required};
+use super::{Kinds, Misread, Wire, as_texts, choices, kinds, only_kinds, peer, records, required};
 use crate::model::{
-    Action, Actions, Grant, Invitation, NewInvitation, NewToken, Pattern, Role, Scope, SecurityOperation,
-    SecurityReply, Token, TokenHash,
+    Action, Actions, CertificateName, Grant, Invitation, NewInvitation, NewToken, Pattern, Quantity, Role, RoleQuota,
+    Scope, SecurityOperation, SecurityReply, Token, TokenHash,
 };
+
+as_texts!(CertificateName);
 
 choices! {
     Action { Publish, Read, Consume, Claim, Manage, Admin }
+    Quantity {
+        Connections, Streams, InFlightBytes, MessagesPerSecond, BytesPerSecond, FilterMsPerSecond, Channels, Consumers,
+        Claims
+    }
 }
 
 records! {
@@ -18,6 +24,10 @@ records! {
     NewToken = NewToken { id, hash, description, roles, lifetime_ms }
     NewInvitation = NewInvitation { id, key, description, lifetime_ms }
     Invitation = Invitation { id, key, description, expires_ms, used_by }
+    RoleQuota = RoleQuota {
+        connections, streams, in_flight_bytes, messages_per_second, bytes_per_second, filter_ms_per_second, channels,
+        consumers, claims
+    }
     Token = Token { id, hash, description, roles, created_ms, rotated_ms, expires_ms }
 }
 
@@ -25,10 +35,15 @@ kinds! { Scope in scope { unit [Cluster] one [Channels, Claims] } }
 
 kinds! { SecurityOperation in security_operation {
     one [CreateRole, UpdateRole, DeleteRole, CreateToken, RevokeToken, RevokeTokenUnlessLast, Invite]
-    with [RotateToken = RotateToken { id, hash }, UseInvitation = UseInvitation { id, node }]
+    with [
+        RotateToken = RotateToken { id, hash },
+        UseInvitation = UseInvitation { id, node },
+        SetRoleQuota = SetRoleQuota { role; quota },
+        BindCertificate = BindCertificate { name; token },
+    ]
 } }
 
-kinds! { SecurityReply in security_reply { one [Role, Token, Invitation] } }
+kinds! { SecurityReply in security_reply { one [Role, Token, Invitation, Quota] } }
 
 only_kinds!(Scope, SecurityOperation, SecurityReply);
 

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Token(_message.Message):
-    __slots__ = ("id", "description", "roles", "created_ms", "rotated_ms", "expires_ms", "used_ms")
+    __slots__ = ("id", "description", "roles", "created_ms", "rotated_ms", "expires_ms", "used_ms", "certificate")
     ID_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class Token(_message.Message):
     ROTATED_MS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     USED_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     id: str
     description: str
     roles: _containers.RepeatedScalarFieldContainer[str]
@@ -22,7 +23,8 @@ class Token(_message.Message):
     rotated_ms: int
     expires_ms: int
     used_ms: int
-    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., created_ms: _Optional[int] = ..., rotated_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., used_ms: _Optional[int] = ...) -> None: ...
+    certificate: str
+    def __init__(self, id: _Optional[str] = ..., description: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., created_ms: _Optional[int] = ..., rotated_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., used_ms: _Optional[int] = ..., certificate: _Optional[str] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("scope", "actions")
@@ -33,24 +35,50 @@ class Grant(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Role(_message.Message):
-    __slots__ = ("name", "description", "grants")
+    __slots__ = ("name", "description", "grants", "quota")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     GRANTS_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     grants: _containers.RepeatedCompositeFieldContainer[Grant]
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ...) -> None: ...
+    quota: RoleQuota
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., quota: _Optional[_Union[RoleQuota, _Mapping]] = ...) -> None: ...
+
+class RoleQuota(_message.Message):
+    __slots__ = ("connections", "streams", "in_flight_bytes", "messages_per_second", "bytes_per_second", "filter_ms_per_second", "channels", "consumers", "claims")
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    FILTER_MS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    connections: int
+    streams: int
+    in_flight_bytes: int
+    messages_per_second: int
+    bytes_per_second: int
+    filter_ms_per_second: int
+    channels: int
+    consumers: int
+    claims: int
+    def __init__(self, connections: _Optional[int] = ..., streams: _Optional[int] = ..., in_flight_bytes: _Optional[int] = ..., messages_per_second: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., filter_ms_per_second: _Optional[int] = ..., channels: _Optional[int] = ..., consumers: _Optional[int] = ..., claims: _Optional[int] = ...) -> None: ...
 
 class CreateTokenRequest(_message.Message):
-    __slots__ = ("description", "roles", "lifetime_ms")
+    __slots__ = ("description", "roles", "lifetime_ms", "certificate")
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     description: str
     roles: _containers.RepeatedScalarFieldContainer[str]
     lifetime_ms: int
-    def __init__(self, description: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., lifetime_ms: _Optional[int] = ...) -> None: ...
+    certificate: str
+    def __init__(self, description: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., lifetime_ms: _Optional[int] = ..., certificate: _Optional[str] = ...) -> None: ...
 
 class CreateTokenResponse(_message.Message):
     __slots__ = ("token", "text")
@@ -177,6 +205,20 @@ class DeleteRoleRequest(_message.Message):
 class DeleteRoleResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SetRoleQuotaRequest(_message.Message):
+    __slots__ = ("role", "quota")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    quota: RoleQuota
+    def __init__(self, role: _Optional[str] = ..., quota: _Optional[_Union[RoleQuota, _Mapping]] = ...) -> None: ...
+
+class SetRoleQuotaResponse(_message.Message):
+    __slots__ = ("role",)
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    role: Role
+    def __init__(self, role: _Optional[_Union[Role, _Mapping]] = ...) -> None: ...
 
 class CanIRequest(_message.Message):
     __slots__ = ("action", "scope", "token")

@@ -87,6 +87,11 @@ class SecurityStub(object):
                 request_serializer=liminal_dot_v1_dot_security__pb2.DeleteRoleRequest.SerializeToString,
                 response_deserializer=liminal_dot_v1_dot_security__pb2.DeleteRoleResponse.FromString,
                 _registered_method=True)
+        self.SetRoleQuota = channel.unary_unary(
+                '/liminal.v1.Security/SetRoleQuota',
+                request_serializer=liminal_dot_v1_dot_security__pb2.SetRoleQuotaRequest.SerializeToString,
+                response_deserializer=liminal_dot_v1_dot_security__pb2.SetRoleQuotaResponse.FromString,
+                _registered_method=True)
         self.CanI = channel.unary_unary(
                 '/liminal.v1.Security/CanI',
                 request_serializer=liminal_dot_v1_dot_security__pb2.CanIRequest.SerializeToString,
@@ -166,6 +171,13 @@ class SecurityServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetRoleQuota(self, request, context):
+        """Says how much each token may take that has a role, in the place of what was said before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CanI(self, request, context):
         """Whether something may be done. Everybody with a valid token may ask about that one.
         """
@@ -225,6 +237,11 @@ def add_SecurityServicer_to_server(servicer, server):
                     servicer.DeleteRole,
                     request_deserializer=liminal_dot_v1_dot_security__pb2.DeleteRoleRequest.FromString,
                     response_serializer=liminal_dot_v1_dot_security__pb2.DeleteRoleResponse.SerializeToString,
+            ),
+            'SetRoleQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRoleQuota,
+                    request_deserializer=liminal_dot_v1_dot_security__pb2.SetRoleQuotaRequest.FromString,
+                    response_serializer=liminal_dot_v1_dot_security__pb2.SetRoleQuotaResponse.SerializeToString,
             ),
             'CanI': grpc.unary_unary_rpc_method_handler(
                     servicer.CanI,
@@ -505,6 +522,33 @@ class Security(object):
             '/liminal.v1.Security/DeleteRole',
             liminal_dot_v1_dot_security__pb2.DeleteRoleRequest.SerializeToString,
             liminal_dot_v1_dot_security__pb2.DeleteRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRoleQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/liminal.v1.Security/SetRoleQuota',
+            liminal_dot_v1_dot_security__pb2.SetRoleQuotaRequest.SerializeToString,
+            liminal_dot_v1_dot_security__pb2.SetRoleQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,
