@@ -11,6 +11,7 @@ use openraft::{
 use super::{
     encoding::{Applied, EncodedCommand, LogIdOf, Mark, StoredMembershipOf, TypeConfig, decode_entry, position},
     log::{LogPosition, LogStore},
+    log_adapter::Follows,
     snapshot::{SnapshotData, SnapshotOf},
 };
 use crate::{
@@ -30,13 +31,14 @@ type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 pub(super) struct StateMachine {
     replica: Replica,
     log: Arc<dyn LogStore>,
+    follows: Follows,
     applied: Option<LogIdOf>,
     membership: StoredMembershipOf,
 }
 
 impl StateMachine {
     /// Over a replica that was just opened: what it holds comes from the log position in its store's mark.
-    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>) -> io::Result<Self> {
+    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>, follows: Follows) -> io::Result<Self> {
         let mark = match replica.view().store().applied().await.map_err(io::Error::other)? {
             Some(bytes) => Mark::decode(&bytes)?,
             None => Mark::default(),
@@ -44,7 +46,8 @@ impl StateMachine {
         if let Some(applied) = mark.applied {
             replica.set_applied(applied.index);
         }
-        Ok(Self { replica, log, applied: mark.log_id(), membership: mark.stored_membership()? })
+        let (applied, membership) = (mark.log_id(), mark.stored_membership()?);
+        Ok(Self { replica, log, follows, applied, membership })
     }
 
     /// The log position that the state comes from.
@@ -78,6 +81,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        if self.follows.holds() {
+            // The append that said that these entries are committed has just been synced, and its answer is yet to be sent.
+            // The leader waits for that and for no apply here. All that is ready on Raft's thread runs before this goes on.
+            tokio::task::yield_now().await;
+        }
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let index = entry.log_id.index;
