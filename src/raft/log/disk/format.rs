@@ -342,7 +342,7 @@ pub(super) fn read_segment(
 mod tests {
     use super::*;
 
-    const LIFE: Life = Life { salt: 7 << 32 | 9, tag: 7 };
+    const LIFE: Life = Life { salt: (7 << 32) | 9, tag: 7 };
     const FIRST: Life = Life { salt: 7, tag: FIRST_TAG };
 
     fn unit(seq: u64, size: usize) -> Unit {

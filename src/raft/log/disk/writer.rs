@@ -229,11 +229,14 @@ impl Writer {
             self.medium.set_len(&active.file, active.written)?;
             self.medium.sync(&active.file)?;
         }
-        let spare = self.spares.take().and_then(|spare| {
-            let begun = self.begin_in(&spare, number);
-            // It is not of the log yet.
-            let told = |error: &io::Error| tracing::warn!(%error, file = %spare.display(), "a spare file is of no use");
-            begun.inspect_err(told).ok()
+        let spare = self.spares.take().and_then(|spare| match self.begin_in(&spare, number) {
+            Ok(begun) => Some(begun),
+            Err(error) => {
+                // It is not of the log yet.
+                tracing::warn!(%error, file = %spare.display(), "a spare file of the log is of no use");
+                let _ = self.medium.remove(&spare);
+                None
+            }
         });
         let is_spare = spare.is_some();
         let (header, file) = match spare {

@@ -261,12 +261,16 @@ impl OnDisk {
 
 fn rename(names: &mut BTreeMap<String, usize>, step: &Step) {
     match step {
-        Step::Create(id, name) => drop(names.insert(name.clone(), *id)),
+        Step::Create(id, name) => {
+            names.insert(name.clone(), *id);
+        }
         Step::Rename(from, to) => {
             let id = names.remove(from).unwrap();
             names.insert(to.clone(), id);
         }
-        Step::Remove(name) => drop(names.remove(name)),
+        Step::Remove(name) => {
+            names.remove(name);
+        }
         _ => {}
     }
 }
