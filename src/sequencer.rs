@@ -134,5 +134,5 @@ pub trait Peers: Send + Sync + 'static {
     fn others(&self) -> Vec<NodeAddress>;
 
     /// This node.
-    fn local(&self) -> NodeAddress;
+    fn local(&self) -> &NodeAddress;
 }

@@ -186,7 +186,7 @@ async fn propose(broker: Broker, command: Command, mut places: Vec<Place>) {
         reason = failing(&mut health) => {
             // The entry is applied when the store works again. Its publishers do not wait for that; the first retry
             // of each key is told what they missed.
-            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name.clone(), reason, proposed: true };
             answer_all(&mut places, &SubmitError::Refused(error));
             if let Ok(Proposed { reply: Reply::Published(replies), .. }) = proposal.await {
                 for place in &places {

@@ -182,7 +182,7 @@ impl Broker {
         match Request::decode(request) {
             Ok(request) => self.answer(from, request, Instant::now() + self.limits().publish_timeout).await,
             Err(Misread::Unknown(what)) => {
-                Response::Refused(BrokerError::NotUnderstood { node: self.local().name, what })
+                Response::Refused(BrokerError::NotUnderstood { node: self.local().name.clone(), what })
             }
             Err(Misread::Malformed(reason)) => {
                 let reason = format!("a request of node {} cannot be read: {reason}", from.name);

@@ -108,7 +108,7 @@ impl Broker {
     }
 
     /// This node.
-    pub fn local(&self) -> NodeAddress {
+    pub fn local(&self) -> &NodeAddress {
         self.inner.peers.local()
     }
 
@@ -156,7 +156,7 @@ impl Broker {
 
     /// This node's store failed, and nothing was proposed.
     pub(super) fn store_error(&self, reason: &impl std::fmt::Display) -> Unserved {
-        Unserved::StoreFailed { node: self.local().name, reason: reason.to_string(), proposed: false }
+        Unserved::StoreFailed { node: self.local().name.clone(), reason: reason.to_string(), proposed: false }
     }
 
     /// Why this node, as the leader, takes nothing new; none while it does.

@@ -86,7 +86,7 @@ impl Broker {
     /// One attempt with a leader.
     pub(super) async fn ask(&self, leader: &Leader, request: &Request, deadline: Instant) -> Response {
         match leader {
-            Leader::Local { .. } => self.answer(&self.local(), request.clone(), deadline).await,
+            Leader::Local { .. } => self.answer(self.local(), request.clone(), deadline).await,
             Leader::Remote(node) => self.ask_node(node, request, deadline).await,
             Leader::Unknown => Response::NotProposed,
         }

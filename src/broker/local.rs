@@ -31,6 +31,7 @@ struct Local {
     leader: watch::Sender<Leader>,
     /// Always nothing: there is nobody to compare the state with.
     withheld: watch::Sender<Option<String>>,
+    local: NodeAddress,
 }
 
 struct State {
@@ -67,6 +68,7 @@ impl Broker {
             state: Arc::new(Mutex::new(State { replica, index })),
             leader,
             withheld: watch::Sender::default(),
+            local: NodeAddress { name: "local".into(), ..NodeAddress::default() },
         });
         let broker = Self::clustered(view, local.clone(), local.clone(), Env::real());
         broker.compare_clock().await;
@@ -192,8 +194,8 @@ impl Peers for Local {
         Vec::new()
     }
 
-    fn local(&self) -> NodeAddress {
-        NodeAddress { name: "local".into(), ..NodeAddress::default() }
+    fn local(&self) -> &NodeAddress {
+        &self.local
     }
 }
 

@@ -89,7 +89,7 @@ async fn propose(broker: Broker, waiting: Vec<Queued>) {
         biased;
         proposed = &mut proposal => proposed,
         reason = failing(&mut health) => {
-            let error = Unserved::StoreFailed { node: broker.local().name, reason, proposed: true };
+            let error = Unserved::StoreFailed { node: broker.local().name.clone(), reason, proposed: true };
             let error = SubmitError::Refused(error);
             answer_all(answers, &error);
             // The entry is applied when the store works again, before anything that comes after it.
@@ -158,7 +158,7 @@ impl Broker {
             biased;
             () = self.inner.view.wait_applied(index) => Ok(()),
             reason = failing(&mut commits) => {
-                Err(Unserved::StoreFailed { node: self.local().name, reason, proposed: true })
+                Err(Unserved::StoreFailed { node: self.local().name.clone(), reason, proposed: true })
             }
             () = tokio::time::sleep_until(deadline) => {
                 let reason = format!("node {} has not applied log entry {index} in time", self.local().name);

@@ -82,7 +82,7 @@ pub(super) async fn run(args: Args) -> Result<(), CliError> {
     }
     print_line(&format!("{} node(s) are ready", args.nodes))?;
     for node in &nodes {
-        let (name, client, http) = (node.broker().local().name, node.client_address(), node.http_address());
+        let (name, client, http) = (node.broker().local().name.clone(), node.client_address(), node.http_address());
         let scheme = scheme(&args);
         print_line(&format!("  {name}  clients {scheme}://{client}  {scheme}://{http}/ready"))?;
     }
@@ -232,7 +232,7 @@ async fn demo(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
     };
     publisher.create_channel("demo", ChannelConfig::default()).await.map_err(failed)?;
     let mut subscription = subscriber.subscribe("demo", Start::Latest).await.map_err(failed)?;
-    let name = subscriber.local().name;
+    let name = subscriber.local().name.clone();
     let received = async {
         for _ in 0..5 {
             let batch = subscription.next().await.map_err(failed)?;
@@ -249,7 +249,7 @@ async fn demo(args: &Args, nodes: &[Node]) -> Result<(), CliError> {
             let key = format!("demo-{number}-{}", publisher.view().time_ms());
             let outcome = publisher.publish("demo", envelope, Some(&key)).await.map_err(failed)?;
             let delivered = outcome.delivered.map_or("unknown", |delivered| if delivered { "yes" } else { "no" });
-            let (name, seq) = (publisher.local().name, outcome.seq);
+            let (name, seq) = (publisher.local().name.clone(), outcome.seq);
             print_line(&format!(
                 "{name} published demo@{seq}  {payload}  fsynced on a majority, delivered: {delivered}"
             ))?;

@@ -64,7 +64,7 @@ struct Service {
 /// Names the leader on every response, and gives errors of the gRPC library itself a stable code too.
 fn annotate<B>(broker: &Broker, mut response: http::Response<B>) -> http::Response<B> {
     let leader = match broker.leader() {
-        Leader::Local { .. } => Some(broker.local()),
+        Leader::Local { .. } => Some(broker.local().clone()),
         Leader::Remote(node) => Some(node),
         Leader::Unknown => None,
     };

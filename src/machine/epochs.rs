@@ -81,7 +81,7 @@ impl Machine {
     /// A channel's history: what positions are judged by.
     pub fn history(&self, channel: ChannelId) -> Option<History> {
         let Channel { meta, stats, forks, .. } = self.channels.get(&channel)?;
-        Some(History::new(meta, *stats, forks, self.epoch))
+        Some(History::new(meta.clone(), *stats, forks, self.epoch))
     }
 }
 

@@ -1,9 +1,11 @@
 //! What has become of the history behind a place in a channel: the judge of [`Position`]s, which every node decides alike
 //! from what the log has done to the channel.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelId, ChannelMeta, ChannelStats};
+use super::{ChannelMeta, ChannelStats};
 
 pub use liminal_wire::{HistoryChange, IfChanged, InvalidPosition, Notice, NoticeJson, Position};
 
@@ -31,8 +33,7 @@ pub enum Place {
 /// A channel's history at some applied index: what positions are judged by.
 #[derive(Clone, Debug)]
 pub struct History {
-    channel: ChannelId,
-    name: String,
+    meta: Arc<ChannelMeta>,
     epoch: u64,
     /// Names the history in which the channel was created.
     first: u32,
@@ -43,14 +44,15 @@ pub struct History {
 
 impl History {
     /// Of a channel in a state of an epoch.
-    pub fn new(meta: &ChannelMeta, stats: ChannelStats, forks: &[Fork], epoch: u64) -> Self {
+    pub fn new(meta: Arc<ChannelMeta>, stats: ChannelStats, forks: &[Fork], epoch: u64) -> Self {
         // Ids are given again after a restore, and in every new cluster; the time tells such channels apart.
-        let born = [meta.id.0.to_le_bytes(), meta.created_ms.to_le_bytes()].concat();
+        let mut born = crc32fast::Hasher::new();
+        born.update(&meta.id.0.to_le_bytes());
+        born.update(&meta.created_ms.to_le_bytes());
         Self {
-            channel: meta.id,
-            name: meta.name.to_string(),
+            meta,
             epoch,
-            first: crc32fast::hash(&born),
+            first: born.finalize(),
             forks: forks.to_vec(),
             first_seq: stats.first_seq,
             next_seq: stats.next_seq,
@@ -60,7 +62,7 @@ impl History {
     /// A place in it, as it is handed out.
     pub fn position(&self, seq: u64) -> Position {
         let (epoch, history) = self.forks.last().map_or((self.epoch, self.first), |fork| (fork.epoch, fork.history));
-        Position { channel: self.channel, epoch, history, seq }
+        Position { channel: self.meta.id, epoch, history, seq }
     }
 
     /// What a reader at a place has to be told; nothing where all that it has seen is still so, and all that comes next
@@ -79,7 +81,7 @@ impl History {
             Some(_) => return None,
         };
         let next = if if_changed == IfChanged::Earliest { first_seq } else { next };
-        let channel = self.name.clone();
+        let channel = self.meta.name.to_string();
         Some(Notice { change, channel, from_seq: seq, next: self.position(next), first_seq, end_seq })
     }
 
@@ -95,7 +97,7 @@ impl History {
     /// Where this history went another way than that of a position, if it did; none where it is not of this history, or
     /// nobody knows.
     fn forked(&self, position: Position) -> Option<Option<u64>> {
-        if position.channel != self.channel {
+        if position.channel != self.meta.id {
             return None;
         }
         let later = if position.history == self.first {
@@ -110,17 +112,15 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::model::ChannelConfig;
+    use crate::model::{ChannelConfig, ChannelId};
 
     fn history(created_ms: u64, forks: &[(u64, u32, u64)], first_seq: u64, next_seq: u64) -> History {
         let config = ChannelConfig::default();
         let meta = ChannelMeta { id: ChannelId(7), name: "c".parse().unwrap(), config, schema_id: 0, created_ms };
         let forks: Vec<Fork> = forks.iter().map(|&(epoch, history, begins)| Fork { epoch, history, begins }).collect();
         let stats = ChannelStats { first_seq, next_seq, ..ChannelStats::default() };
-        History::new(&Arc::new(meta), stats, &forks, forks.last().map_or(1, |fork| fork.epoch))
+        History::new(Arc::new(meta), stats, &forks, forks.last().map_or(1, |fork| fork.epoch))
     }
 
     fn told(history: &History, position: Position) -> Option<(HistoryChange, u64)> {

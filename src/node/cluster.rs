@@ -53,7 +53,7 @@ impl ClusterView for View {
     }
 
     fn name(&self) -> String {
-        self.broker.local().name
+        self.broker.local().name.clone()
     }
 
     fn differing(&self) -> Vec<String> {

@@ -33,7 +33,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn store_failed(&self, error: &dyn std::fmt::Display) -> BrokerError {
-        let node = self.broker.local().name;
+        let node = self.broker.local().name.clone();
         BrokerError::StoreFailed { node, reason: error.to_string(), proposed: false }
     }
 }

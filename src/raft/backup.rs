@@ -115,7 +115,7 @@ impl Restore {
         let begun = begun.map_err(|reason| RestoreError::Io(io::Error::other(reason)))?;
         puts.extend(begun.into_iter().map(|(key, value)| (key, Some(value))));
         let node = NodeAddress { id: self.identity.node_id(), ..self.node.clone() };
-        let mark = Mark { membership_at: Some(applied), membership: Members::alone(&node), ..mark };
+        let mark = Mark { membership_at: Some(applied), membership: Members::alone(&node).into(), ..mark };
         let batch = WriteBatch { puts, applied: Some(mark.encode()), ..WriteBatch::default() };
         self.store.commit(batch).await?;
         self.store.close().await?;

@@ -153,7 +153,7 @@ impl Clocks {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = &metrics.membership_config;
-        (membership.nodes().map(|(_, node)| node.clone()).collect(), membership.voter_ids().collect())
+        (membership.nodes().map(|(_, node)| NodeAddress::clone(node)).collect(), membership.voter_ids().collect())
     }
 
     async fn ask(&self, node: &NodeAddress) -> Option<Answer> {

@@ -1,6 +1,6 @@
 //! The types that openraft is instantiated with, and our encodings of what it stores.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::{EntryPayload, LogId, Membership, StoredMembership, impls::leader_id_std};
@@ -15,7 +15,7 @@ openraft::declare_raft_types!(
         D = EncodedCommand,
         R = Option<Applied>,
         NodeId = u64,
-        Node = NodeAddress,
+        Node = MemberNode,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
         AsyncRuntime = openraft::impls::TokioRuntime,
@@ -25,7 +25,9 @@ pub(super) type LogIdOf = openraft::type_config::alias::LogIdOf<TypeConfig>;
 type CommittedLeaderIdOf = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
 pub(super) type VoteOf = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(super) type EntryOf = openraft::type_config::alias::EntryOf<TypeConfig>;
-pub(super) type MembershipOf = Membership<u64, NodeAddress>;
+pub(super) type MembershipOf = Membership<u64, MemberNode>;
+/// A node as openraft knows it. It is shared: openraft copies it several times for an entry.
+pub(super) type MemberNode = Arc<NodeAddress>;
 pub(super) type StoredMembershipOf = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 
 /// A command as it is in the log: encoded once, by the leader.
@@ -70,7 +72,7 @@ impl fmt::Display for Applied {
 pub(super) struct Mark {
     pub(super) applied: Option<LogPosition>,
     pub(super) membership_at: Option<LogPosition>,
-    pub(super) membership: Members,
+    pub(super) membership: Arc<Members>,
 }
 
 /// A membership in our own form: voter sets (two while it changes) and every node's address.
@@ -81,14 +83,6 @@ pub(super) struct Members {
 }
 
 impl Mark {
-    pub(super) fn new(applied: Option<&LogIdOf>, membership: &StoredMembershipOf) -> Self {
-        Self {
-            applied: applied.map(position),
-            membership_at: membership.log_id().as_ref().map(position),
-            membership: Members::from(membership.membership()),
-        }
-    }
-
     pub(super) fn encode(&self) -> Bytes {
         codec::encode_record(self)
     }
@@ -109,11 +103,37 @@ impl Mark {
     }
 }
 
+/// Makes the marks of one entry after another, which nearly all have the same members.
+pub(super) struct Marking {
+    membership: StoredMembershipOf,
+    members: Arc<Members>,
+}
+
+impl Marking {
+    pub(super) fn new(membership: StoredMembershipOf) -> Self {
+        Self { members: Arc::new(Members::from(membership.membership())), membership }
+    }
+
+    pub(super) fn membership(&self) -> &StoredMembershipOf {
+        &self.membership
+    }
+
+    /// The mark, encoded, of the state at a log position.
+    pub(super) fn at(&self, applied: Option<&LogIdOf>) -> Bytes {
+        let mark = Mark {
+            applied: applied.map(position),
+            membership_at: self.membership.log_id().as_ref().map(position),
+            membership: self.members.clone(),
+        };
+        mark.encode()
+    }
+}
+
 impl From<&MembershipOf> for Members {
     fn from(membership: &MembershipOf) -> Self {
         Self {
             configs: membership.get_joint_config().iter().map(|voters| voters.iter().copied().collect()).collect(),
-            nodes: membership.nodes().map(|(_, node)| node.clone()).collect(),
+            nodes: membership.nodes().map(|(_, node)| NodeAddress::clone(node)).collect(),
         }
     }
 }
@@ -125,7 +145,8 @@ impl Members {
     }
 
     fn to_membership(&self) -> io::Result<MembershipOf> {
-        let nodes: BTreeMap<u64, NodeAddress> = self.nodes.iter().map(|node| (node.id, node.clone())).collect();
+        let nodes: BTreeMap<u64, MemberNode> =
+            self.nodes.iter().map(|node| (node.id, Arc::new(node.clone()))).collect();
         let configs = self.configs.iter().map(|voters| voters.iter().copied().collect()).collect();
         Membership::new(configs, nodes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }

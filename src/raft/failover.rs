@@ -171,7 +171,7 @@ impl Failover {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader.filter(|leader| *leader != self.local.id)?;
-        Some((metrics.membership_config.get_node(&leader)?.clone(), metrics.current_term))
+        Some((NodeAddress::clone(metrics.membership_config.get_node(&leader)?), metrics.current_term))
     }
 
     async fn succeed(&self, leader: &NodeAddress, term: u64) {
@@ -188,7 +188,7 @@ impl Failover {
                 let others =
                     metrics.membership_config.nodes().filter(|(id, _)| **id != leader.id && **id != self.local.id);
                 let others: Vec<NodeAddress> =
-                    others.filter(|(id, _)| voters.contains(id)).map(|(_, node)| node.clone()).collect();
+                    others.filter(|(id, _)| voters.contains(id)).map(|(_, node)| NodeAddress::clone(node)).collect();
                 if !voters.contains(&self.local.id) {
                     return;
                 }

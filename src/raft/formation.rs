@@ -13,12 +13,13 @@
 //! That nodes hold back for those with lower names only spares proposals that would be refused. So it ends after a while: a
 //! node that never founds a cluster itself must not keep the others from it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tonic::Status;
 
 use super::{
+    encoding::MemberNode,
     identity::{Identity, IdentityError, Promise},
     survey::{Nodes, Round, Survey, rank},
     transport::{Lane, Transport},
@@ -327,7 +328,7 @@ impl Formation {
                 return self.identity.release(&promise);
             }
         }
-        let nodes: BTreeMap<u64, NodeAddress> = members.iter().map(|node| (node.id, node.clone())).collect();
+        let nodes: BTreeMap<u64, MemberNode> = members.iter().map(|node| (node.id, Arc::new(node.clone()))).collect();
         match raft.initialize(nodes).await {
             Ok(()) => {
                 let names: Vec<&str> = members.iter().map(|node| node.name.as_str()).collect();

@@ -4,7 +4,7 @@ use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::sync::watch;
 
 use super::{standing::Standing, types::Raft};
-use crate::sequencer::Leader;
+use crate::sequencer::{Leader, NodeAddress};
 
 /// Tells `sender` of every change, until Raft's core ends.
 pub(super) async fn watch_leader(raft: Raft, mut standing: watch::Receiver<Standing>, sender: watch::Sender<Leader>) {
@@ -20,7 +20,7 @@ pub(super) async fn watch_leader(raft: Raft, mut standing: watch::Receiver<Stand
                 Some(_) if !standing.borrow().failure().is_empty() => Leader::Unknown,
                 Some(id) if id != now.id => {
                     let node = now.membership_config.get_node(&id).cloned();
-                    node.map_or(Leader::Unknown, Leader::Remote)
+                    node.map_or(Leader::Unknown, |node| Leader::Remote(NodeAddress::clone(&node)))
                 }
                 _ => Leader::Unknown,
             }

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Status};
 
 use super::{
     commits::{Awaited, HeldCommits},
-    encoding::{TypeConfig, VoteOf, stored_vote},
+    encoding::{MemberNode, TypeConfig, VoteOf, stored_vote},
     lane::Lane,
     log_adapter::Follows,
     sane::{self, Doubts, Sent},
@@ -26,7 +26,6 @@ use super::{
 };
 use crate::{
     proto::raft as proto,
-    sequencer::NodeAddress,
     store::{PartHash, StoreSnapshot},
 };
 
@@ -58,12 +57,12 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
-    async fn new_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
+    async fn new_client(&mut self, target: u64, node: &MemberNode) -> Connection {
         self.follows.set(false); // it will replicate
         self.connection(target, &node.peer, false)
     }
 
-    async fn new_heartbeat_client(&mut self, target: u64, node: &NodeAddress) -> Connection {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &MemberNode) -> Connection {
         self.connection(target, &node.peer, true)
     }
 }

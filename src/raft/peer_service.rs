@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     calls::{from_call, to_answer},
+    encoding::MemberNode,
     failover::Failover,
     formation::Formation,
     group::NodeState,
@@ -216,7 +217,7 @@ impl PeerService {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         // Where they are, as far as this node knows, which may be newer than what the log says.
-        let now = |node: &NodeAddress| match self.transport.address_of(node.id) {
+        let now = |node: &MemberNode| match self.transport.address_of(node.id) {
             _ if node.id == self.local.id => wire::to_address(&self.local),
             Some(peer) => proto::NodeAddress { peer, ..wire::to_address(node) },
             None => wire::to_address(node),
@@ -237,7 +238,7 @@ impl PeerService {
     fn address_of(&self, id: u64) -> NodeAddress {
         let metrics = self.raft.metrics();
         let known = metrics.borrow_watched().membership_config.get_node(&id).cloned();
-        known.unwrap_or_else(|| NodeAddress { id, ..NodeAddress::default() })
+        known.map_or_else(|| NodeAddress { id, ..NodeAddress::default() }, |node| NodeAddress::clone(&node))
     }
 }
 

@@ -9,7 +9,9 @@ use openraft::{
 };
 
 use super::{
-    encoding::{Applied, EncodedCommand, LogIdOf, Mark, StoredMembershipOf, TypeConfig, decode_entry, position},
+    encoding::{
+        Applied, EncodedCommand, LogIdOf, Mark, Marking, StoredMembershipOf, TypeConfig, decode_entry, position,
+    },
     log::{LogPosition, LogStore},
     log_adapter::Follows,
     snapshot::{SnapshotData, SnapshotOf},
@@ -33,7 +35,7 @@ pub(super) struct StateMachine {
     log: Arc<dyn LogStore>,
     follows: Follows,
     applied: Option<LogIdOf>,
-    membership: StoredMembershipOf,
+    marking: Marking,
 }
 
 impl StateMachine {
@@ -46,8 +48,8 @@ impl StateMachine {
         if let Some(applied) = mark.applied {
             replica.set_applied(applied.index);
         }
-        let (applied, membership) = (mark.log_id(), mark.stored_membership()?);
-        Ok(Self { replica, log, follows, applied, membership })
+        let marking = Marking::new(mark.stored_membership()?);
+        Ok(Self { replica, log, follows, applied: mark.log_id(), marking })
     }
 
     /// The log position that the state comes from.
@@ -74,7 +76,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogIdOf>, StoredMembershipOf)> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.applied, self.marking.membership().clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -95,16 +97,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     let command = self.whole(&entry.log_id, command)?;
                     // A command that cannot be read is a broken invariant: an io::Error here stops the node.
                     let command = codec::decode_command(&command.0).map_err(io::Error::other)?;
-                    let mark = Mark::new(self.applied.as_ref(), &self.membership).encode();
+                    let mark = self.marking.at(self.applied.as_ref());
                     Some(Applied(self.replica.apply(index, command, mark).await))
                 }
                 EntryPayload::Membership(membership) => {
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    self.replica.skip(index, Mark::new(self.applied.as_ref(), &self.membership).encode()).await;
+                    self.marking = Marking::new(StoredMembership::new(Some(entry.log_id), membership));
+                    self.replica.skip(index, self.marking.at(self.applied.as_ref())).await;
                     None
                 }
                 EntryPayload::Blank => {
-                    self.replica.skip(index, Mark::new(self.applied.as_ref(), &self.membership).encode()).await;
+                    self.replica.skip(index, self.marking.at(self.applied.as_ref())).await;
                     None
                 }
             };
@@ -142,7 +144,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         self.replica.view().store().installed().await;
         self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
+        self.marking = Marking::new(meta.last_membership.clone());
         let index = meta.last_log_id.map_or(0, |id| id.index);
         self.replica.take_over(prepared, index).await.map_err(io::Error::other)
     }

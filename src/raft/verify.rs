@@ -93,7 +93,10 @@ impl Verify {
         let metrics = metrics.borrow_watched();
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let nodes = metrics.membership_config.nodes();
-        nodes.filter(|(id, _)| **id != self.local.id && voters.contains(id)).map(|(_, node)| node.clone()).collect()
+        nodes
+            .filter(|(id, _)| **id != self.local.id && voters.contains(id))
+            .map(|(_, node)| NodeAddress::clone(node))
+            .collect()
     }
 
     async fn ask(&self, node: &NodeAddress, index: u64) -> Option<StateHash> {

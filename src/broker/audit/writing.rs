@@ -58,7 +58,7 @@ impl AuditWriter {
     }
 
     async fn write(&mut self, records: &[Record], stopping: &CancellationToken) {
-        let node = self.broker.local().name;
+        let node = self.broker.local().name.clone();
         let message = |record: &Record| Message {
             payload: record.to_json(&node).into(),
             // So that a batch whose outcome is unknown can be tried again.

@@ -39,6 +39,7 @@ struct Scripted {
     attempts: Mutex<VecDeque<Attempt>>,
     asked: Mutex<Vec<PeerVersion>>,
     speaks: AtomicU8,
+    local: NodeAddress,
 }
 
 #[async_trait]
@@ -88,8 +89,8 @@ impl Peers for Scripted {
         Vec::new()
     }
 
-    fn local(&self) -> NodeAddress {
-        NodeAddress { id: 1, name: "a".into(), ..NodeAddress::default() }
+    fn local(&self) -> &NodeAddress {
+        &self.local
     }
 }
 
@@ -106,6 +107,7 @@ async fn ask(request: &Request, attempts: Vec<Attempt>) -> (Result<Response, Bro
         attempts: Mutex::new(attempts.into()),
         asked: Mutex::default(),
         speaks: AtomicU8::new(PeerVersion::NEWEST.0),
+        local: NodeAddress { id: 1, name: "a".into(), ..NodeAddress::default() },
     });
     let broker = Broker::clustered(replica.view(), scripted.clone(), scripted.clone(), env);
     let mut asking = Asking::until(Instant::now() + Duration::from_secs(60));

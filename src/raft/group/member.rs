@@ -115,7 +115,7 @@ impl RaftGroup {
         // A change that is not committed yet, or that is half-way, has made nobody a voter.
         let membership = &metrics.committed_membership_config;
         let votes = |id: &u64| membership.membership().get_joint_config().iter().all(|voters| voters.contains(id));
-        membership.nodes().map(|(id, node)| (node.clone(), votes(id))).collect()
+        membership.nodes().map(|(id, node)| (NodeAddress::clone(node), votes(id))).collect()
     }
 
     /// How many entries of this node's log each other node lacks, as far as it has said; empty where this node does not lead.

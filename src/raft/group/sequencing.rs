@@ -53,7 +53,7 @@ impl Peers for RaftGroup {
         members
     }
 
-    fn local(&self) -> NodeAddress {
-        self.inner.local.clone()
+    fn local(&self) -> &NodeAddress {
+        &self.inner.local
     }
 }

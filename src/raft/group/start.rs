@@ -255,5 +255,5 @@ fn others(raft: &Raft, own: u64) -> Vec<NodeAddress> {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let nodes = metrics.membership_config.nodes();
-    nodes.filter(|(id, _)| **id != own).map(|(_, node)| node.clone()).collect()
+    nodes.filter(|(id, _)| **id != own).map(|(_, node)| NodeAddress::clone(node)).collect()
 }

@@ -43,7 +43,7 @@ impl Joining {
         let members: Vec<NodeAddress> = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
-            metrics.membership_config.nodes().map(|(_, node)| node.clone()).collect()
+            metrics.membership_config.nodes().map(|(_, node)| NodeAddress::clone(node)).collect()
         };
         let current = |node: &NodeAddress| self.transport.address_of(node.id).unwrap_or_else(|| node.peer.clone());
         // An address is a member's as soon as the member has answered there, and not because it was once.

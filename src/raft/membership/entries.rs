@@ -1,6 +1,6 @@
 //! How a change is made: as a Raft membership entry, and as an entry of the machine's that says what happened and why.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use openraft::{
     ChangeMembers,
@@ -8,7 +8,7 @@ use openraft::{
 };
 
 use super::{
-    super::propose::propose,
+    super::{encoding::MemberNode, propose::propose},
     change::ChangeError,
     leader::Membership,
     picture::{CAUGHT_UP, Picture},
@@ -23,12 +23,12 @@ pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Membership {
     pub(super) async fn add(&self, node: &NodeAddress) -> Result<(), ChangeError> {
-        self.commit(ChangeMembers::AddNodes([(node.id, node.clone())].into())).await?;
+        self.commit(ChangeMembers::AddNodes([(node.id, Arc::new(node.clone()))].into())).await?;
         self.must_record(node, MemberEvent::Joined).await
     }
 
     pub(super) async fn moved(&self, node: &NodeAddress) -> Result<(), ChangeError> {
-        self.commit(ChangeMembers::SetNodes([(node.id, node.clone())].into())).await?;
+        self.commit(ChangeMembers::SetNodes([(node.id, Arc::new(node.clone()))].into())).await?;
         self.must_record(node, MemberEvent::Moved { peer: node.peer.clone() }).await
     }
 
@@ -74,7 +74,7 @@ impl Membership {
         self.commit(change).await
     }
 
-    async fn commit(&self, change: ChangeMembers<u64, NodeAddress>) -> Result<(), ChangeError> {
+    async fn commit(&self, change: ChangeMembers<u64, MemberNode>) -> Result<(), ChangeError> {
         let what = change.to_string();
         let changed = tokio::time::timeout(CHANGE_TIMEOUT, self.raft.change_membership(change, false)).await;
         match changed {

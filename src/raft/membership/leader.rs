@@ -59,7 +59,7 @@ impl Membership {
                 [before, .., after] => after.difference(before).copied().collect(),
                 _ => BTreeSet::new(),
             },
-            nodes: metrics.membership_config.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+            nodes: metrics.membership_config.nodes().map(|(id, node)| (*id, NodeAddress::clone(node))).collect(),
             voters: metrics.membership_config.voter_ids().collect(),
             matched: replication.iter().map(|(id, matched)| (*id, matched.map_or(0, |id| id.index))).collect(),
             silent: silent.filter_map(|(id, at)| Some((*id, at.as_ref()?.into_inner().elapsed()))).collect(),
