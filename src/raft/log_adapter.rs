@@ -87,6 +87,10 @@ impl Follows {
     pub(super) fn set(&self, follows: bool) {
         self.0.store(follows, Ordering::Relaxed);
     }
+
+    pub(super) fn holds(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl RaftLogReader<TypeConfig> for LogAdapter {
@@ -211,7 +215,7 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
             meters.append.since(begun);
             callback.io_completed(result);
         });
-        if self.follows.0.load(Ordering::Relaxed) {
+        if self.follows.holds() {
             self.log.append_and_wait(entries, on_durable)
         } else {
             self.log.append_unwritten(entries, on_durable)?;

@@ -13,6 +13,7 @@ use super::{
         Applied, EncodedCommand, LogIdOf, Mark, Marking, StoredMembershipOf, TypeConfig, decode_entry, position,
     },
     log::{LogPosition, LogStore},
+    log_adapter::Follows,
     snapshot::{SnapshotData, SnapshotOf},
 };
 use crate::{
@@ -33,6 +34,7 @@ type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 pub(super) struct StateMachine {
     replica: Replica,
     log: Arc<dyn LogStore>,
+    follows: Follows,
     applied: Option<LogIdOf>,
     marking: Marking,
     /// The newest version that this node speaks.
@@ -44,7 +46,12 @@ impl StateMachine {
     ///
     /// # Errors
     /// When it is of a cluster of a later version than this node speaks.
-    pub(super) async fn new(replica: Replica, log: Arc<dyn LogStore>, speaks: PeerVersion) -> io::Result<Self> {
+    pub(super) async fn new(
+        replica: Replica,
+        log: Arc<dyn LogStore>,
+        follows: Follows,
+        speaks: PeerVersion,
+    ) -> io::Result<Self> {
         let cluster = replica.view().version();
         if cluster > speaks {
             return Err(later(&format!("the state is of a cluster of version {cluster}"), speaks));
@@ -56,7 +63,8 @@ impl StateMachine {
         if let Some(applied) = mark.applied {
             replica.set_applied(applied.index);
         }
-        Ok(Self { replica, log, applied: mark.log_id(), marking: Marking::new(mark.stored_membership()?), speaks })
+        let marking = Marking::new(mark.stored_membership()?);
+        Ok(Self { replica, log, follows, applied: mark.log_id(), marking, speaks })
     }
 
     /// The log position that the state comes from.
@@ -98,6 +106,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
+        if self.follows.holds() {
+            // The append that said that these entries are committed has just been synced, and its answer is yet to be sent.
+            // The leader waits for that and for no apply here. All that is ready on Raft's thread runs before this goes on.
+            tokio::task::yield_now().await;
+        }
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
             let index = entry.log_id.index;

@@ -78,11 +78,12 @@ impl RaftGroup {
         let (known, state) = (view.clone(), view.clone());
         transport.knows(move |node| known.member(node).map(|member| member.name), move || state.version());
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
-        let machine = StateMachine::new(replica, log.clone(), config.speaks).await.map_err(|error| failed(&error))?;
+        let (follows, pace) = (Follows::default(), Pace::default());
+        let machine = StateMachine::new(replica, log.clone(), follows.clone(), config.speaks);
+        let machine = machine.await.map_err(|error| failed(&error))?;
         intact::check(&identity, &*log, machine.applied())?;
         intact::begin(&identity, &*log).await?;
         let raft_config = raft_config(&config).validate().map_err(|error| failed(&error))?;
-        let (follows, pace) = (Follows::default(), Pace::default());
         let doubts = Arc::new(Doubts::default());
         let raft = Raft::new(
             local.id,

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     super::{LogChecked, LogDamage, LogFiles, LogPlace},
-    DiskLog, SEGMENT_BYTES,
+    DiskLog,
     format::{self, SEGMENT_HEADER, SegmentHeader},
     writer,
 };
@@ -60,7 +60,10 @@ impl LogFiles for DiskLog {
     }
 
     fn end_file(&self) {
-        self.shared.state.lock().offset = SEGMENT_BYTES;
+        let mut state = self.shared.state.lock();
+        state.offset = state.segment_bytes;
+        // Nor is the place on the disk trusted any more where a damaged one was.
+        state.index.distrust();
     }
 
     fn bytes(&self) -> io::Result<u64> {
@@ -116,7 +119,7 @@ fn read_units(path: &Path, place: LogPlace, needed: u64, end: Option<u64>, max_b
         let mut piece = vec![0; usize::try_from(size).map_err(io::Error::other)?];
         file.read_exact_at(&mut piece, begin)?;
         let (mut at, mut after) = (0, place.after);
-        while let Some((next, seq)) = format::whole_unit(&piece, at, header.salt, after) {
+        while let Some((next, seq)) = format::whole_unit(&piece, at, header.life, after) {
             (at, after) = (next, Some(seq));
         }
         let reached = begin + at as u64;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! segment header   magic u64 · number u64 · salt u64 · crc u32 · zeros, 32 bytes together
-//! unit header      magic u32 · crc u32 · seq u64 · durable u64 · rows u32 · payload bytes u32
+//! unit header      tag u32 · crc u32 · seq u64 · durable u64 · rows u32 · payload bytes u32
 //! rows             kind u8 · a u64 · b u64 · len u32 · crc u32, each
 //! payloads         of the entry rows, in order; zeros up to a multiple of 8
 //! ```
@@ -14,6 +14,14 @@
 //! on disk when this one was written. It tells a torn write from damage: after a power cut, the first unit that cannot
 //! be read was never acknowledged, unless a later one says that it had been durable. The salt is random, so that no
 //! payload can pretend to be a unit.
+//!
+//! A segment's file may be one that was purged, and behind what was written to it this time are units of its earlier
+//! lives. Each life has a salt of its own. A unit begins with the upper half of it, and two salts with equal upper halves
+//! never give the same bytes the same checksum, so a unit of another life is read only if all 64 bits are the same. Even
+//! then its `seq` would be one that was given before, and not the next one. Because the tag is not known before the
+//! segment begins, looking for units behind a torn one costs no more than a look at each place.
+//!
+//! In the first version of the format the tag was the same in all segments. Such segments are read, and never written.
 
 use std::io;
 
@@ -22,8 +30,10 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use super::super::{LogEntry, LogOwner, LogPosition, StoredVote};
 
 /// "liminal" and the version of the format.
-const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"liminal\x01");
-const UNIT_MAGIC: u32 = 0x756e_6974;
+const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"liminal\x02");
+const FIRST_SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"liminal\x01");
+/// The tag of all units in segments of the first version.
+const FIRST_TAG: u32 = 0x756e_6974;
 pub(super) const SEGMENT_HEADER: usize = 32;
 const UNIT_HEADER: usize = 32;
 const ROW: usize = 25;
@@ -58,11 +68,37 @@ pub(super) struct Span {
     pub(super) crc: u32,
 }
 
+/// What tells the units of a segment from all other bytes, those of its file's earlier lives too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    salt: u64,
+    /// How its units begin.
+    tag: u32,
+}
+
+impl Life {
+    fn of(salt: u64) -> Self {
+        Self { salt, tag: (salt >> 32) as u32 }
+    }
+
+    /// A new one, in a file that had another before.
+    pub(super) fn fresh(before: Option<Self>) -> Self {
+        use std::hash::{BuildHasher as _, Hasher as _};
+        loop {
+            let life = Self::of(std::hash::RandomState::new().build_hasher().finish());
+            // Space that nothing was written to is no unit, and neither is one of the first version.
+            if ![0, FIRST_TAG].contains(&life.tag) && before.is_none_or(|before| before.tag != life.tag) {
+                return life;
+            }
+        }
+    }
+}
+
 /// The start of every segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) number: u64,
-    pub(super) salt: u64,
+    pub(super) life: Life,
 }
 
 impl SegmentHeader {
@@ -71,7 +107,7 @@ impl SegmentHeader {
         let mut out = &mut bytes[..];
         out.put_u64_le(SEGMENT_MAGIC);
         out.put_u64_le(self.number);
-        out.put_u64_le(self.salt);
+        out.put_u64_le(self.life.salt);
         let crc = crc32fast::hash(&bytes[..24]);
         bytes[24..28].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -82,16 +118,18 @@ impl SegmentHeader {
         if bytes.len() < SEGMENT_HEADER {
             return Err("its header is cut off");
         }
-        match bytes.get_u64_le() {
-            SEGMENT_MAGIC => {}
+        let is_first = match bytes.get_u64_le() {
+            SEGMENT_MAGIC => false,
+            FIRST_SEGMENT_MAGIC => true,
             other if other << 8 == SEGMENT_MAGIC << 8 => return Err("it is of another version of the format"),
             _ => return Err("it is no log file"),
-        }
-        let header = Self { number: bytes.get_u64_le(), salt: bytes.get_u64_le() };
+        };
+        let (number, salt) = (bytes.get_u64_le(), bytes.get_u64_le());
         if bytes.get_u32_le() != crc32fast::hash(&whole[..24]) {
             return Err("its header is damaged");
         }
-        Ok(header)
+        let life = if is_first { Life { salt, tag: FIRST_TAG } } else { Life::of(salt) };
+        Ok(Self { number, life })
     }
 }
 
@@ -108,11 +146,11 @@ impl Unit {
         (UNIT_HEADER + self.records.len() * ROW + payloads).next_multiple_of(ALIGN) as u64
     }
 
-    /// Writes it behind what is in `out`, for a segment with this salt.
-    pub(super) fn encode(&self, salt: u64, durable: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes it behind what is in `out`, for a segment with this life.
+    pub(super) fn encode(&self, life: Life, durable: u64, out: &mut Vec<u8>) -> io::Result<()> {
         let start = out.len();
         let payloads: usize = self.records.iter().map(|record| record.payload().len()).sum();
-        out.put_u32_le(UNIT_MAGIC);
+        out.put_u32_le(life.tag);
         out.put_u32_le(0);
         out.put_u64_le(self.seq);
         out.put_u64_le(durable);
@@ -133,7 +171,7 @@ impl Unit {
             out.put_u32_le(u32::try_from(len).map_err(io::Error::other)?);
             out.put_u32_le(if let Record::Entry(.., crc) = record { *crc } else { 0 });
         }
-        let crc = table_crc(salt, &out[start + 8..]);
+        let crc = table_crc(life.salt, &out[start + 8..]);
         out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
         for record in &self.records {
             out.extend_from_slice(record.payload());
@@ -192,10 +230,10 @@ struct Row {
 }
 
 /// Reads a unit's header and rows; none when they are not whole.
-fn read_table(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
+fn read_table(segment: &[u8], offset: usize, life: Life) -> Option<ReadUnit> {
     let unit = segment.get(offset..)?;
     let mut head = unit.get(..UNIT_HEADER)?;
-    if head.get_u32_le() != UNIT_MAGIC {
+    if head.get_u32_le() != life.tag {
         return None;
     }
     let crc = head.get_u32_le();
@@ -203,7 +241,7 @@ fn read_table(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
     let (rows, payloads) = (head.get_u32_le() as usize, head.get_u32_le() as usize);
     let table_end = UNIT_HEADER + rows.checked_mul(ROW)?;
     let mut table = unit.get(UNIT_HEADER..table_end)?;
-    if table_crc(salt, unit.get(8..table_end)?) != crc {
+    if table_crc(life.salt, unit.get(8..table_end)?) != crc {
         return None;
     }
     let mut at = offset + table_end;
@@ -220,8 +258,8 @@ fn read_table(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
 }
 
 /// A whole unit with right checksums.
-fn read_unit(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
-    let unit = read_table(segment, offset, salt)?;
+fn read_unit(segment: &[u8], offset: usize, life: Life) -> Option<ReadUnit> {
+    let unit = read_table(segment, offset, life)?;
     segment.get(offset..offset + unit.len)?;
     let whole = unit.rows.iter().filter(|row| row.kind == ENTRY).all(|row| {
         let start = row.span.offset as usize;
@@ -233,8 +271,8 @@ fn read_unit(segment: &[u8], offset: usize, salt: u64) -> Option<ReadUnit> {
 }
 
 /// Where the unit at an offset ends, and its number, if it is whole and comes after the one that is given.
-pub(super) fn whole_unit(segment: &[u8], offset: usize, salt: u64, after: Option<u64>) -> Option<(usize, u64)> {
-    let unit = read_unit(segment, offset, salt).filter(|unit| after.is_none_or(|after| unit.seq == after + 1))?;
+pub(super) fn whole_unit(segment: &[u8], offset: usize, life: Life, after: Option<u64>) -> Option<(usize, u64)> {
+    let unit = read_unit(segment, offset, life).filter(|unit| after.is_none_or(|after| unit.seq == after + 1))?;
     Some((offset + unit.len, unit.seq))
 }
 
@@ -260,20 +298,20 @@ pub(super) struct End {
 /// What is wrong, and where.
 pub(super) fn read_segment(
     segment: &[u8],
-    salt: u64,
+    life: Life,
     after: Option<u64>,
     is_last: bool,
     mut found: impl FnMut(Found) -> Result<(), String>,
 ) -> Result<End, String> {
     let (mut offset, mut seq) = (SEGMENT_HEADER, after);
     while offset < segment.len() {
-        let Some(unit) = read_unit(segment, offset, salt).filter(|unit| seq.is_none_or(|seq| unit.seq == seq + 1))
+        let Some(unit) = read_unit(segment, offset, life).filter(|unit| seq.is_none_or(|seq| unit.seq == seq + 1))
         else {
             // A segment is only ever the first one left after its first unit was durable.
             let Some(lost) = seq.map(|seq| seq + 1).filter(|_| is_last) else {
                 return Err(format!("it is damaged at byte {offset}"));
             };
-            let later = (offset + ALIGN..segment.len()).step_by(ALIGN).filter_map(|at| read_table(segment, at, salt));
+            let later = (offset + ALIGN..segment.len()).step_by(ALIGN).filter_map(|at| read_table(segment, at, life));
             let mut durable = later.filter(|unit| unit.seq > lost && unit.durable >= lost);
             return match durable.next() {
                 Some(_) => Err(format!("it is damaged at byte {offset}: what follows was written after a sync")),
@@ -304,7 +342,8 @@ pub(super) fn read_segment(
 mod tests {
     use super::*;
 
-    const SALT: u64 = 7;
+    const LIFE: Life = Life { salt: (7 << 32) | 9, tag: 7 };
+    const FIRST: Life = Life { salt: 7, tag: FIRST_TAG };
 
     fn unit(seq: u64, size: usize) -> Unit {
         let position = LogPosition { term: 1, index: seq };
@@ -313,18 +352,18 @@ mod tests {
 
     /// Units 1, 2, 3, each written after the one before was durable.
     fn segment() -> (Vec<u8>, Vec<usize>) {
-        let mut bytes = SegmentHeader { number: 1, salt: SALT }.encode().to_vec();
+        let mut bytes = SegmentHeader { number: 1, life: LIFE }.encode().to_vec();
         let mut starts = Vec::new();
         for seq in 1..=3 {
             starts.push(bytes.len());
-            unit(seq, 100).encode(SALT, seq - 1, &mut bytes).unwrap();
+            unit(seq, 100).encode(LIFE, seq - 1, &mut bytes).unwrap();
         }
         (bytes, starts)
     }
 
     fn read(bytes: &[u8], is_last: bool) -> Result<(u64, usize), String> {
         let mut entries = 0;
-        let end = read_segment(bytes, SALT, Some(0), is_last, |found| {
+        let end = read_segment(bytes, LIFE, Some(0), is_last, |found| {
             entries += usize::from(matches!(found, Found::Entry(..)));
             Ok(())
         })?;
@@ -336,7 +375,7 @@ mod tests {
         let mut bytes = Vec::new();
         let vote = Record::Vote(StoredVote { term: 3, node: 4, committed: true });
         let entry = Record::entry((LogPosition { term: 1, index: 2 }, Bytes::from("ab")));
-        Unit { seq: 9, records: vec![vote, entry] }.encode(SALT, 8, &mut bytes).unwrap();
+        Unit { seq: 9, records: vec![vote, entry] }.encode(FIRST, 8, &mut bytes).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let header = "74696e7576edfba50900000000000000080000000000000002000000".to_owned() + "02000000";
         let vote = "0203000000000000000400000000000000".to_owned() + "0100000000000000";
@@ -354,7 +393,7 @@ mod tests {
     fn a_payload_is_where_its_span_says() {
         let mut bytes = Vec::new();
         let unit = unit(0, 10);
-        unit.encode(SALT, 0, &mut bytes).unwrap();
+        unit.encode(LIFE, 0, &mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, unit.len());
         let (_, span, _) = unit.entries(0).next().unwrap();
         let start = span.offset as usize;
@@ -371,11 +410,11 @@ mod tests {
 
     #[test]
     fn a_torn_unit_may_be_followed_by_one_of_the_same_sync_that_reached_the_disk() {
-        let mut bytes = SegmentHeader { number: 1, salt: SALT }.encode().to_vec();
-        unit(1, 100).encode(SALT, 0, &mut bytes).unwrap();
+        let mut bytes = SegmentHeader { number: 1, life: LIFE }.encode().to_vec();
+        unit(1, 100).encode(LIFE, 0, &mut bytes).unwrap();
         let torn = bytes.len();
-        unit(2, 100).encode(SALT, 1, &mut bytes).unwrap();
-        unit(3, 100).encode(SALT, 1, &mut bytes).unwrap();
+        unit(2, 100).encode(LIFE, 1, &mut bytes).unwrap();
+        unit(3, 100).encode(LIFE, 1, &mut bytes).unwrap();
         bytes[torn + 90] ^= 1;
         assert_eq!(read(&bytes, true).unwrap(), (torn as u64, 1));
     }
@@ -390,6 +429,53 @@ mod tests {
         }
     }
 
+    /// Of an earlier life, as like the present one as can be.
+    const EARLIER: Life = Life { salt: LIFE.salt ^ 1, tag: LIFE.tag };
+
+    #[test]
+    fn a_unit_of_an_earlier_life_is_not_read_though_it_has_the_next_number_and_entry() {
+        for earlier in [EARLIER, Life::fresh(None), FIRST] {
+            let mut bytes = SegmentHeader { number: 1, life: LIFE }.encode().to_vec();
+            unit(1, 100).encode(LIFE, 0, &mut bytes).unwrap();
+            let end = bytes.len() as u64;
+            for seq in 2..5 {
+                unit(seq, 100).encode(earlier, seq - 1, &mut bytes).unwrap();
+            }
+            assert_eq!(read(&bytes, true).unwrap(), (end, 1), "{earlier:?}");
+            // Nor does it say that a torn one before it was durable.
+            bytes[end as usize - 20] ^= 1;
+            assert_eq!(read(&bytes, true).unwrap(), (SEGMENT_HEADER as u64, 0), "{earlier:?}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_life_where_a_durable_unit_was_is_damage() {
+        let (mut bytes, starts) = segment();
+        let mut stale = Vec::new();
+        unit(2, 100).encode(EARLIER, 1, &mut stale).unwrap();
+        bytes[starts[1]..starts[2]].copy_from_slice(&stale);
+        assert!(read(&bytes, true).unwrap_err().contains(&format!("byte {}", starts[1])));
+    }
+
+    #[test]
+    fn each_life_differs_from_the_one_before_and_from_empty_space() {
+        let mut life = Life::fresh(None);
+        for _ in 0..1000 {
+            let next = Life::fresh(Some(life));
+            assert!(next.tag != life.tag && next.tag != 0 && next.tag != FIRST_TAG);
+            life = next;
+        }
+    }
+
+    #[test]
+    fn segments_and_units_of_the_second_version_have_these_bytes() {
+        let mut bytes = SegmentHeader { number: 5, life: LIFE }.encode().to_vec();
+        Unit { seq: 9, records: Vec::new() }.encode(LIFE, 8, &mut bytes).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let header = "6c696d696e616c0205000000000000000900000007000000".to_owned() + "562c626800000000";
+        assert_eq!(hex, header + "07000000d651f62f0900000000000000080000000000000000000000" + "00000000");
+    }
+
     #[test]
     fn space_that_was_only_reserved_is_no_unit() {
         let (mut bytes, _) = segment();
@@ -400,8 +486,8 @@ mod tests {
 
     #[test]
     fn a_header_says_what_is_wrong_with_it() {
-        let good = SegmentHeader { number: 3, salt: 9 }.encode();
-        assert_eq!(SegmentHeader::decode(&good), Ok(SegmentHeader { number: 3, salt: 9 }));
+        let good = SegmentHeader { number: 3, life: LIFE }.encode();
+        assert_eq!(SegmentHeader::decode(&good), Ok(SegmentHeader { number: 3, life: LIFE }));
         let broken = |at: usize| {
             let mut bytes = good;
             bytes[at] ^= 2;

@@ -50,6 +50,16 @@ struct Segment {
     file: Option<Arc<File>>,
     /// The highest index of its entries.
     last: Option<u64>,
+    /// It may be damaged.
+    distrusted: bool,
+}
+
+/// A segment that is not needed any more.
+pub(super) struct Obsolete {
+    pub(super) number: u64,
+    /// Readers may still have it.
+    pub(super) file: Option<Arc<File>>,
+    pub(super) distrusted: bool,
 }
 
 /// An entry for a reader.
@@ -116,7 +126,7 @@ impl Index {
     }
 
     pub(super) fn add_segment(&mut self, number: u64, file: Option<Arc<File>>) {
-        self.segments.insert(number, Segment { file, last: None });
+        self.segments.insert(number, Segment { file, ..Segment::default() });
     }
 
     /// Whether entries continue the log without a gap.
@@ -149,8 +159,13 @@ impl Index {
         self.cold = self.cold.min(self.slots.len());
     }
 
+    /// One of the segments that there are is damaged.
+    pub(super) fn distrust(&mut self) {
+        self.segments.values_mut().for_each(|segment| segment.distrusted = true);
+    }
+
     /// Forgets the entries up to a position, and gives the segments that hold nothing else.
-    pub(super) fn purge(&mut self, up_to: LogPosition) -> Vec<u64> {
+    pub(super) fn purge(&mut self, up_to: LogPosition) -> Vec<Obsolete> {
         // Said again, it still lets go of files that have become needless since.
         let up_to = self.purged.map_or(up_to, |purged| purged.max(up_to));
         while self.slots.front().is_some_and(|slot| slot.position.index <= up_to.index) {
@@ -164,8 +179,8 @@ impl Index {
             && let Some(first) = self.segments.first_entry()
             && first.get().last.is_none_or(|last| last <= up_to.index)
         {
-            obsolete.push(*first.key());
-            first.remove();
+            let (number, Segment { file, distrusted, .. }) = first.remove_entry();
+            obsolete.push(Obsolete { number, file, distrusted });
         }
         obsolete
     }

@@ -1,13 +1,16 @@
 //! The log on disk: files of checksummed units, an index of them in memory, and a thread that writes and syncs.
 //!
 //! A call decides where in the files its unit goes, notes it in the index and returns; the thread writes all units that
-//! gathered meanwhile and syncs once for them. Files (*segments*) are deleted whole when all of their entries are
-//! purged. A write that a power cut tore is cut off at the next start; damage to what was durable is refused by name.
+//! gathered meanwhile and syncs once for them. Files (*segments*) go whole when all of their entries are purged: a few are
+//! kept for segments to come, the others are deleted. A write that a power cut tore is cut off at the next start; damage to what was durable is refused by name.
 
 mod check;
 mod format;
 mod index;
+mod medium;
 mod pending;
+mod recover;
+mod spares;
 mod writer;
 
 use std::{
@@ -23,16 +26,16 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::{
-    format::{Found, Record, SEGMENT_HEADER, SegmentHeader, Unit},
-    index::{Index, Place},
+    format::{Record, SEGMENT_HEADER, Unit},
+    index::Place,
+    medium::{Medium, Real, Sync},
     pending::Pending,
-    writer::{Shared, State, Sync, Writer, failed_before},
+    recover::{Recovered, recover},
+    spares::Spares,
+    writer::{Shared, State, Writer, failed_before},
 };
 use super::{LogBounds, LogEntry, LogFiles, LogOwner, LogPosition, LogStore, OnDurable, StoredVote};
-use crate::{
-    files::WAY_OUT,
-    meter::{Histogram, Reading},
-};
+use crate::meter::{Histogram, Reading};
 
 /// Size at which a file of the log is ended and the next one begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -47,6 +50,7 @@ pub struct DiskLog {
     shared: Arc<Shared>,
     /// Of whoever has set [`State::writing`].
     writer: Arc<Mutex<Writer>>,
+    spares: Arc<Spares>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Unlocks when it is dropped: at close, even while somebody still holds the log.
     lock: Mutex<Option<File>>,
@@ -67,6 +71,11 @@ impl DiskLog {
     /// # Errors
     /// As [`DiskLog::open`].
     pub fn open_with(dir: &Path, cache_bytes: usize, sync: Sync) -> io::Result<Self> {
+        Self::open_on(dir, cache_bytes, Arc::new(Real(sync)), SEGMENT_BYTES)
+    }
+
+    /// With another medium, and files of another length.
+    fn open_on(dir: &Path, cache_bytes: usize, medium: Arc<dyn Medium>, segment_bytes: u64) -> io::Result<Self> {
         let annotate = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot open the log in {}: {error}", dir.display()))
         };
@@ -75,16 +84,20 @@ impl DiskLog {
             fs::TryLockError::WouldBlock => annotate(io::Error::other("another process uses it")),
             fs::TryLockError::Error(error) => annotate(error),
         })?;
-        let (index, segment, seq) = recover(dir, cache_bytes).map_err(annotate)?;
+        let Recovered { index, segment, seq, obsolete } = recover(dir, cache_bytes, &*medium).map_err(annotate)?;
         // The first unit begins a new file: nothing is ever written behind what was found.
-        let durable = (segment, u64::MAX);
-        let state = State { index, segment, offset: SEGMENT_BYTES, seq, durable, ..State::default() };
+        let (offset, durable) = (segment_bytes, (segment, u64::MAX));
+        let state = State { index, segment_bytes, segment, offset, seq, durable, obsolete, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), syncs: Histogram::default() });
-        let writer = Arc::new(Mutex::new(Writer::new(dir.to_owned(), shared.clone(), sync, seq)));
+        let spares = Spares::open(dir, medium.clone(), segment_bytes).map_err(annotate)?;
+        let writer = Writer::new(dir.to_owned(), shared.clone(), medium, spares.clone(), seq);
+        let writer = Arc::new(Mutex::new(writer));
         let of_thread = writer.clone();
         let run = move || writer::run(&of_thread);
-        let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(run)?;
-        Ok(Self { dir: dir.to_owned(), shared, writer, thread: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+        let thread = std::thread::Builder::new().name("liminal-log".into()).spawn(run);
+        let thread = thread.inspect_err(|_| spares.close())?;
+        let (thread, lock) = (Mutex::new(Some(thread)), Mutex::new(Some(lock)));
+        Ok(Self { dir: dir.to_owned(), shared, writer, spares, thread, lock })
     }
 
     /// The state, when the log takes writes.
@@ -128,6 +141,7 @@ impl DiskLog {
         {
             tracing::error!("the log's thread panicked");
         }
+        self.spares.close();
         self.lock.lock().take();
     }
 }
@@ -138,7 +152,7 @@ impl State {
         records.extend(self.unsaved.take().map(Record::Committed));
         self.seq += 1;
         let mut unit = Unit { seq: self.seq, records };
-        if self.offset + unit.len() > SEGMENT_BYTES {
+        if self.offset + unit.len() > self.segment_bytes {
             self.segment += 1;
             self.offset = SEGMENT_HEADER as u64;
             self.index.add_segment(self.segment, None);
@@ -148,81 +162,6 @@ impl State {
         self.offset += unit.len();
         Pending { segment, offset, unit, on_durable }
     }
-}
-
-/// Reads all files. Gives what they hold, and the numbers of the last file and the last unit.
-fn recover(dir: &Path, cache_bytes: usize) -> io::Result<(Index, u64, u64)> {
-    let mut numbers = Vec::new();
-    for file in fs::read_dir(dir)? {
-        let name = file?.file_name();
-        if name.to_str().is_some_and(|name| name.ends_with(".wal")) {
-            let name = name.display();
-            let reason = format!("{name} is a log of a version before 0.1.0; start this node with an empty directory");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".log")) {
-            let number = u64::from_str_radix(number, 16);
-            numbers.push(number.map_err(|_| io::Error::other(format!("{} is no file of a log", name.display())))?);
-        }
-    }
-    numbers.sort_unstable();
-    let mut index = Index::new(cache_bytes);
-    let (mut seq, mut before) = (None, None);
-    // The files before the first one were deleted with all their entries.
-    let mut begun = numbers.first().is_none_or(|first| *first == 1);
-    for number in &numbers {
-        let path = writer::path(dir, *number);
-        let damaged = |reason: String| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: {reason}; if the other nodes are well, replace this node by a fresh one", path.display()),
-            )
-        };
-        if before.is_some_and(|before: u64| before + 1 != *number) {
-            return Err(damaged("the file before it is missing".into()));
-        }
-        let file = Arc::new(File::options().read(true).write(true).open(&path)?);
-        let bytes = fs::read(&path)?;
-        let header = SegmentHeader::decode(&bytes).map_err(|reason| damaged(reason.into()))?;
-        if header.number != *number {
-            return Err(damaged(format!("it is file {:016x} under another name", header.number)));
-        }
-        index.add_segment(*number, Some(file.clone()));
-        // The very first file may lack even its first unit; any other one is only kept with it.
-        let after = if *number == 1 { Some(0) } else { seq };
-        let is_last = numbers.last() == Some(number);
-        let end = format::read_segment(&bytes, header.salt, after, is_last, |found| {
-            match found {
-                Found::Entry(position, span) => {
-                    if !std::mem::replace(&mut begun, true) {
-                        index.begin_at(position.index);
-                    }
-                    index.follows([position])?;
-                    index.push(position, 0, *number, span, None);
-                }
-                Found::Other(Record::Vote(vote)) => index.vote = Some(vote),
-                Found::Other(Record::Owner(owner)) => index.owner = Some(owner),
-                Found::Other(Record::Committed(position)) => index.committed = Some(position),
-                Found::Other(Record::Truncate(from)) => index.truncate(from),
-                Found::Other(Record::Purge(up_to)) => drop(index.purge(up_to)),
-                Found::Other(Record::Entry(..)) => {}
-            }
-            Ok(())
-        })
-        .map_err(damaged)?;
-        if end.offset < bytes.len() as u64 {
-            file.set_len(end.offset)?;
-            file.sync_all()?;
-        }
-        (seq, before) = (end.seq, Some(*number));
-    }
-    if !index.is_complete() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("files with entries that were never purged are missing: {WAY_OUT}"),
-        ));
-    }
-    Ok((index, before.unwrap_or(0), seq.unwrap_or(0)))
 }
 
 impl LogStore for DiskLog {
@@ -255,7 +194,7 @@ impl LogStore for DiskLog {
         if state.is_idle() && state.pace.is_quick() && pending.unit.len() <= WAIT_BYTES {
             state.writing = true;
             drop(state);
-            self.writer.lock().write_all(vec![pending], &[]);
+            self.writer.lock().write_all(vec![pending], Vec::new());
         } else {
             self.submit(state, pending);
         }

@@ -1,5 +1,8 @@
 //! What only the log on disk does: files, power cuts, damage, failing syncs. What all logs do is tested above.
 
+mod power;
+mod recycling;
+
 use std::{
     path::PathBuf,
     sync::{
