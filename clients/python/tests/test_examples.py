@@ -50,9 +50,8 @@ async def test_a_follower_goes_on_where_it_stopped(cluster: Cluster, client: Cli
         assert lines == [f"followed@{number - 1} message {number - 1}\n", f"followed@{number} message {number}\n"]
         while not (tmp_path / "position").exists() or not (tmp_path / "position").read_text().endswith(f".{number + 1}"):
             await asyncio.sleep(0.01)
-        # It loses nothing however it ends: what it has printed is kept.
-        follower.kill()
-        await asyncio.to_thread(follower.communicate, timeout=60)
+        follower.send_signal(signal.SIGTERM if number == 1 else signal.SIGINT)
+        assert await finish(follower) == ""
 
 
 async def test_a_worker_publishes_an_invoice_for_each_order_and_stops_in_order(
