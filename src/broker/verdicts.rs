@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(verdicts.recent.lock().len(), BATCHES);
         let small = batch(&["1"]);
         for number in 0..2 * FILTERS {
-            verdicts.of(&Asker::Node, &judgement(&format!("$payload == {number}")), &small, true).await.unwrap().0;
+            verdicts.of(&Asker::Node, &judgement(&format!("$payload == {number}")), &small, true).await.unwrap();
         }
         assert_eq!(verdicts.recent.lock().back().unwrap().by_filter.len(), FILTERS);
     }
@@ -196,6 +196,6 @@ mod tests {
         let filter = judgement("$payload == 1");
         let mut judging = std::pin::pin!(verdicts.of(&Asker::Node, &filter, &long, true));
         assert!(futures::poll!(judging.as_mut()).is_pending(), "it does not judge all of it in one go");
-        assert_eq!(judging.await.unwrap().len(), 4 * SLICE);
+        assert_eq!(judging.await.unwrap().0.len(), 4 * SLICE);
     }
 }

@@ -33,6 +33,7 @@ pub enum Command {
     Quota {
         /// Its name
         name: String,
+        /// What is limited
         #[command(flatten)]
         wanted: quota::Wanted,
     },

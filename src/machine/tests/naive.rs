@@ -149,7 +149,10 @@ impl Naive {
                 self.channels.iter_mut().for_each(|channel| channel.retain(now, 0));
                 Reply::Operations(replies)
             }
-            Command::Member { .. } | Command::Calendar { .. } | Command::RaiseVersion { .. } => {
+            Command::CreateChannelFor { .. }
+            | Command::Member { .. }
+            | Command::Calendar { .. }
+            | Command::RaiseVersion { .. } => {
                 unreachable!("no step makes one: they have tests of their own")
             }
         }
