@@ -95,6 +95,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("role update", &["liminal role update shop --grant 'channel:orders.*=publish'"]),
     ("role list", &["liminal role list"]),
     ("role show", &["liminal role show shop"]),
+    ("role quota", &["liminal role quota shop --publish-rate 1000/s --streams 50", "liminal role quota shop --clear"]),
     ("role delete", &["liminal role delete shop --yes"]),
     ("auth can-i", &["liminal auth can-i publish channel:orders"]),
     ("bench publish", &["liminal bench publish"]),

@@ -170,10 +170,10 @@ async fn a_token_has_as_many_connections_as_its_role_allows() {
 
 #[tokio::test]
 async fn channels_consumers_and_claims_of_a_token_are_counted_by_the_cluster() {
-    let (closed, text) = limited(RoleQuota::new().channels(2).consumers(1).claims(1)).await;
+    let (closed, text) = limited(RoleQuota::new().channels(1).consumers(1).claims(1)).await;
     assert_eq!(closed.ask(&text, "PUT", "/v1/channels/more", "").await.status, 200);
     let answer = closed.ask(&text, "PUT", "/v1/channels/most", "").await;
-    refused(&answer, "the token would have 3 channels, and role `shop` allows 2");
+    refused(&answer, "the token would have 2 channels, and role `shop` allows 1");
     assert_eq!(closed.ask(&text, "PUT", "/v1/channels/more", "").await.status, 200, "it is there already");
     let consumer = async |name: &str| {
         closed.ask(&text, "POST", "/v1/channels/orders/consumers", &format!(r#"{{"name":"{name}"}}"#)).await

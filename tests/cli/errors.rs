@@ -119,6 +119,7 @@ const ASKING: &[&str] = &[
     "role update ops --grant cluster=read",
     "role list",
     "role show ops",
+    "role quota ops --clear",
     "role delete ops --yes",
     "auth can-i read cluster",
     "bench publish",

@@ -127,7 +127,10 @@ async fn term(processes: &Processes) -> u64 {
 }
 
 fn assert_equal_states(states: &[(Bytes, String)]) {
-    assert!(states.iter().all(|(mark, _)| *mark == states[0].0), "the nodes stopped at different log positions");
+    assert!(
+        states.iter().all(|(mark, _)| *mark == states[0].0),
+        "the nodes stopped at different log positions: {states:?}"
+    );
     assert!(states.iter().all(|(_, hash)| *hash == states[0].1), "{states:?}");
 }
 

@@ -38,9 +38,9 @@ async fn who_proves_nothing_is_told_nothing() {
     }
     // One that speaks the right protocol with some other cookie.
     let mut call = [7; 75];
-    call[..7].copy_from_slice(b"LIM2\x02\x02\x01");
+    call[..7].copy_from_slice(b"LIM2\x03\x04\x01");
     let answer = answer_to(peer, &call).await;
-    assert_eq!((&answer[..6], answer[6..].iter().max()), (&b"LIM2\x03\x01"[..], Some(&0)));
+    assert_eq!((&answer[..6], answer[6..].iter().max()), (&b"LIM2\x04\x01"[..], Some(&0)));
     client.publish("orders", Message::new("{}")).await.unwrap();
     assert_eq!(processes.leader().await, leader);
     let log = processes.log(leader);
