@@ -303,7 +303,8 @@ impl Machine {
 
     fn expire(&mut self, effects: &mut Effects) {
         let now = self.record.time_ms;
-        self.consumers.expire(now);
+        let bounded = self.version >= PeerVersion::BOUNDED_TIMEOUTS;
+        self.consumers.expire(now, if bounded { consumers::TIMEOUTS } else { usize::MAX });
         let mut room = ExpiryRoom::COMMAND;
         while let Some((expiry, id)) = self.expiries.first().copied()
             && expiry <= now

@@ -25,6 +25,8 @@ impl PeerVersion {
     pub const UNWRITTEN: Self = Self(3);
     /// With audit and invitations: the channel `$audit`, and the newer operations on tokens.
     pub const INVITATIONS: Self = Self(4);
+    /// With a bound on how many ack timeouts one command ends.
+    pub const BOUNDED_TIMEOUTS: Self = Self(4);
     /// With quotas of roles, and with certificates in the place of tokens.
     pub const QUOTAS: Self = Self(4);
 }

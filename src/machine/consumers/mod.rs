@@ -27,6 +27,10 @@ use crate::model::{
     OperationReply, Refusal,
 };
 
+/// Ack timeouts that one command ends at most: a million messages that come back together must be no one entry's work. An
+/// ack of one whose turn has not come yet still counts.
+pub(super) const TIMEOUTS: usize = 8_192;
+
 /// The consumers that are furthest behind, and all of them summed up.
 #[derive(Clone, Debug, Default)]
 pub struct Laggards {
@@ -142,11 +146,13 @@ impl Consumers {
         self.schedule.touched.iter().filter_map(|id| self.by_id.get(id)).map(|consumer| consumer.meta.channel)
     }
 
-    /// Takes messages back whose ack timeout has passed.
-    pub(super) fn expire(&mut self, now_ms: u64) {
-        while let Some((due, id, seq)) = self.schedule.due.first().copied()
-            && due <= now_ms
-        {
+    /// Takes at most `most` messages back whose ack timeout has passed. The next command goes on with the others.
+    pub(super) fn expire(&mut self, now_ms: u64, most: usize) {
+        for _ in 0..most {
+            let Some((due, id, seq)) = self.schedule.due.first().copied() else { return };
+            if due > now_ms {
+                return;
+            }
             match self.by_id.get_mut(&id) {
                 Some(consumer) => consumer.fail(seq, Failure::Timeout, due, &mut self.schedule),
                 None => drop(self.schedule.due.pop_first()),

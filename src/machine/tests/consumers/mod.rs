@@ -133,6 +133,30 @@ fn a_message_comes_back_when_its_ack_timeout_has_passed_in_log_time() {
 }
 
 #[test]
+fn messages_that_come_back_together_do_so_in_bounded_steps_once_all_nodes_know_that_rule() {
+    const MANY: u64 = 10_000;
+    for (version, at_once) in [(3, MANY), (4, 8_192)] {
+        let mut node = Node::consuming(MANY as usize, ConsumerConfig { max_in_flight: 10_000, ..config() });
+        node.apply(Command::RaiseVersion { time_ms: 1, version: PeerVersion(version) });
+        node.assign(5, MANY, (0..MANY).map(|seq| hand(seq, 7)).collect()).unwrap();
+        let held = |node: &Node| node.pending().values().filter(|pending| pending.member.is_some()).count() as u64;
+        node.apply(Command::Tick { time_ms: 200 });
+        assert_eq!(held(&node), MANY - at_once, "version {version}");
+        node.restart();
+        if held(&node) > 0 {
+            assert_eq!(node.machine.next_expiry_ms(), Some(105), "the leader orders the next step");
+            let last = token(MANY - 1, 1, 7);
+            assert_eq!(
+                node.settle(200, &[(last, Verdict::Ack)]),
+                NONE,
+                "its turn has come, and nobody has got it since"
+            );
+        }
+        assert_eq!(held(&node), 0);
+    }
+}
+
+#[test]
 fn an_ack_of_what_was_handed_out_again_is_stale_and_a_late_one_counts_before_that() {
     let mut node = Node::consuming(2, config());
     node.assign(5, 2, vec![hand(0, 7), hand(1, 7)]).unwrap();
