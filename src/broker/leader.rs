@@ -121,7 +121,10 @@ impl Broker {
         let mut version = self.inner.peers.version(node);
         loop {
             if request.needs() > version {
-                return Ok(Response::Refused(self.not_upgraded(request.needs(), node, Some(version))));
+                // Which may be this one: then they speak with each other what it does.
+                let known = self.inner.peers.lacking(request.needs()).filter(|(_, speaks)| speaks.is_some());
+                let (lacks, speaks) = known.unwrap_or_else(|| (node.clone(), Some(version)));
+                return Ok(Response::Refused(self.not_upgraded(request.needs(), &lacks, speaks)));
             }
             let said = PeerMessage { version, bytes: request.encode() };
             let answer = match self.inner.peers.call(node, said).await {

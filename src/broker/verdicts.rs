@@ -175,11 +175,11 @@ mod tests {
         let verdicts = Verdicts::default();
         let large: &'static str = Box::leak("0".repeat(BYTES / 3).into_boxed_str());
         for _ in 0..10 {
-            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&[large]), true).await.unwrap().0;
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&[large]), true).await.unwrap();
         }
         assert!((1..=3).contains(&verdicts.recent.lock().len()));
         for _ in 0..2 * BATCHES {
-            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap().0;
+            verdicts.of(&Asker::Node, &judgement("$payload == 1"), &batch(&["1"]), true).await.unwrap();
         }
         assert_eq!(verdicts.recent.lock().len(), BATCHES);
         let small = batch(&["1"]);

@@ -80,7 +80,7 @@ async fn client(node: &Node, dir: &tempfile::TempDir, pair: Option<&Pair>, token
         tls = tls.identity(cert, key);
     }
     let builder = Client::builder().servers([format!("https://{}", node.client_address())]).tls(tls);
-    let builder = token.into_iter().fold(builder, |builder, token| builder.token(token));
+    let builder = token.into_iter().fold(builder, liminal::client::Builder::token);
     builder.retry_for(Duration::from_millis(100)).connect().await.unwrap()
 }
 

@@ -182,7 +182,7 @@ async fn channels_consumers_and_claims_of_a_token_are_counted_by_the_cluster() {
     refused(&consumer("b").await, "the token would have 2 consumers, and role `shop` allows 1");
     let claim =
         async |key: &str| closed.ask(&text, "POST", &format!("/v1/claims/jobs/{key}"), r#"{"lease_ms":60000}"#).await;
-    assert_eq!(claim("1").await.status, 200);
+    assert_eq!(claim("1").await.status, 201);
     refused(&claim("2").await, "the token would have 2 claims, and role `shop` allows 1");
     assert_eq!(closed.ask(&text, "DELETE", "/v1/channels/more", "").await.status, 204);
     assert_eq!(closed.ask(&text, "PUT", "/v1/channels/most", "").await.status, 200);
