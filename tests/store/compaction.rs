@@ -93,8 +93,9 @@ fn disk_bytes(dir: &Path) -> u64 {
     bytes.sum()
 }
 
-fn assert_renamed(path: &Path) {
-    assert!(path.extension().is_some_and(|extension| extension == "new"), "{} is gone", path.display());
+fn assert_may_go(path: &Path) {
+    let goes = |extension: &std::ffi::OsStr| extension == "new" || extension == "unfinished";
+    assert!(path.extension().is_some_and(goes), "{} is gone", path.display());
 }
 
 fn copy_dir(from: &Path, into: &Path) {
@@ -104,8 +105,9 @@ fn copy_dir(from: &Path, into: &Path) {
         match entry.file_type().unwrap().is_dir() {
             true => copy_dir(&entry.path(), &target),
             false => match fs::copy(entry.path(), target) {
-                // The store goes on meanwhile: what it writes beside a file, to be renamed, may have been.
-                Err(error) if error.kind() == ErrorKind::NotFound => assert_renamed(&entry.path()),
+                // The store goes on meanwhile: it renames what it has written beside a file, and removes the mark of a state
+                // that is live.
+                Err(error) if error.kind() == ErrorKind::NotFound => assert_may_go(&entry.path()),
                 copied => drop(copied.unwrap()),
             },
         }
