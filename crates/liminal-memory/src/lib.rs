@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// that was given back costs a fault then.
 const LOOKS: u32 = 3;
 /// Bytes that may be resident and free: giving them back and taking them again would cost more than they do.
-const SPARE: u64 = 32 << 20;
+const SPARE: u64 = 8 << 20;
 /// So much of what is used may be resident and free beside it.
 const SPARE_SHARE: u64 = 8;
 
