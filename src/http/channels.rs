@@ -7,10 +7,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{json, value::RawValue};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
-use super::{delayed::ListQuery, messages::start, problem::Problem};
+use super::{delayed::ListQuery, messages::start, pages::written, problem::Problem};
 use crate::{
     broker::{Access, BrokerError, ChannelInfo, NamedPage, Trim},
     model::{
@@ -127,14 +130,20 @@ fn shown(info: &ChannelInfo) -> Response {
     Json(ChannelJson::of(&channel)).into_response()
 }
 
+/// A page of channels.
+#[derive(Serialize)]
+struct Listed {
+    channels: Vec<Box<RawValue>>,
+    next_after: Option<String>,
+}
+
 pub(super) async fn list(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
     let NamedPage { items, next_after } = broker.channels_after(&after, limit).await?;
-    let channels: Vec<_> = items.iter().map(ChannelInfo::to_proto).collect();
-    let channels: Vec<_> = channels.iter().map(ChannelJson::of).collect();
-    Ok(Json(json!({ "channels": channels, "next_after": next_after })).into_response())
+    let channels = written(&items, |channel| to_raw_value(&ChannelJson::of(&channel.to_proto()))).await?;
+    Ok(Json(Listed { channels, next_after }).into_response())
 }
 
 pub(super) async fn show(

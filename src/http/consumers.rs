@@ -13,12 +13,16 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::json;
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{
     channels::{PageQuery, parse},
     content::Few,
     messages::{duration, start},
+    pages::written,
     problem::Problem,
 };
 use crate::{
@@ -99,15 +103,21 @@ pub(super) async fn create(
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
+/// A page of consumers.
+#[derive(Serialize)]
+struct Listed {
+    consumers: Vec<Box<RawValue>>,
+    next_after: Option<String>,
+}
+
 /// Those of all channels: the place after which a page begins is a channel and a consumer.
 pub(super) async fn list_all(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
     let NamedPage { items, next_after } = broker.all_consumers_after(&after, limit).await?;
-    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
-    let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
-    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
+    let consumers = written(&items, |consumer| to_raw_value(&ConsumerJson::of(&consumer.to_proto()))).await?;
+    Ok(Json(Listed { consumers, next_after }).into_response())
 }
 
 /// The members that hold messages.
@@ -132,9 +142,8 @@ pub(super) async fn list(
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
     let NamedPage { items, next_after } = broker.consumers_after(&channel, &after, limit).await?;
-    let consumers: Vec<_> = items.iter().map(ConsumerInfo::to_proto).collect();
-    let consumers: Vec<_> = consumers.iter().map(ConsumerJson::of).collect();
-    Ok(Json(json!({ "consumers": consumers, "next_after": next_after })).into_response())
+    let consumers = written(&items, |consumer| to_raw_value(&ConsumerJson::of(&consumer.to_proto()))).await?;
+    Ok(Json(Listed { consumers, next_after }).into_response())
 }
 
 type Names = Path<(String, String)>;

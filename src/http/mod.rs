@@ -22,6 +22,7 @@ mod messages;
 pub mod metrics;
 mod monitoring;
 mod openapi;
+mod pages;
 mod problem;
 mod rights;
 mod roles;
