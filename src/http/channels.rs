@@ -7,15 +7,15 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{
     json,
     value::{RawValue, to_raw_value},
 };
 
-use super::{delayed::ListQuery, messages::start, pages::written, problem::Problem};
+use super::{delayed::ListQuery, messages::start, pages::page, problem::Problem};
 use crate::{
-    broker::{Access, BrokerError, ChannelInfo, NamedPage, Trim},
+    broker::{Access, BrokerError, ChannelInfo, Trim},
     model::{
         ChannelConfig, ChannelJson, ChannelName, ChannelUpdate, Comparison, Compatibility, Durability, QuotaJson,
         RetentionJson, SchemaJson,
@@ -130,20 +130,12 @@ fn shown(info: &ChannelInfo) -> Response {
     Json(ChannelJson::of(&channel)).into_response()
 }
 
-/// A page of channels.
-#[derive(Serialize)]
-struct Listed {
-    channels: Vec<Box<RawValue>>,
-    next_after: Option<String>,
-}
-
 pub(super) async fn list(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let NamedPage { items, next_after } = broker.channels_after(&after, limit).await?;
-    let channels = written(&items, |channel| to_raw_value(&ChannelJson::of(&channel.to_proto()))).await?;
-    Ok(Json(Listed { channels, next_after }).into_response())
+    let channels = broker.channels_after(&after, limit).await?;
+    page("channels", channels, |channel| to_raw_value(&ChannelJson::of(&channel.to_proto()))).await
 }
 
 pub(super) async fn show(

@@ -22,11 +22,11 @@ use super::{
     channels::{PageQuery, parse},
     content::Few,
     messages::{duration, start},
-    pages::written,
+    pages::page,
     problem::Problem,
 };
 use crate::{
-    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding, NamedPage},
+    broker::{Access, Broker, ConsumerInfo, ConsumerUpdate, DeadLetters, Holding},
     model::{
         ConsumeOrder, ConsumerJson, Form, InvalidToken, Limits, MessageJson, NoticeJson, OrderingKey, Position,
         Settlement, Verdict, timestamp,
@@ -103,11 +103,8 @@ pub(super) async fn create(
     Ok(shown(&broker.create_consumer(&channel, &name, wanted.update()?, begin).await?))
 }
 
-/// A page of consumers.
-#[derive(Serialize)]
-struct Listed {
-    consumers: Vec<Box<RawValue>>,
-    next_after: Option<String>,
+fn written(consumer: &ConsumerInfo) -> serde_json::Result<Box<RawValue>> {
+    to_raw_value(&ConsumerJson::of(&consumer.to_proto()))
 }
 
 /// Those of all channels: the place after which a page begins is a channel and a consumer.
@@ -115,9 +112,7 @@ pub(super) async fn list_all(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let NamedPage { items, next_after } = broker.all_consumers_after(&after, limit).await?;
-    let consumers = written(&items, |consumer| to_raw_value(&ConsumerJson::of(&consumer.to_proto()))).await?;
-    Ok(Json(Listed { consumers, next_after }).into_response())
+    page("consumers", broker.all_consumers_after(&after, limit).await?, written).await
 }
 
 /// The members that hold messages.
@@ -141,9 +136,7 @@ pub(super) async fn list(
     Path(channel): Path<String>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let NamedPage { items, next_after } = broker.consumers_after(&channel, &after, limit).await?;
-    let consumers = written(&items, |consumer| to_raw_value(&ConsumerJson::of(&consumer.to_proto()))).await?;
-    Ok(Json(Listed { consumers, next_after }).into_response())
+    page("consumers", broker.consumers_after(&channel, &after, limit).await?, written).await
 }
 
 type Names = Path<(String, String)>;

@@ -8,14 +8,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::value::to_raw_value;
 
 use super::{
     channels::{PageQuery, parse},
+    pages::page,
     problem::Problem,
 };
 use crate::{
-    broker::{Access, NamedPage, RoleInfo},
+    broker::{Access, RoleInfo},
     proto::v1,
 };
 
@@ -100,9 +101,7 @@ pub(super) async fn list(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let NamedPage { items, next_after } = broker.roles_after(&after, limit).await?;
-    let roles: Vec<RoleJson> = items.iter().map(RoleJson::of).collect();
-    Ok(Json(json!({ "roles": roles, "next_after": next_after })).into_response())
+    page("roles", broker.roles_after(&after, limit).await?, |role| to_raw_value(&RoleJson::of(role))).await
 }
 
 pub(super) async fn show(Extension(broker): Extension<Access>, Path(name): Path<String>) -> Result<Response, Problem> {

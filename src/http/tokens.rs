@@ -10,14 +10,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{json, value::to_raw_value};
 
 use super::{
     channels::{PageQuery, parse},
+    pages::page,
     problem::Problem,
 };
 use crate::{
-    broker::{Access, NamedPage, TokenInfo, TokenText, Verdict},
+    broker::{Access, TokenInfo, TokenText, Verdict},
     model::timestamp,
 };
 
@@ -79,9 +80,7 @@ pub(super) async fn list(
     Extension(broker): Extension<Access>,
     Query(PageQuery { after, limit }): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let NamedPage { items, next_after } = broker.tokens_after(&after, limit).await?;
-    let tokens: Vec<TokenJson> = items.iter().map(TokenJson::of).collect();
-    Ok(Json(json!({ "tokens": tokens, "next_after": next_after })).into_response())
+    page("tokens", broker.tokens_after(&after, limit).await?, |token| to_raw_value(&TokenJson::of(token))).await
 }
 
 pub(super) async fn create(Extension(broker): Extension<Access>, body: Bytes) -> Result<Response, Problem> {
