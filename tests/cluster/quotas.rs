@@ -2,43 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use liminal::{
-    broker::TokenText,
-    client::{ChannelConfig, Client, Grant, Message, Role, RoleQuota},
-    config::SecurityConfig,
-    env::Env,
-    model::SecurityMode,
-};
+use liminal::client::{ChannelConfig, Client, Grant, Message, Role, RoleQuota};
 
 use super::support::{eventually, in_process::Cluster};
-
-async fn client(cluster: &Cluster, number: usize, token: &str) -> Client {
-    let address = cluster.nodes[number].as_ref().unwrap().client_address();
-    let builder = Client::builder().servers([address]).token(token).retry_for(Duration::from_millis(1));
-    builder.connect().await.unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_holds_on_every_node_within_a_second_and_channels_are_counted_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let bootstrap = TokenText::random(&*Env::real().random);
-    let mut cluster = Cluster::prepare(dir.path());
-    for config in &mut cluster.configs {
-        let (mode, hash) = (SecurityMode::Enforce, Some(bootstrap.hash()));
-        config.security =
-            SecurityConfig { mode, insecure: false, bootstrap_token_hash: hash, ..SecurityConfig::default() };
-    }
-    cluster.start_nodes().await;
-    cluster.create("orders").await;
-    let first = client(&cluster, 0, bootstrap.reveal()).await;
-    let admin = first.create_token("admin", vec!["admin".into()], None).await.unwrap().text;
-    let admin = client(&cluster, 0, &admin).await;
+    let (mut cluster, admin) = Cluster::start_closed(dir.path()).await;
     let grant = Grant::new().scope("channel:*").actions(vec!["publish".into(), "manage".into()]);
     admin.create_role(Role::new().name("shop").grants(vec![grant])).await.unwrap();
     let shop = admin.create_token("shop", vec!["shop".into()], None).await.unwrap();
     let mut holders = Vec::new();
     for number in [1, 2] {
-        let holder = client(&cluster, number, &shop.text).await;
+        let holder = cluster.holder(number, &shop.text).retry_for(Duration::from_millis(1)).connect().await.unwrap();
         eventually("the node knows the token", async || holder.channel("orders").await.ok()).await;
         holders.push(holder);
     }

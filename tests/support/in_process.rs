@@ -12,10 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use liminal::{
-    broker::{Broker, Consistency, Envelope, Leader, Start},
-    config::{ClusterConfig, ServerConfig},
+    broker::{Broker, Consistency, Envelope, Leader, Start, TokenText},
+    client::{self, Client},
+    config::{ClusterConfig, SecurityConfig, ServerConfig},
     env::{Clock, Env},
-    model::{ChannelConfig, PeerVersion},
+    model::{ChannelConfig, PeerVersion, SecurityMode},
     node::{Node, NodeError, Storage},
     raft::{Identity, log::DiskLog},
     store::{FaultyStore, HaematiteConfig, HaematiteStore, StateHash},
@@ -128,6 +129,28 @@ impl Cluster {
             logs: Vec::new(),
             speaks: vec![PeerVersion::NEWEST; 3],
         }
+    }
+
+    /// Three nodes that let nobody in without a token, with the channel `orders`, and an administrator's client of the first.
+    pub async fn start_closed(dir: &Path) -> (Self, Client) {
+        let bootstrap = TokenText::random(&*Env::real().random);
+        let mut cluster = Self::prepare(dir);
+        for config in &mut cluster.configs {
+            let (mode, hash) = (SecurityMode::Enforce, Some(bootstrap.hash()));
+            config.security =
+                SecurityConfig { mode, insecure: false, bootstrap_token_hash: hash, ..SecurityConfig::default() };
+        }
+        cluster.start_nodes().await;
+        cluster.create("orders").await;
+        let first = cluster.holder(0, bootstrap.reveal()).connect().await.unwrap();
+        let admin = first.create_token("admin", vec!["admin".into()], None).await.unwrap().text;
+        let admin = cluster.holder(0, &admin).connect().await.unwrap();
+        (cluster, admin)
+    }
+
+    /// Makes the client of a token's holder, who asks one node.
+    pub fn holder(&self, number: usize, token: &str) -> client::Builder {
+        Client::builder().servers([self.nodes[number].as_ref().unwrap().client_address()]).token(token)
     }
 
     pub async fn start_nodes(&mut self) {

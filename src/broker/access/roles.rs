@@ -3,7 +3,7 @@
 use super::{Access, manage};
 use crate::{
     broker::BrokerError,
-    model::{Grant, Role, RoleQuota, SecurityOperation},
+    model::{Grant, Quantity, Role, RoleQuota, SecurityOperation},
     proto::v1,
 };
 
@@ -28,69 +28,35 @@ impl RoleInfo {
             name: name.to_string(),
             description: description.clone(),
             grants: grants.iter().map(grant).collect(),
-            quota: (!self.quota.is_empty()).then(|| to_proto(&self.quota)),
+            quota: (!self.quota.is_empty()).then(|| to_proto(self.quota)),
         }
     }
 }
 
-fn to_proto(quota: &RoleQuota) -> v1::RoleQuota {
-    let RoleQuota {
-        connections,
-        streams,
-        in_flight_bytes,
-        messages_per_second,
-        bytes_per_second,
-        filter_ms_per_second,
-        channels,
-        consumers,
-        claims,
-    } = *quota;
-    v1::RoleQuota {
-        connections,
-        streams,
-        in_flight_bytes,
-        messages_per_second,
-        bytes_per_second,
-        filter_ms_per_second,
-        channels,
-        consumers,
-        claims,
-    }
+macro_rules! quotas {
+    ($($field:ident),+) => {
+        fn to_proto(RoleQuota { $($field),+ }: RoleQuota) -> v1::RoleQuota {
+            v1::RoleQuota { $($field),+ }
+        }
+
+        fn of_proto(v1::RoleQuota { $($field),+ }: v1::RoleQuota) -> RoleQuota {
+            RoleQuota { $($field),+ }
+        }
+    };
 }
 
-/// What somebody asks for. A rate of nothing would defer for ever what it should refuse.
-fn of_proto(quota: v1::RoleQuota) -> Result<RoleQuota, BrokerError> {
-    let v1::RoleQuota {
-        connections,
-        streams,
-        in_flight_bytes,
-        messages_per_second,
-        bytes_per_second,
-        filter_ms_per_second,
-        channels,
-        consumers,
-        claims,
-    } = quota;
-    let rates = [
-        ("messages_per_second", messages_per_second),
-        ("bytes_per_second", bytes_per_second),
-        ("filter_ms_per_second", filter_ms_per_second),
-    ];
-    if let Some((name, _)) = rates.into_iter().find(|(_, rate)| *rate == Some(0)) {
-        let reason = format!("{name} is 0: give at least 1, or take the right away where nothing is to be allowed");
-        return Err(BrokerError::InvalidArgument { reason });
-    }
-    Ok(RoleQuota {
-        connections,
-        streams,
-        in_flight_bytes,
-        messages_per_second,
-        bytes_per_second,
-        filter_ms_per_second,
-        channels,
-        consumers,
-        claims,
-    })
+quotas! {
+    connections, streams, in_flight_bytes, messages_per_second, bytes_per_second, filter_ms_per_second, channels, consumers,
+    claims
+}
+
+/// A rate of nothing would defer for ever what it should refuse.
+fn check(quota: &RoleQuota) -> Result<(), BrokerError> {
+    let rates = [Quantity::MessagesPerSecond, Quantity::BytesPerSecond, Quantity::FilterMsPerSecond];
+    let Some(rate) = rates.into_iter().find(|rate| quota.get(*rate) == Some(0)) else { return Ok(()) };
+    let name = rate.name();
+    let reason = format!("{name} is 0: give at least 1, or take the right away where nothing is to be allowed");
+    Err(BrokerError::InvalidArgument { reason })
 }
 
 impl Access {
@@ -103,7 +69,8 @@ impl Access {
         self.may_admin()?;
         let role = manage::role_name(role)?;
         manage::check_changeable(&role)?;
-        let quota = of_proto(quota)?;
+        let quota = of_proto(quota);
+        check(&quota)?;
         let said: Vec<String> =
             quota.limits().map(|(quantity, limit)| format!("{}={limit}", quantity.name())).collect();
         let act = self.begin("role.quota", manage::role_act(&role)).with(manage::listed("quota", &said));
